@@ -1,0 +1,1 @@
+"""dicomnet: the DICOM network stack for Python."""

@@ -1,4 +1,4 @@
-"""Build the Cython core. ``DICOMNET_BUILD`` picks how: ``release`` (default), ``debug`` or ``trace`` (line coverage)."""
+"""Build the Cython core. ``DICOMNET_BUILD`` picks how: ``release`` (default), ``debug`` or ``trace`` (coverage)."""
 
 import os
 import sys

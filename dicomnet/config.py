@@ -1,0 +1,212 @@
+"""Settings: `Limits`, `Timeouts` and `Entity`, and the words people write them in ("512k", "2m", "AET@host:port")."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from dicomnet.errors import InvalidArgument, escaped
+
+__all__ = ["ANY_SCP", "Entity", "Limits", "Timeouts", "check_ae_title", "parse_seconds", "parse_size"]
+
+# The called title of a peer that was given as host:port alone; DCMTK's default, so that most test peers take it.
+ANY_SCP = "ANY-SCP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a peer can make us hold or do. Sizes in bytes; each has the reason for its default."""
+
+    # Announced as Maximum Length. Large enough that headers and system calls do not show, small enough that a stalled
+    # association is cheap. Never 0 ("no limit"): lengths are claims, and this one is what P-DATA is held to.
+    max_pdu: int = 256 << 10
+    # Each takes a thread and a buffer in the blocking face; past it new ones are rejected as transient.
+    associations: int = 100
+    # An A-ASSOCIATE-RQ with 128 contexts of every syntax is some 200 KiB; the format itself would allow 8.5 MB.
+    associate_pdu: int = 1 << 20
+    # The longest real command set, a C-MOVE response or an N-ACTION, is under 1 KiB, but for lists of attributes.
+    command_set: int = 64 << 10
+    # A data set bound for memory (identifiers, or a store without a spool). None: whatever the peer sends.
+    message: int | None = 256 << 20
+    # Legal, and sent by nobody to any purpose: tolerated, but not for ever.
+    empty_pdvs: int = 1000
+    # The PDUs we send when the peer announces no limit or a vast one: past this nothing gets faster.
+    outgoing_pdu: int = 1 << 20
+    # One buffer per association reads files to be sent; a CT image fits whole, so that it takes one system call.
+    file_buffer: int = 1 << 20
+    # One buffer per association while data flows: several PDUs for each system call, still within a core's cache.
+    receive_buffer: int = 512 << 10
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.name == "message":
+                continue
+            if not isinstance(value, int) or value < _LEAST.get(field.name, 1) or value > 0xFFFFFFFF:
+                least = _LEAST.get(field.name, 1)
+                raise InvalidArgument(f"limit {field.name}: {value!r} is not a whole number from {least} to 4294967295")
+
+
+# A P-DATA-TF below 16 bytes could carry headers, but hardly any data.
+_LEAST = {"max_pdu": 16, "outgoing_pdu": 16, "associate_pdu": 1024, "command_set": 256, "empty_pdvs": 0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long each wait may take, in seconds; None waits for ever."""
+
+    # TCP gives up after two minutes or more; a host that is there answers in milliseconds.
+    connect: float | None = 10
+    # From the first byte of the handshake to its last; a few round trips and some arithmetic.
+    tls: float | None = 10
+    # A-ASSOCIATE-RQ to its answer; some peers look up users or licences meanwhile.
+    associate: float | None = 30
+    # A response, counted anew whenever anything arrives or leaves: slow peers are kept, silent ones are not.
+    response: float | None = 60
+    # A message that has begun and does not move on.
+    progress: float | None = 60
+    # A provider's association without a message: modalities hold one open between images.
+    idle: float | None = 300
+    # A-RELEASE-RQ to its answer; there is nothing to compute.
+    release: float | None = 15
+    # ARTIM of PS3.8 Section 9.1.5: an A-ASSOCIATE-RQ after accept, the peer's close after reject or abort.
+    artim: float | None = 30
+    # A peer that stopped reading.
+    write: float | None = 60
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise InvalidArgument(
+                    f"time-out {field.name}: {value!r} is not a number of seconds above 0", hint="None turns it off."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An application entity: its title and where it listens.
+
+    Args:
+        ae_title: 1 to 16 characters; see `check_ae_title`.
+        host: a name or an address, IPv6 without brackets.
+        port: 0 to 65535; 0 lets a listener pick a free one.
+        tls: whether it speaks TLS.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    tls: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ae_title", check_ae_title(self.ae_title))
+        if not self.host or not self.host.isprintable() or any(c in " /@[]" for c in self.host):
+            raise InvalidArgument(f'"{escaped(self.host)}" is not a host name or an address')
+        if not isinstance(self.port, int) or not 0 <= self.port <= 65535:
+            raise InvalidArgument(f"{self.port!r} is not a port: 0 to 65535")
+
+    @classmethod
+    def parse(cls, text: str, *, ae_title: str = ANY_SCP) -> Entity:
+        """Read "AET@host:port", "AET@[::1]:11112", "host:port" or "dicom://…" and "dicoms://…" (TLS).
+
+        Only the two schemes have a port to fall back on: 104 and 2762.
+
+        Args:
+            text: the address as people write it.
+            ae_title: the title where the text has none.
+
+        Raises:
+            InvalidArgument: which part is wrong, and how it should look.
+        """
+        scheme, separator, rest = text.strip().partition("://")
+        if not separator:
+            scheme, rest = "", text.strip()
+        elif scheme.lower() not in _PORTS:
+            raise InvalidArgument(f'"{escaped(text)}": unknown scheme "{escaped(scheme)}"', hint=_HOW)
+        title, at, address = rest.rpartition("@")
+        host, port = _split_address(text, address.rstrip("/") if scheme else address, _PORTS.get(scheme.lower()))
+        return cls(title if at else ae_title, host, port, tls=scheme.lower() == "dicoms")
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        # The scheme also keeps a title that itself looks like one from being read as one.
+        scheme = "dicoms://" if self.tls else "dicom://" if "://" in self.ae_title else ""
+        return f"{scheme}{self.ae_title}@{host}:{self.port}"
+
+
+_PORTS = {"dicom": 104, "dicoms": 2762}
+_HOW = "Write AET@host:port, for example ARCHIVE@pacs.local:11112."
+
+
+def _split_address(text: str, address: str, default_port: int | None) -> tuple[str, int]:
+    """Split "host:port", "[v6]:port" or a bare host."""
+    host, colon, port = address.rpartition(":")
+    if address.startswith("["):
+        host, bracket, colon_port = address[1:].partition("]")
+        colon, port = colon_port[:1], colon_port[1:]
+        if not bracket or colon not in ("", ":"):
+            raise InvalidArgument(f'"{escaped(text)}": a bracket without its other half', hint=_HOW)
+    elif ":" in host:
+        raise InvalidArgument(f'"{escaped(text)}": an IPv6 address wants brackets', hint="Write AET@[::1]:11112.")
+    elif not colon:
+        host = address
+    if not colon:
+        if default_port is None:
+            raise InvalidArgument(f'"{escaped(text)}": the port is missing', hint=_HOW)
+        return host, default_port
+    if not (port.isascii() and port.isdigit()):
+        raise InvalidArgument(f'"{escaped(text)}": "{escaped(port)}" is not a port number', hint=_HOW)
+    return host, int(port)
+
+
+def check_ae_title(text: str) -> str:
+    """Return `text` without its leading and trailing spaces, which do not count (PS3.8 Section 9.3.2, PS3.5 VR AE).
+
+    Raises:
+        InvalidArgument: not 1 to 16 characters of ISO 646 (ASCII), or a backslash or control character among them.
+    """
+    title = text.strip(" ")
+    shown = escaped(text)
+    if not title:
+        raise InvalidArgument("an AE title has at least one character that is not a space")
+    if len(title) > 16:
+        raise InvalidArgument(f'AE title "{shown}" has {len(title)} characters; 16 is the most')
+    if not title.isascii() or not title.isprintable():
+        raise InvalidArgument(f'AE title "{shown}" has a character outside printable ASCII')
+    if "\\" in title:
+        raise InvalidArgument(f'AE title "{shown}" has a backslash, which DICOM keeps for separating values')
+    return title
+
+
+_SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SECONDS = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes: "16384", "512k", "1.5M", "2 GiB"; the units are powers of 1024."""
+    number, unit = _split_unit(text, "size", "512k")
+    unit = unit.removesuffix("ib") if unit.endswith("ib") else unit.removesuffix("b") or unit
+    size = number * _SIZES.get(unit, math.nan)
+    if not size.is_integer():  # NaN is none either
+        raise InvalidArgument(f'"{escaped(text)}" is not a size', hint='Write it like "16384", "512k" or "2M".')
+    return int(size)
+
+
+def parse_seconds(text: str) -> float:
+    """Read a duration above 0, in seconds: "30", "500ms", "1.5s", "2m", "1h"."""
+    number, unit = _split_unit(text, "duration", "30s")
+    seconds = number * _SECONDS.get(unit, math.nan)
+    if not 0 < seconds < math.inf:
+        raise InvalidArgument(f'"{escaped(text)}" is not a duration', hint='Write it like "30", "500ms" or "2m".')
+    return seconds
+
+
+def _split_unit(text: str, what: str, example: str) -> tuple[float, str]:
+    """Split "1.5 GiB" into 1.5 and "gib"."""
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+    if number and number.isascii() and number.replace(".", "", 1).isdigit():
+        return float(number), text.strip()[len(number) :].strip().lower()
+    raise InvalidArgument(f'"{escaped(text)}" is not a {what}', hint=f'Write it like "{example}".')

@@ -1,0 +1,585 @@
+# cython: language_level=3
+"""`UpperLayer`: runs the state table over PDUs (PS3.8 Section 9). It owns no socket, no clock and no thread.
+
+The owner connects, reads and writes; this object turns what was read into events and what is wanted into bytes. Bytes
+of P-DATA-TF PDUs are walked where they lie: fragments go on as slices of the owner's buffer, so that a PDU larger than
+the buffer costs no memory. Everything else is collected up to its limit and decoded whole.
+"""
+
+from ._dimse cimport MessageReader
+from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RJ, PDU_ASSOCIATE_RQ, PDU_DATA_TF, PDU_RELEASE_RP, \
+    PDU_RELEASE_RQ, decode_body
+
+from . import states
+from ._pdu import PDV, Abort, AssociateRJ, MaximumLength, PDataTF, ReleaseRP, ReleaseRQ
+from .config import Limits, Timeouts
+from .errors import LocalProtocolError, MalformedPDU
+from .events import (
+    AbortIndication,
+    AssociateAccepted,
+    AssociateIndication,
+    AssociateRejected,
+    DataIndication,
+    ReleaseConfirmation,
+    ReleaseIndication,
+)
+
+cdef enum:
+    HEADER_SIZE = 6          # PDU-type, reserved, PDU-length; a PDV's length, context and control are six bytes too
+    REASON_UNRECOGNIZED_PDU = 1
+    REASON_UNEXPECTED_PDU = 2
+    REASON_INVALID_VALUE = 6
+    FIXED_LENGTH = 4         # of A-ASSOCIATE-RJ, A-RELEASE and A-ABORT
+
+# What the next byte of the stream is part of.
+cdef enum Part:
+    PART_HEADER              # six bytes of PDU header
+    PART_BODY                # the body of a PDU that is decoded whole
+    PART_PDV_HEADER          # six bytes of PDV header
+    PART_FRAGMENT            # a fragment, handed on as it comes
+    PART_SKIP                # the body of a PDU that nobody wants (AA-6, AA-7)
+    PART_NOISE               # the framing is lost: everything up to the end of the connection
+
+ctypedef int (*ActionFunction)(UpperLayer, object) except -1
+
+cdef ActionFunction ACTIONS[29]
+cdef unsigned char CELL_ACTION[20][14]
+cdef unsigned char CELL_NEXT[20][14]
+
+# The event that a PDU of each type is (PS3.8 Table 9-10).
+cdef int[8] PDU_EVENT = [0, 6, 3, 4, 10, 12, 13, 16]
+
+cdef class UpperLayer:
+    """One association's upper layer, either role (PS3.8 Section 9).
+
+    Drive it so: after every read call `receive`, after every verb and every read write what `outgoing` gives, then take
+    `events`. Wake it with `tick` at `deadline`. When `closed` is true, close the transport.
+
+    Args:
+        limits: the bounds of what a peer may send.
+        timeouts: ARTIM and every other timer of the association, in seconds.
+        reader: takes the fragments of P-DATA-TF PDUs; without one they become `DataIndication` events.
+    """
+
+    cdef int _state, _part, _type, _have, _pdv_control, _pdv_context
+    cdef bint _requestor, _opened, _abort_sent, _waiting
+    cdef unsigned char _header[6]
+    cdef long long _body_left, _pdv_left
+    cdef unsigned long _associate_limit, _data_limit
+    cdef double _now, _artim, _since
+    cdef double _artim_period, _associate_period, _release_period, _idle_period, _response_period, _progress_period
+    cdef bytearray _body
+    cdef list _out, _events, _pdvs
+    cdef MessageReader _reader
+    cdef Py_ssize_t _position
+    cdef object _request
+    cdef readonly int abort_reason
+    cdef readonly str abort_detail
+
+    def __init__(self, limits=None, timeouts=None, MessageReader reader=None):
+        limits = limits or Limits()
+        timeouts = timeouts or Timeouts()
+        self._state = 1
+        self._artim = -1.0
+        self._associate_limit = limits.associate_pdu
+        self._data_limit = limits.max_pdu
+        self._artim_period = _seconds(timeouts.artim)
+        self._associate_period = _seconds(timeouts.associate)
+        self._release_period = _seconds(timeouts.release)
+        self._idle_period = _seconds(timeouts.idle)
+        self._response_period = _seconds(timeouts.response)
+        self._progress_period = _seconds(timeouts.progress)
+        self.abort_reason = -1
+        self._body = bytearray()
+        self._out = []
+        self._events = []
+        self._pdvs = []
+        self.abort_detail = ""
+        self._reader = reader
+        if reader is not None:
+            reader.events = self._events
+
+    # ---- what the owner reads ----------------------------------------------------------------------------------
+
+    @property
+    def state(self):
+        """The `states.State` of the association."""
+        return states.State(self._state)
+
+    @property
+    def closed(self):
+        """True once the association is over and the transport is to be closed (or is closed)."""
+        return self._opened and self._state == 1
+
+    @property
+    def established(self):
+        """True while data can be exchanged: Sta6."""
+        return self._state == 6
+
+    @property
+    def deadline(self):
+        """When `tick` wants to be called at the latest, in the owner's monotonic seconds; None for never."""
+        cdef double period
+        if self._artim >= 0:
+            return self._artim
+        period = self._period()
+        return None if period < 0 else self._since + period
+
+    cpdef list outgoing(self):
+        """Buffers to write, in order; calling it hands them over."""
+        out = self._out
+        self._out = []
+        return out
+
+    cpdef list events(self):
+        """What happened since the last call, in order."""
+        if not self._events:
+            return []
+        events = self._events[:]
+        self._events.clear()
+        return events
+
+    # ---- what the transport says -------------------------------------------------------------------------------
+
+    cpdef object tick(self, double now):
+        """Tell the time (monotonic seconds); timers that are due expire. Call it before `receive`, too."""
+        self._now = now
+        if self._artim >= 0:
+            if now >= self._artim:
+                self._fire(18, None)
+            return
+        period = self._period()
+        if period >= 0 and now >= self._since + period:
+            self._expire(period)
+
+    cpdef object restart(self, double now):
+        """Tell the time after the owner was busy: what it did itself is no silence of the peer. ARTIM goes on."""
+        self._now = self._since = now
+
+    def transport_opened(self):
+        """The peer connected to us: AE-5, ARTIM runs until its A-ASSOCIATE-RQ is complete."""
+        self._opened = True
+        self._local(5, None)
+
+    def transport_connected(self):
+        """The connection asked for by `associate` stands: the A-ASSOCIATE-RQ goes out."""
+        self._opened = True
+        self._local(2, None)
+
+    def receive_eof(self):
+        """The transport closed, in order or not."""
+        if self._state == 1:
+            return
+        self._fire(17, None)
+
+    def receive(self, buffer):
+        """Take bytes of the transport, cut anywhere. Nothing is raised for what the peer did wrong.
+
+        Fragments reach the reader's sink as slices of ``buffer``: they are not used after this call.
+        """
+        cdef const unsigned char[::1] data = buffer
+        cdef Py_ssize_t size = data.shape[0]
+        cdef object view = memoryview(buffer)
+        if not self._opened:
+            raise LocalProtocolError("bytes were given without a transport connection")
+        self._since = self._now
+        self._position = 0
+        while self._position < size and self._state != 1 and self._part != PART_NOISE:
+            try:
+                self._step(view, data, size)
+            except MalformedPDU as error:
+                self.abort_reason, self.abort_detail = error.reason, error.message
+                self._fire(19, None)
+        if self._reader is not None:
+            self._reader.flush()
+
+    # ---- what the owner wants ----------------------------------------------------------------------------------
+
+    def associate(self, request):
+        """Ask for an association (Evt1). Connect, then call `transport_connected`."""
+        self._requestor = True
+        self._local(1, request)
+
+    def accept(self, accept):
+        """Answer an `AssociateIndication` with this A-ASSOCIATE-AC."""
+        self._local(7, accept)
+
+    def reject(self, reject):
+        """Answer an `AssociateIndication` with this A-ASSOCIATE-RJ; the peer closes, or ARTIM does."""
+        self._local(8, reject)
+
+    def send(self, pdvs):
+        """Send a P-DATA-TF with these PDVs; the caller keeps to the peer's maximum length."""
+        self._local(9, [PDataTF(tuple(pdvs)).encode()])
+
+    cpdef object send_framed(self, list buffers):
+        """Send P-DATA-TF PDUs that `_dimse.frame` laid out."""
+        self._local(9, buffers)
+
+    def release(self):
+        """Ask for the release of the association (Evt11)."""
+        self._local(11, None)
+
+    def release_response(self):
+        """Agree to the peer's release (Evt14)."""
+        self._local(14, None)
+
+    def abort(self):
+        """Abort as the service-user (Evt15)."""
+        self._local(15, None)
+
+    def wait_for_response(self, bint waiting):
+        """Choose the timer of an established association: ``response`` while waiting, else ``idle``."""
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._since = self._now
+
+    # ---- timers ------------------------------------------------------------------------------------------------
+
+    cdef double _period(self):
+        """The period of the timer that runs beside ARTIM in this state; negative for none."""
+        if self._state == 6:
+            if self._waiting:
+                return self._response_period
+            if self._part != PART_HEADER or self._have or self._mid_message():
+                return self._progress_period
+            return self._idle_period
+        if self._state == 5:
+            return self._associate_period
+        if 7 <= self._state <= 11:
+            return self._release_period
+        return -1.0
+
+    cdef bint _mid_message(self):
+        return self._reader is not None and self._reader.busy
+
+    cdef str _timer_name(self):
+        if self._state == 5:
+            return "associate"
+        if self._state != 6:
+            return "release"
+        if self._waiting:
+            return "response"
+        return "progress" if self._part != PART_HEADER or self._have or self._mid_message() else "idle"
+
+    cdef int _expire(self, double period) except -1:
+        """A timer of ours ran out: abort as service-user and say which one it was."""
+        name = self._timer_name()
+        self._fire(15, None)
+        self._events.append(AbortIndication(0, 0, False, f"nothing from the peer for {period:g} s", name))
+        return 0
+
+    # ---- the walk over the bytes -------------------------------------------------------------------------------
+
+    cdef int _step(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1:
+        """Take the bytes of one part. ``_position`` is past them before anything is raised, so the walk can go on."""
+        if self._part == PART_FRAGMENT:
+            self._take_fragment(view, data, size)
+        elif self._part == PART_BODY:
+            self._take_body(data, size)
+        elif self._part == PART_SKIP:
+            self._take_body_unread(size)
+        else:
+            self._take_header(data, size)
+        return 0
+
+    cdef int _take_header(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
+        while self._have < HEADER_SIZE and self._position < size:
+            self._header[self._have] = data[self._position]
+            self._have += 1
+            self._position += 1
+        if self._part == PART_HEADER and not 1 <= self._header[0] <= 7:
+            # The type is judged as soon as it is there: nobody waits for the rest of what is not DICOM.
+            self._part = PART_NOISE
+            raise MalformedPDU(f"unknown PDU type {self._header[0]:#04x}", reason=REASON_UNRECOGNIZED_PDU,
+                               pdu_type=self._header[0], offset=0)
+        if self._have < HEADER_SIZE:
+            return 0
+        self._have = 0
+        if self._part == PART_HEADER:
+            self._begin_pdu(self._header[0], _u32(self._header, 2))
+        else:
+            self._begin_fragment(_u32(self._header, 0), self._header[4], self._header[5])
+        return 0
+
+    cdef int _begin_pdu(self, int kind, unsigned long length) except -1:
+        """A PDU header is complete: type before length, length before body."""
+        if length > self._longest(kind) or (kind in (3, 5, 6, 7) and length != FIXED_LENGTH):
+            self._part = PART_NOISE
+            raise MalformedPDU(f"a PDU of type {kind:#04x} claims {length} bytes", reason=REASON_INVALID_VALUE,
+                               pdu_type=kind, offset=2)
+        self._type = kind
+        self._body_left = length
+        if kind == PDU_DATA_TF and self._state in (6, 7):
+            if length < HEADER_SIZE:
+                self._skip_body()
+                raise _malformed_data(f"a P-DATA-TF of {length} bytes has no room for a PDV")
+            self._part = PART_PDV_HEADER
+        elif kind == PDU_DATA_TF or (self._state == 13 and kind != PDU_ABORT):
+            self._skip_body()
+            self._fire(PDU_EVENT[kind], None)
+        elif length:
+            self._part = PART_BODY
+        else:
+            self._decode(b"")
+        return 0
+
+    cdef unsigned long _longest(self, int kind):
+        if kind == PDU_DATA_TF:
+            return self._data_limit
+        return self._associate_limit if kind <= PDU_ASSOCIATE_AC else FIXED_LENGTH
+
+    cdef void _skip_body(self) noexcept:
+        self._part = PART_SKIP if self._body_left else PART_HEADER
+
+    cdef int _take_body(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
+        cdef Py_ssize_t start = self._position
+        cdef Py_ssize_t take = min(<Py_ssize_t>self._body_left, size - start)
+        self._position += take
+        self._body_left -= take
+        if self._body_left or self._body:
+            self._body += data[start:start + take]
+            if self._body_left:
+                return 0
+            body = bytes(self._body)
+            self._body.clear()
+            self._decode(body)
+        else:
+            self._decode(data[start:start + take])
+        return 0
+
+    cdef int _decode(self, body) except -1:
+        self._part = PART_HEADER
+        self._fire(PDU_EVENT[self._type], decode_body(self._type, body))
+        return 0
+
+    cdef void _take_body_unread(self, Py_ssize_t size) noexcept:
+        cdef Py_ssize_t take = min(<Py_ssize_t>self._body_left, size - self._position)
+        self._position += take
+        self._body_left -= take
+        self._skip_body()
+
+    cdef int _begin_fragment(self, unsigned long length, int context_id, int control) except -1:
+        """A PDV header is complete: the fragment must fit into what is left of its PDU (PS3.8 Section 9.3.5.1)."""
+        self._body_left -= HEADER_SIZE
+        self._skip_body()
+        if length < 2 or <long long>length - 2 > self._body_left:
+            raise _malformed_data(f"a PDV claims {length} bytes where {self._body_left + 2} are left")
+        self._pdv_left = length - 2
+        self._pdv_context = context_id
+        self._pdv_control = control
+        if self._reader is not None:
+            self._reader.begin(context_id, control)
+        self._part = PART_FRAGMENT
+        if self._pdv_left == 0:
+            self._end_fragment()
+        return 0
+
+    cdef int _take_fragment(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1:
+        cdef Py_ssize_t start = self._position
+        cdef Py_ssize_t take = min(<Py_ssize_t>self._pdv_left, size - start)
+        self._position += take
+        self._pdv_left -= take
+        self._body_left -= take
+        if self._reader is not None:
+            self._reader.take(view, start, start + take)
+        else:
+            self._body += data[start:start + take]
+        if self._pdv_left == 0:
+            self._end_fragment()
+        return 0
+
+    cdef int _end_fragment(self) except -1:
+        self._part = PART_PDV_HEADER
+        if self._body_left < HEADER_SIZE:
+            self._skip_body()
+        if self._reader is None:
+            self._pdvs.append(PDV(self._pdv_context, bytes(self._body), bool(self._pdv_control & 1),
+                                  bool(self._pdv_control & 2)))
+            self._body.clear()
+            if self._part == PART_HEADER:
+                self._fire(10, tuple(self._pdvs))
+                self._pdvs.clear()
+        else:
+            self._reader.end()
+        if self._part == PART_SKIP:
+            raise _malformed_data(f"{self._body_left} bytes follow the last PDV of a PDU")
+        return 0
+
+    # ---- the runner of the table -------------------------------------------------------------------------------
+
+    cdef int _local(self, int event, object argument) except -1:
+        """A primitive of the local user: where the table has no cell, nothing is sent and nothing changes."""
+        if CELL_ACTION[event][self._state] == 0:
+            raise LocalProtocolError(
+                f"{states.Event(event).name} is not possible in state {states.State(self._state).name}"
+            )
+        return self._fire(event, argument)
+
+    cdef int _fire(self, int event, object argument) except -1:
+        cdef int action = CELL_ACTION[event][self._state]
+        if action == 0:
+            return 0
+        before = self._state
+        self._state = CELL_NEXT[event][before]
+        self._since = self._now
+        return ACTIONS[action](self, argument)
+
+    cdef int _start_artim(self) except -1:
+        self._artim = self._now + self._artim_period if self._artim_period >= 0 else -1.0
+        return 0
+
+    cdef int _indicate(self, event) except -1:
+        self._events.append(event)
+        return 0
+
+    cdef int _send_abort(self, int source, int reason) except -1:
+        self._abort_sent = True
+        self._out.append(Abort(source, reason).encode())
+        return 0
+
+    cdef int _lost(self) except -1:
+        """The association is over on our side without a word of the peer's user."""
+        if self._reader is not None:
+            self._reader.cancel()
+        return 0
+
+    cdef int _announce(self, pdu) except -1:
+        """What we announce as maximum length is what we enforce (PS3.8 Annex D.1)."""
+        for item in pdu.user_information:
+            if isinstance(item, MaximumLength):
+                self._data_limit = item.value or 0xFFFFFFFF
+        self._out.append(pdu.encode())
+        return 0
+
+
+# ---- actions: what PS3.8 Tables 9-6 to 9-9 say, one function each ------------------------------------------------
+# The state has already changed when an action runs; AE-6 and AR-8 choose theirs.
+
+cdef int _ae_1(UpperLayer self, argument) except -1:
+    self._request = argument
+    return 0
+
+cdef int _ae_2(UpperLayer self, argument) except -1:
+    return self._announce(self._request)
+
+cdef int _ae_3(UpperLayer self, argument) except -1:
+    return self._indicate(AssociateAccepted(argument))
+
+cdef int _ae_4(UpperLayer self, argument) except -1:
+    return self._indicate(AssociateRejected(argument))
+
+cdef int _ae_5(UpperLayer self, argument) except -1:
+    return self._start_artim()
+
+cdef int _ae_6(UpperLayer self, argument) except -1:
+    self._artim = -1.0
+    if argument.protocol_version & 1:
+        return self._indicate(AssociateIndication(argument))
+    self._state = 13
+    self._out.append(AssociateRJ(1, 2, 2).encode())
+    return self._start_artim()
+
+cdef int _ae_7(UpperLayer self, argument) except -1:
+    return self._announce(argument)
+
+cdef int _ae_8(UpperLayer self, argument) except -1:
+    self._out.append(argument.encode())
+    return self._start_artim()
+
+cdef int _send_data(UpperLayer self, argument) except -1:
+    """DT-1 and AR-7: send P-DATA-TF."""
+    self._out.extend(argument)
+    return 0
+
+cdef int _indicate_data(UpperLayer self, argument) except -1:
+    """DT-2 and AR-6: P-DATA indication."""
+    return self._indicate(DataIndication(argument))
+
+cdef int _ar_1(UpperLayer self, argument) except -1:
+    self._out.append(ReleaseRQ().encode())
+    return 0
+
+cdef int _ar_2(UpperLayer self, argument) except -1:
+    return self._indicate(ReleaseIndication(False))
+
+cdef int _ar_3(UpperLayer self, argument) except -1:
+    return self._indicate(ReleaseConfirmation())
+
+cdef int _ar_4(UpperLayer self, argument) except -1:
+    self._out.append(ReleaseRP().encode())
+    return self._start_artim()
+
+cdef int _stop_artim(UpperLayer self, argument) except -1:
+    """AR-5, AA-5, and AA-2, whose closing of the transport is `UpperLayer.closed`."""
+    self._artim = -1.0
+    return self._lost()
+
+cdef int _ar_8(UpperLayer self, argument) except -1:
+    self._state = 9 if self._requestor else 10
+    return self._indicate(ReleaseIndication(True))
+
+cdef int _ar_9(UpperLayer self, argument) except -1:
+    self._out.append(ReleaseRP().encode())
+    return 0
+
+cdef int _ar_10(UpperLayer self, argument) except -1:
+    return self._indicate(ReleaseConfirmation())
+
+cdef int _aa_1(UpperLayer self, argument) except -1:
+    # The text gives the service-user as source even where the peer erred (in Sta2); follow the text.
+    self._lost()
+    self._send_abort(0, 0)
+    return self._start_artim()
+
+cdef int _aa_3(UpperLayer self, argument) except -1:
+    self._lost()
+    return self._indicate(AbortIndication(argument.source, argument.reason, True))
+
+cdef int _aa_4(UpperLayer self, argument) except -1:
+    self._lost()
+    return self._indicate(AbortIndication(2, 0, False, "the transport connection was lost", lost=True))
+
+cdef int _aa_6(UpperLayer self, argument) except -1:
+    return 0
+
+cdef int _aa_7(UpperLayer self, argument) except -1:
+    # The text does not name the source; once an A-ABORT went out there is nothing to add to it, however much follows.
+    return 0 if self._abort_sent else self._send_abort(2, REASON_UNEXPECTED_PDU)
+
+cdef int _aa_8(UpperLayer self, argument) except -1:
+    self._lost()
+    reason, detail = self.abort_reason, self.abort_detail
+    if reason < 0:
+        reason, detail = REASON_UNEXPECTED_PDU, f"PDU type {self._type:#04x} was not expected"
+    self._send_abort(2, reason)
+    self._indicate(AbortIndication(2, reason, False, detail))
+    return self._start_artim()
+
+
+cdef int _fill_table() except -1:
+    """Copy the cells of `states.TABLE` into C arrays."""
+    for (event, state), (action, following) in states.TABLE.items():
+        CELL_ACTION[<int>event][<int>state] = action
+        CELL_NEXT[<int>event][<int>state] = following[0]
+    return 0
+
+
+_fill_table()
+ACTIONS[:] = [
+    NULL, _ae_1, _ae_2, _ae_3, _ae_4, _ae_5, _ae_6, _ae_7, _ae_8, _send_data, _indicate_data, _ar_1, _ar_2, _ar_3,
+    _ar_4, _stop_artim, _indicate_data, _send_data, _ar_8, _ar_9, _ar_10, _aa_1, _stop_artim, _aa_3, _aa_4,
+    _stop_artim, _aa_6, _aa_7, _aa_8,
+]
+
+
+cdef double _seconds(value):
+    return -1.0 if value is None else value
+
+
+cdef inline unsigned long _u32(const unsigned char *header, int offset) noexcept:
+    return (<unsigned long>header[offset] << 24) | (header[offset + 1] << 16) | (header[offset + 2] << 8) | header[offset + 3]
+
+
+cdef object _malformed_data(str detail):
+    return MalformedPDU(detail, reason=REASON_INVALID_VALUE, pdu_type=PDU_DATA_TF, offset=None)

@@ -1,0 +1,126 @@
+"""What the protocol tells its owner: one frozen value per indication and confirmation (PS3.8 Section 7).
+
+``UpperLayer.events()`` and ``Exchange.events()`` give these in the order in which things happened. What the peer did
+wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._dimse import Command, Message
+from ._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
+
+__all__ = [
+    "AbortIndication",
+    "AssociateAccepted",
+    "AssociateIndication",
+    "AssociateRejected",
+    "DataIndication",
+    "Event",
+    "ReleaseConfirmation",
+    "ReleaseIndication",
+    "RequestReceived",
+    "ResponseReceived",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateIndication:
+    """The peer requests an association; answer with ``accept`` or ``reject`` (PS3.8 Section 7.1)."""
+
+    request: AssociateRQ
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateAccepted:
+    """The peer accepted our request: A-ASSOCIATE confirmation (accept)."""
+
+    accept: AssociateAC
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateRejected:
+    """The peer rejected our request: A-ASSOCIATE confirmation (reject). The transport is to be closed."""
+
+    reject: AssociateRJ
+
+
+@dataclass(frozen=True, slots=True)
+class DataIndication:
+    """A P-DATA-TF arrived; only from an `UpperLayer` without a message reader (PS3.8 Section 7.6)."""
+
+    pdvs: tuple[PDV, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseIndication:
+    """The peer wants to release; answer with ``release_response`` (PS3.8 Section 7.2).
+
+    ``collision`` is true where both sides asked at once (AR-8).
+    """
+
+    collision: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseConfirmation:
+    """The peer agreed to our release."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbortIndication:
+    """The association is over: A-ABORT or A-P-ABORT (PS3.8 Sections 7.3 and 7.4).
+
+    Attributes:
+        source: 0 the service-user, 2 the service-provider.
+        reason: the A-ABORT reason where the source is 2.
+        by_peer: an A-ABORT PDU of the peer said so; false where this side noticed.
+        detail: what was wrong, in words, where this side noticed.
+        timer: the name of the timer that expired (a field of `config.Timeouts`), else the empty string.
+        lost: the transport connection closed before the association was over.
+    """
+
+    source: int
+    reason: int
+    by_peer: bool
+    detail: str = ""
+    timer: str = ""
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A DIMSE request (or C-CANCEL) of the peer, complete with its data set (PS3.7 Section 6.3)."""
+
+    message: Message
+
+    @property
+    def command(self) -> Command:
+        """The command set of the request."""
+        return self.message.command
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseReceived:
+    """A DIMSE response of the peer to a request of ours."""
+
+    message: Message
+
+    @property
+    def command(self) -> Command:
+        """The command set of the response."""
+        return self.message.command
+
+
+Event = (
+    AssociateIndication
+    | AssociateAccepted
+    | AssociateRejected
+    | DataIndication
+    | ReleaseIndication
+    | ReleaseConfirmation
+    | AbortIndication
+    | RequestReceived
+    | ResponseReceived
+)

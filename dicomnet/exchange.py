@@ -1,0 +1,483 @@
+"""`Exchange`: DIMSE messages over an association (PS3.7), without a socket, a clock or a thread.
+
+An exchange is driven as an `UpperLayer` is: ``receive`` what was read, write what ``outgoing`` gives, take ``events``,
+wake it with ``tick`` at ``deadline``, close the transport once it is ``closed``. Data sets go out piece by piece, as
+fast as `outgoing` is called, and come in through a sink, so that nothing is held that the owner did not ask to hold.
+
+A service is a generator over an exchange (`Flow`): it yields None where it needs the next event, anything else as a
+result for the user, and returns its final answer. `scu` and `scp` hold them; ``sync`` and ``aio`` drive them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn, Protocol
+
+from . import messages
+from ._dimse import Command, Message, MessageReader, fragment_size, frame
+from ._pdu import AssociateAC, AssociateRJ, AssociateRQ
+from ._upper import UpperLayer
+from .config import Limits, Timeouts
+from .errors import (
+    AssociationAborted,
+    AssociationError,
+    AssociationRejected,
+    ConnectionFailed,
+    DeadlineExceeded,
+    DicomNetError,
+    InvalidArgument,
+    LocalProtocolError,
+    NoAcceptedContext,
+    RemoteProtocolError,
+)
+from .events import (
+    AbortIndication,
+    AssociateAccepted,
+    AssociateIndication,
+    AssociateRejected,
+    Event,
+    ReleaseIndication,
+    RequestReceived,
+    ResponseReceived,
+)
+from .negotiation import AcceptancePolicy, PresentationContext, ProposedContext, judge, maximum_length, outcome, propose
+from .sinks import MemorySink, Sink
+
+__all__ = ["Buffer", "DataSource", "Exchange", "Flow", "Request"]
+
+
+Buffer = bytes | bytearray | memoryview
+Flow = Generator[Any, Any, Any]
+OpenSink = Callable[[PresentationContext, Command], Sink]
+
+_UNRECOGNIZED_OPERATION = 0x0211
+_MAX_MESSAGE_ID = 65535
+
+
+class DataSource(Protocol):
+    """Where the bytes of a data set come from."""
+
+    @property
+    def size(self) -> int:
+        """All bytes of the data set as they go over the wire; even."""
+
+    def chunks(self, unit: int) -> Iterator[memoryview]:
+        """The bytes, in pieces whose length is a multiple of ``unit`` but for the last. A piece dies with the next."""
+
+
+class Request:
+    """A request of ours that is under way; `Exchange.response_to` waits for its responses."""
+
+    __slots__ = ("answered", "command", "context")
+
+    def __init__(self, context: PresentationContext, command: Command) -> None:
+        self.context = context
+        self.command = command
+        self.answered = False
+
+
+class _Outgoing:
+    """A message on its way out, one piece at a time."""
+
+    __slots__ = ("command", "context_id", "left", "pieces", "request", "unit")
+
+    def __init__(
+        self, context_id: int, command: bytes, data: DataSource | None, unit: int, request: Request | None
+    ) -> None:
+        self.context_id = context_id
+        self.command: bytes | None = command
+        self.unit = unit
+        self.request = request
+        self.left = data.size if data is not None else 0
+        self.pieces = data.chunks(unit) if data is not None else None
+
+    def next_piece(self) -> list[Buffer]:
+        """The next PDUs of the message; `done` is true after the last."""
+        buffers: list[Buffer] = []
+        if self.command is not None:
+            buffers = frame(self.context_id, self.command, self.unit, True, True)
+            self.command = None
+        if self.pieces is not None:
+            buffers += frame(self.context_id, self._next_data(self.pieces), self.unit, False, self.left == 0)
+        return buffers
+
+    def _next_data(self, pieces: Iterator[memoryview]) -> memoryview:
+        piece = next(pieces, memoryview(b""))
+        if self.request is not None and self.request.answered:
+            # PS3.7 Section 9.3.1.3: the peer has refused already; end the data set early instead of sending it all.
+            piece, self.left = piece[: self.unit], 0
+        else:
+            self.left -= len(piece)
+        if self.left < 0 or (self.left and not piece):
+            raise LocalProtocolError("a data source gave more or fewer bytes than its size")
+        if self.left == 0:
+            self.pieces = None
+        return piece
+
+    @property
+    def done(self) -> bool:
+        return self.command is None and self.pieces is None
+
+
+class _Bytes:
+    """A data set in memory, as a data source."""
+
+    def __init__(self, data: Buffer, piece: int) -> None:
+        self._view = memoryview(data).cast("B")
+        self._piece = piece
+        self.size = self._view.nbytes
+        if self.size % 2:
+            raise InvalidArgument(f"a data set has an even length, not {self.size} bytes (PS3.5 Section 7.1)")
+
+    def chunks(self, unit: int) -> Iterator[memoryview]:
+        if self.size <= self._piece:
+            return iter((self._view,))
+        step = max(self._piece // unit, 1) * unit
+        return (self._view[start : start + step] for start in range(0, self.size, step))
+
+
+class Exchange:
+    """One association and the messages on it; make one with `requestor` or `acceptor`.
+
+    Attributes:
+        contexts: the negotiated presentation contexts by ID, refused ones too.
+        calling, called: the AE titles of the association, known once it is requested.
+        peer: how messages for people name the other side; set by whoever knows its address.
+        open_sink: called with the context and the command set of each request that brings a data set; by default data
+            sets are held in memory, up to ``Limits.message``.
+    """
+
+    def __init__(self, limits: Limits | None = None, timeouts: Timeouts | None = None) -> None:
+        self.limits = limits or Limits()
+        self.timeouts = timeouts or Timeouts()
+        self.contexts: dict[int, PresentationContext] = {}
+        self.calling = self.called = ""
+        self.peer: str | None = None
+        self.open_sink: OpenSink = self._open_memory
+        self.request_pdu: AssociateRQ | None = None
+        self.accept_pdu: AssociateAC | None = None
+        self._reader = MessageReader(self._open_sink, self.limits)
+        self._upper = UpperLayer(self.limits, self.timeouts, self._reader)
+        self._by_syntax: dict[tuple[str, str], PresentationContext] = {}
+        self._pending: dict[int, Request] = {}
+        self._queue: deque[_Outgoing] = deque()
+        self._last_id = 0
+        self._unit = 0
+        self.receive = self._upper.receive
+        self.tick = self._upper.tick
+        self.restart = self._upper.restart
+
+    @classmethod
+    def requestor(
+        cls,
+        *,
+        calling: str,
+        called: str,
+        contexts: Sequence[ProposedContext],
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> Exchange:
+        """The requesting side, over a transport that is connected; its A-ASSOCIATE-RQ waits in `outgoing`."""
+        # Whoever uses an association may leave it idle; only a provider has to protect itself from that.
+        self = cls(limits, replace(timeouts or Timeouts(), idle=None))
+        self.calling, self.called = calling, called
+        self.request_pdu = propose(contexts, calling=calling, called=called, max_pdu=self.limits.max_pdu)
+        self._upper.associate(self.request_pdu)
+        self._upper.transport_connected()
+        return self
+
+    @classmethod
+    def acceptor(cls, *, limits: Limits | None = None, timeouts: Timeouts | None = None, now: float = 0.0) -> Exchange:
+        """The accepting side of a transport that was opened at ``now``; ARTIM runs from then on."""
+        self = cls(limits, timeouts)
+        self._upper.tick(now)
+        self._upper.transport_opened()
+        return self
+
+    # ---- driving -----------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """True once the association is over: close the transport."""
+        return self._upper.closed
+
+    @property
+    def established(self) -> bool:
+        """True while messages can be exchanged."""
+        return self._upper.established
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` wants to be called at the latest; None for never."""
+        return self._upper.deadline
+
+    @property
+    def receiving(self) -> bool:
+        """True in the middle of an incoming message: more is on its way."""
+        return self._reader.busy
+
+    @property
+    def sending(self) -> bool:
+        """True while a message of ours has not gone out whole."""
+        return bool(self._queue)
+
+    def receive_eof(self) -> None:
+        """The transport closed."""
+        self._upper.receive_eof()
+
+    def outgoing(self) -> list[Buffer]:
+        """Buffers to write now, in order; empty once everything is out.
+
+        Of a message on its way this gives the next piece. Buffers are valid until the next call, so write them first:
+        that is also what keeps memory constant, whatever the size of the data set.
+        """
+        if self._queue:
+            self._send_piece()
+        return self._upper.outgoing()
+
+    def _send_piece(self) -> None:
+        if not self._upper.established:
+            self._queue.clear()
+            return
+        message = self._queue[0]
+        buffers = message.next_piece()
+        if message.done:
+            self._queue.popleft()
+        self._upper.send_framed(buffers)
+
+    def events(self) -> list[Event]:
+        """What happened since the last call, in order."""
+        happened = self._upper.events()
+        if not happened:
+            return happened
+        return [event for event in map(self._translate, happened) if event is not None]
+
+    def _translate(self, event: Any) -> Event | None:
+        if type(event) is Message:
+            return self._message(event)
+        if isinstance(event, AssociateAccepted):
+            self.accept_pdu = event.accept
+            self._establish(event.accept, maximum_length(event.accept))
+        elif isinstance(event, AssociateIndication):
+            self.request_pdu = event.request
+            self.calling, self.called = event.request.calling_ae_title, event.request.called_ae_title
+        elif isinstance(event, AbortIndication):
+            self._queue.clear()
+        return event
+
+    def _message(self, message: Message) -> Event | None:
+        """Is it a message that may come now? What is not ends the association, or is answered in place."""
+        command = message.command
+        missing = messages.missing_element(command)
+        if command.is_response:
+            request = self._pending.get(command.message_id_being_responded_to)
+            if request is None or missing:
+                return self._refuse(f"{messages.name_of(command)} without a request of ours, or without {missing}")
+            request.answered = True
+            if command.status not in (0xFF00, 0xFF01):
+                del self._pending[command.message_id_being_responded_to]
+                self._upper.wait_for_response(bool(self._pending))
+            return ResponseReceived(message)
+        if missing == "message_id" or (missing and command.command_field == messages.CommandField.C_CANCEL_RQ):
+            return self._refuse(f"{messages.name_of(command)} without {missing}")
+        if command.command_field not in messages.MESSAGES:
+            self.respond(message, _UNRECOGNIZED_OPERATION)
+            return None
+        return RequestReceived(message)
+
+    def _refuse(self, detail: str) -> AbortIndication:
+        """The peer broke a rule of DIMSE: abort, and tell the owner why."""
+        self._queue.clear()
+        self._upper.abort()
+        return AbortIndication(0, 0, False, detail)
+
+    # ---- the association ---------------------------------------------------------------------------------------
+
+    def judge(self, policy: AcceptancePolicy) -> bool:
+        """Answer the `AssociateIndication` by ``policy``; true where the association was accepted."""
+        if self.request_pdu is None:
+            raise LocalProtocolError("there is no association request to answer")
+        answer = judge(self.request_pdu, policy)
+        if isinstance(answer, AssociateRJ):
+            self._upper.reject(answer)
+            return False
+        self.accept(answer)
+        return True
+
+    def accept(self, accept: AssociateAC) -> None:
+        """Answer the `AssociateIndication` with this A-ASSOCIATE-AC."""
+        if self.request_pdu is None:
+            raise LocalProtocolError("there is no association request to answer")
+        self._upper.accept(accept)
+        self.accept_pdu = accept
+        self._establish(accept, maximum_length(self.request_pdu))
+
+    def reject(self, result: int, source: int, reason: int) -> None:
+        """Answer the `AssociateIndication` with an A-ASSOCIATE-RJ (PS3.8 Section 9.3.4)."""
+        self._upper.reject(AssociateRJ(result, source, reason))
+
+    def _establish(self, accept: AssociateAC, peer_max_pdu: int) -> None:
+        assert self.request_pdu is not None
+        self.contexts = outcome(self.request_pdu, accept)
+        accepted = [context for context in self.contexts.values() if context.accepted]
+        self._reader.accept_contexts(context.id for context in accepted)
+        for context in reversed(accepted):
+            self._by_syntax[context.abstract_syntax, context.transfer_syntax] = context
+            self._by_syntax[context.abstract_syntax, ""] = context
+        self._unit = fragment_size(peer_max_pdu, self.limits.outgoing_pdu)
+
+    def context_for(self, abstract_syntax: str, transfer_syntax: str = "") -> PresentationContext:
+        """The first accepted context for an abstract syntax, in this transfer syntax if one is given.
+
+        Raises:
+            NoAcceptedContext: there is none.
+        """
+        context = self._by_syntax.get((abstract_syntax, transfer_syntax))
+        if context is None:
+            raise NoAcceptedContext(
+                abstract_syntax=abstract_syntax,
+                transfer_syntaxes=(transfer_syntax,) if transfer_syntax else (),
+                peer=self.peer,
+            )
+        return context
+
+    def release(self) -> None:
+        """Ask for the release; a `ReleaseConfirmation` follows (PS3.8 Section 7.2)."""
+        self._upper.release()
+
+    def release_response(self) -> None:
+        """Agree to the peer's release."""
+        self._upper.release_response()
+
+    def abort(self) -> None:
+        """Abort the association; what has not gone out is dropped."""
+        self._queue.clear()
+        self._upper.abort()
+
+    # ---- messages ----------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        context: PresentationContext,
+        field: int,
+        data: DataSource | Buffer | None = None,
+        **elements: Any,
+    ) -> Request:
+        """Send a request; the message ID is chosen here.
+
+        Args:
+            context: the presentation context of the message and its data set.
+            field: the Command Field, see `messages.CommandField`.
+            data: the data set in the context's transfer syntax, if there is one.
+            elements: the other elements of the command set, by their attribute of `Command`.
+        """
+        message_id = self._next_message_id()
+        command = Command(
+            command_field=field,
+            message_id=message_id,
+            command_data_set_type=0x0101 if data is None else 0x0001,
+            **elements,
+        )
+        request = Request(context, command)
+        self._send(context.id, command, data, request)
+        self._pending[message_id] = request
+        self._upper.wait_for_response(True)
+        return request
+
+    def respond(
+        self, message: Message, status: int, data: DataSource | Buffer | None = None, **elements: Any
+    ) -> None:
+        """Answer a request of the peer, in the context in which it came.
+
+        The UIDs of the request are repeated in the response, as PS3.7 Section 9.3 allows and old peers expect.
+        """
+        asked = message.command
+        command = Command(
+            affected_sop_class_uid=elements.pop("affected_sop_class_uid", asked.affected_sop_class_uid
+                                                or asked.requested_sop_class_uid),
+            affected_sop_instance_uid=elements.pop("affected_sop_instance_uid", asked.affected_sop_instance_uid
+                                                   or asked.requested_sop_instance_uid),
+            command_field=asked.command_field | 0x8000,
+            message_id_being_responded_to=asked.message_id,
+            command_data_set_type=0x0101 if data is None else 0x0001,
+            status=status,
+            **elements,
+        )
+        self._send(message.context_id, command, data, None)
+
+    def _send(
+        self, context_id: int, command: Command, data: DataSource | Buffer | None, request: Request | None
+    ) -> None:
+        if not self._upper.established:
+            raise LocalProtocolError("there is no association to send a message on", peer=self.peer)
+        if isinstance(data, bytes | bytearray | memoryview):
+            data = _Bytes(data, self.limits.file_buffer)
+        self._queue.append(_Outgoing(context_id, command.encode(), data, self._unit, request))
+
+    def _next_message_id(self) -> int:
+        """A message ID that no outstanding request has (PS3.7 Section 9.3: unique among outstanding operations)."""
+        if len(self._pending) >= _MAX_MESSAGE_ID:
+            raise LocalProtocolError("65535 requests are outstanding already")
+        while True:
+            self._last_id = self._last_id % _MAX_MESSAGE_ID + 1
+            if self._last_id not in self._pending:
+                return self._last_id
+
+    # ---- for flows ---------------------------------------------------------------------------------------------
+
+    def response_to(self, request: Request) -> Generator[None, Event, Message]:
+        """Wait for the next response to ``request``.
+
+        Raises:
+            AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended instead.
+        """
+        wanted = request.command.message_id
+        while True:
+            event = yield None
+            if type(event) is ResponseReceived and event.message.command.message_id_being_responded_to == wanted:
+                return event.message
+            self.set_aside(event)
+
+    def set_aside(self, event: Event) -> None:
+        """An event that the running flow did not ask for: the end of the association raises, a request is declined."""
+        if isinstance(event, RequestReceived):
+            if event.command.command_field != messages.CommandField.C_CANCEL_RQ:
+                self.respond(event.message, _UNRECOGNIZED_OPERATION)
+        elif isinstance(event, ReleaseIndication):
+            self.release_response()
+            raise AssociationError("the peer released the association", peer=self.peer)
+        else:
+            self.raise_for(event)
+
+    def raise_for(self, event: Event) -> None:
+        """Raise what an event means for whoever waits on the association; does nothing where it goes on."""
+        if isinstance(event, AssociateRejected):
+            rj = event.reject
+            raise AssociationRejected(result=rj.result, source=rj.source, reason=rj.reason, peer=self.peer)
+        if isinstance(event, AbortIndication):
+            self._raise_abort(event)
+
+    def _raise_abort(self, event: AbortIndication) -> NoReturn:
+        error: DicomNetError
+        if event.timer:
+            seconds = getattr(self.timeouts, event.timer)
+            error = DeadlineExceeded(timeout=event.timer, seconds=seconds, peer=self.peer)
+        elif event.lost:
+            error = ConnectionFailed("the peer closed the connection before the association was over", peer=self.peer)
+        elif event.by_peer:
+            error = AssociationAborted(source=event.source, reason=event.reason, peer=self.peer)
+        else:
+            error = RemoteProtocolError(f"the association was aborted: {event.detail}", peer=self.peer)
+        raise error
+
+    # ---- sinks -------------------------------------------------------------------------------------------------
+
+    def _open_sink(self, context_id: int, command: Command) -> Sink:
+        if command.is_response:
+            return MemorySink(self.limits.message)
+        return self.open_sink(self.contexts[context_id], command)
+
+    def _open_memory(self, _: PresentationContext, __: Command) -> Sink:
+        return MemorySink(self.limits.message)

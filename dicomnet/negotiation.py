@@ -1,0 +1,191 @@
+"""Proposing and judging associations: presentation contexts and what travels beside them (PS3.8 Section 7.1.1, PS3.7 Annex D).
+
+Everything here is a value or a function from values to values. The requestor's half: `propose` makes the A-ASSOCIATE-RQ
+and `outcome` reads the answer. The acceptor's half: `AcceptancePolicy` says what is wanted and `judge` answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from . import uids
+from ._pdu import (
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    ImplementationClassUID,
+    ImplementationVersionName,
+    MaximumLength,
+    PresentationContextAC,
+    PresentationContextRQ,
+)
+from .config import check_ae_title
+from .errors import InvalidArgument
+
+__all__ = [
+    "ACCEPTED",
+    "MAX_CONTEXTS",
+    "AcceptancePolicy",
+    "PresentationContext",
+    "ProposedContext",
+    "judge",
+    "maximum_length",
+    "outcome",
+    "propose",
+]
+
+MAX_CONTEXTS = 128
+ACCEPTED, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = range(5)
+
+_PERMANENT, _SERVICE_USER = 1, 1
+_REJECT_APPLICATION_CONTEXT = (_PERMANENT, _SERVICE_USER, 2)
+_REJECT_CALLING_AE = (_PERMANENT, _SERVICE_USER, 3)
+_REJECT_CALLED_AE = (_PERMANENT, _SERVICE_USER, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedContext:
+    """What the requestor offers for one abstract syntax: its transfer syntaxes, the preferred first."""
+
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PresentationContext:
+    """One presentation context as negotiated (PS3.8 Section 7.1.1.14).
+
+    Attributes:
+        id: odd, 1 to 255.
+        abstract_syntax: the SOP class or meta SOP class.
+        transfer_syntax: what the acceptor chose; empty where the context was refused.
+        result: 0 accepted, 1 refused by the user, 2 without a reason, 3 abstract syntax, 4 transfer syntaxes not supported.
+        offered: the transfer syntaxes that were proposed.
+    """
+
+    id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    result: int
+    offered: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether messages may use this context."""
+        return self.result == ACCEPTED
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptancePolicy:
+    """What an acceptor takes, as data.
+
+    Attributes:
+        ae_title: the called AE title that must be asked for; None takes any.
+        calling_ae_titles: the callers that are let in; None lets in all.
+        abstract_syntaxes: what is supported, each with its transfer syntaxes in order of preference; an empty tuple takes
+            any transfer syntax, in the order in which the requestor offers them.
+        unknown_abstract_syntaxes: also take abstract syntaxes that are not listed, in any transfer syntax.
+        max_pdu: the maximum length to announce, in bytes; never 0.
+    """
+
+    ae_title: str | None = None
+    calling_ae_titles: frozenset[str] | None = None
+    abstract_syntaxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unknown_abstract_syntaxes: bool = False
+    max_pdu: int = 262144
+
+
+def propose(
+    contexts: Sequence[ProposedContext], *, calling: str, called: str, max_pdu: int
+) -> AssociateRQ:
+    """The A-ASSOCIATE-RQ that offers these contexts, numbered 1, 3, 5 ….
+
+    Raises:
+        InvalidArgument: no context, more than 128, one without a transfer syntax, or an AE title that is none.
+    """
+    if not 0 < len(contexts) <= MAX_CONTEXTS:
+        raise InvalidArgument(
+            f"an association takes 1 to {MAX_CONTEXTS} presentation contexts, not {len(contexts)}",
+            hint="Split them over several associations.",
+        )
+    for context in contexts:
+        if not context.transfer_syntaxes:
+            raise InvalidArgument(f"no transfer syntax is offered for {uids.name_of(context.abstract_syntax)}")
+    return AssociateRQ(
+        check_ae_title(called),
+        check_ae_title(calling),
+        tuple(
+            PresentationContextRQ(2 * index + 1, context.abstract_syntax, tuple(context.transfer_syntaxes))
+            for index, context in enumerate(contexts)
+        ),
+        _user_information(max_pdu),
+    )
+
+
+def outcome(request: AssociateRQ, accept: AssociateAC) -> dict[int, PresentationContext]:
+    """What was negotiated, by presentation context ID; a context that the answer leaves out counts as refused.
+
+    A context that is accepted in a transfer syntax that was not offered is refused, too: nothing can be sent in it.
+    """
+    answers = {context.id: context for context in accept.presentation_contexts}
+    return {
+        proposed.id: _outcome(proposed, answers.get(proposed.id)) for proposed in request.presentation_contexts
+    }
+
+
+def _outcome(proposed: PresentationContextRQ, answer: PresentationContextAC | None) -> PresentationContext:
+    result = NO_REASON if answer is None else answer.result
+    chosen = (answer.transfer_syntax or "") if answer is not None and result == ACCEPTED else ""
+    if result == ACCEPTED and chosen not in proposed.transfer_syntaxes:
+        result, chosen = TRANSFER_SYNTAXES_NOT_SUPPORTED, ""
+    return PresentationContext(proposed.id, proposed.abstract_syntax, chosen, result, proposed.transfer_syntaxes)
+
+
+def judge(request: AssociateRQ, policy: AcceptancePolicy) -> AssociateAC | AssociateRJ:
+    """The acceptor's answer to a request.
+
+    An association is accepted even where every context is refused: the requestor then learns why, context by context.
+    """
+    if request.application_context_name != uids.APPLICATION_CONTEXT:
+        return AssociateRJ(*_REJECT_APPLICATION_CONTEXT)
+    if policy.ae_title is not None and request.called_ae_title != policy.ae_title:
+        return AssociateRJ(*_REJECT_CALLED_AE)
+    if policy.calling_ae_titles is not None and request.calling_ae_title not in policy.calling_ae_titles:
+        return AssociateRJ(*_REJECT_CALLING_AE)
+    return AssociateAC(
+        request.called_ae_title,
+        request.calling_ae_title,
+        tuple(_judge_context(context, policy) for context in request.presentation_contexts),
+        _user_information(policy.max_pdu),
+    )
+
+
+def _judge_context(context: PresentationContextRQ, policy: AcceptancePolicy) -> PresentationContextAC:
+    preferred = policy.abstract_syntaxes.get(context.abstract_syntax)
+    if preferred is None and not policy.unknown_abstract_syntaxes:
+        return PresentationContextAC(context.id, ABSTRACT_SYNTAX_NOT_SUPPORTED, _placeholder(context))
+    offered = context.transfer_syntaxes
+    candidates: Iterable[str] = (syntax for syntax in preferred if syntax in offered) if preferred else offered
+    chosen = next(iter(candidates), None)
+    if chosen is None:
+        return PresentationContextAC(context.id, TRANSFER_SYNTAXES_NOT_SUPPORTED, _placeholder(context))
+    return PresentationContextAC(context.id, ACCEPTED, chosen)
+
+
+def _placeholder(context: PresentationContextRQ) -> str:
+    """A refused context carries a transfer syntax all the same: it is not significant, but the item needs one."""
+    return context.transfer_syntaxes[0]
+
+
+def maximum_length(pdu: AssociateRQ | AssociateAC) -> int:
+    """The largest P-DATA-TF that the sender of this PDU takes; 0 is no limit, as is a missing item (PS3.8 Annex D.1)."""
+    return next((item.value for item in pdu.user_information if isinstance(item, MaximumLength)), 0)
+
+
+def _user_information(max_pdu: int) -> tuple[MaximumLength | ImplementationClassUID | ImplementationVersionName, ...]:
+    return (
+        MaximumLength(max_pdu),
+        ImplementationClassUID(uids.IMPLEMENTATION_CLASS_UID),
+        ImplementationVersionName(uids.IMPLEMENTATION_VERSION_NAME),
+    )

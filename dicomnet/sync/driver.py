@@ -1,0 +1,177 @@
+"""Drives an `Exchange` over a `Transport`: the whole of the blocking I/O, for both roles."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from time import monotonic
+from typing import Any, TypeVar
+
+from ..errors import ConnectionFailed, DeadlineExceeded
+from ..events import Event
+from ..exchange import Buffer, Exchange
+from ..scp import Call
+from .transport import Transport
+
+__all__ = ["Driver"]
+
+T = TypeVar("T")
+
+
+class Driver:
+    """Reads, writes and waits for one association; owns the transport."""
+
+    def __init__(self, exchange: Exchange, transport: Transport) -> None:
+        self.exchange = exchange
+        self.transport = transport
+        self._events: deque[Event] = deque()
+        exchange.tick(monotonic())
+
+    def complete(self, flow: Generator[None, Event, T]) -> T:
+        """Run a flow that yields no results to its end; its return value."""
+        self.exchange.restart(monotonic())
+        try:
+            flow.send(None)  # to its first wait
+            while True:
+                flow.send(self._next_event())
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            flow.close()
+
+    def results(self, flow: Generator[T | None, Event, Any]) -> Generator[T, None, None]:
+        """Run a flow and pass on what it yields; leaving the loop closes the flow."""
+        self.exchange.restart(monotonic())
+        try:
+            item = flow.send(None)
+            while True:
+                if item is None:
+                    item = flow.send(self._next_event())
+                else:
+                    yield item
+                    item = flow.send(None)  # type: ignore[arg-type]
+        except StopIteration:
+            return
+        finally:
+            flow.close()
+
+    def serve(self, flow: Generator[Call | None, Any, None]) -> None:
+        """Run a provider's flow, and the user's code where it asks for it, until the association is over."""
+        item = flow.send(None)
+        try:
+            while True:
+                if item is not None:
+                    item = self._call(flow, item)
+                elif self._ended():
+                    return
+                elif self._events:
+                    item = flow.send(self._events.popleft())
+                else:
+                    self.pump()
+        finally:
+            flow.close()
+
+    def _call(self, flow: Generator[Call | None, Any, None], call: Call) -> Call | None:
+        try:
+            answer = call.function(call.request)
+        except Exception as error:
+            self.exchange.restart(monotonic())
+            return flow.throw(error)
+        self.exchange.restart(monotonic())
+        return flow.send(answer)
+
+    def _ended(self) -> bool:
+        return not self._events and self.exchange.closed
+
+    def _next_event(self) -> Event:
+        while not self._events:
+            if self.exchange.closed:
+                raise ConnectionFailed("the association is over", peer=self.exchange.peer)
+            self.pump()
+        return self._events.popleft()
+
+    def pump(self) -> None:
+        """Write what is to be written, then wait once for the peer or for a timer, and take what came."""
+        exchange = self.exchange
+        self.flush()
+        if not self._events and not exchange.closed:
+            self._read()
+            self._events.extend(exchange.events())
+
+    def flush(self) -> None:
+        """Write everything, reading when the peer has something to say meanwhile."""
+        exchange = self.exchange
+        while buffers := exchange.outgoing():
+            self._send(buffers)
+        self._events.extend(exchange.events())
+
+    def _send(self, buffers: list[Buffer]) -> None:
+        while buffers:
+            sent = self.transport.send(buffers)
+            if sent:
+                self.exchange.restart(monotonic())
+                buffers = unsent(buffers, sent)
+            if buffers:
+                self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        """The peer does not take more for now; if that lasts, it is dead or stuck."""
+        seconds = self.exchange.timeouts.write
+        start = monotonic()
+        readable = self.transport.wait(seconds, write=True)
+        self.exchange.tick(monotonic())
+        if readable:
+            self._take()
+        elif seconds is not None and monotonic() - start >= seconds:
+            raise DeadlineExceeded(timeout="write", seconds=seconds, peer=self.exchange.peer)
+
+    def _read(self) -> None:
+        exchange = self.exchange
+        if exchange.receiving and self._take():
+            return  # in the middle of a message the rest is usually there already
+        if not exchange.receiving:
+            self.transport.rest()
+        deadline = exchange.deadline
+        readable = self.transport.wait(None if deadline is None else max(deadline - monotonic(), 0.0))
+        exchange.tick(monotonic())
+        if readable:
+            self._take()
+
+    def _take(self) -> bool:
+        received = self.transport.receive()
+        if received is None:
+            return False
+        if received:
+            self.exchange.receive(received)
+        else:
+            self.exchange.receive_eof()
+        return True
+
+    def finish(self) -> None:
+        """After the last event: let an A-ABORT or A-ASSOCIATE-RJ reach the peer, then close (PS3.8 Section 9.1.4)."""
+        try:
+            self.flush()
+            if not self.exchange.closed:
+                self.transport.shutdown()
+            while not self.exchange.closed:
+                self._read()
+                self.exchange.outgoing()
+        except (ConnectionFailed, DeadlineExceeded):
+            pass  # it is closed now, and that was all that was wanted
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the transport, whatever is on its way."""
+        self.exchange.receive_eof()
+        self.transport.close()
+
+
+def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:
+    """What is left of ``buffers`` after the first ``sent`` bytes."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return [memoryview(buffer)[sent:], *buffers[index + 1 :]] if sent else buffers[index:]
+        sent -= len(buffer)
+    return []

@@ -1,0 +1,188 @@
+"""Blocking providers: a listening socket, and a thread for each association."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+
+from ..config import Limits, Timeouts
+from ..errors import ConnectionFailed, DicomNetError, LocalProtocolError, escaped
+from ..exchange import Exchange
+from ..negotiation import AcceptancePolicy
+from ..scp import Provider, serve
+from .driver import Driver
+from .transport import Transport
+
+__all__ = ["Listener"]
+
+log = logging.getLogger("dicomnet")
+
+_BACKLOG = 128
+_ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
+
+
+@dataclass(slots=True)
+class _Worker:
+    thread: threading.Thread
+    driver: Driver
+
+
+class Listener(Provider):
+    """A provider on a TCP port; see `scp.Provider` for its handlers.
+
+    As a context manager it serves in threads of its own until the block ends; `serve_forever` serves until `stop`.
+
+    Args:
+        ae_title: the title that callers must ask for; None takes any.
+        host: the address to bind; loopback unless another is named.
+        port: 0 picks a free one.
+        limits, timeouts: bounds of every association.
+        drain: seconds that associations in flight get when the listener stops.
+    """
+
+    def __init__(
+        self,
+        ae_title: str | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 11112,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        drain: float = 30.0,
+    ) -> None:
+        super().__init__(ae_title, limits=limits, timeouts=timeouts)
+        self.drain = drain
+        self._bind = (host, port)
+        self._sock: socket.socket | None = None
+        self._wake: tuple[socket.socket, socket.socket] | None = None
+        self._workers: dict[int, _Worker] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port that are listened on, once they are."""
+        if self._sock is None:
+            raise LocalProtocolError("the listener has not been started")
+        host, port = self._sock.getsockname()[:2]
+        return host, port
+
+    def open(self) -> None:
+        """Bind and listen; connections wait in the backlog until they are served.
+
+        Raises:
+            ConnectionFailed: the address is taken, or not ours.
+        """
+        host, port = self._bind
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
+                                                          flags=socket.AI_PASSIVE)[0]
+            self._sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConnectionFailed(f"cannot listen on {host}:{port}: {reason}", errno=error.errno) from error
+        self._sock.setblocking(False)
+        self._wake = socket.socketpair()
+
+    def serve_forever(self) -> None:
+        """Accept associations until `stop` is called, then let those in flight end."""
+        if self._sock is None:
+            self.open()
+        assert self._sock is not None and self._wake is not None
+        policy = self.policy()
+        selector = selectors.DefaultSelector()
+        selector.register(self._sock, selectors.EVENT_READ)
+        selector.register(self._wake[0], selectors.EVENT_READ)
+        try:
+            while not self._stopping.is_set():
+                selector.select()
+                self._accept(self._sock, policy)
+        finally:
+            selector.close()
+            self._sock.close()
+            self._drain()
+            for end in self._wake:
+                end.close()
+
+    def stop(self) -> None:
+        """Accept no more associations; `serve_forever` returns when those in flight are over. From any thread."""
+        self._stopping.set()
+        if self._wake is not None:
+            try:
+                self._wake[1].send(b"\0")
+            except OSError:
+                pass  # it has stopped already
+
+    def __enter__(self) -> Listener:
+        self.open()
+        self._thread = threading.Thread(target=self.serve_forever, name="dicomnet-listener", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    # ---- associations ------------------------------------------------------------------------------------------
+
+    def _accept(self, listening: socket.socket, policy: AcceptancePolicy) -> None:
+        try:
+            sock, _ = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.error("cannot accept a connection: %s", error)
+            self._stopping.wait(_ACCEPT_PAUSE)
+            return
+        try:
+            self._start(sock, policy)
+        except (OSError, RuntimeError) as error:
+            log.error("cannot serve a connection: %s", error)
+            sock.close()
+
+    def _start(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
+        exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=monotonic())
+        driver = Driver(exchange, Transport(sock, self.limits))
+        with self._lock:
+            full = len(self._workers) >= self.limits.associations
+            thread = threading.Thread(
+                target=self._serve, args=(driver, policy, full), name="dicomnet-association", daemon=True
+            )
+            self._workers[id(driver)] = _Worker(thread, driver)
+        thread.start()
+
+    def _serve(self, driver: Driver, policy: AcceptancePolicy, full: bool) -> None:
+        """One association, from its first byte to its last; nothing that happens here reaches another."""
+        address = driver.transport.peer_address
+        driver.exchange.peer = address
+        try:
+            driver.serve(serve(driver.exchange, self, address, policy, full=full))
+        except DicomNetError as error:
+            log.info("association ended: %s", escaped(str(error)))
+        except Exception:
+            log.exception("association with %s failed", address)
+        finally:
+            driver.finish()
+            with self._lock:
+                self._workers.pop(id(driver), None)
+
+    def _drain(self) -> None:
+        """Wait for the associations in flight; abort those that do not end in time."""
+        end = monotonic() + self.drain
+        for worker in self._snapshot():
+            worker.thread.join(max(end - monotonic(), 0.0))
+        for worker in self._snapshot():
+            worker.driver.transport.interrupt()
+        for worker in self._snapshot():
+            worker.thread.join(self.drain)
+
+    def _snapshot(self) -> list[_Worker]:
+        with self._lock:
+            return list(self._workers.values())

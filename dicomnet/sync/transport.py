@@ -1,0 +1,120 @@
+"""A connected socket as the drivers see it: send buffers, receive into a buffer, wait. Nothing of DICOM.
+
+The socket does not block; `Transport.wait` is the one place where a thread sleeps, with an end. So a peer that answers
+while we still send is heard, and a dead one cannot hold a thread.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Sequence
+
+from ..config import Limits
+from ..errors import ConnectionFailed
+
+__all__ = ["IOV_MAX", "Transport"]
+
+IOV_MAX = 1024  # buffers per sendmsg; Linux, macOS and Windows take at least as many
+_SMALL = 16384  # bytes of receive buffer while nothing flows
+
+
+class Transport:
+    """A connected stream socket, which it owns."""
+
+    def __init__(self, sock: socket.socket, limits: Limits) -> None:
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            # A request that ends in a small segment must not wait for a delayed ACK.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._large = limits.receive_buffer
+        self._buffer = bytearray(_SMALL)
+        self._waiter = _PollWaiter(sock) if hasattr(select, "poll") else _SelectWaiter(sock)
+        self.peer_address = _address(sock)
+
+    def send(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
+        """Send what the socket takes now, in order; 0 where it takes nothing."""
+        try:
+            return self._sock.sendmsg(buffers[:IOV_MAX])
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise ConnectionFailed(f"the connection broke while sending: {error.strerror}", errno=error.errno) from error
+
+    def receive(self) -> memoryview | None:
+        """What has arrived, valid until the next call; empty at the end of the stream, None where nothing is there.
+
+        The buffer grows while data flows and shrinks when it does not.
+        """
+        try:
+            size = self._sock.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            size = 0  # a reset connection is a closed one
+        received = memoryview(self._buffer)[:size]
+        if size == len(self._buffer) < self._large:
+            self._buffer = bytearray(self._large)
+        return received
+
+    def rest(self) -> None:
+        """Nothing flows for now: give a large buffer back."""
+        if len(self._buffer) > _SMALL:
+            self._buffer = bytearray(_SMALL)
+
+    def wait(self, timeout: float | None, *, write: bool = False) -> bool:
+        """Sleep until there is something to read (or room to write), at most ``timeout`` seconds; True if to read."""
+        return self._waiter.wait(timeout, write)
+
+    def shutdown(self) -> None:
+        """Say that nothing more will be sent, without losing what was: the peer still reads it, then sees the end."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the peer was faster
+
+    def interrupt(self) -> None:
+        """End both directions at once, from any thread: who waits on the socket wakes up and sees the end."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+class _PollWaiter:
+    def __init__(self, sock: socket.socket) -> None:
+        self._read = select.poll()
+        self._read.register(sock, select.POLLIN)
+        self._both = select.poll()
+        self._both.register(sock, select.POLLIN | select.POLLOUT)
+
+    def wait(self, timeout: float | None, write: bool) -> bool:
+        milliseconds = None if timeout is None else max(int(timeout * 1000) + 1, 0)
+        ready = (self._both if write else self._read).poll(milliseconds)
+        return bool(ready and ready[0][1] & ~select.POLLOUT)
+
+
+class _SelectWaiter:
+    """For systems without poll (Windows)."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def wait(self, timeout: float | None, write: bool) -> bool:
+        readable, _, _ = select.select([self._sock], [self._sock] if write else [], [], timeout)
+        return bool(readable)
+
+
+def _address(sock: socket.socket) -> str:
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return ""
+    if not isinstance(name, tuple):
+        return str(name)
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

@@ -1,1 +1,63 @@
-"""dicomnet: the DICOM network stack for Python."""
+"""dicomnet: the DICOM network stack for Python.
+
+A provider and a user in a few lines::
+
+    import dicomnet as dn
+
+    with dn.connect("ARCHIVE@pacs.local:11112", contexts=dn.contexts.verification()) as pacs:
+        pacs.echo()
+
+Names are loaded when they are first used: importing dicomnet imports neither pydicom nor numpy nor cryptography, and
+neither ``asyncio`` nor ``socket``.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives; `__init__.pyi` says the same to type checkers.
+_HOMES = {
+    ".config": ("Entity", "Limits", "Timeouts"),
+    ".errors": (
+        "AssociationAborted",
+        "AssociationError",
+        "AssociationRejected",
+        "ConnectionFailed",
+        "DeadlineExceeded",
+        "DicomNetError",
+        "InputFileError",
+        "InvalidArgument",
+        "LocalProtocolError",
+        "MalformedPDU",
+        "NoAcceptedContext",
+        "OutputFileError",
+        "RemoteProtocolError",
+        "ServiceFailure",
+    ),
+    ".exchange": ("Exchange",),
+    ".negotiation": ("PresentationContext", "ProposedContext"),
+    ".scp": ("EchoRequest", "StoreRequest"),
+    ".scu": ("StoreResult",),
+    ".status": ("Category", "Status"),
+    ".sync": ("Association", "Listener", "connect"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {"aio": ".aio", "contexts": ".planner", "uids": ".uids"}
+
+__all__ = ["__version__", *sorted(_HOME_OF), *sorted(_MODULES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = import_module(_MODULES[name], __name__)
+    elif name in _HOME_OF:
+        value = getattr(import_module(_HOME_OF[name], __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,9 +1,10 @@
 # cython: language_level=3
 cimport cython
+
 from dicomnet._bytes cimport Cursor, Writer
+from dicomnet._items cimport Item, Value    # the sub-items are to be cimported from _items
 
-
-cdef enum:
+cpdef enum:
     PDU_ASSOCIATE_RQ = 1
     PDU_ASSOCIATE_AC = 2
     PDU_ASSOCIATE_RJ = 3
@@ -11,82 +12,16 @@ cdef enum:
     PDU_RELEASE_RQ = 5
     PDU_RELEASE_RP = 6
     PDU_ABORT = 7
+
+cdef enum:
     HEADER_SIZE = 6
-    MAX_ASSOCIATE_PDU = 1048576
-
-
-cdef class Value:
-    cdef tuple values(self)
-    cdef int write(self, Writer* w) except -1
-
-
-cdef class SubItem(Value):
-    pass
-
-
-@cython.final
-cdef class UnknownItem(SubItem):
-    cdef readonly int type
-    cdef readonly bytes data
-
-
-@cython.final
-cdef class MaximumLength(SubItem):
-    cdef readonly unsigned int value
-
-
-@cython.final
-cdef class ImplementationClassUID(SubItem):
-    cdef readonly str uid
-
-
-@cython.final
-cdef class ImplementationVersionName(SubItem):
-    cdef readonly str name
-
-
-@cython.final
-cdef class AsynchronousOperationsWindow(SubItem):
-    cdef readonly int invoked
-    cdef readonly int performed
-
-
-@cython.final
-cdef class RoleSelection(SubItem):
-    cdef readonly str sop_class_uid
-    cdef readonly bint scu
-    cdef readonly bint scp
-
-
-@cython.final
-cdef class SOPClassExtendedNegotiation(SubItem):
-    cdef readonly str sop_class_uid
-    cdef readonly bytes application_information
-
-
-@cython.final
-cdef class SOPClassCommonExtendedNegotiation(SubItem):
-    cdef readonly str sop_class_uid
-    cdef readonly str service_class_uid
-    cdef readonly tuple related_general_sop_class_uids
-    cdef readonly int version
-
-
-@cython.final
-cdef class UserIdentityRQ(SubItem):
-    cdef readonly int type
-    cdef readonly bytes primary
-    cdef readonly bytes secondary
-    cdef readonly bint positive_response_requested
-
-
-@cython.final
-cdef class UserIdentityAC(SubItem):
-    cdef readonly bytes response
+    MAX_ASSOCIATE_PDU = 1048576     # the format would allow 8.5 MB; real ones stay below 50 kB
+    ANY_LENGTH = 0xFFFFFFFF
 
 
 cdef class PresentationContext(Value):
     cdef readonly int id
+    cdef int read(self, Item* item) except -1
 
 
 @cython.final
@@ -101,6 +36,7 @@ cdef class PresentationContextAC(PresentationContext):
     cdef readonly int result
     cdef readonly str transfer_syntax
     cdef readonly tuple unknown
+    cdef int read_syntax(self, Cursor* c) except -1
 
 
 @cython.final
@@ -112,7 +48,7 @@ cdef class PDV(Value):
 
 
 cdef class PDU(Value):
-    pass
+    cdef int read(self, Cursor* c) except -1
 
 
 cdef class Associate(PDU):
@@ -123,6 +59,9 @@ cdef class Associate(PDU):
     cdef readonly str application_context_name
     cdef readonly int protocol_version
     cdef readonly tuple unknown
+    cdef int write_as(self, int kind, Writer* w) except -1
+    cdef int read_items(self, Cursor* c) except -1
+    cdef int check(self, Py_ssize_t at) except -1
 
 
 @cython.final
@@ -164,7 +103,9 @@ cdef class Abort(PDU):
 
 
 # Raises MalformedPDU for a header that must not be waited for: an unknown type, or a length that its type cannot have.
-cdef int check_header(int pdu_type, unsigned int length, unsigned int max_length=*) except -1
-# The PDU whose body (all after the 6-byte header) is what is left in the cursor.
+# A limit of 0 is none.
+cdef int check_header(int pdu_type, unsigned int length, unsigned int max_length=*,
+                      unsigned int max_associate=*) except -1
+# The PDU whose body (all after the 6-byte header) is what is left in the cursor; check_header comes first.
 cdef PDU read_body(int pdu_type, Cursor* body)
 cpdef PDU decode_body(int pdu_type, object body)

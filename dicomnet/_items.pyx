@@ -16,6 +16,12 @@ from dicomnet._bytes cimport (
 
 from dicomnet.errors import InvalidArgument
 
+__all__ = [
+    "AsynchronousOperationsWindow", "Fault", "ImplementationClassUID", "ImplementationVersionName", "MaximumLength",
+    "RoleSelection", "SOPClassCommonExtendedNegotiation", "SOPClassExtendedNegotiation", "SubItem", "UnknownItem",
+    "UserIdentityAC", "UserIdentityRQ", "Value",
+]
+
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 

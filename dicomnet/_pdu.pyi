@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from _typeshed import ReadableBuffer
+from typing_extensions import disjoint_base
 
 from dicomnet._items import (
     AsynchronousOperationsWindow,
@@ -19,14 +20,6 @@ from dicomnet._items import (
 )
 
 __all__ = [
-    "Abort",
-    "AssociateAC",
-    "AssociateRJ",
-    "AssociateRQ",
-    "AsynchronousOperationsWindow",
-    "ImplementationClassUID",
-    "ImplementationVersionName",
-    "MaximumLength",
     "PDU",
     "PDU_ABORT",
     "PDU_ASSOCIATE_AC",
@@ -36,6 +29,14 @@ __all__ = [
     "PDU_RELEASE_RP",
     "PDU_RELEASE_RQ",
     "PDV",
+    "Abort",
+    "AssociateAC",
+    "AssociateRJ",
+    "AssociateRQ",
+    "AsynchronousOperationsWindow",
+    "ImplementationClassUID",
+    "ImplementationVersionName",
+    "MaximumLength",
     "PDataTF",
     "PresentationContextAC",
     "PresentationContextRQ",
@@ -61,12 +62,14 @@ PDU_RELEASE_RQ: Final[int]
 PDU_RELEASE_RP: Final[int]
 PDU_ABORT: Final[int]
 
+@disjoint_base
 class PresentationContext(Value):
     @property
     def id(self) -> int: ...
 
 @final
 class PresentationContextRQ(PresentationContext):
+    __match_args__ = ("id", "abstract_syntax", "transfer_syntaxes", "unknown")
     def __init__(
         self,
         id: int,
@@ -83,6 +86,7 @@ class PresentationContextRQ(PresentationContext):
 
 @final
 class PresentationContextAC(PresentationContext):
+    __match_args__ = ("id", "result", "transfer_syntax", "unknown")
     def __init__(
         self,
         id: int,
@@ -99,6 +103,7 @@ class PresentationContextAC(PresentationContext):
 
 @final
 class PDV(Value):
+    __match_args__ = ("context_id", "data", "is_command", "is_last")
     def __init__(self, context_id: int, data: ReadableBuffer, is_command: bool, is_last: bool) -> None: ...
     @property
     def context_id(self) -> int: ...
@@ -111,7 +116,29 @@ class PDV(Value):
 
 class PDU(Value): ...
 
+@disjoint_base
 class Associate(PDU):
+    __match_args__ = (
+        "called_ae_title",
+        "calling_ae_title",
+        "presentation_contexts",
+        "user_information",
+        "application_context_name",
+        "protocol_version",
+        "unknown",
+    )
+    def __init__(
+        self,
+        called_ae_title: str,
+        calling_ae_title: str,
+        presentation_contexts: Iterable[PresentationContext],
+        user_information: Iterable[SubItem],
+        application_context_name: str = "1.2.840.10008.3.1.1.1",
+        protocol_version: int = 1,
+        unknown: Iterable[UnknownItem] = (),
+    ) -> None: ...
+    @property
+    def presentation_contexts(self) -> tuple[PresentationContext, ...]: ...
     @property
     def called_ae_title(self) -> str: ...
     @property
@@ -157,6 +184,7 @@ class AssociateAC(Associate):
 
 @final
 class AssociateRJ(PDU):
+    __match_args__ = ("result", "source", "reason")
     def __init__(self, result: int, source: int, reason: int) -> None: ...
     @property
     def result(self) -> int: ...
@@ -167,6 +195,7 @@ class AssociateRJ(PDU):
 
 @final
 class PDataTF(PDU):
+    __match_args__ = ("pdvs",)
     def __init__(self, pdvs: Iterable[PDV]) -> None: ...
     @property
     def pdvs(self) -> tuple[PDV, ...]: ...
@@ -179,6 +208,7 @@ class ReleaseRP(PDU): ...
 
 @final
 class Abort(PDU):
+    __match_args__ = ("source", "reason")
     def __init__(self, source: int, reason: int) -> None: ...
     @property
     def source(self) -> int: ...

@@ -62,7 +62,7 @@ cdef class UpperLayer:
     """
 
     cdef int _state, _part, _type, _have, _pdv_control, _pdv_context
-    cdef bint _requestor, _opened, _abort_sent, _waiting
+    cdef bint _requestor, _opened, _abort_sent, _waiting, _timed
     cdef unsigned char _header[6]
     cdef long long _body_left, _pdv_left
     cdef unsigned long _associate_limit, _data_limit
@@ -143,6 +143,8 @@ cdef class UpperLayer:
 
     cpdef object tick(self, double now):
         """Tell the time (monotonic seconds); timers that are due expire. Call it before `receive`, too."""
+        if not self._timed:
+            self.restart(now)  # the first time that is told: whatever waits has waited for nothing yet
         self._now = now
         if self._artim >= 0:
             if now >= self._artim:
@@ -154,6 +156,9 @@ cdef class UpperLayer:
 
     cpdef object restart(self, double now):
         """Tell the time after the owner was busy: what it did itself is no silence of the peer. ARTIM goes on."""
+        if not self._timed and self._artim >= 0:
+            self._artim += now
+        self._timed = True
         self._now = self._since = now
 
     def transport_opened(self):

@@ -1,0 +1,95 @@
+"""Interleaved rounds: A B C, A B C, …, so that whatever disturbs the machine disturbs everyone."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+from corpora import Corpus
+from rigs import Broken, PeerMissing, Rig, Run
+
+ROUNDS = int(os.environ.get("DICOMNET_BENCH_ROUNDS", "9"))
+SLOW = {"pynetdicom": 5}  # no more rounds than these: they take seconds each, and differ by far more than the noise
+# pynetdicom waits 40 ms for a delayed ACK per small object, three minutes in all: it sends these few, and the transfer
+# is scaled to the whole corpus (its start-up is not). DICOMNET_BENCH_FULL=1 lets it send them all.
+SAMPLE = {} if os.environ.get("DICOMNET_BENCH_FULL") == "1" else {("pynetdicom", "small"): 100}
+
+
+@dataclass(slots=True)
+class Series:
+    """What one rig did with one corpus: a run per round, or why there is none."""
+
+    runs: list[Run] = field(default_factory=list)
+    sample: int | None = None  # so many objects were sent and the time scaled
+    error: Exception | None = None
+
+    @property
+    def seconds(self) -> float:
+        return median(run.seconds for run in self.runs)
+
+    @property
+    def transfer(self) -> float | None:
+        times = [run.transfer for run in self.runs if run.transfer is not None]
+        return median(times) if times else None
+
+    @property
+    def cpu(self) -> float | None:
+        """Sender and receiver together; not told where only a sample was sent."""
+        if self.sample:
+            return None
+        times = [run.sender_cpu + run.receiver_cpu for run in self.runs if run.receiver_cpu is not None]
+        return median(times) if times else None
+
+
+def compete(corpus: Corpus, names: list[str], parent: Path, rounds: int = ROUNDS) -> dict[str, Series]:
+    """Run the rigs ``names`` in turn, ``rounds`` times; a rig that breaks is out, the others go on.
+
+    In the first round the received data sets are compared with those sent, bit for bit, in every round counted.
+    """
+    series = {name: Series() for name in names}
+    with ExitStack() as stack:
+        rigs = {}
+        for name in names:
+            try:
+                rigs[name] = stack.enter_context(Rig(name, parent))
+            except (Broken, PeerMissing, OSError) as error:
+                series[name].error = error
+        for number in range(rounds):
+            for name, rig in rigs.items():
+                if series[name].error is None and number < SLOW.get(name, rounds):
+                    _turn(rig, corpus, series[name], compare=number == 0)
+    return series
+
+
+def _turn(rig: Rig, corpus: Corpus, series: Series, *, compare: bool) -> None:
+    series.sample = SAMPLE.get((rig.name, corpus.name))
+    if series.sample is not None and series.sample >= len(corpus.files):
+        series.sample = None
+    part = _part(corpus, series.sample) if series.sample else corpus
+    try:
+        run = rig.run(part, compare=compare)
+    except (Broken, PeerMissing, OSError) as error:
+        series.error = error
+        series.runs.clear()
+        return
+    series.runs.append(_scaled(run, len(corpus.files) / len(part.files)))
+
+
+def _part(corpus: Corpus, count: int) -> Corpus:
+    """The first ``count`` files of a corpus, as links in a directory beside it."""
+    directory = corpus.directory.with_name(f"{corpus.directory.name}-{count}")
+    files = tuple(directory / path.name for path in corpus.files[:count])
+    if not directory.exists():
+        directory.mkdir()
+        for link, path in zip(files, corpus.files[:count], strict=True):
+            os.link(path, link)
+    return replace(corpus, directory=directory, files=files, data_bytes=corpus.data_bytes * count // len(corpus.files))
+
+
+def _scaled(run: Run, factor: float) -> Run:
+    """``run`` as if ``factor`` times as much had been transferred; start and end of the process stay."""
+    if factor == 1 or run.transfer is None:
+        return run
+    more = run.transfer * (factor - 1)
+    return replace(run, seconds=run.seconds + more, transfer=run.transfer + more)

@@ -1,0 +1,170 @@
+"""Ratios, the table of them, and the results as JSON."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from contest import Series
+from corpora import Recipe
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """``rig`` may take at most ``at_most`` of the time of ``against`` for the work ``corpus``."""
+
+    corpus: str
+    rig: str
+    against: str
+    at_most: float | None = None  # None: shown, without a goal
+
+
+GOALS = (
+    Goal("ct", "dicomnet", "dcmtk", 1.0),
+    Goal("small", "dicomnet", "dcmtk", 1.0),
+    Goal("large", "dicomnet", "dcmtk", 1.0),
+    Goal("ct", "dicomnet", "pynetdicom", 0.1),
+    Goal("small", "dicomnet", "pynetdicom"),
+    Goal("large", "dicomnet", "pynetdicom"),
+    Goal("ct", "dicomnet", "raw"),
+    Goal("small", "dicomnet", "raw"),
+    Goal("large", "dicomnet", "raw"),
+    Goal("ct", "dicomnet-dcmtk", "dcmtk"),
+    Goal("ct", "dcmtk-dicomnet", "dcmtk"),
+    Goal("small", "dicomnet-dcmtk", "dcmtk"),
+    Goal("small", "dcmtk-dicomnet", "dcmtk"),
+    Goal("large", "dicomnet-dcmtk", "dcmtk"),
+    Goal("large", "dcmtk-dicomnet", "dcmtk"),
+)
+CODEC_GOAL = 0.01  # of pynetdicom's time
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One line of the table that this is all about."""
+
+    work: str
+    what: str
+    against: str
+    ratio: float
+    at_most: float | None
+    basis: str  # "process": whole senders; "transfer": first byte to last response; "call": one function
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.at_most is None else self.ratio <= self.at_most
+
+
+Standings = Mapping[str, Mapping[str, Series]]
+
+
+def store_ratios(standings: Standings) -> Iterator[Ratio]:
+    """The goals for which both sides were measured; beside the raw socket's, those of the transfer alone."""
+    for goal in GOALS:
+        series = standings.get(goal.corpus, {})
+        ours, theirs = series.get(goal.rig), series.get(goal.against)
+        if ours is None or theirs is None or not ours.runs or not theirs.runs:
+            continue
+        names = (goal.corpus, goal.rig, goal.against)
+        yield Ratio(*names, ours.seconds / theirs.seconds, goal.at_most, "process")
+        if ours.transfer and theirs.transfer:
+            yield Ratio(*names, ours.transfer / theirs.transfer, None, "transfer")
+
+
+def codec_ratios(medians: Mapping[str, Mapping[str, float]]) -> Iterator[Ratio]:
+    """dicomnet's codec against pynetdicom's, per group of benchmarks."""
+    for group, times in medians.items():
+        if {"dicomnet", "pynetdicom"} <= times.keys():
+            yield Ratio(group, "dicomnet", "pynetdicom", times["dicomnet"] / times["pynetdicom"], CODEC_GOAL, "call")
+
+
+def standing_lines(recipe: Recipe, data_bytes: int, series: Mapping[str, Series]) -> Iterator[str]:
+    """Medians of one corpus: whole process, transfer, CPU of both processes, throughput."""
+    yield f"{recipe.title} (medians, seconds)"
+    yield f"  {'rig':<16}{'process':>9}{'best':>9}{'transfer':>10}{'cpu':>8}{'MB/s':>8}{'objects/s':>11}  rounds"
+    for name, one in series.items():
+        if not one.runs:
+            yield f"  {name:<16}{'—':>9}  {str(one.error or 'not run').splitlines()[0]}"
+            continue
+        best = min(run.seconds for run in one.runs)
+        note = f"  ({one.sample} objects sent, scaled)" if one.sample else ""
+        yield (
+            f"  {name:<16}{one.seconds:>9.3f}{best:>9.3f}{_optional(one.transfer):>10}{_optional(one.cpu):>8}"
+            f"{data_bytes / one.seconds / 1e6:>8.0f}{recipe.count / one.seconds:>11.0f}  {len(one.runs)}{note}"
+        )
+
+
+def ratio_lines(ratios: list[Ratio]) -> Iterator[str]:
+    """The table of ratios; the last column says whether a goal is met."""
+    yield f"  {'work':<38}{'what':<16}{'against':<13}{'time':<10}{'ratio':>8}{'at most':>9}"
+    for one in ratios:
+        goal = "" if one.at_most is None else f"{one.at_most:>9g}  {'met' if one.met else 'MISSED'}"
+        yield f"  {one.work:<38}{one.what:<16}{one.against:<13}{one.basis:<10}{one.ratio:>8.3f}{goal}"
+
+
+def write(standings: Standings, medians: Mapping[str, Mapping[str, float]], ratios: list[Ratio]) -> Path:
+    """Write one run's results to a file named by its time; returns where."""
+    now = datetime.now(UTC)
+    document = {
+        "date": now.isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "store": {corpus: {name: _series(one) for name, one in rigs.items()} for corpus, rigs in standings.items()},
+        "codec": medians,
+        "ratios": [{**asdict(one), "met": one.met} for one in ratios],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    return path
+
+
+def machine() -> dict[str, object]:
+    """What the numbers depend on besides the code."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python's, the peers' and ours."""
+    found = {"python": platform.python_version()}
+    for package in ("dicomnet", "pynetdicom", "pydicom"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    program = shutil.which("storescu")
+    if program:
+        words = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
+        found["dcmtk"] = next((word for word in words if word.startswith("v")), "unknown")
+    return found
+
+
+def _series(one: Series) -> dict[str, object]:
+    return {
+        "median": one.seconds if one.runs else None,
+        "sample": one.sample,
+        "error": None if one.error is None else str(one.error),
+        "runs": [asdict(run) for run in one.runs],
+    }
+
+
+def _optional(seconds: float | None) -> str:
+    return "—" if seconds is None else f"{seconds:.3f}"

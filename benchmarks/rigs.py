@@ -1,0 +1,311 @@
+"""The rigs: a sender and a receiver, each a process of its own, and the files between them counted and compared.
+
+A rig is a context manager; its receiver lives as long as it does. ``run`` sends one corpus and gives a ``Run``. The
+time that counts is the same for every peer: the sender's process from its start to its end, imports included.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from corpora import Corpus, dataset_offset
+
+HOST = "127.0.0.1"
+DEADLINE = 300.0  # seconds until a sender that does not end is killed
+PEERS = Path(__file__).parent / "peers"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One sending of one corpus, in seconds."""
+
+    seconds: float  # the sender's process, from start to end
+    transfer: float | None  # from the first byte sent to the last response, where the sender tells
+    sender_cpu: float
+    receiver_cpu: float | None
+
+
+class PeerMissing(Exception):
+    """A program or package that a rig needs is not installed."""
+
+
+class Broken(Exception):
+    """A run that did not deliver what it was given: no time of it counts."""
+
+
+class Peer(ABC):
+    """How one implementation is started as receiver and as sender, at the best settings that its users have."""
+
+    environment: Mapping[str, str] = {}
+    fixed_port = False  # True: it cannot pick a free port and print it
+
+    @abstractmethod
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        """The command that receives into ``directory``."""
+
+    @abstractmethod
+    def sender(self, port: int, directory: Path) -> list[str]:
+        """The command that sends every file of ``directory``."""
+
+    def transfer(self, output: str) -> float | None:
+        """The transfer's seconds, as the sender printed them."""
+        return float(output.rsplit(maxsplit=1)[-1])
+
+
+class RawSocket(Peer):
+    """sendfile to recv-and-write: the bound."""
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return [sys.executable, "-IS", str(PEERS / "raw_socket.py"), "receive", str(directory)]
+
+    def sender(self, port: int, directory: Path) -> list[str]:
+        return [sys.executable, "-IS", str(PEERS / "raw_socket.py"), "send", str(port), str(directory)]
+
+
+class Dcmtk(Peer):
+    """storescu and storescp in bit-preserving mode, with the largest PDU they take and without Nagle's delay.
+
+    Without ``-R``: storescu then does not read every file twice before it connects, and is faster.
+    """
+
+    environment = {"TCP_NODELAY": "1"}
+    fixed_port = True
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return [_program("storescp"), "-q", "+B", "-pdu", "131072", "-od", str(directory), str(port)]
+
+    def sender(self, port: int, directory: Path) -> list[str]:
+        return [_program("storescu"), "-q", "-pdu", "131072", HOST, str(port), "+sd", str(directory)]
+
+    def transfer(self, output: str) -> float | None:
+        return None
+
+
+class Pynetdicom(Peer):
+    """The pynetdicom of this interpreter, by a script after its own documentation."""
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return [_python("pynetdicom"), str(PEERS / "pynetdicom_peer.py"), "receive", str(directory)]
+
+    def sender(self, port: int, directory: Path) -> list[str]:
+        return [_python("pynetdicom"), str(PEERS / "pynetdicom_peer.py"), "send", str(port), str(directory)]
+
+
+class Dicomnet(Peer):
+    """dicomnet's command line, as installed, at its defaults."""
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return [*dicomnet_command(), "recv", f"{HOST}:{port}", "--out", str(directory)]
+
+    def sender(self, port: int, directory: Path) -> list[str]:
+        return [*dicomnet_command(), "store", f"{HOST}:{port}", "-r", str(directory), "--json", "-q"]
+
+    def transfer(self, output: str) -> float | None:
+        return float(json.loads(output.splitlines()[-1])["summary"]["seconds"])
+
+
+RAW, DCMTK, PYNETDICOM, DICOMNET = RawSocket(), Dcmtk(), Pynetdicom(), Dicomnet()
+
+# name: (sender, receiver), in the order in which a round runs them
+RIGS: dict[str, tuple[Peer, Peer]] = {
+    "raw": (RAW, RAW),
+    "dicomnet": (DICOMNET, DICOMNET),
+    "dcmtk": (DCMTK, DCMTK),
+    "dicomnet-dcmtk": (DICOMNET, DCMTK),
+    "dcmtk-dicomnet": (DCMTK, DICOMNET),
+    "pynetdicom": (PYNETDICOM, PYNETDICOM),
+}
+
+
+class Rig:
+    """A receiver that runs, and a sender that is run against it.
+
+    Args:
+        name: one of ``RIGS``.
+        parent: where the received files go (a directory of the rig's own is made in it).
+    """
+
+    def __init__(self, name: str, parent: Path) -> None:
+        self.name = name
+        self._send, self._receive = RIGS[name]
+        self._directory = parent / f"{name}-received"
+        self._process: subprocess.Popen[str] | None = None
+        self._port = 0
+
+    def __enter__(self) -> "Rig":
+        self._directory.mkdir()
+        try:
+            self._process, self._port = _start_receiver(self._receive, self._directory)
+        except BaseException:
+            shutil.rmtree(self._directory)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        _stop(self._process)
+        shutil.rmtree(self._directory)
+
+    def run(self, corpus: Corpus, *, compare: bool = False) -> Run:
+        """Send ``corpus``, check what arrived (bit for bit with ``compare``), remove it.
+
+        Raises:
+            Broken: the sender failed, or what arrived is not what was sent.
+        """
+        assert self._process is not None
+        try:
+            before = _cpu_seconds(self._process.pid)
+            run, output = _timed(self._send, self._send.sender(self._port, corpus.directory))
+            after = _cpu_seconds(self._process.pid)
+            self._check(corpus, compare)
+        finally:
+            for path in self._directory.iterdir():
+                path.unlink()
+        receiver_cpu = None if before is None or after is None else after - before
+        return replace(run, transfer=self._send.transfer(output), receiver_cpu=receiver_cpu)
+
+    def _check(self, corpus: Corpus, compare: bool) -> None:
+        received = list(self._directory.iterdir())
+        if len(received) != len(corpus.files):
+            raise Broken(f"{self.name}: {len(corpus.files)} files sent, {len(received)} received")
+        if sum(path.stat().st_size for path in received) < corpus.data_bytes:
+            raise Broken(f"{self.name}: fewer bytes received than sent")
+        if compare and _digests(received) != _digests(corpus.files):
+            raise Broken(f"{self.name}: a received data set differs from the one sent")
+
+
+def dicomnet_command() -> list[str]:
+    """The installed console script, or the module where the package is only built in place."""
+    if find_spec("dicomnet.cli") is None:
+        raise PeerMissing("dicomnet.cli is not there")
+    script = Path(sys.executable).with_name("dicomnet")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "dicomnet"]
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise PeerMissing(f"{name} is not installed (Debian: apt install dcmtk)")
+    return path
+
+
+def _python(package: str) -> str:
+    if find_spec(package) is None:
+        raise PeerMissing(f"{package} is not installed (pip install {package})")
+    return sys.executable
+
+
+def _start_receiver(peer: Peer, directory: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start ``peer`` as receiver and wait until it accepts connections."""
+    port = free_port() if peer.fixed_port else 0
+    process = subprocess.Popen(
+        peer.receiver(port, directory),
+        env={**os.environ, **peer.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    if peer.fixed_port:
+        _wait_for_port(process, port)
+        return process, port
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line.startswith("listening on "):
+        _stop(process)
+        raise Broken(f"{' '.join(process.args)}: expected 'listening on HOST:PORT', got {line!r}")  # type: ignore[arg-type]
+    return process, int(line.rsplit(":", 1)[1])
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_port(process: subprocess.Popen[str], port: int) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            socket.create_connection((HOST, port)).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+    _stop(process)
+    raise Broken(f"{process.args!r} does not listen")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def _timed(peer: Peer, command: list[str]) -> tuple[Run, str]:
+    """Run a sender to its end: its time, and what it printed."""
+    with open(os.devnull, "rb") as nothing, _output() as (write, read):
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, env={**os.environ, **peer.environment}, stdin=nothing, stdout=write, stderr=subprocess.STDOUT
+        )
+        watchdog = threading.Timer(DEADLINE, process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        # Not Popen.wait(timeout): that polls, in steps of up to 50 ms.
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        watchdog.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output = read()
+    if process.returncode != 0:
+        raise Broken(f"{' '.join(command)}: exit code {process.returncode}\n{output[-2000:]}")
+    return Run(seconds, None, usage.ru_utime + usage.ru_stime, None), output
+
+
+@contextmanager
+def _output() -> Iterator[tuple[int, Callable[[], str]]]:
+    """A file in memory for what a sender prints: a pipe could fill and stop it."""
+    descriptor = os.memfd_create("output") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
+    try:
+        yield descriptor, lambda: os.pread(descriptor, 1 << 24, 0).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """The CPU time of a running process so far, in steps of a clock tick; None where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _digests(paths: list[Path] | tuple[Path, ...]) -> Counter[bytes]:
+    return Counter(_digest(path) for path in paths)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(dataset_offset(file.read(144)))
+        return hashlib.file_digest(file, "sha256").digest()

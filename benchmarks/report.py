@@ -107,7 +107,7 @@ def ratio_lines(ratios: list[Ratio]) -> Iterator[str]:
     yield f"  {'work':<38}{'what':<16}{'against':<13}{'time':<10}{'ratio':>8}{'at most':>9}"
     for one in ratios:
         goal = "" if one.at_most is None else f"{one.at_most:>9g}  {'met' if one.met else 'MISSED'}"
-        yield f"  {one.work:<38}{one.what:<16}{one.against:<13}{one.basis:<10}{one.ratio:>8.3f}{goal}"
+        yield f"  {one.work:<38}{one.what:<16}{one.against:<13}{one.basis:<10}{one.ratio:>8.4f}{goal}"
 
 
 def write(standings: Standings, medians: Mapping[str, Mapping[str, float]], ratios: list[Ratio]) -> Path:

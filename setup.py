@@ -8,7 +8,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 BUILD = os.environ.get("DICOMNET_BUILD", "release")
-FLAGS = {"release": ["-O3"], "debug": ["-O0", "-g"], "trace": ["-O1"]}
+FLAGS = {"release": ["-O3", "-g0"], "debug": ["-O0", "-g"], "trace": ["-O1"]}
 MACROS = {"release": [("NDEBUG", "1")], "debug": [], "trace": [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]}
 if BUILD not in FLAGS:
     sys.exit(f"DICOMNET_BUILD={BUILD}: expected one of {', '.join(FLAGS)}")

@@ -27,6 +27,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from dicomnet.status import Status
+from dicomnet.uids import name_of
 
 __all__ = [
     "AssociationAborted",
@@ -240,21 +241,24 @@ class NoAcceptedContext(AssociationError):
     """No accepted presentation context fits what is to be sent.
 
     Args:
-        message: what was to be sent, in words.
-        abstract_syntax: its SOP Class UID.
+        abstract_syntax: the SOP Class UID.
         transfer_syntaxes: the transfer syntaxes that would have done.
+        message: instead of the sentence built from the two.
     """
 
     def __init__(
         self,
-        message: str,
-        *,
         abstract_syntax: str,
         transfer_syntaxes: tuple[str, ...] = (),
+        *,
+        message: str | None = None,
         peer: str | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message, peer=peer, hint=hint)
+        encoded = f" in {' or '.join(map(name_of, transfer_syntaxes))}" if transfer_syntaxes else ""
+        super().__init__(
+            message or f"no accepted presentation context for {name_of(abstract_syntax)}{encoded}", peer=peer, hint=hint
+        )
         self.abstract_syntax = abstract_syntax
         self.transfer_syntaxes = tuple(transfer_syntaxes)
 

@@ -74,7 +74,7 @@ class Status(int):
     comment: str | None = None
     offending: tuple[int, ...] = ()
 
-    def __new__(
+    def __new__(  # noqa: D102, described with the class
         cls, code: int, service: str | None = None, comment: str | None = None, offending: tuple[int, ...] = ()
     ) -> Status:
         self = int.__new__(cls, code)

@@ -19,7 +19,7 @@ EXAMPLES = [
     errors.AssociationError("no association"),
     errors.AssociationRejected(1, 1, 7, peer=PEER, calling="WS1"),
     errors.AssociationAborted(2, 2, peer=PEER),
-    errors.NoAcceptedContext("nothing fits", abstract_syntax="1.2.3", transfer_syntaxes=("1.2.840.10008.1.2",)),
+    errors.NoAcceptedContext("1.2.840.10008.1.1", ("1.2.840.10008.1.2",), peer=PEER),
     errors.ServiceFailure(Status(0xA700, "C-STORE", comment="disk full"), peer=PEER),
     errors.ConnectionFailed("connection refused", errno=111, peer=PEER),
     errors.DeadlineExceeded("response", 60.0, peer=PEER),
@@ -125,6 +125,16 @@ def test_an_abort_says_whose_it_was(error, sentence):
     assert str(error) == sentence
 
 
+def test_a_missing_context_is_named_in_words():
+    error = errors.NoAcceptedContext("1.2.840.10008.5.1.4.1.1.2", ["1.2.840.10008.1.2", "1.2.3"], peer=PEER)
+    assert str(error) == (
+        "ARCHIVE@pacs:104: no accepted presentation context for CT Image Storage "
+        "in Implicit VR Little Endian or 1.2.3"
+    )
+    assert (error.abstract_syntax, error.transfer_syntaxes[1]) == ("1.2.840.10008.5.1.4.1.1.2", "1.2.3")
+    assert str(errors.NoAcceptedContext("1.2.3", message="none")) == "none"
+
+
 def test_a_service_failure_carries_and_shows_the_status():
     error = errors.ServiceFailure(Status(0xA700, "C-STORE"))
     assert error.status == 0xA700
@@ -152,7 +162,8 @@ def test_nothing_a_peer_sends_can_steer_a_terminal(code):
     shown = str(errors.DicomNetError(f"before{chr(code)}after"))
     assert chr(code) not in shown
     assert shown.isprintable()
-    assert shown.startswith("before\\") and shown.endswith("after")
+    assert shown.startswith("before\\")
+    assert shown.endswith("after")
 
 
 def test_ordinary_text_is_shown_as_it_is():

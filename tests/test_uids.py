@@ -93,7 +93,7 @@ def test_invalid(uid):
 
 def test_importing_it_loads_nothing_else():
     code = (
-        "import sys; before = set(sys.modules); import dicomnet.uids; new = set(sys.modules) - before;"
+        "import sys, dicomnet; before = set(sys.modules); import dicomnet.uids; new = set(sys.modules) - before;"
         "print(sorted(m for m in new if not m.startswith('dicomnet')))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

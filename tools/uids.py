@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 
 KINDS = ("SOP Class", "Meta SOP Class", "Transfer Syntax", "Well-known SOP Instance")
 

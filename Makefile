@@ -1,0 +1,61 @@
+# `make demo` and `make test` do all set-up: a virtual environment, the build, the installation.
+# They want Python 3.11 or newer, a C compiler and make. Another Python: make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TRACE := build/trace
+SOURCES := setup.py $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
+STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/*.pyi))))
+
+# cython-lint looks for pycodestyle on the path.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint bench trace wheel clean
+
+help:
+	@echo 'make demo | test | lint | bench | trace | wheel | clean'
+
+demo: $(VENV)/built
+	$(BIN)/dicomnet demo
+
+test: $(VENV)/built
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/built
+	$(BIN)/ruff check .
+	$(BIN)/cython-lint $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
+	$(BIN)/python -m mypy
+	$(if $(STUBS),$(BIN)/python -m mypy.stubtest $(STUBS))
+
+bench: $(VENV)/built
+	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
+
+# Line coverage of Python and Cython. The tracing build lives in its own copy, so that the release build stays.
+trace: $(VENV)/built
+	rm -rf $(TRACE) && mkdir -p $(TRACE)
+	cp -R setup.py pyproject.toml Makefile README.md LICENSE docs tests tools $(wildcard benchmarks) $(TRACE)
+	mkdir $(TRACE)/dicomnet && tar -c --exclude='*.c' --exclude='*.so' --exclude=__pycache__ dicomnet | tar -x -C $(TRACE)
+	cd $(TRACE) && DICOMNET_BUILD=trace $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+	cd $(TRACE) && PYTHONPATH=$(CURDIR)/$(TRACE) $(CURDIR)/$(BIN)/python -m coverage run -m pytest -q -m 'not measures' $(ARGS)
+	cd $(TRACE) && $(CURDIR)/$(BIN)/python -m coverage combine -q && $(CURDIR)/$(BIN)/python -m coverage report
+
+wheel: $(VENV)/installed
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f dicomnet/*.c dicomnet/*.so
+
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q 'setuptools>=77' 'Cython>=3.0'
+	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+	touch $@
+
+# Cython itself sees which modules a change concerns, except for one of the build script's directives.
+$(VENV)/built: $(VENV)/installed $(SOURCES)
+	$(if $(filter setup.py,$?),rm -f dicomnet/*.c)
+	$(BIN)/python setup.py -q build_ext --inplace
+	touch $@

@@ -1,0 +1,50 @@
+"""Fixtures, and a deadline for every test: none may hang."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import peers
+import pytest
+from hypothesis import HealthCheck, settings
+
+USUAL_DEADLINE = 60
+
+# A shared machine is slow now and then; how long an example takes is not what these tests are about.
+settings.register_profile("dicomnet", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("dicomnet")
+
+
+@pytest.fixture(autouse=True)
+def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test where it stands once its time is up; `pytest.mark.deadline(seconds)` grants more."""
+    if not hasattr(signal, "setitimer"):  # Windows: faulthandler_timeout alone ends the run
+        yield
+        return
+    marker = request.node.get_closest_marker("deadline")
+    seconds = marker.args[0] if marker else USUAL_DEADLINE
+
+    def over(*_: object) -> None:
+        pytest.fail(f"still running after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def sample_files() -> tuple[Path, ...]:
+    """Real files; see `peers.sample_files`."""
+    return peers.sample_files()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port for a peer that cannot pick its own; see `peers.free_port`."""
+    return peers.free_port()

@@ -1,0 +1,74 @@
+"""What tests need from outside: programs to talk to, free ports, real files."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import random
+import shutil
+import socket
+from pathlib import Path
+from types import ModuleType
+
+import pydicom
+import pytest
+from pydicom.errors import InvalidDicomError
+
+
+def absent(what: str) -> None:
+    """Skip the test, or fail it where peers are required."""
+    if os.environ.get("DICOMNET_REQUIRE_PEERS") == "1":
+        pytest.fail(f"{what} is not installed, and DICOMNET_REQUIRE_PEERS=1")
+    pytest.skip(f"{what} is not installed")
+
+
+def peer_program(name: str) -> str:
+    """Return the path of a program such as DCMTK's "storescp"."""
+    path = shutil.which(name)
+    if path is None:
+        absent(name)
+    return str(path)
+
+
+def peer_module(name: str) -> ModuleType:
+    """Return an importable peer such as "pynetdicom"."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        absent(name)
+        raise
+
+
+def free_port() -> int:
+    """Return a loopback port for a peer that cannot pick its own.
+
+    It lies below 32768, where Linux begins to hand out ports to outgoing connections: none of those can take it
+    between this call and the peer's bind.
+    """
+    for port in random.sample(range(20000, 32768), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free port between 20000 and 32767")
+
+
+@functools.cache
+def sample_files() -> tuple[Path, ...]:
+    """The files of pydicom's wheel that are Part 10 and have a SOP Instance UID in their data set; some are truncated.
+
+    They are found by reading, not by `get_testdata_files`, which goes to the network.
+    """
+    root = Path(pydicom.__file__).parent / "data" / "test_files"
+    return tuple(path for path in sorted(root.rglob("*")) if path.is_file() and _has_an_instance(path))
+
+
+def _has_an_instance(path: Path) -> bool:
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+    except InvalidDicomError:
+        return False
+    return bool(dataset.get("SOPInstanceUID")) and "TransferSyntaxUID" in dataset.file_meta

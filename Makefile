@@ -30,7 +30,7 @@ lint: $(VENV)/built
 	$(if $(STUBS),$(BIN)/python -m mypy.stubtest $(STUBS))
 
 bench: $(VENV)/built
-	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
+	$(BIN)/python -m pytest benchmarks -o faulthandler_timeout=1800 $(ARGS)
 
 # Line coverage of Python and Cython. The tracing build lives in its own copy, so that the release build stays.
 trace: $(VENV)/built

@@ -4,7 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTHON_HERE := $(CURDIR)/$(BIN)/python
 TRACE := build/trace
+TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5
+UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
 SOURCES := setup.py $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
 STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/*.pyi))))
 
@@ -32,14 +35,13 @@ lint: $(VENV)/built
 bench: $(VENV)/built
 	$(BIN)/python -m pytest benchmarks -o faulthandler_timeout=1800 $(ARGS)
 
-# Line coverage of Python and Cython. The tracing build lives in its own copy, so that the release build stays.
+# Line coverage of Python and Cython. The tracing build lives in a copy of its own, so that the release build stays.
 trace: $(VENV)/built
 	rm -rf $(TRACE) && mkdir -p $(TRACE)
-	cp -R setup.py pyproject.toml Makefile README.md LICENSE docs tests tools $(wildcard benchmarks) $(TRACE)
-	mkdir $(TRACE)/dicomnet && tar -c --exclude='*.c' --exclude='*.so' --exclude=__pycache__ dicomnet | tar -x -C $(TRACE)
-	cd $(TRACE) && DICOMNET_BUILD=trace $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
-	cd $(TRACE) && PYTHONPATH=$(CURDIR)/$(TRACE) $(CURDIR)/$(BIN)/python -m coverage run -m pytest -q -m 'not measures' $(ARGS)
-	cd $(TRACE) && $(CURDIR)/$(BIN)/python -m coverage combine -q && $(CURDIR)/$(BIN)/python -m coverage report
+	tar -c $(UNTRACED:%=--exclude='%') . | tar -x -C $(TRACE)
+	cd $(TRACE) && DICOMNET_BUILD=trace $(PYTHON_HERE) setup.py -q build_ext --inplace
+	cd $(TRACE) && $(TRACING) $(PYTHON_HERE) -m coverage run -m pytest -q -m 'not measures' $(ARGS)
+	cd $(TRACE) && $(PYTHON_HERE) -m coverage combine -q && $(PYTHON_HERE) -m coverage report
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build

@@ -1,5 +1,6 @@
 """The helpers that other tests rely on: absent peers, free ports, real files, and the deadline of every test."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -53,6 +54,7 @@ def test_a_test_that_hangs_fails_at_its_deadline(tmp_path):
         "        server.accept()\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=tmp_path)
+    environment = {**os.environ, "DICOMNET_PATIENCE": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=tmp_path, env=environment)
     assert result.returncode == 1
     assert "still running after 0.2 s" in result.stdout

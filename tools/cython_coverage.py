@@ -15,19 +15,15 @@ class WithDeclarations(Plugin):
         if not filename.endswith(".pxd"):
             return super().file_reporter(filename)
         folder = os.path.dirname(filename)
+        c_file, relative = "", filename
         code: dict[int, str] = {}
-        found = None
-        for name in sorted(os.listdir(folder)):
-            if name.endswith(".c"):
-                relative, lines = self._read_source_lines(os.path.join(folder, name), filename)
-                if lines:
-                    found = found or (os.path.join(folder, name), relative)
-                    code |= lines
-                self._c_files_map.pop(filename, None)
-        if found is None:
-            return None
-        excluded: set[int] | frozenset[int] = self._excluded_lines_map.get(found[1], frozenset())
-        return CythonModuleReporter(found[0], filename, found[1], code, excluded)
+        for c_file in sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".c")):
+            found, lines = self._read_source_lines(c_file, filename)
+            relative = found or relative
+            code |= lines or {}
+            self._c_files_map.pop(filename, None)
+        excluded: set[int] | frozenset[int] = self._excluded_lines_map.get(relative, frozenset())
+        return CythonModuleReporter(c_file, filename, relative, code, excluded)
 
 
 def coverage_init(registry: Any, options: Any) -> None:

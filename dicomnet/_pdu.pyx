@@ -40,6 +40,7 @@ __all__ = [
 
 cdef enum:
     ASSOCIATE_FIXED_SIZE = 68       # protocol version, AE titles and reserved bytes before the items
+    MAX_CONTEXTS = 128              # there are no more odd bytes
     COMMAND_BIT = 1
     LAST_BIT = 2
 
@@ -242,7 +243,7 @@ cdef int write_title(Writer* w, str title) except -1:
 
 
 cdef int repeated_id(tuple contexts) noexcept:
-    """A context ID that stands twice, or 0. IDs are odd bytes, so this also limits contexts to 128."""
+    """A context ID that stands twice, or 0."""
     cdef unsigned char[256] seen
     cdef int id
     memset(seen, 0, sizeof(seen))
@@ -319,6 +320,8 @@ cdef class Associate(PDU):
         while remaining(c):
             read_item(c, &item)
             if item.kind == context_kind:
+                if len(contexts) == MAX_CONTEXTS:
+                    raise Fault(item.body.pos - 4, INVALID_VALUE, f"more than {MAX_CONTEXTS} presentation contexts")
                 contexts.append(read_context(&item))
             elif item.kind == APPLICATION_CONTEXT_ITEM and self.application_context_name is None:
                 self.application_context_name = read_uid(&item.body, remaining(&item.body))

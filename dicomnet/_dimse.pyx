@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""DIMSE on the wire: command sets, messages cut into fragments, fragments joined into messages (PS3.7 Section 6.3, PS3.8 Annex E).
+"""DIMSE on the wire: command sets, messages cut into fragments, fragments joined (PS3.7 Section 6.3, PS3.8 Annex E).
 
 A command set is always implicit VR little endian; `Command` is its value, with one attribute for each element of
 PS3.7 Annex E.1. Data sets are not looked into: `frame` lays PDV headers between slices of the caller's memory, and
@@ -347,7 +347,9 @@ cdef int _put_padded(Writer* out, int element, str value, int padding) except -1
     try:
         encoded = value.encode("latin-1")
     except UnicodeEncodeError:
-        raise InvalidArgument(f"element (0000,{element:04X}) cannot hold {value!r}: command sets have no character set") from None
+        raise InvalidArgument(
+            f"element (0000,{element:04X}) cannot hold {value!r}: command sets have no character set"
+        ) from None
     cdef Py_ssize_t size = len(encoded)
     _put_header(out, element, <uint32_t>(size + (size & 1)))
     write_raw(out, <const char*>encoded, size)
@@ -585,8 +587,12 @@ cdef class MessageReader:
     cdef int cancel(self) except -1:
         """The association ended in the middle: what there is of a message is discarded."""
         self._views = []
+        self._command_bytes.clear()
         self._in_data = self.busy = False
-        if self._sink is not None:
-            sink, self._sink = self._sink, None
-            sink.discard()
+        sink, self._sink = self._sink, None
+        try:
+            if sink is not None:
+                sink.discard()
+        except Exception:
+            pass             # nobody is left to be told, and the peer's bytes must not raise in `receive`
         return 0

@@ -7,8 +7,7 @@ the buffer costs no memory. Everything else is collected up to its limit and dec
 """
 
 from ._dimse cimport MessageReader
-from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RJ, PDU_ASSOCIATE_RQ, PDU_DATA_TF, PDU_RELEASE_RP, \
-    PDU_RELEASE_RQ, decode_body
+from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_DATA_TF, decode_body
 
 from . import states
 from ._pdu import PDV, Abort, AssociateRJ, MaximumLength, PDataTF, ReleaseRP, ReleaseRQ
@@ -40,6 +39,11 @@ cdef enum Part:
     PART_SKIP                # the body of a PDU that nobody wants (AA-6, AA-7)
     PART_NOISE               # the framing is lost: everything up to the end of the connection
 
+# The timers, and the fields of `config.Timeouts` that say how long they run.
+cdef enum:
+    ARTIM, ASSOCIATE, RELEASE, RESPONSE, PROGRESS, IDLE, NO_TIMER
+_TIMERS = ("artim", "associate", "release", "response", "progress", "idle")
+
 ctypedef int (*ActionFunction)(UpperLayer, object) except -1
 
 cdef ActionFunction ACTIONS[29]
@@ -59,6 +63,9 @@ cdef class UpperLayer:
         limits: the bounds of what a peer may send.
         timeouts: ARTIM and every other timer of the association, in seconds.
         reader: takes the fragments of P-DATA-TF PDUs; without one they become `DataIndication` events.
+
+    Attributes:
+        on_accept: called with the peer's A-ASSOCIATE-AC before the bytes behind it are walked: they may be messages.
     """
 
     cdef int _state, _part, _type, _have, _pdv_control, _pdv_context
@@ -67,12 +74,13 @@ cdef class UpperLayer:
     cdef long long _body_left, _pdv_left
     cdef unsigned long _associate_limit, _data_limit
     cdef double _now, _artim, _since
-    cdef double _artim_period, _associate_period, _release_period, _idle_period, _response_period, _progress_period
+    cdef double _periods[NO_TIMER + 1]
     cdef bytearray _body
     cdef list _out, _events, _pdvs
     cdef MessageReader _reader
     cdef Py_ssize_t _position
     cdef object _request
+    cdef public object on_accept
     cdef readonly int abort_reason
     cdef readonly str abort_detail
 
@@ -83,12 +91,10 @@ cdef class UpperLayer:
         self._artim = -1.0
         self._associate_limit = limits.associate_pdu
         self._data_limit = limits.max_pdu
-        self._artim_period = _seconds(timeouts.artim)
-        self._associate_period = _seconds(timeouts.associate)
-        self._release_period = _seconds(timeouts.release)
-        self._idle_period = _seconds(timeouts.idle)
-        self._response_period = _seconds(timeouts.response)
-        self._progress_period = _seconds(timeouts.progress)
+        for timer, name in enumerate(_TIMERS):
+            period = getattr(timeouts, name)
+            self._periods[timer] = -1.0 if period is None else period
+        self._periods[NO_TIMER] = -1.0
         self.abort_reason = -1
         self._body = bytearray()
         self._out = []
@@ -109,7 +115,7 @@ cdef class UpperLayer:
     @property
     def closed(self):
         """True once the association is over and the transport is to be closed (or is closed)."""
-        return self._opened and self._state == 1
+        return self._state == 1 and (self._opened or self._request is not None)
 
     @property
     def established(self):
@@ -119,10 +125,9 @@ cdef class UpperLayer:
     @property
     def deadline(self):
         """When `tick` wants to be called at the latest, in the owner's monotonic seconds; None for never."""
-        cdef double period
         if self._artim >= 0:
             return self._artim
-        period = self._period()
+        cdef double period = self._periods[self._timer()]
         return None if period < 0 else self._since + period
 
     cpdef list outgoing(self):
@@ -146,13 +151,14 @@ cdef class UpperLayer:
         if not self._timed:
             self.restart(now)  # the first time that is told: whatever waits has waited for nothing yet
         self._now = now
+        cdef int timer = self._timer()
         if self._artim >= 0:
             if now >= self._artim:
                 self._fire(18, None)
-            return
-        period = self._period()
-        if period >= 0 and now >= self._since + period:
-            self._expire(period)
+        elif self._periods[timer] >= 0 and now >= self._since + self._periods[timer]:
+            self._fire(15, None)
+            detail = f"nothing from the peer for {self._periods[timer]:g} s"
+            self._events.append(AbortIndication(0, 0, False, detail, _TIMERS[timer]))
 
     cpdef object restart(self, double now):
         """Tell the time after the owner was busy: what it did itself is no silence of the peer. ARTIM goes on."""
@@ -163,12 +169,10 @@ cdef class UpperLayer:
 
     def transport_opened(self):
         """The peer connected to us: AE-5, ARTIM runs until its A-ASSOCIATE-RQ is complete."""
-        self._opened = True
         self._local(5, None)
 
     def transport_connected(self):
         """The connection asked for by `associate` stands: the A-ASSOCIATE-RQ goes out."""
-        self._opened = True
         self._local(2, None)
 
     def receive_eof(self):
@@ -187,7 +191,8 @@ cdef class UpperLayer:
         cdef object view = memoryview(buffer)
         if not self._opened:
             raise LocalProtocolError("bytes were given without a transport connection")
-        self._since = self._now
+        if self._state == 6:
+            self._since = self._now      # elsewhere an answer is due, and a drip of bytes puts nothing off
         self._position = 0
         while self._position < size and self._state != 1 and self._part != PART_NOISE:
             try:
@@ -202,16 +207,15 @@ cdef class UpperLayer:
 
     def associate(self, request):
         """Ask for an association (Evt1). Connect, then call `transport_connected`."""
-        self._requestor = True
-        self._local(1, request)
+        self._local(1, (_announced(request), request.encode()))
 
     def accept(self, accept):
         """Answer an `AssociateIndication` with this A-ASSOCIATE-AC."""
-        self._local(7, accept)
+        self._local(7, (_announced(accept), accept.encode()))
 
     def reject(self, reject):
         """Answer an `AssociateIndication` with this A-ASSOCIATE-RJ; the peer closes, or ARTIM does."""
-        self._local(8, reject)
+        self._local(8, reject.encode())
 
     def send(self, pdvs):
         """Send a P-DATA-TF with these PDVs; the caller keeps to the peer's maximum length."""
@@ -241,38 +245,17 @@ cdef class UpperLayer:
 
     # ---- timers ------------------------------------------------------------------------------------------------
 
-    cdef double _period(self):
-        """The period of the timer that runs beside ARTIM in this state; negative for none."""
+    cdef int _timer(self) noexcept:
+        """The timer that runs beside ARTIM in this state."""
+        cdef bint receiving
         if self._state == 6:
             if self._waiting:
-                return self._response_period
-            if self._part != PART_HEADER or self._have or self._mid_message():
-                return self._progress_period
-            return self._idle_period
+                return RESPONSE
+            receiving = self._part != PART_HEADER or self._have or (self._reader is not None and self._reader.busy)
+            return PROGRESS if receiving else IDLE
         if self._state == 5:
-            return self._associate_period
-        if 7 <= self._state <= 11:
-            return self._release_period
-        return -1.0
-
-    cdef bint _mid_message(self):
-        return self._reader is not None and self._reader.busy
-
-    cdef str _timer_name(self):
-        if self._state == 5:
-            return "associate"
-        if self._state != 6:
-            return "release"
-        if self._waiting:
-            return "response"
-        return "progress" if self._part != PART_HEADER or self._have or self._mid_message() else "idle"
-
-    cdef int _expire(self, double period) except -1:
-        """A timer of ours ran out: abort as service-user and say which one it was."""
-        name = self._timer_name()
-        self._fire(15, None)
-        self._events.append(AbortIndication(0, 0, False, f"nothing from the peer for {period:g} s", name))
-        return 0
+            return ASSOCIATE
+        return RELEASE if self._state in (7, 10, 11) else NO_TIMER
 
     # ---- the walk over the bytes -------------------------------------------------------------------------------
 
@@ -291,8 +274,7 @@ cdef class UpperLayer:
     cdef int _take_header(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
         while self._have < HEADER_SIZE and self._position < size:
             self._header[self._have] = data[self._position]
-            self._have += 1
-            self._position += 1
+            self._have, self._position = self._have + 1, self._position + 1
         if self._part == PART_HEADER and not 1 <= self._header[0] <= 7:
             # The type is judged as soon as it is there: nobody waits for the rest of what is not DICOM.
             self._part = PART_NOISE
@@ -415,7 +397,7 @@ cdef class UpperLayer:
 
     cdef int _local(self, int event, object argument) except -1:
         """A primitive of the local user: where the table has no cell, nothing is sent and nothing changes."""
-        if CELL_ACTION[event][self._state] == 0:
+        if CELL_ACTION[event][self._state] == 0 or (self._state == 1 and self.closed):
             raise LocalProtocolError(
                 f"{states.Event(event).name} is not possible in state {states.State(self._state).name}"
             )
@@ -427,11 +409,27 @@ cdef class UpperLayer:
             return 0
         before = self._state
         self._state = CELL_NEXT[event][before]
-        self._since = self._now
-        return ACTIONS[action](self, argument)
+        if self._state == 6 or self._state != before:
+            self._since = self._now
+        ACTIONS[action](self, argument)
+        if self._state == 13 and before != 13:
+            self._discard()
+        return 0
+
+    cdef int _discard(self) except -1:
+        """Sta13 begins: nothing but an A-ABORT is read any more, and what is left of the PDU in hand is passed over."""
+        if self._part == PART_BODY and self._type == PDU_ABORT:
+            return 0
+        self._body.clear()
+        if self._part == PART_PDV_HEADER:
+            self._body_left -= self._have
+            self._have = 0
+        if self._part in (PART_BODY, PART_PDV_HEADER, PART_FRAGMENT):
+            self._skip_body()
+        return 0
 
     cdef int _start_artim(self) except -1:
-        self._artim = self._now + self._artim_period if self._artim_period >= 0 else -1.0
+        self._artim = self._now + self._periods[ARTIM] if self._periods[ARTIM] >= 0 else -1.0
         return 0
 
     cdef int _indicate(self, event) except -1:
@@ -445,16 +443,14 @@ cdef class UpperLayer:
 
     cdef int _lost(self) except -1:
         """The association is over on our side without a word of the peer's user."""
-        if self._reader is not None:
-            self._reader.cancel()
-        return 0
+        return 0 if self._reader is None else self._reader.cancel()
 
-    cdef int _announce(self, pdu) except -1:
+    cdef int _announce(self, argument) except -1:
         """What we announce as maximum length is what we enforce (PS3.8 Annex D.1)."""
-        for item in pdu.user_information:
-            if isinstance(item, MaximumLength):
-                self._data_limit = item.value or 0xFFFFFFFF
-        self._out.append(pdu.encode())
+        limit, encoded = argument
+        if limit is not None:
+            self._data_limit = limit or 0xFFFFFFFF
+        self._out.append(encoded)
         return 0
 
 
@@ -462,19 +458,24 @@ cdef class UpperLayer:
 # The state has already changed when an action runs; AE-6 and AR-8 choose theirs.
 
 cdef int _ae_1(UpperLayer self, argument) except -1:
+    self._requestor = True
     self._request = argument
     return 0
 
 cdef int _ae_2(UpperLayer self, argument) except -1:
+    self._opened = True
     return self._announce(self._request)
 
 cdef int _ae_3(UpperLayer self, argument) except -1:
+    if self.on_accept is not None:
+        self.on_accept(argument)
     return self._indicate(AssociateAccepted(argument))
 
 cdef int _ae_4(UpperLayer self, argument) except -1:
     return self._indicate(AssociateRejected(argument))
 
 cdef int _ae_5(UpperLayer self, argument) except -1:
+    self._opened = True
     return self._start_artim()
 
 cdef int _ae_6(UpperLayer self, argument) except -1:
@@ -489,7 +490,7 @@ cdef int _ae_7(UpperLayer self, argument) except -1:
     return self._announce(argument)
 
 cdef int _ae_8(UpperLayer self, argument) except -1:
-    self._out.append(argument.encode())
+    self._out.append(argument)
     return self._start_artim()
 
 cdef int _send_data(UpperLayer self, argument) except -1:
@@ -509,6 +510,7 @@ cdef int _ar_2(UpperLayer self, argument) except -1:
     return self._indicate(ReleaseIndication(False))
 
 cdef int _ar_3(UpperLayer self, argument) except -1:
+    self._lost()
     return self._indicate(ReleaseConfirmation())
 
 cdef int _ar_4(UpperLayer self, argument) except -1:
@@ -578,12 +580,13 @@ ACTIONS[:] = [
 ]
 
 
-cdef double _seconds(value):
-    return -1.0 if value is None else value
+cdef object _announced(pdu):
+    """The Maximum Length of an A-ASSOCIATE-RQ or -AC; None where it has none."""
+    return next((item.value for item in pdu.user_information if isinstance(item, MaximumLength)), None)
 
 
-cdef inline unsigned long _u32(const unsigned char *header, int offset) noexcept:
-    return (<unsigned long>header[offset] << 24) | (header[offset + 1] << 16) | (header[offset + 2] << 8) | header[offset + 3]
+cdef inline unsigned long _u32(const unsigned char *header, int at) noexcept:
+    return (<unsigned long>header[at] << 24) | (header[at + 1] << 16) | (header[at + 2] << 8) | header[at + 3]
 
 
 cdef object _malformed_data(str detail):

@@ -306,8 +306,6 @@ cdef class Associate(PDU):
         self.called_ae_title = read_text(c, 16).strip(" ")
         self.calling_ae_title = read_text(c, 16).strip(" ")
         skip(c, 32)
-        if c.overrun >= 0:
-            raise Fault(c.overrun, INVALID_VALUE, f"shorter than the {ASSOCIATE_FIXED_SIZE} bytes before its items")
         self.read_items(c)
         return self.check(c.pos)
 

@@ -1,25 +1,20 @@
-"""What a hostile or broken peer may send: every length that lies, every item out of place, noise, and sheer volume.
+"""What a hostile or broken peer may send: every length that lies, every item out of place (noise: test_pdu_noise).
 
 Each test names its row in docs/reliability.md. The verdict is always one of two: a value, or MalformedPDU.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
+import mmap
 import struct
-import sys
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import reference
-import strategies
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dicomnet import _pdu as pdu
 from dicomnet.errors import MalformedPDU
@@ -239,15 +234,28 @@ def test_t_cap_nothing_is_allocated_by_a_declared_length():
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("length", [5, 68, 0x7FFFFFFF])
-def test_bodies_of_a_wrong_size_are_refused_without_a_header_too(length):
-    for kind in (3, 5, 6, 7):
-        with pytest.raises(MalformedPDU):
-            pdu.decode_body(kind, bytes(min(length, 100)))
-    for kind in (0, 8, 255, -1, length):
+def test_t_cap_a_body_longer_than_any_pdu():
+    try:
+        huge = mmap.mmap(-1, 1 << 32)  # reserved, never touched
+    except (OSError, ValueError, OverflowError):
+        pytest.skip("no room for 4 GiB of addresses")
+    with huge, pytest.raises(MalformedPDU):
+        pdu.decode_body(4, huge)
+
+
+@pytest.mark.parametrize("kind", [3, 5, 6, 7])
+def test_t_cap_a_short_body_has_four_bytes(kind):
+    for size in (0, 3, 5, 68):
         with pytest.raises(MalformedPDU) as caught:
-            pdu.decode_body(max(kind, 0) if kind != length else 8, b"1234")
-        assert caught.value.reason == UNRECOGNIZED_PDU
+            pdu.decode_body(kind, bytes(size))
+        assert caught.value.reason == INVALID_VALUE
+
+
+@pytest.mark.parametrize("kind", [-1, 0, 8, 255, 256])
+def test_a_body_of_no_type_is_unrecognized(kind):
+    with pytest.raises(MalformedPDU) as caught:
+        pdu.decode_body(kind, b"1234")
+    assert caught.value.reason == UNRECOGNIZED_PDU
 
 
 # T-FOREIGN: other protocols on the port
@@ -542,109 +550,3 @@ def test_the_error_names_the_pdu_the_fault_and_its_place():
     with pytest.raises(MalformedPDU) as caught:
         pdu.decode_first(b"before" + request_with(reference.item(0x40, b"\xff")), 6)
     assert caught.value.offset == error.offset
-
-
-# Noise
-
-
-@settings(max_examples=300)
-@given(strategies.mutated())
-def test_mutated_pdus_get_the_oracles_verdict(data):
-    verdict(data)
-
-
-@settings(max_examples=200)
-@given(st.integers(0, 9), st.binary(max_size=300))
-def test_random_bodies_get_the_oracles_verdict(kind, body):
-    verdict(whole(kind, body))
-
-
-@settings(max_examples=200)
-@given(st.binary(max_size=100))
-def test_random_bytes_give_a_value_more_or_one_error(data):
-    try:
-        first = pdu.decode_first(data)
-    except MalformedPDU:
-        return
-    assert first is None or first[1] <= len(data)
-
-
-@settings(max_examples=100)
-@given(strategies.mutated(), strategies.cuts())
-def test_a_malformed_stream_is_refused_wherever_it_is_cut(data, sizes):
-    def read(pieces: list[bytes]) -> tuple[list[pdu.PDU], str | None]:
-        received = bytearray()
-        found: list[pdu.PDU] = []
-        try:
-            for piece in pieces:
-                received += piece
-                while (first := pdu.decode_first(received)) is not None:
-                    found.append(first[0])
-                    del received[: first[1]]
-        except MalformedPDU as error:
-            return found, str(error)
-        return found, None
-
-    assert read(strategies.split(data, sizes)) == read([data])
-
-
-# Volume: time is linear, memory bounded, nothing leaks
-
-SYNTAXES = PARTS["30"] + reference.item(0x40, b"") * 16_000
-ROLES = pdu.RoleSelection("", True, True).encode() * 8_000
-RELATED = pdu.SOPClassCommonExtendedNegotiation("", "", ("",) * 32_000).encode()
-VOLUME = {
-    "unknown items": PLACES["last"](reference.item(0x77, b"") * 200_000),
-    "unknown items below the limit": PLACES["last"](reference.item(0x77, b"x" * 900) * 1_000),
-    "transfer syntaxes": FIXED
-    + PARTS["10"]
-    + PARTS["50"]
-    + b"".join(reference.item(0x20, bytes([number, 0, 0, 0]) + SYNTAXES) for number in range(1, 31, 2)),
-    "application contexts": FIXED + PARTS["10"] * 40_000,
-    "repeated contexts": FIXED + PARTS["10"] + PARTS["20"] * 15_000 + PARTS["50"],
-    "roles": FIXED + PARTS["10"] + PARTS["20"] + reference.item(0x50, ROLES),
-    "related classes": FIXED + PARTS["10"] + PARTS["20"] + reference.item(0x50, RELATED),
-    "spaces": FIXED + PARTS["10"] + PARTS["20"] + reference.item(0x50, reference.item(0x52, b" " * 65_000)),
-}
-VOLUME = {name: whole(1, body) for name, body in VOLUME.items()} | {
-    "refused contexts": answer(*[reference.item(0x21, bytes([1, 0, 3, 0]) + b"\x40")] * 100_000),
-    "fragments": whole(4, struct.pack(">IBB", 2, 1, 0) * 170_000),
-}
-
-
-@pytest.mark.measures
-@pytest.mark.parametrize("data", VOLUME.values(), ids=VOLUME)
-def test_time_is_linear_in_the_bytes(data):
-    started = time.process_time()
-    with contextlib.suppress(MalformedPDU):
-        pdu.decode(data)
-    # The goal is 1 us a byte; quadratic work on these would take minutes.
-    assert time.process_time() - started < 0.001 + 2e-6 * max(len(data), 100_000)
-
-
-@pytest.mark.measures
-@pytest.mark.parametrize("name", [name for name in VOLUME if name != "fragments"])
-def test_memory_is_bounded_by_a_few_times_the_bytes(name):
-    tracemalloc.start()
-    with contextlib.suppress(MalformedPDU):
-        pdu.decode_first(VOLUME[name], max_associate=0)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 16 * min(len(VOLUME[name]), 1 << 17)
-
-
-@pytest.mark.measures
-def test_refusals_leak_nothing():
-    samples = [row.holding(lie) for row in LENGTHS for lie in (0, 1, row.exact - 1, row.exact + 1) if lie >= 0]
-
-    def refuse_all() -> int:
-        for data in samples:
-            with contextlib.suppress(MalformedPDU):
-                pdu.decode(data)
-        return sys.getallocatedblocks()
-
-    refuse_all()
-    before = refuse_all()
-    for _ in range(20):
-        after = refuse_all()
-    assert after - before < 100

@@ -27,6 +27,7 @@ cdef enum:
     REASON_UNEXPECTED_PARAMETER = 5
     REASON_INVALID_VALUE = 6
     PDU_P_DATA_TF = 4
+    PDU_HEADER = 6
     PDU_HEADERS = 12         # of a P-DATA-TF with one PDV: PDU header and PDV header
     COMMAND_CAPACITY = 256   # bytes to start with; most command sets need less
 
@@ -107,7 +108,7 @@ cdef class Command:
     @property
     def is_response(self):
         """Whether bit 15 of the Command Field is set."""
-        return self.command_field & RESPONSE != 0
+        return (self.command_field or 0) & RESPONSE != 0
 
     cpdef bytes encode(self):
         """The command set as bytes, group length first.
@@ -205,8 +206,8 @@ cdef Command _decode_elements(Cursor* cursor):
         element = read_u16le(cursor)
         length = read_u32le(cursor)
         value = child(cursor, length)
-        if value.overrun >= 0:
-            raise _malformed("an element reaches past the end of the command set", value.overrun)
+        if cursor.overrun >= 0:
+            raise _malformed("an element reaches past the end of the command set", cursor.overrun)
         if group:
             raise _malformed(f"an element of group {group:04X} in a command set", cursor.pos)
         _set_element(command, element, &value)
@@ -335,21 +336,19 @@ cdef int _put_us(Writer* out, int element, value) except -1:
 
 
 cdef int _put_uid(Writer* out, int element, value) except -1:
-    return 0 if value is None else _put_padded(out, element, value, 0)
+    return 0 if value is None else _put_padded(out, element, value, "ascii", 0)
 
 
 cdef int _put_text(Writer* out, int element, value) except -1:
-    return 0 if value is None else _put_padded(out, element, value, 0x20)
+    return 0 if value is None else _put_padded(out, element, value, "latin-1", 0x20)
 
 
-cdef int _put_padded(Writer* out, int element, str value, int padding) except -1:
+cdef int _put_padded(Writer* out, int element, object value, str encoding, int padding) except -1:
     cdef bytes encoded
     try:
-        encoded = value.encode("latin-1")
+        encoded = value.encode(encoding)
     except UnicodeEncodeError:
-        raise InvalidArgument(
-            f"element (0000,{element:04X}) cannot hold {value!r}: command sets have no character set"
-        ) from None
+        raise InvalidArgument(f"element (0000,{element:04X}) cannot hold {value!r}: it is no {encoding}") from None
     cdef Py_ssize_t size = len(encoded)
     _put_header(out, element, <uint32_t>(size + (size & 1)))
     write_raw(out, <const char*>encoded, size)
@@ -363,27 +362,27 @@ cdef int _put_tags(Writer* out, int element, tags) except -1:
         return 0
     _put_header(out, element, <uint32_t>(4 * len(tags)))
     for tag in tags:
-        write_u16le(out, <uint16_t>((<uint32_t>tag) >> 16))
-        write_u16le(out, <uint16_t>((<uint32_t>tag) & 0xFFFF))
+        if not 0 <= tag <= 0xFFFFFFFF:
+            raise InvalidArgument(f"element (0000,{element:04X}) holds tags of 32 bits, not {tag!r}")
+        write_u16le(out, <uint16_t>(tag >> 16))
+        write_u16le(out, <uint16_t>(tag & 0xFFFF))
     return 0
 
 
 # ---- messages to fragments ---------------------------------------------------------------------------------------
 
 def fragment_size(max_pdu, limit):
-    """The bytes of a full fragment for a peer that takes PDUs of ``max_pdu`` (0: no limit), even and at least 2.
+    """The bytes of a full fragment, even and at least 2, for a peer that takes PDUs of ``max_pdu`` (PS3.8 Annex D.1).
 
-    Args:
-        max_pdu: the maximum length that the peer announced (PS3.8 Annex D.1).
-        limit: our own bound for a PDU, in bytes.
+    0 is no limit but ``limit``, which is ours. Some peers count the six bytes before the PDU-length, too: mind them.
 
     Raises:
         LocalProtocolError: the announced length leaves no room for a fragment.
     """
-    size = (min(max_pdu, limit) if max_pdu else limit) - PDV_OVERHEAD & ~1
-    if size < 2:
+    room = (min(max_pdu, limit) if max_pdu else limit) - PDV_OVERHEAD
+    if room < 2:
         raise LocalProtocolError(f"the peer takes PDUs of {max_pdu} bytes, which leaves no room for data")
-    return size
+    return max(room - PDU_HEADER, 2) & ~1
 
 
 def frame(int context_id, buffer, Py_ssize_t size, bint command, bint last):

@@ -198,7 +198,8 @@ cdef class UpperLayer:
             try:
                 self._step(view, data, size)
             except MalformedPDU as error:
-                self.abort_reason, self.abort_detail = error.reason, error.message
+                if self._state != 13:
+                    self.abort_reason, self.abort_detail = error.reason, error.message
                 self._fire(19, None)
         if self._reader is not None:
             self._reader.flush()

@@ -1,0 +1,348 @@
+"""Where a received data set goes: to a file that appears whole or not at all, into memory, or nowhere.
+
+A sink is written to as fragments arrive, closed when the last one has, and discarded when nobody wants it any more; a
+file that was committed by then stays. What goes wrong is raised from `write` or `close` as an OSError, and the sink
+leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum, auto
+from itertools import count
+from typing import Protocol
+
+from dicomnet import uids
+from dicomnet.errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
+
+__all__ = ["DiscardSink", "FileSink", "MemorySink", "Sink", "own_path", "uid_path"]
+
+Buffer = bytes | bytearray | memoryview
+
+# How many buffers one writev takes: at least 16 by POSIX, 1024 on the systems that we know.
+_IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16) if hasattr(os, "sysconf") else 1024
+# O_EXCL also refuses a symbolic link; O_NOFOLLOW says it twice. Python itself adds O_CLOEXEC.
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Sink(Protocol):
+    """What takes the bytes of a data set."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data set so far."""
+
+    def write(self, views: list[memoryview]) -> None:
+        """Take the next bytes; the views die with the call.
+
+        Raises:
+            OSError: they cannot be kept. The rest of the data set is not written then.
+        """
+
+    def close(self) -> None:
+        """The data set is whole: there are no more writes."""
+
+    def discard(self) -> None:
+        """Nobody wants it any more; the last call, whatever happened before."""
+
+
+class DiscardSink:
+    """Counts the bytes and drops them."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, views: list[memoryview]) -> None:
+        """Count."""
+        self.size += sum(map(len, views))
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def discard(self) -> None:
+        """Nothing was kept."""
+
+
+class MemorySink:
+    """Holds the data set in memory, up to a limit.
+
+    Args:
+        limit: the most bytes that are taken; None takes them all.
+    """
+
+    __slots__ = ("_data", "_limit")
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._data = bytearray()
+        self._limit = limit
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return len(self._data)
+
+    def write(self, views: list[memoryview]) -> None:
+        """Keep a copy."""
+        if self._limit is not None and len(self._data) + sum(map(len, views)) > self._limit:
+            raise OutputFileError(f"the data set is longer than the limit of {self._limit} bytes", errno=errno.EFBIG)
+        for view in views:
+            self._data += view
+
+    def getvalue(self) -> bytes:
+        """The data set, copied."""
+        return bytes(self._data)
+
+    def getbuffer(self) -> memoryview:
+        """The data set, where it is."""
+        return memoryview(self._data)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def discard(self) -> None:
+        """Let go of the memory."""
+        self._data = bytearray()
+
+
+class _Names:
+    """Random names for files: no two of this process are equal, and other processes draw others."""
+
+    def __init__(self) -> None:
+        self.redraw()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.redraw)
+
+    def redraw(self) -> None:
+        self._prefix = os.urandom(8).hex()
+        self._count = count(1).__next__
+
+    def __call__(self) -> str:
+        return f"{self._prefix}-{self._count():x}"
+
+
+_next_name = _Names()
+
+
+class _Stage(Enum):
+    NEW = auto()
+    OPEN = auto()
+    CLOSED = auto()  # all of it is in the file, which still has its own hidden name
+    COMMITTED = auto()
+    GONE = auto()
+
+
+_NEW, _OPEN, _CLOSED, _COMMITTED, _GONE = _Stage
+
+
+class FileSink:
+    """A file in the making, hidden under a name of ours until `commit` gives it the one it is to have.
+
+    The first write creates it. What is not committed is deleted: by `discard`, by an error, or when this object dies.
+
+    Args:
+        directory: where it is written; it has to be on the file system where the file is to stay.
+        header: what stands before the data set, written together with its first bytes.
+    """
+
+    __slots__ = ("_directory", "_fd", "_header", "_stage", "path", "size")
+
+    def __init__(self, directory: str | os.PathLike[str], header: bytes = b"") -> None:
+        self._stage = _NEW
+        self._fd = -1
+        self._directory = os.fspath(directory) or os.curdir
+        self._header = header
+        #: Where the file is now, if anywhere.
+        self.path: str | None = None
+        #: Bytes of the data set so far, without the header.
+        self.size = 0
+
+    def write(self, views: list[memoryview]) -> None:
+        """Append to the file.
+
+        Raises:
+            OutputFileError: an OSError with an errno, such as ENOSPC; the file is gone then.
+        """
+        total = sum(map(len, views))
+        try:
+            if self._stage is _OPEN:
+                _write_all(self._fd, views, total)
+            else:
+                self._create()
+                _write_all(self._fd, [self._header, *views], total + len(self._header))
+        except OSError as error:
+            raise self._failed(error) from error
+        self.size += total
+
+    def _create(self) -> None:
+        if self._stage is not _NEW:
+            raise LocalProtocolError("a write to a file sink that is closed")
+        while self._fd < 0:
+            path = f"{self._directory}/.{_next_name()}.part"
+            try:
+                self._fd = os.open(path, _FLAGS, 0o666)
+            except FileExistsError:
+                _next_name.redraw()
+        self.path = path
+        self._stage = _OPEN
+
+    def close(self) -> None:
+        """The data set is whole. The file waits for `commit`.
+
+        Raises:
+            OutputFileError: the system could not keep what it had taken; the file is gone then.
+        """
+        if self._stage is not _OPEN:
+            return
+        fd, self._fd = self._fd, -1
+        self._stage = _CLOSED
+        try:
+            os.close(fd)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def commit(self, path: str | os.PathLike[str], *, replace: bool = True) -> str:
+        """Give the file its name, at once and whole; what is called so already is replaced, a symbolic link too.
+
+        Args:
+            path: the name; in a directory that exists, on the same file system.
+            replace: False: what is there already stays, and this fails with EEXIST.
+
+        Returns:
+            The name, which is now `path`.
+
+        Raises:
+            OutputFileError: it cannot have this name. It may be committed under another one.
+            InvalidArgument: the name climbs out of a directory that it entered, as no name does that was meant.
+            LocalProtocolError: it was discarded, or committed before.
+        """
+        target = os.fspath(path)
+        if ".." in target and _climbs(target):
+            raise InvalidArgument(
+                f'"{escaped(target)}": a way out of a directory within a file name',
+                hint="Use uid_path for names that come from a peer.",
+            )
+        if self._stage is _NEW:
+            self.write([])
+        self.close()
+        if self._stage is not _CLOSED or self.path is None:
+            raise LocalProtocolError("a commit of a file sink that was discarded or committed")
+        try:
+            if replace:
+                os.replace(self.path, target)
+            else:
+                _rename_to_free(self.path, target)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise _cannot_write(target, error) from error
+        self.path = target
+        self._stage = _COMMITTED
+        return target
+
+    def discard(self) -> None:
+        """Delete the file, unless it was committed. It may be called at any time, and more than once."""
+        if self._stage is _COMMITTED:
+            return
+        self._stage = _GONE
+        fd, self._fd = self._fd, -1
+        path, self.path = self.path, None
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
+        if path is not None:
+            with suppress(OSError):
+                os.unlink(path)
+
+    def __del__(self) -> None:
+        if self._stage is _OPEN or self._stage is _CLOSED:
+            self.discard()
+
+    def _failed(self, error: OSError) -> OutputFileError:
+        failure = _cannot_write(self.path or self._directory, error)
+        self.discard()  # what is half there must not take the room that is missing
+        return failure
+
+
+def _cannot_write(path: str, error: OSError | ValueError) -> OutputFileError:
+    code = error.errno if isinstance(error, OSError) else errno.EINVAL
+    return OutputFileError(
+        f"cannot be written: {getattr(error, 'strerror', None) or error}",
+        problem=OutputProblem.NO_DIRECTORY if code in (errno.ENOENT, errno.ENOTDIR) else OutputProblem.CANNOT_WRITE,
+        path=path,
+        errno=code,
+        hint=_HINTS.get(code or 0),
+    )
+
+
+_HINTS = {
+    errno.ENOENT: "Does its directory exist?",
+    errno.EXDEV: "Let the spool be on the file system where files are to stay.",
+}
+
+
+def _climbs(path: str) -> bool:
+    """Whether ".." follows upon a name."""
+    entered = False
+    for component in path.replace(os.altsep or os.sep, os.sep).split(os.sep):
+        if entered and component == os.pardir:
+            return True
+        entered |= component not in ("", os.curdir, os.pardir)
+    return False
+
+
+def _rename_to_free(path: str, target: str) -> None:
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without hard links: take the name first, then replace what took it.
+        os.close(os.open(target, _FLAGS, 0o666))
+        os.replace(path, target)
+    else:
+        os.unlink(path)
+
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def _write_all(fd: int, buffers: Sequence[Buffer], total: int) -> None:
+    while (written := _write(fd, buffers[:_IOV_MAX])) < total:
+        total -= written
+        buffers = _rest(buffers, written)
+
+
+def _rest(buffers: Sequence[Buffer], written: int) -> list[Buffer]:
+    """What is left after a write that took less than all; a full disk shows by the next write."""
+    first = 0
+    while written >= len(buffers[first]):
+        written -= len(buffers[first])
+        first += 1
+    return [memoryview(buffers[first])[written:], *buffers[first + 1 :]]
+
+
+def _write_first(fd: int, buffers: Sequence[Buffer], /) -> int:
+    return os.write(fd, next(filter(len, buffers), b""))
+
+
+# Windows has no writev.
+_write: Callable[[int, Sequence[Buffer]], int] = getattr(os, "writev", _write_first)
+
+
+def uid_path(directory: str | os.PathLike[str], uid: str) -> str:
+    """Where an instance is kept: "DIRECTORY/UID.dcm".
+
+    Raises:
+        InvalidArgument: `uid` is none (PS3.5 Section 9.1), and whatever else a peer sends is never part of a path.
+    """
+    if not uids.is_valid(uid):
+        raise InvalidArgument(f'"{escaped(uid)}" is not a UID, hence no file name')
+    return f"{os.fspath(directory)}/{uid}.dcm"
+
+
+def own_path(directory: str | os.PathLike[str]) -> str:
+    """Where an instance is kept whose UID is none: a name of ours that nothing else has."""
+    return f"{os.fspath(directory)}/instance-{_next_name()}.dcm"

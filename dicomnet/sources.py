@@ -1,0 +1,459 @@
+"""Where the bytes of a C-STORE come from: a file or memory, described first, then handed out in chunks.
+
+A source knows its SOP class, SOP instance, transfer syntax and size before its first chunk, and has been looked over:
+what was cut short, is no Part 10 file or does not say what it is, is an `InputFileError`, not an instance of which a
+peer gets half. The bytes of a data set are never decoded, copied or changed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from dicomnet import uids
+from dicomnet._part10 import FileMeta, Verdict, Walker, read_meta
+from dicomnet.config import Limits
+from dicomnet.errors import InputFileError, InputProblem, InvalidArgument
+
+__all__ = ["BytesSource", "FileSource", "Source", "describe", "open_source"]
+
+#: The data set as a whole is a deflated stream (PS3.5 Section A.5); so it is with the two JPIP syntaxes.
+DEFLATED = frozenset(
+    {
+        uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+        uids.JPIP_REFERENCED_DEFLATE,
+        uids.JPIP_HTJ2K_REFERENCED_DEFLATE,
+    }
+)
+
+# The search for a cut looks at places of a file past the buffer, mostly fragments of encapsulated pixel data: at this
+# many and no more, so that a file is never read twice. What lies behind them is sent unchecked.
+WALK_WINDOWS = 256
+WALK_WINDOW = 4096
+# A deflated data set is inflated this far to look for its end, as fast as half a network: it stays unchecked beyond.
+INFLATE_LIMIT = 8 << 20
+INFLATE_STEP = 64 << 10
+# To describe a file, its file meta information and the start of its data set; more is read where that is not enough.
+DESCRIBE_BUFFER = 16 << 10
+# In less than this no preamble and no UID would fit; a smaller buffer is not used.
+LEAST_BUFFER = 1024
+
+Buffer = bytes | bytearray | memoryview
+
+_FILE_BUFFER = Limits().file_buffer
+_MORE, _TRUNCATED = Verdict.MORE, Verdict.TRUNCATED
+# O_NONBLOCK: to open a named pipe would wait for its writer; reading at an offset refuses it. Windows has O_BINARY.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+# Components with leading zeros are wrong, but stand in real files, and peers take them; what else is no UID at all.
+_is_usable = re.compile(r"[0-9.]{1,64}").fullmatch
+_AGAIN = "Copy or export it again."
+
+
+class Source(Protocol):
+    """An instance to be stored."""
+
+    @property
+    def name(self) -> str:
+        """Its path, or what else tells people which one it is."""
+
+    @property
+    def sop_class_uid(self) -> str:
+        """What kind of object it is."""
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Which one it is."""
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """How its data set is encoded."""
+
+    @property
+    def size(self) -> int:
+        """All bytes of the data set as they go over the wire; even."""
+
+    def chunks(self, unit: int) -> Iterator[memoryview]:
+        """The data set in pieces whose length is a multiple of `unit` but for the last.
+
+        A piece is valid until the next one is asked for.
+
+        Raises:
+            InputFileError: the file cannot be read any more, or became shorter.
+        """
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None: ...
+
+
+class _Described:
+    """What every source has."""
+
+    __slots__ = ("name", "size", "sop_class_uid", "sop_instance_uid", "transfer_syntax_uid")
+
+    name: str
+    size: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {uids.name_of(self.sop_class_uid)}, {self.size} bytes>"
+
+    def _examine(
+        self, view: memoryview, start: int, end: int, meta: FileMeta, window_at: Callable[[int], Buffer]
+    ) -> None:
+        """Look for a cut, and find out what this is.
+
+        Args:
+            view: the file, or its first bytes.
+            start: where the data set begins.
+            end: where the file ends.
+            meta: its file meta information.
+            window_at: reads some more of the file.
+        """
+        syntax = meta.transfer_syntax_uid
+        size = end - start
+        if size == 0:
+            raise _truncated("it ends after its file meta information")
+        if syntax in DEFLATED:
+            walker = _inflated(view[start:], is_whole=len(view) == end)
+            size += size & 1  # PS3.5 Section A.5: padded with NUL to an even length
+        else:
+            walker = Walker(syntax, start, end)
+            if _walk(walker, view, window_at) is _TRUNCATED:
+                raise _truncated(f"the element at byte {walker.position} goes on past the end of the file, {end}")
+            if size & 1:
+                raise _truncated(f"its data set has an odd number of bytes, {size}")
+        self.size = size
+        self.transfer_syntax_uid = syntax
+        # Where the two differ the data set is right: the file meta information is a copy that tools forget to change.
+        self.sop_class_uid = _first_uid("SOP Class UID (0008,0016)", walker.sop_class_uid, meta.sop_class_uid)
+        self.sop_instance_uid = _first_uid(
+            "SOP Instance UID (0008,0018)", walker.sop_instance_uid, meta.sop_instance_uid
+        )
+
+
+def _walk(walker: Walker, view: memoryview, window_at: Callable[[int], Buffer]) -> Verdict:
+    verdict = walker.walk(view, 0)
+    windows = 0
+    while verdict is _MORE and windows < WALK_WINDOWS:
+        position = walker.position
+        verdict = walker.walk(window_at(position), position)
+        windows += 1
+    return verdict
+
+
+def _inflated(data: memoryview, *, is_whole: bool) -> Walker:
+    """Walk over the start of a deflated data set, and look for its end if `data` is all of it."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        piece = prefix = inflater.decompress(data, INFLATE_STEP)
+        steps = INFLATE_LIMIT // INFLATE_STEP if is_whole else 0
+        while steps and len(piece) == INFLATE_STEP and not inflater.eof:
+            piece = inflater.decompress(inflater.unconsumed_tail, INFLATE_STEP)
+            steps -= 1
+    except zlib.error as error:
+        raise InputFileError(
+            f"its data set is not a deflated stream: {error}", problem=InputProblem.TRUNCATED, hint=_AGAIN
+        ) from error
+    if is_whole and len(piece) < INFLATE_STEP and not inflater.eof:
+        raise _truncated("its deflated data set has no end")
+    # The end is far past what is at hand: the walk is after the UIDs only.
+    walker = Walker(uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, 0, 1 << 62)
+    walker.walk(prefix, 0)
+    return walker
+
+
+def _first_uid(what: str, *candidates: str | None) -> str:
+    for candidate in candidates:
+        if candidate is not None and _is_usable(candidate):
+            return candidate
+    given = next(filter(None, candidates), None)
+    found = "" if given is None else f": {given!r} is none"
+    raise InputFileError(f"it has no {what}{found}", problem=InputProblem.MISSING_UID)
+
+
+def _truncated(what: str, path: str | None = None) -> InputFileError:
+    return InputFileError(f"truncated: {what}", problem=InputProblem.TRUNCATED, path=path, hint=_AGAIN)
+
+
+class FileSource(_Described):
+    """A Part 10 file. A small one is read at once, whole, and closed; a larger one is read as it goes out.
+
+    Files are read, not mapped: one that is cut meanwhile must be an error, not a signal.
+
+    Args:
+        path: the file, or one that is open for reading in binary; of that the part from its position on counts, and
+            it is left open where it is.
+        buffer: what to read into, reused from file to file; it is this source's until that is closed.
+
+    Raises:
+        InputFileError: it cannot be read, is no Part 10 file, is truncated or has no UIDs.
+    """
+
+    __slots__ = ("_base", "_end", "_fd", "_in_buffer", "_is_ours", "_is_whole", "_start", "_view")
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | io.FileIO | io.BufferedReader | io.BufferedRandom,
+        buffer: bytearray | None = None,
+    ) -> None:
+        self._fd = -1
+        try:
+            self._open(path)
+            self._load(buffer)
+        except InputFileError as error:
+            self.close()
+            error.path = self.name
+            raise
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path, a file that was closed
+            self.close()
+            raise _unreadable(self.name, error) from error
+
+    def _open(self, path: Any) -> None:
+        self._is_ours = not hasattr(path, "fileno")
+        if self._is_ours:
+            self.name = os.fsdecode(path)
+            self._base = 0
+            self._fd = os.open(path, _FLAGS)
+            self._end = os.lseek(self._fd, 0, os.SEEK_END)
+        else:
+            self.name = str(getattr(path, "name", path))
+            self._base = path.tell()
+            self._fd = path.fileno()
+            self._end = max(os.fstat(self._fd).st_size - self._base, 0)
+
+    def _load(self, buffer: bytearray | None) -> None:
+        """Read as much as fits, and look it over. Offsets count from `_base`."""
+        end = self._end
+        # One byte more than the file has, for the padding of a deflated data set.
+        if buffer is None or len(buffer) < LEAST_BUFFER:
+            buffer = bytearray(min(end + 1, _FILE_BUFFER))
+        view = self._view = memoryview(buffer)
+        self._is_whole = end < len(view)
+        self._in_buffer = end if self._is_whole else len(view)
+        head = view[: self._in_buffer]
+        self._fill(head, 0)
+        try:
+            meta, self._start = read_meta(head)
+        except InputFileError as error:
+            if error.problem is not InputProblem.TRUNCATED or self._is_whole:
+                raise
+            if len(view) < _FILE_BUFFER:
+                self._load(None)
+                return
+            raise InputFileError(
+                f"its file meta information is longer than {len(view)} bytes", problem=InputProblem.NOT_PART10
+            ) from error
+        self._examine(head, self._start, end, meta, self._window_at)
+        if self._is_whole:
+            view[end] = 0
+            self.close()
+
+    def _window_at(self, position: int) -> bytearray:
+        window = bytearray(min(WALK_WINDOW, self._end - position))
+        self._fill(memoryview(window), position)
+        return window
+
+    def _fill(self, view: memoryview, position: int) -> None:
+        """Read what `view` has room for; past the end of the file there is at most the one byte of padding."""
+        if len(view) > self._end - position:
+            view[-1] = 0
+            view = view[:-1]
+        try:
+            while view:
+                count = _read_at(self._fd, view, self._base + position)
+                if count == 0:
+                    raise _truncated("it became shorter while it was read", self.name)
+                view = view[count:]
+                position += count
+        except InputFileError:
+            raise
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+
+    def chunks(self, unit: int) -> Iterator[memoryview]:
+        """The data set in pieces whose length is a multiple of `unit` but for the last; see `Source.chunks`."""
+        if self._is_whole:
+            return iter((self._view[self._start : self._start + self.size],))
+        return self._read_on(unit)
+
+    def _read_on(self, unit: int) -> Iterator[memoryview]:
+        view = self._view if len(self._view) >= unit else memoryview(bytearray(unit))
+        step = len(view) // unit * unit
+        position, end = self._start, self._start + self.size
+        ready = (self._in_buffer - position) // unit * unit
+        self._in_buffer = 0  # a second round has to read it again
+        if ready > 0:
+            yield self._view[position : position + ready]
+            position += ready
+        while position < end:
+            piece = view[: min(step, end - position)]
+            self._fill(piece, position)
+            yield piece
+            position += len(piece)
+
+    def close(self) -> None:
+        """Close the file, if it was opened here."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0 and self._is_ours:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            self.close()
+
+
+if hasattr(os, "preadv"):
+
+    def _read_at(fd: int, view: memoryview, position: int) -> int:
+        return os.preadv(fd, (view,), position)
+
+else:  # Windows
+
+    def _read_at(fd: int, view: memoryview, position: int) -> int:
+        with io.FileIO(fd, closefd=False) as file:
+            file.seek(position)
+            return file.readinto(view) or 0
+
+
+def _unreadable(path: str, error: Exception) -> InputFileError:
+    return InputFileError(
+        f"cannot be read: {getattr(error, 'strerror', None) or error}",
+        problem=InputProblem.CANNOT_READ,
+        path=path,
+        errno=getattr(error, "errno", None),
+    )
+
+
+class BytesSource(_Described):
+    """A data set in memory, sent from where it is.
+
+    Args:
+        data: the encoded data set, or a whole Part 10 file if there is no transfer syntax. It must not change until
+            this source is closed.
+        transfer_syntax_uid: how the data set is encoded.
+        sop_class_uid, sop_instance_uid: what it is; by default as the data set says.
+        name: what to call it in an error.
+
+    Raises:
+        InputFileError: as of `FileSource`.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(
+        self,
+        data: Buffer,
+        transfer_syntax_uid: str | None = None,
+        sop_class_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+        *,
+        name: str = "data set in memory",
+    ) -> None:
+        self.name = name
+        view = memoryview(data).cast("B")
+        start = 0
+        try:
+            if transfer_syntax_uid is None:
+                meta, start = read_meta(view)
+            else:
+                meta = FileMeta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+            self._examine(view, start, len(view), meta, lambda position: view[position:])
+        except InputFileError as error:
+            error.path = name
+            raise
+        self.sop_class_uid = sop_class_uid or self.sop_class_uid
+        self.sop_instance_uid = sop_instance_uid or self.sop_instance_uid
+        self._data = view[start:]
+
+    def chunks(self, unit: int) -> Iterator[memoryview]:
+        """The data set in pieces whose length is a multiple of `unit` but for the last: slices of the caller's data."""
+        if self.size <= _FILE_BUFFER and self.size == len(self._data):
+            return iter((self._data,))
+        return self._slices(max(_FILE_BUFFER // unit, 1) * unit)
+
+    def _slices(self, step: int) -> Iterator[memoryview]:
+        for start in range(0, len(self._data), step):
+            piece = self._data[start : start + step]
+            if len(self._data) < start + step and self.size > len(self._data):
+                piece = memoryview(bytes(piece) + b"\0")
+            yield piece
+
+
+def open_source(item: Any, transfer_syntax: str | None = None, *, buffer: bytearray | None = None) -> Source:
+    """Open what can be stored: a path, an open binary file, Part 10 bytes, a data set's bytes, or a `Source`.
+
+    Args:
+        item: what to store.
+        transfer_syntax: of bytes that are a data set without file meta information; others know theirs.
+        buffer: what to read files into; see `FileSource`.
+
+    Raises:
+        InputFileError: it cannot be sent.
+        InvalidArgument: it is nothing of the kind.
+    """
+    if isinstance(item, str | os.PathLike):
+        return FileSource(item, buffer)
+    if isinstance(item, bytes | bytearray | memoryview):
+        is_part10 = bytes(memoryview(item).cast("B")[128:132]) == b"DICM"
+        return BytesSource(item, None if is_part10 else transfer_syntax)
+    if isinstance(item, io.FileIO) or (
+        isinstance(item, io.BufferedReader | io.BufferedRandom) and isinstance(item.raw, io.FileIO)
+    ):
+        return FileSource(item, buffer)
+    if hasattr(item, "chunks"):
+        source: Source = item
+        return source
+    if hasattr(item, "read") and not isinstance(item, io.TextIOBase):
+        return BytesSource(_content(item), transfer_syntax, name=str(getattr(item, "name", item)))
+    raise InvalidArgument(
+        f"nothing to store: {type(item).__name__}",
+        hint="It wants a path, bytes, an open binary file, a pydicom Dataset or a Source.",
+    )
+
+
+def _content(file: Any) -> Buffer:
+    """The rest of a file without a descriptor, such as BytesIO; its position stays, so that it can be sent again."""
+    try:
+        position = file.tell() if file.seekable() else None
+        content: Buffer = file.read()
+        if position is not None:
+            file.seek(position)
+    except (OSError, ValueError, EOFError) as error:
+        raise _unreadable(str(getattr(file, "name", file)), error) from error
+    return content
+
+
+def describe(item: object) -> tuple[str, str] | None:
+    """SOP class and transfer syntax of what `open_source` takes, or of a pydicom Dataset; None: it cannot be sent."""
+    meta = getattr(item, "file_meta", None)
+    if meta is not None:
+        pair = getattr(item, "SOPClassUID", None), getattr(meta, "TransferSyntaxUID", None)
+        return (str(pair[0]), str(pair[1])) if all(pair) else None
+    try:
+        source = open_source(item, buffer=bytearray(DESCRIBE_BUFFER))
+    except (InputFileError, InvalidArgument):
+        return None
+    if source is not item:
+        source.close()
+    return source.sop_class_uid, source.transfer_syntax_uid

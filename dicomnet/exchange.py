@@ -4,8 +4,8 @@ An exchange is driven as an `UpperLayer` is: ``receive`` what was read, write wh
 wake it with ``tick`` at ``deadline``, close the transport once it is ``closed``. Data sets go out piece by piece, as
 fast as `outgoing` is called, and come in through a sink, so that nothing is held that the owner did not ask to hold.
 
-A service is a generator over an exchange (`Flow`): it yields None where it needs the next event, anything else as a
-result for the user, and returns its final answer. `scu` and `scp` hold them; ``sync`` and ``aio`` drive them.
+A service is a generator over an exchange (`Flow`): it yields None where it needs the next event, `POLL` where it can go
+on without one, a `Call` where other code is to run, anything else as a result for the user; and returns its final answer. `scu` and `scp` hold them; ``sync`` and ``aio`` drive them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import Any, NoReturn, Protocol
 
 from . import messages
@@ -45,11 +46,33 @@ from .events import (
 from .negotiation import AcceptancePolicy, PresentationContext, ProposedContext, judge, maximum_length, outcome, propose
 from .sinks import MemorySink, Sink
 
-__all__ = ["Buffer", "DataSource", "Exchange", "Flow", "Request"]
+__all__ = ["POLL", "Buffer", "Call", "DataSource", "Exchange", "Flow", "Poll", "Request"]
 
 
 Buffer = bytes | bytearray | memoryview
 Flow = Generator[Any, Any, Any]
+
+
+class Call:
+    """A flow yields this to have ``function(*arguments)`` run by its driver: the user's code, or blocking work.
+
+    What it returns is sent back into the flow (awaited first, in asyncio), what it raises is thrown in.
+    """
+
+    __slots__ = ("arguments", "function")
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function = function
+        self.arguments = arguments
+
+
+class Poll(Enum):
+    """A flow yields ``POLL`` to have everything written and to get the next event, or None where there is none yet."""
+
+    POLL = "poll"
+
+
+POLL = Poll.POLL
 OpenSink = Callable[[PresentationContext, Command], Sink]
 
 _UNRECOGNIZED_OPERATION = 0x0211
@@ -68,14 +91,22 @@ class DataSource(Protocol):
 
 
 class Request:
-    """A request of ours that is under way; `Exchange.response_to` waits for its responses."""
+    """A request of ours that is under way; `Exchange.response_to` waits for its responses.
 
-    __slots__ = ("answered", "command", "context")
+    Attributes:
+        context: the presentation context that it went out in.
+        command: its command set.
+        answered: a response to it has arrived.
+        abandoned: nobody waits for it any more; what still comes for it is dropped (see `Exchange.cancel`).
+    """
+
+    __slots__ = ("abandoned", "answered", "command", "context")
 
     def __init__(self, context: PresentationContext, command: Command) -> None:
         self.context = context
         self.command = command
         self.answered = False
+        self.abandoned = False
 
 
 class _Outgoing:
@@ -279,7 +310,7 @@ class Exchange:
             if command.status not in (0xFF00, 0xFF01):
                 del self._pending[command.message_id_being_responded_to]
                 self._upper.wait_for_response(bool(self._pending))
-            return ResponseReceived(message)
+            return None if request.abandoned else ResponseReceived(message)
         if missing == "message_id" or (missing and command.command_field == messages.CommandField.C_CANCEL_RQ):
             return self._refuse(f"{messages.name_of(command)} without {missing}")
         if command.command_field not in messages.MESSAGES:
@@ -385,6 +416,20 @@ class Exchange:
         self._pending[message_id] = request
         self._upper.wait_for_response(True)
         return request
+
+    def cancel(self, request: Request) -> None:
+        """Send a C-CANCEL for ``request`` and drop whatever the peer still says about it (PS3.7 Section 9.3.2.3).
+
+        Does nothing where the final response has arrived or the association is over.
+        """
+        if self._pending.get(request.command.message_id) is not request or not self._upper.established:
+            return
+        request.abandoned = True
+        command = Command(
+            command_field=messages.CommandField.C_CANCEL_RQ,
+            message_id_being_responded_to=request.command.message_id,
+        )
+        self._send(request.context.id, command, None, None)
 
     def respond(
         self, message: Message, status: int, data: DataSource | Buffer | None = None, **elements: Any

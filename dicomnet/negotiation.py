@@ -19,6 +19,8 @@ from ._pdu import (
     MaximumLength,
     PresentationContextAC,
     PresentationContextRQ,
+    RoleSelection,
+    SubItem,
 )
 from .config import check_ae_title
 from .errors import InvalidArgument
@@ -38,6 +40,7 @@ __all__ = [
 MAX_CONTEXTS = 128
 ACCEPTED, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = range(5)
 
+_DEFAULT_ROLES = (True, False)  # user, not provider: what holds without role selection
 _PERMANENT, _SERVICE_USER = 1, 1
 _REJECT_APPLICATION_CONTEXT = (_PERMANENT, _SERVICE_USER, 2)
 _REJECT_CALLING_AE = (_PERMANENT, _SERVICE_USER, 3)
@@ -46,10 +49,19 @@ _REJECT_CALLED_AE = (_PERMANENT, _SERVICE_USER, 7)
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:
-    """What the requestor offers for one abstract syntax: its transfer syntaxes, the preferred first."""
+    """What the requestor offers for one abstract syntax: its transfer syntaxes, the preferred first.
+
+    Attributes:
+        abstract_syntax: the SOP class or meta SOP class.
+        transfer_syntaxes: at least one.
+        scu, scp: the roles that the requestor wants to play (PS3.7 Annex D.3.3.4). Anything but the default, user
+            only, is proposed as SCP/SCU role selection, which holds for all contexts of the SOP class.
+    """
 
     abstract_syntax: str
     transfer_syntaxes: tuple[str, ...]
+    scu: bool = True
+    scp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class PresentationContext:
         transfer_syntax: what the acceptor chose; empty where the context was refused.
         result: 0 accepted, 1 refused by the user, 2 without a reason, 3 abstract syntax, 4 transfer syntaxes not supported.
         offered: the transfer syntaxes that were proposed.
+        scu, scp: the roles that the requestor may play in this context.
     """
 
     id: int
@@ -69,6 +82,8 @@ class PresentationContext:
     transfer_syntax: str
     result: int
     offered: tuple[str, ...] = ()
+    scu: bool = True
+    scp: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -85,6 +100,7 @@ class AcceptancePolicy:
         calling_ae_titles: the callers that are let in; None lets in all.
         abstract_syntaxes: what is supported, each with its transfer syntaxes in order of preference; an empty tuple takes
             any transfer syntax, in the order in which the requestor offers them.
+        requestor_as_scp: the SOP classes in which a requestor that asks for it may be provider, as C-GET needs.
         unknown_abstract_syntaxes: also take abstract syntaxes that are not listed, in any transfer syntax.
         max_pdu: the maximum length to announce, in bytes; never 0.
     """
@@ -92,6 +108,7 @@ class AcceptancePolicy:
     ae_title: str | None = None
     calling_ae_titles: frozenset[str] | None = None
     abstract_syntaxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    requestor_as_scp: frozenset[str] = frozenset()
     unknown_abstract_syntaxes: bool = False
     max_pdu: int = 262144
 
@@ -119,8 +136,21 @@ def propose(
             PresentationContextRQ(2 * index + 1, context.abstract_syntax, tuple(context.transfer_syntaxes))
             for index, context in enumerate(contexts)
         ),
-        _user_information(max_pdu),
+        _user_information(max_pdu) + _role_proposals(contexts),
     )
+
+
+def _role_proposals(contexts: Sequence[ProposedContext]) -> tuple[RoleSelection, ...]:
+    """One role selection for each SOP class in which the requestor wants to be more, or less, than a user."""
+    wanted: dict[str, tuple[bool, bool]] = {}
+    for context in contexts:
+        scu, scp = wanted.get(context.abstract_syntax, (False, False))
+        wanted[context.abstract_syntax] = (scu or context.scu, scp or context.scp)
+    return tuple(RoleSelection(uid, *roles) for uid, roles in wanted.items() if roles != _DEFAULT_ROLES)
+
+
+def _roles(pdu: AssociateRQ | AssociateAC) -> dict[str, RoleSelection]:
+    return {item.sop_class_uid: item for item in pdu.user_information if isinstance(item, RoleSelection)}
 
 
 def outcome(request: AssociateRQ, accept: AssociateAC) -> dict[int, PresentationContext]:
@@ -129,17 +159,34 @@ def outcome(request: AssociateRQ, accept: AssociateAC) -> dict[int, Presentation
     A context that is accepted in a transfer syntax that was not offered is refused, too: nothing can be sent in it.
     """
     answers = {context.id: context for context in accept.presentation_contexts}
+    offered, granted = _roles(request), _roles(accept)
     return {
-        proposed.id: _outcome(proposed, answers.get(proposed.id)) for proposed in request.presentation_contexts
+        proposed.id: _outcome(
+            proposed,
+            answers.get(proposed.id),
+            _agreed_roles(offered.get(proposed.abstract_syntax), granted.get(proposed.abstract_syntax)),
+        )
+        for proposed in request.presentation_contexts
     }
 
 
-def _outcome(proposed: PresentationContextRQ, answer: PresentationContextAC | None) -> PresentationContext:
+def _outcome(
+    proposed: PresentationContextRQ, answer: PresentationContextAC | None, roles: tuple[bool, bool]
+) -> PresentationContext:
     result = NO_REASON if answer is None else answer.result
     chosen = (answer.transfer_syntax or "") if answer is not None and result == ACCEPTED else ""
     if result == ACCEPTED and chosen not in proposed.transfer_syntaxes:
         result, chosen = TRANSFER_SYNTAXES_NOT_SUPPORTED, ""
-    return PresentationContext(proposed.id, proposed.abstract_syntax, chosen, result, proposed.transfer_syntaxes)
+    return PresentationContext(
+        proposed.id, proposed.abstract_syntax, chosen, result, proposed.transfer_syntaxes, *roles
+    )
+
+
+def _agreed_roles(offered: RoleSelection | None, granted: RoleSelection | None) -> tuple[bool, bool]:
+    """The requestor's roles: what was offered and granted; without both, user only (PS3.7 Annex D.3.3.4)."""
+    if offered is None or granted is None:
+        return _DEFAULT_ROLES
+    return offered.scu and granted.scu, offered.scp and granted.scp
 
 
 def judge(request: AssociateRQ, policy: AcceptancePolicy) -> AssociateAC | AssociateRJ:
@@ -157,12 +204,21 @@ def judge(request: AssociateRQ, policy: AcceptancePolicy) -> AssociateAC | Assoc
         request.called_ae_title,
         request.calling_ae_title,
         tuple(_judge_context(context, policy) for context in request.presentation_contexts),
-        _user_information(policy.max_pdu),
+        _user_information(policy.max_pdu) + tuple(_judge_role(role, policy) for role in _roles(request).values()),
     )
+
+
+def _judge_role(offered: RoleSelection, policy: AcceptancePolicy) -> RoleSelection:
+    """Grant what was offered and is wanted, and nothing else."""
+    uid = offered.sop_class_uid
+    known = uid in policy.abstract_syntaxes or policy.unknown_abstract_syntaxes
+    return RoleSelection(uid, offered.scu and known, offered.scp and uid in policy.requestor_as_scp)
 
 
 def _judge_context(context: PresentationContextRQ, policy: AcceptancePolicy) -> PresentationContextAC:
     preferred = policy.abstract_syntaxes.get(context.abstract_syntax)
+    if context.abstract_syntax in policy.requestor_as_scp:
+        preferred = preferred or ()
     if preferred is None and not policy.unknown_abstract_syntaxes:
         return PresentationContextAC(context.id, ABSTRACT_SYNTAX_NOT_SUPPORTED, _placeholder(context))
     offered = context.transfer_syntaxes
@@ -183,7 +239,7 @@ def maximum_length(pdu: AssociateRQ | AssociateAC) -> int:
     return next((item.value for item in pdu.user_information if isinstance(item, MaximumLength)), 0)
 
 
-def _user_information(max_pdu: int) -> tuple[MaximumLength | ImplementationClassUID | ImplementationVersionName, ...]:
+def _user_information(max_pdu: int) -> tuple[SubItem, ...]:
     return (
         MaximumLength(max_pdu),
         ImplementationClassUID(uids.IMPLEMENTATION_CLASS_UID),

@@ -18,13 +18,13 @@ from ._dimse import Command, Message
 from ._part10 import meta_header
 from .config import Limits, Timeouts, check_ae_title
 from .events import AssociateIndication, Event, ReleaseIndication, RequestReceived
-from .exchange import Exchange
+from .exchange import Call, Exchange
 from .messages import CommandField, missing_element, name_of
 from .negotiation import AcceptancePolicy, PresentationContext
 from .sinks import FileSink, MemorySink, Sink
 from .status import Status
 
-__all__ = ["Call", "EchoRequest", "Handler", "Provider", "StoreRequest", "serve"]
+__all__ = ["EchoRequest", "Handler", "Provider", "StoreRequest", "serve"]
 
 log = logging.getLogger("dicomnet")
 
@@ -33,14 +33,6 @@ _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the provider (presentation re
 _MAX_COMMENT = 64  # characters of an Error Comment, VR LO
 
 Handler = Callable[[Any], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The driver is to call ``function(request)`` and send its result back into the flow."""
-
-    function: Handler
-    request: object
 
 
 class EchoRequest:

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import ConnectionFailed, DeadlineExceeded
 from ..events import Event
-from ..exchange import Buffer, Exchange
-from ..scp import Call
+from ..exchange import POLL, Buffer, Call, Exchange
 from .transport import Transport
 
 __all__ = ["Driver"]
@@ -27,62 +26,73 @@ class Driver:
         self._events: deque[Event] = deque()
         exchange.tick(monotonic())
 
-    def complete(self, flow: Generator[None, Event, T]) -> T:
-        """Run a flow that yields no results to its end; its return value."""
-        self.exchange.restart(monotonic())
+    def complete(self, flow: Generator[Any, Any, T]) -> T:
+        """Run a flow to its end, whatever it yields on the way; its return value."""
+        results = self.results(flow)
         try:
-            flow.send(None)  # to its first wait
             while True:
-                flow.send(self._next_event())
+                next(results)
         except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            flow.close()
+            value: T = stop.value
+            return value
 
-    def results(self, flow: Generator[T | None, Event, Any]) -> Generator[T, None, None]:
-        """Run a flow and pass on what it yields; leaving the loop closes the flow."""
+    def results(self, flow: Generator[Any, Any, T]) -> Generator[Any, None, T]:
+        """Run a flow and pass on its results; leaving the loop closes the flow, and sends what it says then."""
         self.exchange.restart(monotonic())
         try:
             item = flow.send(None)
             while True:
                 if item is None:
                     item = flow.send(self._next_event())
+                elif type(item) is Call or item is POLL:
+                    item = self._advance(flow, item)
                 else:
                     yield item
-                    item = flow.send(None)  # type: ignore[arg-type]
-        except StopIteration:
-            return
+                    item = flow.send(None)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except GeneratorExit:
+            flow.close()
+            self.flush()
+            raise
         finally:
             flow.close()
 
-    def serve(self, flow: Generator[Call | None, Any, None]) -> None:
-        """Run a provider's flow, and the user's code where it asks for it, until the association is over."""
+    def serve(self, flow: Generator[Any, Any, None]) -> None:
+        """Run a provider's flow until the association is over."""
         item = flow.send(None)
         try:
             while True:
                 if item is not None:
-                    item = self._call(flow, item)
-                elif self._ended():
-                    return
+                    item = self._advance(flow, item)
                 elif self._events:
                     item = flow.send(self._events.popleft())
+                elif self.exchange.closed:
+                    return
                 else:
                     self.pump()
         finally:
             flow.close()
 
-    def _call(self, flow: Generator[Call | None, Any, None], call: Call) -> Call | None:
+    def _advance(self, flow: Generator[Any, Any, Any], item: Any) -> Any:
+        """Do what a flow asks for beside events: look for one without waiting, or call something."""
+        if item is POLL:
+            return flow.send(self._poll())
         try:
-            answer = call.function(call.request)
+            answer = item.function(*item.arguments)
         except Exception as error:
             self.exchange.restart(monotonic())
             return flow.throw(error)
         self.exchange.restart(monotonic())
         return flow.send(answer)
 
-    def _ended(self) -> bool:
-        return not self._events and self.exchange.closed
+    def _poll(self) -> Event | None:
+        """Write everything; the next event if it has arrived."""
+        self.flush()
+        if not self._events and not self.exchange.closed and self._take():
+            self._events.extend(self.exchange.events())
+        return self._events.popleft() if self._events else None
 
     def _next_event(self) -> Event:
         while not self._events:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from . import messages
 from ._dimse import Command, Message, MessageReader, fragment_size, frame
@@ -77,6 +77,7 @@ OpenSink = Callable[[PresentationContext, Command], Sink]
 
 _UNRECOGNIZED_OPERATION = 0x0211
 _MAX_MESSAGE_ID = 65535
+_MAX_DEFERRED = 16  # requests kept for later; one who sends more without waiting has no operations window for it
 
 
 class DataSource(Protocol):
@@ -187,6 +188,8 @@ class Exchange:
         self.calling = self.called = ""
         self.peer: str | None = None
         self.open_sink: OpenSink = self._open_memory
+        self.defer_requests = False
+        self.deferred: deque[RequestReceived] = deque()
         self.request_pdu: AssociateRQ | None = None
         self.accept_pdu: AssociateAC | None = None
         self._reader = MessageReader(self._open_sink, self.limits)
@@ -359,14 +362,21 @@ class Exchange:
             self._by_syntax[context.abstract_syntax, ""] = context
         self._unit = fragment_size(peer_max_pdu, self.limits.outgoing_pdu)
 
-    def context_for(self, abstract_syntax: str, transfer_syntax: str = "") -> PresentationContext:
+    def context_for(
+        self, abstract_syntax: str, transfer_syntax: str = "", *, scp: bool = False
+    ) -> PresentationContext:
         """The first accepted context for an abstract syntax, in this transfer syntax if one is given.
+
+        Args:
+            abstract_syntax: the SOP class or meta SOP class.
+            transfer_syntax: a UID; empty takes any.
+            scp: the association's requestor must be provider in it, as in a C-GET, rather than user.
 
         Raises:
             NoAcceptedContext: there is none.
         """
         context = self._by_syntax.get((abstract_syntax, transfer_syntax))
-        if context is None:
+        if context is None or not (context.scp if scp else context.scu):
             raise NoAcceptedContext(
                 abstract_syntax=abstract_syntax,
                 transfer_syntaxes=(transfer_syntax,) if transfer_syntax else (),
@@ -472,23 +482,29 @@ class Exchange:
 
     # ---- for flows ---------------------------------------------------------------------------------------------
 
-    def response_to(self, request: Request) -> Generator[None, Event, Message]:
+    def response_to(self, request: Request) -> Generator[Any, Any, Message]:
         """Wait for the next response to ``request``.
 
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended instead.
         """
-        wanted = request.command.message_id
         while True:
             event = yield None
-            if type(event) is ResponseReceived and event.message.command.message_id_being_responded_to == wanted:
+            if type(event) is ResponseReceived and self.answers(event.message, request):
                 return event.message
             self.set_aside(event)
+
+    def answers(self, message: Message, request: Request) -> bool:
+        """Whether ``message`` is a response to ``request``."""
+        answered: int = message.command.message_id_being_responded_to
+        return answered == request.command.message_id
 
     def set_aside(self, event: Event) -> None:
         """An event that the running flow did not ask for: the end of the association raises, a request is declined."""
         if isinstance(event, RequestReceived):
-            if event.command.command_field != messages.CommandField.C_CANCEL_RQ:
+            if self.defer_requests and len(self.deferred) < _MAX_DEFERRED:
+                self.deferred.append(event)
+            elif event.command.command_field != messages.CommandField.C_CANCEL_RQ:
                 self.respond(event.message, _UNRECOGNIZED_OPERATION)
         elif isinstance(event, ReleaseIndication):
             self.release_response()
@@ -498,24 +514,27 @@ class Exchange:
 
     def raise_for(self, event: Event) -> None:
         """Raise what an event means for whoever waits on the association; does nothing where it goes on."""
+        error = self.error_of(event)
+        if error is not None:
+            raise error
+
+    def error_of(self, event: Event) -> DicomNetError | None:
+        """The exception that an event is for whoever waits on the association; None where it goes on."""
         if isinstance(event, AssociateRejected):
             rj = event.reject
-            raise AssociationRejected(result=rj.result, source=rj.source, reason=rj.reason, peer=self.peer)
-        if isinstance(event, AbortIndication):
-            self._raise_abort(event)
-
-    def _raise_abort(self, event: AbortIndication) -> NoReturn:
-        error: DicomNetError
+            return AssociationRejected(
+                result=rj.result, source=rj.source, reason=rj.reason, peer=self.peer, calling=self.calling
+            )
+        if not isinstance(event, AbortIndication):
+            return None
         if event.timer:
             seconds = getattr(self.timeouts, event.timer)
-            error = DeadlineExceeded(timeout=event.timer, seconds=seconds, peer=self.peer)
-        elif event.lost:
-            error = ConnectionFailed("the peer closed the connection before the association was over", peer=self.peer)
-        elif event.by_peer:
-            error = AssociationAborted(source=event.source, reason=event.reason, peer=self.peer)
-        else:
-            error = RemoteProtocolError(f"the association was aborted: {event.detail}", peer=self.peer)
-        raise error
+            return DeadlineExceeded(timeout=event.timer, seconds=seconds, peer=self.peer)
+        if event.lost:
+            return ConnectionFailed("the peer closed the connection before the association was over", peer=self.peer)
+        if event.by_peer:
+            return AssociationAborted(source=event.source, reason=event.reason, peer=self.peer)
+        return RemoteProtocolError(f"the association was aborted: {event.detail}", peer=self.peer)
 
     # ---- sinks -------------------------------------------------------------------------------------------------
 

@@ -1,129 +1,34 @@
-"""The services as their provider performs them: which handlers there are, and one flow that serves an association.
+"""The services as their provider performs them: the handlers of an AE, and one flow that serves an association.
 
-The flow (`serve`) yields None where it needs the next event and a `Call` where the user's code is to run; the driver
-calls or awaits it and sends its result back, or throws its exception in. What an exception means for the peer is
-decided here, in one place (`status_of_failure`).
+The flow (`serve`) yields None where it needs the next event, `POLL` between the results of a long operation, and a
+`Call` where the user's code is to run; the driver calls or awaits it and sends its result back, or throws its exception
+in. What an exception means for the peer is decided here, in one place (`performing.status_of_failure`).
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from . import datasets, uids
+from . import performing, queries, uids
 from ._dimse import Command, Message
 from ._part10 import meta_header
-from .config import Limits, Timeouts, check_ae_title
-from .events import AssociateIndication, Event, ReleaseIndication, RequestReceived
-from .exchange import Call, Exchange
-from .messages import CommandField, missing_element, name_of
+from .config import Entity, Limits, Timeouts, check_ae_title
+from .errors import ConnectionFailed
+from .events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
+from .exchange import Exchange
+from .messages import CommandField, missing_element
 from .negotiation import AcceptancePolicy, PresentationContext
+from .performing import Handler, Service, Serving, respond, status_of_failure, success
+from .requests import REQUEST_CLASSES, NormalizedRequest
 from .sinks import FileSink, MemorySink, Sink
 from .status import Status
 
-__all__ = ["EchoRequest", "Handler", "Provider", "StoreRequest", "serve"]
+__all__ = ["Handler", "Provider", "perform", "serve"]
 
 log = logging.getLogger("dicomnet")
 
-_RESOURCE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG})
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the provider (presentation related), PS3.8 Table 9-21
-_MAX_COMMENT = 64  # characters of an Error Comment, VR LO
-
-Handler = Callable[[Any], Any]
-
-
-class EchoRequest:
-    """A C-ECHO-RQ, as its handler gets it (PS3.7 Section 9.1.5).
-
-    Attributes:
-        context: the presentation context that it came in.
-        command: its command set.
-        calling, called: the AE titles of the association.
-        address: where the peer connected from, ``host:port``.
-    """
-
-    __slots__ = ("address", "called", "calling", "command", "context")
-
-    def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
-        self.context: PresentationContext = exchange.contexts[message.context_id]
-        self.command: Command = message.command
-        self.calling = exchange.calling
-        self.called = exchange.called
-        self.address = address
-
-
-class StoreRequest(EchoRequest):
-    """A C-STORE-RQ whose data set has arrived, as its handler gets it (PS3.7 Section 9.1.1).
-
-    With a spool, ``file`` holds the instance as a Part 10 file that is not visible yet: ``file.commit(path)`` puts it
-    in its place; what is not committed is deleted when the handler returns. Without one, ``data`` holds its bytes.
-    """
-
-    __slots__ = ("_sink",)
-
-    def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
-        super().__init__(exchange, message, address)
-        self._sink: Sink = message.data
-
-    @property
-    def sop_class_uid(self) -> str:
-        """Affected SOP Class UID, as the peer sent it."""
-        return self.command.affected_sop_class_uid or ""
-
-    @property
-    def sop_instance_uid(self) -> str:
-        """Affected SOP Instance UID, as the peer sent it: it need not be a UID (`uids.is_valid`)."""
-        return self.command.affected_sop_instance_uid or ""
-
-    @property
-    def transfer_syntax_uid(self) -> str:
-        """The transfer syntax of the data set."""
-        return self.context.transfer_syntax
-
-    @property
-    def size(self) -> int:
-        """Bytes of the data set."""
-        return self._sink.size
-
-    @property
-    def file(self) -> FileSink:
-        """The spooled file; only where the handler was registered with a spool."""
-        if not isinstance(self._sink, FileSink):
-            raise TypeError("this handler has no spool: read request.data, or register it with on_store(spool=...)")
-        return self._sink
-
-    @property
-    def data(self) -> bytes:
-        """The bytes of the data set, without file meta information; only where the handler has no spool."""
-        if not isinstance(self._sink, MemorySink):
-            raise TypeError("this handler has a spool: the data set is in request.file")
-        return self._sink.getvalue()
-
-    @property
-    def dataset(self) -> Any:
-        """The data set as a pydicom Dataset, decoded now (needs ``data``)."""
-        return datasets.decode(self.data, self.transfer_syntax_uid)
-
-
-@dataclass(slots=True)
-class _StoreService:
-    function: Handler
-    spool: str | None
-    transfer_syntaxes: tuple[str, ...]
-
-
-def _success(_: object) -> Status:
-    return Status.SUCCESS
-
-
-@dataclass(slots=True)
-class _Services:
-    echo: Handler = _success
-    store: dict[str, _StoreService] = field(default_factory=dict)
-    store_unknown: _StoreService | None = None
 
 
 class Provider:
@@ -132,19 +37,31 @@ class Provider:
     Args:
         ae_title: the called AE title that a requestor must ask for; None takes any.
         limits, timeouts: bounds of every association.
+        destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
     """
 
     def __init__(
-        self, ae_title: str | None = None, *, limits: Limits | None = None, timeouts: Timeouts | None = None
+        self,
+        ae_title: str | None = None,
+        *,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        destinations: dict[str, Entity] | None = None,
     ) -> None:
         self.ae_title = None if ae_title is None else check_ae_title(ae_title)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
-        self._services = _Services()
+        self.destinations = dict(destinations or {})
+        self._services: dict[tuple[int, str], Service] = {
+            (CommandField.C_ECHO_RQ, uids.VERIFICATION): Service(success)
+        }
+        self._any_storage: Service | None = None
+
+    # ---- registering -------------------------------------------------------------------------------------------
 
     def on_echo(self, function: Handler) -> Handler:
         """Register the handler of C-ECHO: ``function(EchoRequest) -> Status``. Without one, C-ECHO succeeds."""
-        self._services.echo = function
+        self._services[CommandField.C_ECHO_RQ, uids.VERIFICATION] = Service(function)
         return function
 
     def on_store(
@@ -164,31 +81,111 @@ class Provider:
             transfer_syntaxes: what is taken, in order of preference; empty takes any, as the requestor prefers.
             unknown_classes: also take SOP classes that dicomnet does not know.
         """
+        classes = uids.STORAGE_CLASSES if sop_classes is None else tuple(sop_classes)
 
         def register(function: Handler) -> Handler:
-            service = _StoreService(function, None if spool is None else str(spool), tuple(transfer_syntaxes))
-            for sop_class in uids.STORAGE_CLASSES if sop_classes is None else sop_classes:
-                self._services.store[sop_class] = service
+            service = Service(function, tuple(transfer_syntaxes), None if spool is None else str(spool))
+            self._register(CommandField.C_STORE_RQ, classes, service)
             if unknown_classes:
-                self._services.store_unknown = service
+                self._any_storage = service
             return function
 
         return register
 
+    def on_find(self, *models: str) -> Callable[[Handler], Handler]:
+        """Register a handler of C-FIND: ``function(FindRequest)`` gives or yields the matches.
+
+        A match is a pydicom Dataset, encoded bytes, or a pair of pending status and either. A generator is closed when
+        the peer cancels; its ``return`` gives the final status, success if it gives none.
+
+        Args:
+            models: information models, "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" and so on (`queries.MODELS`) or UIDs.
+        """
+        return self._on_models(CommandField.C_FIND_RQ, models, "find")
+
+    def on_get(self, *models: str) -> Callable[[Handler], Handler]:
+        """Register a handler of C-GET: ``function(GetRequest)`` gives or yields the instances to send back.
+
+        An instance is anything that can be stored: a path, Part 10 bytes, a pydicom Dataset.
+        """
+        return self._on_models(CommandField.C_GET_RQ, models, "get")
+
+    def on_move(self, *models: str) -> Callable[[Handler], Handler]:
+        """Register a handler of C-MOVE: ``function(MoveRequest)`` gives or yields the instances to send.
+
+        They go to the AE of ``destinations`` that the request names, over an association of their own.
+        """
+        return self._on_models(CommandField.C_MOVE_RQ, models, "move")
+
+    def on_event_report(self, *sop_classes: str) -> Callable[[Handler], Handler]:
+        """Register a handler of N-EVENT-REPORT; for what it may return see `on_n_get`."""
+        return self._on_classes(CommandField.N_EVENT_REPORT_RQ, sop_classes)
+
+    def on_n_get(self, *sop_classes: str) -> Callable[[Handler], Handler]:
+        """Register a handler of N-GET: ``function(NormalizedRequest)`` returns a data set, a status, or both in a pair."""
+        return self._on_classes(CommandField.N_GET_RQ, sop_classes)
+
+    def on_n_set(self, *sop_classes: str) -> Callable[[Handler], Handler]:
+        """Register a handler of N-SET; for what it may return see `on_n_get`."""
+        return self._on_classes(CommandField.N_SET_RQ, sop_classes)
+
+    def on_n_action(self, *sop_classes: str) -> Callable[[Handler], Handler]:
+        """Register a handler of N-ACTION; for what it may return see `on_n_get`."""
+        return self._on_classes(CommandField.N_ACTION_RQ, sop_classes)
+
+    def on_n_create(self, *sop_classes: str) -> Callable[[Handler], Handler]:
+        """Register a handler of N-CREATE; for what it may return see `on_n_get`."""
+        return self._on_classes(CommandField.N_CREATE_RQ, sop_classes)
+
+    def on_n_delete(self, *sop_classes: str) -> Callable[[Handler], Handler]:
+        """Register a handler of N-DELETE; for what it may return see `on_n_get`."""
+        return self._on_classes(CommandField.N_DELETE_RQ, sop_classes)
+
+    def _on_models(self, field: CommandField, models: Iterable[str], operation: str) -> Callable[[Handler], Handler]:
+        return self._on_classes(field, [queries.model_uid(model, operation) for model in models])
+
+    def _on_classes(self, field: CommandField, sop_classes: Iterable[str]) -> Callable[[Handler], Handler]:
+        classes = tuple(sop_classes)
+
+        def register(function: Handler) -> Handler:
+            self._register(field, classes, Service(function))
+            return function
+
+        return register
+
+    def _register(self, field: CommandField, sop_classes: Iterable[str], service: Service) -> None:
+        for sop_class in sop_classes:
+            self._services[field, sop_class] = service
+
+    # ---- looking up --------------------------------------------------------------------------------------------
+
     def policy(self) -> AcceptancePolicy:
         """What the handlers make acceptable."""
-        syntaxes = {sop_class: service.transfer_syntaxes for sop_class, service in self._services.store.items()}
+        syntaxes: dict[str, tuple[str, ...]] = {}
+        for (_, sop_class), service in self._services.items():
+            syntaxes[sop_class] = syntaxes.get(sop_class, ()) or service.transfer_syntaxes
+        gets = any(field == CommandField.C_GET_RQ for field, _ in self._services)
         return AcceptancePolicy(
             ae_title=self.ae_title,
-            abstract_syntaxes={uids.VERIFICATION: ()} | syntaxes,
-            unknown_abstract_syntaxes=self._services.store_unknown is not None,
+            abstract_syntaxes=syntaxes,
+            requestor_as_scp=uids.STORAGE_CLASSES if gets else frozenset(),
+            unknown_abstract_syntaxes=self._any_storage is not None,
             max_pdu=self.limits.max_pdu,
         )
 
+    def service_for(self, command: Command, abstract_syntax: str) -> Service | None:
+        """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
+        field = command.command_field
+        named = command.affected_sop_class_uid or command.requested_sop_class_uid or abstract_syntax
+        service = self._services.get((field, named)) or self._services.get((field, abstract_syntax))
+        if service is None and field == CommandField.C_STORE_RQ:
+            return self._any_storage
+        return service
+
     def open_sink(self, exchange: Exchange, context: PresentationContext, command: Command) -> Sink:
         """Where the data set of a request goes: to its spool, or into memory."""
-        service = self.store_service(command)
-        if service is None or service.spool is None or command.command_field != CommandField.C_STORE_RQ:
+        service = self.service_for(command, context.abstract_syntax)
+        if service is None or service.spool is None:
             return MemorySink(self.limits.message)
         header = meta_header(
             command.affected_sop_class_uid or "",
@@ -197,17 +194,6 @@ class Provider:
             exchange.calling,
         )
         return FileSink(service.spool, header)
-
-    def echo_handler(self) -> Handler:
-        """The handler of C-ECHO."""
-        return self._services.echo
-
-    def store_service(self, command: Command) -> _StoreService | None:
-        """Who stores instances of this SOP class."""
-        return self._services.store.get(command.affected_sop_class_uid or "", self._services.store_unknown)
-
-
-Serving = Generator[Call | None, Any, None]
 
 
 def serve(
@@ -229,10 +215,14 @@ def serve(
     """
     policy = policy or provider.policy()
     exchange.open_sink = lambda context, command: provider.open_sink(exchange, context, command)
+    exchange.defer_requests = True
     while True:
-        event: Event = yield None
+        try:
+            event: Event = exchange.deferred.popleft() if exchange.deferred else (yield None)
+        except ConnectionFailed:
+            return  # the driver says that the association is over; nothing was going on
         if type(event) is RequestReceived:
-            yield from _perform(exchange, provider, event.message, address)
+            yield from perform(exchange, provider, event.message, address)
         elif isinstance(event, AssociateIndication):
             if full:
                 exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
@@ -240,58 +230,68 @@ def serve(
                 exchange.judge(policy)
         elif isinstance(event, ReleaseIndication):
             exchange.release_response()
+        elif isinstance(event, AbortIndication):
+            log.info("association with %s ended: %s", address, exchange.error_of(event))
 
 
-def _perform(exchange: Exchange, provider: Provider, message: Message, address: str) -> Serving:
+def perform(exchange: Exchange, provider: Provider, message: Message, address: str) -> Serving:
+    """Perform one request of the peer and answer it."""
     command = message.command
-    if command.command_field == CommandField.C_ECHO_RQ:
-        status = yield from _call(provider.echo_handler(), EchoRequest(exchange, message, address), command)
-    elif command.command_field == CommandField.C_STORE_RQ:
-        status = yield from _store(exchange, provider, message, address)
-    elif command.command_field == CommandField.C_CANCEL_RQ:
-        return
-    else:
-        status = Status(Status.UNRECOGNIZED_OPERATION)
-        if isinstance(message.data, MemorySink):
-            message.data.discard()
-    if exchange.established:
-        comment = status.comment[:_MAX_COMMENT] if status.comment else None
-        exchange.respond(message, status, error_comment=comment, offending_element=status.offending or None)
-
-
-def _store(exchange: Exchange, provider: Provider, message: Message, address: str) -> Generator[Call | None, Any, Status]:
-    command = message.command
-    sink = message.data
+    if command.command_field == CommandField.C_CANCEL_RQ:
+        return  # what it was for is over already
+    service = provider.service_for(command, exchange.contexts[message.context_id].abstract_syntax)
     try:
-        service = provider.store_service(command)
-        missing = missing_element(command)
-        if message.error is not None:
-            return status_of_failure(message.error, command)
-        if sink is None or missing:
-            return Status(Status.MISTYPED_ARGUMENT, comment=f"missing: {missing or 'data set'}")
-        if service is None:
-            return Status(Status.SOP_CLASS_NOT_SUPPORTED)
-        return (yield from _call(service.function, StoreRequest(exchange, message, address), command))
+        status = _unacceptable(exchange, message, service)
+        if status is not None:
+            respond(exchange, message, status)
+            return
+        assert service is not None
+        request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, address)
+        performer = _PERFORMERS.get(command.command_field, performing.perform_normalized)
+        yield from performer(exchange, provider, service, message, request)
     finally:
-        if sink is not None:
-            sink.discard()
+        if message.data is not None:
+            message.data.discard()
 
 
-def _call(function: Handler, request: object, command: Command) -> Generator[Call | None, Any, Status]:
-    """Run the user's code; whatever it raises becomes a status, and goes no further."""
-    if function is _success:
-        return Status.SUCCESS
-    try:
-        answer = yield Call(function, request)
-        return Status.SUCCESS if answer is None else answer if isinstance(answer, Status) else Status(answer)
-    except Exception as error:
-        return status_of_failure(error, command)
+def _unacceptable(exchange: Exchange, message: Message, service: Service | None) -> Status | None:
+    """Why a request cannot even be handed to a handler; None where it can."""
+    if message.error is not None:
+        return status_of_failure(message.error, exchange, message.command)
+    if service is None:
+        known = message.command.command_field in _PERFORMERS or message.command.command_field in _NORMALIZED
+        return Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION
+    missing = missing_element(message.command)
+    if missing:
+        return Status(Status.MISTYPED_ARGUMENT, comment=f"missing: {missing}")
+    if message.data is None and message.command.command_field in _WITH_DATA:
+        return Status(Status.MISTYPED_ARGUMENT, comment="missing: data set")
+    return None
 
 
-def status_of_failure(error: BaseException, command: Command) -> Status:
-    """What the peer is told about an exception: A700 where a resource ran out, else 0110 processing failure."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _RESOURCE_ERRORS):
-        log.error("%s failed: %s", name_of(command), error)
-        return Status(Status.OUT_OF_RESOURCES, comment="out of resources")
-    log.error("%s failed", name_of(command), exc_info=error)
-    return Status(Status.PROCESSING_FAILURE, comment="processing failure")
+_PERFORMERS: dict[int, Callable[..., Serving]] = {
+    CommandField.C_ECHO_RQ: performing.perform_plain,
+    CommandField.C_STORE_RQ: performing.perform_plain,
+    CommandField.C_FIND_RQ: performing.perform_find,
+    CommandField.C_GET_RQ: performing.perform_get,
+    CommandField.C_MOVE_RQ: performing.perform_move,
+}
+_NORMALIZED = frozenset(
+    {
+        CommandField.N_EVENT_REPORT_RQ,
+        CommandField.N_GET_RQ,
+        CommandField.N_SET_RQ,
+        CommandField.N_ACTION_RQ,
+        CommandField.N_CREATE_RQ,
+        CommandField.N_DELETE_RQ,
+    }
+)
+_WITH_DATA = frozenset(
+    {
+        CommandField.C_STORE_RQ,
+        CommandField.C_FIND_RQ,
+        CommandField.C_GET_RQ,
+        CommandField.C_MOVE_RQ,
+        CommandField.N_SET_RQ,
+    }
+)

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from . import uids
+from . import datasets, uids
 from ._dimse import Message
-from .errors import InputFileError, InvalidArgument, NoAcceptedContext
-from .events import Event, ReleaseConfirmation, ReleaseIndication
-from .exchange import Exchange
+from .errors import InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
+from .events import Event, ReleaseConfirmation, ReleaseIndication, RequestReceived, ResponseReceived
+from .exchange import Exchange, Request
 from .messages import CommandField, Priority
+from .negotiation import PresentationContext
+from .scp import Provider, perform
 from .sources import Source
 from .status import Status
 
-__all__ = ["StoreResult", "associate", "echo", "release", "store", "store_many"]
+__all__ = [
+    "Match",
+    "RetrieveProgress",
+    "StoreResult",
+    "associate",
+    "echo",
+    "find",
+    "get",
+    "move",
+    "normalized",
+    "release",
+    "store",
+    "store_many",
+]
 
 Waiting = Generator[None, Event, Status]
 
@@ -45,6 +61,79 @@ class StoreResult:
     def ok(self) -> bool:
         """The peer has it: success, or a warning."""
         return self.status is not None and (self.status.is_success or self.status.is_warning)
+
+
+class Match:
+    """One match of a query; a pydicom Dataset once it is touched: ``match.StudyInstanceUID``.
+
+    Attributes:
+        status: pending; with a warning where an optional key was not supported (FF01).
+        data: the identifier as the peer sent it, bytes in ``transfer_syntax``.
+        transfer_syntax: of ``data``.
+        dataset: the identifier, decoded when first asked for.
+    """
+
+    __slots__ = ("_dataset", "data", "status", "transfer_syntax")
+
+    def __init__(self, status: Status, data: bytes, transfer_syntax: str) -> None:
+        self.status = status
+        self.data = data
+        self.transfer_syntax = transfer_syntax
+        self._dataset: Any = None
+
+    @property
+    def dataset(self) -> Any:
+        """The identifier as a pydicom Dataset."""
+        if self._dataset is None:
+            self._dataset = datasets.decode(self.data, self.transfer_syntax)
+        return self._dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.dataset[key]
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self.dataset
+
+    def __repr__(self) -> str:
+        return f"Match({self.status!r}, {len(self.data)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveProgress:
+    """What a C-GET or C-MOVE has done so far, or in the end (PS3.7 Sections 9.1.3 and 9.1.4).
+
+    Attributes:
+        status: pending on the way.
+        remaining, completed, failed, warning: sub-operations, as the peer counts them.
+        data: the identifier of the response, bytes in ``transfer_syntax``; empty where there is none.
+        transfer_syntax: of ``data``.
+    """
+
+    status: Status
+    remaining: int = 0
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    data: bytes = b""
+    transfer_syntax: str = ""
+
+    @property
+    def failed_uids(self) -> list[str]:
+        """The instances that could not be sent: Failed SOP Instance UID List (0008,0058)."""
+        if not self.data:
+            return []
+        uids_ = datasets.decode(self.data, self.transfer_syntax).get("FailedSOPInstanceUIDList") or []
+        return [uids_] if isinstance(uids_, str) else [str(uid) for uid in uids_]
+
+    @property
+    def ok(self) -> bool:
+        """Everything was sent, warnings included."""
+        return self.failed == 0 and (self.status.is_success or self.status.is_warning)
 
 
 def associate(exchange: Exchange) -> Generator[None, Event, None]:
@@ -140,6 +229,141 @@ def store_many(
                 source.size,
                 clock() - start,
             )
+
+
+def find(
+    exchange: Exchange, context: PresentationContext, identifier: bytes, priority: Priority = Priority.MEDIUM
+) -> Generator[Match | None, Event, Status]:
+    """C-FIND: yield each match, return the final status (PS3.7 Section 9.1.2).
+
+    Closing the flow before its end cancels: C-CANCEL goes out, and what the peer still sends is dropped.
+
+    Args:
+        exchange: an established association.
+        context: of the information model.
+        identifier: the keys, encoded in the context's transfer syntax.
+        priority: of the operation.
+    """
+    request = exchange.request(
+        context,
+        CommandField.C_FIND_RQ,
+        identifier,
+        affected_sop_class_uid=context.abstract_syntax,
+        priority=priority,
+    )
+    try:
+        while True:
+            response = yield from exchange.response_to(request)
+            status = status_of(response, "C-FIND")
+            if not status.is_pending:
+                return status
+            yield Match(status, _data_of(response), context.transfer_syntax)
+    except GeneratorExit:
+        exchange.cancel(request)
+        raise
+
+
+def move(
+    exchange: Exchange,
+    context: PresentationContext,
+    identifier: bytes,
+    destination: str,
+    priority: Priority = Priority.MEDIUM,
+) -> Generator[RetrieveProgress | None, Event, RetrieveProgress]:
+    """C-MOVE: yield the progress that the peer reports, return the outcome (PS3.7 Section 9.1.4)."""
+    request = exchange.request(
+        context,
+        CommandField.C_MOVE_RQ,
+        identifier,
+        affected_sop_class_uid=context.abstract_syntax,
+        priority=priority,
+        move_destination=destination,
+    )
+    return (yield from _retrieve(exchange, request, "C-MOVE", None))
+
+
+def get(
+    exchange: Exchange,
+    context: PresentationContext,
+    identifier: bytes,
+    provider: Provider,
+    priority: Priority = Priority.MEDIUM,
+) -> Generator[Any, Event, RetrieveProgress]:
+    """C-GET: the instances arrive as C-STOREs on this association, and ``provider`` stores them (PS3.7 Section 9.1.3)."""
+    exchange.open_sink = lambda stored, command: provider.open_sink(exchange, stored, command)
+    request = exchange.request(
+        context,
+        CommandField.C_GET_RQ,
+        identifier,
+        affected_sop_class_uid=context.abstract_syntax,
+        priority=priority,
+    )
+    return (yield from _retrieve(exchange, request, "C-GET", provider))
+
+
+def _retrieve(
+    exchange: Exchange, request: Request, service: str, provider: Provider | None
+) -> Generator[Any, Event, RetrieveProgress]:
+    try:
+        while True:
+            event = yield None
+            if isinstance(event, RequestReceived) and provider is not None:
+                yield from perform(exchange, provider, event.message, exchange.peer or "")
+            elif isinstance(event, ResponseReceived) and exchange.answers(event.message, request):
+                progress = _progress(event.message, service, request.context.transfer_syntax)
+                if not progress.status.is_pending:
+                    return progress
+                yield progress
+            else:
+                exchange.set_aside(event)
+    except GeneratorExit:
+        exchange.cancel(request)
+        raise
+
+
+def normalized(
+    exchange: Exchange,
+    context: PresentationContext,
+    field: CommandField,
+    data: bytes | None = None,
+    **elements: Any,
+) -> Generator[None, Event, Message]:
+    """One N-service: N-EVENT-REPORT, N-GET, N-SET, N-ACTION, N-CREATE or N-DELETE; its response (PS3.7 Section 10.1).
+
+    Args:
+        exchange: an established association.
+        context: for the SOP class, or the meta SOP class that it belongs to.
+        field: the request's Command Field.
+        data: the attributes or the information, encoded in the context's transfer syntax.
+        elements: the request's other elements, by their attribute of `Command`.
+    """
+    request = exchange.request(context, field, data, **elements)
+    response: Message = yield from exchange.response_to(request)
+    return response
+
+
+def _data_of(response: Message) -> bytes:
+    """The data set of a response as bytes; empty where there is none.
+
+    Raises:
+        RemoteProtocolError: it did not fit the limit for data sets in memory.
+    """
+    if response.error is not None:
+        raise RemoteProtocolError(f"a response's data set could not be kept: {response.error}") from response.error
+    return response.data.getvalue() if response.data is not None else b""
+
+
+def _progress(response: Message, service: str, transfer_syntax: str) -> RetrieveProgress:
+    command = response.command
+    return RetrieveProgress(
+        status_of(response, service),
+        command.number_of_remaining_suboperations or 0,
+        command.number_of_completed_suboperations or 0,
+        command.number_of_failed_suboperations or 0,
+        command.number_of_warning_suboperations or 0,
+        _data_of(response),
+        transfer_syntax,
+    )
 
 
 def status_of(response: Message, service: str) -> Status:

@@ -60,20 +60,26 @@ class Driver:
             flow.close()
 
     def serve(self, flow: Generator[Any, Any, None]) -> None:
-        """Run a provider's flow until the association is over."""
-        item = flow.send(None)
+        """Run a provider's flow until the association is over; then tell it so, and let it clean up.
+
+        Raises:
+            ConnectionFailed: the association was over while the flow was in the middle of something.
+        """
         try:
+            item = flow.send(None)
             while True:
-                if item is not None:
+                if type(item) is Call:
                     item = self._advance(flow, item)
                 elif self._events:
                     item = flow.send(self._events.popleft())
                 elif self.exchange.closed:
-                    return
+                    item = flow.throw(ConnectionFailed("the association is over", peer=self.exchange.peer))
+                elif item is POLL:
+                    item = flow.send(self._poll())
                 else:
                     self.pump()
-        finally:
-            flow.close()
+        except StopIteration:
+            return
 
     def _advance(self, flow: Generator[Any, Any, Any], item: Any) -> Any:
         """Do what a flow asks for beside events: look for one without waiting, or call something."""

@@ -1,0 +1,450 @@
+"""How each DIMSE request is performed: the user's handler is called, its results are sent, its exceptions become statuses.
+
+Each performer is a flow (see `exchange`), called as ``performer(exchange, provider, service, message, request)``.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import datasets, planner, uids
+from ._dimse import Command, Message
+from .config import Entity
+from .errors import (
+    AssociationError,
+    ConnectionFailed,
+    DeadlineExceeded,
+    DicomNetError,
+    InputFileError,
+    InvalidArgument,
+    NoAcceptedContext,
+)
+from .events import Event, RequestReceived
+from .exchange import POLL, Call, Exchange
+from .messages import CommandField, name_of
+from .negotiation import ProposedContext
+from .requests import FindRequest, MoveRequest, NormalizedRequest, Request
+from .sources import Source
+from .status import Status
+
+__all__ = [
+    "Handler",
+    "Service",
+    "Serving",
+    "perform_find",
+    "perform_get",
+    "perform_move",
+    "perform_normalized",
+    "perform_plain",
+    "respond",
+    "status_of_failure",
+    "success",
+]
+
+log = logging.getLogger("dicomnet")
+
+_RESOURCE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG})
+_MAX_COMMENT = 64  # characters of an Error Comment, VR LO
+
+Handler = Callable[[Any], Any]
+Serving = Generator[Any, Any, None]
+
+
+@dataclass(slots=True)
+class Service:
+    """A handler and how it is to be fed.
+
+    Attributes:
+        function: the user's code.
+        transfer_syntaxes: what is taken, in order of preference; empty takes any.
+        spool: a directory for data sets on their way; None keeps them in memory.
+    """
+
+    function: Handler
+    transfer_syntaxes: tuple[str, ...] = ()
+    spool: str | None = None
+
+
+def success(_: object) -> Status:
+    """The handler of C-ECHO where the user has none."""
+    return Status.SUCCESS
+
+
+def respond(exchange: Exchange, message: Message, status: Status, data: bytes | None = None, **elements: Any) -> None:
+    """Answer, if there is still somebody to answer to."""
+    if not exchange.established:
+        return
+    comment = status.comment[:_MAX_COMMENT] if status.comment else None
+    exchange.respond(
+        message, status, data, error_comment=comment, offending_element=status.offending or None, **elements
+    )
+
+
+def perform_plain(
+    exchange: Exchange, _: Provider, service: Service, message: Message, request: Request
+) -> Serving:
+    """C-ECHO and C-STORE: one call, one response."""
+    status = Status.SUCCESS
+    if service.function is not success:
+        try:
+            status = _as_status((yield Call(service.function, request)))
+        except Exception as error:
+            status = status_of_failure(error, exchange, message.command)
+    respond(exchange, message, status)
+
+
+def _as_status(answer: Any) -> Status:
+    return Status.SUCCESS if answer is None else answer if isinstance(answer, Status) else Status(answer)
+
+
+def perform_normalized(
+    exchange: Exchange, _: Provider, service: Service, message: Message, request: NormalizedRequest
+) -> Serving:
+    """The six N-services: one call, one response, then the event reports that the handler asked for."""
+    command, data, elements = message.command, None, {}
+    if command.command_field == CommandField.N_CREATE_RQ and not command.affected_sop_instance_uid:
+        request.created_uid = uids.new()
+    try:
+        status, dataset = _status_and_dataset((yield Call(service.function, request)))
+        if dataset is not None:
+            data = datasets.encode(dataset, request.transfer_syntax_uid)
+    except Exception as error:
+        status = status_of_failure(error, exchange, command)
+    if request.created_uid:
+        elements["affected_sop_instance_uid"] = request.created_uid
+    if command.action_type_id is not None:
+        elements["action_type_id"] = command.action_type_id
+    if command.event_type_id is not None:
+        elements["event_type_id"] = command.event_type_id
+    respond(exchange, message, status, data, **elements)
+    for report in request.reports:
+        yield from _report(exchange, message.context_id, *report)
+
+
+def _status_and_dataset(answer: Any) -> tuple[Status, Any]:
+    if isinstance(answer, tuple):
+        status, dataset = answer
+        return _as_status(status), dataset
+    if answer is None or isinstance(answer, int):
+        return _as_status(answer), None
+    return Status.SUCCESS, answer
+
+
+def _report(exchange: Exchange, context_id: int, sop_class: str, instance: str, event: int, dataset: Any) -> Serving:
+    """Send an N-EVENT-REPORT and wait for its response; a peer that declines is not an error of ours."""
+    if not exchange.established:
+        return
+    context = exchange.contexts[context_id]
+    data = None if dataset is None else datasets.encode(dataset, context.transfer_syntax)
+    request = exchange.request(
+        context,
+        CommandField.N_EVENT_REPORT_RQ,
+        data,
+        affected_sop_class_uid=sop_class,
+        affected_sop_instance_uid=instance,
+        event_type_id=event,
+    )
+    response = yield from exchange.response_to(request)
+    status = Status(response.command.status, service="N-EVENT-REPORT")
+    if not status.is_success:
+        log.warning("%s answered an event report with %s", exchange.peer, status)
+
+
+def status_of_failure(error: Exception, exchange: Exchange, command: Command) -> Status:
+    """What the peer is told about an exception: A700 where a resource ran out, C000 for a data set that cannot be
+    read, else 0110 processing failure. Where there is no peer any more, the exception goes on.
+    """
+    if not exchange.established:
+        raise error
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _RESOURCE_ERRORS):
+        log.error("%s failed: %s", name_of(command), error)
+        return Status(Status.OUT_OF_RESOURCES, comment="out of resources")
+    if isinstance(error, datasets.UndecodableDataSet):
+        log.error("%s failed: %s", name_of(command), error)
+        return Status(Status.UNABLE_TO_PROCESS, comment="the data set cannot be decoded")
+    if isinstance(error, DicomNetError):
+        log.error("%s failed: %s", name_of(command), error)
+    else:
+        log.error("%s failed", name_of(command), exc_info=error)
+    return Status(Status.PROCESSING_FAILURE, comment="processing failure")
+
+
+# ---- what handlers yield -----------------------------------------------------------------------------------------
+
+
+class _Results:
+    """The results of a handler, one at a time, whether it is a generator, an asynchronous one, or gives a list."""
+
+    def __init__(self, answer: Any) -> None:
+        self._steps = answer if hasattr(answer, "__aiter__") else iter(answer)
+        self.final: Any = None
+
+    def step(self) -> Call:
+        """The call that makes the next result: a pair (whether there is one, the result)."""
+        return Call(self._next_asynchronous if hasattr(self._steps, "__anext__") else self._next)
+
+    def _next(self) -> tuple[bool, Any]:
+        try:
+            return True, next(self._steps)
+        except StopIteration as stop:
+            self.final = stop.value
+            return False, None
+
+    async def _next_asynchronous(self) -> tuple[bool, Any]:
+        try:
+            return True, await self._steps.__anext__()
+        except StopAsyncIteration:
+            return False, None
+
+    def close(self) -> Call:
+        """The call that closes a generator before its end; nothing happens to a list."""
+        return Call(getattr(self._steps, "aclose", None) or getattr(self._steps, "close", None) or (lambda: None))
+
+
+def _cancelled(exchange: Exchange, message: Message, event: Event | None) -> bool:
+    """Whether an event that came meanwhile cancels this operation; what else came is kept or ends the association."""
+    if event is None:
+        return False
+    if isinstance(event, RequestReceived) and event.command.command_field == CommandField.C_CANCEL_RQ:
+        return bool(event.command.message_id_being_responded_to == message.command.message_id)
+    exchange.set_aside(event)
+    return False
+
+
+def perform_find(exchange: Exchange, _: Any, service: Service, message: Message, request: FindRequest) -> Serving:
+    """C-FIND: a pending response for each match, then the final one (PS3.7 Section 9.1.2.2)."""
+    results = None
+    try:
+        answer = yield Call(service.function, request)
+        if answer is None or isinstance(answer, int):
+            respond(exchange, message, _as_status(answer))
+            return
+        results = _Results(answer)
+        status = yield from _send_matches(exchange, message, request, results)
+    except Exception as error:
+        status = status_of_failure(error, exchange, message.command)
+    finally:
+        if results is not None:
+            yield results.close()
+    respond(exchange, message, status)
+
+
+def _send_matches(
+    exchange: Exchange, message: Message, request: FindRequest, results: _Results
+) -> Generator[Any, Any, Status]:
+    syntax = request.transfer_syntax_uid
+    while True:
+        more, match = yield results.step()
+        if not more:
+            return _as_status(results.final)
+        status, dataset = match if isinstance(match, tuple) else (Status.PENDING, match)
+        respond(exchange, message, status, datasets.encode(dataset, syntax))
+        if _cancelled(exchange, message, (yield POLL)):
+            return Status.CANCEL
+
+
+# ---- C-GET and C-MOVE --------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Sub-operations of a retrieve (PS3.7 Section 9.1.3.1)."""
+
+    remaining: int = 0
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    failed_uids: list[str] = field(default_factory=list)
+
+    def count(self, status: Status | None, sop_instance_uid: str) -> None:
+        """One more sub-operation is over; a None status is one that could not even be tried."""
+        self.remaining -= 1
+        if status is not None and status.is_success:
+            self.completed += 1
+        elif status is not None and status.is_warning:
+            self.warning += 1
+        else:
+            self.failed += 1
+            self.failed_uids.append(sop_instance_uid)
+
+    def elements(self, *, final: bool) -> dict[str, int]:
+        """For a response; a final one that is no cancel has no remaining count."""
+        counts = {
+            "number_of_completed_suboperations": self.completed,
+            "number_of_failed_suboperations": self.failed,
+            "number_of_warning_suboperations": self.warning,
+        }
+        return counts if final else counts | {"number_of_remaining_suboperations": self.remaining}
+
+    def status(self) -> Status:
+        """The final status: all done, some failed, all failed (PS3.4 Sections C.4.2.1.5 and C.4.3.1.4)."""
+        if not self.failed and not self.warning:
+            return Status.SUCCESS
+        done = self.completed + self.warning
+        return Status.SUB_OPERATIONS_WARNING if done else Status.UNABLE_TO_PERFORM_SUB_OPERATIONS
+
+
+Instances = list[Any]
+
+
+def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any, Any, Instances | None]:
+    """All instances that the handler gives, since their number is to be told; None where the peer cancelled."""
+    instances: Instances = []
+    results = _Results(answer if answer is not None else ())
+    try:
+        while True:
+            more, instance = yield results.step()
+            if not more:
+                return instances
+            instances.append(instance)
+            if _cancelled(exchange, message, (yield POLL)):
+                return None
+    finally:
+        yield results.close()
+
+
+def _finish_retrieve(exchange: Exchange, message: Message, counts: _Counts, status: Status) -> None:
+    """The final response, with the UIDs that failed (PS3.4 Section C.4.2.1.4.2)."""
+    data = None
+    if counts.failed_uids and exchange.established:
+        syntax = exchange.contexts[message.context_id].transfer_syntax
+        data = datasets.encode(datasets.failed_uids(counts.failed_uids), syntax)
+    final = not status.is_cancel
+    respond(exchange, message, status, data, **counts.elements(final=final))
+
+
+def _retrieve(
+    exchange: Exchange,
+    message: Message,
+    instances: Instances,
+    send: Callable[[Any], Generator[Any, Any, tuple[Status | None, str]]],
+) -> Generator[Any, Any, None]:
+    """Send each instance with ``send``, telling the progress after each, until done or cancelled."""
+    counts = _Counts(remaining=len(instances))
+    for instance in instances:
+        counts.count(*(yield from send(instance)))
+        if not exchange.established:
+            return
+        if counts.remaining:
+            respond(exchange, message, Status.PENDING, **counts.elements(final=False))
+        if _cancelled(exchange, message, (yield POLL)):
+            _finish_retrieve(exchange, message, counts, Status.CANCEL)
+            return
+    _finish_retrieve(exchange, message, counts, counts.status())
+
+
+def perform_get(exchange: Exchange, provider: Any, service: Service, message: Message, request: FindRequest) -> Serving:
+    """C-GET: C-STORE sub-operations on this association (PS3.7 Section 9.1.3.2)."""
+    try:
+        instances = yield from _collect(exchange, message, (yield Call(service.function, request)))
+        if instances is None:
+            respond(exchange, message, Status.CANCEL)
+            return
+        buffer = bytearray(exchange.limits.file_buffer)
+        yield from _retrieve(exchange, message, instances, lambda given: _send_back(exchange, message, given, buffer))
+    except Exception as error:
+        respond(exchange, message, status_of_failure(error, exchange, message.command))
+
+
+def _send_back(
+    exchange: Exchange, message: Message, given: Any, buffer: bytearray
+) -> Generator[Any, Any, tuple[Status | None, str]]:
+    """One C-STORE sub-operation of a C-GET: the requestor is its provider."""
+    try:
+        source: Source = datasets.open_source(given, buffer=buffer)
+    except DicomNetError as error:
+        log.error("C-GET sub-operation: %s", error)
+        return None, ""
+    with source:
+        try:
+            context = exchange.context_for(source.sop_class_uid, source.transfer_syntax_uid, scp=True)
+        except NoAcceptedContext as error:
+            log.error("C-GET sub-operation: %s", error)
+            return None, source.sop_instance_uid
+        sub = exchange.request(
+            context,
+            CommandField.C_STORE_RQ,
+            source,
+            affected_sop_class_uid=source.sop_class_uid,
+            affected_sop_instance_uid=source.sop_instance_uid,
+            priority=message.command.priority,
+        )
+        response = yield from exchange.response_to(sub)
+        return Status(response.command.status, service="C-STORE"), source.sop_instance_uid
+
+
+def perform_move(exchange: Exchange, provider: Any, service: Service, message: Message, request: MoveRequest) -> Serving:
+    """C-MOVE: C-STORE sub-operations on associations of their own, to a configured destination only."""
+    destination = provider.destinations.get(request.destination)
+    if destination is None:
+        log.warning("%s asked for a move to %r, which is not configured", exchange.peer, request.destination)
+        respond(exchange, message, Status.MOVE_DESTINATION_UNKNOWN)
+        return
+    mover = _Mover(provider.connect, destination, provider.ae_title or exchange.called, message, exchange.calling)
+    try:
+        instances = yield from _collect(exchange, message, (yield Call(service.function, request)))
+        if instances is None:
+            respond(exchange, message, Status.CANCEL)
+        else:
+            yield from _retrieve(exchange, message, mover.plan(instances), mover.send)
+    except Exception as error:
+        respond(exchange, message, _status_of_move(error, exchange, message.command))
+    finally:
+        yield from mover.close()
+
+
+def _status_of_move(error: Exception, exchange: Exchange, command: Command) -> Status:
+    """A destination that cannot be reached is A702; everything else as for every service."""
+    if isinstance(error, AssociationError | ConnectionFailed | DeadlineExceeded) and exchange.established:
+        log.error("C-MOVE-RQ failed: %s", error)
+        return Status(Status.UNABLE_TO_PERFORM_SUB_OPERATIONS, comment=error.message)
+    return status_of_failure(error, exchange, command)
+
+
+class _Mover:
+    """Sends instances to the destination of a C-MOVE, over as many associations, one after the other, as it takes."""
+
+    def __init__(
+        self, connect: Callable[..., Any], destination: Entity, calling: str, message: Message, originator: str
+    ) -> None:
+        self._connect = connect
+        self._destination = destination
+        self._calling = calling
+        self._message_id: int = message.command.message_id
+        self._originator = originator
+        self._association: Any = None
+        self._plans: dict[int, list[ProposedContext]] = {}
+        self._sent = 0
+
+    def plan(self, instances: Instances) -> Instances:
+        """The instances in the order in which they can be sent with the fewest associations."""
+        ordered: Instances = []
+        for batch in planner.batches(instances):
+            self._plans[len(ordered)] = batch.contexts
+            ordered.extend(batch.instances)
+        return ordered
+
+    def send(self, given: Any) -> Generator[Any, Any, tuple[Status | None, str]]:
+        """One C-STORE sub-operation."""
+        contexts = self._plans.get(self._sent)
+        self._sent += 1
+        if contexts is not None:
+            yield from self.close()
+            self._association = yield Call(self._connect, self._destination, contexts, self._calling)
+        originator = (self._originator, self._message_id)
+        try:
+            result = yield Call(lambda: self._association.store(given, originator=originator))
+        except (NoAcceptedContext, InputFileError, InvalidArgument) as error:
+            log.error("C-MOVE sub-operation: %s", error)
+            return None, ""
+        return result.status, result.sop_instance_uid
+
+    def close(self) -> Serving:
+        """Release the association that is open."""
+        association, self._association = self._association, None
+        if association is not None:
+            yield Call(association.release)

@@ -427,6 +427,10 @@ class Exchange:
         self._upper.wait_for_response(True)
         return request
 
+    def expect(self, expected: bool) -> None:
+        """The peer is to send something of its own accord: the response timer runs while it is waited for."""
+        self._upper.wait_for_response(expected or bool(self._pending))
+
     def cancel(self, request: Request) -> None:
         """Send a C-CANCEL for ``request`` and drop whatever the peer still says about it (PS3.7 Section 9.3.2.3).
 

@@ -168,7 +168,12 @@ def echo(exchange: Exchange) -> Waiting:
     return status_of(response, "C-ECHO")
 
 
-def store(exchange: Exchange, instance: Source, priority: Priority = Priority.MEDIUM) -> Waiting:
+def store(
+    exchange: Exchange,
+    instance: Source,
+    priority: Priority = Priority.MEDIUM,
+    originator: tuple[str, int] | None = None,
+) -> Waiting:
     """C-STORE of one instance, in the transfer syntax that it has (PS3.7 Section 9.1.1).
 
     Raises:
@@ -182,6 +187,8 @@ def store(exchange: Exchange, instance: Source, priority: Priority = Priority.ME
         affected_sop_class_uid=instance.sop_class_uid,
         affected_sop_instance_uid=instance.sop_instance_uid,
         priority=priority,
+        move_originator_ae_title=originator[0] if originator else None,
+        move_originator_message_id=originator[1] if originator else None,
     )
     response = yield from exchange.response_to(request)
     return status_of(response, "C-STORE")
@@ -193,6 +200,7 @@ def store_many(
     open_source: Callable[[object], Source],
     clock: Callable[[], float],
     priority: Priority = Priority.MEDIUM,
+    originator: tuple[str, int] | None = None,
 ) -> Generator[StoreResult | None, Event, None]:
     """C-STORE of one instance after another; yields a result for each, and goes on after one that cannot be sent.
 
@@ -202,6 +210,7 @@ def store_many(
         open_source: opens one of them; closed here when it is done with.
         clock: gives the time in seconds, for the results.
         priority: of every C-STORE.
+        originator: AE title and message ID of the C-MOVE that this is for.
 
     Raises:
         AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended.
@@ -216,7 +225,7 @@ def store_many(
             start = clock()
             status = error = None
             try:
-                status = yield from store(exchange, source, priority)
+                status = yield from store(exchange, source, priority, originator)
             except NoAcceptedContext as refused:
                 error = refused
             yield StoreResult(
@@ -257,7 +266,7 @@ def find(
             status = status_of(response, "C-FIND")
             if not status.is_pending:
                 return status
-            yield Match(status, _data_of(response), context.transfer_syntax)
+            yield Match(status, data_of(response), context.transfer_syntax)
     except GeneratorExit:
         exchange.cancel(request)
         raise
@@ -342,7 +351,7 @@ def normalized(
     return response
 
 
-def _data_of(response: Message) -> bytes:
+def data_of(response: Message) -> bytes:
     """The data set of a response as bytes; empty where there is none.
 
     Raises:
@@ -361,7 +370,7 @@ def _progress(response: Message, service: str, transfer_syntax: str) -> Retrieve
         command.number_of_completed_suboperations or 0,
         command.number_of_failed_suboperations or 0,
         command.number_of_warning_suboperations or 0,
-        _data_of(response),
+        data_of(response),
         transfer_syntax,
     )
 

@@ -1,0 +1,299 @@
+"""What users call, as flows: arguments are checked and encoded here, once for both faces, and nothing is sent before.
+
+Each function takes an established exchange and gives a flow for a driver. A failure status is raised as a
+`ServiceFailure`; warnings and partial retrieves are returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+from . import datasets, queries, scu, uids
+from ._dimse import Message
+from .config import check_ae_title
+from .errors import InvalidArgument, ServiceFailure
+from .events import RequestReceived, ResponseReceived
+from .exchange import Exchange
+from .messages import CommandField, Priority
+from .scp import Provider
+from .scu import Match, RetrieveProgress, StoreResult
+from .sinks import uid_path
+from .status import Status
+
+__all__ = ["Commitment", "Reply", "commit", "find", "get", "move", "normalized", "store_many"]
+
+COMMITMENT_INSTANCE = uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
+
+
+class Reply:
+    """The answer to an N-service.
+
+    Attributes:
+        status: success or a warning.
+        data: the data set that came with it, bytes in ``transfer_syntax``; empty where there is none.
+        transfer_syntax: of ``data``.
+        sop_instance_uid: Affected SOP Instance UID; for an N-CREATE the one that the provider chose.
+        action_type_id, event_type_id: as the provider repeats them.
+    """
+
+    __slots__ = ("action_type_id", "data", "event_type_id", "sop_instance_uid", "status", "transfer_syntax")
+
+    def __init__(self, message: Message, status: Status, transfer_syntax: str) -> None:
+        command = message.command
+        self.status = status
+        self.data = scu.data_of(message)
+        self.transfer_syntax = transfer_syntax
+        self.sop_instance_uid: str = command.affected_sop_instance_uid or ""
+        self.action_type_id: int | None = command.action_type_id
+        self.event_type_id: int | None = command.event_type_id
+
+    @property
+    def dataset(self) -> Any:
+        """The data set as a pydicom Dataset; None where there is none."""
+        return datasets.decode(self.data, self.transfer_syntax) if self.data else None
+
+    def __repr__(self) -> str:
+        return f"Reply({self.status!r}, {len(self.data)} bytes)"
+
+
+def _raise_failure(exchange: Exchange, status: Status, what: str) -> None:
+    if status.is_failure:
+        raise ServiceFailure(f"{what} failed: {status}", status=status, peer=exchange.peer)
+
+
+def store_many(
+    exchange: Exchange,
+    sources: Iterable[Any],
+    clock: Callable[[], float],
+    *,
+    transfer_syntax: str | None = None,
+    priority: Priority = Priority.MEDIUM,
+    originator: tuple[str, int] | None = None,
+) -> Generator[StoreResult | None, Any, None]:
+    """C-STORE of many instances; see ``Association.store_many``."""
+    buffer = bytearray(exchange.limits.file_buffer)
+
+    def opened(given: Any) -> Any:
+        return datasets.open_source(given, transfer_syntax, buffer=buffer)
+
+    return scu.store_many(exchange, sources, opened, clock, priority, originator)
+
+
+def find(
+    exchange: Exchange,
+    level: str,
+    *,
+    model: str = "STUDY_ROOT",
+    returning: Iterable[str] = (),
+    query: Any = None,
+    priority: Priority = Priority.MEDIUM,
+    **keys: Any,
+) -> Generator[Match | None, Any, Status]:
+    """C-FIND; see ``Association.find``."""
+    information = queries.model_of(model)
+    dataset = queries.identifier(information, level, keys, returning, template=query)
+    context = exchange.context_for(queries.model_uid(model, "find"))
+    return _find(exchange, scu.find(exchange, context, datasets.encode(dataset, context.transfer_syntax), priority))
+
+
+def _find(exchange: Exchange, flow: Generator[Match | None, Any, Status]) -> Generator[Match | None, Any, Status]:
+    status = yield from flow
+    _raise_failure(exchange, status, "C-FIND")
+    return status
+
+
+def move(
+    exchange: Exchange,
+    level: str,
+    destination: str,
+    *,
+    model: str = "STUDY_ROOT",
+    query: Any = None,
+    priority: Priority = Priority.MEDIUM,
+    **keys: Any,
+) -> Generator[RetrieveProgress | None, Any, RetrieveProgress]:
+    """C-MOVE; see ``Association.move``."""
+    dataset = queries.identifier(queries.model_of(model), level, keys, retrieve=True, template=query)
+    context = exchange.context_for(queries.model_uid(model, "move"))
+    data = datasets.encode(dataset, context.transfer_syntax)
+    flow = scu.move(exchange, context, data, check_ae_title(destination), priority)
+    return _retrieved(exchange, flow, "C-MOVE")
+
+
+def get(
+    exchange: Exchange,
+    level: str,
+    to: Any,
+    *,
+    model: str = "STUDY_ROOT",
+    query: Any = None,
+    priority: Priority = Priority.MEDIUM,
+    **keys: Any,
+) -> Generator[Any, Any, RetrieveProgress]:
+    """C-GET; see ``Association.get``."""
+    dataset = queries.identifier(queries.model_of(model), level, keys, retrieve=True, template=query)
+    context = exchange.context_for(queries.model_uid(model, "get"))
+    data = datasets.encode(dataset, context.transfer_syntax)
+    return _retrieved(exchange, scu.get(exchange, context, data, receiver(to, exchange), priority), "C-GET")
+
+
+def _retrieved(
+    exchange: Exchange, flow: Generator[Any, Any, RetrieveProgress], what: str
+) -> Generator[Any, Any, RetrieveProgress]:
+    """Only a retrieve that did nothing at all is a failure to be raised."""
+    done = yield from flow
+    if not (done.completed or done.failed or done.warning):
+        _raise_failure(exchange, done.status, what)
+    return done
+
+
+def receiver(to: Any, exchange: Exchange) -> Provider:
+    """Who takes the instances of a retrieve: a `Provider`, a function of `StoreRequest`, or a directory for files."""
+    if isinstance(to, Provider):
+        return to
+    provider = Provider(limits=exchange.limits, timeouts=exchange.timeouts)
+    if callable(to):
+        provider.on_store(unknown_classes=True)(to)
+        return provider
+    directory = str(to)
+    datasets.make_directory(directory)
+
+    def keep(request: Any) -> Status:
+        uid = request.sop_instance_uid
+        request.file.commit(uid_path(directory, uid if uids.is_valid(uid) else uids.new()))
+        return Status.SUCCESS
+
+    provider.on_store(spool=directory, unknown_classes=True)(keep)
+    return provider
+
+
+_NORMALIZED = {
+    "n_get": (CommandField.N_GET_RQ, "requested"),
+    "n_set": (CommandField.N_SET_RQ, "requested"),
+    "n_action": (CommandField.N_ACTION_RQ, "requested"),
+    "n_create": (CommandField.N_CREATE_RQ, "affected"),
+    "n_delete": (CommandField.N_DELETE_RQ, "requested"),
+    "n_event_report": (CommandField.N_EVENT_REPORT_RQ, "affected"),
+}
+
+
+def normalized(
+    exchange: Exchange,
+    service: str,
+    sop_class_uid: str,
+    sop_instance_uid: str | None,
+    dataset: Any = None,
+    *,
+    context: str = "",
+    **elements: Any,
+) -> Generator[Any, Any, Reply]:
+    """One N-service; see ``Association.n_get`` and its sisters.
+
+    Args:
+        exchange: an established association.
+        service: "n_get", "n_set", "n_action", "n_create", "n_delete" or "n_event_report".
+        sop_class_uid, sop_instance_uid: of the instance; an N-CREATE may leave the choice to the provider.
+        dataset: what goes with it, a pydicom Dataset or encoded bytes.
+        context: the abstract syntax to use, where it is a meta SOP class; by default the SOP class.
+        elements: other elements of the command set.
+    """
+    field, kind = _NORMALIZED[service]
+    chosen = exchange.context_for(context or sop_class_uid)
+    data = None if dataset is None else datasets.encode(dataset, chosen.transfer_syntax)
+    elements[f"{kind}_sop_class_uid"] = sop_class_uid
+    if sop_instance_uid is not None:
+        elements[f"{kind}_sop_instance_uid"] = sop_instance_uid
+    return _normalized(exchange, field, chosen.transfer_syntax, scu.normalized(exchange, chosen, field, data, **elements))
+
+
+def _normalized(
+    exchange: Exchange, field: CommandField, syntax: str, flow: Generator[Any, Any, Message]
+) -> Generator[Any, Any, Reply]:
+    message = yield from flow
+    name = field.name.removesuffix("_RQ").replace("_", "-")
+    status = scu.status_of(message, name)
+    _raise_failure(exchange, status, name)
+    return Reply(message, status, syntax)
+
+
+class Commitment:
+    """What became of a storage commitment (PS3.4 Annex J).
+
+    Attributes:
+        transaction_uid: as we asked.
+        committed: pairs of SOP class and SOP instance UID that the peer takes responsibility for.
+        failed: triples of SOP class, SOP instance UID and failure reason (0008,1197).
+    """
+
+    __slots__ = ("committed", "failed", "transaction_uid")
+
+    def __init__(self, transaction_uid: str, dataset: Any) -> None:
+        self.transaction_uid = transaction_uid
+        self.committed = [_reference(item) for item in dataset.get("ReferencedSOPSequence") or ()]
+        self.failed = [
+            (*_reference(item), int(item.get("FailureReason") or 0)) for item in dataset.get("FailedSOPSequence") or ()
+        ]
+
+    @property
+    def ok(self) -> bool:
+        """Everything is committed."""
+        return bool(self.committed) and not self.failed
+
+    def __repr__(self) -> str:
+        return f"Commitment({len(self.committed)} committed, {len(self.failed)} failed)"
+
+
+def _reference(item: Any) -> tuple[str, str]:
+    return str(item.get("ReferencedSOPClassUID", "")), str(item.get("ReferencedSOPInstanceUID", ""))
+
+
+def commit(
+    exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
+) -> Generator[Any, Any, Commitment]:
+    """Storage commitment: N-ACTION, then wait for the N-EVENT-REPORT on this association (PS3.4 Section J.3)."""
+    references = [{"ReferencedSOPClassUID": one, "ReferencedSOPInstanceUID": other} for one, other in instances]
+    if not references:
+        raise InvalidArgument("a storage commitment needs at least one instance")
+    uid = transaction_uid or uids.new()
+    dataset = datasets.from_keywords({"TransactionUID": uid, "ReferencedSOPSequence": references})
+    action = normalized(
+        exchange,
+        "n_action",
+        uids.STORAGE_COMMITMENT_PUSH_MODEL,
+        COMMITMENT_INSTANCE,
+        dataset,
+        action_type_id=1,
+    )
+    return _commit(exchange, uid, action)
+
+
+def _commit(exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]) -> Generator[Any, Any, Commitment]:
+    exchange.defer_requests = True  # the report may come before the response
+    yield from action
+    exchange.expect(True)
+    try:
+        while True:
+            event = exchange.deferred.popleft() if exchange.deferred else (yield None)
+            report = _report_on(exchange, uid, event)
+            if report is not None:
+                return report
+    finally:
+        exchange.expect(False)
+        exchange.defer_requests = False
+
+
+def _report_on(exchange: Exchange, uid: str, event: Any) -> Commitment | None:
+    if not isinstance(event, RequestReceived) or event.command.command_field != CommandField.N_EVENT_REPORT_RQ:
+        if not isinstance(event, ResponseReceived):
+            exchange.set_aside(event)
+        return None
+    syntax = exchange.contexts[event.message.context_id].transfer_syntax
+    dataset = datasets.decode(scu.data_of(event.message), syntax)
+    ours = str(dataset.get("TransactionUID", "")) == uid
+    exchange.respond(
+        event.message,
+        Status.SUCCESS if ours else Status.INVALID_ARGUMENT_VALUE,
+        event_type_id=event.command.event_type_id,
+    )
+    return Commitment(uid, dataset) if ours else None

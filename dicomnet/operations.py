@@ -6,6 +6,7 @@ Each function takes an established exchange and gives a flow for a driver. A fai
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
@@ -157,7 +158,7 @@ def receiver(to: Any, exchange: Exchange) -> Provider:
         provider.on_store(unknown_classes=True)(to)
         return provider
     directory = str(to)
-    datasets.make_directory(directory)
+    os.makedirs(directory, exist_ok=True)
 
     def keep(request: Any) -> Status:
         uid = request.sop_instance_uid

@@ -312,7 +312,7 @@ def _finish_retrieve(exchange: Exchange, message: Message, counts: _Counts, stat
     data = None
     if counts.failed_uids and exchange.established:
         syntax = exchange.contexts[message.context_id].transfer_syntax
-        data = datasets.encode(datasets.failed_uids(counts.failed_uids), syntax)
+        data = datasets.encode(datasets.from_keywords({"FailedSOPInstanceUIDList": counts.failed_uids}), syntax)
     final = not status.is_cancel
     respond(exchange, message, status, data, **counts.elements(final=final))
 

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
-from . import uids
+from . import queries, uids
 from .negotiation import MAX_CONTEXTS, ProposedContext
 from .sources import describe
 
-__all__ = ["UNCOMPRESSED", "for_files", "for_instances", "storage", "verification"]
+__all__ = [
+    "UNCOMPRESSED",
+    "Batch",
+    "batches",
+    "commitment",
+    "for_files",
+    "for_instances",
+    "procedure_step",
+    "query_retrieve",
+    "sop_classes",
+    "storage",
+    "verification",
+    "worklist",
+]
 
 #: Every application must take implicit VR little endian (PS3.5 Section 10.1); explicit loses less on the way.
 UNCOMPRESSED = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+
+#: The storage classes in the order in which a C-GET should ask for them: those in use first, retired ones last.
+_COMMON_STORAGE = tuple(
+    sorted(uids.STORAGE_CLASSES, key=lambda uid: ("RETIRED" in uids.name_of(uid).upper(), "TRIAL" in uids.name_of(uid).upper(), uid))
+)
 
 
 def verification() -> list[ProposedContext]:
@@ -33,6 +53,71 @@ def for_instances(instances: Iterable[tuple[str, str]]) -> list[ProposedContext]
     Each pair gets a context of its own, since the acceptor chooses one transfer syntax per context.
     """
     return [ProposedContext(sop_class, (syntax,)) for sop_class, syntax in dict.fromkeys(instances)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What fits one association: its presentation contexts, and the instances that use them."""
+
+    contexts: list[ProposedContext]
+    instances: list[Any]
+
+
+def batches(instances: Iterable[Any]) -> list[Batch]:
+    """Distribute instances over as few associations as possible, each within 128 presentation contexts (PS3.8 9.3.2.2).
+
+    Each pair of SOP class and transfer syntax needs a context of its own. Instances keep their order within a pair.
+    What cannot be read goes into the first batch, so that whoever sends it finds out why.
+    """
+    by_pair: dict[tuple[str, str] | None, list[Any]] = {}
+    for instance in instances:
+        by_pair.setdefault(describe(instance), []).append(instance)
+    unreadable = by_pair.pop(None, [])
+    pairs = list(by_pair)
+    planned = [
+        Batch(for_instances(part), [instance for pair in part for instance in by_pair[pair]])
+        for part in (pairs[start : start + MAX_CONTEXTS] for start in range(0, len(pairs), MAX_CONTEXTS))
+    ]
+    if unreadable and planned:
+        planned[0].instances.extend(unreadable)
+    return planned
+
+
+def query_retrieve(
+    storage_classes: Iterable[str] | None = None, transfer_syntaxes: Iterable[str] = UNCOMPRESSED
+) -> list[ProposedContext]:
+    """Contexts for C-FIND, C-GET and C-MOVE in the patient and study root models, and for what C-GET brings.
+
+    Args:
+        storage_classes: what C-GET may bring; by default the storage classes in use, as many as fit.
+        transfer_syntaxes: in which it may come.
+    """
+    models = (queries.MODELS["STUDY_ROOT"], queries.MODELS["PATIENT_ROOT"])
+    asked = [ProposedContext(uid, UNCOMPRESSED) for model in models for uid in (model.find, model.get, model.move)]
+    classes = _COMMON_STORAGE if storage_classes is None else tuple(storage_classes)
+    syntaxes = tuple(transfer_syntaxes)
+    brought = [ProposedContext(sop_class, syntaxes, scu=False, scp=True) for sop_class in classes]
+    return (asked + brought)[:MAX_CONTEXTS] if storage_classes is None else asked + brought
+
+
+def worklist() -> list[ProposedContext]:
+    """The context for modality worklist queries (PS3.4 Annex K)."""
+    return [ProposedContext(uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND, UNCOMPRESSED)]
+
+
+def commitment() -> list[ProposedContext]:
+    """The context for storage commitment (PS3.4 Annex J)."""
+    return [ProposedContext(uids.STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED)]
+
+
+def procedure_step() -> list[ProposedContext]:
+    """The context for modality performed procedure steps (PS3.4 Annex F)."""
+    return [ProposedContext(uids.MODALITY_PERFORMED_PROCEDURE_STEP, UNCOMPRESSED)]
+
+
+def sop_classes(*abstract_syntaxes: str) -> list[ProposedContext]:
+    """One context for each SOP class, or meta SOP class, in the uncompressed transfer syntaxes."""
+    return [ProposedContext(uid, UNCOMPRESSED) for uid in abstract_syntaxes]
 
 
 def for_files(paths: Iterable[object]) -> list[ProposedContext]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 # fmt: off
 # ruff: noqa: E501
 
@@ -1097,3 +1099,9 @@ def is_valid(uid: str) -> bool:
         if not component.isdigit() or (component[0] == "0" and component != "0"):
             return False
     return len(components) > 1
+
+
+def new() -> str:
+    """A new unique UID, a random UUID under 2.25 (PS3.5 Section B.2)."""
+    number = int.from_bytes(os.urandom(16)) & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62
+    return f"2.25.{number}"

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from .. import scu
+from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
-from ..datasets import open_source
 from ..errors import ConnectionFailed, DeadlineExceeded, LocalProtocolError, NoAcceptedContext
 from ..exchange import Exchange
 from ..negotiation import PresentationContext, ProposedContext
-from ..scu import StoreResult
+from ..operations import Commitment, Reply
+from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
 from .driver import Driver
 from .transport import Transport
 
 __all__ = ["Association", "connect"]
+
+T = TypeVar("T")
 
 
 def connect(
@@ -131,20 +133,159 @@ class Association:
 
         Args:
             sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `sources.Source` objects.
-            options: ``transfer_syntax`` for data sets that do not know theirs.
+            options: ``transfer_syntax`` for data sets that do not know theirs; ``priority``.
 
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended.
         """
-        buffer = bytearray(self._exchange.limits.file_buffer)
-        flow = scu.store_many(
-            self._exchange, sources, lambda given: open_source(given, buffer=buffer, **options), monotonic
+        return self._results(operations.store_many(self._exchange, sources, monotonic, **options))
+
+    def find(
+        self, level: str = "", *, model: str = "STUDY_ROOT", returning: Iterable[str] = (), query: Any = None, **keys: Any
+    ) -> Iterator[Match]:
+        """C-FIND: the matches as they come; leaving the loop cancels (PS3.7 Section 9.1.2).
+
+        Args:
+            level: PATIENT, STUDY, SERIES or IMAGE; nothing for a model without levels.
+            model: "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" … (`queries.MODELS`).
+            returning: keywords of attributes that are wanted back.
+            query: a pydicom Dataset under the keys.
+            keys: values by keyword.
+
+        Raises:
+            InvalidArgument: a key, value or level that does not fit; nothing was sent.
+            NoAcceptedContext: the model was not proposed, or not accepted.
+            ServiceFailure: the peer answered with a failure.
+        """
+        flow = operations.find(self._exchange, level, model=model, returning=returning, query=query, **keys)
+        return self._results(flow)
+
+    def worklist(self, *, returning: Iterable[str] = (), query: Any = None, **keys: Any) -> Iterator[Match]:
+        """C-FIND in the modality worklist (PS3.4 Annex K); see `find`."""
+        return self.find(model="WORKLIST", returning=returning, query=query, **keys)
+
+    def get(
+        self,
+        level: str,
+        *,
+        to: Any,
+        model: str = "STUDY_ROOT",
+        query: Any = None,
+        progress: Callable[[RetrieveProgress], object] | None = None,
+        **keys: Any,
+    ) -> RetrieveProgress:
+        """C-GET: the instances come on this association (PS3.7 Section 9.1.3).
+
+        Args:
+            level: of what is asked for; its unique key must be among the keys.
+            to: a directory for files, a function of `StoreRequest`, or a `Provider`.
+            model, query, keys: see `find`.
+            progress: called with each pending response.
+
+        Raises:
+            ServiceFailure: nothing was sent at all.
+        """
+        flow = operations.get(self._exchange, level, to, model=model, query=query, **keys)
+        return self._retrieve(flow, progress)
+
+    def move(
+        self,
+        level: str,
+        *,
+        destination: str,
+        model: str = "STUDY_ROOT",
+        query: Any = None,
+        progress: Callable[[RetrieveProgress], object] | None = None,
+        **keys: Any,
+    ) -> RetrieveProgress:
+        """C-MOVE: the peer sends the instances to the AE ``destination`` (PS3.7 Section 9.1.4); see `get`."""
+        flow = operations.move(self._exchange, level, destination, model=model, query=query, **keys)
+        return self._retrieve(flow, progress)
+
+    def n_get(
+        self, sop_class_uid: str, sop_instance_uid: str, tags: Iterable[Any] = (), *, context: str = ""
+    ) -> Reply:
+        """N-GET: attributes of an instance, all of them or those of ``tags`` (PS3.7 Section 10.1.2).
+
+        Args:
+            sop_class_uid, sop_instance_uid: the instance.
+            tags: ints, or keywords.
+            context: the abstract syntax to use, where that is a meta SOP class.
+
+        Raises:
+            ServiceFailure: the peer answered with a failure. So do its sisters.
+        """
+        wanted = datasets.tags(tags)
+        return self._normalized(
+            "n_get", sop_class_uid, sop_instance_uid, context=context, attribute_identifier_list=wanted
         )
+
+    def n_set(self, sop_class_uid: str, sop_instance_uid: str, dataset: Any, *, context: str = "") -> Reply:
+        """N-SET: change attributes of an instance (PS3.7 Section 10.1.3)."""
+        return self._normalized("n_set", sop_class_uid, sop_instance_uid, dataset, context=context)
+
+    def n_action(
+        self, sop_class_uid: str, sop_instance_uid: str, action: int, dataset: Any = None, *, context: str = ""
+    ) -> Reply:
+        """N-ACTION: have the peer do something with an instance (PS3.7 Section 10.1.4)."""
+        return self._normalized(
+            "n_action", sop_class_uid, sop_instance_uid, dataset, context=context, action_type_id=action
+        )
+
+    def n_create(
+        self, sop_class_uid: str, sop_instance_uid: str | None = None, dataset: Any = None, *, context: str = ""
+    ) -> Reply:
+        """N-CREATE: make an instance; without a UID the peer chooses one (PS3.7 Section 10.1.5)."""
+        return self._normalized("n_create", sop_class_uid, sop_instance_uid, dataset, context=context)
+
+    def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str = "") -> Reply:
+        """N-DELETE: delete an instance (PS3.7 Section 10.1.6)."""
+        return self._normalized("n_delete", sop_class_uid, sop_instance_uid, context=context)
+
+    def n_event_report(
+        self, sop_class_uid: str, sop_instance_uid: str, event: int, dataset: Any = None, *, context: str = ""
+    ) -> Reply:
+        """N-EVENT-REPORT: tell the peer of an event of an instance (PS3.7 Section 10.1.1)."""
+        return self._normalized(
+            "n_event_report", sop_class_uid, sop_instance_uid, dataset, context=context, event_type_id=event
+        )
+
+    def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Commitment:
+        """Storage commitment of pairs of SOP class and instance UID, reported on this association (PS3.4 Annex J).
+
+        The wait for the report is that of every response, ``Timeouts.response``. A peer that reports on an association
+        of its own is served by a `Listener` with ``on_event_report``.
+        """
+        return self._complete(operations.commit(self._exchange, instances, transaction_uid=transaction_uid))
+
+    def mpps_create(self, dataset: Any, sop_instance_uid: str | None = None) -> Reply:
+        """Begin a modality performed procedure step: IN PROGRESS (PS3.4 Section F.7.2.1)."""
+        uid = sop_instance_uid or uids.new()
+        return self.n_create(uids.MODALITY_PERFORMED_PROCEDURE_STEP, uid, dataset)
+
+    def mpps_set(self, sop_instance_uid: str, dataset: Any) -> Reply:
+        """Change a modality performed procedure step, or end it: COMPLETED, DISCONTINUED (PS3.4 Section F.7.2.2)."""
+        return self.n_set(uids.MODALITY_PERFORMED_PROCEDURE_STEP, sop_instance_uid, dataset)
+
+    def _normalized(self, service: str, *arguments: Any, **elements: Any) -> Reply:
+        return self._complete(operations.normalized(self._exchange, service, *arguments, **elements))
+
+    def _retrieve(
+        self,
+        flow: Generator[Any, Any, RetrieveProgress],
+        progress: Callable[[RetrieveProgress], object] | None,
+    ) -> RetrieveProgress:
+        results = self._results(flow)
         try:
-            yield from self._driver.results(flow)
-        except BaseException:
-            self._after_failure()
-            raise
+            while True:
+                step = next(results)
+                if progress is not None:
+                    progress(step)
+        except StopIteration as stop:
+            done: RetrieveProgress = stop.value
+            return done
+        finally:
+            results.close()
 
     def release(self) -> None:
         """Release the association and close the connection; does nothing where it is over already."""
@@ -173,15 +314,27 @@ class Association:
         else:
             self.abort()
 
-    def _complete(self, flow: Any) -> Any:
-        if not self._exchange.established:
-            flow.close()
-            raise LocalProtocolError("the association is over", peer=self._exchange.peer)
+    def _complete(self, flow: Generator[Any, Any, T]) -> T:
+        self._require_association()
         try:
             return self._driver.complete(flow)
         except BaseException:
             self._after_failure()
             raise
+
+    def _results(self, flow: Generator[Any, Any, T]) -> Generator[Any, None, T]:
+        self._require_association()
+        try:
+            return (yield from self._driver.results(flow))
+        except GeneratorExit:
+            raise  # the caller left the loop: the association goes on
+        except BaseException:
+            self._after_failure()
+            raise
+
+    def _require_association(self) -> None:
+        if not self._exchange.established:
+            raise LocalProtocolError("the association is over", peer=self._exchange.peer)
 
     def _after_failure(self) -> None:
         """A service ended in an exception: where the association ended with it, the connection goes, too."""

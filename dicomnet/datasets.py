@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import sys
 import zlib
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
 from dicomnet import uids
-from dicomnet.errors import InputFileError, InputProblem, InvalidArgument
+from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
 from dicomnet.sources import DEFLATED, BytesSource, Source
 from dicomnet.sources import open_source as _open_source
 
-__all__ = ["decode", "encode", "is_dataset", "open_source", "source_of"]
+__all__ = [
+    "UndecodableDataSet",
+    "decode",
+    "encode",
+    "from_keywords",
+    "is_dataset",
+    "open_source",
+    "source_of",
+    "tags",
+]
 
 #: A pydicom Dataset; to name its class here would load it.
 Dataset = Any
@@ -34,8 +44,22 @@ _PIXEL_DATA = 0x7FE00010
 _FIRST_DATA_SET_TAG = 0x00040000  # below are commands and file meta information
 
 
+class UndecodableDataSet(RemoteProtocolError):
+    """Bytes of a peer that are no data set in their transfer syntax.
+
+    Attributes:
+        data: the bytes.
+        transfer_syntax: what they were said to be encoded in.
+    """
+
+    def __init__(self, message: str, *, data: bytes, transfer_syntax: str, peer: str | None = None) -> None:
+        super().__init__(message, peer=peer)
+        self.data = data
+        self.transfer_syntax = transfer_syntax
+
+
 def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
-    """Encode a pydicom Dataset as it goes over the wire, without file meta information.
+    """Encode a pydicom Dataset as it goes over the wire, without file meta information; bytes are taken as they are.
 
     Pixel data stay as they are: the data set must have been compressed, or not, as the transfer syntax wants it.
 
@@ -43,6 +67,8 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
         InvalidArgument: it has elements that a data set cannot have, or values that cannot be encoded, or its pixel
             data are in another transfer syntax.
     """
+    if isinstance(dataset, bytes | bytearray | memoryview):
+        return bytes(dataset)
     from pydicom.filebase import DicomBytesIO  # noqa: PLC0415 late on purpose
     from pydicom.filewriter import write_dataset  # noqa: PLC0415
 
@@ -82,7 +108,7 @@ def decode(data: Buffer, transfer_syntax: str) -> Dataset:
     """Decode a data set into a pydicom Dataset; its values are decoded when they are first touched.
 
     Raises:
-        InvalidArgument: it is no data set in this transfer syntax, or inflates beyond measure.
+        UndecodableDataSet: it is no data set in this transfer syntax, or inflates beyond measure.
     """
     from pydicom.dataset import FileMetaDataset  # noqa: PLC0415 late on purpose
     from pydicom.filereader import read_dataset  # noqa: PLC0415
@@ -92,10 +118,11 @@ def decode(data: Buffer, transfer_syntax: str) -> Dataset:
     try:
         plain = _inflate(data) if syntax in DEFLATED else data
         dataset = read_dataset(BytesIO(plain), *_encoding(syntax))
-    except InvalidArgument:
+    except UndecodableDataSet:
         raise
     except Exception as error:  # whatever pydicom stumbles over in bytes that came from outside
-        raise InvalidArgument(f"not a data set in {uids.name_of(syntax)}: {error}") from error
+        what = f"not a data set in {uids.name_of(syntax)}: {error}"
+        raise UndecodableDataSet(what, data=bytes(data), transfer_syntax=syntax) from error
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     return dataset
@@ -107,7 +134,11 @@ def _inflate(data: Buffer) -> bytes:
     plain = inflater.decompress(data, limit)
     if not inflater.eof:
         what = f"more than {limit} bytes" if len(plain) == limit else "no end"
-        raise InvalidArgument(f"a deflated data set of {len(data)} bytes with {what} inside")
+        raise UndecodableDataSet(
+            f"a deflated data set of {len(data)} bytes with {what} inside",
+            data=bytes(data),
+            transfer_syntax=uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+        )
     return plain
 
 
@@ -163,3 +194,62 @@ def open_source(item: Any, transfer_syntax: str | None = None, *, buffer: bytear
     if is_dataset(item):
         return source_of(item, transfer_syntax)
     return _open_source(item, transfer_syntax, buffer=buffer)
+
+
+def from_keywords(values: Mapping[str, Any], template: Dataset | None = None) -> Dataset:
+    """A pydicom Dataset from keywords and values, over a copy of ``template``; a list of mappings is a sequence.
+
+    Text goes out as it is if it is ASCII, else the data set says that it is UTF-8.
+
+    Raises:
+        InvalidArgument: a keyword that does not exist, or a value that its value representation cannot have.
+    """
+    from pydicom.dataset import Dataset as PydicomDataset
+
+    dataset = PydicomDataset()
+    if template is not None:
+        dataset.update(template)
+    for keyword, value in values.items():
+        _set(dataset, keyword, value)
+    if "SpecificCharacterSet" not in dataset and not _is_ascii(values):
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+    return dataset
+
+
+def _is_ascii(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isascii()
+    if isinstance(value, Mapping):
+        return all(map(_is_ascii, value.values()))
+    return not isinstance(value, list | tuple) or all(map(_is_ascii, value))
+
+
+def _set(dataset: Dataset, keyword: str, value: Any) -> None:
+    from pydicom import config, datadict
+    from pydicom.dataelem import DataElement
+
+    tag = datadict.tag_for_keyword(keyword)
+    if tag is None:
+        raise InvalidArgument(f"there is no attribute {keyword!r}", hint="Attributes go by their keyword, PatientName.")
+    vr = datadict.dictionary_VR(tag).split(" ")[0]
+    if vr == "SQ":
+        value = [item if is_dataset(item) else from_keywords(item) for item in value or ()]
+    wildcards = isinstance(value, str) and any(mark in value for mark in "*?-\\")
+    mode = config.IGNORE if value is None or wildcards else config.RAISE
+    try:
+        dataset.add(DataElement(tag, vr, "" if value is None and vr != "SQ" else value, validation_mode=mode))
+    except Exception as error:  # pydicom's validators raise what their value type raises
+        raise InvalidArgument(f"{keyword} ({vr}) cannot have the value {value!r}: {error}") from error
+
+
+def tags(wanted: Iterable[int | str]) -> tuple[int, ...] | None:
+    """Attribute tags from ints and keywords; None for none."""
+    from pydicom import datadict
+
+    found = []
+    for one in wanted:
+        tag = one if isinstance(one, int) else datadict.tag_for_keyword(one)
+        if tag is None:
+            raise InvalidArgument(f"there is no attribute {one!r}")
+        found.append(int(tag))
+    return tuple(found) or None

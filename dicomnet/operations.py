@@ -60,7 +60,7 @@ class Reply:
 
 def _raise_failure(exchange: Exchange, status: Status, what: str) -> None:
     if status.is_failure:
-        raise ServiceFailure(f"{what} failed: {status}", status=status, peer=exchange.peer)
+        raise ServiceFailure(status, f"{what} failed: {status}", peer=exchange.peer)
 
 
 def store_many(

@@ -269,7 +269,8 @@ class _Counts:
             self.warning += 1
         else:
             self.failed += 1
-            self.failed_uids.append(sop_instance_uid)
+            if sop_instance_uid:
+                self.failed_uids.append(sop_instance_uid)
 
     def elements(self, *, final: bool) -> dict[str, int]:
         """For a response; a final one that is no cancel has no remaining count."""

@@ -8,7 +8,7 @@ in. What an exception means for the peer is decided here, in one place (`perform
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from . import performing, queries, uids
 from ._dimse import Command, Message
@@ -46,7 +46,7 @@ class Provider:
         *,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
-        destinations: dict[str, Entity] | None = None,
+        destinations: Mapping[str, Entity] | None = None,
     ) -> None:
         self.ae_title = None if ae_title is None else check_ae_title(ae_title)
         self.limits = limits or Limits()

@@ -6,15 +6,17 @@ import logging
 import selectors
 import socket
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 
-from ..config import Limits, Timeouts
+from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DicomNetError, LocalProtocolError, escaped
 from ..exchange import Exchange
-from ..negotiation import AcceptancePolicy
+from ..negotiation import AcceptancePolicy, ProposedContext
 from ..scp import Provider, serve
+from .association import Association, connect
 from .driver import Driver
 from .transport import Transport
 
@@ -42,6 +44,7 @@ class Listener(Provider):
         host: the address to bind; loopback unless another is named.
         port: 0 picks a free one.
         limits, timeouts: bounds of every association.
+        destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         drain: seconds that associations in flight get when the listener stops.
     """
 
@@ -53,9 +56,10 @@ class Listener(Provider):
         port: int = 11112,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
+        destinations: Mapping[str, Entity] | None = None,
         drain: float = 30.0,
     ) -> None:
-        super().__init__(ae_title, limits=limits, timeouts=timeouts)
+        super().__init__(ae_title, limits=limits, timeouts=timeouts, destinations=destinations)
         self.drain = drain
         self._bind = (host, port)
         self._sock: socket.socket | None = None
@@ -129,6 +133,10 @@ class Listener(Provider):
         self.stop()
         if self._thread is not None:
             self._thread.join()
+
+    def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
+        """The association on which a C-MOVE sends its instances."""
+        return connect(destination, calling=calling, contexts=contexts, limits=self.limits, timeouts=self.timeouts)
 
     # ---- associations ------------------------------------------------------------------------------------------
 

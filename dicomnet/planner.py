@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "procedure_step",
     "query_retrieve",
     "sop_classes",
+    "split",
     "storage",
     "verification",
     "worklist",
@@ -69,18 +70,27 @@ def batches(instances: Iterable[Any]) -> list[Batch]:
     Each pair of SOP class and transfer syntax needs a context of its own. Instances keep their order within a pair.
     What cannot be read goes into the first batch, so that whoever sends it finds out why.
     """
-    by_pair: dict[tuple[str, str] | None, list[Any]] = {}
+    by_pair: dict[tuple[str, str], list[Any]] = {}
+    unreadable: list[Any] = []
     for instance in instances:
-        by_pair.setdefault(describe(instance), []).append(instance)
-    unreadable = by_pair.pop(None, [])
-    pairs = list(by_pair)
+        pair = describe(instance)
+        (unreadable if pair is None else by_pair.setdefault(pair, [])).append(instance)
     planned = [
-        Batch(for_instances(part), [instance for pair in part for instance in by_pair[pair]])
-        for part in (pairs[start : start + MAX_CONTEXTS] for start in range(0, len(pairs), MAX_CONTEXTS))
+        Batch(contexts, [instance for context in contexts for instance in by_pair[_pair(context)]])
+        for contexts in split(for_instances(by_pair))
     ]
     if unreadable and planned:
         planned[0].instances.extend(unreadable)
     return planned
+
+
+def split(contexts: Sequence[ProposedContext]) -> list[list[ProposedContext]]:
+    """Contexts in lots of at most 128, as many as one association can propose (PS3.8 Section 9.3.2.2)."""
+    return [list(contexts[start : start + MAX_CONTEXTS]) for start in range(0, len(contexts), MAX_CONTEXTS)]
+
+
+def _pair(context: ProposedContext) -> tuple[str, str]:
+    return context.abstract_syntax, context.transfer_syntaxes[0]
 
 
 def query_retrieve(

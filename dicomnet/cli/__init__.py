@@ -1,0 +1,19 @@
+"""The program ``dicomnet``: each command is a module of this package, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the program with the arguments of the process, and end the process with its exit code."""
+    try:
+        import click  # noqa: F401 -- an extra: only who uses the command line needs it
+    except ImportError:
+        sys.exit("error: the command line needs the package click: pip install dicomnet[cli]")
+    from .app import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""What `dicomnet store` is to send: paths become instances, and instances lots that one association can carry."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from .. import planner
+from ..errors import InputFileError, InputProblem
+from ..negotiation import ProposedContext
+from ..sources import DESCRIBE_BUFFER, Source, open_source
+
+__all__ = ["Lot", "files_in", "gather", "name_of"]
+
+# Small files are read once, when they are looked over, and held until they are sent: up to so many bytes in all.
+HELD_BYTES = 64 << 20
+
+Item = str | Source
+
+
+@dataclass(slots=True)
+class Lot:
+    """What one association carries.
+
+    Attributes:
+        contexts: what it proposes, at most 128.
+        items: what is to be sent, each with its context; taken from the left.
+        instances, size: how many items there were at the start, and the bytes of their data sets.
+    """
+
+    contexts: list[ProposedContext]
+    items: deque[tuple[Item, ProposedContext]]
+    instances: int
+    size: int
+
+
+def name_of(item: object) -> str:
+    """How people know an item."""
+    return str(getattr(item, "name", item))
+
+
+def files_in(paths: Iterable[str], recurse: bool, refuse: Callable[[InputFileError], None]) -> Iterator[str]:
+    """The files that paths mean: themselves, and the files of directories, in the order of their names.
+
+    Args:
+        paths: as they were given.
+        recurse: also those of the directories in directories.
+        refuse: gets what cannot be read.
+    """
+    for path in paths:
+        if os.path.isdir(path):
+            yield from _walk(path, recurse, refuse)
+        else:
+            yield path
+
+
+def _walk(directory: str, recurse: bool, refuse: Callable[[InputFileError], None]) -> Iterator[str]:
+    def unreadable(error: OSError) -> None:
+        refuse(
+            InputFileError(
+                f"cannot be read: {error.strerror}",
+                problem=InputProblem.CANNOT_READ,
+                path=error.filename,
+                errno=error.errno,
+            )
+        )
+
+    for parent, directories, names in os.walk(directory, onerror=unreadable):
+        for name in sorted(names):
+            yield os.path.join(parent, name)
+        directories.sort()
+        if not recurse:
+            break
+
+
+def gather(files: Iterable[str], refuse: Callable[[InputFileError], None]) -> list[Lot]:
+    """Look every file over, and sort them into lots.
+
+    Each pair of SOP class and transfer syntax wants a presentation context of its own, since the acceptor chooses one
+    transfer syntax per context; past 128 of them another association is needed (PS3.8 Section 9.3.2).
+
+    Args:
+        files: their paths.
+        refuse: gets those that cannot be sent.
+    """
+    pairs: dict[tuple[str, str], list[Item]] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    held = 0
+    buffer = bytearray(DESCRIBE_BUFFER)
+    for path in files:
+        try:
+            source = open_source(path, buffer=buffer)
+        except InputFileError as error:
+            refuse(error)
+            continue
+        source.close()
+        pair = source.sop_class_uid, source.transfer_syntax_uid
+        item: Item = path
+        if source.size < DESCRIBE_BUFFER // 2 and held < HELD_BYTES:
+            item, buffer = source, bytearray(DESCRIBE_BUFFER)
+            held += DESCRIBE_BUFFER
+        pairs.setdefault(pair, []).append(item)
+        sizes[pair] = sizes.get(pair, 0) + source.size
+    return [_lot(contexts, pairs, sizes) for contexts in planner.split(planner.for_instances(pairs))]
+
+
+def _lot(
+    contexts: list[ProposedContext], pairs: dict[tuple[str, str], list[Item]], sizes: dict[tuple[str, str], int]
+) -> Lot:
+    own = {(context.abstract_syntax, context.transfer_syntaxes[0]): context for context in contexts}
+    items = deque((item, context) for pair, context in own.items() for item in pairs[pair])
+    return Lot(contexts, items, len(items), sum(sizes[pair] for pair in own))

@@ -1,0 +1,76 @@
+"""``dicomnet echo``: is the peer there, and does it speak DICOM?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import monotonic
+
+import click
+
+from .. import planner
+from ..config import Entity
+from ..errors import DicomNetError
+from ..status import Category, Status
+from ..sync import Association, connect
+from .exits import Exit, exit_code
+from .interrupts import Interrupts
+from .options import AE_TITLE, PEER, Settings, common
+from .output import Output
+
+__all__ = ["command"]
+
+_EXITS = {Category.SUCCESS: Exit.DONE, Category.WARNING: Exit.WARNINGS}
+
+
+@click.command("echo", short_help="Verify that a peer answers (C-ECHO).")
+@click.argument("peer", type=PEER)
+@click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
+@click.option("--count", type=click.IntRange(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
+@common
+def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> int:
+    """Verify that PEER answers a C-ECHO."""
+    peer = replace(peer, ae_title=aec) if aec else peer
+    association = connect(
+        peer,
+        calling=settings.calling,
+        contexts=planner.verification(),
+        limits=settings.limits,
+        timeouts=settings.timeouts,
+    )
+    with Interrupts(releasable=True) as interrupts, association:
+        code = _echo(association, peer, count, settings, interrupts)
+    return Exit.INTERRUPTED if interrupts.requested else code
+
+
+def _echo(association: Association, peer: Entity, count: int, settings: Settings, interrupts: Interrupts) -> int:
+    output = settings.output
+    code = done = 0
+    times: list[float] = []
+    for _ in range(count):
+        if interrupts.requested:
+            break
+        start = monotonic()
+        try:
+            status = association.echo()
+        except DicomNetError as error:
+            output.error(str(error))
+            code = exit_code(error, established=True)
+            break
+        times.append(monotonic() - start)
+        done += status.is_success
+        code = max(code, _EXITS.get(status.category, Exit.FAILURES))
+        _tell(output, peer, status, times[-1])
+    if count > 1:
+        mean = sum(times) / max(len(times), 1) * 1000
+        output.say(f"{len(times)} of {count} answered, {mean:.2f} ms on average")
+    output.record(summary={"echoes": done, "failed": count - done, "seconds": sum(times)})
+    return int(code)
+
+
+def _tell(output: Output, peer: Entity, status: Status, seconds: float) -> None:
+    line = f"{peer} answered {status} in {seconds * 1000:.2f} ms"
+    if status.is_success:
+        output.say(line)
+    else:
+        output.error(line)
+    output.record(peer=str(peer), status=int(status), meaning=status.meaning, seconds=seconds)

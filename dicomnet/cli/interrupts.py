@@ -1,0 +1,35 @@
+"""Ctrl-C: the first lets what is under way end and releases, the second aborts."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+__all__ = ["Interrupts"]
+
+
+class Interrupts:
+    """While it is entered, the first SIGINT only sets ``requested``; the next raises KeyboardInterrupt.
+
+    Before there is anything to release (``releasable`` is False) the first raises already.
+    """
+
+    def __init__(self, *, releasable: bool = False) -> None:
+        self.requested = False
+        self.releasable = releasable
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, _: int, __: FrameType | None) -> None:
+        if self.requested:
+            # Whoever presses it a third time does not want to wait for anything.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self.requested or not self.releasable:
+            self.requested = True
+            raise KeyboardInterrupt
+        self.requested = True

@@ -1,0 +1,82 @@
+"""What the program prints: results on standard output, for people or as JSON; everything else on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any
+
+import click
+
+from ..errors import escaped
+
+__all__ = ["Output", "amount", "complain", "rate"]
+
+
+def complain(message: str, word: str = "error") -> None:
+    """Print one line on standard error: ``error: …`` or another word."""
+    colour = {"error": "red", "warning": "yellow"}.get(word)
+    label = f"{word}:" if "NO_COLOR" in os.environ else click.style(f"{word}:", fg=colour, bold=True)
+    click.echo(f"{label} {message}", err=True)  # click strips colours where there is no terminal
+
+
+class Output:
+    """Standard output and standard error as the options want them. Lines of several threads do not mix.
+
+    Args:
+        json: one JSON object per line on standard output instead of text.
+        verbosity: -1 quiet, 0 usual, 1 verbose, 2 debug.
+    """
+
+    def __init__(self, *, json: bool, verbosity: int) -> None:
+        self.json = json
+        self.verbosity = verbosity
+        self._lock = threading.Lock()
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        if not self.json and self.verbosity >= 0:
+            self._write(escaped(line))
+
+    def record(self, **fields: Any) -> None:
+        """A line for programs."""
+        if self.json:
+            from json import dumps
+
+            self._write(dumps(fields, ensure_ascii=False))
+
+    def summary(self, line: str, **fields: Any) -> None:
+        """The last line, in either form."""
+        self.say(line)
+        self.record(summary=fields)
+
+    def warn(self, message: str) -> None:
+        """Something is not as it should be, and the work goes on."""
+        with self._lock:
+            complain(escaped(message), "warning")
+
+    def error(self, message: str) -> None:
+        """Something failed, and the work goes on where it can."""
+        with self._lock:
+            complain(escaped(message))
+
+    def _write(self, line: str) -> None:
+        with self._lock:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+
+def amount(size: float) -> str:
+    """A number of bytes for people: "512.0 KiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def rate(size: float, seconds: float) -> str:
+    """Bytes in a time for people: "12.0 MiB in 0.31 s (38.7 MiB/s)"."""
+    speed = f" ({amount(size / seconds)}/s)" if seconds > 0 and size else ""
+    return f"{amount(size)} in {seconds:.2f} s{speed}"

@@ -1,0 +1,93 @@
+"""``dicomnet recv``: a provider that stores what it is sent, or throws it away."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import click
+
+from ..config import Entity, parse_seconds
+from ..errors import ConnectionFailed, OutputFileError, OutputProblem
+from .exits import Exit
+from .options import Parsed, Settings, common
+from .receiver import Receiver
+
+__all__ = ["command"]
+
+
+def _address(text: str) -> tuple[str | None, Entity]:
+    """The AE title, None where there is none, and the rest."""
+    return (None if "@" not in text else Entity.parse(text).ae_title), Entity.parse(text)
+
+
+def _drain(text: str) -> float:
+    return 0.0 if text.strip() == "0" else parse_seconds(text)
+
+
+@click.command("recv", short_help="Receive instances (C-STORE provider).")
+@click.argument("address", type=Parsed("address", _address), metavar="[AET@]HOST:PORT")
+@click.option(
+    "-od", "--out", metavar="DIR", type=click.Path(), help="Keep each instance as DIR/<SOP Instance UID>.dcm."
+)
+@click.option("--discard", is_flag=True, help="Keep nothing.")
+@click.option(
+    "--max-associations", type=click.IntRange(min=1), metavar="N",
+    help="Associations at a time; more are rejected for the moment.  [default: 100]",
+)  # fmt: skip
+@click.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
+@click.option(
+    "--drain", type=Parsed("seconds", _drain), default=30.0, metavar="SECONDS",
+    help="What associations in flight get when the program is stopped.  [default: 30]",
+)  # fmt: skip
+@common
+def command(
+    address: tuple[str | None, Entity],
+    out: str | None,
+    discard: bool,
+    max_associations: int | None,
+    any_class: bool,
+    drain: float,
+    settings: Settings,
+) -> int:
+    """Receive what peers send, until SIGINT or SIGTERM.
+
+    Prints "listening on HOST:PORT" once it accepts connections; port 0 picks a free one. With an AET, an association
+    that calls another title is rejected; without one, any title will do. Verification and every storage class are
+    accepted, in any transfer syntax.
+    """
+    if (out is None) is not discard:
+        raise click.UsageError("one of --out DIR and --discard is needed, and only one")
+    title, entity = address
+    if title and settings.ae_title and title != settings.ae_title:
+        raise click.UsageError(f'two AE titles: "{title}" in the address, "{settings.ae_title}" by --aet')
+    limits = settings.limits if max_associations is None else replace(settings.limits, associations=max_associations)
+    receiver = Receiver(
+        None if out is None else _directory(out),
+        settings.output,
+        any_class=any_class,
+        ae_title=title or settings.ae_title,
+        host=entity.host,
+        port=entity.port,
+        limits=limits,
+        timeouts=settings.timeouts,
+        drain=drain,
+    )
+    try:
+        receiver.run()
+    except ConnectionFailed as error:
+        settings.output.error(str(error))
+        return Exit.CANNOT_LISTEN
+    return Exit.DONE
+
+
+def _directory(path: str) -> str:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise OutputFileError(
+            f"cannot be made: {error.strerror}", path=path, problem=OutputProblem.NO_DIRECTORY, errno=error.errno
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputFileError("cannot be written to", path=path, problem=OutputProblem.NO_DIRECTORY)
+    return path

@@ -1,0 +1,152 @@
+"""Sends lots over associations, several at a time if wanted, and tells the tally what became of every instance."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from ..config import Entity
+from ..errors import DicomNetError, NoAcceptedContext
+from ..scu import StoreResult
+from ..sync import Association, connect
+from .batch import Lot
+from .exits import Exit, exit_code
+from .interrupts import Interrupts
+from .options import Settings
+from .tally import Tally
+
+__all__ = ["Sender"]
+
+
+class Sender:
+    """One batch.
+
+    Args:
+        peer: where it goes.
+        lots: what is sent; emptied from the front by all associations together.
+        halt: stop after the first instance that fails.
+    """
+
+    def __init__(
+        self, peer: Entity, lots: list[Lot], settings: Settings, tally: Tally, interrupts: Interrupts, *, halt: bool
+    ) -> None:
+        self._peer = peer
+        self._lots = lots
+        self._settings = settings
+        self._tally = tally
+        self._interrupts = interrupts
+        self._halt = halt
+        self._halted = False
+        self._alive: dict[int, Association] = {}
+        self._ends: list[tuple[DicomNetError, bool]] = []
+
+    def send(self, associations: int) -> None:
+        """Send everything over so many associations at a time.
+
+        Raises:
+            KeyboardInterrupt: the second Ctrl-C; every association was aborted.
+        """
+        wanted = min(associations, sum(len(lot.items) for lot in self._lots))
+        try:
+            if wanted <= 1:
+                self._work()
+            else:
+                self._work_in_threads(wanted)
+        finally:
+            self._settle()
+
+    def _work_in_threads(self, count: int) -> None:
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            for association in list(self._alive.values()):
+                with suppress(Exception):  # its thread may be anywhere: what counts is that it ends
+                    association.abort()
+            raise
+
+    def _work(self) -> None:
+        """One association after another, as many as there are lots, until one breaks."""
+        for lot in self._lots:
+            if not lot.items or self._stopped:
+                continue
+            try:
+                association = self._connect(lot)
+            except NoAcceptedContext:
+                self._refuse(lot)
+                continue
+            except DicomNetError as error:
+                self._ends.append((error, False))
+                return
+            try:
+                self._store(association, lot)
+            except DicomNetError as error:
+                self._ends.append((error, True))
+                return
+
+    def _connect(self, lot: Lot) -> Association:
+        settings = self._settings
+        return connect(
+            self._peer,
+            calling=settings.calling,
+            contexts=lot.contexts,
+            limits=settings.limits,
+            timeouts=settings.timeouts,
+        )
+
+    def _store(self, association: Association, lot: Lot) -> None:
+        taken: list[Any] = []
+        key = threading.get_ident()
+        self._alive[key] = association
+        try:
+            with association:
+                self._interrupts.releasable = True
+                for result in association.store_many(self._take(lot, taken)):
+                    taken.clear()
+                    self._tally.add(result)
+                    self._halted |= self._halt and not result.ok
+        finally:
+            del self._alive[key]
+            lot.items.extendleft(taken)  # what was on its way was not answered: it counts as not sent
+
+    def _take(self, lot: Lot, taken: list[Any]) -> Iterator[Any]:
+        self._tally.begin()
+        while not self._stopped:
+            try:
+                taken.append(lot.items.popleft())
+            except IndexError:
+                return
+            yield taken[-1][0]
+
+    @property
+    def _stopped(self) -> bool:
+        return self._halted or self._interrupts.requested
+
+    def _refuse(self, lot: Lot) -> None:
+        """The peer takes none of a lot's contexts; other lots may fare better."""
+        while lot.items:
+            item, context = lot.items.popleft()
+            error = NoAcceptedContext(context.abstract_syntax, context.transfer_syntaxes, peer=str(self._peer))
+            self._tally.add(StoreResult(item, error=error))
+
+    def _settle(self) -> None:
+        """Account for what was not sent, and for why."""
+        left = [item for lot in self._lots for item, _ in lot.items]
+        if self._interrupts.requested:
+            self._tally.codes.add(Exit.INTERRUPTED)
+            self._tally.not_sent(left, "interrupted", listed=False)
+        elif left and self._halted:
+            self._tally.not_sent(left, "stopped after a failure")
+        elif left:
+            for error, established in self._ends:
+                self._tally.output.error(str(error))
+                self._tally.codes.add(exit_code(error, established=established))
+            self._tally.not_sent(left, "the association is over" if self._ends[-1][1] else "no association")
+        else:
+            for error, _ in self._ends:
+                self._tally.output.warn(str(error))

@@ -1,0 +1,59 @@
+"""``dicomnet store``: send files to a peer, as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from ..config import Entity
+from .batch import files_in, gather
+from .exits import Exit
+from .interrupts import Interrupts
+from .options import AE_TITLE, PEER, Settings, common
+from .progress import Progress
+from .sending import Sender
+from .tally import Tally
+
+__all__ = ["command"]
+
+
+@click.command("store", short_help="Send files and directories of files (C-STORE).")
+@click.argument("peer", type=PEER)
+@click.argument("paths", type=click.Path(), nargs=-1, required=True, metavar="PATH...")
+@click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
+@click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
+@click.option("+sd", "--scan-directories", is_flag=True, hidden=True)  # DCMTK's; here directories are always scanned
+@click.option(
+    "--associations", type=click.IntRange(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
+)
+@click.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
+@common
+def command(
+    peer: Entity,
+    paths: tuple[str, ...],
+    aec: str | None,
+    recurse: bool,
+    scan_directories: bool,
+    associations: int,
+    halt: bool,
+    settings: Settings,
+) -> int:
+    """Send Part 10 files to PEER, bit for bit in the transfer syntax that they have.
+
+    A PATH is a file, or a directory whose files are sent. A file that cannot be sent is named on standard error, and
+    the others are sent all the same.
+    """
+    peer = replace(peer, ae_title=aec) if aec else peer
+    output = settings.output
+    tally = Tally(output)
+    with Interrupts() as interrupts:
+        lots = gather(files_in(paths, recurse, tally.refuse), tally.refuse)
+        if halt and tally.failed:
+            return tally.finish(peer)
+        tally.progress = Progress(sum(lot.size for lot in lots), wanted=not output.json and output.verbosity >= 0)
+        try:
+            Sender(peer, lots, settings, tally, interrupts, halt=halt).send(associations)
+        except KeyboardInterrupt:
+            tally.codes.add(Exit.INTERRUPTED)
+        return tally.finish(peer)

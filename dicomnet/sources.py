@@ -141,15 +141,15 @@ class _Described:
             walker = Walker(syntax, start, end)
             if _walk(walker, view, window_at) is _TRUNCATED:
                 raise _truncated(f"the element at byte {walker.position} goes on past the end of the file, {end}")
-            if size & 1:
-                raise _truncated(f"its data set has an odd number of bytes, {size}")
-        self.size = size
         self.transfer_syntax_uid = syntax
         # Where the two differ the data set is right: the file meta information is a copy that tools forget to change.
         self.sop_class_uid = _first_uid("SOP Class UID (0008,0016)", walker.sop_class_uid, meta.sop_class_uid)
         self.sop_instance_uid = _first_uid(
             "SOP Instance UID (0008,0018)", walker.sop_instance_uid, meta.sop_instance_uid
         )
+        if size & 1:
+            raise _truncated(f"its data set has an odd number of bytes, {size}")
+        self.size = size
 
 
 def _walk(walker: Walker, view: memoryview, window_at: Callable[[int], Buffer]) -> Verdict:
@@ -323,17 +323,18 @@ class FileSource(_Described):
             self.close()
 
 
-if hasattr(os, "preadv"):
+def _read_positioned(fd: int, view: memoryview, position: int) -> int:
+    return os.preadv(fd, (view,), position)
 
-    def _read_at(fd: int, view: memoryview, position: int) -> int:
-        return os.preadv(fd, (view,), position)
 
-else:  # Windows
+def _seek_and_read(fd: int, view: memoryview, position: int) -> int:
+    with io.FileIO(fd, closefd=False) as file:
+        file.seek(position)
+        return file.readinto(view)
 
-    def _read_at(fd: int, view: memoryview, position: int) -> int:
-        with io.FileIO(fd, closefd=False) as file:
-            file.seek(position)
-            return file.readinto(view) or 0
+
+# Windows has no preadv.
+_read_at = _read_positioned if hasattr(os, "preadv") else _seek_and_read
 
 
 def _unreadable(path: str, error: Exception) -> InputFileError:

@@ -24,6 +24,7 @@ CT = uids.CT_IMAGE_STORAGE
 BUFFER = Limits().file_buffer
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+linux = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 
 
 def element(tag: int, vr: bytes, value: bytes) -> bytes:
@@ -158,7 +159,7 @@ def test_the_data_go_out_from_the_buffer_itself(write):
             assert all(chunk.obj is buffer for chunk in source.chunks(1000))
 
 
-@posix
+@linux
 def test_a_file_that_was_read_whole_is_closed_at_once(write):
     before = open_descriptors()
     small = FileSource(write(part10(data_set())))
@@ -175,7 +176,7 @@ def test_a_file_that_was_read_whole_is_closed_at_once(write):
     assert open_descriptors() == before
 
 
-@posix
+@linux
 @pytest.mark.parametrize("bad", [b"", b"no", part10(data_set(bytes(9000)))[:-2], part10(b"", sop_class=None)])
 def test_a_refused_file_is_closed(write, bad):
     before = open_descriptors()

@@ -17,7 +17,7 @@ from .output import complain
 __all__ = ["run"]
 
 # Listed by `dicomnet --help` in this order; each is the `command` of the module of this name.
-_COMMANDS = ("echo", "store", "recv")
+_COMMANDS = ("echo", "store", "recv", "dump", "demo")
 
 
 class _Commands(click.Group):

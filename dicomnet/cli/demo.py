@@ -1,0 +1,175 @@
+"""``dicomnet demo``: a provider and a user exchange real files, and every byte is compared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+import click
+
+from .. import planner, uids
+from ..config import Entity
+from ..errors import ConnectionFailed, InputFileError, InputProblem
+from ..scu import StoreResult
+from ..sinks import uid_path
+from ..sources import Source, open_source
+from ..sync import connect
+from .batch import Lot, files_in, gather, name_of
+from .exits import Exit
+from .options import output_options
+from .output import Output, amount, rate
+
+__all__ = ["command"]
+
+_TITLE = "DEMO"
+_PATIENCE = 10.0  # seconds for the provider to end by itself
+_UNIT = 1 << 20  # bytes at a time for the hashes
+
+
+@click.command("demo", short_help="Send real files to a provider of one's own, and compare.")
+@output_options
+def command(output: Output) -> int:
+    """Start a provider on a free loopback port, verify it, send it the sample files of pydicom, and compare every byte.
+
+    It takes seconds, leaves nothing behind, and needs no network.
+    """
+    root = _samples()
+    skipped: list[InputFileError] = []
+    lots = gather(files_in([root], True, skipped.append), skipped.append)
+    _leave_out_directories(lots)
+    with TemporaryDirectory(prefix="dicomnet-demo-") as directory, _provider(directory) as peer:
+        results: list[tuple[StoreResult, bool]] = []
+        for lot in lots:
+            with connect(peer, calling="DEMO-USER", contexts=lot.contexts + planner.verification()) as association:
+                start = monotonic()
+                status = association.echo()
+                output.say(f"{peer} answered C-ECHO with {status} in {(monotonic() - start) * 1000:.2f} ms")
+                sent = association.store_many(item for item, _ in lot.items)
+                results += [(result, _is_kept(result, directory)) for result in sent]
+    _print_table(results, root, output)
+    return _conclude(results, len(skipped), output)
+
+
+def _samples() -> str:
+    """Where the installed pydicom has its test files; it is looked up, not imported, and never asked to download."""
+    spec = find_spec("pydicom")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    path = os.path.join(places[0], "data", "test_files") if places else ""
+    if not os.path.isdir(path):
+        raise InputFileError("the demo wants the test files of pydicom", problem=InputProblem.CANNOT_READ)
+    return path
+
+
+def _leave_out_directories(lots: list[Lot]) -> None:
+    """A DICOMDIR lies on a medium; it is nothing to store (PS3.4 Section B.5)."""
+    for lot in lots:
+        kept = [pair for pair in lot.items if pair[1].abstract_syntax != uids.MEDIA_STORAGE_DIRECTORY_STORAGE]
+        lot.items.clear()
+        lot.items.extend(kept)
+
+
+@contextmanager
+def _provider(directory: str) -> Iterator[Entity]:
+    """A `dicomnet recv` in a process of its own, as long as the block lasts."""
+    command = [sys.executable, "-m", "dicomnet", "recv", f"{_TITLE}@127.0.0.1:0", "--out", directory, "-q"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line.startswith("listening on "):
+                raise ConnectionFailed("the demo's provider did not start")
+            yield Entity.parse(f"{_TITLE}@{line.removeprefix('listening on ').strip()}")
+        finally:
+            process.terminate()
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _is_kept(result: StoreResult, directory: str) -> bool:
+    """Whether the data set that was stored hashes equal to the one that was sent.
+
+    Looked at after each response: some samples are the same instance in another encoding, and replace each other.
+    """
+    if not result.ok:
+        return False
+    item: Any = result.source
+    with open_source(item) as sent, open_source(uid_path(directory, result.sop_instance_uid)) as kept:
+        return _hash(sent) == _hash(kept)
+
+
+def _hash(source: Source) -> bytes:
+    """Of the bytes that go over the wire: a deflated data set of odd length with its NUL (PS3.5 Section A.5)."""
+    digest = sha256()
+    for chunk in source.chunks(_UNIT):
+        digest.update(chunk)
+    return digest.digest()
+
+
+def _print_table(results: list[tuple[StoreResult, bool]], root: str, output: Output) -> None:
+    rows = []
+    for result, kept in results:
+        row = {
+            "file": os.path.relpath(name_of(result.source), root),
+            "sop_class": uids.name_of(result.sop_class_uid),
+            "transfer_syntax": uids.name_of(result.transfer_syntax_uid),
+            "size": result.size,
+            "milliseconds": round(result.seconds * 1000, 3),
+            "status": str(result.status if result.error is None else result.error),
+            "identical": kept,
+        }
+        output.record(**row)
+        rows.append(row)
+    if not output.json and output.verbosity >= 0:
+        _draw(rows)
+
+
+def _draw(rows: list[dict[str, Any]]) -> None:
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError as error:  # the extra brings both, and a table is most of what a demo is
+        raise click.ClickException("the table needs the package rich: pip install dicomnet[cli]") from error
+    table = Table()
+    for name in ("File", "SOP class", "Transfer syntax"):
+        table.add_column(name, overflow="fold")
+    for name in ("Size", "ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Status", overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["file"],
+            row["sop_class"],
+            row["transfer_syntax"],
+            amount(row["size"]),
+            f"{row['milliseconds']:.2f}",
+            row["status"] if row["identical"] else f"{row['status']}, but not what was sent",
+        )
+    # Where no terminal says how wide it is, nothing needs to be folded.
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(table)
+
+
+def _conclude(results: list[tuple[StoreResult, bool]], skipped: int, output: Output) -> int:
+    size = sum(result.size for result, _ in results)
+    seconds = sum(result.seconds for result, _ in results)
+    kept = sum(kept for _, kept in results)
+    failed = len(results) - kept
+    speed = f"{len(results) / seconds:.0f} objects/s" if seconds else "nothing to measure"
+    output.say(f"{skipped} other files are no instances, or broken: they were not sent.")
+    output.summary(
+        f"{kept} of {len(results)} data sets arrived bit for bit: {rate(size, seconds)}, {speed}.",
+        instances=kept,
+        bytes=size,
+        seconds=seconds,
+        failed=failed,
+    )
+    return Exit.DONE if results and not failed else Exit.FAILURES

@@ -1,0 +1,77 @@
+"""Reads the headers of a Part 10 file, with a bounded part of every value, for `dicomnet dump`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import InputFileError, InputProblem
+from .pdus import named
+
+__all__ = ["elements"]
+
+# Values longer than this stay where they are; what is shown of the others.
+_LONGEST = 1024
+_SHOWN = 64
+_UNDEFINED = 0xFFFFFFFF
+
+Fields = dict[str, Any]
+
+
+def elements(path: str) -> Iterator[Fields]:
+    """The elements of the file meta information and, at the top level, of the data set.
+
+    Raises:
+        InputFileError: it cannot be read or parsed.
+    """
+    import pydicom
+    from pydicom.config import settings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values that break a rule are what one wants to see
+        settings.reading_validation_mode = pydicom.config.IGNORE
+        try:
+            dataset = pydicom.dcmread(path, defer_size=_LONGEST, force=True)
+            for part in (dataset.file_meta, dataset):
+                for tag in sorted(part.keys()):
+                    yield _element(part, tag)
+        except OSError as error:
+            raise InputFileError(
+                f"cannot be read: {error.strerror}", path=path, problem=InputProblem.CANNOT_READ, errno=error.errno
+            ) from error
+        except Exception as error:  # pydicom promises no type
+            reason = f"cannot be parsed: {error}"
+            raise InputFileError(reason, path=path, problem=InputProblem.TRUNCATED) from error
+
+
+def _element(dataset: Any, tag: Any) -> Fields:
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+
+    raw = dataset.get_item(tag, keep_deferred=True)
+    vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+    length = getattr(raw, "length", 0)
+    if vr != "SQ" and (raw.value is None or length > _LONGEST):
+        value = "of undefined length, encapsulated" if length == _UNDEFINED else f"{length} bytes"
+    else:
+        value = _shown(vr, dataset[tag].value)
+    return {
+        "tag": f"({tag.group:04X},{tag.element:04X})",
+        "vr": vr,
+        "keyword": keyword_for_tag(tag) or ("private" if tag.is_private else "unknown"),
+        "value": value,
+    }
+
+
+def _shown(vr: str, value: Any) -> str:
+    if vr == "SQ":
+        return f"{len(value)} item{'' if len(value) == 1 else 's'}"
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        more = "…" if len(value) > _SHOWN // 4 else ""
+        return f"{len(value)} bytes {value[: _SHOWN // 4].hex(' ')}{more}".strip()
+    if vr == "UI":
+        return named(str(value))
+    text = "\\".join(map(str, value)) if hasattr(value, "__iter__") and not isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"

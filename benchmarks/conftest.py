@@ -11,7 +11,7 @@ import contest
 import corpora
 import pytest
 import report
-from rigs import PeerMissing
+from rigs import PeerMissing, compile_bytecode
 
 CODEC = "codec: "
 WARM_UP = 1 << 30
@@ -51,6 +51,7 @@ def standings(request: pytest.FixtureRequest) -> Iterator[Standings]:
             if {"corpus", "rig"} <= parameters.keys():
                 found.selected.setdefault(parameters["corpus"], []).append(parameters["rig"])
         request.config.stash[STANDINGS] = found
+        compile_bytecode()
         if not short:
             corpora.warm(directory, WARM_UP)
         yield found

@@ -4,6 +4,7 @@ A rig is a context manager; its receiver lives as long as it does. ``run`` sends
 time that counts is the same for every peer: the sender's process from its start to its end, imports included.
 """
 
+import compileall
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from corpora import Corpus, dataset_offset
 
 HOST = "127.0.0.1"
 DEADLINE = 300.0  # seconds until a sender that does not end is killed
+HANDICAPS = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPROFILEIMPORTTIME", "PYTHONMALLOC")
 PEERS = Path(__file__).parent / "peers"
 
 
@@ -195,6 +197,19 @@ def dicomnet_command() -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-m", "dicomnet"]
 
 
+def environment(peer: Peer) -> dict[str, str]:
+    """Ours, with what ``peer`` needs, and without what would make any Python slow to start or to print."""
+    inherited = {name: value for name, value in os.environ.items() if name not in HANDICAPS}
+    return {**inherited, **peer.environment}
+
+
+def compile_bytecode() -> None:
+    """Have dicomnet's modules compiled, as in every installed package; a checkout built in place may lack that."""
+    spec = find_spec("dicomnet")
+    if spec is not None and spec.origin is not None:
+        compileall.compile_dir(Path(spec.origin).parent, quiet=2)
+
+
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
@@ -213,7 +228,7 @@ def _start_receiver(peer: Peer, directory: Path) -> tuple[subprocess.Popen[str],
     port = free_port() if peer.fixed_port else 0
     process = subprocess.Popen(
         peer.receiver(port, directory),
-        env={**os.environ, **peer.environment},
+        env=environment(peer),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -266,7 +281,7 @@ def _timed(peer: Peer, command: list[str]) -> tuple[Run, str]:
     with open(os.devnull, "rb") as nothing, _output() as (write, read):
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, env={**os.environ, **peer.environment}, stdin=nothing, stdout=write, stderr=subprocess.STDOUT
+            command, env=environment(peer), stdin=nothing, stdout=write, stderr=subprocess.STDOUT
         )
         watchdog = threading.Timer(DEADLINE, process.kill)
         watchdog.daemon = True

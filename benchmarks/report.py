@@ -56,7 +56,7 @@ class Ratio:
     against: str
     ratio: float
     at_most: float | None
-    basis: str  # "process": whole senders; "transfer": first byte to last response; "call": one function
+    basis: str  # process: whole senders; transfer: first byte to last response; cpu: of both sides; call: one function
 
     @property
     def met(self) -> bool | None:
@@ -67,7 +67,7 @@ Standings = Mapping[str, Mapping[str, Series]]
 
 
 def store_ratios(standings: Standings) -> Iterator[Ratio]:
-    """The goals for which both sides were measured; beside the raw socket's, those of the transfer alone."""
+    """The goals for which both sides were measured; the transfer alone and the CPU beside them, where known."""
     for goal in GOALS:
         series = standings.get(goal.corpus, {})
         ours, theirs = series.get(goal.rig), series.get(goal.against)
@@ -77,6 +77,8 @@ def store_ratios(standings: Standings) -> Iterator[Ratio]:
         yield Ratio(*names, ours.seconds / theirs.seconds, goal.at_most, "process")
         if ours.transfer and theirs.transfer:
             yield Ratio(*names, ours.transfer / theirs.transfer, None, "transfer")
+        if ours.cpu and theirs.cpu:
+            yield Ratio(*names, ours.cpu / theirs.cpu, None, "cpu")
 
 
 def codec_ratios(medians: Mapping[str, Mapping[str, float]]) -> Iterator[Ratio]:

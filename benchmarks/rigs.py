@@ -113,7 +113,7 @@ class Dicomnet(Peer):
         return [*dicomnet_command(), "recv", f"{HOST}:{port}", "--out", str(directory)]
 
     def sender(self, port: int, directory: Path) -> list[str]:
-        return [*dicomnet_command(), "store", f"{HOST}:{port}", "-r", str(directory), "--json", "-q"]
+        return [*dicomnet_command(), "store", f"{HOST}:{port}", str(directory), "--json", "-q"]
 
     def transfer(self, output: str) -> float | None:
         return float(json.loads(output.splitlines()[-1])["summary"]["seconds"])

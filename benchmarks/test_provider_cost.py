@@ -58,7 +58,7 @@ def cpu_ticks(pid: int) -> int:
 
 def send(port: int, path: Path) -> None:
     """Store what is under ``path``; everything must arrive."""
-    command = [*dicomnet_command(), "store", f"{HOST}:{port}", "-r", str(path), "--json", "-q"]
+    command = [*dicomnet_command(), "store", f"{HOST}:{port}", str(path), "--json", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["summary"]["failed"] == 0
 

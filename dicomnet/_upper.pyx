@@ -161,11 +161,16 @@ cdef class UpperLayer:
             self._events.append(AbortIndication(0, 0, False, detail, _TIMERS[timer]))
 
     cpdef object restart(self, double now):
-        """Tell the time after the owner was busy: what it did itself is no silence of the peer. ARTIM goes on."""
+        """Tell the time after the owner was busy, and nothing expires: what it did itself is no silence of the peer.
+
+        Silence is counted anew in an established association; an answer that is due elsewhere stays due.
+        """
         if not self._timed and self._artim >= 0:
             self._artim += now
+        if self._state == 6 or not self._timed:
+            self._since = now
         self._timed = True
-        self._now = self._since = now
+        self._now = now
 
     def transport_opened(self):
         """The peer connected to us: AE-5, ARTIM runs until its A-ASSOCIATE-RQ is complete."""

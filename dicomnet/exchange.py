@@ -43,13 +43,24 @@ from .events import (
     RequestReceived,
     ResponseReceived,
 )
-from .negotiation import AcceptancePolicy, PresentationContext, ProposedContext, judge, maximum_length, outcome, propose
+from .messages import Buffer, DataSource
+from .negotiation import (
+    SMALLEST_PDU,
+    AcceptancePolicy,
+    PresentationContext,
+    ProposedContext,
+    judge,
+    maximum_length,
+    outcome,
+    propose,
+)
 from .sinks import MemorySink, Sink
+from .states import State
+from .status import Status
 
 __all__ = ["POLL", "Buffer", "Call", "DataSource", "Exchange", "Flow", "Poll", "Request"]
 
 
-Buffer = bytes | bytearray | memoryview
 Flow = Generator[Any, Any, Any]
 
 
@@ -77,18 +88,9 @@ OpenSink = Callable[[PresentationContext, Command], Sink]
 
 _UNRECOGNIZED_OPERATION = 0x0211
 _MAX_MESSAGE_ID = 65535
+_PENDING = (0xFF00, 0xFF01)
+_ENDED = (State.STA1_IDLE, State.STA13_AWAIT_TRANSPORT_CLOSE)
 _MAX_DEFERRED = 16  # requests kept for later; one who sends more without waiting has no operations window for it
-
-
-class DataSource(Protocol):
-    """Where the bytes of a data set come from."""
-
-    @property
-    def size(self) -> int:
-        """All bytes of the data set as they go over the wire; even."""
-
-    def chunks(self, unit: int) -> Iterator[memoryview]:
-        """The bytes, in pieces whose length is a multiple of ``unit`` but for the last. A piece dies with the next."""
 
 
 class Request:
@@ -97,77 +99,15 @@ class Request:
     Attributes:
         context: the presentation context that it went out in.
         command: its command set.
-        answered: a response to it has arrived.
         abandoned: nobody waits for it any more; what still comes for it is dropped (see `Exchange.cancel`).
     """
 
-    __slots__ = ("abandoned", "answered", "command", "context")
+    __slots__ = ("abandoned", "command", "context")
 
     def __init__(self, context: PresentationContext, command: Command) -> None:
         self.context = context
         self.command = command
-        self.answered = False
         self.abandoned = False
-
-
-class _Outgoing:
-    """A message on its way out, one piece at a time."""
-
-    __slots__ = ("command", "context_id", "left", "pieces", "request", "unit")
-
-    def __init__(
-        self, context_id: int, command: bytes, data: DataSource | None, unit: int, request: Request | None
-    ) -> None:
-        self.context_id = context_id
-        self.command: bytes | None = command
-        self.unit = unit
-        self.request = request
-        self.left = data.size if data is not None else 0
-        self.pieces = data.chunks(unit) if data is not None else None
-
-    def next_piece(self) -> list[Buffer]:
-        """The next PDUs of the message; `done` is true after the last."""
-        buffers: list[Buffer] = []
-        if self.command is not None:
-            buffers = frame(self.context_id, self.command, self.unit, True, True)
-            self.command = None
-        if self.pieces is not None:
-            buffers += frame(self.context_id, self._next_data(self.pieces), self.unit, False, self.left == 0)
-        return buffers
-
-    def _next_data(self, pieces: Iterator[memoryview]) -> memoryview:
-        piece = next(pieces, memoryview(b""))
-        if self.request is not None and self.request.answered:
-            # PS3.7 Section 9.3.1.3: the peer has refused already; end the data set early instead of sending it all.
-            piece, self.left = piece[: self.unit], 0
-        else:
-            self.left -= len(piece)
-        if self.left < 0 or (self.left and not piece):
-            raise LocalProtocolError("a data source gave more or fewer bytes than its size")
-        if self.left == 0:
-            self.pieces = None
-        return piece
-
-    @property
-    def done(self) -> bool:
-        return self.command is None and self.pieces is None
-
-
-class _Bytes:
-    """A data set in memory, as a data source."""
-
-    def __init__(self, data: Buffer, piece: int) -> None:
-        self._view = memoryview(data).cast("B")
-        self._piece = piece
-        self.size = self._view.nbytes
-        if self.size % 2:
-            raise InvalidArgument(f"a data set has an even length, not {self.size} bytes (PS3.5 Section 7.1)")
-
-    def chunks(self, unit: int) -> Iterator[memoryview]:
-        if self.size <= self._piece:
-            return iter((self._view,))
-        step = max(self._piece // unit, 1) * unit
-        return (self._view[start : start + step] for start in range(0, self.size, step))
 
 
 class Exchange:
@@ -196,9 +136,12 @@ class Exchange:
         self._upper = UpperLayer(self.limits, self.timeouts, self._reader)
         self._by_syntax: dict[tuple[str, str], PresentationContext] = {}
         self._pending: dict[int, Request] = {}
-        self._queue: deque[_Outgoing] = deque()
+        self._queue: deque[messages.Outgoing] = deque()
         self._last_id = 0
         self._unit = 0
+        self._happened: list[Event] = []
+        self._over = False
+        self._upper.on_accept = self._on_accept
         self.receive = self._upper.receive
         self.tick = self._upper.tick
         self.restart = self._upper.restart
@@ -248,6 +191,11 @@ class Exchange:
         return self._upper.deadline
 
     @property
+    def state(self) -> State:
+        """The state of the association (PS3.8 Section 9.2)."""
+        return self._upper.state
+
+    @property
     def receiving(self) -> bool:
         """True in the middle of an incoming message: more is on its way."""
         return self._reader.busy
@@ -266,7 +214,13 @@ class Exchange:
 
         Of a message on its way this gives the next piece. Buffers are valid until the next call, so write them first:
         that is also what keeps memory constant, whatever the size of the data set.
+
+        Raises:
+            DicomNetError, OSError: what the source of a data set raised; where half of its message is out already, the
+                association is aborted.
         """
+        if self._queue:
+            self._collect()  # an early refusal, or the end of the association, stops what is being sent
         if self._queue:
             self._send_piece()
         return self._upper.outgoing()
@@ -276,55 +230,108 @@ class Exchange:
             self._queue.clear()
             return
         message = self._queue[0]
-        buffers = message.next_piece()
+        try:
+            buffers = message.next_piece()
+        except BaseException:
+            if message.begun:
+                self.abort()
+            else:
+                self._queue.popleft()
+                self._forget(message.message_id)
+            raise
         if message.done:
             self._queue.popleft()
         self._upper.send_framed(buffers)
 
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
-        happened = self._upper.events()
-        if not happened:
-            return happened
-        return [event for event in map(self._translate, happened) if event is not None]
+        self._collect()
+        if not self._happened:
+            return []
+        happened, self._happened = self._happened, []
+        return happened
 
-    def _translate(self, event: Any) -> Event | None:
-        if type(event) is Message:
+    def _collect(self) -> None:
+        """Look at what the upper layer tells."""
+        for happened in self._upper.events():
+            event = self._translate(happened)
+            if event is not None:
+                self._happened.append(event)
+
+    def _translate(self, event: Message | Event) -> Event | None:
+        if self._over:
+            if isinstance(event, Message):
+                _discard(event)
+            return None
+        if isinstance(event, Message):
             return self._message(event)
-        if isinstance(event, AssociateAccepted):
-            self.accept_pdu = event.accept
-            self._establish(event.accept, maximum_length(event.accept))
-        elif isinstance(event, AssociateIndication):
+        if isinstance(event, AssociateAccepted) and not self._unit:
+            return self._refuse(f"it takes PDUs of {maximum_length(event.accept)} bytes, which hold no data")
+        if isinstance(event, AssociateIndication):
             self.request_pdu = event.request
             self.calling, self.called = event.request.calling_ae_title, event.request.called_ae_title
         elif isinstance(event, AbortIndication):
+            self._over = True
             self._queue.clear()
         return event
 
     def _message(self, message: Message) -> Event | None:
         """Is it a message that may come now? What is not ends the association, or is answered in place."""
         command = message.command
-        missing = messages.missing_element(command)
         if command.is_response:
-            request = self._pending.get(command.message_id_being_responded_to)
-            if request is None or missing:
-                return self._refuse(f"{messages.name_of(command)} without a request of ours, or without {missing}")
-            request.answered = True
-            if command.status not in (0xFF00, 0xFF01):
-                del self._pending[command.message_id_being_responded_to]
-                self._upper.wait_for_response(bool(self._pending))
-            return None if request.abandoned else ResponseReceived(message)
-        if missing == "message_id" or (missing and command.command_field == messages.CommandField.C_CANCEL_RQ):
-            return self._refuse(f"{messages.name_of(command)} without {missing}")
+            return self._response(message)
+        is_cancel = command.command_field == messages.CommandField.C_CANCEL_RQ
+        if (command.message_id_being_responded_to if is_cancel else command.message_id) is None:
+            return self._refuse(f"{messages.name_of(command)} without a message ID", message)
         if command.command_field not in messages.MESSAGES:
-            self.respond(message, _UNRECOGNIZED_OPERATION)
+            self.decline(message)
             return None
         return RequestReceived(message)
 
-    def _refuse(self, detail: str) -> AbortIndication:
-        """The peer broke a rule of DIMSE: abort, and tell the owner why."""
+    def _response(self, message: Message) -> Event | None:
+        command = message.command
+        request = self._pending.get(command.message_id_being_responded_to or 0)
+        fault = self._fault_of(command, request)
+        if request is None or fault:
+            return self._refuse(f"{messages.name_of(command)} {fault}", message)
+        if command.status not in _PENDING:
+            self._forget(request.command.message_id)
+        if request.abandoned:
+            _discard(message)
+            return None
+        return ResponseReceived(message)
+
+    def _fault_of(self, command: Command, request: Request | None) -> str:
+        """What is wrong with a response; nothing is where this is empty."""
+        if request is None:
+            return "without a request of ours"
+        if command.command_field != (request.command.command_field or 0) | messages.RESPONSE:
+            return f"to {messages.name_of(request.command)}"
+        if command.status is None:
+            return "without a status"
+        unsent = next((one for one in self._queue if one.message_id == request.command.message_id), None)
+        if unsent is None or (unsent.begun and command.status in _PENDING):
+            return ""
+        status = Status(command.status)
+        if not unsent.begun or status.is_success or status.is_warning:
+            return "before its request was complete"
+        # PS3.7 Section 9.3.1.3: the peer has refused already; end the data set early instead of sending it all.
+        unsent.end_early()
+        return ""
+
+    def _forget(self, message_id: int | None) -> None:
+        """A request of ours is done with; messages without an ID are no requests."""
+        if self._pending.pop(message_id or 0, None) is not None:
+            self._upper.wait_for_response(bool(self._pending))
+
+    def _refuse(self, detail: str, message: Message | None = None) -> AbortIndication:
+        """The peer broke a rule of DIMSE: abort, where that is not done already, and tell the owner why."""
+        self._over = True
         self._queue.clear()
-        self._upper.abort()
+        if message is not None:
+            _discard(message)
+        if self._upper.state not in _ENDED:
+            self._upper.abort()
         return AbortIndication(0, 0, False, detail)
 
     # ---- the association ---------------------------------------------------------------------------------------
@@ -344,23 +351,30 @@ class Exchange:
         """Answer the `AssociateIndication` with this A-ASSOCIATE-AC."""
         if self.request_pdu is None:
             raise LocalProtocolError("there is no association request to answer")
+        unit = fragment_size(maximum_length(self.request_pdu), self.limits.outgoing_pdu)
         self._upper.accept(accept)
-        self.accept_pdu = accept
-        self._establish(accept, maximum_length(self.request_pdu))
+        self._establish(accept, unit)
 
     def reject(self, result: int, source: int, reason: int) -> None:
         """Answer the `AssociateIndication` with an A-ASSOCIATE-RJ (PS3.8 Section 9.3.4)."""
         self._upper.reject(AssociateRJ(result, source, reason))
 
-    def _establish(self, accept: AssociateAC, peer_max_pdu: int) -> None:
+    def _on_accept(self, accept: AssociateAC) -> None:
+        """The peer accepted. Called while its bytes are walked: the next ones may be a message."""
+        peer_max_pdu = maximum_length(accept)
+        if not 0 < peer_max_pdu < SMALLEST_PDU:
+            self._establish(accept, fragment_size(peer_max_pdu, self.limits.outgoing_pdu))
+
+    def _establish(self, accept: AssociateAC, unit: int) -> None:
         assert self.request_pdu is not None
+        self.accept_pdu = accept
         self.contexts = outcome(self.request_pdu, accept)
         accepted = [context for context in self.contexts.values() if context.accepted]
         self._reader.accept_contexts(context.id for context in accepted)
         for context in reversed(accepted):
             self._by_syntax[context.abstract_syntax, context.transfer_syntax] = context
             self._by_syntax[context.abstract_syntax, ""] = context
-        self._unit = fragment_size(peer_max_pdu, self.limits.outgoing_pdu)
+        self._unit = unit
 
     def context_for(
         self, abstract_syntax: str, transfer_syntax: str = "", *, scp: bool = False
@@ -386,6 +400,8 @@ class Exchange:
 
     def release(self) -> None:
         """Ask for the release; a `ReleaseConfirmation` follows (PS3.8 Section 7.2)."""
+        if self._queue and self._upper.established:
+            raise LocalProtocolError("a message is still to be sent", peer=self.peer)
         self._upper.release()
 
     def release_response(self) -> None:
@@ -414,6 +430,8 @@ class Exchange:
             data: the data set in the context's transfer syntax, if there is one.
             elements: the other elements of the command set, by their attribute of `Command`.
         """
+        if not context.accepted:
+            raise LocalProtocolError(f"presentation context {context.id} was not accepted", peer=self.peer)
         message_id = self._next_message_id()
         command = Command(
             command_field=field,
@@ -422,7 +440,7 @@ class Exchange:
             **elements,
         )
         request = Request(context, command)
-        self._send(context.id, command, data, request)
+        self._send(context.id, command, data)
         self._pending[message_id] = request
         self._upper.wait_for_response(True)
         return request
@@ -436,14 +454,14 @@ class Exchange:
 
         Does nothing where the final response has arrived or the association is over.
         """
-        if self._pending.get(request.command.message_id) is not request or not self._upper.established:
+        if self._pending.get(request.command.message_id or 0) is not request or not self._upper.established:
             return
         request.abandoned = True
         command = Command(
             command_field=messages.CommandField.C_CANCEL_RQ,
             message_id_being_responded_to=request.command.message_id,
         )
-        self._send(request.context.id, command, None, None)
+        self._send(request.context.id, command, None)
 
     def respond(
         self, message: Message, status: int, data: DataSource | Buffer | None = None, **elements: Any
@@ -454,26 +472,32 @@ class Exchange:
         """
         asked = message.command
         command = Command(
-            affected_sop_class_uid=elements.pop("affected_sop_class_uid", asked.affected_sop_class_uid
-                                                or asked.requested_sop_class_uid),
-            affected_sop_instance_uid=elements.pop("affected_sop_instance_uid", asked.affected_sop_instance_uid
-                                                   or asked.requested_sop_instance_uid),
-            command_field=asked.command_field | 0x8000,
+            affected_sop_class_uid=elements.pop(
+                "affected_sop_class_uid", asked.affected_sop_class_uid or asked.requested_sop_class_uid
+            ),
+            affected_sop_instance_uid=elements.pop(
+                "affected_sop_instance_uid", asked.affected_sop_instance_uid or asked.requested_sop_instance_uid
+            ),
+            command_field=(asked.command_field or 0) | messages.RESPONSE,
             message_id_being_responded_to=asked.message_id,
             command_data_set_type=0x0101 if data is None else 0x0001,
             status=status,
             **elements,
         )
-        self._send(message.context_id, command, data, None)
+        self._send(message.context_id, command, data)
 
-    def _send(
-        self, context_id: int, command: Command, data: DataSource | Buffer | None, request: Request | None
-    ) -> None:
+    def decline(self, message: Message) -> None:
+        """Answer a request that nobody here performs: 0211H, unrecognised operation (PS3.7 Annex C.5.23)."""
+        _discard(message)
+        if self._upper.established and message.command.command_field != messages.CommandField.C_CANCEL_RQ:
+            self.respond(message, _UNRECOGNIZED_OPERATION)
+
+    def _send(self, context_id: int, command: Command, data: DataSource | Buffer | None) -> None:
         if not self._upper.established:
             raise LocalProtocolError("there is no association to send a message on", peer=self.peer)
         if isinstance(data, bytes | bytearray | memoryview):
-            data = _Bytes(data, self.limits.file_buffer)
-        self._queue.append(_Outgoing(context_id, command.encode(), data, self._unit, request))
+            data = messages.DataInMemory(data, self.limits.file_buffer)
+        self._queue.append(messages.Outgoing(context_id, command, data, self._unit))
 
     def _next_message_id(self) -> int:
         """A message ID that no outstanding request has (PS3.7 Section 9.3: unique among outstanding operations)."""
@@ -500,18 +524,18 @@ class Exchange:
 
     def answers(self, message: Message, request: Request) -> bool:
         """Whether ``message`` is a response to ``request``."""
-        answered: int = message.command.message_id_being_responded_to
-        return answered == request.command.message_id
+        return message.command.message_id_being_responded_to == request.command.message_id
 
     def set_aside(self, event: Event) -> None:
         """An event that the running flow did not ask for: the end of the association raises, a request is declined."""
         if isinstance(event, RequestReceived):
             if self.defer_requests and len(self.deferred) < _MAX_DEFERRED:
                 self.deferred.append(event)
-            elif event.command.command_field != messages.CommandField.C_CANCEL_RQ:
-                self.respond(event.message, _UNRECOGNIZED_OPERATION)
+            else:
+                self.decline(event.message)
         elif isinstance(event, ReleaseIndication):
-            self.release_response()
+            if self._upper.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
+                self.release_response()
             raise AssociationError("the peer released the association", peer=self.peer)
         else:
             self.raise_for(event)
@@ -549,3 +573,9 @@ class Exchange:
 
     def _open_memory(self, _: PresentationContext, __: Command) -> Sink:
         return MemorySink(self.limits.message)
+
+
+def _discard(message: Message) -> None:
+    """Nobody wants the data set of a message."""
+    if message.data is not None:
+        message.data.discard()

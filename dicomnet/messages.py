@@ -6,12 +6,32 @@ another message is its Command Field. `MESSAGES` says which elements each messag
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
-from ._dimse import Command
+from ._dimse import Command, frame
+from .errors import InvalidArgument, LocalProtocolError
 
-__all__ = ["MESSAGES", "CommandField", "DataSet", "MessageType", "Priority", "missing_element", "name_of"]
+__all__ = [
+    "MESSAGES",
+    "RESPONSE",
+    "Buffer",
+    "CommandField",
+    "DataInMemory",
+    "DataSet",
+    "DataSource",
+    "MessageType",
+    "Outgoing",
+    "Priority",
+    "missing_element",
+    "name_of",
+]
+
+Buffer = bytes | bytearray | memoryview
+
+RESPONSE = 0x8000  # bit 15 of the Command Field
 
 
 class CommandField(IntEnum):
@@ -140,7 +160,7 @@ MESSAGES: dict[int, MessageType] = {
 def name_of(command: Command) -> str:
     """The standard's name of a message, or its Command Field in hexadecimal where there is none."""
     message = MESSAGES.get(command.command_field or 0)
-    return message.name if message else f"command field {command.command_field:04X}H"
+    return message.name if message else f"command field {command.command_field or 0:04X}H"
 
 
 def missing_element(command: Command) -> str | None:
@@ -148,3 +168,94 @@ def missing_element(command: Command) -> str | None:
     message = MESSAGES.get(command.command_field or 0)
     required = message.required if message else ()
     return next((name for name in required if getattr(command, name) is None), None)
+
+
+# ---- on the way out ------------------------------------------------------------------------------------------------
+
+
+class DataSource(Protocol):
+    """Where the bytes of a data set come from."""
+
+    @property
+    def size(self) -> int:
+        """All bytes of the data set as they go over the wire; even."""
+
+    def chunks(self, unit: int) -> Iterator[memoryview]:
+        """The bytes, in pieces whose length is a multiple of ``unit`` but for the last. A piece dies with the next."""
+
+
+class DataInMemory:
+    """A data set in memory, as a data source whose pieces are at most some ``piece`` bytes long."""
+
+    def __init__(self, data: Buffer, piece: int) -> None:
+        self._view = memoryview(data).cast("B")
+        self._piece = piece
+        self.size = self._view.nbytes
+        if self.size % 2:
+            raise InvalidArgument(f"a data set has an even length, not {self.size} bytes (PS3.5 Section 7.1)")
+
+    def chunks(self, unit: int) -> Iterator[memoryview]:
+        """The bytes themselves; nothing is copied."""
+        if self.size <= self._piece:
+            return iter((self._view,))
+        step = max(self._piece // unit, 1) * unit
+        return (self._view[start : start + step] for start in range(0, self.size, step))
+
+
+_NOTHING = memoryview(b"")
+_LAST_FRAGMENT = memoryview(bytes(2))  # an empty fragment would do, but must not be sent (PS3.8 Annex E.1)
+
+
+class Outgoing:
+    """A message on its way out, one piece at a time.
+
+    Attributes:
+        message_id: of a request; None for a response.
+    """
+
+    __slots__ = ("_command", "_context_id", "_left", "_pieces", "_unit", "message_id")
+
+    def __init__(self, context_id: int, command: Command, data: DataSource | None, unit: int) -> None:
+        self.message_id = command.message_id
+        self._context_id = context_id
+        self._command: bytes | None = command.encode()
+        self._unit = unit
+        self._left = data.size if data is not None else 0
+        self._pieces = data.chunks(unit) if data is not None else None
+
+    def next_piece(self) -> list[memoryview]:
+        """The next PDUs of the message: its command set with the first piece of its data set, then piece by piece.
+
+        Raises:
+            LocalProtocolError: the data source gave more or fewer bytes than its size.
+        """
+        data: list[memoryview] = []
+        if self._pieces is not None:
+            data = frame(self._context_id, self._next_data(self._pieces), self._unit, False, self._left == 0)
+        if self._command is None:
+            return data
+        command, self._command = self._command, None
+        return frame(self._context_id, command, self._unit, True, True) + data
+
+    def _next_data(self, pieces: Iterator[memoryview]) -> memoryview:
+        piece = next(pieces, _NOTHING)
+        self._left -= len(piece)
+        if self._left < 0 or (self._left and not piece):
+            raise LocalProtocolError("a data source gave more or fewer bytes than its size")
+        if self._left == 0:
+            self._pieces = None
+        return piece
+
+    def end_early(self) -> None:
+        """Send no more of the data set than a last fragment, which nobody will look at."""
+        self._pieces, self._left = iter((_LAST_FRAGMENT,)), len(_LAST_FRAGMENT)
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of it has been given out."""
+        return self._command is None
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it has."""
+        return self._command is None and self._pieces is None

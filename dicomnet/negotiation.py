@@ -28,6 +28,7 @@ from .errors import InvalidArgument
 __all__ = [
     "ACCEPTED",
     "MAX_CONTEXTS",
+    "SMALLEST_PDU",
     "AcceptancePolicy",
     "PresentationContext",
     "ProposedContext",
@@ -38,13 +39,16 @@ __all__ = [
 ]
 
 MAX_CONTEXTS = 128
+SMALLEST_PDU = 8  # a P-DATA-TF with two bytes of data; whoever announces less takes nothing
 ACCEPTED, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = range(5)
 
 _DEFAULT_ROLES = (True, False)  # user, not provider: what holds without role selection
-_PERMANENT, _SERVICE_USER = 1, 1
+_PERMANENT = 1
+_SERVICE_USER, _SERVICE_PROVIDER = 1, 2
 _REJECT_APPLICATION_CONTEXT = (_PERMANENT, _SERVICE_USER, 2)
 _REJECT_CALLING_AE = (_PERMANENT, _SERVICE_USER, 3)
 _REJECT_CALLED_AE = (_PERMANENT, _SERVICE_USER, 7)
+_REJECT_WITHOUT_REASON = (_PERMANENT, _SERVICE_PROVIDER, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,8 @@ def judge(request: AssociateRQ, policy: AcceptancePolicy) -> AssociateAC | Assoc
         return AssociateRJ(*_REJECT_CALLED_AE)
     if policy.calling_ae_titles is not None and request.calling_ae_title not in policy.calling_ae_titles:
         return AssociateRJ(*_REJECT_CALLING_AE)
+    if 0 < maximum_length(request) < SMALLEST_PDU:
+        return AssociateRJ(*_REJECT_WITHOUT_REASON)
     return AssociateAC(
         request.called_ae_title,
         request.calling_ae_title,

@@ -78,10 +78,15 @@ def respond(exchange: Exchange, message: Message, status: Status, data: bytes | 
     """Answer, if there is still somebody to answer to."""
     if not exchange.established:
         return
-    comment = status.comment[:_MAX_COMMENT] if status.comment else None
+    comment = _error_comment(status.comment) if status.comment else None
     exchange.respond(
         message, status, data, error_comment=comment, offending_element=status.offending or None, **elements
     )
+
+
+def _error_comment(text: str) -> str:
+    """What Error Comment can hold of a text: VR LO, in the default character repertoire."""
+    return "".join(one if " " <= one <= "~" and one != "\\" else "?" for one in text[:_MAX_COMMENT])
 
 
 def perform_plain(

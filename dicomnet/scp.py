@@ -22,6 +22,7 @@ from .negotiation import AcceptancePolicy, PresentationContext
 from .performing import Handler, Service, Serving, respond, status_of_failure, success
 from .requests import REQUEST_CLASSES, NormalizedRequest
 from .sinks import FileSink, MemorySink, Sink
+from .states import State
 from .status import Status
 
 __all__ = ["Handler", "Provider", "perform", "serve"]
@@ -224,11 +225,13 @@ def serve(
         if type(event) is RequestReceived:
             yield from perform(exchange, provider, event.message, address)
         elif isinstance(event, AssociateIndication):
+            if exchange.state is not State.STA3_AWAIT_LOCAL_ASSOCIATE_RESPONSE:
+                continue  # the peer thought better of it already
             if full:
                 exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
             else:
                 exchange.judge(policy)
-        elif isinstance(event, ReleaseIndication):
+        elif isinstance(event, ReleaseIndication) and exchange.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
             exchange.release_response()
         elif isinstance(event, AbortIndication):
             log.info("association with %s ended: %s", address, exchange.error_of(event))

@@ -15,6 +15,7 @@ from .messages import CommandField, Priority
 from .negotiation import PresentationContext
 from .scp import Provider, perform
 from .sources import Source
+from .states import State
 from .status import Status
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 Waiting = Generator[None, Event, Status]
+
+_OURS_TO_ANSWER = (State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL, State.STA12_COLLISION_ACCEPTOR_AWAIT_LOCAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +151,18 @@ def associate(exchange: Exchange) -> Generator[None, Event, None]:
 
 
 def release(exchange: Exchange) -> Generator[None, Event, None]:
-    """Release the association; a collision with the peer's release is resolved as PS3.8 Section 7.2.2 wants it."""
+    """Release the association; a collision with the peer's release is resolved as PS3.8 Section 7.2.2 wants it.
+
+    There the requestor of the association answers first; its acceptor answers once its own release is confirmed.
+    """
     exchange.release()
-    while True:
+    confirmed = False
+    while not confirmed:
         event = yield None
-        if isinstance(event, ReleaseConfirmation):
-            return
-        if isinstance(event, ReleaseIndication):
+        confirmed = isinstance(event, ReleaseConfirmation)
+        if exchange.state in _OURS_TO_ANSWER and (confirmed or isinstance(event, ReleaseIndication)):
             exchange.release_response()
-        else:
-            exchange.raise_for(event)
+        exchange.raise_for(event)
 
 
 def echo(exchange: Exchange) -> Waiting:
@@ -223,15 +228,16 @@ def store_many(
             continue
         with source:
             start = clock()
-            status = error = None
+            status: Status | None = None
+            refusal: NoAcceptedContext | None = None
             try:
                 status = yield from store(exchange, source, priority, originator)
-            except NoAcceptedContext as refused:
-                error = refused
+            except NoAcceptedContext as error:
+                refusal = error
             yield StoreResult(
                 given,
                 status,
-                error,
+                refusal,
                 source.sop_class_uid,
                 source.sop_instance_uid,
                 source.transfer_syntax_uid,

@@ -8,9 +8,6 @@ import struct
 
 import pytest
 import reference_dimse as reference
-from dicomnet._dimse import ELEMENTS as FIELDS
-from dicomnet._dimse import Command, Message, MessageReader, decode_command, fragment_size, frame
-from dicomnet._upper import UpperLayer
 from driving import ACCEPTOR, ARTIM_ALONE, ECHO, STANDARD, Bytes, established
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +15,10 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 from reference_dimse import assemble, element, value_bytes
 
+from dicomnet._dimse import ELEMENTS as FIELDS
+from dicomnet._dimse import Command, Message, MessageReader, decode_command, fragment_size, frame
 from dicomnet._pdu import PDV, Abort, PDataTF, decode, decode_first
+from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits
 from dicomnet.errors import InvalidArgument, LocalProtocolError, MalformedPDU
 from dicomnet.messages import CommandField

@@ -6,8 +6,6 @@ import random
 import time
 
 import pytest
-from dicomnet._dimse import Command, Message
-from dicomnet._upper import UpperLayer
 from driving import (
     AC,
     ACCEPTOR,
@@ -35,6 +33,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dicomnet import events, states
+from dicomnet._dimse import Command, Message
 from dicomnet._pdu import (
     PDV,
     Abort,
@@ -47,6 +46,7 @@ from dicomnet._pdu import (
     ReleaseRQ,
     decode_first,
 )
+from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits
 from dicomnet.errors import LocalProtocolError
 from dicomnet.states import Event, State

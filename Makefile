@@ -11,8 +11,6 @@ UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypot
 SOURCES := setup.py $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
 STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/*.pyi))))
 
-# cython-lint looks for pycodestyle on the path.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test lint bench trace wheel clean
@@ -26,9 +24,10 @@ demo: $(VENV)/built
 test: $(VENV)/built
 	$(BIN)/python -m pytest $(ARGS)
 
+# cython-lint wants pycodestyle on the path. Nothing else may have $(BIN) there: pynetdicom's storescp would hide DCMTK's.
 lint: $(VENV)/built
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
 	$(BIN)/python -m mypy
 	$(if $(STUBS),$(BIN)/python -m mypy.stubtest $(STUBS))
 

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import socket
+import sys
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -25,8 +26,13 @@ def absent(what: str) -> None:
 
 
 def peer_program(name: str) -> str:
-    """Return the path of a program such as DCMTK's "storescp"."""
-    path = shutil.which(name)
+    """Return the path of a program such as DCMTK's "storescp".
+
+    Never one beside this Python: pynetdicom installs programs of the same names there.
+    """
+    own = Path(sys.executable).parent
+    folders = [folder for folder in os.get_exec_path() if Path(folder) != own]
+    path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
         absent(name)
     return str(path)

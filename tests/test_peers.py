@@ -15,6 +15,18 @@ def test_a_program_is_found_by_name():
     assert Path(peers.peer_program("sh")).is_file()
 
 
+def test_a_program_beside_this_python_is_no_peer(monkeypatch, tmp_path):
+    script = tmp_path / "storescp"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert peers.peer_program("storescp") == str(script)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.delenv("DICOMNET_REQUIRE_PEERS", raising=False)
+    with pytest.raises(pytest.skip.Exception):
+        peers.peer_program("storescp")
+
+
 def test_an_absent_peer_skips(monkeypatch):
     monkeypatch.delenv("DICOMNET_REQUIRE_PEERS", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no-such-program is not installed"):

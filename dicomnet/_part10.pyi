@@ -5,6 +5,8 @@ from _typeshed import ReadableBuffer
 
 from dicomnet._items import Value
 
+__all__ = ["GE_IMPLICIT_WITH_BIG_ENDIAN_PIXELS", "FileMeta", "Verdict", "Walker", "meta_header", "read_meta"]
+
 GE_IMPLICIT_WITH_BIG_ENDIAN_PIXELS: str
 
 @final

@@ -1,3 +1,4 @@
+# cython: auto_pickle=False
 """Part 10 files without pydicom: the file meta information, read and written, and a walk over a data set's headers.
 
 Reading is lenient where real files are odd (a wrong group length, elements out of order, a meta group in implicit VR)
@@ -26,13 +27,13 @@ from dicomnet.uids import (
     EXPLICIT_VR_BIG_ENDIAN, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, IMPLICIT_VR_LITTLE_ENDIAN,
 )
 
+__all__ = ["GE_IMPLICIT_WITH_BIG_ENDIAN_PIXELS", "FileMeta", "Verdict", "Walker", "meta_header", "read_meta"]
+
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef enum:
     PREAMBLE_SIZE = 128
-    FIRST_META_ELEMENT = 132
-    LONG_HEADER_SIZE = 12
     UID_SIZE = 64
     MAX_DEPTH = 64                      # sequences within sequences; real ones stop below ten
     MAX_LEVELS = 2 * MAX_DEPTH + 1      # the data set itself, then a sequence and an item for each depth

@@ -325,6 +325,20 @@ def test_it_is_so_whatever_the_windows(given_set, sizes):
     assert walk(cut, syntax, sizes).verdict is walk(cut, syntax).verdict
 
 
+def test_uids_are_found_wherever_the_first_window_ends():
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.SOPClassUID, dataset.SOPInstanceUID = uids.CT_IMAGE_STORAGE, "2.25." + "9" * 39
+    dataset.PatientID = "X"
+    for syntax in SYNTAXES:
+        data = encoded(dataset, syntax)
+        for size in range(len(data)):
+            walker = Walker(syntax, 0, len(data))
+            assert walker.walk(data[:size], 0) is Verdict.MORE
+            assert walker.walk(data[walker.position :], walker.position) is Verdict.COMPLETE
+            assert (walker.sop_class_uid, walker.sop_instance_uid) == (dataset.SOPClassUID, dataset.SOPInstanceUID)
+
+
 @given(with_pixels())
 @settings(max_examples=60)
 def test_every_truncation_is_seen(given_set):

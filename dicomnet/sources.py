@@ -143,10 +143,10 @@ class _Described:
                 raise _truncated(f"the element at byte {walker.position} goes on past the end of the file, {end}")
         self.transfer_syntax_uid = syntax
         # Where the two differ the data set is right: the file meta information is a copy that tools forget to change.
-        self.sop_class_uid = _first_uid("SOP Class UID (0008,0016)", walker.sop_class_uid, meta.sop_class_uid)
         self.sop_instance_uid = _first_uid(
             "SOP Instance UID (0008,0018)", walker.sop_instance_uid, meta.sop_instance_uid
         )
+        self.sop_class_uid = _first_uid("SOP Class UID (0008,0016)", walker.sop_class_uid, meta.sop_class_uid)
         if size & 1:
             raise _truncated(f"its data set has an odd number of bytes, {size}")
         self.size = size

@@ -207,7 +207,7 @@ def test_uids_of_the_file_meta_information_serve():
     dataset = instance()
     del dataset.SOPClassUID
     del dataset.SOPInstanceUID
-    with pytest.raises(InputFileError, match="it has no SOP Class UID"):
+    with pytest.raises(InputFileError, match="it has no SOP Instance UID"):
         source_of(dataset)
     dataset.file_meta.MediaStorageSOPClassUID = uids.CT_IMAGE_STORAGE
     dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.4"

@@ -37,8 +37,10 @@ _HOMES = {
     ),
     ".exchange": ("Exchange",),
     ".negotiation": ("PresentationContext", "ProposedContext"),
-    ".scp": ("EchoRequest", "StoreRequest"),
-    ".scu": ("StoreResult",),
+    ".operations": ("Commitment", "Reply"),
+    ".requests": ("EchoRequest", "FindRequest", "GetRequest", "MoveRequest", "NormalizedRequest", "StoreRequest"),
+    ".scp": ("Provider",),
+    ".scu": ("Match", "RetrieveProgress", "StoreResult"),
     ".status": ("Category", "Status"),
     ".sync": ("Association", "Listener", "connect"),
 }

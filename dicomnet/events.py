@@ -6,10 +6,10 @@ wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
 from ._dimse import Command, Message
 from ._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
+from .values import Value
 
 __all__ = [
     "AbortIndication",
@@ -25,36 +25,31 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateIndication:
+class AssociateIndication(Value):
     """The peer requests an association; answer with ``accept`` or ``reject`` (PS3.8 Section 7.1)."""
 
     request: AssociateRQ
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateAccepted:
+class AssociateAccepted(Value):
     """The peer accepted our request: A-ASSOCIATE confirmation (accept)."""
 
     accept: AssociateAC
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateRejected:
+class AssociateRejected(Value):
     """The peer rejected our request: A-ASSOCIATE confirmation (reject). The transport is to be closed."""
 
     reject: AssociateRJ
 
 
-@dataclass(frozen=True, slots=True)
-class DataIndication:
+class DataIndication(Value):
     """A P-DATA-TF arrived; only from an `UpperLayer` without a message reader (PS3.8 Section 7.6)."""
 
     pdvs: tuple[PDV, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseIndication:
+class ReleaseIndication(Value):
     """The peer wants to release; answer with ``release_response`` (PS3.8 Section 7.2).
 
     ``collision`` is true where both sides asked at once (AR-8).
@@ -63,13 +58,11 @@ class ReleaseIndication:
     collision: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseConfirmation:
+class ReleaseConfirmation(Value):
     """The peer agreed to our release."""
 
 
-@dataclass(frozen=True, slots=True)
-class AbortIndication:
+class AbortIndication(Value):
     """The association is over: A-ABORT or A-P-ABORT (PS3.8 Sections 7.3 and 7.4).
 
     Attributes:
@@ -89,8 +82,7 @@ class AbortIndication:
     lost: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
+class RequestReceived(Value):
     """A DIMSE request (or C-CANCEL) of the peer, complete with its data set (PS3.7 Section 6.3)."""
 
     message: Message
@@ -101,8 +93,7 @@ class RequestReceived:
         return self.message.command
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseReceived:
+class ResponseReceived(Value):
     """A DIMSE response of the peer to a request of ours."""
 
     message: Message

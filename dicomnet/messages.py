@@ -7,12 +7,12 @@ another message is its Command Field. `MESSAGES` says which elements each messag
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
 from ._dimse import Command, frame
 from .errors import InvalidArgument, LocalProtocolError
+from .values import Value
 
 __all__ = [
     "MESSAGES",
@@ -78,8 +78,7 @@ class DataSet(IntEnum):
     CONDITIONAL = 2
 
 
-@dataclass(frozen=True, slots=True)
-class MessageType:
+class MessageType(Value):
     """One message: its Command Field, the elements of `Command` that it needs and may have, and its data set."""
 
     field: CommandField

@@ -7,7 +7,7 @@ and `outcome` reads the answer. The acceptor's half: `AcceptancePolicy` says wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from . import uids
 from ._pdu import (
@@ -24,6 +24,7 @@ from ._pdu import (
 )
 from .config import check_ae_title
 from .errors import InvalidArgument
+from .values import Value
 
 __all__ = [
     "ACCEPTED",
@@ -51,8 +52,7 @@ _REJECT_CALLED_AE = (_PERMANENT, _SERVICE_USER, 7)
 _REJECT_WITHOUT_REASON = (_PERMANENT, _SERVICE_PROVIDER, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class ProposedContext:
+class ProposedContext(Value):
     """What the requestor offers for one abstract syntax: its transfer syntaxes, the preferred first.
 
     Attributes:
@@ -68,8 +68,7 @@ class ProposedContext:
     scp: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PresentationContext:
+class PresentationContext(Value):
     """One presentation context as negotiated (PS3.8 Section 7.1.1.14).
 
     Attributes:
@@ -95,8 +94,7 @@ class PresentationContext:
         return self.result == ACCEPTED
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptancePolicy:
+class AcceptancePolicy(Value):
     """What an acceptor takes, as data.
 
     Attributes:
@@ -111,7 +109,7 @@ class AcceptancePolicy:
 
     ae_title: str | None = None
     calling_ae_titles: frozenset[str] | None = None
-    abstract_syntaxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    abstract_syntaxes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     requestor_as_scp: frozenset[str] = frozenset()
     unknown_abstract_syntaxes: bool = False
     max_pdu: int = 262144

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import datasets, planner, uids
@@ -54,7 +53,6 @@ Handler = Callable[[Any], Any]
 Serving = Generator[Any, Any, None]
 
 
-@dataclass(slots=True)
 class Service:
     """A handler and how it is to be fed.
 
@@ -64,9 +62,12 @@ class Service:
         spool: a directory for data sets on their way; None keeps them in memory.
     """
 
-    function: Handler
-    transfer_syntaxes: tuple[str, ...] = ()
-    spool: str | None = None
+    __slots__ = ("function", "spool", "transfer_syntaxes")
+
+    def __init__(self, function: Handler, transfer_syntaxes: tuple[str, ...] = (), spool: str | None = None) -> None:
+        self.function = function
+        self.transfer_syntaxes = transfer_syntaxes
+        self.spool = spool
 
 
 def success(_: object) -> Status:
@@ -255,15 +256,15 @@ def _send_matches(
 # ---- C-GET and C-MOVE --------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
 class _Counts:
     """Sub-operations of a retrieve (PS3.7 Section 9.1.3.1)."""
 
-    remaining: int = 0
-    completed: int = 0
-    failed: int = 0
-    warning: int = 0
-    failed_uids: list[str] = field(default_factory=list)
+    __slots__ = ("completed", "failed", "failed_uids", "remaining", "warning")
+
+    def __init__(self, remaining: int) -> None:
+        self.remaining = remaining
+        self.completed = self.failed = self.warning = 0
+        self.failed_uids: list[str] = []
 
     def count(self, status: Status | None, sop_instance_uid: str) -> None:
         """One more sub-operation is over; a None status is one that could not even be tried."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from . import queries, uids
 from .negotiation import MAX_CONTEXTS, ProposedContext
 from .sources import describe
+from .values import Value
 
 __all__ = [
     "UNCOMPRESSED",
@@ -56,8 +56,7 @@ def for_instances(instances: Iterable[tuple[str, str]]) -> list[ProposedContext]
     return [ProposedContext(sop_class, (syntax,)) for sop_class, syntax in dict.fromkeys(instances)]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Value):
     """What fits one association: its presentation contexts, and the instances that use them."""
 
     contexts: list[ProposedContext]

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from . import datasets, uids
 from .errors import InvalidArgument
+from .values import Value
 
 __all__ = ["MODELS", "Model", "identifier", "model_of", "model_uid"]
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Value):
     """An information model: its SOP class for each operation, and its levels from the top, each with its unique key.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from . import datasets, uids
@@ -17,6 +16,7 @@ from .scp import Provider, perform
 from .sources import Source
 from .states import State
 from .status import Status
+from .values import Value
 
 __all__ = [
     "Match",
@@ -38,8 +38,7 @@ Waiting = Generator[None, Event, Status]
 _OURS_TO_ANSWER = (State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL, State.STA12_COLLISION_ACCEPTOR_AWAIT_LOCAL)
 
 
-@dataclass(frozen=True, slots=True)
-class StoreResult:
+class StoreResult(Value):
     """What became of one instance.
 
     Attributes:
@@ -106,8 +105,7 @@ class Match:
         return f"Match({self.status!r}, {len(self.data)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class RetrieveProgress:
+class RetrieveProgress(Value):
     """What a C-GET or C-MOVE has done so far, or in the end (PS3.7 Sections 9.1.3 and 9.1.4).
 
     Attributes:

@@ -7,9 +7,9 @@ import selectors
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
+from typing import NamedTuple
 
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DicomNetError, LocalProtocolError, escaped
@@ -28,8 +28,7 @@ _BACKLOG = 128
 _ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
 
 
-@dataclass(slots=True)
-class _Worker:
+class _Worker(NamedTuple):
     thread: threading.Thread
     driver: Driver
 

@@ -204,7 +204,7 @@ def from_keywords(values: Mapping[str, Any], template: Dataset | None = None) ->
     Raises:
         InvalidArgument: a keyword that does not exist, or a value that its value representation cannot have.
     """
-    from pydicom.dataset import Dataset as PydicomDataset
+    from pydicom.dataset import Dataset as PydicomDataset  # noqa: PLC0415
 
     dataset = PydicomDataset()
     if template is not None:
@@ -225,8 +225,8 @@ def _is_ascii(value: Any) -> bool:
 
 
 def _set(dataset: Dataset, keyword: str, value: Any) -> None:
-    from pydicom import config, datadict
-    from pydicom.dataelem import DataElement
+    from pydicom import config, datadict  # noqa: PLC0415
+    from pydicom.dataelem import DataElement  # noqa: PLC0415
 
     tag = datadict.tag_for_keyword(keyword)
     if tag is None:
@@ -244,7 +244,7 @@ def _set(dataset: Dataset, keyword: str, value: Any) -> None:
 
 def tags(wanted: Iterable[int | str]) -> tuple[int, ...] | None:
     """Attribute tags from ints and keywords; None for none."""
-    from pydicom import datadict
+    from pydicom import datadict  # noqa: PLC0415
 
     found = []
     for one in wanted:

@@ -6,7 +6,6 @@ wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive
 
 from __future__ import annotations
 
-
 from ._dimse import Command, Message
 from ._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
 from .values import Value

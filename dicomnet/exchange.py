@@ -273,7 +273,8 @@ class Exchange:
         elif isinstance(event, AbortIndication):
             self._over = True
             self._queue.clear()
-        return event
+        translated: Event = event
+        return translated
 
     def _message(self, message: Message) -> Event | None:
         """Is it a message that may come now? What is not ends the association, or is answered in place."""

@@ -205,7 +205,8 @@ def normalized(
     elements[f"{kind}_sop_class_uid"] = sop_class_uid
     if sop_instance_uid is not None:
         elements[f"{kind}_sop_instance_uid"] = sop_instance_uid
-    return _normalized(exchange, field, chosen.transfer_syntax, scu.normalized(exchange, chosen, field, data, **elements))
+    flow = scu.normalized(exchange, chosen, field, data, **elements)
+    return _normalized(exchange, field, chosen.transfer_syntax, flow)
 
 
 def _normalized(

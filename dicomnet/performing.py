@@ -1,4 +1,4 @@
-"""How each DIMSE request is performed: the user's handler is called, its results are sent, its exceptions become statuses.
+"""How each DIMSE request is performed: handlers are called, their results sent, their exceptions made statuses.
 
 Each performer is a flow (see `exchange`), called as ``performer(exchange, provider, service, message, request)``.
 """
@@ -91,7 +91,7 @@ def _error_comment(text: str) -> str:
 
 
 def perform_plain(
-    exchange: Exchange, _: Provider, service: Service, message: Message, request: Request
+    exchange: Exchange, _: Any, service: Service, message: Message, request: Request
 ) -> Serving:
     """C-ECHO and C-STORE: one call, one response."""
     status = Status.SUCCESS
@@ -108,10 +108,11 @@ def _as_status(answer: Any) -> Status:
 
 
 def perform_normalized(
-    exchange: Exchange, _: Provider, service: Service, message: Message, request: NormalizedRequest
+    exchange: Exchange, _: Any, service: Service, message: Message, request: NormalizedRequest
 ) -> Serving:
     """The six N-services: one call, one response, then the event reports that the handler asked for."""
-    command, data, elements = message.command, None, {}
+    command, data = message.command, None
+    elements: dict[str, Any] = {}
     if command.command_field == CommandField.N_CREATE_RQ and not command.affected_sop_instance_uid:
         request.created_uid = uids.new()
     try:
@@ -278,7 +279,7 @@ class _Counts:
             if sop_instance_uid:
                 self.failed_uids.append(sop_instance_uid)
 
-    def elements(self, *, final: bool) -> dict[str, int]:
+    def elements(self, *, final: bool) -> dict[str, Any]:
         """For a response; a final one that is no cancel has no remaining count."""
         counts = {
             "number_of_completed_suboperations": self.completed,
@@ -384,7 +385,9 @@ def _send_back(
         return Status(response.command.status, service="C-STORE"), source.sop_instance_uid
 
 
-def perform_move(exchange: Exchange, provider: Any, service: Service, message: Message, request: MoveRequest) -> Serving:
+def perform_move(
+    exchange: Exchange, provider: Any, service: Service, message: Message, request: MoveRequest
+) -> Serving:
     """C-MOVE: C-STORE sub-operations on associations of their own, to a configured destination only."""
     destination = provider.destinations.get(request.destination)
     if destination is None:

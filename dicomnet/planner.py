@@ -29,10 +29,8 @@ __all__ = [
 #: Every application must take implicit VR little endian (PS3.5 Section 10.1); explicit loses less on the way.
 UNCOMPRESSED = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 
-#: The storage classes in the order in which a C-GET should ask for them: those in use first, retired ones last.
-_COMMON_STORAGE = tuple(
-    sorted(uids.STORAGE_CLASSES, key=lambda uid: ("RETIRED" in uids.name_of(uid).upper(), "TRIAL" in uids.name_of(uid).upper(), uid))
-)
+#: The storage classes in the order in which a C-GET should ask for them: trial ones last.
+_COMMON_STORAGE = tuple(sorted(uids.STORAGE_CLASSES, key=lambda uid: ("Trial" in uids.name_of(uid), len(uid), uid)))
 
 
 def verification() -> list[ProposedContext]:

@@ -156,7 +156,7 @@ def _check_level(model: Model, level: str) -> str:
 
 
 def _check_unique_keys(model: Model, level: str, present: Iterable[str]) -> None:
-    """A retrieve names what it wants at its level; the levels above may be left out, as peers accept (PS3.4 C.4.2.2.1)."""
+    """A retrieve names what it wants at its level; levels above may be left out, as peers accept."""
     for name, key in model.levels:
         if name == level and key not in present:
             raise InvalidArgument(f"a retrieve at level {level} needs {key}", hint=f"Give {key}=….")

@@ -7,7 +7,7 @@ from typing import Any
 from . import datasets
 from ._dimse import Command, Message
 from .exchange import Exchange
-from .messages import CommandField, MessageType, MESSAGES
+from .messages import MESSAGES, CommandField, MessageType
 from .negotiation import PresentationContext
 from .sinks import FileSink, MemorySink, Sink
 
@@ -171,7 +171,9 @@ class NormalizedRequest(Request):
         """The instance; for an N-CREATE that names none, `created_uid`."""
         return super().sop_instance_uid or self.created_uid
 
-    def report(self, event_type_id: int, dataset: Any = None, *, sop_class_uid: str = "", sop_instance_uid: str = "") -> None:
+    def report(
+        self, event_type_id: int, dataset: Any = None, *, sop_class_uid: str = "", sop_instance_uid: str = ""
+    ) -> None:
         """Send an N-EVENT-REPORT on this association once the response is out (PS3.7 Section 10.1.1).
 
         Args:

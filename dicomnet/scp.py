@@ -123,7 +123,7 @@ class Provider:
         return self._on_classes(CommandField.N_EVENT_REPORT_RQ, sop_classes)
 
     def on_n_get(self, *sop_classes: str) -> Callable[[Handler], Handler]:
-        """Register a handler of N-GET: ``function(NormalizedRequest)`` returns a data set, a status, or both in a pair."""
+        """Register a handler of N-GET: ``function(NormalizedRequest)`` returns a data set, a status, or a pair of them."""
         return self._on_classes(CommandField.N_GET_RQ, sop_classes)
 
     def on_n_set(self, *sop_classes: str) -> Callable[[Handler], Handler]:

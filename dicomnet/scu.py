@@ -302,7 +302,7 @@ def get(
     provider: Provider,
     priority: Priority = Priority.MEDIUM,
 ) -> Generator[Any, Event, RetrieveProgress]:
-    """C-GET: the instances arrive as C-STOREs on this association, and ``provider`` stores them (PS3.7 Section 9.1.3)."""
+    """C-GET: the instances arrive as C-STOREs, and ``provider`` stores them (PS3.7 Section 9.1.3)."""
     exchange.open_sink = lambda stored, command: provider.open_sink(exchange, stored, command)
     request = exchange.request(
         context,

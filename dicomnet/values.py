@@ -22,7 +22,7 @@ class Value:
     _required: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
-        cls.__match_args__ = tuple(cls.__annotations__)
+        cls.__match_args__ = tuple(cls.__annotations__)  # type: ignore[misc]  # mypy takes it for constant
         cls._required = frozenset(name for name in cls.__match_args__ if name not in cls.__dict__)
 
     def __init__(self, *values: object, **named: object) -> None:

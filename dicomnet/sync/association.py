@@ -141,7 +141,13 @@ class Association:
         return self._results(operations.store_many(self._exchange, sources, monotonic, **options))
 
     def find(
-        self, level: str = "", *, model: str = "STUDY_ROOT", returning: Iterable[str] = (), query: Any = None, **keys: Any
+        self,
+        level: str = "",
+        *,
+        model: str = "STUDY_ROOT",
+        returning: Iterable[str] = (),
+        query: Any = None,
+        **keys: Any,
     ) -> Iterator[Match]:
         """C-FIND: the matches as they come; leaving the loop cancels (PS3.7 Section 9.1.2).
 

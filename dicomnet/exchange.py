@@ -5,19 +5,20 @@ wake it with ``tick`` at ``deadline``, close the transport once it is ``closed``
 fast as `outgoing` is called, and come in through a sink, so that nothing is held that the owner did not ask to hold.
 
 A service is a generator over an exchange (`Flow`): it yields None where it needs the next event, `POLL` where it can go
-on without one, a `Call` where other code is to run, anything else as a result for the user; and returns its final answer. `scu` and `scp` hold them; ``sync`` and ``aio`` drive them.
+on without one, a `Call` where other code is to run, anything else as a result for the user; and returns its final
+answer. `scu` and `scp` hold them; ``sync`` and ``aio`` drive them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from . import messages
-from ._dimse import Command, Message, MessageReader, fragment_size, frame
+from ._dimse import Command, Message, MessageReader, fragment_size
 from ._pdu import AssociateAC, AssociateRJ, AssociateRQ
 from ._upper import UpperLayer
 from .config import Limits, Timeouts
@@ -28,7 +29,6 @@ from .errors import (
     ConnectionFailed,
     DeadlineExceeded,
     DicomNetError,
-    InvalidArgument,
     LocalProtocolError,
     NoAcceptedContext,
     RemoteProtocolError,

@@ -1,4 +1,4 @@
-"""Proposing and judging associations: presentation contexts and what travels beside them (PS3.8 Section 7.1.1, PS3.7 Annex D).
+"""Proposing and judging associations: presentation contexts and what travels beside them (PS3.8 Annex D).
 
 Everything here is a value or a function from values to values. The requestor's half: `propose` makes the A-ASSOCIATE-RQ
 and `outcome` reads the answer. The acceptor's half: `AcceptancePolicy` says what is wanted and `judge` answers.
@@ -75,7 +75,8 @@ class PresentationContext(Value):
         id: odd, 1 to 255.
         abstract_syntax: the SOP class or meta SOP class.
         transfer_syntax: what the acceptor chose; empty where the context was refused.
-        result: 0 accepted, 1 refused by the user, 2 without a reason, 3 abstract syntax, 4 transfer syntaxes not supported.
+        result: 0 accepted, 1 refused by the user, 2 without a reason; not supported: 3 the abstract syntax,
+            4 the transfer syntaxes.
         offered: the transfer syntaxes that were proposed.
         scu, scp: the roles that the requestor may play in this context.
     """
@@ -100,8 +101,8 @@ class AcceptancePolicy(Value):
     Attributes:
         ae_title: the called AE title that must be asked for; None takes any.
         calling_ae_titles: the callers that are let in; None lets in all.
-        abstract_syntaxes: what is supported, each with its transfer syntaxes in order of preference; an empty tuple takes
-            any transfer syntax, in the order in which the requestor offers them.
+        abstract_syntaxes: what is supported, each with its transfer syntaxes in order of preference; an empty tuple
+            takes any transfer syntax, in the order in which the requestor offers them.
         requestor_as_scp: the SOP classes in which a requestor that asks for it may be provider, as C-GET needs.
         unknown_abstract_syntaxes: also take abstract syntaxes that are not listed, in any transfer syntax.
         max_pdu: the maximum length to announce, in bytes; never 0.
@@ -239,7 +240,7 @@ def _placeholder(context: PresentationContextRQ) -> str:
 
 
 def maximum_length(pdu: AssociateRQ | AssociateAC) -> int:
-    """The largest P-DATA-TF that the sender of this PDU takes; 0 is no limit, as is a missing item (PS3.8 Annex D.1)."""
+    """The largest P-DATA-TF that the sender of this PDU takes; 0, or no item, is no limit (PS3.8 Annex D.1)."""
     return next((item.value for item in pdu.user_information if isinstance(item, MaximumLength)), 0)
 
 

@@ -123,7 +123,7 @@ class Provider:
         return self._on_classes(CommandField.N_EVENT_REPORT_RQ, sop_classes)
 
     def on_n_get(self, *sop_classes: str) -> Callable[[Handler], Handler]:
-        """Register a handler of N-GET: ``function(NormalizedRequest)`` returns a data set, a status, or a pair of them."""
+        """Register a handler of N-GET: ``function(NormalizedRequest)`` returns a data set, a status, or both."""
         return self._on_classes(CommandField.N_GET_RQ, sop_classes)
 
     def on_n_set(self, *sop_classes: str) -> Callable[[Handler], Handler]:
@@ -250,7 +250,7 @@ def perform(exchange: Exchange, provider: Provider, message: Message, address: s
             return
         assert service is not None
         request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, address)
-        performer = _PERFORMERS.get(command.command_field, performing.perform_normalized)
+        performer: Callable[..., Serving] = _PERFORMERS.get(command.command_field, performing.perform_normalized)
         yield from performer(exchange, provider, service, message, request)
     finally:
         if message.data is not None:

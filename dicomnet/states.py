@@ -1,8 +1,8 @@
 """The state machine of the DICOM upper layer: PS3.8 Table 9-10 as data, and nothing else.
 
 Reading the table: a row is an event, a column a state; a cell names the action and the state that follows it. An empty
-cell (``--``) cannot legally happen: from the local user it is an error of the caller, from the peer it only exists where
-there is no connection. Two cells choose their next state while they run (PS3.8 Section 9.2.3):
+cell (``--``) cannot legally happen: from the local user it is an error of the caller, from the peer it only exists
+where there is no connection. Two cells choose their next state while they run (PS3.8 Section 9.2.3):
 
 - ``AE_6`` goes to Sta3 if the service provider can accept the request, else it rejects and goes to Sta13;
 - ``AR_8`` goes to Sta9 if we requested the association, else to Sta10.
@@ -94,25 +94,25 @@ Cell = tuple[Action, tuple[State, ...]]
 
 # One line per event; the columns are Sta1 to Sta13. "AE-6>3|13" reads: action AE-6, then Sta3 or Sta13.
 _TABLE_9_10 = """
- 1  AE-1>4  --       --       --      --       --       --          --       --       --        --       --       --
- 2  --      --       --       AE-2>5  --       --       --          --       --       --        --       --       --
- 3  --      AA-1>13  AA-8>13  --      AE-3>6   AA-8>13  AA-8>13     AA-8>13  AA-8>13  AA-8>13   AA-8>13  AA-8>13  AA-6>13
- 4  --      AA-1>13  AA-8>13  --      AE-4>1   AA-8>13  AA-8>13     AA-8>13  AA-8>13  AA-8>13   AA-8>13  AA-8>13  AA-6>13
- 5  AE-5>2  --       --       --      --       --       --          --       --       --        --       --       --
- 6  --      AE-6>3|13 AA-8>13 --      AA-8>13  AA-8>13  AA-8>13     AA-8>13  AA-8>13  AA-8>13   AA-8>13  AA-8>13  AA-7>13
- 7  --      --       AE-7>6   --      --       --       --          --       --       --        --       --       --
- 8  --      --       AE-8>13  --      --       --       --          --       --       --        --       --       --
- 9  --      --       --       --      --       DT-1>6   --          AR-7>8   --       --        --       --       --
-10  --      AA-1>13  AA-8>13  --      AA-8>13  DT-2>6   AR-6>7      AA-8>13  AA-8>13  AA-8>13   AA-8>13  AA-8>13  AA-6>13
-11  --      --       --       --      --       AR-1>7   --          --       --       --        --       --       --
-12  --      AA-1>13  AA-8>13  --      AA-8>13  AR-2>8   AR-8>9|10   AA-8>13  AA-8>13  AA-8>13   AA-8>13  AA-8>13  AA-6>13
-13  --      AA-1>13  AA-8>13  --      AA-8>13  AA-8>13  AR-3>1      AA-8>13  AA-8>13  AR-10>12  AR-3>1   AA-8>13  AA-6>13
-14  --      --       --       --      --       --       --          AR-4>13  AR-9>11  --        --       AR-4>13  --
-15  --      --       AA-1>13  AA-2>1  AA-1>13  AA-1>13  AA-1>13     AA-1>13  AA-1>13  AA-1>13   AA-1>13  AA-1>13  --
-16  --      AA-2>1   AA-3>1   --      AA-3>1   AA-3>1   AA-3>1      AA-3>1   AA-3>1   AA-3>1    AA-3>1   AA-3>1   AA-2>1
-17  --      AA-5>1   AA-4>1   AA-4>1  AA-4>1   AA-4>1   AA-4>1      AA-4>1   AA-4>1   AA-4>1    AA-4>1   AA-4>1   AR-5>1
-18  --      AA-2>1   --       --      --       --       --          --       --       --        --       --       AA-2>1
-19  --      AA-1>13  AA-8>13  --      AA-8>13  AA-8>13  AA-8>13     AA-8>13  AA-8>13  AA-8>13   AA-8>13  AA-8>13  AA-7>13
+ 1 AE-1>4 --        --      --     --      --      --        --      --      --       --      --      --
+ 2 --     --        --      AE-2>5 --      --      --        --      --      --       --      --      --
+ 3 --     AA-1>13   AA-8>13 --     AE-3>6  AA-8>13 AA-8>13   AA-8>13 AA-8>13 AA-8>13  AA-8>13 AA-8>13 AA-6>13
+ 4 --     AA-1>13   AA-8>13 --     AE-4>1  AA-8>13 AA-8>13   AA-8>13 AA-8>13 AA-8>13  AA-8>13 AA-8>13 AA-6>13
+ 5 AE-5>2 --        --      --     --      --      --        --      --      --       --      --      --
+ 6 --     AE-6>3|13 AA-8>13 --     AA-8>13 AA-8>13 AA-8>13   AA-8>13 AA-8>13 AA-8>13  AA-8>13 AA-8>13 AA-7>13
+ 7 --     --        AE-7>6  --     --      --      --        --      --      --       --      --      --
+ 8 --     --        AE-8>13 --     --      --      --        --      --      --       --      --      --
+ 9 --     --        --      --     --      DT-1>6  --        AR-7>8  --      --       --      --      --
+10 --     AA-1>13   AA-8>13 --     AA-8>13 DT-2>6  AR-6>7    AA-8>13 AA-8>13 AA-8>13  AA-8>13 AA-8>13 AA-6>13
+11 --     --        --      --     --      AR-1>7  --        --      --      --       --      --      --
+12 --     AA-1>13   AA-8>13 --     AA-8>13 AR-2>8  AR-8>9|10 AA-8>13 AA-8>13 AA-8>13  AA-8>13 AA-8>13 AA-6>13
+13 --     AA-1>13   AA-8>13 --     AA-8>13 AA-8>13 AR-3>1    AA-8>13 AA-8>13 AR-10>12 AR-3>1  AA-8>13 AA-6>13
+14 --     --        --      --     --      --      --        AR-4>13 AR-9>11 --       --      AR-4>13 --
+15 --     --        AA-1>13 AA-2>1 AA-1>13 AA-1>13 AA-1>13   AA-1>13 AA-1>13 AA-1>13  AA-1>13 AA-1>13 --
+16 --     AA-2>1    AA-3>1  --     AA-3>1  AA-3>1  AA-3>1    AA-3>1  AA-3>1  AA-3>1   AA-3>1  AA-3>1  AA-2>1
+17 --     AA-5>1    AA-4>1  AA-4>1 AA-4>1  AA-4>1  AA-4>1    AA-4>1  AA-4>1  AA-4>1   AA-4>1  AA-4>1  AR-5>1
+18 --     AA-2>1    --      --     --      --      --        --      --      --       --      --      AA-2>1
+19 --     AA-1>13   AA-8>13 --     AA-8>13 AA-8>13 AA-8>13   AA-8>13 AA-8>13 AA-8>13  AA-8>13 AA-8>13 AA-7>13
 """
 
 

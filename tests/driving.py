@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dicomnet._dimse import Command, MessageReader
-from dicomnet._upper import UpperLayer
-
 from dicomnet._pdu import (
     PDV,
     Abort,
@@ -20,6 +18,7 @@ from dicomnet._pdu import (
     ReleaseRP,
     ReleaseRQ,
 )
+from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits, Timeouts
 from dicomnet.states import State
 

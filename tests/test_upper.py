@@ -1,8 +1,6 @@
 """The upper layer: every cell of Table 9-10 driven for real, its verbs, its timers, and what a hostile peer gets."""
 
 import pytest
-from dicomnet._dimse import Message
-from dicomnet._upper import UpperLayer
 from driving import (
     AC,
     ACCEPTOR,
@@ -26,6 +24,7 @@ from driving import (
 )
 
 from dicomnet import events
+from dicomnet._dimse import Message
 from dicomnet._pdu import (
     PDV,
     Abort,
@@ -37,6 +36,7 @@ from dicomnet._pdu import (
     ReleaseRQ,
     decode,
 )
+from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits, Timeouts
 from dicomnet.errors import InvalidArgument, LocalProtocolError
 from dicomnet.states import Event, State

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from typing import Any
 
 from dicomnet import uids
@@ -52,7 +51,7 @@ def pair(
     transfer(user, provider)
     (indication,) = provider.events()
     assert isinstance(indication, AssociateIndication)
-    assert provider.judge(replace(policy, max_pdu=provider.limits.max_pdu))
+    assert provider.judge(policy.__replace__(max_pdu=provider.limits.max_pdu))
     transfer(provider, user)
     (confirmation,) = user.events()
     assert isinstance(confirmation, AssociateAccepted)

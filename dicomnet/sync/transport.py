@@ -40,7 +40,8 @@ class Transport:
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
-            raise ConnectionFailed(f"the connection broke while sending: {error.strerror}", errno=error.errno) from error
+            what = f"the connection broke while sending: {error.strerror}"
+            raise ConnectionFailed(what, errno=error.errno) from error
 
     def receive(self) -> memoryview | None:
         """What has arrived, valid until the next call; empty at the end of the stream, None where nothing is there.

@@ -14,7 +14,8 @@ from ..sources import DESCRIBE_BUFFER, Source, open_source
 
 __all__ = ["Lot", "files_in", "gather", "name_of"]
 
-# Small files are read once, when they are looked over, and held until they are sent: up to so many bytes in all.
+# Small files are read once, when they are looked over, and held until they are sent: how small, and how much in all.
+HELD_FILE = 64 << 10
 HELD_BYTES = 64 << 20
 
 Item = str | Source
@@ -87,21 +88,23 @@ def gather(files: Iterable[str], refuse: Callable[[InputFileError], None]) -> li
     """
     pairs: dict[tuple[str, str], list[Item]] = {}
     sizes: dict[tuple[str, str], int] = {}
-    held = 0
+    free = HELD_BYTES
     buffer = bytearray(DESCRIBE_BUFFER)
+    small = False
     for path in files:
+        # Files of one directory are much alike: how long this one is need not be asked.
+        whole = small and free > 0
         try:
-            source = open_source(path, buffer=buffer)
+            source = open_source(path, buffer=None if whole else buffer)
         except InputFileError as error:
             refuse(error)
             continue
         source.close()
+        small = source.size <= HELD_FILE
+        held = small and whole
+        free -= source.size if held else 0
         pair = source.sop_class_uid, source.transfer_syntax_uid
-        item: Item = path
-        if source.size < DESCRIBE_BUFFER // 2 and held < HELD_BYTES:
-            item, buffer = source, bytearray(DESCRIBE_BUFFER)
-            held += DESCRIBE_BUFFER
-        pairs.setdefault(pair, []).append(item)
+        pairs.setdefault(pair, []).append(source if held else path)
         sizes[pair] = sizes.get(pair, 0) + source.size
     return [_lot(contexts, pairs, sizes) for contexts in planner.split(planner.for_instances(pairs))]
 

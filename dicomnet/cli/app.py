@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _nobody_reads()
     except (KeyboardInterrupt, DicomNetError, OSError) as error:
-        _report(error, arguments)
+        _report(error)
         return exit_code(error)
 
 
@@ -77,12 +78,12 @@ def _sentence(error: click.ClickException) -> str:
     return f"{message.rstrip('.')}. Try: {usage.command_path} --help" if usage else message
 
 
-def _report(error: BaseException, arguments: Sequence[str]) -> None:
+def _report(error: BaseException) -> None:
     if isinstance(error, KeyboardInterrupt):
         complain("interrupted")
         return
     complain(escaped(str(error)))
-    if {"-d", "--debug"}.intersection(arguments):
+    if logging.getLogger("dicomnet").isEnabledFor(logging.DEBUG):
         import traceback
 
         traceback.print_exception(error)

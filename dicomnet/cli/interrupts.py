@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from types import FrameType, TracebackType
 
 __all__ = ["Interrupts"]
@@ -33,3 +35,4 @@ class Interrupts:
             self.requested = True
             raise KeyboardInterrupt
         self.requested = True
+        os.write(sys.stderr.fileno(), b"interrupted: what is under way may end; once more aborts it\n")

@@ -18,6 +18,8 @@ from .output import Output, rate
 
 __all__ = ["Receiver"]
 
+_TIDYING = 2.0  # seconds that the threads of associations get that were cut off
+
 
 class Receiver(Listener):
     """A listener that stores every instance as a file, or nowhere.
@@ -34,7 +36,8 @@ class Receiver(Listener):
         self._directory = directory
         self._output = output
         # For people who watch; a program that reads lines asks for them, and who does neither is not slowed down.
-        self._talks = output.json or output.verbosity >= 1 or (output.verbosity == 0 and sys.stdout.isatty())
+        watched = output.json or sys.stdout.isatty()
+        self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
         self._counting = threading.Lock()
         self._begun = self._kept = self._size = 0
         self._first = self._last = 0.0
@@ -62,7 +65,10 @@ class Receiver(Listener):
             self._size += request.size
             self._last = monotonic()
         if self._talks:
-            self._tell(request, path)
+            try:
+                self._tell(request, path)
+            except OSError:  # nobody reads any more; what was stored is stored
+                self._talks = False
 
     def _tell(self, request: StoreRequest, path: str | None) -> None:
         self._output.say(f"{request.calling}: {path or request.sop_instance_uid}, {request.size} bytes")
@@ -92,8 +98,15 @@ class Receiver(Listener):
         try:
             self.serve_forever()
         except KeyboardInterrupt:
-            self.abort()
+            self._hurry()
         self._sum_up()
+
+    def _hurry(self) -> None:
+        """End every association at once, and let their threads tidy up."""
+        for worker in self._snapshot():
+            worker.driver.transport.interrupt()
+        self.drain = _TIDYING
+        self._drain()
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
         if self._stopping.is_set():

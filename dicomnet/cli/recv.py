@@ -31,6 +31,7 @@ def _drain(text: str) -> float:
     "-od", "--out", metavar="DIR", type=click.Path(), help="Keep each instance as DIR/<SOP Instance UID>.dcm."
 )
 @click.option("--discard", is_flag=True, help="Keep nothing.")
+@click.option("+B", "bit_preserving", is_flag=True, hidden=True, expose_value=False)  # DCMTK's; here every file is
 @click.option(
     "--max-associations", type=click.IntRange(min=1), metavar="N",
     help="Associations at a time; more are rejected for the moment.  [default: 100]",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from ..config import Entity
@@ -40,7 +41,9 @@ class Sender:
         self._halt = halt
         self._halted = False
         self._alive: dict[int, Association] = {}
-        self._ends: list[tuple[DicomNetError, bool]] = []
+        self._ends: list[tuple[DicomNetError, bool]] = []  # and whether there was an association
+        self._unanswered: list[Any] = []
+        self._crash: BaseException | None = None
 
     def send(self, associations: int) -> None:
         """Send everything over so many associations at a time.
@@ -58,7 +61,7 @@ class Sender:
             self._settle()
 
     def _work_in_threads(self, count: int) -> None:
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        threads = [threading.Thread(target=self._guarded, daemon=True) for _ in range(count)]
         for thread in threads:
             thread.start()
         try:
@@ -69,6 +72,15 @@ class Sender:
                 with suppress(Exception):  # its thread may be anywhere: what counts is that it ends
                     association.abort()
             raise
+        if self._crash is not None:
+            raise self._crash
+
+    def _guarded(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._crash = error
+            self._halted = True
 
     def _work(self) -> None:
         """One association after another, as many as there are lots, until one breaks."""
@@ -112,7 +124,7 @@ class Sender:
                     self._halted |= self._halt and not result.ok
         finally:
             del self._alive[key]
-            lot.items.extendleft(taken)  # what was on its way was not answered: it counts as not sent
+            self._unanswered += taken  # it may have arrived, or not: it counts as not sent
 
     def _take(self, lot: Lot, taken: list[Any]) -> Iterator[Any]:
         self._tally.begin()
@@ -136,7 +148,7 @@ class Sender:
 
     def _settle(self) -> None:
         """Account for what was not sent, and for why."""
-        left = [item for lot in self._lots for item, _ in lot.items]
+        left = [item for item, _ in chain(self._unanswered, *(lot.items for lot in self._lots))]
         if self._interrupts.requested:
             self._tally.codes.add(Exit.INTERRUPTED)
             self._tally.not_sent(left, "interrupted", listed=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 
 from ..config import Entity
+from ..errors import InputFileError, InputProblem
 from .batch import files_in, gather
 from .exits import Exit
 from .interrupts import Interrupts
@@ -23,7 +24,7 @@ __all__ = ["command"]
 @click.argument("paths", type=click.Path(), nargs=-1, required=True, metavar="PATH...")
 @click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
 @click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
-@click.option("+sd", "--scan-directories", is_flag=True, hidden=True)  # DCMTK's; here directories are always scanned
+@click.option("+sd", "--scan-directories", is_flag=True, hidden=True, expose_value=False)  # DCMTK; here it is always so
 @click.option(
     "--associations", type=click.IntRange(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
 )
@@ -34,7 +35,6 @@ def command(
     paths: tuple[str, ...],
     aec: str | None,
     recurse: bool,
-    scan_directories: bool,
     associations: int,
     halt: bool,
     settings: Settings,
@@ -49,7 +49,9 @@ def command(
     tally = Tally(output)
     with Interrupts() as interrupts:
         lots = gather(files_in(paths, recurse, tally.refuse), tally.refuse)
-        if halt and tally.failed:
+        if not lots and not tally.failed:
+            raise InputFileError("no files to send", problem=InputProblem.CANNOT_READ, path=", ".join(paths))
+        if not lots or (halt and tally.failed):
             return tally.finish(peer)
         tally.progress = Progress(sum(lot.size for lot in lots), wanted=not output.json and output.verbosity >= 0)
         try:

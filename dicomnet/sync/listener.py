@@ -122,11 +122,6 @@ class Listener(Provider):
             except OSError:
                 pass  # it has stopped already
 
-    def abort(self) -> None:
-        """End every association at once, from any thread."""
-        for worker in self._snapshot():
-            worker.driver.transport.interrupt()
-
     def __enter__(self) -> Listener:
         self.open()
         self._thread = threading.Thread(target=self.serve_forever, name="dicomnet-listener", daemon=True)

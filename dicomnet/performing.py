@@ -234,6 +234,9 @@ def perform_find(exchange: Exchange, _: Any, service: Service, message: Message,
         status = yield from _send_matches(exchange, message, request, results)
     except Exception as error:
         status = status_of_failure(error, exchange, message.command)
+    except GeneratorExit:
+        results = None  # nobody drives this flow any more: a generator closes as it is let go
+        raise
     finally:
         if results is not None:
             yield results.close()
@@ -303,6 +306,7 @@ def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any
     """All instances that the handler gives, since their number is to be told; None where the peer cancelled."""
     instances: Instances = []
     results = _Results(answer if answer is not None else ())
+    driven = True
     try:
         while True:
             more, instance = yield results.step()
@@ -311,8 +315,12 @@ def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any
             instances.append(instance)
             if _cancelled(exchange, message, (yield POLL)):
                 return None
+    except GeneratorExit:
+        driven = False
+        raise
     finally:
-        yield results.close()
+        if driven:
+            yield results.close()
 
 
 def _finish_retrieve(exchange: Exchange, message: Message, counts: _Counts, status: Status) -> None:
@@ -403,6 +411,9 @@ def perform_move(
             yield from _retrieve(exchange, message, mover.plan(instances), mover.send)
     except Exception as error:
         respond(exchange, message, _status_of_move(error, exchange, message.command))
+    except GeneratorExit:
+        mover.forget()
+        raise
     finally:
         yield from mover.close()
 
@@ -458,3 +469,7 @@ class _Mover:
         association, self._association = self._association, None
         if association is not None:
             yield Call(association.release)
+
+    def forget(self) -> None:
+        """Let go of the association that is open, where nobody can wait for its release."""
+        self._association = None

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dicomnet._dimse import Command, MessageReader
 from dicomnet._pdu import (
@@ -17,6 +18,7 @@ from dicomnet._pdu import (
     PresentationContextRQ,
     ReleaseRP,
     ReleaseRQ,
+    decode_first,
 )
 from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits, Timeouts
@@ -36,6 +38,14 @@ RJ = AssociateRJ(1, 1, 7)
 ECHO = Command(affected_sop_class_uid=VERIFICATION, command_field=0x0030, message_id=7).encode()
 ECHO_PDV = PDV(1, ECHO, True, True)
 DATA = PDataTF([ECHO_PDV])
+STORE = Command(
+    affected_sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+    command_field=1,
+    message_id=1,
+    priority=0,
+    command_data_set_type=1,
+    affected_sop_instance_uid="1.2.3",
+).encode()
 INVALID = bytes.fromhex("05 00 00000003 000000")  # an A-RELEASE-RQ that is a byte too short
 PEER_ABORT = Abort(2, 2)
 
@@ -59,6 +69,20 @@ class Bytes:
 
     def discard(self) -> None:
         self.end = "discarded"
+
+
+def pdus(data: bytes) -> list[Any]:
+    """The PDUs of a stream."""
+    found, offset = [], 0
+    while offset < len(data):
+        pdu, offset = decode_first(data, offset)
+        found.append(pdu)
+    return found
+
+
+def sent_by(upper: UpperLayer) -> list[Any]:
+    """The PDUs that an upper layer has to send."""
+    return pdus(b"".join(upper.outgoing()))
 
 
 def reader(limits: Limits | None = None) -> MessageReader:

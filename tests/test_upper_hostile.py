@@ -1,6 +1,5 @@
 """What a peer can do to the upper layer: cut, lie, speak another protocol, flood, come in any order."""
 
-import contextlib
 import itertools
 import random
 import time
@@ -13,27 +12,28 @@ from driving import (
     ARTIM_ALONE,
     DATA,
     ECHO,
-    ECHO_PDV,
     IMPLICIT,
     INVALID,
     REQUESTOR,
     RJ,
     ROUTES,
     RQ,
+    STORE,
     VERIFICATION,
     Bytes,
     bring,
     connected,
     established,
     opened,
+    pdus,
     reader,
+    sent_by,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dicomnet import events, states
-from dicomnet._dimse import Command, Message
+from dicomnet import events
+from dicomnet._dimse import Message
 from dicomnet._pdu import (
     PDV,
     Abort,
@@ -44,36 +44,10 @@ from dicomnet._pdu import (
     PresentationContextRQ,
     ReleaseRP,
     ReleaseRQ,
-    decode_first,
 )
 from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits
-from dicomnet.errors import LocalProtocolError
-from dicomnet.states import Event, State
-
-STORE = Command(
-    affected_sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
-    command_field=1,
-    message_id=1,
-    priority=0,
-    command_data_set_type=1,
-    affected_sop_instance_uid="1.2.3",
-).encode()
-
-
-def pdus(data: bytes) -> list[object]:
-    """The PDUs that were sent."""
-    found = []
-    offset = 0
-    while offset < len(data):
-        pdu, offset = decode_first(data, offset)
-        found.append(pdu)
-    return found
-
-
-def sent_by(upper: UpperLayer) -> list[object]:
-    return pdus(b"".join(upper.outgoing()))
-
+from dicomnet.states import State
 
 # ---- any cut gives the same --------------------------------------------------------------------------------------
 
@@ -430,198 +404,6 @@ def test_only_two_bits_of_the_message_control_header_count(control):
     upper = bring(lambda upper: established(upper, ACCEPTOR))
     upper.receive(bytes.fromhex("040000000008000000040 1".replace(" ", "")) + bytes([control]) + b"ab")
     assert upper.events() == [events.DataIndication((PDV(1, b"ab", bool(control & 1), bool(control & 2)),))]
-
-
-# ---- any event in any state ---------------------------------------------------------------------------------------
-
-PEER = {
-    3: AC.encode(),
-    4: RJ.encode(),
-    6: RQ.encode(),
-    10: DATA.encode(),
-    12: ReleaseRQ().encode(),
-    13: ReleaseRP().encode(),
-    16: Abort(0, 0).encode(),
-    19: INVALID,
-}
-LOCAL = {
-    1: lambda upper: upper.associate(RQ),
-    2: lambda upper: upper.transport_connected(),
-    5: lambda upper: upper.transport_opened(),
-    7: lambda upper: upper.accept(AC),
-    8: lambda upper: upper.reject(RJ),
-    9: lambda upper: upper.send([ECHO_PDV]),
-    11: lambda upper: upper.release(),
-    14: lambda upper: upper.release_response(),
-    15: lambda upper: upper.abort(),
-}
-
-
-class Model:
-    """What the table says should become of an upper layer, and what must hold whatever happens to it."""
-
-    def __init__(self) -> None:
-        self.upper = UpperLayer(Limits(max_pdu=16384), ARTIM_ALONE, reader())
-        self.now = 1.0
-        self.upper.tick(self.now)
-        self.state = 1
-        self.requestor = False
-        self.noise = False  # the framing is lost: no PDU is recognised any more
-        self.ended = False
-        self.aborts = 0
-
-    def local(self, event: int) -> None:
-        cell = states.TABLE.get((Event(event), State(self.state)))
-        if cell is None or self.ended:
-            with pytest.raises(LocalProtocolError):
-                LOCAL[event](self.upper)
-        else:
-            self.requestor |= event == 1
-            LOCAL[event](self.upper)
-            self.go(cell)
-        self.check()
-
-    def peer(self, event: int) -> None:
-        if self.state in (1, 4) and not self.ended:
-            with pytest.raises(LocalProtocolError):
-                self.upper.receive(PEER[event])
-        elif self.upper.closed and self.state == 1:
-            self.after_the_end(PEER[event])
-        else:
-            self.upper.receive(PEER[event])
-            if not self.noise:
-                self.go(states.TABLE[Event(event), State(self.state)])
-                self.noise = event == 19
-        self.check()
-
-    def after_the_end(self, data: bytes) -> None:
-        with contextlib.suppress(LocalProtocolError):  # where there never was a connection
-            self.upper.receive(data)
-
-    def go(self, cell) -> None:
-        action, following = cell
-        later = action is states.Action.AR_8 and not self.requestor
-        self.state = int(following[1 if later else 0])
-        self.ended = self.state == 1
-
-    def step(self, event: int) -> None:
-        if event in LOCAL:
-            self.local(event)
-        elif event in PEER:
-            self.peer(event)
-        elif event == Event.TRANSPORT_CLOSED:
-            self.eof()
-        else:
-            self.artim()
-
-    def artim(self) -> None:
-        if self.state in (2, 13):
-            self.now = self.upper.deadline
-            self.upper.tick(self.now)
-            self.go(states.TABLE[Event.ARTIM_EXPIRED, State(self.state)])
-        else:
-            self.now += 1000
-            self.upper.tick(self.now)
-        self.check()
-
-    def wait(self) -> None:
-        if self.upper.deadline is None or self.upper.deadline > self.now + 1:
-            self.now += 1
-            self.upper.tick(self.now)
-        self.check()
-
-    def eof(self) -> None:
-        self.upper.receive_eof()
-        if self.state != 1:
-            self.go(states.TABLE[Event.TRANSPORT_CLOSED, State(self.state)])
-        self.check()
-
-    def check(self) -> None:
-        upper = self.upper
-        assert upper.state == self.state
-        assert (upper.deadline is not None) is (self.state in (2, 13)), "ARTIM runs in Sta2 and Sta13 only"
-        assert upper.closed is self.ended
-        self.aborts += sum(isinstance(pdu, Abort) for pdu in sent_by(upper))
-        assert self.aborts <= 1, "one A-ABORT per association"
-        for event in upper.events():
-            assert isinstance(event, Message | events.Event)
-
-
-class AnyStateAnyEvent(RuleBasedStateMachine):
-    """Every verb, PDU, timer and end in any order: the table is followed, nothing else is ever raised."""
-
-    @initialize(begin=st.sampled_from([(), (1,), (1, 2), (5,)]))
-    def begin(self, begin):
-        self.model = Model()
-        for event in begin:
-            self.model.local(event)
-
-    @rule(event=st.sampled_from(sorted(LOCAL)))
-    def verb(self, event):
-        self.model.local(event)
-
-    @rule(event=st.sampled_from(sorted(PEER)))
-    def pdu(self, event):
-        self.model.peer(event)
-
-    @precondition(lambda self: not self.model.ended)
-    @rule()
-    def time_passes(self):
-        self.model.wait()
-
-    @rule()
-    def artim(self):
-        self.model.artim()
-
-    @rule()
-    def eof(self):
-        self.model.eof()
-
-    @invariant()
-    def holds(self):
-        if hasattr(self, "model"):
-            self.model.check()
-
-
-TestAnyStateAnyEvent = AnyStateAnyEvent.TestCase
-TestAnyStateAnyEvent.settings = settings(
-    max_examples=150, stateful_step_count=40, suppress_health_check=list(HealthCheck), deadline=None
-)
-
-
-def test_random_walks():
-    """Longer and many more than the machine above takes, along likely paths; the seed makes each run the same."""
-    generator = random.Random(20260101)
-    onward = {
-        state: [
-            event
-            for event in Event
-            for action, to in [states.TABLE.get((event, state), (0, (1,)))]
-            if to[0] not in (1, 13)
-        ]
-        for state in State
-    }
-    reached = set()
-    for _ in range(10_000):
-        model = Model()
-        for _ in range(40):
-            likely = onward[State(model.state)] if generator.random() < 0.8 else []
-            event = generator.choice(likely or list(Event))
-            model.step(event)
-            reached.add(model.state)
-            if model.ended and generator.random() < 0.3:
-                break
-    assert reached == set(range(1, 14))
-
-
-@given(st.lists(st.one_of(st.binary(max_size=30), st.sampled_from(sorted(PEER.values()))), max_size=12), st.data())
-def test_junk_never_raises(pieces, data):
-    _, _, build = data.draw(st.sampled_from([route for route in ROUTES if route[0] not in (1, 4)]))
-    upper = bring(build, with_reader=True)
-    for piece in pieces:
-        upper.receive(piece)
-    assert sum(isinstance(pdu, Abort) for pdu in sent_by(upper)) <= 1
-    assert upper.deadline is None or upper.state in (2, 13)
 
 
 # ---- T-FLOOD --------------------------------------------------------------------------------------------------------

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
+from driving import pdus
+
 from dicomnet import uids
 from dicomnet._dimse import Command, frame
-from dicomnet._pdu import PDV, Abort, PDataTF, decode_first
+from dicomnet._pdu import PDV, Abort, PDataTF
 from dicomnet.config import Limits, Timeouts
 from dicomnet.events import AssociateAccepted, AssociateIndication, Event
-from dicomnet.exchange import POLL, Call, Exchange
+from dicomnet.exchange import POLL, Call, Exchange, Request
+from dicomnet.messages import CommandField
 from dicomnet.negotiation import AcceptancePolicy, ProposedContext
 
 CT = uids.CT_IMAGE_STORAGE
@@ -64,15 +67,6 @@ def message(command: Command, data: bytes | None = None, context_id: int = 1, si
     if data is not None:
         buffers += frame(context_id, data, size, False, True)
     return b"".join(buffers)
-
-
-def pdus(data: bytes) -> list[Any]:
-    """The PDUs of a stream."""
-    found, offset = [], 0
-    while offset < len(data):
-        pdu, offset = decode_first(data, offset)
-        found.append(pdu)
-    return found
 
 
 def sent(exchange: Exchange) -> list[Any]:
@@ -146,3 +140,39 @@ def run(exchange: Exchange, flow: Generator[Any, Any, Any], peer: Exchange, serv
         drive.give(*events)
         assert moved or events, "both sides wait for each other"
     raise AssertionError("no end")
+
+
+def echo(exchange: Exchange) -> Request:
+    """Ask for a C-ECHO."""
+    return exchange.request(
+        exchange.context_for(uids.VERIFICATION), CommandField.C_ECHO_RQ, affected_sop_class_uid=uids.VERIFICATION
+    )
+
+
+def store(exchange: Exchange, data: Any, instance: str = "1.2.3") -> Request:
+    """Ask for a C-STORE."""
+    return exchange.request(
+        exchange.context_for(CT),
+        CommandField.C_STORE_RQ,
+        data,
+        affected_sop_class_uid=CT,
+        affected_sop_instance_uid=instance,
+        priority=0,
+    )
+
+
+def response(request: Request, status: int = 0, **changes: Any) -> Command:
+    """A response to a request of ours, as a peer would make it."""
+    elements = {
+        "command_field": request.command.command_field | 0x8000,
+        "message_id_being_responded_to": request.command.message_id,
+        "status": status,
+    }
+    return Command(**elements | changes)
+
+
+def the(exchange: Exchange, kind: type) -> Any:
+    """The one event that happened."""
+    (event,) = exchange.events()
+    assert isinstance(event, kind), event
+    return event

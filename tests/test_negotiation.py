@@ -1,0 +1,315 @@
+"""Proposing and judging associations: what is asked, what is granted, what came of it."""
+
+import itertools
+
+import pytest
+from driving import STANDARD
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomnet import uids
+from dicomnet._pdu import (
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    AsynchronousOperationsWindow,
+    ImplementationClassUID,
+    ImplementationVersionName,
+    MaximumLength,
+    PresentationContextAC,
+    PresentationContextRQ,
+    RoleSelection,
+    UnknownItem,
+    UserIdentityRQ,
+    decode,
+)
+from dicomnet.errors import InvalidArgument
+from dicomnet.negotiation import (
+    ABSTRACT_SYNTAX_NOT_SUPPORTED,
+    ACCEPTED,
+    MAX_CONTEXTS,
+    NO_REASON,
+    TRANSFER_SYNTAXES_NOT_SUPPORTED,
+    USER_REJECTION,
+    AcceptancePolicy,
+    PresentationContext,
+    ProposedContext,
+    judge,
+    maximum_length,
+    outcome,
+    propose,
+)
+
+CT, MR, VERIFICATION = uids.CT_IMAGE_STORAGE, uids.MR_IMAGE_STORAGE, uids.VERIFICATION
+IMPLICIT, EXPLICIT, BIG = (
+    uids.IMPLICIT_VR_LITTLE_ENDIAN,
+    uids.EXPLICIT_VR_LITTLE_ENDIAN,
+    uids.EXPLICIT_VR_BIG_ENDIAN,
+)
+REJECTIONS = STANDARD["codes"]["reject"]["recommended_use"]
+
+
+def request(*contexts: ProposedContext, called: str = "CALLED", calling: str = "CALLING", **changes) -> AssociateRQ:
+    made = propose(contexts or [ProposedContext(CT, (EXPLICIT,))], calling=calling, called=called, max_pdu=16384)
+    fields = {
+        "called_ae_title": made.called_ae_title,
+        "calling_ae_title": made.calling_ae_title,
+        "presentation_contexts": made.presentation_contexts,
+        "user_information": made.user_information,
+    }
+    return AssociateRQ(**fields | changes)
+
+
+def rejection(code: str) -> AssociateRJ:
+    """A rejection as ps38.json writes it, "1/1/7 …"."""
+    return AssociateRJ(*map(int, REJECTIONS[code].split()[0].split("/")))
+
+
+def results(answer: AssociateAC) -> list[tuple[int, int, str | None]]:
+    return [(context.id, context.result, context.transfer_syntax) for context in answer.presentation_contexts]
+
+
+# ---- proposing ----
+
+
+def test_the_results_are_those_of_the_standard():
+    named = [ACCEPTED, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED]
+    assert [str(result) for result in named] == list(STANDARD["codes"]["presentation_context_result"])
+
+
+def test_a_proposal_numbers_its_contexts_and_says_who_we_are():
+    made = propose(
+        [ProposedContext(CT, (EXPLICIT, IMPLICIT)), ProposedContext(MR, (IMPLICIT,))],
+        calling=" ME ",
+        called="YOU",
+        max_pdu=16384,
+    )
+    assert made == AssociateRQ(
+        "YOU",
+        "ME",
+        [PresentationContextRQ(1, CT, [EXPLICIT, IMPLICIT]), PresentationContextRQ(3, MR, [IMPLICIT])],
+        [
+            MaximumLength(16384),
+            ImplementationClassUID(uids.IMPLEMENTATION_CLASS_UID),
+            ImplementationVersionName(uids.IMPLEMENTATION_VERSION_NAME),
+        ],
+    )
+    assert decode(made.encode()) == made
+
+
+@pytest.mark.parametrize("count", [1, 2, 127, 128])
+def test_up_to_128_contexts_have_odd_and_unique_ids(count):
+    contexts = [ProposedContext(f"1.2.{number}", (IMPLICIT,)) for number in range(count)]
+    ids = [context.id for context in request(*contexts).presentation_contexts]
+    assert ids == list(range(1, 2 * count, 2))
+    assert max(ids) <= 255
+
+
+@pytest.mark.parametrize("count", [0, MAX_CONTEXTS + 1])
+def test_no_context_or_too_many(count):
+    with pytest.raises(InvalidArgument, match="1 to 128"):
+        propose([ProposedContext(CT, (IMPLICIT,))] * count, calling="A", called="B", max_pdu=0)
+
+
+def test_a_context_without_a_transfer_syntax():
+    with pytest.raises(InvalidArgument, match="CT Image Storage"):
+        propose([ProposedContext(CT, ())], calling="A", called="B", max_pdu=0)
+
+
+@pytest.mark.parametrize("title", ["", " ", "A" * 17, "A\\B", "A\n", "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_an_ae_title_that_is_none(title):
+    for titles in ({"calling": title, "called": "B"}, {"calling": "A", "called": title}):
+        with pytest.raises(InvalidArgument):
+            propose([ProposedContext(CT, (IMPLICIT,))], max_pdu=0, **titles)
+
+
+# ---- judging ----
+
+
+def test_contexts_are_judged_one_by_one():
+    asked = request(
+        ProposedContext(CT, (IMPLICIT, EXPLICIT)),
+        ProposedContext(MR, (BIG,)),
+        ProposedContext(VERIFICATION, (BIG, IMPLICIT)),
+        ProposedContext("1.2.3", (IMPLICIT,)),
+    )
+    policy = AcceptancePolicy(
+        abstract_syntaxes={CT: (EXPLICIT, IMPLICIT), MR: (EXPLICIT, IMPLICIT), VERIFICATION: ()}, max_pdu=4096
+    )
+    answer = judge(asked, policy)
+    assert results(answer) == [
+        (1, ACCEPTED, EXPLICIT),  # as the acceptor prefers
+        (3, TRANSFER_SYNTAXES_NOT_SUPPORTED, BIG),
+        (5, ACCEPTED, BIG),  # as the requestor prefers
+        (7, ABSTRACT_SYNTAX_NOT_SUPPORTED, IMPLICIT),
+    ]
+    assert maximum_length(answer) == 4096
+    assert (answer.called_ae_title, answer.calling_ae_title) == ("CALLED", "CALLING")
+    assert decode(answer.encode()) == answer
+
+
+def test_an_association_without_an_accepted_context_stands_so_that_the_requestor_learns_why():
+    answer = judge(request(), AcceptancePolicy())
+    assert results(answer) == [(1, ABSTRACT_SYNTAX_NOT_SUPPORTED, EXPLICIT)]
+
+
+def test_unknown_abstract_syntaxes_are_taken_where_the_policy_says_so():
+    policy = AcceptancePolicy(abstract_syntaxes={CT: (IMPLICIT,)}, unknown_abstract_syntaxes=True)
+    answer = judge(request(ProposedContext("1.2.3", (BIG, IMPLICIT)), ProposedContext(CT, (EXPLICIT,))), policy)
+    assert results(answer) == [(1, ACCEPTED, BIG), (3, TRANSFER_SYNTAXES_NOT_SUPPORTED, EXPLICIT)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "code"),
+    [
+        (AcceptancePolicy(), {"application_context_name": "1.2.3"}, "bad application context"),
+        (AcceptancePolicy(ae_title="OTHER"), {}, "wrong called AE"),
+        (AcceptancePolicy(calling_ae_titles=frozenset({"FRIEND"})), {}, "unknown caller"),
+        (AcceptancePolicy(calling_ae_titles=frozenset()), {}, "unknown caller"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rejections_are_those_that_the_standard_recommends(policy, asked, code):
+    assert judge(request(**asked), policy) == rejection(code)
+
+
+@pytest.mark.parametrize("called", ["ARCHIVE", " ARCHIVE", "ARCHIVE  "])
+def test_spaces_around_an_ae_title_do_not_count(called):
+    asked = decode(request(called_ae_title=called, calling_ae_title="  FRIEND ").encode())
+    policy = AcceptancePolicy(ae_title="ARCHIVE", calling_ae_titles=frozenset({"FRIEND"}))
+    assert isinstance(judge(asked, policy), AssociateAC)
+
+
+@pytest.mark.parametrize("called", ["archive", "ARCHIV", "ARCHIVE2", "", "ARC HIVE"])
+def test_everything_else_in_an_ae_title_does(called):
+    assert judge(request(called_ae_title=called), AcceptancePolicy(ae_title="ARCHIVE")) == rejection("wrong called AE")
+
+
+@pytest.mark.parametrize("announced", [*range(10), 16384, 0xFFFFFFFF])
+def test_a_requestor_that_takes_no_data_is_rejected(announced):
+    answer = judge(request(user_information=[MaximumLength(announced)]), AcceptancePolicy())
+    assert isinstance(answer, AssociateRJ if 0 < announced < 8 else AssociateAC)
+
+
+def test_what_is_not_known_in_the_user_information_is_no_reason_to_reject():
+    asked = request(
+        user_information=[
+            UnknownItem(0x5A, b"?"),
+            AsynchronousOperationsWindow(0, 0),
+            UserIdentityRQ(1, b"somebody"),
+            MaximumLength(16384),
+        ]
+    )
+    answer = judge(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
+    assert results(answer) == [(1, ACCEPTED, EXPLICIT)]
+    kinds = {type(item) for item in answer.user_information}
+    assert kinds == {MaximumLength, ImplementationClassUID, ImplementationVersionName}
+
+
+def test_a_maximum_length_that_is_not_announced_is_no_limit():
+    assert maximum_length(request(user_information=[])) == 0
+    assert maximum_length(request(user_information=[UnknownItem(0x5A, b""), MaximumLength(7)])) == 7
+
+
+# ---- what came of it ----
+
+
+def test_the_outcome_names_every_context_that_was_proposed():
+    asked = request(*(ProposedContext(CT, (EXPLICIT, IMPLICIT)) for _ in range(6)))
+    answer = AssociateAC(
+        "A",
+        "B",
+        [
+            PresentationContextAC(1, ACCEPTED, IMPLICIT),
+            PresentationContextAC(3, ACCEPTED, BIG),  # not offered
+            PresentationContextAC(5, USER_REJECTION, EXPLICIT),
+            PresentationContextAC(7, TRANSFER_SYNTAXES_NOT_SUPPORTED),
+            PresentationContextAC(255, ACCEPTED, IMPLICIT),  # not proposed
+        ],
+        [],
+    )
+    offered = (EXPLICIT, IMPLICIT)
+    found = outcome(asked, answer)
+    assert found == {
+        1: PresentationContext(1, CT, IMPLICIT, ACCEPTED, offered),
+        3: PresentationContext(3, CT, "", TRANSFER_SYNTAXES_NOT_SUPPORTED, offered),
+        5: PresentationContext(5, CT, "", USER_REJECTION, offered),
+        7: PresentationContext(7, CT, "", TRANSFER_SYNTAXES_NOT_SUPPORTED, offered),
+        9: PresentationContext(9, CT, "", NO_REASON, offered),
+        11: PresentationContext(11, CT, "", NO_REASON, offered),
+    }
+    assert [context.accepted for context in found.values()] == [True] + [False] * 5
+
+
+SYNTAXES = st.lists(st.sampled_from([IMPLICIT, EXPLICIT, BIG]), min_size=1, max_size=3, unique=True).map(tuple)
+CLASSES = st.sampled_from([CT, MR, VERIFICATION, "1.2.3"])
+
+
+@given(
+    st.lists(st.builds(ProposedContext, CLASSES, SYNTAXES, st.booleans(), st.booleans()), min_size=1, max_size=8),
+    st.builds(
+        AcceptancePolicy,
+        abstract_syntaxes=st.dictionaries(CLASSES, SYNTAXES | st.just(())),
+        requestor_as_scp=st.frozensets(CLASSES),
+        unknown_abstract_syntaxes=st.booleans(),
+    ),
+)
+def test_nothing_is_granted_that_was_not_offered_and_both_sides_agree(proposed, policy):
+    asked = decode(request(*proposed).encode())
+    answer = decode(judge(asked, policy).encode())
+    found = outcome(asked, answer)
+    assert list(found) == [context.id for context in asked.presentation_contexts]
+    for context, offer in zip(found.values(), proposed, strict=True):
+        if context.accepted:
+            assert context.transfer_syntax in offer.transfer_syntaxes
+            wanted = policy.abstract_syntaxes.get(context.abstract_syntax)
+            assert wanted is None or wanted == () or context.transfer_syntax in wanted
+        if context.scp:
+            assert any(other.scp for other in proposed if other.abstract_syntax == context.abstract_syntax)
+            assert context.abstract_syntax in policy.requestor_as_scp
+        if not context.scu:
+            assert not all(other.scu and not other.scp for other in proposed)
+
+
+# ---- roles (PS3.7 Annex D.3.3.4) ----
+
+BOTH = list(itertools.product([False, True], repeat=2))
+
+
+@pytest.mark.parametrize("offered", BOTH)
+@pytest.mark.parametrize("granted", [None, *BOTH])
+def test_roles_are_what_was_offered_and_granted(offered, granted):
+    asked = request(ProposedContext(CT, (EXPLICIT,), *offered))
+    items = [] if granted is None else [RoleSelection(CT, *granted)]
+    found = outcome(asked, AssociateAC("A", "B", [PresentationContextAC(1, 0, EXPLICIT)], items))[1]
+    if granted is None or offered == (True, False):
+        assert (found.scu, found.scp) == (True, False), "the default holds unless both name other roles"
+    else:
+        assert (found.scu, found.scp) == (offered[0] and granted[0], offered[1] and granted[1])
+
+
+def test_roles_are_proposed_once_for_each_class_and_only_where_they_are_not_the_default():
+    asked = request(
+        ProposedContext(CT, (EXPLICIT,), scu=False, scp=True),
+        ProposedContext(CT, (IMPLICIT,)),
+        ProposedContext(MR, (IMPLICIT,), scu=False, scp=True),
+        ProposedContext(VERIFICATION, (IMPLICIT,)),
+    )
+    roles = [item for item in asked.user_information if isinstance(item, RoleSelection)]
+    assert roles == [RoleSelection(CT, True, True), RoleSelection(MR, False, True)]
+
+
+def test_the_acceptor_grants_what_its_policy_wants():
+    asked = request(
+        ProposedContext(CT, (EXPLICIT,), scu=True, scp=True), ProposedContext(MR, (EXPLICIT,), scu=True, scp=True)
+    )
+    policy = AcceptancePolicy(abstract_syntaxes={MR: ()}, requestor_as_scp=frozenset({CT}))
+    answer = judge(asked, policy)
+    roles = [item for item in answer.user_information if isinstance(item, RoleSelection)]
+    assert roles == [RoleSelection(CT, False, True), RoleSelection(MR, True, False)]
+    assert [result for _, result, _ in results(answer)] == [ACCEPTED, ACCEPTED]
+
+
+def test_roles_that_nobody_asked_for_are_not_answered():
+    answer = judge(request(), AcceptancePolicy(abstract_syntaxes={CT: ()}, requestor_as_scp=frozenset({CT})))
+    assert not any(isinstance(item, RoleSelection) for item in answer.user_information)

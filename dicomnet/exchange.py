@@ -511,17 +511,19 @@ class Exchange:
 
     # ---- for flows ---------------------------------------------------------------------------------------------
 
-    def response_to(self, request: Request) -> Generator[Any, Any, Message]:
-        """Wait for the next response to ``request``.
+    def response_to(self, request: Request, event: Event | None = None) -> Generator[Any, Any, Message]:
+        """Wait for the next response to ``request``; ``event`` is one that came already.
 
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended instead.
         """
         while True:
-            event = yield None
+            if event is None:
+                event = yield None
             if type(event) is ResponseReceived and self.answers(event.message, request):
                 return event.message
             self.set_aside(event)
+            event = None
 
     def answers(self, message: Message, request: Request) -> bool:
         """Whether ``message`` is a response to ``request``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable
+from itertools import cycle
 from typing import Any
 
 from . import datasets, queries, scu, uids
@@ -73,10 +74,10 @@ def store_many(
     originator: tuple[str, int] | None = None,
 ) -> Generator[StoreResult | None, Any, None]:
     """C-STORE of many instances; see ``Association.store_many``."""
-    buffer = bytearray(exchange.limits.file_buffer)
+    buffers = cycle([bytearray(exchange.limits.file_buffer) for _ in range(2)])  # one is sent, one is read into
 
     def opened(given: Any) -> Any:
-        return datasets.open_source(given, transfer_syntax, buffer=buffer)
+        return datasets.open_source(given, transfer_syntax, buffer=next(buffers))
 
     return scu.store_many(exchange, sources, opened, clock, priority, originator)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
@@ -112,21 +113,27 @@ class Sender:
         )
 
     def _store(self, association: Association, lot: Lot) -> None:
-        taken: list[Any] = []
+        taken: deque[Any] = deque()  # the one on its way, and the one that is opened meanwhile
         key = threading.get_ident()
         self._alive[key] = association
         try:
             with association:
                 self._interrupts.releasable = True
                 for result in association.store_many(self._take(lot, taken)):
-                    taken.clear()
+                    taken.popleft()
                     self._tally.add(result)
                     self._halted |= self._halt and not result.ok
+                    if self._stopped:
+                        break
+        except BaseException:
+            if taken:
+                self._unanswered.append(taken.popleft())  # it may have arrived, or not: it counts as not sent
+            raise
         finally:
             del self._alive[key]
-            self._unanswered += taken  # it may have arrived, or not: it counts as not sent
+            lot.items.extendleft(reversed(taken))
 
-    def _take(self, lot: Lot, taken: list[Any]) -> Iterator[Any]:
+    def _take(self, lot: Lot, taken: deque[Any]) -> Iterator[Any]:
         self._tally.begin()
         while not self._stopped:
             try:

@@ -47,7 +47,7 @@ cdef class MessageReader:
     cdef list _views
     cdef int _context_id, _control, _empty
     cdef int _command_limit, _empty_limit
-    cdef bint _in_data, _taken
+    cdef bint _in_data, _taken, _refused
     cdef int begin(self, int context_id, int control) except -1
     cdef int take(self, object view, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int end(self) except -1
@@ -55,4 +55,6 @@ cdef class MessageReader:
     cdef int cancel(self) except -1
     cdef int _finish_command(self) except -1
     cdef int _emit(self) except -1
+    cdef void _rest(self)
+    cdef int _refuse(self) except -1
     cdef int _close_sink(self) except -1

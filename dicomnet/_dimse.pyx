@@ -291,14 +291,14 @@ cdef object _uid(Cursor* value, present):
     trim_padding(value)
     if present is not None or not is_ascii(value):
         raise _misplaced(value, present, "a UID holds only digits and dots")
-    return read_text(value, remaining(value))
+    return read_text(value, remaining(value)) or None
 
 
 cdef object _text(Cursor* value, present):
     if present is not None:
         raise _misplaced(value, present, "")
     trim_padding(value)
-    return read_text(value, remaining(value)).lstrip(" ")
+    return read_text(value, remaining(value)).lstrip(" ") or None
 
 
 cdef object _tags(Cursor* value, present):
@@ -527,7 +527,10 @@ cdef class MessageReader:
         if self._in_data:
             self.flush()
             self._close_sink()
-            self._emit()
+            if self._refused:
+                self._rest()
+            else:
+                self._emit()
         else:
             self._finish_command()
         return 0
@@ -545,6 +548,7 @@ cdef class MessageReader:
             self._sink = self.open_sink(self._context_id, self._command)
         except Exception as error:
             self._error = error
+            self._refuse()
         return 0
 
     cdef int _emit(self) except -1:
@@ -553,10 +557,24 @@ cdef class MessageReader:
         (<Message>message).command = self._command
         (<Message>message).data = self._sink
         (<Message>message).error = self._error
-        self._sink = self._error = self._command = None
-        self._in_data = self.busy = False
-        self._empty = 0
         self.events.append(message)
+        self._sink = None
+        self._rest()
+        return 0
+
+    cdef void _rest(self):
+        self._error = self._command = None
+        self._in_data = self.busy = self._refused = False
+        self._empty = 0
+
+    cdef int _refuse(self) except -1:
+        """PS3.7 Section 9.3.1.3: a request that fails is answered before its last fragment; what follows is dropped."""
+        if self._refused or self._command.is_response:
+            return 0
+        self._close_sink()
+        self._refused = True
+        self.events.append(Message(self._context_id, self._command, self._sink, self._error))
+        self._sink = None
         return 0
 
     cdef int flush(self) except -1:
@@ -568,6 +586,7 @@ cdef class MessageReader:
                 self._sink.write(self._views)
             except Exception as error:
                 self._error = error
+                self._refuse()
         self._views = []
         return 0
 
@@ -587,7 +606,7 @@ cdef class MessageReader:
         """The association ended in the middle: what there is of a message is discarded."""
         self._views = []
         self._command_bytes.clear()
-        self._in_data = self.busy = False
+        self._in_data = self.busy = self._refused = False
         sink, self._sink = self._sink, None
         try:
             if sink is not None:

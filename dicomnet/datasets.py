@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any
 
 from dicomnet import uids
+from dicomnet._elements import fault_of
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
 from dicomnet.sources import DEFLATED, BytesSource, Source
 from dicomnet.sources import open_source as _open_source
@@ -117,6 +118,9 @@ def decode(data: Buffer, transfer_syntax: str) -> Dataset:
     syntax = str(transfer_syntax)
     try:
         plain = _inflate(data) if syntax in DEFLATED else data
+        fault = fault_of(plain, *_encoding(syntax))
+        if fault:
+            raise ValueError(fault)
         dataset = read_dataset(BytesIO(plain), *_encoding(syntax))
     except UndecodableDataSet:
         raise

@@ -141,6 +141,7 @@ class Exchange:
         self._unit = 0
         self._happened: list[Event] = []
         self._over = False
+        self._failure: DicomNetError | None = None
         self._upper.on_accept = self._on_accept
         self.receive = self._upper.receive
         self.tick = self._upper.tick
@@ -273,6 +274,7 @@ class Exchange:
         elif isinstance(event, AbortIndication):
             self._over = True
             self._queue.clear()
+            self._failure = self.error_of(event)
         translated: Event = event
         return translated
 
@@ -333,7 +335,9 @@ class Exchange:
             _discard(message)
         if self._upper.state not in _ENDED:
             self._upper.abort()
-        return AbortIndication(0, 0, False, detail)
+        event = AbortIndication(0, 0, False, detail)
+        self._failure = self.error_of(event)
+        return event
 
     # ---- the association ---------------------------------------------------------------------------------------
 
@@ -377,21 +381,26 @@ class Exchange:
             self._by_syntax[context.abstract_syntax, ""] = context
         self._unit = unit
 
+    def require_association(self) -> None:
+        """Raise what ended the association, where it is over."""
+        if not self.established:
+            raise self._failure or LocalProtocolError("the association is over", peer=self.peer)
+
     def context_for(
-        self, abstract_syntax: str, transfer_syntax: str = "", *, scp: bool = False
+        self, abstract_syntax: str, transfer_syntax: str = "", *, scp: bool | None = False
     ) -> PresentationContext:
         """The first accepted context for an abstract syntax, in this transfer syntax if one is given.
 
         Args:
             abstract_syntax: the SOP class or meta SOP class.
             transfer_syntax: a UID; empty takes any.
-            scp: the association's requestor must be provider in it, as in a C-GET, rather than user.
+            scp: the association's requestor must be provider in it, as in a C-GET, rather than user; None takes both.
 
         Raises:
             NoAcceptedContext: there is none.
         """
         context = self._by_syntax.get((abstract_syntax, transfer_syntax))
-        if context is None or not (context.scp if scp else context.scu):
+        if context is None or (scp is not None and not (context.scp if scp else context.scu)):
             raise NoAcceptedContext(
                 abstract_syntax=abstract_syntax,
                 transfer_syntaxes=(transfer_syntax,) if transfer_syntax else (),

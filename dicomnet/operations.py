@@ -201,7 +201,9 @@ def normalized(
         elements: other elements of the command set.
     """
     field, kind = _NORMALIZED[service]
-    chosen = exchange.context_for(context or sop_class_uid)
+    # Event reports go from the provider of a SOP class to its user: on an association that the provider asked for, it
+    # has proposed that role (PS3.4 Section J.3.3); peers that negotiate no roles are told all the same.
+    chosen = exchange.context_for(context or sop_class_uid, scp=None if service == "n_event_report" else False)
     data = None if dataset is None else datasets.encode(dataset, chosen.transfer_syntax)
     elements[f"{kind}_sop_class_uid"] = sop_class_uid
     if sop_instance_uid is not None:

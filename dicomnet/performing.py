@@ -402,7 +402,7 @@ def perform_move(
         log.warning("%s asked for a move to %r, which is not configured", exchange.peer, request.destination)
         respond(exchange, message, Status.MOVE_DESTINATION_UNKNOWN)
         return
-    mover = _Mover(provider.connect, destination, provider.ae_title or exchange.called, message, exchange.calling)
+    mover = _Mover(provider, destination, exchange, message)
     try:
         instances = yield from _collect(exchange, message, (yield Call(service.function, request)))
         if instances is None:
@@ -430,14 +430,15 @@ class _Mover:
     """Sends instances to the destination of a C-MOVE, over as many associations, one after the other, as it takes."""
 
     def __init__(
-        self, connect: Callable[..., Any], destination: Entity, calling: str, message: Message, originator: str
+        self, provider: Any, destination: Entity, exchange: Exchange, message: Message
     ) -> None:
-        self._connect = connect
+        self._connect: Callable[..., Any] = provider.connect
         self._destination = destination
-        self._calling = calling
+        self._calling = provider.ae_title or exchange.called
         self._message_id: int = message.command.message_id
-        self._originator = originator
+        self._originator = exchange.calling
         self._association: Any = None
+        self._buffer = bytearray(exchange.limits.file_buffer)
         self._plans: dict[int, list[ProposedContext]] = {}
         self._sent = 0
 
@@ -457,12 +458,15 @@ class _Mover:
             yield from self.close()
             self._association = yield Call(self._connect, self._destination, contexts, self._calling)
         originator = (self._originator, self._message_id)
+        uid = ""
         try:
-            result = yield Call(lambda: self._association.store(given, originator=originator))
+            with datasets.open_source(given, buffer=self._buffer) as source:
+                uid = source.sop_instance_uid
+                result = yield Call(lambda: self._association.store(source, originator=originator))
         except (NoAcceptedContext, InputFileError, InvalidArgument) as error:
             log.error("C-MOVE sub-operation: %s", error)
-            return None, ""
-        return result.status, result.sop_instance_uid
+            return None, uid
+        return result.status, uid
 
     def close(self) -> Serving:
         """Release the association that is open."""

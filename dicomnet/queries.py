@@ -138,7 +138,7 @@ def identifier(
     level = _check_level(model, level)
     named = dict.fromkeys(returning) | dict(keys)
     if retrieve:
-        _check_unique_keys(model, level, keys if template is None else set(keys) | {e.keyword for e in template})
+        _check_unique_keys(model, level, keys, template)
     elif level:
         named = {dict(model.levels)[level]: None} | named
     if level:
@@ -155,10 +155,11 @@ def _check_level(model: Model, level: str) -> str:
     return upper
 
 
-def _check_unique_keys(model: Model, level: str, present: Iterable[str]) -> None:
+def _check_unique_keys(model: Model, level: str, keys: Mapping[str, Any], template: Any) -> None:
     """A retrieve names what it wants at its level; levels above may be left out, as peers accept."""
     for name, key in model.levels:
-        if name == level and key not in present:
+        value = keys[key] if key in keys else None if template is None else template.get(key)
+        if name == level and not value:
             raise InvalidArgument(f"a retrieve at level {level} needs {key}", hint=f"Give {key}=….")
 
 

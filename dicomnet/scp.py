@@ -166,10 +166,11 @@ class Provider:
         for (_, sop_class), service in self._services.items():
             syntaxes[sop_class] = syntaxes.get(sop_class, ()) or service.transfer_syntaxes
         gets = any(field == CommandField.C_GET_RQ for field, _ in self._services)
+        reported = {uid for field, uid in self._services if field == CommandField.N_EVENT_REPORT_RQ}
         return AcceptancePolicy(
             ae_title=self.ae_title,
             abstract_syntaxes=syntaxes,
-            requestor_as_scp=uids.STORAGE_CLASSES if gets else frozenset(),
+            requestor_as_scp=frozenset(reported).union(uids.STORAGE_CLASSES if gets else ()),
             unknown_abstract_syntaxes=self._any_storage is not None,
             max_pdu=self.limits.max_pdu,
         )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
-from ..errors import ConnectionFailed, DeadlineExceeded, LocalProtocolError, NoAcceptedContext
+from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext
 from ..exchange import Exchange
 from ..negotiation import PresentationContext, ProposedContext
 from ..operations import Commitment, Reply
@@ -321,26 +321,22 @@ class Association:
             self.abort()
 
     def _complete(self, flow: Generator[Any, Any, T]) -> T:
-        self._require_association()
         try:
+            self._exchange.require_association()
             return self._driver.complete(flow)
         except BaseException:
             self._after_failure()
             raise
 
     def _results(self, flow: Generator[Any, Any, T]) -> Generator[Any, None, T]:
-        self._require_association()
         try:
+            self._exchange.require_association()
             return (yield from self._driver.results(flow))
         except GeneratorExit:
             raise  # the caller left the loop: the association goes on
         except BaseException:
             self._after_failure()
             raise
-
-    def _require_association(self) -> None:
-        if not self._exchange.established:
-            raise LocalProtocolError("the association is over", peer=self._exchange.peer)
 
     def _after_failure(self) -> None:
         """A service ended in an exception: where the association ended with it, the connection goes, too."""

@@ -50,6 +50,7 @@ class Driver:
                     yield item
                     item = flow.send(None)
         except StopIteration as stop:
+            self.flush()  # its last word may be a response
             value: T = stop.value
             return value
         except GeneratorExit:
@@ -120,6 +121,9 @@ class Driver:
         exchange = self.exchange
         while buffers := exchange.outgoing():
             self._send(buffers)
+            if exchange.sending:
+                self._take()  # the peer may have refused already
+                self._events.extend(exchange.events())
         self._events.extend(exchange.events())
 
     def _send(self, buffers: list[Buffer]) -> None:
@@ -139,6 +143,7 @@ class Driver:
         self.exchange.tick(monotonic())
         if readable:
             self._take()
+            self._events.extend(self.exchange.events())
         elif seconds is not None and monotonic() - start >= seconds:
             raise DeadlineExceeded(timeout="write", seconds=seconds, peer=self.exchange.peer)
 

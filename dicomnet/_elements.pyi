@@ -1,0 +1,3 @@
+from _typeshed import ReadableBuffer
+
+def fault_of(buffer: ReadableBuffer, implicit: bool, little_endian: bool = True) -> str | None: ...

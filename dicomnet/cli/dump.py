@@ -50,17 +50,17 @@ def _dump_file(file: str, output: Output) -> int:
         output.say(f"{fields['tag']} {fields['vr']} {fields['keyword']}: {fields['value']}")
         output.record(**fields)
         count += 1
-    code = _check(file, output)
+    code = _check(file, output, readable=count > 0)
     output.record(summary={"elements": count, "failed": int(code != Exit.DONE)})
     return code
 
 
-def _check(file: str, output: Output) -> int:
+def _check(file: str, output: Output, *, readable: bool) -> int:
     """Say so if the file is cut short; what else would keep it from being sent does not matter here."""
     try:
         open_source(file).close()
     except InputFileError as error:
-        if error.problem is InputProblem.TRUNCATED:
+        if error.problem is InputProblem.TRUNCATED or not readable:
             output.error(str(error))
             return exit_code(error)
     except DicomNetError:

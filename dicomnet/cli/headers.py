@@ -54,7 +54,8 @@ def _element(dataset: Any, tag: Any) -> Fields:
     if vr != "SQ" and (raw.value is None or length > _LONGEST):
         value = "of undefined length, encapsulated" if length == _UNDEFINED else f"{length} bytes"
     else:
-        value = _shown(vr, dataset[tag].value)
+        element = dataset[tag]  # whose VR is the dictionary's where the file says UN
+        value = _shown(element.VR, element.value)
     return {
         "tag": f"({tag.group:04X},{tag.element:04X})",
         "vr": vr,

@@ -1,0 +1,118 @@
+"""Programs as processes of their own: dicomnet's and its peers'. Each is ended by whoever started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 30  # seconds for a program to start or to end
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line that runs dicomnet."""
+    return [sys.executable, "-m", "dicomnet", *map(str, arguments)]
+
+
+def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command of dicomnet to its end."""
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=PATIENCE,
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
+
+
+def summary(output: str) -> dict[str, Any]:
+    """What stands in the last line of JSON output; every line is an object."""
+    lines = [json.loads(line) for line in output.splitlines() if not line.startswith("listening on ")]
+    assert all(isinstance(line, dict) for line in lines)
+    return lines[-1]["summary"]
+
+
+class Provider:
+    """A `dicomnet recv` that runs."""
+
+    def __init__(self, process: subprocess.Popen[str], stderr: Any) -> None:
+        self.process = process
+        self._stderr = stderr
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("listening on "), (line, self.errors)
+        self.host, _, port = line.removeprefix("listening on ").strip().rpartition(":")
+        self.port = int(port)
+        self.address = f"{self.host}:{port}"
+
+    @property
+    def errors(self) -> str:
+        """What it wrote on standard error so far."""
+        return os.pread(self._stderr.fileno(), 1 << 20, 0).decode()
+
+    def stop(self, number: int = signal.SIGTERM) -> str:
+        """End it with a signal; what it printed after its first line."""
+        self.process.send_signal(number)
+        output, _ = self.process.communicate(timeout=PATIENCE)
+        return output
+
+
+@contextmanager
+def provider(*arguments: object, address: str = "127.0.0.1:0", **options: Any) -> Iterator[Provider]:
+    """A `dicomnet recv` on a free port, ended with the block if it has not ended by then."""
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            command("recv", address, *arguments), stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT, **options
+        )
+        try:
+            yield Provider(process, stderr)
+        finally:
+            end(process)
+
+
+@contextmanager
+def peer(program: Sequence[object], port: int, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Another implementation's provider, from when it accepts connections to the end of the block."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(list(map(str, program)), stdout=output, stderr=output, **options)
+        try:
+            wait_for_port(process, port)
+            yield process
+        finally:
+            end(process)
+
+
+def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        with suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"{process.args!r} ended with {process.wait(0.02)}")
+    raise AssertionError(f"{process.args!r} does not listen on {port}")
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """End a process that may have ended already."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,238 @@
+"""What all commands share: arguments, errors and exit codes; and `dicomnet echo`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import programs
+import pytest
+
+import dicomnet as dn
+from dicomnet import errors
+from dicomnet.cli.exits import Exit, exit_code
+from dicomnet.errors import InputProblem, OutputProblem
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@pytest.fixture(scope="module")
+def listener():
+    with dn.Listener("ARCHIVE", port=0) as scp:
+        yield f"127.0.0.1:{scp.address[1]}"
+
+
+@contextmanager
+def silent():
+    """Something that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(programs.PATIENCE)
+        yield server, f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def one_line_error(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert "\x1b" not in result.stderr
+    return result.stderr.removeprefix("error: ").strip()
+
+
+class TestProgram:
+    def test_version(self):
+        assert programs.run("--version").stdout == f"dicomnet {dn.__version__}\n"
+
+    def test_help_lists_the_commands(self):
+        result = programs.run("--help")
+        assert result.returncode == 0
+        assert all(f"\n  {name} " in result.stdout for name in ("echo", "store", "recv", "dump", "demo"))
+
+    @pytest.mark.parametrize("name", ["echo", "store", "recv", "dump", "demo"])
+    def test_help_of_a_command(self, name):
+        result = programs.run(name, "-h")
+        assert result.returncode == 0
+        assert f"dicomnet {name} [OPTIONS]" in result.stdout
+        assert all(option in result.stdout for option in ("--json", "--verbose", "--debug", "--quiet"))
+
+    def test_without_a_command(self):
+        result = programs.run()
+        assert result.returncode == 2
+        assert "Usage: dicomnet" in result.stderr
+
+    def test_without_click(self):
+        code = "import sys; sys.modules['click'] = None; from dicomnet.cli import main; main()"
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=programs.ROOT)
+        assert result.returncode == 1
+        assert "pip install 'dicomnet[cli]'" in one_line_error(result)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["ecko"], "No such command 'ecko'"),
+            (["echo"], "Missing argument 'PEER'"),
+            (["echo", "pacs"], "the port is missing"),
+            (["echo", "A_TITLE_THAT_IS_TOO_LONG@pacs:104"], "16 is the most"),
+            (["echo", "pacs:104", "--aet", "back\\slash"], "backslash"),
+            (["echo", "pacs:104", "--timeout", "soon"], "is not a duration"),
+            (["echo", "pacs:104", "--max-pdu", "huge"], "is not a size"),
+            (["echo", "pacs:104", "--max-pdu", "5"], "limit max_pdu"),
+            (["echo", "pacs:104", "--count", "0"], "--count"),
+            (["echo", "dicoms://A@pacs:2762"], "TLS is not supported yet"),
+            (["store", "pacs:104"], "Missing argument 'PATH...'"),
+            (["recv", "0"], "the port is missing"),
+            (["recv", "127.0.0.1:0"], "one of --out DIR and --discard"),
+            (["recv", "127.0.0.1:0", "--discard", "--out", "x"], "only one"),
+            (["recv", "A@127.0.0.1:0", "--aet", "B", "--discard"], "two AE titles"),
+            (["echo", "\x1b[31mpacs"], "\\x1b[31mpacs"),
+        ],
+    )
+    def test_usage_errors_are_one_line_and_2(self, arguments, words):
+        result = programs.run(*arguments)
+        assert result.returncode == 2
+        assert words in one_line_error(result)
+
+    @pytest.mark.parametrize("command", ["echo", "store", "recv"])
+    def test_loads_nothing_that_it_does_not_need(self, command, listener, tmp_path):
+        arguments = {
+            "echo": ["echo", listener, "-aec", "ARCHIVE"],
+            "store": ["store", listener, "-aec", "ARCHIVE", str(tmp_path / "none")],
+            "recv": ["recv", "300.300.300.300:0", "--discard"],
+        }[command]
+        result = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "dicomnet", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=programs.ROOT,
+        )
+        loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
+        assert "dicomnet" in loaded
+        assert not loaded & {"pydicom", "numpy", "cryptography", "asyncio", "rich", "ssl", "json"}
+
+
+class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("error", "established", "code"),
+        [
+            (errors.ConnectionFailed("refused"), False, 60),
+            (errors.ConnectionFailed("broken"), True, 62),
+            (errors.AssociationRejected(1, 1, 1), False, 61),
+            (errors.AssociationAborted(0, 0), False, 61),
+            (errors.AssociationAborted(0, 0), True, 62),
+            (errors.RemoteProtocolError("nonsense"), True, 62),
+            (errors.NoAcceptedContext(CT), True, 66),
+            (errors.ServiceFailure(dn.Status(0xA700)), True, 69),
+            (errors.DeadlineExceeded("response", 60), True, 124),
+            (errors.InvalidArgument("no"), False, 2),
+            *((errors.InputFileError("no", problem=problem), False, int(problem)) for problem in InputProblem),
+            *((errors.OutputFileError("no", problem=problem), False, int(problem)) for problem in OutputProblem),
+            (KeyboardInterrupt(), True, 130),
+            (OSError("what"), True, 1),
+        ],
+    )
+    def test_of_errors(self, error, established, code):
+        assert exit_code(error, established=established) == code
+
+    def test_input_and_output_codes_are_dcmtks(self):
+        assert {*InputProblem} <= {20, 21, 22, 23}
+        assert {*OutputProblem} <= {*range(40, 46)}
+        assert Exit.CANNOT_LISTEN == 64
+
+
+class TestEcho:
+    def test_answers(self, listener):
+        result = programs.run("echo", f"ARCHIVE@{listener}")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"ARCHIVE@{listener} answered 0x0000 (success) in ")
+
+    def test_count(self, listener):
+        result = programs.run("echo", f"ARCHIVE@{listener}", "--count", 3)
+        assert result.stdout.count("answered 0x0000") == 3
+        assert "3 of 3 answered" in result.stdout
+
+    def test_json(self, listener):
+        result = programs.run("echo", f"ARCHIVE@{listener}", "--count", 2, "--json")
+        *answers, _ = map(json.loads, result.stdout.splitlines())
+        assert [answer["status"] for answer in answers] == [0, 0]
+        assert programs.summary(result.stdout).items() >= {"echoes": 2, "failed": 0}.items()
+
+    def test_quiet(self, listener):
+        result = programs.run("echo", f"ARCHIVE@{listener}", "-q")
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+    def test_spellings_of_dcmtk(self):
+        seen = []
+        scp = dn.Listener("CALLED", port=0)
+        scp.on_echo(lambda request: seen.append((request.calling, request.called)))
+        with scp:
+            result = programs.run(
+                "echo", f"127.0.0.1:{scp.address[1]}", "-aet", "ME", "-aec", "CALLED", "-pdu", "16k", "-to", "20s", "-v"
+            )
+        assert result.returncode == 0
+        assert seen == [("ME", "CALLED")]
+
+    def test_another_title_is_rejected(self, listener):
+        result = programs.run("echo", f"WRONG@{listener}")
+        assert result.returncode == 61
+        assert one_line_error(result) == (
+            f"WRONG@{listener} rejected the association (permanent, by the acceptor): called AE title not recognised. "
+            'Is "WRONG" the peer\'s AE title?'
+        )
+
+    def test_nobody_is_there(self, free_port):
+        result = programs.run("echo", f"127.0.0.1:{free_port}")
+        assert result.returncode == 60
+        assert "Connection refused" in one_line_error(result)
+
+    def test_debug_adds_the_traceback(self, free_port):
+        result = programs.run("echo", f"127.0.0.1:{free_port}", "-d")
+        assert result.returncode == 60
+        assert "\nTraceback (most recent call last):" in result.stderr
+        assert "ConnectionFailed" in result.stderr
+
+    def test_silence_is_a_time_out(self):
+        with silent() as (_, address):
+            result = programs.run("echo", address, "--timeout", "300ms")
+        assert result.returncode == 124
+        assert "associate time-out after 0.3 s" in one_line_error(result)
+
+    def test_a_stream_that_is_not_dicom(self):
+        def answer(server: socket.socket) -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(1 << 16)
+
+        with silent() as (server, address):
+            thread = threading.Thread(target=answer, args=(server,))
+            thread.start()
+            result = programs.run("echo", address)
+            thread.join()
+        assert result.returncode == 61
+        one_line_error(result)
+
+    @pytest.mark.parametrize(("status", "code"), [(0x0122, 69), (0xB000, 68)])
+    def test_a_status_that_is_no_success(self, status, code):
+        scp = dn.Listener(port=0)
+        scp.on_echo(lambda request: dn.Status(status))
+        with scp:
+            result = programs.run("echo", f"127.0.0.1:{scp.address[1]}")
+        assert result.returncode == code
+        assert f"answered 0x{status:04X}" in one_line_error(result)
+
+    def test_interrupted_before_there_is_an_association(self):
+        with silent() as (server, address):
+            process = subprocess.Popen(
+                programs.command("echo", address), cwd=programs.ROOT, stderr=subprocess.PIPE, text=True
+            )
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)  # it waits for the answer to its request now
+                process.send_signal(signal.SIGINT)
+                _, stderr = process.communicate(timeout=programs.PATIENCE)
+        assert process.returncode == 130
+        assert stderr == "error: interrupted\n"

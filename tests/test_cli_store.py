@@ -1,0 +1,377 @@
+"""`dicomnet store`: what is sent, what is said about what is not, and how the program ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import programs
+import pytest
+
+import dicomnet as dn
+from dicomnet import uids
+from dicomnet._part10 import meta_header
+from dicomnet.cli import progress
+from dicomnet.cli.batch import files_in, gather
+from dicomnet.sources import FileSource
+
+CT, MR = uids.CT_IMAGE_STORAGE, uids.MR_IMAGE_STORAGE
+EXPLICIT = uids.EXPLICIT_VR_LITTLE_ENDIAN
+
+
+def element(tag: int, text: str) -> bytes:
+    value = text.encode()
+    value += b"\0" * (len(value) % 2)
+    group_and_element = (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little")
+    return group_and_element + b"UI" + len(value).to_bytes(2, "little") + value
+
+
+def instance(path: Path, number: int, sop_class: str = CT, size: int = 0) -> Path:
+    """Write a Part 10 file with little more than its UIDs."""
+    uid = f"1.2.3.{number}"
+    pixels = b"\xe0\x7f\x10\x00OW\0\0" + size.to_bytes(4, "little") + bytes(size)
+    dataset = element(0x00080016, sop_class) + element(0x00080018, uid) + (pixels if size else b"")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(meta_header(sop_class, uid, EXPLICIT) + dataset)
+    return path
+
+
+@pytest.fixture
+def five(tmp_path):
+    return [instance(tmp_path / "five" / f"{number}.dcm", number) for number in range(1, 6)]
+
+
+class Archive:
+    """A provider in this process that keeps what it gets, and answers as it is told."""
+
+    def __init__(self, answer=None, **store_options):
+        self.requests = []
+        self.answer = answer
+        self.scp = dn.Listener("ARCHIVE", port=0)
+        self.scp.on_store(**store_options)(self.keep)
+
+    def keep(self, request):
+        self.requests.append((request.sop_instance_uid, request.transfer_syntax_uid, request.data, request.address))
+        return self.answer(self, request) if self.answer else None
+
+    @property
+    def uids(self):
+        return [uid for uid, *_ in self.requests]
+
+    @property
+    def associations(self):
+        return len({address for *_, address in self.requests})
+
+    def break_off(self):
+        for worker in self.scp._snapshot():
+            worker.driver.transport.interrupt()
+
+
+@contextmanager
+def archive(answer=None, **store_options):
+    provider = Archive(answer, **store_options)
+    with provider.scp:
+        provider.address = f"ARCHIVE@127.0.0.1:{provider.scp.address[1]}"
+        yield provider
+
+
+class TestWhatIsSent:
+    def test_files_and_directories(self, five, tmp_path):
+        instance(tmp_path / "five" / "deeper" / "6.dcm", 6)
+        lone = instance(tmp_path / "lone.dcm", 7)
+        with archive() as scp:
+            flat = programs.run("store", scp.address, five[0].parent, lone)
+            assert scp.uids == ["1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.3.4", "1.2.3.5", "1.2.3.7"]
+            scp.requests.clear()
+            deep_too = programs.run("store", scp.address, five[0].parent, "-r")
+            assert scp.uids[-1] == "1.2.3.6"
+        assert (flat.returncode, deep_too.returncode) == (0, 0)
+        assert flat.stdout.startswith(f"6 instances sent to {scp.address}: ")
+
+    @pytest.mark.parametrize("spelling", ["-r", "+r", "--recurse"])
+    def test_spellings_of_recursion(self, spelling, tmp_path):
+        instance(tmp_path / "a" / "b" / "1.dcm", 1)
+        with archive() as scp:
+            result = programs.run("store", scp.address, "+sd", spelling, tmp_path / "a")
+        assert (result.returncode, scp.uids) == (0, ["1.2.3.1"])
+
+    @pytest.mark.parametrize("size", [0, 100, 70_000, 2_000_000])
+    def test_bytes_are_untouched(self, size, tmp_path):
+        path = instance(tmp_path / "1.dcm", 1, size=size)
+        other = instance(tmp_path / "2.dcm", 2, size=size)  # once small files begin, they are held
+        with archive() as scp:
+            assert programs.run("store", scp.address, path, other).returncode == 0
+        offset = len(meta_header(CT, "1.2.3.1", EXPLICIT))
+        assert [data for _, _, data, _ in scp.requests] == [file.read_bytes()[offset:] for file in (path, other)]
+
+    def test_json(self, five):
+        with archive() as scp:
+            result = programs.run("store", scp.address, *five, "--json")
+        *sent, _ = map(json.loads, result.stdout.splitlines())
+        assert [record["file"] for record in sent] == list(map(str, five))
+        assert sent[0].items() >= {"sop_class_uid": CT, "transfer_syntax_uid": EXPLICIT, "status": 0}.items()
+        total = programs.summary(result.stdout)
+        size = sum(len(data) for _, _, data, _ in scp.requests)
+        assert (total["instances"], total["failed"], total["bytes"]) == (5, 0, size)
+        assert 0 < total["seconds"] < 10
+
+    def test_quiet_json_is_the_summary_alone(self, five):
+        with archive() as scp:
+            result = programs.run("store", scp.address, *five, "--json", "-q")
+        assert len(result.stdout.splitlines()) == 1
+        assert programs.summary(result.stdout)["instances"] == 5
+
+    def test_verbose_and_quiet(self, five):
+        with archive() as scp:
+            verbose = programs.run("store", scp.address, *five, "-v")
+            quiet = programs.run("store", scp.address, *five, "-q")
+        assert verbose.stdout.count("0x0000 (success)") == 5
+        assert (quiet.stdout, quiet.stderr) == ("", "")
+
+    def test_several_associations(self, tmp_path):
+        meeting = threading.Barrier(3)
+
+        def together(scp, request):
+            if len(scp.uids) <= 3:
+                meeting.wait(programs.PATIENCE)  # none of the first three is answered before all are there
+
+        files = [instance(tmp_path / f"{number}.dcm", number) for number in range(30)]
+        with archive(together) as scp:
+            result = programs.run("store", scp.address, *files, "--associations", 3)
+        assert result.returncode == 0
+        assert sorted(scp.uids) == sorted(f"1.2.3.{number}" for number in range(30))
+        assert scp.associations == 3
+
+    def test_more_than_128_contexts_take_several_associations(self, tmp_path):
+        files = [instance(tmp_path / f"{number:03}.dcm", number, f"1.2.3.4.{number}") for number in range(300)]
+        with archive(unknown_classes=True) as scp:
+            result = programs.run("store", scp.address, *files)
+        assert result.returncode == 0
+        assert scp.uids == [f"1.2.3.{number}" for number in range(300)]
+        assert scp.associations == 3
+
+    def test_large_files_are_not_held(self, tmp_path):
+        small = [instance(tmp_path / f"{number}.dcm", number, size=100) for number in (1, 2)]
+        large = instance(tmp_path / "3.dcm", 3, size=200_000)
+        (lot,) = gather(map(str, [*small, large]), lambda error: pytest.fail(str(error)))
+        assert [type(item) for item, _ in lot.items] == [str, FileSource, str]
+
+
+class TestWhatCannotBeSent:
+    @pytest.fixture
+    def broken(self, tmp_path):
+        contents = {
+            "text": b"This is not DICOM.",
+            "cut": instance(tmp_path / "cut", 9, size=1000).read_bytes()[:-100],
+            "nameless": meta_header(CT, None, EXPLICIT) + element(0x00080016, CT),
+        }
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+        return {"text": 21, "cut": 22, "nameless": 23, "absent": 20}
+
+    @pytest.mark.parametrize("name", ["text", "cut", "nameless", "absent"])
+    def test_is_named_in_one_line_and_the_others_go(self, name, broken, five, tmp_path):
+        with archive() as scp:
+            result = programs.run("store", scp.address, five[0], tmp_path / name, *five[1:], "--json")
+        assert result.returncode == broken[name]
+        assert scp.uids == [f"1.2.3.{number}" for number in range(1, 6)]
+        assert result.stderr.startswith(f"error: {tmp_path / name}: ")
+        assert result.stderr.count("\n") == 1
+        assert json.loads(result.stdout.splitlines()[0])["file"] == str(tmp_path / name)
+        assert programs.summary(result.stdout)["failed"] == 1
+
+    def test_nothing_at_all(self, tmp_path, free_port):
+        result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path)
+        assert result.returncode == 20
+        assert result.stderr == f"error: {tmp_path}: no files to send\n"
+
+    def test_only_broken_files_need_no_connection(self, broken, tmp_path, free_port):
+        result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path / "text", tmp_path / "cut")
+        assert result.returncode == 21
+
+    def test_names_from_files_are_escaped(self, tmp_path, free_port):
+        path = tmp_path / "red\x1b[31m\n"
+        path.write_bytes(b"")
+        result = programs.run("store", f"127.0.0.1:{free_port}", path)
+        assert "red\\x1b[31m\\n: " in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    def test_a_directory_that_cannot_be_listed(self, five, monkeypatch):
+        def denied(path):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(os, "scandir", denied)
+        refused = []
+        assert list(files_in([str(five[0].parent)], True, refused.append)) == []
+        assert [(error.path, error.errno) for error in refused] == [(str(five[0].parent), 13)]
+
+    def test_halt_does_not_begin_with_a_broken_file(self, broken, five, tmp_path, free_port):
+        result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path / "text", *five, "--halt")
+        assert result.returncode == 21
+
+
+class TestWhatThePeerDoesNotWant:
+    def test_a_refused_context(self, five, tmp_path):
+        mr = instance(tmp_path / "mr.dcm", 9, MR)
+        with archive(sop_classes=[CT]) as scp:
+            result = programs.run("store", scp.address, mr, *five)
+        assert result.returncode == 66
+        assert len(scp.uids) == 5
+        assert result.stderr.startswith(f"error: {mr}: {scp.address}: no accepted presentation context for MR Image")
+
+    def test_no_context_at_all(self, five):
+        with archive(sop_classes=[MR]) as scp:
+            result = programs.run("store", scp.address, *five, "--json")
+        assert result.returncode == 66
+        assert result.stderr.count("no accepted presentation context for CT Image Storage in Explicit VR") == 5
+        assert programs.summary(result.stdout)["failed"] == 5
+
+    @pytest.mark.parametrize(("status", "code"), [(0xA700, 69), (0xC123, 69), (0x0122, 69), (0xB000, 68)])
+    def test_a_status_that_is_no_success(self, status, code, five):
+        with archive(lambda scp, request: dn.Status(status if len(scp.uids) == 2 else 0)) as scp:
+            result = programs.run("store", scp.address, *five, "--json", "-q")
+        assert result.returncode == code
+        assert len(scp.uids) == 5
+        assert f"{five[1]}: the peer answered 0x{status:04X} (" in result.stderr
+        total = programs.summary(result.stdout)
+        assert (total["instances"], total["failed"], total["warnings"]) == ((5, 0, 1) if code == 68 else (4, 1, 0))
+
+    def test_halt_stops_after_the_first_failure(self, five):
+        with archive(lambda scp, request: dn.Status(0xA700 if len(scp.uids) == 2 else 0)) as scp:
+            result = programs.run("store", scp.address, *five, "--halt")
+        assert result.returncode == 69
+        assert len(scp.uids) == 2
+        assert result.stderr.count("not sent: stopped after a failure") == 3
+
+    def test_another_title(self, five):
+        with archive() as scp:
+            result = programs.run("store", scp.address, "-aec", "OTHER", *five)
+        assert result.returncode == 61
+        lines = result.stderr.splitlines()
+        assert "rejected the association" in lines[0]
+        assert lines[1:] == [f"error: {file}: not sent: no association" for file in five]
+
+    def test_nobody_is_there(self, five, free_port):
+        result = programs.run("store", f"127.0.0.1:{free_port}", *five, "--associations", 2, "--json")
+        assert result.returncode == 60
+        assert programs.summary(result.stdout)["failed"] == 5
+
+    @pytest.mark.parametrize("associations", [1, 2])
+    def test_a_connection_that_breaks_in_the_middle(self, associations, five):
+        def answer(scp, request):
+            if len(scp.uids) >= 3:
+                scp.break_off()
+
+        with archive(answer) as scp:
+            result = programs.run("store", scp.address, *five, "--json", "--associations", associations)
+        assert result.returncode == 62
+        total = programs.summary(result.stdout)
+        assert total["instances"] + total["failed"] == 5
+        assert total["failed"] >= 3
+        assert result.stderr.count(": not sent: the association is over") == total["failed"]
+
+    def test_an_association_too_many_costs_only_a_warning(self, five, monkeypatch):
+        second = threading.Event()
+        opened = []
+
+        def answer(scp, request):
+            assert second.wait(programs.PATIENCE)
+
+        def start(sock, policy):
+            opened.append(sock)
+            serve(sock, policy)
+            if len(opened) == 2:
+                second.set()
+
+        with archive(answer) as scp:
+            serve = scp.scp._start
+            monkeypatch.setattr(scp.scp, "_start", start)
+            monkeypatch.setattr(scp.scp, "limits", dn.Limits(associations=1))
+            result = programs.run("store", scp.address, *five, "--associations", 2, "--json")
+        assert result.returncode == 0
+        assert programs.summary(result.stdout)["instances"] == 5
+        assert result.stderr.startswith("warning: ")
+        assert "local limit exceeded" in result.stderr
+
+
+class TestInterrupted:
+    def start(self, scp, files):
+        return subprocess.Popen(
+            programs.command("store", scp.address, *files, "--json"),
+            cwd=programs.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def test_once_releases(self, five):
+        arrived, go_on = threading.Event(), threading.Event()
+
+        def answer(scp, request):
+            arrived.set()
+            assert go_on.wait(programs.PATIENCE)
+
+        with archive(answer) as scp:
+            process = self.start(scp, five)
+            assert arrived.wait(programs.PATIENCE)
+            process.send_signal(signal.SIGINT)
+            line = process.stderr.readline()  # it has noticed
+            go_on.set()
+            stdout, _ = process.communicate(timeout=programs.PATIENCE)
+        assert line == "interrupted: what is under way may end; once more aborts it\n"
+        assert process.returncode == 130
+        assert scp.uids == ["1.2.3.1"]
+        total = programs.summary(stdout)
+        assert (total["instances"], total["failed"]) == (1, 4)
+
+    def test_twice_aborts(self, five):
+        arrived, go_on = threading.Event(), threading.Event()
+
+        def answer(scp, request):
+            arrived.set()
+            assert go_on.wait(programs.PATIENCE)
+
+        with archive(answer) as scp:
+            process = self.start(scp, five)
+            assert arrived.wait(programs.PATIENCE)
+            process.send_signal(signal.SIGINT)
+            process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            go_on.set()
+            stdout, _ = process.communicate(timeout=programs.PATIENCE)
+        assert process.returncode == 130
+        assert programs.summary(stdout)["instances"] <= 1
+
+
+class TestProgress:
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        return now
+
+    def test_short_batches_have_no_bar(self, clock):
+        bar = progress.Progress(100, wanted=True)
+        bar.advance(50)
+        assert bar._bar is None
+        bar.close()
+
+    def test_long_batches_get_one(self, clock):
+        bar = progress.Progress(100, wanted=True)
+        clock[0] = 2.0
+        bar.advance(50)
+        assert bar._bar is not None
+        bar.advance(25)
+        assert bar._bar.tasks[0].completed == 75
+        bar.close()
+        assert bar._bar is None
+
+    def test_none_away_from_a_terminal(self, clock, monkeypatch):
+        monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+        bar = progress.Progress(100, wanted=True)
+        clock[0] = 2.0
+        bar.advance(50)
+        assert bar._bar is None

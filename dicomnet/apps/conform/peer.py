@@ -12,7 +12,12 @@ from time import monotonic
 
 from . import wire
 
+_NO_PLACE = (2, 3)  # rejected-transient by the provider, presentation related
 _LONGEST = 1 << 24  # bytes of a PDU to wait for; nobody needs to answer with more
+
+
+class Full(Exception):
+    """The peer has no place for another association now: that says nothing about the one that was asked for."""
 
 
 class Kind(enum.Enum):
@@ -104,7 +109,7 @@ Seen = Answer | Reply
 
 
 class Connection:
-    """A connected socket, which it owns; nothing here raises for what the peer does.
+    """A connected socket, which it owns; nothing here raises for what the peer does, but for `Full`.
 
     Args:
         sock: connected.
@@ -130,7 +135,11 @@ class Connection:
         return True
 
     def answer(self, timeout: float | None = None) -> Answer:
-        """The next PDU of the peer, or what there is instead of one."""
+        """The next PDU of the peer, or what there is instead of one.
+
+        Raises:
+            Full: an A-ASSOCIATE-RJ for congestion, or for a limit of associations (PS3.8 Section 9.3.4).
+        """
         deadline = monotonic() + (self.timeout if timeout is None else timeout)
         missing = self._fill(6, deadline)
         if missing is not None:
@@ -143,7 +152,10 @@ class Connection:
             return self._short(missing)
         found = _KINDS[kind]
         assert found is not None
-        return self._take(found, length)
+        answer = self._take(found, length)
+        if found is Kind.REJECT and answer.codes[:2] == _NO_PLACE:
+            raise Full(str(answer))
+        return answer
 
     def quiet(self) -> Answer:
         """What comes in the short time in which nothing should; the peer's close is taken for nothing."""

@@ -11,6 +11,7 @@ from time import monotonic
 
 from . import wire
 from .case import Case, Departure, Grade, NotApplicable, Unavailable
+from .peer import Full
 from .session import Facts, Session, Target, alive
 
 _RECOVERY = 45.0  # seconds to wait for a provider that a case has put out of action: longer than ARTIM
@@ -34,6 +35,7 @@ class Result:
     observed: str
     seconds: float = 0.0
     dead: bool = False  # afterwards the provider did not answer others
+    full: bool = False  # afterwards it had no place for others
 
     @property
     def uncertain(self) -> bool:
@@ -45,11 +47,15 @@ def run_case(case: Case, target: Target, facts: Facts) -> Result:
     """Try one case, then see whether the provider still serves others."""
     start = monotonic()
     outcome, observed = _try(case, target, facts)
-    dead = None if outcome is Outcome.SKIPPED else alive(target)
-    if dead is not None:
-        outcome = Outcome.NOT_RUN if outcome is Outcome.NOT_RUN else Outcome.FAILED
-        observed = f"{observed}; afterwards C-ECHO on a new association: {dead}"
-    return Result(case, outcome, observed, monotonic() - start, dead is not None)
+    trouble = None if outcome is Outcome.SKIPPED else alive(target)
+    dead = trouble is not None and not trouble.full
+    full = trouble is not None and trouble.full
+    if trouble is not None:
+        observed = f"{observed}; afterwards C-ECHO on a new association: {trouble.words}"
+    # A provider that is full for now has more than this one case to thank for it; other cases are about that.
+    if dead and outcome is Outcome.PASSED:
+        outcome = Outcome.FAILED
+    return Result(case, outcome, observed, monotonic() - start, dead, full)
 
 
 def _try(case: Case, target: Target, facts: Facts) -> tuple[Outcome, str]:
@@ -60,7 +66,7 @@ def _try(case: Case, target: Target, facts: Facts) -> tuple[Outcome, str]:
             return Outcome.FAILED, str(departure)
         except NotApplicable as reason:
             return Outcome.SKIPPED, str(reason)
-        except Unavailable as reason:
+        except (Unavailable, Full) as reason:
             return Outcome.NOT_RUN, str(reason)
         except wire.Unreadable as error:
             return Outcome.FAILED, f"unreadable: {error}"
@@ -121,9 +127,10 @@ class Runner:
         # A provider that only was slow, or still busy with the case before, gets a second chance.
         if (result.outcome is Outcome.NOT_RUN or result.dead) and self._recovered():
             result = run_case(case, self._target, self._facts)
-        if result.uncertain and not self._recovered():
+        if (result.uncertain or result.full) and not self._recovered():
             self._gone = True
-            return replace(result, observed=f"{result.observed}; it does not recover within {self._recovery:g} s")
+            observed = f"{result.observed}; it does not recover within {self._recovery:g} s"
+            return replace(result, outcome=Outcome.FAILED, observed=observed)
         return result
 
     def _recovered(self) -> bool:

@@ -6,12 +6,12 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import wire
 from .case import Departure, NotApplicable, Unavailable
 from .instance import ct_image, new_uid
-from .peer import Answer, Connection, Kind, Reply, Seen
+from .peer import Answer, Connection, Full, Kind, Reply, Seen
 
 STORE, UNKNOWN = 3, 5  # context IDs of the probe; verification is 1
 _PATIENCE = 4.0  # seconds that a living provider answers within, on a busy machine, too
@@ -114,12 +114,14 @@ class Session:
         """An association; ``changes`` are those of `request`.
 
         Raises:
-            Unavailable: the provider does not accept it.
+            Unavailable: the provider does not accept even an ordinary request.
+            Departure: it does not accept what was changed.
         """
         connection = self.opened(self.request(**changes))
         answer = connection.answer()
         if answer.kind is not Kind.ACCEPT:
-            raise Unavailable(f"no association: {answer}")
+            # An ordinary request is where other cases begin; one with something special is what this case is about.
+            raise (Departure(str(answer)) if changes else Unavailable(f"no association: {answer}"))
         return Association(connection, answer, self.facts)
 
     def associate_to_store(self, **changes: Any) -> Association:
@@ -238,15 +240,24 @@ def works(session: Session, answer: Answer, connection: Connection) -> str:
     return "A-ASSOCIATE-AC, C-ECHO with status 0000, A-RELEASE-RP"
 
 
-def alive(target: Target) -> str | None:
-    """Whether the provider answers a C-ECHO on a new association; None if so, else what went wrong."""
+class Trouble(NamedTuple):
+    """Why a provider does not answer a C-ECHO on a new association: what it did, and whether it is just full."""
+
+    words: str
+    full: bool
+
+
+def alive(target: Target) -> Trouble | None:
+    """Whether the provider answers a C-ECHO on a new association; None if so, else what is the matter."""
     # What a case expects at once, the provider may take longer for here: this is about whether it lives.
     with Session(replace(target, timeout=max(target.timeout, _PATIENCE))) as session:
         try:
             connection = session.opened(session.request())
             works(session, connection.answer(), connection)
+        except Full as reason:
+            return Trouble(str(reason), full=True)
         except (Departure, Unavailable) as error:
-            return str(error)
+            return Trouble(str(error), full=False)
         return None
 
 
@@ -258,7 +269,10 @@ def probe(target: Target) -> Facts:
     """
     unknown = wire.context(UNKNOWN, UNKNOWN_CLASS)
     with Session(target) as session:
-        accept = session.associate(contexts=(*store_contexts(), unknown)).accept
+        try:
+            accept = session.associate(contexts=(*store_contexts(), unknown)).accept
+        except (Departure, Full) as reason:
+            raise Unavailable(f"no association: {reason}") from None
         if not accept.accepts(1):
             raise Unavailable("the presentation context of verification is refused")
     names = accept.sub_items(0x55) or accept.sub_items(0x52) or [b""]

@@ -79,7 +79,7 @@ _CUTS = (
     established(
         "PS3.8/E.1-6",
         ROBUST,
-        "Fragments of one byte each are odd, which is forbidden; they are understood or end the association.",
+        "Fragments of one byte each are odd, which is forbidden; they are understood or abort the association.",
         b"".join(wire.data_tf(fragment) for fragment in pdvs(1, _ECHO, 1, True)),
         RESPONSE,
     ),
@@ -264,7 +264,7 @@ _ORDER = (
     established(
         "PS3.8/E.1-72",
         ROBUST,
-        "Two messages in one P-DATA-TF, which is forbidden, are answered or end the association.",
+        "Two messages in one P-DATA-TF, which is forbidden, are answered or abort the association.",
         wire.data_tf(wire.pdv(1, 3, _ECHO), wire.pdv(1, 3, _ECHO)),
         RESPONSE,
     ),

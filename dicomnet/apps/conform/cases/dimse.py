@@ -186,8 +186,8 @@ _BEARABLE = ("without Affected SOP Class UID", "with a mistyped Affected SOP Cla
 
 
 def _spoiled_echo() -> list[Case]:
-    rule = "A C-ECHO-RQ {} fails, or ends the association."
-    lenient = "A C-ECHO-RQ {} is answered, or ends the association."
+    rule = "A C-ECHO-RQ {} fails, or aborts the association."
+    lenient = "A C-ECHO-RQ {} is answered, or aborts the association."
     return [
         _command(
             f"PS3.7/9.3.5.1-{11 + at}",
@@ -205,7 +205,7 @@ def _spoiled_store() -> list[Case]:
         storing(
             f"PS3.7/9.3.1.1-{11 + at}",
             ROBUST,
-            f"A C-STORE-RQ {what} {'is answered' if what in _BEARABLE[2:] else 'fails'}, or ends the association.",
+            f"A C-STORE-RQ {what} {'is answered' if what in _BEARABLE[2:] else 'fails'}, or aborts the association.",
             whole(STORE, wire.command_set(elements)) + whole_data(STORE, ct_image(instance, wire.IMPLICIT)),
             RESPONSE if what in _BEARABLE[2:] else FAILURE,
         )
@@ -223,7 +223,7 @@ _WRONG = (
     *_spoiled_store(),
     _command(
         "PS3.7/6.3.1-11",
-        "A command set without Command Group Length can be understood; it is answered, or ends the association.",
+        "A command set without Command Group Length can be understood; it is answered, or aborts the association.",
         wire.command_set(_ECHO, group_length=None),
         RESPONSE,
     ),
@@ -247,37 +247,37 @@ _WRONG = (
     ),
     _command(
         "PS3.7/6.3.1-15",
-        "An element of another group in a command set fails, or ends the association.",
+        "An element of another group in a command set fails, or aborts the association.",
         wire.command_set([*_elements(), wire.element(0x0010, b"DOE^JOHN", group=0x0010)]),
     ),
     _command(
         "PS3.7/6.3.1-16",
-        "An element that claims FFFFFFFFH bytes fails, or ends the association.",
+        "An element that claims FFFFFFFFH bytes fails, or aborts the association.",
         _dangling(wire.DATA_SET_TYPE, wire.us(0x0101), 0xFFFFFFFF),
     ),
     _command(
         "PS3.7/6.3.1-17",
-        "An element that is longer than the command set fails, or ends the association.",
+        "An element that is longer than the command set fails, or aborts the association.",
         _dangling(wire.DATA_SET_TYPE, wire.us(0x0101), 4),
     ),
     _command(
         "PS3.7/6.3.1-18",
-        "An element that claims 7FFFFFFEH bytes fails, or ends the association.",
+        "An element that claims 7FFFFFFEH bytes fails, or aborts the association.",
         _dangling(wire.DATA_SET_TYPE, wire.us(0x0101), 0x7FFFFFFE),
     ),
     _command(
         "PS3.7/6.3.1-19",
-        "A command set that ends within an element's header fails, or ends the association.",
+        "A command set that ends within an element's header fails, or aborts the association.",
         wire.command_set([*_elements(), b"\0\0\0\x09\x02"]),
     ),
-    _command("PS3.7/6.3.1-20", "An empty command set fails, or ends the association.", b""),
+    _command("PS3.7/6.3.1-20", "An empty command set fails, or aborts the association.", b""),
     _command(
         "PS3.7/6.3.1-21",
-        "A command set of nothing but its group length fails, or ends the association.",
+        "A command set of nothing but its group length fails, or aborts the association.",
         wire.command_set({}),
     ),
-    _command("PS3.7/6.3.1-22", "A command set of zeros fails, or ends the association.", bytes(64)),
-    _command("PS3.7/6.3.1-23", "A command set in explicit VR fails, or ends the association.", _explicit(), RESPONSE),
+    _command("PS3.7/6.3.1-22", "A command set of zeros fails, or aborts the association.", bytes(64)),
+    _command("PS3.7/6.3.1-23", "A command set in explicit VR fails, or aborts the association.", _explicit(), RESPONSE),
     _command(
         "PS3.7/6.3.1-24",
         "The retired Length to End (0000,0001) may be there, and is not relied upon (note 1).",
@@ -287,13 +287,13 @@ _WRONG = (
     ),
     _command(
         "PS3.7/6.3.1-25",
-        "A command element that nobody knows is answered, or ends the association.",
+        "A command element that nobody knows is answered, or aborts the association.",
         wire.command_set({**_ECHO, 0x7777: b"what?!"}),
         RESPONSE,
     ),
     _command(
         "PS3.7/6.3.1-26",
-        "A UID of 10,000 characters is answered, or ends the association.",
+        "A UID of 10,000 characters is answered, or aborts the association.",
         wire.command_set({**_ECHO, wire.AFFECTED_CLASS: b"1." * 5000}),
         RESPONSE,
     ),
@@ -323,7 +323,7 @@ def _stray_cancel(session: Session) -> str:
 _STRAY_RESPONSE = wire.command_set(wire.response(_ECHO))
 
 _ELSEWHERE = (
-    _command("PS3.7/C.5.18-1", "An unknown command (7777H) fails, or ends the association.", _with_field(0x7777)),
+    _command("PS3.7/C.5.18-1", "An unknown command (7777H) fails, or aborts the association.", _with_field(0x7777)),
     _command(
         "PS3.7/C.5.18-2",
         "An unknown command is answered with the status made for it, 0211H (unrecognized operation).",
@@ -338,7 +338,7 @@ _ELSEWHERE = (
     ),
     _command(
         "PS3.7/C.5.18-4",
-        "An N-GET-RQ of the verification class fails, or ends the association.",
+        "An N-GET-RQ of the verification class fails, or aborts the association.",
         wire.command_set(
             {
                 wire.REQUESTED_CLASS: wire.ui(wire.VERIFICATION),
@@ -351,13 +351,13 @@ _ELSEWHERE = (
     ),
     _command(
         "PS3.7/C.5.18-5",
-        "A C-FIND-RQ without identifier fails, or ends the association.",
+        "A C-FIND-RQ without identifier fails, or aborts the association.",
         _with_field(wire.FIND_RQ, x0700=wire.us(0)),
     ),
     established(
         "PS3.7/C.5.18-6",
         ROBUST,
-        "A C-STORE-RQ in the context of verification fails, or ends the association.",
+        "A C-STORE-RQ in the context of verification fails, or aborts the association.",
         whole(1, wire.command_set(wire.store_rq("2.25.1"))) + whole_data(1, ct_image("2.25.1", wire.IMPLICIT)),
         FAILURE,
     ),
@@ -407,7 +407,7 @@ _FLAGS = (
     storing(
         "PS3.7/9.3.1.1-7",
         ROBUST,
-        "A C-STORE-RQ that says it has no data set fails, or ends the association.",
+        "A C-STORE-RQ that says it has no data set fails, or aborts the association.",
         _store_without_data,
         FAILURE,
     ),

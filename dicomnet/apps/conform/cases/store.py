@@ -214,14 +214,14 @@ def _contents(number: int, what: str, data: bytes) -> Case:
     def frames(_: Session) -> bytes:
         return whole(STORE, wire.command_set(wire.store_rq(new_uid()))) + whole_data(STORE, data)
 
-    rule = f"A data set that is none ({what}) is answered, or ends the association."
+    rule = f"A data set that is none ({what}) is answered, or aborts the association."
     return storing(f"PS3.7/9.1.1.1.8-{number}", ROBUST, rule, frames, RESPONSE)
 
 
 @scripted(
     "PS3.7/9.1.1.1.8-5",
     ROBUST,
-    "A data set of no bytes is answered, or ends the association.",
+    "A data set of no bytes is answered, or aborts the association.",
     RESPONSE.text,
     stores=True,
 )

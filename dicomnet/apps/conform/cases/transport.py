@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from .. import wire
-from ..case import CLOSED, Case, Departure, Grade
-from ..peer import Answer, Connection, Kind
+from ..case import ABORTED, CLOSED, Case, Departure, Grade
+from ..peer import Connection, Kind
 from ..session import Session, alive, works
-from .forms import demand, scripted
+from .forms import demand, opening, scripted
 
 _TLS_12 = bytes.fromhex(
     "16030100480100004403035b90c5a1f6f53f2a1c5f0f0c9c2f5d8e7a6b4c3d2e1f00112233445566778899000004c02f00ff"
@@ -18,6 +19,8 @@ _TLS_13 = bytes.fromhex(
     "160301007a01000076030300112233445566778899aabbccddeeff00112233445566778899aabbccddeeff2000112233445566778899"
     "aabbccddeeff00112233445566778899aabbccddeeff00021301010000"
 ) + bytes(80)
+
+_MANY = 120  # connections; few providers have more places
 
 # Who else knocks on a port: scanners, load balancers, and people who mistyped.
 FOREIGN = (
@@ -39,18 +42,13 @@ FOREIGN = (
 def _foreign(number: int, name: str, data: bytes) -> Case:
     def script(session: Session) -> str:
         connection = session.opened(data)
-        first = connection.answer()
-        more = connection.rest() if first.kind is Kind.ABORT else []
-        demand(first.kind is Kind.ABORT and not more, _words([first, *more]))
+        answers = [connection.answer(), *connection.rest()]
+        demand(answers[0].kind is Kind.ABORT, answers[0])
+        demand(len(answers) == 1, f"{len(answers)} PDUs: {', '.join(map(str, answers[:4]))}")
         return "one A-ABORT, nothing more"
 
-    rule = f"Bytes of another protocol are an unrecognized PDU: one A-ABORT answers all of them ({name})."
-    return Case(f"PS3.8/9.2.3-{number}", Grade.MUST, rule, "one A-ABORT, nothing more", script)
-
-
-def _words(answers: list[Answer]) -> str:
-    kinds = [str(answer) for answer in answers]
-    return kinds[0] if len(kinds) == 1 else f"{len(kinds)} PDUs: {', '.join(kinds[:4])}"
+    rule = f"Whoever speaks another protocol gets one A-ABORT, not one for each piece of what it says ({name})."
+    return Case(f"PS3.8/9.2.3-{number}", Grade.ROBUST, rule, "one A-ABORT, nothing more", script)
 
 
 @scripted("PS3.8/9.1.2-1", Grade.MUST, "A connection that closes without a byte does no harm.", "it goes on serving")
@@ -154,7 +152,7 @@ def _reset_data(session: Session) -> str:
 def _others_are_served(session: Session) -> str:
     trouble = alive(session.target)
     if trouble is not None:
-        raise Departure(f"meanwhile another peer gets: {trouble}")
+        raise Departure(f"meanwhile another peer gets: {trouble.words}")
     return "others are served meanwhile"
 
 
@@ -197,17 +195,21 @@ def _twelve_silent(session: Session) -> str:
     return _others_are_served(session)
 
 
-@scripted(
-    "PS3.8/9.1.5-7",
-    Grade.ROBUST,
-    "Twelve connections that were closed again after three bytes occupy nothing.",
-    "others are served at once",
-    alone=True,
-)
-def _twelve_closed(session: Session) -> str:
-    for _ in range(12):
-        session.opened(b"\x01\x00\x00").close()
-    return _others_are_served(session)
+def _many_closed(number: int, words: str, make: Callable[[Session], bytes], answered: bool) -> Case:
+    """More connections than a provider has places, each over before the next: none may keep its place."""
+
+    def script(session: Session) -> str:
+        for _ in range(_MANY):
+            connection = session.opened(make(session))
+            if answered:
+                connection.answer()
+            connection.close()
+        trouble = alive(session.target)
+        demand(trouble is None, f"afterwards another peer gets: {trouble.words}" if trouble else "")
+        return "others are served at once"
+
+    rule = f"{_MANY} connections that {words} and closed occupy nothing."
+    return Case(f"PS3.8/9.1.4-{number}", Grade.ROBUST, rule, "others are served at once", script, alone=True)
 
 
 # ---- timers ----------------------------------------------------------------------------------------------------------
@@ -262,10 +264,25 @@ CASES: tuple[Case, ...] = (
     ),
     _never_reads,
     _twelve_silent,
-    _twelve_closed,
+    _many_closed(11, "were opened", lambda _: b"", answered=False),
+    _many_closed(12, "sent three bytes", lambda _: b"\x01\x00\x00", answered=False),
+    _many_closed(13, "sent half a request", lambda session: session.request()[:100], answered=False),
+    _many_closed(14, "spoke HTTP", lambda _: FOREIGN[0][1], answered=False),
+    _many_closed(15, "were rejected", lambda session: session.request(version=0), answered=True),
+    _many_closed(16, "were accepted", lambda session: session.request(), answered=True),
     _artim(8, "ARTIM ends a connection on which no A-ASSOCIATE-RQ arrives.", "silence"),
     _artim(9, "ARTIM ends a connection on which an A-ASSOCIATE-RQ never ends.", "request"),
     _artim(10, "ARTIM ends a connection that stays open after an A-ASSOCIATE-RJ.", "reject"),
     _artim(11, "ARTIM ends a connection that stays open after an A-ABORT.", "association"),
-    *(_foreign(61 + at, name, data) for at, (name, data) in enumerate(FOREIGN)),
+    *(
+        opening(
+            f"PS3.8/9.2.3-{61 + at}",
+            Grade.MUST,
+            f"Bytes of another protocol are an unrecognized or invalid PDU in Sta2, answered with A-ABORT ({name}).",
+            data,
+            ABORTED,
+        )
+        for at, (name, data) in enumerate(FOREIGN)
+    ),
+    *(_foreign(81 + at, name, data) for at, (name, data) in enumerate(FOREIGN)),
 )

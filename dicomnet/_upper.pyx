@@ -7,7 +7,7 @@ the buffer costs no memory. Everything else is collected up to its limit and dec
 """
 
 from ._dimse cimport MessageReader
-from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_DATA_TF, decode_body
+from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body
 
 from . import states
 from ._pdu import PDV, Abort, AssociateRJ, MaximumLength, PDataTF, ReleaseRP, ReleaseRQ
@@ -79,7 +79,7 @@ cdef class UpperLayer:
     cdef list _out, _events, _pdvs
     cdef MessageReader _reader
     cdef Py_ssize_t _position
-    cdef object _request
+    cdef object _request, _echoed
     cdef public object on_accept
     cdef readonly int abort_reason
     cdef readonly str abort_detail
@@ -343,6 +343,8 @@ cdef class UpperLayer:
 
     cdef int _decode(self, body) except -1:
         self._part = PART_HEADER
+        if self._type == PDU_ASSOCIATE_RQ:
+            self._echoed = bytes(body[4:68])
         self._fire(PDU_EVENT[self._type], decode_body(self._type, body))
         return 0
 
@@ -493,7 +495,8 @@ cdef int _ae_6(UpperLayer self, argument) except -1:
     return self._start_artim()
 
 cdef int _ae_7(UpperLayer self, argument) except -1:
-    return self._announce(argument)
+    limit, encoded = argument    # bytes 11 to 74, titles and reserved, go back as they came (PS3.8 Table 9-17)
+    return self._announce((limit, encoded[:10] + self._echoed + encoded[74:]))
 
 cdef int _ae_8(UpperLayer self, argument) except -1:
     self._out.append(argument)
@@ -515,7 +518,8 @@ cdef int _ar_1(UpperLayer self, argument) except -1:
 cdef int _ar_2(UpperLayer self, argument) except -1:
     return self._indicate(ReleaseIndication(False))
 
-cdef int _ar_3(UpperLayer self, argument) except -1:
+cdef int _confirm_release(UpperLayer self, argument) except -1:
+    """AR-3 and AR-10: A-RELEASE confirmation."""
     self._lost()
     return self._indicate(ReleaseConfirmation())
 
@@ -535,9 +539,6 @@ cdef int _ar_8(UpperLayer self, argument) except -1:
 cdef int _ar_9(UpperLayer self, argument) except -1:
     self._out.append(ReleaseRP().encode())
     return 0
-
-cdef int _ar_10(UpperLayer self, argument) except -1:
-    return self._indicate(ReleaseConfirmation())
 
 cdef int _aa_1(UpperLayer self, argument) except -1:
     # The text gives the service-user as source even where the peer erred (in Sta2); follow the text.
@@ -580,9 +581,9 @@ cdef int _fill_table() except -1:
 
 _fill_table()
 ACTIONS[:] = [
-    NULL, _ae_1, _ae_2, _ae_3, _ae_4, _ae_5, _ae_6, _ae_7, _ae_8, _send_data, _indicate_data, _ar_1, _ar_2, _ar_3,
-    _ar_4, _stop_artim, _indicate_data, _send_data, _ar_8, _ar_9, _ar_10, _aa_1, _stop_artim, _aa_3, _aa_4,
-    _stop_artim, _aa_6, _aa_7, _aa_8,
+    NULL, _ae_1, _ae_2, _ae_3, _ae_4, _ae_5, _ae_6, _ae_7, _ae_8, _send_data, _indicate_data, _ar_1, _ar_2,
+    _confirm_release, _ar_4, _stop_artim, _indicate_data, _send_data, _ar_8, _ar_9, _confirm_release, _aa_1,
+    _stop_artim, _aa_3, _aa_4, _stop_artim, _aa_6, _aa_7, _aa_8,
 ]
 
 

@@ -232,6 +232,17 @@ def test_a_pdu_that_cannot_be_encoded_changes_nothing():
     assert upper.established
 
 
+def test_titles_and_reserved_bytes_of_a_request_go_back_as_they_came():
+    upper = opened(UpperLayer(timeouts=ARTIM_ALONE))
+    asked = bytearray(RQ.encode())
+    asked[10:74] = b"  CALLED        " + b" CALLING\0       " + bytes(range(0x80, 0xA0))
+    upper.receive(bytes(asked))
+    upper.accept(AC)
+    answer = sent_by(upper)
+    assert answer[10:74] == asked[10:74]
+    assert decode(answer).presentation_contexts == AC.presentation_contexts
+
+
 def test_sent_pdvs_are_one_pdu_and_framed_buffers_are_the_callers_own():
     upper = bring(lambda upper: established(upper, REQUESTOR))
     upper.send([ECHO_PDV, PDV(1, b"ab", False, True)])

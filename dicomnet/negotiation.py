@@ -199,9 +199,9 @@ def judge(request: AssociateRQ, policy: AcceptancePolicy) -> AssociateAC | Assoc
     """
     if request.application_context_name != uids.APPLICATION_CONTEXT:
         return AssociateRJ(*_REJECT_APPLICATION_CONTEXT)
-    if policy.ae_title is not None and request.called_ae_title != policy.ae_title:
+    if not _is_called(request.called_ae_title, policy):
         return AssociateRJ(*_REJECT_CALLED_AE)
-    if policy.calling_ae_titles is not None and request.calling_ae_title not in policy.calling_ae_titles:
+    if not _may_call(request.calling_ae_title, policy):
         return AssociateRJ(*_REJECT_CALLING_AE)
     if 0 < maximum_length(request) < SMALLEST_PDU:
         return AssociateRJ(*_REJECT_WITHOUT_REASON)
@@ -211,6 +211,19 @@ def judge(request: AssociateRQ, policy: AcceptancePolicy) -> AssociateAC | Assoc
         tuple(_judge_context(context, policy) for context in request.presentation_contexts),
         _user_information(policy.max_pdu) + tuple(_judge_role(role, policy) for role in _roles(request).values()),
     )
+
+
+def _is_called(title: str, policy: AcceptancePolicy) -> bool:
+    return title == policy.ae_title if policy.ae_title is not None else _is_title(title)
+
+
+def _may_call(title: str, policy: AcceptancePolicy) -> bool:
+    return title in policy.calling_ae_titles if policy.calling_ae_titles is not None else _is_title(title)
+
+
+def _is_title(text: str) -> bool:
+    """Whether it is an AE title at all: not blank, nothing that could fool a log (PS3.8 Section 9.3.2)."""
+    return bool(text) and text.isascii() and text.isprintable() and "\\" not in text
 
 
 def _judge_role(offered: RoleSelection, policy: AcceptancePolicy) -> RoleSelection:

@@ -270,6 +270,11 @@ def _unacceptable(exchange: Exchange, message: Message, service: Service | None)
         return Status(Status.MISTYPED_ARGUMENT, comment=f"missing: {missing}")
     if message.data is None and message.command.command_field in _WITH_DATA:
         return Status(Status.MISTYPED_ARGUMENT, comment="missing: data set")
+    if message.command.command_field == CommandField.C_STORE_RQ:
+        # Its transfer syntaxes were negotiated for one SOP class, and so was that the peer may store it.
+        negotiated = exchange.contexts[message.context_id].abstract_syntax
+        if message.command.affected_sop_class_uid != negotiated:
+            return Status(Status.SOP_CLASS_NOT_SUPPORTED, comment="not the SOP class of its presentation context")
     return None
 
 

@@ -185,6 +185,22 @@ def test_everything_else_in_an_ae_title_does(called):
     assert judge(request(called_ae_title=called), AcceptancePolicy(ae_title="ARCHIVE")) == rejection("wrong called AE")
 
 
+TITLES_THAT_ARE_NONE = ["", "\0" * 16, "A\nB", "A\x1b[2J", "A\0B", "A\x7f", "A\\B", "\xc9VIL", "A\xff", "A\xa0"]
+
+
+@pytest.mark.parametrize("text", TITLES_THAT_ARE_NONE)
+def test_what_is_no_ae_title_is_rejected_also_by_who_takes_any(text):
+    assert judge(request(called_ae_title=text), AcceptancePolicy()) == rejection("wrong called AE")
+    assert judge(request(calling_ae_title=text), AcceptancePolicy()) == rejection("unknown caller")
+
+
+@pytest.mark.parametrize("text", ["!", "A B", "16_CHARACTERS_ARE", "a*?/..:<>|"])
+def test_any_other_ae_title_is_one(text):
+    text = text[:16]
+    answer = judge(request(called_ae_title=text, calling_ae_title=text), AcceptancePolicy())
+    assert isinstance(answer, AssociateAC)
+
+
 @pytest.mark.parametrize("announced", [*range(10), 16384, 0xFFFFFFFF])
 def test_a_requestor_that_takes_no_data_is_rejected(announced):
     answer = judge(request(user_information=[MaximumLength(announced)]), AcceptancePolicy())

@@ -414,6 +414,15 @@ def test_a_class_that_nobody_stores_is_not_negotiated_and_refused():
     assert served.store(affected_sop_class_uid="1.2.3").status in (0, 0x0122)
 
 
+def test_what_was_negotiated_for_one_class_is_not_used_for_another(tmp_path):
+    served = Served(storing(pytest.fail, spool=tmp_path))
+    for changes in ({"context_id": 1}, {"affected_sop_class_uid": uids.MR_IMAGE_STORAGE}):
+        answer = served.store(**changes)
+        assert answer.status == Status.SOP_CLASS_NOT_SUPPORTED
+        assert answer.error_comment == "not the SOP class of its presentation context"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_classes_are_taken_where_that_is_said():
     got = []
     served = Served(storing(lambda request: got.append(request.sop_class_uid), unknown_classes=True))

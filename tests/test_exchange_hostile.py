@@ -325,6 +325,21 @@ def test_a_release_of_the_peer_ends_what_waits_for_a_response(behind):
     assert sent(user) == ([] if behind else [ReleaseRP()])
 
 
+def test_a_release_of_the_peer_in_the_middle_of_a_message_stops_it():
+    user, provider = pair(limits=Limits(file_buffer=1000, outgoing_pdu=1012))
+    store(user, bytes(10_000))
+    provider.receive(b"".join(user.outgoing()))
+    provider.release()
+    transfer(provider, user)
+    assert sent(user) == []
+    assert not user.sending
+    the(user, events.ReleaseIndication)
+    user.release_response()
+    transfer(user, provider)
+    the(provider, events.ReleaseConfirmation)
+    assert provider.closed
+
+
 def test_a_message_right_behind_the_acceptance_is_heard():
     """An acceptor may use its association at once, and TCP may bring both in one read."""
     for together in (True, False):

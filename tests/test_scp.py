@@ -13,7 +13,7 @@ from dicomnet._dimse import Command, decode_command
 from dicomnet._part10 import read_meta
 from dicomnet._pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, MaximumLength, ReleaseRP, ReleaseRQ
 from dicomnet.config import Entity, Limits, Timeouts
-from dicomnet.errors import InvalidArgument, OutputFileError
+from dicomnet.errors import ConnectionFailed, InvalidArgument, OutputFileError
 from dicomnet.exchange import Call, Exchange
 from dicomnet.messages import MESSAGES, CommandField
 from dicomnet.negotiation import ProposedContext
@@ -507,6 +507,12 @@ def test_the_end_of_an_association_is_no_failure(end, caplog):
     assert not any(record.levelno > logging.INFO for record in caplog.records)
     assert len(aborts(served.exchange)) <= 1
     served.drive.flow.close()
+
+
+def test_a_driver_that_says_that_it_is_over_ends_the_flow():
+    served = Served(scp.Provider())
+    with pytest.raises(StopIteration):
+        served.drive.flow.throw(ConnectionFailed("over"))
 
 
 @pytest.mark.parametrize("at", ["waiting", "in a handler"])

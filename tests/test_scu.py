@@ -1,5 +1,7 @@
 """The user's half of the services, driven without I/O against a peer that the test plays, or a provider of ours."""
 
+from typing import Any
+
 import pytest
 from wiring import CONTEXTS, CT, EXPLICIT, POLICY, Drive, aborts, fragments, message, pair, run, sent, transfer
 
@@ -29,9 +31,9 @@ ONLY_ECHO = AcceptancePolicy(abstract_syntaxes={uids.VERIFICATION: ()})
 
 
 class Instance:
-    """A source of any bytes; it knows how much of it was asked for, and whether it is open."""
+    """A source of any bytes; it knows how much of it was asked for, and which ones are open."""
 
-    open = 0
+    opened: set[Any] = set()
 
     def __init__(self, data: bytes = b"data", number: int = 1, sop_class: str = CT, syntax: str = EXPLICIT) -> None:
         self.data, self.name, self.size = data, f"instance {number}", len(data)
@@ -40,17 +42,18 @@ class Instance:
 
     def chunks(self, unit):
         for at in range(0, self.size, unit):
-            assert Instance.open, "a source that is closed is not read"
+            assert self in Instance.opened, "a source that is closed is not read"
             self.asked += 1
             yield memoryview(self.data)[at : at + unit]
 
+    def close(self):
+        Instance.opened.discard(self)
+
     def __enter__(self):
-        Instance.open += 1
-        assert Instance.open == 1, "one at a time"
         return self
 
     def __exit__(self, *_):
-        Instance.open -= 1
+        self.close()
 
     def __repr__(self):
         return f"{self.sop_class_uid} in {self.transfer_syntax_uid}"
@@ -58,9 +61,9 @@ class Instance:
 
 @pytest.fixture(autouse=True)
 def closed_in_the_end():
-    Instance.open = 0
+    Instance.opened = set()
     yield
-    assert Instance.open == 0
+    assert Instance.opened == set()
 
 
 def answered(exchange: Exchange, drive: Drive, status: int = 0, context_id: int = 1, **elements) -> None:
@@ -246,11 +249,13 @@ def test_whatever_ends_the_association_ends_the_wait_for_a_response(end, error):
 # ---- C-STORE ---------------------------------------------------------------------------------------------------------
 
 
-def test_store():
+def test_a_store():
     user, _ = pair()
-    with Instance(b"1234") as given:
-        drive = Drive(scu.store(user, given, Priority.HIGH, ("MOVER", 7)))
-        command, data = fragments(sent(user))
+    out = []
+    open_source = opened({"one": Instance(b"1234")})
+    flow = scu.store_many(user, ["one"], open_source, Clock(), Priority.HIGH, ("MOVER", 7))
+    drive = Drive(flow, lambda: out.extend(sent(user)))
+    command, data = fragments(out)
     assert command.context_id == data.context_id == 3
     assert (
         command.data
@@ -267,9 +272,10 @@ def test_store():
     )
     assert data.data == b"1234"
     answered(user, drive, 0xB007)
-    assert drive.value == 0xB007
-    assert drive.value.is_warning
-    assert drive.value.service == "C-STORE"
+    ((status,),) = ([result.status for result in drive.results],)
+    assert status == 0xB007
+    assert status.is_warning
+    assert status.service == "C-STORE"
 
 
 @pytest.mark.parametrize(
@@ -277,10 +283,12 @@ def test_store():
 )
 def test_a_store_without_a_context_sends_nothing(given):
     user, _ = pair()
-    with pytest.raises(NoAcceptedContext) as caught:
-        Drive(scu.store(user, given))
-    assert caught.value.abstract_syntax == given.sop_class_uid
-    assert caught.value.transfer_syntaxes == (given.transfer_syntax_uid,)
+    drive = Drive(scu.store_many(user, ["one"], opened({"one": given}), Clock()))
+    (result,) = drive.results
+    assert drive.done
+    assert isinstance(result.error, NoAcceptedContext)
+    assert result.error.abstract_syntax == given.sop_class_uid
+    assert result.error.transfer_syntaxes == (given.transfer_syntax_uid,)
     assert user.outgoing() == []
 
 
@@ -302,6 +310,8 @@ def opened(sources: dict[object, object]):
         source = sources[given]
         if isinstance(source, Exception):
             raise source
+        Instance.opened.add(source)
+        assert len(Instance.opened) <= 2, "the one that is stored, and the next"
         return source
 
     return open_source
@@ -352,35 +362,40 @@ def test_store_many_gives_a_result_for_each_and_goes_on():
 def test_store_many_ends_with_its_association(end, error):
     user, _ = pair(timeouts=Timeouts())
     open_source = opened({"one": Instance(), "two": Instance()})
-    drive = Drive(scu.store_many(user, ["one", "two"], open_source, Clock()))
-    sent(user)
+    drive = Drive(scu.store_many(user, ["one", "two"], open_source, Clock()), lambda: sent(user))
     end(user)
     with pytest.raises(error):
         drive.give(*user.events())
     assert drive.results == []
 
 
-def test_leaving_the_loop_closes_the_source():
+def test_leaving_the_loop_closes_the_sources():
     user, _ = pair()
     open_source = opened({"one": Instance(), "two": Instance()})
-    drive = Drive(scu.store_many(user, ["one", "two"], open_source, Clock()))
-    sent(user)
-    assert Instance.open == 1
+    drive = Drive(scu.store_many(user, ["one", "two"], open_source, Clock()), lambda: sent(user))
+    assert len(Instance.opened) == 2
     drive.flow.close()
-    assert Instance.open == 0
+    assert Instance.opened == set()
 
 
 def test_an_early_refusal_is_a_result_and_the_next_instance_goes_out():
     user, peer = pair(limits=Limits(outgoing_pdu=1012))
     first = Instance(bytes(100_000))
     open_source = opened({"one": first, "two": Instance(b"next")})
-    drive = Drive(scu.store_many(user, ["one", "two"], open_source, Clock()))
-    for _ in range(5):
-        peer.receive(b"".join(user.outgoing()))
-    answered(user, drive, 0xA700)
+
+    def write():
+        """The refusal comes while the fifth piece is on its way."""
+        if not first.asked:
+            for _ in range(5):
+                peer.receive(b"".join(user.outgoing()))
+            refusal = {"command_field": 0x8001, "message_id_being_responded_to": 1, "status": 0xA700}
+            user.receive(message(Command(**refusal), context_id=3))
+        transfer(user, peer)
+
+    drive = Drive(scu.store_many(user, ["one", "two"], open_source, Clock()), write)
+    drive.give(*user.events())
     assert [result.status for result in drive.results] == [0xA700]
     assert first.asked == 5
-    transfer(user, peer)
     refused, following = peer.events()
     assert refused.message.data.size == 5000 + 2
     assert following.message.data.getvalue() == b"next"

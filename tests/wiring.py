@@ -88,10 +88,16 @@ def fragments(found: list[Any]) -> list[PDV]:
 
 
 class Drive:
-    """Runs a flow over an exchange as the drivers do; what it yields is kept, what it waits for is given to it."""
+    """Runs a flow over an exchange as the drivers do; what it yields is kept, what it waits for is given to it.
 
-    def __init__(self, flow: Generator[Any, Any, Any]) -> None:
+    Args:
+        flow: the flow.
+        write: is to write everything, which a flow asks for by ``POLL``.
+    """
+
+    def __init__(self, flow: Generator[Any, Any, Any], write: Callable[[], object] = lambda: None) -> None:
         self.flow = flow
+        self.write = write
         self.results: list[Any] = []
         self.value: Any = None
         self.done = False
@@ -112,6 +118,7 @@ class Drive:
                 if isinstance(item, Call):
                     item = self._call(item)
                 elif item is POLL:
+                    self.write()
                     item = self.flow.send(None)
                 else:
                     self.results.append(item)
@@ -129,7 +136,7 @@ class Drive:
 
 def run(exchange: Exchange, flow: Generator[Any, Any, Any], peer: Exchange, serving: Drive) -> Drive:
     """Run a flow to its end against a peer whose own flow is ``serving``."""
-    drive = Drive(flow)
+    drive = Drive(flow, lambda: transfer(exchange, peer))
     for _ in range(1000):
         if drive.done:
             return drive

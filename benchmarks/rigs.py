@@ -173,6 +173,9 @@ class Rig:
             run, output = _timed(self._send, self._send.sender(self._port, corpus.directory))
             after = _cpu_seconds(self._process.pid)
             self._check(corpus, compare)
+        except Broken as error:
+            ended = self._process.poll()
+            raise error if ended is None else Broken(f"{error}\n(the receiver had ended, with {ended})") from error
         finally:
             for path in self._directory.iterdir():
                 path.unlink()

@@ -123,6 +123,11 @@ cdef class UpperLayer:
         return self._state == 6
 
     @property
+    def reading(self):
+        """True in the middle of a PDU."""
+        return self._part != PART_HEADER or self._have > 0
+
+    @property
     def deadline(self):
         """When `tick` wants to be called at the latest, in the owner's monotonic seconds; None for never."""
         if self._artim >= 0:

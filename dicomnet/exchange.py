@@ -198,8 +198,8 @@ class Exchange:
 
     @property
     def receiving(self) -> bool:
-        """True in the middle of an incoming message: more is on its way."""
-        return self._reader.busy
+        """True in the middle of an incoming message or PDU: more is on its way."""
+        return self._reader.busy or self._upper.reading
 
     @property
     def sending(self) -> bool:

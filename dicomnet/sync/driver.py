@@ -151,7 +151,9 @@ class Driver:
         exchange = self.exchange
         if exchange.receiving and self._take():
             return  # in the middle of a message the rest is usually there already
-        if not exchange.receiving:
+        if exchange.receiving:
+            self.transport.acknowledge()
+        else:
             self.transport.rest()
         deadline = exchange.deadline
         readable = self.transport.wait(None if deadline is None else max(deadline - monotonic(), 0.0))

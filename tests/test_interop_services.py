@@ -233,7 +233,7 @@ def test_one_series_and_one_image(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_move_to_nobody_they_know(server: Server) -> None:
-    with dn.connect(server.peer, calling=SELF, contexts=QR) as association:
+    with dn.connect(server.peer, calling=SELF, contexts=QR) as association:  # noqa: SIM117
         with pytest.raises(dn.DicomNetError) as error:
             association.move("STUDY", destination="STRANGER", StudyInstanceUID="2.25.100")
     assert isinstance(error.value, dn.ServiceFailure)
@@ -271,7 +271,7 @@ def test_worklist_from_wlmscpfs(tmp_path: Path) -> None:
         item.file_meta.MediaStorageSOPInstanceUID = f"2.25.{number}"
         item.save_as(folder / f"{number}.wl", enforce_file_format=True)
     command = [program("wlmscpfs"), "-dfp", str(tmp_path), str(port)]
-    with running(command, f"WLM@127.0.0.1:{port}", log=tmp_path / "log"):
+    with running(command, f"WLM@127.0.0.1:{port}", log=tmp_path / "log"):  # noqa: SIM117
         with dn.connect(f"WLM@127.0.0.1:{port}", calling=SELF, contexts=dn.contexts.worklist()) as association:
             wanted = {"Modality": "CT", "ScheduledProcedureStepStartDate": None, "ScheduledProcedureStepID": None}
             matches = list(

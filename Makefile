@@ -6,6 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON_HERE := $(CURDIR)/$(BIN)/python
 TRACE := build/trace
+SANE := build/sanitize
+RUNTIMES = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
+SANITIZING = PYTHONPATH=$(CURDIR)/$(SANE) DICOMNET_PATIENCE=5 PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$(RUNTIMES)"
+CODEC := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py test_part10.py test_dimse.py \
+	test_dimse_fragments.py test_upper.py test_upper_hostile.py test_upper_walks.py test_exchange.py test_fuzz.py)
+COUNT ?= 200000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5
 UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
 SOURCES := setup.py $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
@@ -13,10 +20,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint bench trace wheel clean
+.PHONY: help demo test lint bench trace fuzz sanitize wheel clean
 
 help:
-	@echo 'make demo | test | lint | bench | trace | wheel | clean'
+	@echo 'make demo | test | lint | bench | trace | fuzz | sanitize | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -43,6 +50,17 @@ trace: $(VENV)/built
 	cd $(TRACE) && DICOMNET_BUILD=trace $(PYTHON_HERE) setup.py -q build_ext --inplace
 	cd $(TRACE) && $(TRACING) $(PYTHON_HERE) -m coverage run -m pytest -q -m 'not measures' $(ARGS)
 	cd $(TRACE) && $(PYTHON_HERE) -m coverage combine -q && $(PYTHON_HERE) -m coverage report
+
+# Mutated PDUs through the core: make fuzz COUNT=2000000
+fuzz: $(VENV)/built
+	$(BIN)/python -m tests.fuzz.mutate --count $(COUNT)
+
+# The codec's tests under address and undefined-behaviour sanitizers, in a copy; leaks at exit are the interpreter's own.
+sanitize: $(VENV)/built
+	rm -rf $(SANE) && mkdir -p $(SANE)
+	tar -c $(UNTRACED:%=--exclude='%') . | tar -x -C $(SANE)
+	cd $(SANE) && DICOMNET_BUILD=sanitize $(PYTHON_HERE) setup.py -q build_ext --inplace
+	cd $(SANE) && $(SANITIZING) $(PYTHON_HERE) -m pytest -q -m 'not measures' $(CODEC) $(ARGS)
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build

@@ -9,7 +9,12 @@ from tests.fuzz import mutate, targets
 
 @pytest.mark.parametrize("seed", range(8))
 def test_mutated_pdus_cause_nothing_but_what_is_documented(seed):
-    mutate.run(seed, 2500)
+    mutate.run(seed, 2500, growth=None)
+
+
+@pytest.mark.measures
+def test_mutated_pdus_leave_no_memory_behind():
+    mutate.run(99, 10_000)
 
 
 @pytest.mark.parametrize("name", sorted(targets.TARGETS))

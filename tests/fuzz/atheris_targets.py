@@ -12,7 +12,8 @@ from pathlib import Path
 
 import atheris
 
-from . import mutate, targets
+with atheris.instrument_imports(include=["dicomnet", "tests.fuzz"]):
+    from . import mutate, targets
 
 
 def main() -> None:

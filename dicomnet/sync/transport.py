@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections import deque
 from collections.abc import Sequence
 
 from ..config import Limits
@@ -20,6 +21,7 @@ IOV_MAX = 1024  # buffers per sendmsg; Linux, macOS and Windows take at least as
 # 40 ms for each message that it writes in two parts.
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _SMALL = 16384  # bytes of receive buffer while nothing flows
+_MOST_SPARE = 16  # large receive buffers kept for the next message
 
 
 class Transport:
@@ -60,7 +62,7 @@ class Transport:
             size = 0  # a reset connection is a closed one
         received = memoryview(self._buffer)[:size]
         if size == len(self._buffer) < self._large:
-            self._buffer = bytearray(self._large)
+            self._buffer = _take_large(self._large)
         return received
 
     def acknowledge(self) -> None:
@@ -71,6 +73,7 @@ class Transport:
     def rest(self) -> None:
         """Nothing flows for now: give a large buffer back."""
         if len(self._buffer) > _SMALL:
+            _spare.append(self._buffer)
             self._buffer = bytearray(_SMALL)
 
     def wait(self, timeout: float | None, *, write: bool = False) -> bool:
@@ -94,6 +97,22 @@ class Transport:
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+
+# Large buffers that nobody uses. A new one for every message would be zeroed, and its pages mapped, each time. There are
+# as many as there were associations in the middle of a message at once: the `deque` forgets the oldest past its length.
+_spare: deque[bytearray] = deque(maxlen=_MOST_SPARE)
+
+
+def _take_large(size: int) -> bytearray:
+    while _spare:
+        try:
+            buffer = _spare.pop()
+        except IndexError:  # another thread was faster
+            break
+        if len(buffer) == size:
+            return buffer
+    return bytearray(size)
 
 
 class _PollWaiter:

@@ -34,15 +34,17 @@ _HOMES = {
         "OutputFileError",
         "RemoteProtocolError",
         "ServiceFailure",
+        "TLSFailed",
     ),
     ".exchange": ("Exchange",),
-    ".negotiation": ("PresentationContext", "ProposedContext"),
+    ".negotiation": ("AcceptancePolicy", "PresentationContext", "ProposedContext", "SecureLink"),
     ".operations": ("Commitment", "Reply"),
     ".requests": ("EchoRequest", "FindRequest", "GetRequest", "MoveRequest", "NormalizedRequest", "StoreRequest"),
     ".scp": ("Provider",),
     ".scu": ("Match", "RetrieveProgress", "StoreResult"),
     ".status": ("Category", "Status"),
     ".sync": ("Association", "Listener", "connect"),
+    ".tls": ("TLS",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {"aio": ".aio", "contexts": ".planner", "uids": ".uids"}

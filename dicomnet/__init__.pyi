@@ -18,9 +18,12 @@ from .errors import NoAcceptedContext as NoAcceptedContext
 from .errors import OutputFileError as OutputFileError
 from .errors import RemoteProtocolError as RemoteProtocolError
 from .errors import ServiceFailure as ServiceFailure
+from .errors import TLSFailed as TLSFailed
 from .exchange import Exchange as Exchange
+from .negotiation import AcceptancePolicy as AcceptancePolicy
 from .negotiation import PresentationContext as PresentationContext
 from .negotiation import ProposedContext as ProposedContext
+from .negotiation import SecureLink as SecureLink
 from .operations import Commitment as Commitment
 from .operations import Reply as Reply
 from .requests import EchoRequest as EchoRequest
@@ -38,6 +41,7 @@ from .status import Status as Status
 from .sync import Association as Association
 from .sync import Listener as Listener
 from .sync import connect as connect
+from .tls import TLS as TLS
 
 __version__: str
 __all__: list[str]

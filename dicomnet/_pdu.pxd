@@ -109,3 +109,4 @@ cdef int check_header(int pdu_type, unsigned int length, unsigned int max_length
 # The PDU whose body (all after the 6-byte header) is what is left in the cursor; check_header comes first.
 cdef PDU read_body(int pdu_type, Cursor* body)
 cpdef PDU decode_body(int pdu_type, object body)
+cdef object unrecognized(int pdu_type)

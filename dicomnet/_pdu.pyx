@@ -458,11 +458,22 @@ cdef tuple PDUS = (None, AssociateRQ, AssociateAC, AssociateRJ, PDataTF, Release
 
 # Decoding
 
+# What begins like this is not DICOM; TLS is what people take a wrong port for most.
+cdef dict FOREIGN = {0x15: "the peer speaks TLS, and this connection does not",
+                     0x16: "the peer speaks TLS, and this port does not"}
+
+
+cdef object unrecognized(int pdu_type):
+    """The error of a PDU type that there is not."""
+    what = FOREIGN.get(pdu_type, "is the peer speaking DICOM?")
+    return MalformedPDU(f"PDU type {pdu_type:02X}H is none of the DICOM upper layer: {what}",
+                        reason=UNRECOGNIZED_PDU, pdu_type=pdu_type, offset=0)
+
+
 cdef int check_header(int pdu_type, unsigned int length, unsigned int max_length=0,
                       unsigned int max_associate=MAX_ASSOCIATE_PDU) except -1:
     if not 1 <= pdu_type <= 7:
-        raise MalformedPDU(f"PDU type {pdu_type:02X}H is none of the DICOM upper layer: is the peer speaking DICOM?",
-                           reason=UNRECOGNIZED_PDU, pdu_type=pdu_type, offset=0)
+        raise unrecognized(pdu_type)
     cdef unsigned int least = 4
     cdef unsigned int most = 4
     if pdu_type == PDU_DATA_TF:

@@ -7,7 +7,7 @@ the buffer costs no memory. Everything else is collected up to its limit and dec
 """
 
 from ._dimse cimport MessageReader
-from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body
+from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, unrecognized
 
 from . import states
 from ._pdu import PDV, Abort, AssociateRJ, MaximumLength, PDataTF, ReleaseRP, ReleaseRQ
@@ -25,7 +25,6 @@ from .events import (
 
 cdef enum:
     HEADER_SIZE = 6          # PDU-type, reserved, PDU-length; a PDV's length, context and control are six bytes too
-    REASON_UNRECOGNIZED_PDU = 1
     REASON_UNEXPECTED_PDU = 2
     REASON_INVALID_VALUE = 6
     FIXED_LENGTH = 4         # of A-ASSOCIATE-RJ, A-RELEASE and A-ABORT
@@ -289,8 +288,7 @@ cdef class UpperLayer:
         if self._part == PART_HEADER and not 1 <= self._header[0] <= 7:
             # The type is judged as soon as it is there: nobody waits for the rest of what is not DICOM.
             self._part = PART_NOISE
-            raise MalformedPDU(f"unknown PDU type {self._header[0]:#04x}", reason=REASON_UNRECOGNIZED_PDU,
-                               pdu_type=self._header[0], offset=0)
+            raise unrecognized(self._header[0])
         if self._have < HEADER_SIZE:
             return 0
         self._have = 0

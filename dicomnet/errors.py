@@ -13,6 +13,7 @@
     │   └── NoAcceptedContext         .abstract_syntax .transfer_syntaxes
     ├── ServiceFailure                .status
     ├── ConnectionFailed              also an OSError: .errno
+    │   └── TLSFailed
     ├── DeadlineExceeded              also a TimeoutError: .timeout .seconds
     ├── InputFileError                also an OSError: .path .problem
     └── OutputFileError               also an OSError: .path .problem
@@ -46,6 +47,7 @@ __all__ = [
     "OutputProblem",
     "RemoteProtocolError",
     "ServiceFailure",
+    "TLSFailed",
     "escaped",
 ]
 
@@ -291,6 +293,10 @@ class ConnectionFailed(_FromSystem):
         self, message: str, *, errno: int | None = None, peer: str | None = None, hint: str | None = None
     ) -> None:
         super().__init__(message, errno=errno, peer=peer, hint=hint)
+
+
+class TLSFailed(ConnectionFailed):
+    """The connection could not be secured, or is not secure any more: nothing is ever sent in the clear instead."""
 
 
 class DeadlineExceeded(DicomNetError, TimeoutError):

@@ -49,6 +49,7 @@ from .negotiation import (
     AcceptancePolicy,
     PresentationContext,
     ProposedContext,
+    SecureLink,
     judge,
     maximum_length,
     outcome,
@@ -117,6 +118,7 @@ class Exchange:
         contexts: the negotiated presentation contexts by ID, refused ones too.
         calling, called: the AE titles of the association, known once it is requested.
         peer: how messages for people name the other side; set by whoever knows its address.
+        tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
         open_sink: called with the context and the command set of each request that brings a data set; by default data
             sets are held in memory, up to ``Limits.message``.
     """
@@ -127,6 +129,8 @@ class Exchange:
         self.contexts: dict[int, PresentationContext] = {}
         self.calling = self.called = ""
         self.peer: str | None = None
+        self.tls: SecureLink | None = None
+        self.failure: DicomNetError | None = None
         self.open_sink: OpenSink = self._open_memory
         self.defer_requests = False
         self.deferred: deque[RequestReceived] = deque()
@@ -143,7 +147,7 @@ class Exchange:
         self._over = False
         self._failure: DicomNetError | None = None
         self._upper.on_accept = self._on_accept
-        self.receive = self._upper.receive
+        self.receive, self.receive_eof = self._upper.receive, self._upper.receive_eof
         self.tick = self._upper.tick
         self.restart = self._upper.restart
 
@@ -206,9 +210,10 @@ class Exchange:
         """True while a message of ours has not gone out whole."""
         return bool(self._queue)
 
-    def receive_eof(self) -> None:
-        """The transport closed."""
-        self._upper.receive_eof()
+    @property
+    def fault(self) -> str:
+        """What was wrong with the bytes that the peer sent; empty while nothing is."""
+        return self._upper.abort_detail
 
     def outgoing(self) -> list[Buffer]:
         """Buffers to write now, in order; empty once everything is out.
@@ -571,7 +576,8 @@ class Exchange:
             seconds = getattr(self.timeouts, event.timer)
             return DeadlineExceeded(timeout=event.timer, seconds=seconds, peer=self.peer)
         if event.lost:
-            return ConnectionFailed("the peer closed the connection before the association was over", peer=self.peer)
+            lost = "the peer closed the connection before the association was over"
+            return self.failure or ConnectionFailed(lost, peer=self.peer)
         if event.by_peer:
             return AssociationAborted(source=event.source, reason=event.reason, peer=self.peer)
         return RemoteProtocolError(f"the association was aborted: {event.detail}", peer=self.peer)

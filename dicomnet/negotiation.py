@@ -33,6 +33,7 @@ __all__ = [
     "AcceptancePolicy",
     "PresentationContext",
     "ProposedContext",
+    "SecureLink",
     "judge",
     "maximum_length",
     "outcome",
@@ -93,6 +94,29 @@ class PresentationContext(Value):
     def accepted(self) -> bool:
         """Whether messages may use this context."""
         return self.result == ACCEPTED
+
+
+class SecureLink(Value):
+    """What TLS negotiated under an association.
+
+    Attributes:
+        version, cipher: such as "TLSv1.3" and "TLS_AES_256_GCM_SHA384".
+        certificate: the peer's, verified, in DER form; empty where it showed none.
+        fingerprint: SHA-256 of the certificate, 64 hexadecimal digits in lower case; empty where there is none.
+        subject: the distinguished name in the certificate, for people.
+        names: its subject alternative names, of every type.
+    """
+
+    version: str
+    cipher: str
+    certificate: bytes = b""
+    fingerprint: str = ""
+    subject: str = ""
+    names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        whom = f", subject={self.subject!r}, fingerprint={self.fingerprint!r}" if self.certificate else ""
+        return f"SecureLink({self.version!r}, {self.cipher!r}{whom})"
 
 
 class AcceptancePolicy(Value):

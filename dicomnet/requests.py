@@ -22,9 +22,10 @@ class Request:
         command: its command set.
         calling, called: the AE titles of the association.
         address: where the peer connected from, ``host:port``.
+        tls: what TLS negotiated, with the peer's certificate; None on a plain connection.
     """
 
-    __slots__ = ("_dataset", "_sink", "address", "called", "calling", "command", "context")
+    __slots__ = ("_dataset", "_sink", "address", "called", "calling", "command", "context", "tls")
 
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
         self.context: PresentationContext = exchange.contexts[message.context_id]
@@ -32,6 +33,7 @@ class Request:
         self.calling = exchange.calling
         self.called = exchange.called
         self.address = address
+        self.tls = exchange.tls
         self._sink: Sink | None = message.data
         self._dataset: Any = None
 

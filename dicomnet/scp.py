@@ -221,8 +221,10 @@ def serve(
     while True:
         try:
             event: Event = exchange.deferred.popleft() if exchange.deferred else (yield None)
-        except ConnectionFailed:
-            return  # the driver says that the association is over; nothing was going on
+        except ConnectionFailed:  # the driver says that the association is over; nothing was going on
+            if exchange.request_pdu is None and exchange.fault:
+                log.info("no association with %s: %s", address, exchange.fault)
+            return
         if type(event) is RequestReceived:
             yield from perform(exchange, provider, event.message, address)
         elif isinstance(event, AssociateIndication):

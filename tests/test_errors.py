@@ -22,6 +22,7 @@ EXAMPLES = [
     errors.NoAcceptedContext("1.2.840.10008.1.1", ("1.2.840.10008.1.2",), peer=PEER),
     errors.ServiceFailure(Status(0xA700, "C-STORE", comment="disk full"), peer=PEER),
     errors.ConnectionFailed("connection refused", errno=111, peer=PEER),
+    errors.TLSFailed("the peer speaks no TLS on this port", peer=PEER),
     errors.DeadlineExceeded("response", 60.0, peer=PEER),
     errors.InputFileError("not a DICOM file", problem=errors.InputProblem.NOT_PART10, path="x.dcm"),
     errors.OutputFileError("disk full", path="y.dcm", errno=28),

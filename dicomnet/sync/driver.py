@@ -7,7 +7,7 @@ from collections.abc import Generator
 from time import monotonic
 from typing import Any, TypeVar
 
-from ..errors import ConnectionFailed, DeadlineExceeded
+from ..errors import ConnectionFailed, DeadlineExceeded, DicomNetError
 from ..events import Event
 from ..exchange import POLL, Buffer, Call, Exchange
 from .transport import Transport
@@ -25,6 +25,23 @@ class Driver:
         self.transport = transport
         self._events: deque[Event] = deque()
         exchange.tick(monotonic())
+
+    def secure(self) -> None:
+        """Do the handshake of the transport; where it fails, the connection is closed.
+
+        Raises:
+            TLSFailed, DeadlineExceeded: there is no secure connection.
+        """
+        try:
+            self.exchange.tls = self.transport.handshake(self.exchange.timeouts.tls)
+        except BaseException as error:
+            self._name_peer(error)
+            self.close()
+            raise
+
+    def _name_peer(self, error: BaseException | None) -> None:
+        if isinstance(error, DicomNetError):
+            error.peer = error.peer or self.exchange.peer
 
     def complete(self, flow: Generator[Any, Any, T]) -> T:
         """Run a flow to its end, whatever it yields on the way; its return value."""
@@ -128,7 +145,11 @@ class Driver:
 
     def _send(self, buffers: list[Buffer]) -> None:
         while buffers:
-            sent = self.transport.send(buffers)
+            try:
+                sent = self.transport.send(buffers)
+            except ConnectionFailed as error:
+                self._name_peer(error)
+                raise
             if sent:
                 self.exchange.restart(monotonic())
                 buffers = unsent(buffers, sent)
@@ -168,6 +189,8 @@ class Driver:
         if received:
             self.exchange.receive(received)
         else:
+            self._name_peer(self.transport.failure)
+            self.exchange.failure = self.transport.failure
             self.exchange.receive_eof()
         return True
 

@@ -12,13 +12,14 @@ from types import TracebackType
 from typing import NamedTuple
 
 from ..config import Entity, Limits, Timeouts
-from ..errors import ConnectionFailed, DicomNetError, LocalProtocolError, escaped
+from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProtocolError, escaped
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..scp import Provider, serve
+from ..tls import TLS
 from .association import Association, connect
 from .driver import Driver
-from .transport import Transport
+from .secure import open_transport
 
 __all__ = ["Listener"]
 
@@ -42,6 +43,7 @@ class Listener(Provider):
         ae_title: the title that callers must ask for; None takes any.
         host: the address to bind; loopback unless another is named.
         port: 0 picks a free one.
+        tls: how connections are secured; None is plain. Nothing plain is answered on a port with TLS.
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         drain: seconds that associations in flight get when the listener stops.
@@ -53,6 +55,7 @@ class Listener(Provider):
         *,
         host: str = "127.0.0.1",
         port: int = 11112,
+        tls: TLS | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         destinations: Mapping[str, Entity] | None = None,
@@ -60,6 +63,7 @@ class Listener(Provider):
     ) -> None:
         super().__init__(ae_title, limits=limits, timeouts=timeouts, destinations=destinations)
         self.drain = drain
+        self.tls = tls
         self._bind = (host, port)
         self._sock: socket.socket | None = None
         self._wake: tuple[socket.socket, socket.socket] | None = None
@@ -81,7 +85,10 @@ class Listener(Provider):
 
         Raises:
             ConnectionFailed: the address is taken, or not ours.
+            InvalidArgument: TLS cannot be had from the files that are given.
         """
+        if self.tls is not None:
+            self.tls.server_context()
         host, port = self._bind
         try:
             family, _, _, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
@@ -150,13 +157,13 @@ class Listener(Provider):
             return
         try:
             self._start(sock, policy)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, InvalidArgument) as error:
             log.error("cannot serve a connection: %s", error)
             sock.close()
 
     def _start(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
         exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=monotonic())
-        driver = Driver(exchange, Transport(sock, self.limits))
+        driver = Driver(exchange, open_transport(sock, self.limits, self.tls))
         with self._lock:
             full = len(self._workers) >= self.limits.associations
             thread = threading.Thread(
@@ -170,6 +177,7 @@ class Listener(Provider):
         address = driver.transport.peer_address
         driver.exchange.peer = address
         try:
+            driver.secure()
             driver.serve(serve(driver.exchange, self, address, policy, full=full))
         except DicomNetError as error:
             log.info("association ended: %s", escaped(str(error)))

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..config import Limits
-from ..errors import ConnectionFailed
+from ..errors import ConnectionFailed, DicomNetError
+from ..negotiation import SecureLink
 
 __all__ = ["IOV_MAX", "Transport"]
 
@@ -25,7 +26,14 @@ _MOST_SPARE = 16  # large receive buffers kept for the next message
 
 
 class Transport:
-    """A connected stream socket, which it owns."""
+    """A connected stream socket, which it owns.
+
+    Attributes:
+        peer_address: where the peer is, ``host:port``.
+        failure: why the stream ended, where there is more to say than that it did.
+    """
+
+    failure: DicomNetError | None = None
 
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
         sock.setblocking(False)
@@ -38,6 +46,9 @@ class Transport:
         self._buffer = bytearray(_SMALL)
         self._waiter = _PollWaiter(sock) if hasattr(select, "poll") else _SelectWaiter(sock)
         self.peer_address = _address(sock)
+
+    def handshake(self, timeout: float | None) -> SecureLink | None:
+        """Do what comes before the first byte, and say what was negotiated: on a plain connection, nothing."""
 
     def send(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
         """Send what the socket takes now, in order; 0 where it takes nothing."""

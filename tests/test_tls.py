@@ -1,0 +1,557 @@
+"""TLS: what is let in, what is not, and what is said about it (PS3.15 Annex B.12)."""
+
+# ruff: noqa: SIM117 - who listens comes before who connects
+
+from __future__ import annotations
+
+import logging
+import pickle
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from time import monotonic
+
+import peers
+import pytest
+from certificates import Authority, rsa_key
+from driving import STANDARD
+
+import dicomnet as dn
+from dicomnet.sources import BytesSource
+
+CT, EXPLICIT = dn.uids.CT_IMAGE_STORAGE, dn.uids.EXPLICIT_VR_LITTLE_ENDIAN
+CONTEXTS = [*dn.contexts.verification(), *dn.contexts.storage([CT])]
+QUICK = dn.Timeouts(tls=2, connect=5, associate=5, response=5, release=2, artim=2)
+
+
+class Papers:
+    """Two authorities, and what they issued."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.ours, self.theirs = Authority(directory), Authority(directory, "Other CA")
+        self.server, self.client = self.ours.issue("server"), self.ours.issue("client")
+        self.rsa = self.ours.issue("rsa", key=rsa_key(2048))
+        self.expired = self.ours.issue("expired", days=(-30, -1))
+        self.early = self.ours.issue("early", days=(1, 30))
+        self.foreign = self.theirs.issue("foreign")
+        self.misnamed = self.ours.issue("misnamed", names=("elsewhere.example",))
+        self.nameless = self.ours.issue("nameless", names=())
+        self.weak = self.ours.issue("weak", key=rsa_key(1024))
+        self.revoked = self.ours.issue("revoked")
+        self.crl = self.ours.revoke(self.revoked)
+
+    def tls(self, issued=None, **options):
+        """What a side with this certificate says."""
+        given = {"ca": self.ours.file} | ({} if issued is None else {"cert": issued.cert, "key": issued.key})
+        return dn.TLS(**given | options)
+
+    @property
+    def sha1(self):
+        if not hasattr(self, "_sha1"):
+            self._sha1 = self.ours.issue_with_sha1("sha1", peers.peer_program("openssl"))
+        return self._sha1
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory):
+    return Papers(tmp_path_factory.mktemp("papers"))
+
+
+@contextmanager
+def provider(tls, **options):
+    """A listener, and the sizes and the links of what it stored."""
+    listener = dn.Listener("SCP", port=0, tls=tls, timeouts=options.pop("timeouts", QUICK), drain=5, **options)
+    listener.stored = []
+
+    @listener.on_store()
+    def keep(request):
+        listener.stored.append((request.size, request.tls))
+        return dn.Status.SUCCESS
+
+    with listener:
+        yield listener
+
+
+def connect(listener, tls, **options):
+    return dn.connect(f"SCP@127.0.0.1:{listener.address[1]}", tls=tls, contexts=CONTEXTS, timeouts=QUICK, **options)
+
+
+def instance(size):
+    return BytesSource(bytes(size), EXPLICIT, CT, "1.2.3")
+
+
+@contextmanager
+def raw_server(context):
+    """A TLS server that is not ours; it takes one connection, and holds it until the peer leaves."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        met = []
+
+        def serve():
+            sock, _ = listening.accept()
+            sock.settimeout(5)
+            with sock:
+                try:
+                    with context.wrap_socket(sock, server_side=True) as secured:
+                        met.append(secured.version())
+                        while secured.recv(1000):
+                            met.append("data")
+                except OSError as error:
+                    met.append(error)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1], met
+        thread.join(5)
+
+
+def raw_context(side, issued=None, ca=None, *, version=None, ciphers="DEFAULT:@SECLEVEL=0"):
+    """TLS as people should not speak it."""
+    context = ssl.SSLContext(side)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers(ciphers)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if issued is not None:
+        context.load_cert_chain(issued.cert, issued.key)
+    if ca is not None:
+        context.load_verify_locations(ca)
+    return context
+
+
+class TestWhatIsLetIn:
+    @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+    @pytest.mark.parametrize("certificate", ["server", "rsa"])
+    @pytest.mark.parametrize("clients", ["required", "optional", "ignored"])
+    def test_versions_keys_and_client_certificates(self, papers, version, certificate, clients, monkeypatch):
+        client = papers.tls(papers.client)
+        if version == "TLSv1.2":
+            monkeypatch.setattr(client.client_context(), "maximum_version", ssl.TLSVersion.TLSv1_2)
+        with provider(papers.tls(getattr(papers, certificate), client_certificate=clients)) as listener:
+            with connect(listener, client) as association:
+                assert association.echo().is_success
+                assert association.store(instance(100)).ok
+                assert association.tls.version == version
+                assert "GCM" in association.tls.cipher or "CHACHA" in association.tls.cipher
+                assert association.tls.fingerprint == getattr(papers, certificate).fingerprint
+                assert "127.0.0.1" in association.tls.names
+            ((size, link),) = listener.stored
+        assert size == 100
+        assert link.version == version
+        assert link.fingerprint == ("" if clients == "ignored" else papers.client.fingerprint)
+        assert ("CN" in link.subject or "commonName=client" in link.subject) == (clients != "ignored")
+
+    @pytest.mark.parametrize("clients", ["optional", "ignored"])
+    def test_callers_without_a_certificate_where_they_need_none(self, papers, clients):
+        with (
+            provider(papers.tls(papers.server, client_certificate=clients)) as listener,
+            connect(listener, papers.tls()) as association,
+        ):
+            assert association.echo().is_success
+
+    @pytest.mark.parametrize("profile", ["B.12", "B.10"])
+    def test_profiles(self, papers, profile):
+        with provider(papers.tls(papers.rsa, profile=profile)) as listener:
+            client = papers.tls(papers.client, profile=profile)
+            with connect(listener, client) as association:
+                assert association.echo().is_success
+
+    def test_the_cipher_suites_are_those_of_the_profile(self, papers):
+        context = papers.tls(papers.server).server_context()
+        offered = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.2"}
+        listed = STANDARD["tls_profiles"]["B.12"]["ciphers"].partition("for TLS 1.2: ")[2].partition(";")[0]
+        wanted = {
+            name.strip().removeprefix("TLS_").replace("WITH_", "").replace("AES_", "AES").replace("_", "-")
+            for name in listed.split(",")
+        }
+        assert offered == wanted
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+    @pytest.mark.parametrize("size", [2, 16384, 16386, 1 << 20, (5 << 20) + 2])
+    def test_sizes(self, papers, size):
+        tls = papers.tls(papers.server)
+        with provider(tls) as listener:
+            with connect(listener, tls) as association:
+                assert association.store(instance(size)).ok
+            assert [stored for stored, _ in listener.stored] == [size]
+
+    def test_a_name_of_ones_own(self, papers):
+        with provider(papers.tls(papers.misnamed, client_certificate="ignored")) as listener:
+            for options in ({"server_name": "elsewhere.example"}, {"check_name": False}):
+                with connect(listener, papers.tls(**options)) as association:
+                    assert association.echo().is_success
+
+    def test_dicoms_is_never_plain(self, papers):
+        with provider(papers.tls(papers.server, client_certificate="ignored")) as listener:
+            peer = f"dicoms://SCP@127.0.0.1:{listener.address[1]}"
+            with dn.connect(peer, tls=papers.tls(), contexts=CONTEXTS) as association:
+                assert association.tls is not None
+            with pytest.raises(dn.TLSFailed):  # the system's authorities have not heard of ours
+                dn.connect(peer, contexts=CONTEXTS, timeouts=QUICK)
+
+    def test_a_plain_association_says_so(self):
+        with provider(None) as listener, connect(listener, None) as association:
+            assert association.tls is None
+
+    def test_a_renewed_certificate_is_taken_without_a_restart(self, papers, tmp_path):
+        cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+        seen = []
+        tls = dn.TLS(cert=cert, key=key, client_certificate="ignored")
+        for issued in (papers.server, papers.rsa):
+            cert.write_bytes(issued.cert.read_bytes())
+            key.write_bytes(issued.key.read_bytes())
+            if not seen:
+                listener = dn.Listener("SCP", port=0, tls=tls, timeouts=QUICK)
+                listener.__enter__()
+            with connect(listener, papers.tls()) as association:
+                seen.append(association.tls.fingerprint)
+        listener.__exit__(None, None, None)
+        assert seen == [papers.server.fingerprint, papers.rsa.fingerprint]
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+class TestWhatIsNotLetIn:
+    """No wrong success, on either side."""
+
+    @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+    @pytest.mark.parametrize("bad", ["expired", "early", "foreign", "weak", "sha1", "revoked", None])
+    def test_callers(self, papers, bad, version, caplog):
+        context = raw_context(
+            ssl.PROTOCOL_TLS_CLIENT,
+            bad and getattr(papers, bad),
+            version=getattr(ssl.TLSVersion, version.replace(".", "_")),
+        )
+        caplog.set_level(logging.INFO, "dicomnet")
+        with provider(papers.tls(papers.server, crl=papers.crl)) as listener:
+            assert ask(context, listener.address) == b""
+        assert "certificate" in caplog.text or "ca md too weak" in caplog.text
+
+    @pytest.mark.parametrize("bad", ["expired", "early", "foreign", "misnamed", "nameless", "weak", "sha1", "revoked"])
+    def test_providers(self, papers, bad):
+        with raw_server(raw_context(ssl.PROTOCOL_TLS_SERVER, getattr(papers, bad))) as (port, met):
+            with pytest.raises(dn.TLSFailed) as caught:
+                dn.connect(f"SCP@127.0.0.1:{port}", tls=papers.tls(crl=papers.crl), contexts=CONTEXTS, timeouts=QUICK)
+        assert "data" not in met
+        assert caught.value.peer == f"SCP@127.0.0.1:{port}"
+
+    @pytest.mark.parametrize("bad", ["weak", "sha1"])
+    def test_weak_certificates_of_our_own(self, papers, bad):
+        with pytest.raises(dn.InvalidArgument, match=r"too (small|weak)"):
+            papers.tls(getattr(papers, bad)).server_context()
+
+    OLD = ["SSLv3", "TLSv1", "TLSv1_1"]
+    BAD_CIPHERS = [
+        "AES128-SHA", "AES128-GCM-SHA256", "AES256-SHA256", "DES-CBC3-SHA", "RC4-SHA", "RC4-MD5", "NULL-SHA",
+        "NULL-SHA256", "ECDHE-RSA-NULL-SHA", "ECDHE-RSA-AES128-SHA", "ECDHE-RSA-AES256-SHA384",
+        "ECDHE-RSA-DES-CBC3-SHA", "AECDH-AES128-SHA", "ADH-AES128-GCM-SHA256", "DHE-RSA-AES128-SHA",
+        "PSK-AES128-GCM-SHA256", "CAMELLIA128-SHA",
+    ]  # fmt: skip
+
+    @pytest.mark.parametrize("version", OLD)
+    def test_old_versions(self, papers, version):
+        number = getattr(ssl.TLSVersion, version)
+        self.refused(papers, {"version": number})
+
+    @pytest.mark.parametrize("cipher", BAD_CIPHERS)
+    def test_bad_ciphers(self, papers, cipher):
+        self.refused(papers, {"version": ssl.TLSVersion.TLSv1_2, "ciphers": f"{cipher}:@SECLEVEL=0"})
+
+    def refused(self, papers, options):
+        """By our listener, and by our requestor."""
+        try:
+            client = raw_context(ssl.PROTOCOL_TLS_CLIENT, papers.client, **options)
+            server = raw_context(ssl.PROTOCOL_TLS_SERVER, papers.rsa, **options)
+        except (ssl.SSLError, ValueError) as error:
+            pytest.skip(f"this OpenSSL cannot even speak it: {error}")
+        with provider(papers.tls(papers.rsa)) as listener, socket.create_connection(listener.address) as sock:
+            sock.settimeout(5)
+            with pytest.raises(OSError):  # noqa: PT011 how depends on who refuses first
+                client.wrap_socket(sock)
+        with raw_server(server) as (port, met), pytest.raises(dn.TLSFailed):
+            dn.connect(f"SCP@127.0.0.1:{port}", tls=papers.tls(papers.rsa), contexts=CONTEXTS, timeouts=QUICK)
+        assert all(isinstance(one, OSError) for one in met)
+
+    def test_minimum_version(self, papers):
+        with provider(papers.tls(papers.server, minimum_version="1.3")) as listener:
+            with connect(listener, papers.tls(papers.client)) as association:
+                assert association.tls.version == "TLSv1.3"
+            old = raw_context(ssl.PROTOCOL_TLS_CLIENT, papers.client, version=ssl.TLSVersion.TLSv1_2)
+            with socket.create_connection(listener.address) as sock, pytest.raises(ssl.SSLError):
+                old.wrap_socket(sock)
+
+    def test_renegotiation_is_refused(self, papers):
+        with provider(papers.tls(papers.server, client_certificate="ignored")) as listener:
+            host, port = listener.address
+            command = [peers.peer_program("openssl"), "s_client", "-connect", f"{host}:{port}", "-tls1_2"]
+            with subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ) as process:
+                assert process.stdin is not None
+                said = ""
+                while "---\n" not in said[-8:] or "Verify return code" not in said:
+                    said += process.stdout.readline()
+                process.stdin.write("R\n")
+                process.stdin.flush()
+                rest = process.stdout.read()
+        assert "RENEGOTIATING" in rest
+        assert "no renegotiation" in rest
+
+
+class TestWhatIsSaid:
+    def test_plain_spoken_to_tls(self, papers, caplog):
+        caplog.set_level(logging.INFO, "dicomnet")
+        with provider(papers.tls(papers.server)) as listener:
+            with pytest.raises(dn.RemoteProtocolError, match="the peer speaks TLS, and this connection does not"):
+                connect(listener, None)
+        assert "the peer speaks DICOM without TLS to this TLS port" in caplog.text
+
+    def test_tls_spoken_to_plain(self, papers, caplog):
+        caplog.set_level(logging.INFO, "dicomnet")
+        with provider(None) as listener:
+            with pytest.raises(dn.TLSFailed, match="the peer speaks DICOM without TLS on this port"):
+                connect(listener, papers.tls())
+        assert "the peer speaks TLS, and this port does not" in caplog.text
+
+    def test_something_else_spoken_to_tls(self, papers, caplog):
+        caplog.set_level(logging.INFO, "dicomnet")
+        with provider(papers.tls(papers.server)) as listener, socket.create_connection(listener.address) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            sock.settimeout(5)
+            assert sock.recv(100) == bytes.fromhex("15030300020246")
+            assert sock.recv(100) == b""
+        assert "the peer speaks no TLS" in caplog.text
+
+    def test_a_missing_client_certificate_on_both_sides(self, papers, caplog):
+        caplog.set_level(logging.INFO, "dicomnet")
+        with provider(papers.tls(papers.server)) as listener, pytest.raises(dn.TLSFailed) as caught:
+            connect(listener, papers.tls())
+        assert "certificate required" in str(caught.value)
+        assert caught.value.peer in str(caught.value)
+        assert "peer did not return a certificate" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"ca": "nowhere.pem"}, "nowhere.pem: No such file"),
+            ({"profile": "B.1"}, "B.12"),
+            ({"minimum_version": "1.1"}, r"1\.2 and 1\.3"),
+            ({"client_certificate": "sometimes"}, "required"),
+            ({"key": "key.pem"}, "without its certificate"),
+            ({}, "needs a certificate"),
+        ],
+    )
+    def test_what_cannot_be(self, options, said):
+        with pytest.raises(dn.InvalidArgument, match=said):
+            dn.TLS(**options).server_context()
+
+    def test_required_certificates_need_an_authority(self, papers):
+        with pytest.raises(dn.InvalidArgument, match="which authority"):
+            dn.Listener(port=0, tls=papers.tls(papers.server, ca=None)).open()
+
+    def test_keys_that_do_not_fit(self, papers):
+        with pytest.raises(dn.InvalidArgument, match="certificate and key"):
+            papers.tls(papers.server, key=papers.client.key).client_context()
+        with pytest.raises(dn.InvalidArgument, match="certificate and key"):
+            papers.tls(papers.server, cert=__file__).client_context()
+
+    def test_a_password_does_not_show(self, papers):
+        tls = papers.tls(papers.server, key_password="hunter2")
+        assert "hunter2" not in repr(tls)
+        assert "server" in repr(tls)
+
+    def test_the_error_is_one_of_the_network(self):
+        error = pickle.loads(pickle.dumps(dn.TLSFailed("no", peer="A@b:1", hint="Try.")))
+        assert isinstance(error, dn.ConnectionFailed)
+        assert str(error) == "A@b:1: no. Try."
+
+    def test_plain_connections_do_not_load_ssl(self):
+        code = (
+            "import sys, dicomnet as dn\n"
+            "with dn.Listener(port=0) as scp, dn.connect(f'A@127.0.0.1:{scp.address[1]}',"
+            " contexts=dn.contexts.verification()) as a: a.echo()\n"
+            "dn.TLS()\n"
+            "print('ssl' in sys.modules)"
+        )
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+        assert (ran.stdout.strip(), ran.stderr) == ("False", "")
+
+
+class TestTime:
+    def test_a_silent_client_delays_nobody_and_is_closed(self, papers):
+        tls = papers.tls(papers.server)
+        with provider(tls, timeouts=dn.Timeouts(tls=1, artim=20)) as listener:
+            begun = monotonic()
+            silent = [socket.create_connection(listener.address) for _ in range(20)]
+            with connect(listener, tls) as association:
+                assert association.echo().is_success
+            assert monotonic() - begun < 0.9
+            for sock in silent:
+                sock.settimeout(5)
+                assert sock.recv(1) == b""
+                sock.close()
+            assert 0.9 < monotonic() - begun < 3
+
+    @pytest.mark.parametrize("hello", [b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"])
+    def test_a_client_that_stops_half_way(self, papers, hello):
+        with provider(papers.tls(papers.server), timeouts=dn.Timeouts(tls=0.5, artim=20)) as listener:
+            with socket.create_connection(listener.address) as sock:
+                sock.settimeout(5)
+                sock.sendall(hello)
+                begun = monotonic()
+                assert sock.recv(1) == b""
+                assert monotonic() - begun < 2
+
+    def test_a_silent_server(self, papers):
+        with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(dn.DeadlineExceeded) as caught:
+            dn.connect(
+                f"SCP@127.0.0.1:{listening.getsockname()[1]}",
+                tls=papers.tls(),
+                contexts=CONTEXTS,
+                timeouts=dn.Timeouts(tls=0.2),
+            )
+        assert (caught.value.timeout, caught.value.seconds) == ("tls", 0.2)
+
+    def test_a_server_that_hangs_up(self, papers):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            threading.Thread(target=hang_up, args=(listening,), daemon=True).start()
+            with pytest.raises(dn.TLSFailed, match="closed the connection during the TLS handshake"):
+                dn.connect(
+                    f"SCP@127.0.0.1:{listening.getsockname()[1]}", tls=papers.tls(), contexts=CONTEXTS, timeouts=QUICK
+                )
+
+
+def ask(context, address) -> bytes:
+    """What a request for an association is answered, if it comes to that."""
+    with socket.create_connection(address) as sock:
+        sock.settimeout(5)
+        try:
+            with context.wrap_socket(sock) as secured:
+                secured.sendall(associate_request())
+                return secured.recv(100)
+        except (ssl.SSLError, ConnectionError):
+            return b""
+
+
+def hang_up(listening):
+    listening.accept()[0].close()
+
+
+def associate_request() -> bytes:
+    from dicomnet.negotiation import propose
+
+    return propose(CONTEXTS, calling="CALLER", called="SCP", max_pdu=16384).encode()
+
+
+class Cutter:
+    """Between a requestor and a listener: hands on so many bytes of the requestor's, then cuts both connections."""
+
+    def __init__(self, target, budget):
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._target, self._left = target, budget
+        self.port = self._listening.getsockname()[1]
+        self.passed = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        with self._listening, self._listening.accept()[0] as near, socket.create_connection(self._target) as far:
+            back = threading.Thread(target=self._back, args=(far, near), daemon=True)
+            back.start()
+            try:
+                while self._left > 0 and (data := near.recv(min(self._left, 65536))):
+                    far.sendall(data)
+                    self._left -= len(data)
+                    self.passed += len(data)
+            except OSError:
+                pass
+            for end in (near, far):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+            back.join()
+
+    def _back(self, far, near):
+        try:
+            while data := far.recv(65536):
+                near.sendall(data)
+        except OSError:
+            pass
+
+    def join(self):
+        self._thread.join(10)
+
+
+class TestCuts:
+    def session(self, papers, listener, budget):
+        cutter = Cutter(listener.address, budget)
+        error = None
+        try:
+            association = dn.connect(
+                f"SCP@127.0.0.1:{cutter.port}", tls=papers.tls(papers.client), contexts=CONTEXTS, timeouts=QUICK
+            )
+            with association:
+                association.store(instance(3000))
+        except dn.DicomNetError as failure:
+            error = failure
+        cutter.join()
+        return cutter.passed, error
+
+    @pytest.mark.deadline(120)
+    def test_a_cut_at_any_byte_is_a_lost_connection_and_leaves_nothing(self, papers, tmp_path, caplog):
+        listener = dn.Listener("SCP", port=0, tls=papers.tls(papers.server), timeouts=QUICK, drain=5)
+        spool = tmp_path / "spool"
+        spool.mkdir()
+        whole = []
+
+        @listener.on_store(spool=str(spool))
+        def keep(request):
+            whole.append(request.size)
+            return dn.Status.SUCCESS
+
+        with listener:
+            length, error = self.session(papers, listener, 1 << 30)
+            assert (error, whole) == (None, [3000])
+            cut_early = stored_whole = 0
+            for budget in range(1, length, max(length // 60, 1)):
+                before = len(whole)
+                _, error = self.session(papers, listener, budget)
+                cut_early += error is not None
+                stored_whole += len(whole) > before
+                if error is not None:
+                    assert isinstance(error, dn.ConnectionFailed), f"cut at {budget}: {error!r}"
+            with connect(listener, papers.tls(papers.client)) as association:
+                assert association.echo().is_success
+        assert cut_early > 50
+        assert set(whole) == {3000}
+        assert not list(spool.iterdir())
+        assert "Traceback" not in caplog.text
+
+    def test_bytes_changed_on_the_way(self, papers):
+        """A record that does not verify is the end: nothing of it is handed on."""
+        tls = papers.tls(papers.server)
+        client, server = tls.connect("127.0.0.1"), tls.accept()
+        shake(client, server)
+        client.write([b"DICOM" * 10])
+        sent = bytearray(client.outgoing())
+        sent[-1] ^= 1
+        server.receive(sent)
+        with pytest.raises(dn.TLSFailed, match="the TLS connection broke"):
+            server.read_into(memoryview(bytearray(100)))
+        client.receive(server.outgoing())
+        with pytest.raises(dn.TLSFailed, match="bad record mac"):
+            client.read_into(memoryview(bytearray(100)))
+
+
+def shake(client, server):
+    """Hand what each says to the other until both are done."""
+    for _ in range(3):
+        client.handshake()
+        server.receive(client.outgoing())
+        if server.handshake():
+            return
+        client.receive(server.outgoing())

@@ -165,7 +165,8 @@ class Sender:
             for error, established in self._ends:
                 self._tally.output.error(str(error))
                 self._tally.codes.add(exit_code(error, established=established))
-            self._tally.not_sent(left, "the association is over" if self._ends and self._ends[-1][1] else "no association")
+            was_there = self._ends and self._ends[-1][1]
+            self._tally.not_sent(left, "the association is over" if was_there else "no association")
         else:
             for error, _ in self._ends:
                 self._tally.output.warn(str(error))

@@ -110,8 +110,7 @@ class Transport:
         self._sock.close()
 
 
-# Large buffers that nobody uses. A new one for every message would be zeroed, and its pages mapped, each time. There are
-# as many as there were associations in the middle of a message at once: the `deque` forgets the oldest past its length.
+# Large buffers that nobody uses: a new one for every message would be zeroed, and its pages mapped, each time.
 _spare: deque[bytearray] = deque(maxlen=_MOST_SPARE)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from contest import Series
+from contest import DISTURBED, Series
 from corpora import Recipe
 
 RESULTS = Path(__file__).parent / "results"
@@ -98,6 +98,8 @@ def standing_lines(recipe: Recipe, data_bytes: int, series: Mapping[str, Series]
             continue
         best = min(run.seconds for run in one.runs)
         note = f"  ({one.sample} objects sent, scaled)" if one.sample else ""
+        if one.disturbance > DISTURBED:
+            note += f"  DISTURBED: others took {one.disturbance:.0%} of a processor"
         yield (
             f"  {name:<16}{one.seconds:>9.3f}{best:>9.3f}{_optional(one.transfer):>10}{_optional(one.cpu):>8}"
             f"{data_bytes / one.seconds / 1e6:>8.0f}{recipe.count / one.seconds:>11.0f}  {len(one.runs)}{note}"

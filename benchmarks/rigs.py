@@ -38,6 +38,7 @@ class Run:
     transfer: float | None  # from the first byte sent to the last response, where the sender tells
     sender_cpu: float
     receiver_cpu: float | None
+    others_cpu: float | None  # what everything else on the machine used meanwhile
 
 
 class PeerMissing(Exception):
@@ -169,9 +170,9 @@ class Rig:
         """
         assert self._process is not None
         try:
-            before = _cpu_seconds(self._process.pid)
+            before, busy = _cpu_seconds(self._process.pid), _busy_seconds()
             run, output = _timed(self._send, self._send.sender(self._port, corpus.directory))
-            after = _cpu_seconds(self._process.pid)
+            after, busy_after = _cpu_seconds(self._process.pid), _busy_seconds()
             self._check(corpus, compare)
         except Broken as error:
             ended = self._process.poll()
@@ -179,8 +180,12 @@ class Rig:
         finally:
             for path in self._directory.iterdir():
                 path.unlink()
-        receiver_cpu = None if before is None or after is None else after - before
-        return replace(run, transfer=self._send.transfer(output), receiver_cpu=receiver_cpu)
+        run = replace(run, transfer=self._send.transfer(output))
+        if before is None or after is None or busy is None or busy_after is None:
+            return run
+        receiver_cpu = after - before
+        others_cpu = max(0.0, busy_after - busy - run.sender_cpu - receiver_cpu)
+        return replace(run, receiver_cpu=receiver_cpu, others_cpu=others_cpu)
 
     def _check(self, corpus: Corpus, compare: bool) -> None:
         received = list(self._directory.iterdir())
@@ -297,7 +302,7 @@ def _timed(peer: Peer, command: list[str]) -> tuple[Run, str]:
         output = read()
     if process.returncode != 0:
         raise Broken(f"{' '.join(command)}: exit code {process.returncode}\n{output[-2000:]}")
-    return Run(seconds, None, usage.ru_utime + usage.ru_stime, None), output
+    return Run(seconds, None, usage.ru_utime + usage.ru_stime, None, None), output
 
 
 @contextmanager
@@ -317,6 +322,16 @@ def _cpu_seconds(pid: int) -> float | None:
     except OSError:
         return None
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _busy_seconds() -> float | None:
+    """What all processes have used of all processors so far; None where there is no /proc."""
+    try:
+        fields = Path("/proc/stat").read_text().split(maxsplit=4)
+    except OSError:
+        return None
+    user, nice, system = fields[1], fields[2], fields[3]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _digests(paths: list[Path] | tuple[Path, ...]) -> Counter[bytes]:

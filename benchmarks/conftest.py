@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def standings(request: pytest.FixtureRequest) -> Iterator[Standings]:
 
 
 STANDINGS = pytest.StashKey[Standings]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """On SIGTERM end as on Ctrl-C: receivers are stopped, and files removed from memory."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def absent(error: PeerMissing) -> None:

@@ -193,6 +193,8 @@ def may_import_late(path: Path, imported: Import) -> bool:
         return imported.function == "__getattr__"
     if path == PACKAGE / "datasets.py":
         return imported.module.split(".")[0] in HEAVY
+    if path == PACKAGE / "tls.py":
+        return imported.module == "ssl"  # a connection without TLS must not pay for it
     return unit(module_of(path)) == "cli"
 
 

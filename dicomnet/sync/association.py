@@ -91,7 +91,7 @@ class Association:
             driver.complete(scu.associate(self._exchange))
             self._require_a_context()
         except BaseException:
-            driver.close()
+            driver.abandon()
             raise
 
     def _require_a_context(self) -> None:
@@ -311,7 +311,7 @@ class Association:
         try:
             self._driver.complete(scu.release(self._exchange))
         finally:
-            self._driver.close()
+            self._driver.abandon()
 
     def abort(self) -> None:
         """Abort the association and close the connection."""

@@ -208,6 +208,15 @@ class Driver:
         finally:
             self.close()
 
+    def abandon(self) -> None:
+        """Close without waiting for the peer, but say what there is to say: an A-ABORT, after what the peer did."""
+        try:
+            self.flush()
+        except (ConnectionFailed, DeadlineExceeded):
+            pass  # there is nobody to hear it
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Close the transport, whatever is on its way."""
         self.exchange.receive_eof()

@@ -194,7 +194,7 @@ def may_import_late(path: Path, imported: Import) -> bool:
     if path == PACKAGE / "datasets.py":
         return imported.module.split(".")[0] in HEAVY
     if path == PACKAGE / "tls.py":
-        return imported.module == "ssl"  # a connection without TLS must not pay for it
+        return imported.module in {"ssl", "hashlib"}  # OpenSSL: a connection without TLS must not pay for it
     return unit(module_of(path)) == "cli"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from . import datasets, uids
 from ._dimse import Message
 from .errors import InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
-from .events import Event, ReleaseConfirmation, ReleaseIndication, RequestReceived, ResponseReceived
+from .events import AssociateAccepted, Event, ReleaseConfirmation, ReleaseIndication, RequestReceived, ResponseReceived
 from .exchange import POLL, Exchange, Request
 from .messages import CommandField, Priority
 from .negotiation import PresentationContext
@@ -142,8 +142,10 @@ def associate(exchange: Exchange) -> Generator[None, Event, None]:
     Raises:
         AssociationRejected, AssociationAborted, ConnectionFailed, DeadlineExceeded: there is no association.
     """
-    while not exchange.established:
+    while True:
         event = yield None
+        if isinstance(event, AssociateAccepted):
+            return  # what else arrived with it is for those who come next
         exchange.raise_for(event)
 
 

@@ -17,7 +17,7 @@ from ..operations import Commitment, Reply
 from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
 from ..tls import TLS
-from .driver import Driver
+from .driver import FAREWELL, Driver
 from .secure import open_transport
 
 __all__ = ["Association", "connect"]
@@ -91,7 +91,7 @@ class Association:
             driver.complete(scu.associate(self._exchange))
             self._require_a_context()
         except BaseException:
-            driver.abandon()
+            driver.close()
             raise
 
     def _require_a_context(self) -> None:
@@ -311,13 +311,12 @@ class Association:
         try:
             self._driver.complete(scu.release(self._exchange))
         finally:
-            self._driver.abandon()
+            self._driver.close()
 
     def abort(self) -> None:
         """Abort the association and close the connection."""
         if self._exchange.established:
-            self._exchange.abort()
-            self._driver.finish()
+            self._driver.finish(FAREWELL)
         else:
             self._driver.close()
 
@@ -332,7 +331,7 @@ class Association:
 
     def _complete(self, flow: Generator[Any, Any, T]) -> T:
         try:
-            self._exchange.require_association()
+            self._require_association()
             return self._driver.complete(flow)
         except BaseException:
             self._after_failure()
@@ -340,7 +339,7 @@ class Association:
 
     def _results(self, flow: Generator[Any, Any, T]) -> Generator[Any, None, T]:
         try:
-            self._exchange.require_association()
+            self._require_association()
             return (yield from self._driver.results(flow))
         except GeneratorExit:
             raise  # the caller left the loop: the association goes on
@@ -348,7 +347,12 @@ class Association:
             self._after_failure()
             raise
 
-    def _after_failure(self) -> None:
-        """A service ended in an exception: where the association ended with it, the connection goes, too."""
+    def _require_association(self) -> None:
         if not self._exchange.established:
-            self._driver.finish()
+            self._driver.settle()
+        self._exchange.require_association()
+
+    def _after_failure(self) -> None:
+        """A service ended in an exception: where the association ended with it, nobody waits for the peer to close."""
+        if not self._exchange.established:
+            self._driver.leave()

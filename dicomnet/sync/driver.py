@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -12,9 +14,11 @@ from ..events import Event
 from ..exchange import POLL, Buffer, Call, Exchange
 from .transport import Transport
 
-__all__ = ["Driver"]
+__all__ = ["FAREWELL", "Driver", "unsent"]
 
 T = TypeVar("T")
+
+FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and nobody wants to wait for it
 
 
 class Driver:
@@ -138,37 +142,55 @@ class Driver:
         exchange = self.exchange
         while buffers := exchange.outgoing():
             self._send(buffers)
-            if exchange.sending:
-                self._take()  # the peer may have refused already
-                self._events.extend(exchange.events())
+            if exchange.sending and not self._events and self._take():
+                self._events.extend(exchange.events())  # a refusal, perhaps, which ends the message early
         self._events.extend(exchange.events())
 
     def _send(self, buffers: list[Buffer]) -> None:
-        while buffers:
+        since = monotonic()
+        while buffers and not self.exchange.closed:
             try:
                 sent = self.transport.send(buffers)
-            except ConnectionFailed as error:
-                self._name_peer(error)
-                raise
+            except ConnectionFailed:
+                self._hear_out()
+                return
             if sent:
-                self.exchange.restart(monotonic())
+                since = monotonic()
+                self.exchange.restart(since)
                 buffers = unsent(buffers, sent)
             if buffers:
-                self._wait_for_room()
+                self._wait_for_room(since)
 
-    def _wait_for_room(self) -> None:
-        """The peer does not take more for now; if that lasts, it is dead or stuck."""
+    def _hear_out(self) -> None:
+        """Nothing can be sent any more; what the peer said before it left says why."""
+        while not self.exchange.closed and self._take():
+            pass
+        self._end()
+
+    def _end(self) -> None:
+        self._name_peer(self.transport.failure)
+        self.exchange.failure = self.transport.failure
+        self.exchange.receive_eof()
+
+    def _wait_for_room(self, since: float) -> None:
+        """The peer does not take more for now; if that lasts, it is dead or stuck.
+
+        What it says meanwhile is heard, but no more than that: it could say as much as it does not read.
+        """
         seconds = self.exchange.timeouts.write
-        start = monotonic()
-        readable = self.transport.wait(seconds, write=True)
-        self.exchange.tick(monotonic())
+        left = None if seconds is None else max(since + seconds - monotonic(), 0.0)
+        readable = self.transport.wait(left, read=not self._events, write=True)
+        now = monotonic()
+        self.exchange.tick(now)
         if readable:
             self._take()
             self._events.extend(self.exchange.events())
-        elif seconds is not None and monotonic() - start >= seconds:
+        elif seconds is not None and now >= since + seconds:
+            self.exchange.receive_eof()
             raise DeadlineExceeded(timeout="write", seconds=seconds, peer=self.exchange.peer)
 
-    def _read(self) -> None:
+    def _read(self, end: float = inf) -> None:
+        """Wait once for the peer or for a timer, at most until ``end``."""
         exchange = self.exchange
         if exchange.receiving and self._take():
             return  # in the middle of a message the rest is usually there already
@@ -177,7 +199,8 @@ class Driver:
         else:
             self.transport.rest()
         deadline = exchange.deadline
-        readable = self.transport.wait(None if deadline is None else max(deadline - monotonic(), 0.0))
+        end = end if deadline is None else min(end, deadline)
+        readable = self.transport.wait(None if end == inf else max(end - monotonic(), 0.0))
         exchange.tick(monotonic())
         if readable:
             self._take()
@@ -189,36 +212,40 @@ class Driver:
         if received:
             self.exchange.receive(received)
         else:
-            self._name_peer(self.transport.failure)
-            self.exchange.failure = self.transport.failure
-            self.exchange.receive_eof()
+            self._end()
         return True
 
-    def finish(self) -> None:
-        """After the last event: let an A-ABORT or A-ASSOCIATE-RJ reach the peer, then close (PS3.8 Section 9.1.4)."""
-        try:
-            self.flush()
-            if not self.exchange.closed:
-                self.transport.shutdown()
-            while not self.exchange.closed:
-                self._read()
-                self.exchange.outgoing()
-        except (ConnectionFailed, DeadlineExceeded):
-            pass  # it is closed now, and that was all that was wanted
-        finally:
-            self.close()
+    def settle(self) -> None:
+        """Heed what happened while nobody waited for anything; the end of the association raises."""
+        while self._events:
+            self.exchange.set_aside(self._events.popleft())
 
-    def abandon(self) -> None:
-        """Close without waiting for the peer, but say what there is to say: an A-ABORT, after what the peer did."""
-        try:
-            self.flush()
-        except (ConnectionFailed, DeadlineExceeded):
-            pass  # there is nobody to hear it
-        finally:
-            self.close()
+    def leave(self) -> None:
+        """Nothing follows: say what is to be said, and that it was all. The peer closes, or we do later.
+
+        It is a few bytes, such as an A-ABORT; where there is no room for them, nobody reads them either.
+        """
+        if self.exchange.established:
+            self.exchange.abort()
+        with suppress(ConnectionFailed):
+            if buffers := self.exchange.outgoing():
+                self.transport.send(buffers)
+        if not self.exchange.closed:
+            self.transport.shutdown()
+
+    def finish(self, patience: float = inf) -> None:
+        """`leave`, give the peer so many seconds to close, then close (PS3.8 Section 9.1.4)."""
+        self.leave()
+        end = monotonic() + patience
+        while not self.exchange.closed and monotonic() < end:
+            self._read(end)
+            self.exchange.outgoing()
+        self.close()
 
     def close(self) -> None:
         """Close the transport, whatever is on its way."""
+        if not self.exchange.closed:
+            self.leave()
         self.exchange.receive_eof()
         self.transport.close()
 

@@ -165,9 +165,9 @@ class SecureTransport(Transport):
         if len(self._plain) > _SMALL:
             self._plain = bytearray(_SMALL)
 
-    def wait(self, timeout: float | None, *, write: bool = False) -> bool:
+    def wait(self, timeout: float | None, *, read: bool = True, write: bool = False) -> bool:
         """As `Transport.wait`; what is decrypted already counts as there."""
-        return self._more or super().wait(timeout, write=write)
+        return (read and self._more) or super().wait(timeout, read=read, write=write)
 
     def shutdown(self) -> None:
         """Say that nothing more will be sent, in TLS and in TCP."""

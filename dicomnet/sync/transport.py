@@ -87,9 +87,9 @@ class Transport:
             _spare.append(self._buffer)
             self._buffer = bytearray(_SMALL)
 
-    def wait(self, timeout: float | None, *, write: bool = False) -> bool:
-        """Sleep until there is something to read (or room to write), at most ``timeout`` seconds; True if to read."""
-        return self._waiter.wait(timeout, write)
+    def wait(self, timeout: float | None, *, read: bool = True, write: bool = False) -> bool:
+        """Sleep until there is something to read or room to write, at most ``timeout`` seconds; True if to read."""
+        return self._waiter.wait(timeout, read, write)
 
     def shutdown(self) -> None:
         """Say that nothing more will be sent, without losing what was: the peer still reads it, then sees the end."""
@@ -127,14 +127,14 @@ def _take_large(size: int) -> bytearray:
 
 class _PollWaiter:
     def __init__(self, sock: socket.socket) -> None:
-        self._read = select.poll()
-        self._read.register(sock, select.POLLIN)
-        self._both = select.poll()
-        self._both.register(sock, select.POLLIN | select.POLLOUT)
+        self._polls = {}
+        for read, write in ((True, False), (False, True), (True, True)):
+            poll = self._polls[read, write] = select.poll()
+            poll.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
 
-    def wait(self, timeout: float | None, write: bool) -> bool:
+    def wait(self, timeout: float | None, read: bool, write: bool) -> bool:
         milliseconds = None if timeout is None else max(int(timeout * 1000) + 1, 0)
-        ready = (self._both if write else self._read).poll(milliseconds)
+        ready = self._polls[read, write].poll(milliseconds)
         return bool(ready and ready[0][1] & ~select.POLLOUT)
 
 
@@ -144,8 +144,8 @@ class _SelectWaiter:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
 
-    def wait(self, timeout: float | None, write: bool) -> bool:
-        readable, _, _ = select.select([self._sock], [self._sock] if write else [], [], timeout)
+    def wait(self, timeout: float | None, read: bool, write: bool) -> bool:
+        readable, _, _ = select.select([self._sock] if read else [], [self._sock] if write else [], [], timeout)
         return bool(readable)
 
 

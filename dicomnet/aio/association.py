@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from contextlib import suppress
+from inspect import isawaitable
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from .. import scu
+from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
-from ..datasets import open_source
 from ..errors import ConnectionFailed, DeadlineExceeded, LocalProtocolError, NoAcceptedContext
-from ..events import Event
 from ..exchange import Exchange
 from ..negotiation import PresentationContext, ProposedContext
-from ..scu import StoreResult
+from ..operations import Commitment, Reply
+from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
 from .driver import Driver
 from .transport import Transport
 
 __all__ = ["Association", "connect"]
+
+T = TypeVar("T")
 
 
 async def connect(
@@ -62,8 +65,8 @@ class Association:
     """An established association; made by `connect`.
 
     As a context manager it is released at the end of the block, and aborted if the block ends in an exception. Calls
-    of several tasks take turns. A call that is cancelled while its message is on the way takes the association with
-    it; files are read in the thread of the event loop.
+    of several tasks take turns; while the matches of a query are being read, there is no other. A call that is
+    cancelled while its message is on the way takes the association with it. Files are read in the loop's thread.
 
     Attributes:
         contexts: the negotiated presentation contexts by ID, refused ones too.
@@ -73,6 +76,7 @@ class Association:
         self._driver = driver
         self._exchange = driver.exchange
         self._turns = asyncio.Lock()
+        self._unread: Generator[Any, Any, Any] | None = None
 
     async def _open(self, entity: Entity, timeout: float | None) -> None:
         await _connect(self._driver, entity, timeout)
@@ -110,13 +114,7 @@ class Association:
             NoAcceptedContext: verification was not proposed, or not accepted.
             AssociationError, ConnectionFailed, DeadlineExceeded: anything but an answer.
         """
-        async with self._turns:
-            self._require_an_association()
-            try:
-                return await self._driver.complete(scu.echo(self._exchange))
-            except BaseException:
-                await self._after_failure()
-                raise
+        return await self._complete(scu.echo(self._exchange))
 
     async def store(self, source: Any, **options: Any) -> StoreResult:
         """C-STORE of one instance; see `store_many`. What keeps it from being sent is raised."""
@@ -133,26 +131,148 @@ class Association:
 
         Args:
             sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `sources.Source` objects.
-            options: ``transfer_syntax`` for data sets that do not know theirs.
+            options: ``transfer_syntax`` for data sets that do not know theirs; ``priority``.
 
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended.
         """
-        buffer = bytearray(self._exchange.limits.file_buffer)
-        flow = scu.store_many(
-            self._exchange, sources, lambda given: open_source(given, buffer=buffer, **options), monotonic
-        )
-        return _Results(self, flow)
+        return _Results(self, operations.store_many(self._exchange, sources, monotonic, **options), streaming=False)
 
-    async def _next_result(self, flow: Generator[StoreResult | None, Event, None]) -> StoreResult | None:
-        async with self._turns:
-            try:
-                self._require_an_association()
-                return await self._driver.result(flow)
-            except BaseException:
-                flow.close()
-                await self._after_failure()
-                raise
+    def find(
+        self,
+        level: str = "",
+        *,
+        model: str = "STUDY_ROOT",
+        returning: Iterable[str] = (),
+        query: Any = None,
+        **keys: Any,
+    ) -> AsyncIterator[Match]:
+        """C-FIND: the matches as they come; leaving the loop cancels (PS3.7 Section 9.1.2).
+
+        Args:
+            level: PATIENT, STUDY, SERIES or IMAGE; nothing for a model without levels.
+            model: "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" … (`queries.MODELS`).
+            returning: keywords of attributes that are wanted back.
+            query: a pydicom Dataset under the keys.
+            keys: values by keyword.
+
+        Raises:
+            InvalidArgument: a key, value or level that does not fit; nothing was sent.
+            NoAcceptedContext: the model was not proposed, or not accepted.
+            ServiceFailure: the peer answered with a failure.
+        """
+        flow = operations.find(self._exchange, level, model=model, returning=returning, query=query, **keys)
+        return _Results(self, flow, streaming=True)
+
+    def worklist(self, *, returning: Iterable[str] = (), query: Any = None, **keys: Any) -> AsyncIterator[Match]:
+        """C-FIND in the modality worklist (PS3.4 Annex K); see `find`."""
+        return self.find(model="WORKLIST", returning=returning, query=query, **keys)
+
+    async def get(
+        self,
+        level: str,
+        *,
+        to: Any,
+        model: str = "STUDY_ROOT",
+        query: Any = None,
+        progress: Callable[[RetrieveProgress], object] | None = None,
+        **keys: Any,
+    ) -> RetrieveProgress:
+        """C-GET: the instances come on this association (PS3.7 Section 9.1.3).
+
+        Args:
+            level: of what is asked for; its unique key must be among the keys.
+            to: a directory for files, a function of `StoreRequest`, or a `Provider`.
+            model, query, keys: see `find`.
+            progress: called with each pending response.
+
+        Raises:
+            ServiceFailure: nothing was sent at all.
+        """
+        flow = operations.get(self._exchange, level, to, model=model, query=query, **keys)
+        return await self._retrieve(flow, progress)
+
+    async def move(
+        self,
+        level: str,
+        *,
+        destination: str,
+        model: str = "STUDY_ROOT",
+        query: Any = None,
+        progress: Callable[[RetrieveProgress], object] | None = None,
+        **keys: Any,
+    ) -> RetrieveProgress:
+        """C-MOVE: the peer sends the instances to the AE ``destination`` (PS3.7 Section 9.1.4); see `get`."""
+        flow = operations.move(self._exchange, level, destination, model=model, query=query, **keys)
+        return await self._retrieve(flow, progress)
+
+    async def n_get(
+        self, sop_class_uid: str, sop_instance_uid: str, tags: Iterable[Any] = (), *, context: str = ""
+    ) -> Reply:
+        """N-GET: attributes of an instance, all of them or those of ``tags`` (PS3.7 Section 10.1.2).
+
+        Args:
+            sop_class_uid, sop_instance_uid: the instance.
+            tags: ints, or keywords.
+            context: the abstract syntax to use, where that is a meta SOP class.
+
+        Raises:
+            ServiceFailure: the peer answered with a failure. So do its sisters.
+        """
+        wanted = datasets.tags(tags)
+        return await self._normalized(
+            "n_get", sop_class_uid, sop_instance_uid, context=context, attribute_identifier_list=wanted
+        )
+
+    async def n_set(self, sop_class_uid: str, sop_instance_uid: str, dataset: Any, *, context: str = "") -> Reply:
+        """N-SET: change attributes of an instance (PS3.7 Section 10.1.3)."""
+        return await self._normalized("n_set", sop_class_uid, sop_instance_uid, dataset, context=context)
+
+    async def n_action(
+        self, sop_class_uid: str, sop_instance_uid: str, action: int, dataset: Any = None, *, context: str = ""
+    ) -> Reply:
+        """N-ACTION: have the peer do something with an instance (PS3.7 Section 10.1.4)."""
+        return await self._normalized(
+            "n_action", sop_class_uid, sop_instance_uid, dataset, context=context, action_type_id=action
+        )
+
+    async def n_create(
+        self, sop_class_uid: str, sop_instance_uid: str | None = None, dataset: Any = None, *, context: str = ""
+    ) -> Reply:
+        """N-CREATE: make an instance; without a UID the peer chooses one (PS3.7 Section 10.1.5)."""
+        return await self._normalized("n_create", sop_class_uid, sop_instance_uid, dataset, context=context)
+
+    async def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str = "") -> Reply:
+        """N-DELETE: delete an instance (PS3.7 Section 10.1.6)."""
+        return await self._normalized("n_delete", sop_class_uid, sop_instance_uid, context=context)
+
+    async def n_event_report(
+        self, sop_class_uid: str, sop_instance_uid: str, event: int, dataset: Any = None, *, context: str = ""
+    ) -> Reply:
+        """N-EVENT-REPORT: tell the peer of an event of an instance (PS3.7 Section 10.1.1)."""
+        return await self._normalized(
+            "n_event_report", sop_class_uid, sop_instance_uid, dataset, context=context, event_type_id=event
+        )
+
+    async def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Commitment:
+        """Storage commitment of pairs of SOP class and instance UID, reported on this association (PS3.4 Annex J).
+
+        The wait for the report is that of every response, ``Timeouts.response``. A peer that reports on an association
+        of its own is served by a `Listener` with ``on_event_report``.
+        """
+        return await self._complete(operations.commit(self._exchange, instances, transaction_uid=transaction_uid))
+
+    async def mpps_create(self, dataset: Any, sop_instance_uid: str | None = None) -> Reply:
+        """Begin a modality performed procedure step: IN PROGRESS (PS3.4 Section F.7.2.1)."""
+        uid = sop_instance_uid or uids.new()
+        return await self.n_create(uids.MODALITY_PERFORMED_PROCEDURE_STEP, uid, dataset)
+
+    async def mpps_set(self, sop_instance_uid: str, dataset: Any) -> Reply:
+        """Change a modality performed procedure step, or end it: COMPLETED, DISCONTINUED (PS3.4 Section F.7.2.2)."""
+        return await self.n_set(uids.MODALITY_PERFORMED_PROCEDURE_STEP, sop_instance_uid, dataset)
+
+    async def _normalized(self, service: str, *arguments: Any, **elements: Any) -> Reply:
+        return await self._complete(operations.normalized(self._exchange, service, *arguments, **elements))
 
     async def release(self) -> None:
         """Release the association and close the connection; does nothing where it is over already."""
@@ -182,32 +302,84 @@ class Association:
         else:
             await self.abort()
 
-    def _require_an_association(self) -> None:
-        if not self._exchange.established:
-            raise self._driver.take_failure() or LocalProtocolError("the association is over", peer=self._exchange.peer)
+    async def _complete(self, flow: Generator[Any, Any, T]) -> T:
+        return await self._retrieve(flow, None)
 
-    async def _after_failure(self) -> None:
-        """A service ended in an exception: where the association ended with it, the connection goes, too."""
-        if not self._exchange.established:
-            await self._driver.finish()
+    async def _retrieve(self, flow: Generator[Any, Any, T], progress: Callable[[RetrieveProgress], object] | None) -> T:
+        async with self._turns:
+            try:
+                while True:
+                    over, item = await self._advance(flow, True)
+                    if over:
+                        value: T = item
+                        return value
+                    if progress is not None:
+                        await _awaited(progress(item))
+            except BaseException:
+                self._let_go(flow)
+                raise
 
+    async def _next_result(self, flow: Generator[Any, Any, Any], streaming: bool) -> tuple[bool, Any]:
+        async with self._turns:
+            return await self._advance(flow, streaming)
 
-class _Results(AsyncIterator[StoreResult]):
-    """The results of a flow; what is not asked for any more is not sent."""
-
-    def __init__(self, association: Association, flow: Generator[StoreResult | None, Event, None]) -> None:
-        self._association = association
-        self._flow = flow
-
-    async def __anext__(self) -> StoreResult:
-        result = await self._association._next_result(self._flow)
-        if result is None:
-            raise StopAsyncIteration
+    async def _advance(self, flow: Generator[Any, Any, Any], streaming: bool) -> tuple[bool, Any]:
+        """Run a flow to its next result or its end."""
+        if self._unread not in (None, flow):
+            raise LocalProtocolError(
+                "the results of another call are still to come",
+                peer=self._exchange.peer,
+                hint="Read or close them first.",
+            )
+        try:
+            if not self._exchange.established:
+                self._driver.raise_failure()
+            self._exchange.require_association()
+            result = await self._driver.advance(flow, streaming=streaming)
+        except BaseException:
+            flow.close()
+            self._unread = None
+            if not self._exchange.established:
+                self._driver.leave()  # nobody waits for the peer to close
+            raise
+        self._unread = flow if self._driver.between else None
         return result
 
+    def _let_go(self, flow: Generator[Any, Any, Any]) -> None:
+        """Nobody wants more of a flow: what is left of it is cancelled."""
+        if self._unread is flow:
+            self._unread = None
+        self._driver.close_flow(flow)
+
+
+class _Results(AsyncIterator[T]):
+    """The results of a flow; letting go of it cancels what is left."""
+
+    def __init__(self, association: Association, flow: Generator[Any, Any, Any], *, streaming: bool) -> None:
+        self._association = association
+        self._flow = flow
+        self._streaming = streaming
+        self._loop = asyncio.get_running_loop()
+
+    async def __anext__(self) -> T:
+        over, result = await self._association._next_result(self._flow, self._streaming)
+        if over:
+            raise StopAsyncIteration
+        value: T = result
+        return value
+
     async def aclose(self) -> None:
-        """End the flow before its last result; so does letting go of the iterator."""
-        self._flow.close()
+        """Want no more results."""
+        self._association._let_go(self._flow)
+
+    def __del__(self) -> None:
+        if getattr(self._flow, "gi_frame", None) is not None:
+            with suppress(RuntimeError):  # the loop has ended, and the association with it
+                self._loop.call_soon_threadsafe(self._association._let_go, self._flow)
+
+
+async def _awaited(answer: object) -> object:
+    return await answer if isawaitable(answer) else answer
 
 
 async def _connect(driver: Driver, entity: Entity, timeout: float | None) -> None:

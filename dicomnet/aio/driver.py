@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError, escaped
 from ..events import Event
-from ..exchange import Exchange
-from ..scp import Call
+from ..exchange import POLL, Call, Exchange
+from ..performing import Serving
+from ..sync.driver import FAREWELL
 from .transport import Transport
 
 __all__ = ["Driver", "ProviderDriver"]
@@ -25,10 +26,10 @@ __all__ = ["Driver", "ProviderDriver"]
 log = logging.getLogger("dicomnet")
 
 T = TypeVar("T")
-Serving = Generator[Call | None, Any, None]
 
 _PORTION = 1 << 20  # bytes that a message may send before other connections of the loop get their turn
 _MOST_EVENTS = 8  # events that wait for a user who does not ask for them; past it nothing more is read
+_SLICE = 0.002  # seconds that a handler's results may take before the loop looks for a C-CANCEL, and at the others
 
 
 class _Driver:
@@ -54,11 +55,16 @@ class _Driver:
 
     def received(self, data: memoryview) -> None:
         """Bytes arrived."""
-        if not self.exchange.closed:
-            # What arrived counts before any timer that ran out while the loop was busy elsewhere.
-            self.exchange.restart(self._loop.time())
-            self.exchange.receive(data)
-            self.turn()
+        exchange = self.exchange
+        if exchange.closed:
+            return
+        if exchange.established:
+            # What arrived counts before a timer that ran out while the loop was busy elsewhere.
+            exchange.restart(self._loop.time())
+        else:
+            exchange.tick(self._loop.time())
+        exchange.receive(data)
+        self.turn()
 
     def writable(self) -> None:
         """What was sent is out: the peer is alive, and there is room for more."""
@@ -171,96 +177,130 @@ class Driver(_Driver):
     def __init__(self, exchange: Exchange, transport: Transport) -> None:
         super().__init__(exchange, transport)
         self.failure: Exception | None = None
+        self.between = False  # whether a flow stands between two of its results, with more to come
         self._running = True  # from the start: the first flow is about to come
+        self._polling = False
         self._written = False
         self._leaving = False
+        self._closing = False
         self._waiter: asyncio.Future[None] | None = None
         self._lost: asyncio.Future[None] | None = None
 
-    async def complete(self, flow: Generator[None, Event, T]) -> T:
-        """Run a flow that yields no results to its end; its return value."""
-        try:
-            self._begin()
-            next(flow)  # to its first wait
-            while True:
-                flow.send(await self._next_event())
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        except BaseException:
-            self._abandon()
-            raise
-        finally:
-            flow.close()
-            self._end()
+    async def complete(self, flow: Generator[Any, Any, T]) -> T:
+        """Run a flow to its end, whatever it yields on the way; its return value."""
+        while True:
+            over, item = await self.advance(flow)
+            if over:
+                value: T = item
+                return value
 
-    async def result(self, flow: Generator[T | None, Event, Any]) -> T | None:
-        """Run a flow to its next result; None where there are no more. It is closed then, and where it fails."""
-        try:
-            self._begin()
-            item = next(flow)
-            while item is None:
-                item = flow.send(await self._next_event())
-            return item
-        except StopIteration:
-            return None
-        except BaseException:
-            self._abandon()
-            flow.close()
-            raise
-        finally:
-            self._end()
+    async def advance(self, flow: Generator[Any, Any, Any], *, streaming: bool = False) -> tuple[bool, Any]:
+        """Run a flow to its next result, (False, result), or to its end, (True, return value).
 
-    def take_failure(self) -> Exception | None:
-        """Why the association ended while nobody waited for anything; told once."""
-        failure, self.failure = self.failure, None
-        return failure
-
-    def _begin(self) -> None:
-        self._running = True
+        ``streaming``: between its results more of them arrive, and what arrives is for this flow.
+        Where it fails it is closed, and the association with it, unless all that was said is complete.
+        """
+        self._running, self.between = True, False
         self.exchange.restart(self._loop.time())
+        try:
+            item = next(flow)
+            while True:
+                if item is None:
+                    item = flow.send(await self._next_event())
+                elif item is POLL:
+                    item = flow.send(await self._poll())
+                elif type(item) is Call:
+                    item = await self._call(flow, item)
+                else:
+                    self.between = streaming
+                    return False, item
+        except StopIteration as stop:
+            return True, stop.value
+        except BaseException:
+            self._abandon(flow)
+            raise
+        finally:
+            self._running = False
+            self.turn()
 
-    def _end(self) -> None:
-        self._running = False
+    def close_flow(self, flow: Generator[Any, Any, Any]) -> None:
+        """End a flow between its results, and send what it says then."""
+        flow.close()
+        self.between = False
         self.turn()
 
-    def _abandon(self) -> None:
+    def raise_failure(self) -> None:
+        """Raise what went wrong since the last call, if anything did."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+    def _abandon(self, flow: Generator[Any, Any, Any]) -> None:
         """A flow ends in an exception: what it was sending dies with it, and no message can follow half of one."""
         self.transport.keep_unsent()
         if self.exchange.established and not (self._written and not self.exchange.sending):
             self.exchange.abort()
+        flow.close()
+
+    async def _call(self, flow: Generator[Any, Any, Any], call: Call) -> Any:
+        try:
+            answer = call.function(*call.arguments)
+            if isawaitable(answer):
+                answer = await answer
+        except Exception as error:
+            self.exchange.restart(self._loop.time())
+            return flow.throw(error)
+        self.exchange.restart(self._loop.time())
+        return flow.send(answer)
 
     async def _next_event(self) -> Event:
         self.turn()
         if not self._ready():
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        failure = self.take_failure()
-        if failure is not None:
-            raise failure
+            await self._wait()
+        self.raise_failure()
         if not self._events:
             raise ConnectionFailed("the association is over", peer=self.exchange.peer)
         return self._events.popleft()
+
+    async def _poll(self) -> Event | None:
+        """Write everything; the next event if it has arrived."""
+        self._polling = True
+        try:
+            self.turn()
+            if not self._ready():
+                await self._wait()
+        finally:
+            self._polling = False
+        self.raise_failure()
+        return self._events.popleft() if self._events else None
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def _ready(self) -> bool:
         """Whether the flow can go on: an event came and all that is to be said before is said, or the end."""
         if self.failure is not None or self.exchange.closed:
             return True
-        return bool(self._events) and (self._written or not self.exchange.established)
+        if self._written or not self.exchange.established:
+            return bool(self._events) or self._polling
+        return False
 
     def _work(self) -> None:
         self._write()
         if self._waiter is not None:
             if self._ready() and not self._waiter.done():
                 self._waiter.set_result(None)
-        elif not self._running:
+        elif not self._running and not self.between:
             while self._events:
                 self._set_aside(self._events.popleft())
             self._write()
-        if self._leaving and self._written:
+        if self._written and self._closing:
+            self.exchange.receive_eof()
+        elif self._written and self._leaving:
             self.transport.shutdown()
         if self.transport.lost and self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
@@ -268,17 +308,20 @@ class Driver(_Driver):
     def _write(self) -> None:
         try:
             self._written = self._flush()
-        except Exception as error:  # of a data source: the rest of the message will never come
+        except Exception as error:  # of a data source: there is nothing more of this message
             self._failed(error)
-            self.exchange.abort()
             self._written = self._flush()
 
     def _set_aside(self, event: Event) -> None:
-        """Something happened while nobody waits for anything: the next call is told if it was the end."""
+        """Something happened while nobody waits for anything; the next call is told if it was the end."""
         try:
             self.exchange.set_aside(event)
         except DicomNetError as error:
             self.failure = error
+
+    def _deadline(self) -> float | None:
+        # Between results it is the caller who takes the time.
+        return None if self.between else super()._deadline()
 
     def _saturated(self) -> bool:
         return len(self._events) > _MOST_EVENTS
@@ -287,38 +330,48 @@ class Driver(_Driver):
         self.failure = error
 
     def abort(self) -> None:
-        """Abort the association; who waits for an event of it is told."""
+        """Abort the association; a call that waits is told."""
         if self._running:
             self._failed(AssociationAborted(0, 0, by_peer=False, peer=self.exchange.peer))
         self.exchange.abort()
 
-    async def finish(self) -> None:
-        """After the last event: let an A-ABORT or A-ASSOCIATE-RJ reach the peer, then close (PS3.8 Section 9.1.4)."""
+    def leave(self) -> None:
+        """Nothing follows: say what is to be said, and that it was all. The peer closes, or we do later."""
         self._leaving = True
         self.turn()
+
+    async def finish(self) -> None:
+        """`leave`, give the peer a moment to close, then close (PS3.8 Section 9.1.4)."""
+        self.leave()
         await self._disconnection()
 
     async def close(self) -> None:
-        """Close the transport, whatever is on its way."""
-        self.exchange.receive_eof()
+        """Close the transport once all that was said is out, or after a moment."""
+        self._closing = True
         self.turn()
         await self._disconnection()
 
     async def _disconnection(self) -> None:
-        if self.transport.lost:
-            return
         if self._lost is None:
             self._lost = self._loop.create_future()
         try:
+            if not self.transport.lost:
+                async with asyncio.timeout(FAREWELL):
+                    await asyncio.shield(self._lost)
+        except TimeoutError:
+            self._cut()
             await asyncio.shield(self._lost)
         except asyncio.CancelledError:
-            self.exchange.receive_eof()
-            self.turn()
+            self._cut()
             raise
+
+    def _cut(self) -> None:
+        self.exchange.receive_eof()
+        self.turn()
 
 
 class ProviderDriver(_Driver):
-    """A provider's association: its flow runs in the callbacks of the loop, and asynchronous handlers in a task."""
+    """A provider's association: its flow runs in the callbacks of the loop; what it has to await, in a task."""
 
     def __init__(
         self,
@@ -332,18 +385,21 @@ class ProviderDriver(_Driver):
         self._start = start
         self._done = done
         self._flow: Serving | None = None
-        self._handler: asyncio.Task[Any] | None = None
+        self._item: Any = None  # what the flow waits for
+        self._task: asyncio.Task[Any] | None = None
+        self._looked = 0.0  # when the loop last had the time to read
+        self._looking = 0
 
     def connected(self) -> None:
         """The connection stands."""
         self._flow = self._start(self)
-        next(self._flow)  # to its first wait
+        self._item = next(self._flow)
         self.turn()
 
     def abort(self) -> None:
         """End the association now: the peer is told, and a handler that is awaited is cancelled."""
-        if self._handler is not None:
-            self._handler.cancel()
+        if self._task is not None:
+            self._task.cancel()
         self._tell_abort()
         self._flush()
         self.exchange.receive_eof()
@@ -354,51 +410,77 @@ class ProviderDriver(_Driver):
             self.exchange.abort()
 
     def _work(self) -> None:
-        while self._flush() and self._events and self._handler is None:
-            self._resume(self._events.popleft())
-        if not self.exchange.closed or self._events or self._handler is not None:
-            return
-        if self._flow is not None:
-            self._flow.close()
-            self._flow = None
-        if self.transport.lost:
-            self._done(self)
-
-    def _resume(self, value: Any, error: BaseException | None = None) -> None:
-        """Let the flow go on with what it waited for, and run the user's code where it asks for it."""
+        """Let the flow go on for as long as it need not wait."""
+        while self._flow is not None and self._task is None:
+            if type(self._item) is Call:
+                self._call(self._flow, self._item)
+            elif not self._flush():
+                return
+            elif self._events:
+                self._resume(self._flow.send, self._events.popleft())
+            elif self.exchange.closed:
+                self._resume(self._flow.throw, ConnectionFailed("the association is over", peer=self.exchange.peer))
+            elif self._item is POLL and self._has_looked():
+                self._resume(self._flow.send, None)
+            else:
+                return
+        self._flush()
         if self._flow is None:
-            return
-        try:
-            call = self._flow.send(value) if error is None else self._flow.throw(error)
-            while call is not None:
-                call = self._call(self._flow, call)
-        except Exception as failure:
-            self._flow = None
-            self._failed(failure)
+            self._events.clear()  # nobody is there for them
+            if self.transport.lost:
+                self._done(self)
 
-    def _call(self, flow: Serving, call: Call) -> Call | None:
+    def _resume(self, go: Callable[[Any], Any], value: Any) -> None:
         try:
-            answer = call.function(call.request)
+            self._item = go(value)
+        except StopIteration:
+            self._flow = None
+        except Exception as error:
+            self._flow = None
+            self._failed(error)
+
+    def _call(self, flow: Serving, call: Call) -> None:
+        try:
+            answer = call.function(*call.arguments)
         except Exception as error:
             self.exchange.restart(self._loop.time())
-            return flow.throw(error)
+            self._resume(flow.throw, error)
+            return
         if isawaitable(answer):
-            self._handler = self._loop.create_task(_result(answer))
-            self._handler.add_done_callback(self._answered)
-            return None
+            self._task = self._loop.create_task(_result(answer))
+            self._task.add_done_callback(self._answered)
+            return
         self.exchange.restart(self._loop.time())
-        return flow.send(answer)
+        self._resume(flow.send, answer)
 
-    def _answered(self, handler: asyncio.Task[Any]) -> None:
-        self._handler = None
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        self._task = None
+        self._looked = 0.0
         self.exchange.restart(self._loop.time())
-        if handler.cancelled():
-            self._resume(None, RuntimeError("the handler was cancelled"))
-        elif (error := handler.exception()) is not None:
-            self._resume(None, error)
-        else:
-            self._resume(handler.result())
+        if self._flow is not None:
+            error = LocalProtocolError("the handler was cancelled") if task.cancelled() else task.exception()
+            if error is not None:
+                self._resume(self._flow.throw, error)
+            else:
+                self._resume(self._flow.send, task.result())
         self.turn()
+
+    def _has_looked(self) -> bool:
+        """Whether the loop has looked for what the peer sent, a moment ago at the latest; else it does so now."""
+        if self._loop.time() < self._looked + _SLICE:
+            return True
+        if not self._looking:
+            self._looking = 2  # the loop runs what is scheduled before what it has found to read
+            self._loop.call_soon(self._look)
+        return False
+
+    def _look(self) -> None:
+        self._looking -= 1
+        if self._looking:
+            self._loop.call_soon(self._look)
+        else:
+            self._looked = self._loop.time()
+            self.turn()
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, DicomNetError):
@@ -409,10 +491,10 @@ class ProviderDriver(_Driver):
 
     def _deadline(self) -> float | None:
         # While a handler is awaited it is us who are silent.
-        return None if self._handler is not None else super()._deadline()
+        return None if self._task is not None else super()._deadline()
 
     def _saturated(self) -> bool:
-        return self._handler is not None or bool(self._events)
+        return self._task is not None or bool(self._events)
 
 
 async def _result(answer: Awaitable[Any]) -> Any:

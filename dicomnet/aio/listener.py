@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 
-from ..config import Limits, Timeouts
+from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, LocalProtocolError
 from ..exchange import Exchange
-from ..negotiation import AcceptancePolicy
+from ..negotiation import AcceptancePolicy, ProposedContext
+from ..performing import Serving
 from ..scp import Provider, serve
-from .driver import ProviderDriver, Serving
+from .association import Association, connect
+from .driver import ProviderDriver
 from .transport import Transport
 
 __all__ = ["Listener"]
 
+log = logging.getLogger("dicomnet")
+
 _BACKLOG = 128
+_ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
 
 
 class Listener(Provider):
@@ -32,6 +39,7 @@ class Listener(Provider):
         host: the address to bind; loopback unless another is named.
         port: 0 picks a free one.
         limits, timeouts: bounds of every association.
+        destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         drain: seconds that associations in flight get when the listener stops.
     """
 
@@ -43,15 +51,17 @@ class Listener(Provider):
         port: int = 11112,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
+        destinations: Mapping[str, Entity] | None = None,
         drain: float = 30.0,
     ) -> None:
-        super().__init__(ae_title, limits=limits, timeouts=timeouts)
+        super().__init__(ae_title, limits=limits, timeouts=timeouts, destinations=destinations)
         self.drain = drain
         self._bind = (host, port)
-        self._address: tuple[str, int] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: asyncio.Server | None = None
+        self._sock: socket.socket | None = None
+        self._address: tuple[str, int] | None = None
         self._policy: AcceptancePolicy | None = None
+        self._arrivals: set[asyncio.Task[None]] = set()  # connections that do not stand yet
         self._drivers: set[ProviderDriver] = set()
         self._stopping = asyncio.Event()
         self._alone = asyncio.Event()
@@ -76,17 +86,17 @@ class Listener(Provider):
             family, _, _, _, address = (
                 await self._loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             )[0]
-            sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+            self._sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConnectionFailed(f"cannot listen on {host}:{port}: {reason}", errno=error.errno) from error
-        self._address = sock.getsockname()[:2]
-        self._server = await self._loop.create_server(self._accept, sock=sock, backlog=_BACKLOG, start_serving=False)
+        self._sock.setblocking(False)
+        self._address = self._sock.getsockname()[:2]
 
     async def serve_forever(self) -> None:
         """Accept associations until `stop` is called, then let those in flight end."""
         await self._start()
-        drain = 0.0  # a cancelled server does not wait
+        drain = 0.0  # a server that is cancelled does not wait
         try:
             await self._stopping.wait()
             drain = self.drain
@@ -97,14 +107,9 @@ class Listener(Provider):
         """Accept no more associations; `serve_forever` returns when those in flight are over. From any thread."""
         if self._loop is None:
             self._stopping.set()
-            return
-        with suppress(RuntimeError):  # the loop has ended, and the listener with it
-            self._loop.call_soon_threadsafe(self._stop)
-
-    def _stop(self) -> None:
-        self._stopping.set()
-        if self._server is not None:
-            self._server.close()
+        else:
+            with suppress(RuntimeError):  # the loop has ended, and the listener with it
+                self._loop.call_soon_threadsafe(self._stop)
 
     async def __aenter__(self) -> Listener:
         await self._start()
@@ -115,19 +120,64 @@ class Listener(Provider):
     ) -> None:
         await self._end(self.drain)
 
+    async def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
+        """The association on which a C-MOVE sends its instances."""
+        return await connect(
+            destination, calling=calling, contexts=contexts, limits=self.limits, timeouts=self.timeouts
+        )
+
     # ---- associations ------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        if self._server is None:
+        if self._sock is None:
             await self.open()
-        assert self._server is not None
         self._policy = self.policy()
-        await self._server.start_serving()
+        if not self._stopping.is_set():
+            self._accept_more()
 
-    def _accept(self) -> Transport:
-        """A connection arrived: make its protocol."""
+    def _accept_more(self) -> None:
         assert self._loop is not None
-        exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=self._loop.time())
+        assert self._sock is not None
+        # asyncio's own server, and `sock_accept`, lose connections that come at the moment when they are told to stop.
+        self._loop.add_reader(self._sock, self._accept)
+
+    def _accept_no_more(self) -> None:
+        if self._loop is not None and self._sock is not None and self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+
+    def _accept(self) -> None:
+        assert self._loop is not None
+        assert self._sock is not None
+        try:
+            sock, _ = self._sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.error("cannot accept a connection: %s", error)
+            self._accept_no_more()
+            self._loop.call_later(_ACCEPT_PAUSE, self._accept_again)
+            return
+        sock.setblocking(False)
+        arrival = self._loop.create_task(self._serve(sock))
+        self._arrivals.add(arrival)
+        arrival.add_done_callback(self._arrivals.discard)
+
+    def _accept_again(self) -> None:
+        if not self._stopping.is_set():
+            self._accept_more()
+
+    async def _serve(self, sock: socket.socket) -> None:
+        """Let the loop have a new connection; once it stands, callbacks do the rest."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._driven, sock)
+        except OSError as error:
+            log.info("a connection ended before it began: %s", error)
+            sock.close()
+
+    def _driven(self) -> Transport:
+        """The protocol of a new connection, with its driver."""
+        now = asyncio.get_running_loop().time()
+        exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=now)
         return ProviderDriver(exchange, Transport(self.limits), self._begin, self._over).transport
 
     def _begin(self, driver: ProviderDriver) -> Serving:
@@ -142,14 +192,27 @@ class Listener(Provider):
         if not self._drivers:
             self._alone.set()
 
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._accept_no_more()
+        if self._sock is not None:
+            self._sock.close()
+
     async def _end(self, drain: float) -> None:
         """Wait for the associations in flight; abort those that do not end in time."""
         self._stop()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(drain):
-                    await self._alone.wait()
+                    await self._all_over()
         finally:
+            for arrival in self._arrivals:
+                arrival.cancel()
             for driver in list(self._drivers):
                 driver.abort()
+        await self._all_over()
+
+    async def _all_over(self) -> None:
+        if self._arrivals:
+            await asyncio.wait(self._arrivals)
         await self._alone.wait()

@@ -7,8 +7,9 @@ from dicomnet._bytes cimport Cursor, Py_buffer, cursor_over, read_u16, read_u16b
 
 cdef enum:
     MAX_DEPTH = 64                      # sequences within sequences; real ones stop below ten
-    MAX_LEVELS = 2 * MAX_DEPTH + 2      # a sequence and an item for each depth, then what is refused
+    MAX_LEVELS = 2 * MAX_DEPTH + 1      # the data set itself, then a sequence and an item for each depth
     UNDEFINED_LENGTH = 0xFFFFFFFF
+    TAG_PIXEL_DATA = 0x7FE00010
     TAG_ITEM = 0xFFFEE000
     TAG_ITEM_DELIMITATION = 0xFFFEE00D
     TAG_SEQUENCE_DELIMITATION = 0xFFFEE0DD
@@ -38,7 +39,7 @@ cdef class _Checker:
     cdef str fault
 
     cdef bint push(self, Kind kind, bint undefined, bint implicit, bint guessed, Py_ssize_t end):
-        if self.depth + (kind != DATA_SET) >= MAX_LEVELS:
+        if kind == SEQUENCE and self.depth + 1 >= MAX_LEVELS:
             self.fault = f"sequences nest deeper than {MAX_DEPTH} levels"
             return False
         self.depth += 1
@@ -115,7 +116,7 @@ cdef class _Checker:
 
     cdef bint value(self, Cursor* c, Level* level, uint32_t tag, uint16_t vr, uint32_t length):
         cdef Cursor ahead = c[0]
-        cdef bint sequence = vr == VR_SQ or level.implicit
+        cdef bint sequence = vr == VR_SQ or level.implicit and tag != TAG_PIXEL_DATA
         if length == UNDEFINED_LENGTH:
             if sequence or vr == VR_UN:  # PS3.5 Section 6.2.2 Note 2: its items are in implicit VR little endian
                 return self.push(SEQUENCE, True, level.implicit or vr == VR_UN, False, level.end)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
 from dicomnet import uids
 from dicomnet._elements import fault_of
-from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
+from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, NoAcceptedContext, RemoteProtocolError
+from dicomnet.negotiation import PresentationContext
 from dicomnet.sources import DEFLATED, BytesSource, Source
 from dicomnet.sources import open_source as _open_source
 
 __all__ = [
+    "IF_NEEDED",
+    "LOSSLESS",
+    "NEVER",
+    "Transcoding",
     "UndecodableDataSet",
+    "converted",
     "decode",
     "encode",
+    "fitting",
     "from_keywords",
     "is_dataset",
     "open_source",
@@ -29,9 +37,14 @@ __all__ = [
 Dataset = Any
 Buffer = bytes | bytearray | memoryview
 
+#: When an instance is converted to another transfer syntax: "never", "if needed", or to those of a list, by preference.
+Transcoding = str | Sequence[str]
+NEVER, IF_NEEDED = "never", "if needed"
+
 # A deflated data set may be a bomb: it grows no further than this, or this many times its own size, whichever is more.
 INFLATED_SIZE = 1 << 20
 INFLATED_RATIO = 200
+_INFLATE_PIECE = 64 << 10
 
 _NATIVE = frozenset(
     {
@@ -41,6 +54,11 @@ _NATIVE = frozenset(
         uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     }
 )
+#: Compressed transfer syntaxes that lose nothing, into which pydicom's plug-ins may compress.
+LOSSLESS = frozenset(
+    {uids.RLE_LOSSLESS, uids.JPEG_LS_LOSSLESS, uids.JPEG2000_LOSSLESS, uids.HTJ2K_LOSSLESS, uids.HTJ2K_LOSSLESS_RPCL}
+)
+_WORDS = {"OW": "H", "OL": "I", "OF": "I", "OD": "Q", "OV": "Q"}  # values whose words pydicom leaves as they came
 _PIXEL_DATA = 0x7FE00010
 _FIRST_DATA_SET_TAG = 0x00040000  # below are commands and file meta information
 
@@ -118,9 +136,7 @@ def decode(data: Buffer, transfer_syntax: str) -> Dataset:
     syntax = str(transfer_syntax)
     try:
         plain = _inflate(data) if syntax in DEFLATED else data
-        fault = fault_of(plain, *_encoding(syntax))
-        if fault:
-            raise ValueError(fault)
+        _check_structure(plain, syntax)
         dataset = read_dataset(BytesIO(plain), *_encoding(syntax))
     except UndecodableDataSet:
         raise
@@ -132,23 +148,125 @@ def decode(data: Buffer, transfer_syntax: str) -> Dataset:
     return dataset
 
 
+def _check_structure(plain: Buffer, syntax: str) -> None:
+    """Whether these are elements, nested within reason; pydicom would find out on the way, or not at all."""
+    implicit, little_endian = _encoding(syntax)
+    fault = fault_of(plain, implicit, little_endian)
+    # Some writers leave out VRs where there should be some, and pydicom reads that.
+    if fault and (implicit or fault_of(plain, True, little_endian)):
+        raise ValueError(fault)
+
+
 def _inflate(data: Buffer) -> bytes:
-    limit = max(INFLATED_SIZE, INFLATED_RATIO * len(data))
+    """Inflate piece by piece: a bomb is known by its ratio long before it has grown."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    plain = inflater.decompress(data, limit)
+    view, plain, taken = memoryview(data), bytearray(), 0
+    while not inflater.eof and (inflater.unconsumed_tail or taken < len(view)):
+        if not inflater.unconsumed_tail:
+            piece: Buffer = view[taken : taken + _INFLATE_PIECE]
+            taken += len(piece)
+        else:
+            piece = inflater.unconsumed_tail
+        plain += inflater.decompress(piece, _INFLATE_PIECE)
+        if len(plain) > max(INFLATED_SIZE, INFLATED_RATIO * (taken - len(inflater.unconsumed_tail))):
+            raise _uninflatable(data, f"more than {len(plain)} bytes")
+    plain += inflater.flush()
     if not inflater.eof:
-        what = f"more than {limit} bytes" if len(plain) == limit else "no end"
-        raise UndecodableDataSet(
-            f"a deflated data set of {len(data)} bytes with {what} inside",
-            data=bytes(data),
-            transfer_syntax=uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-        )
-    return plain
+        raise _uninflatable(data, "no end")
+    return bytes(plain)
+
+
+def _uninflatable(data: Buffer, what: str) -> UndecodableDataSet:
+    return UndecodableDataSet(
+        f"a deflated data set of {len(data)} bytes with {what} inside",
+        data=bytes(data),
+        transfer_syntax=uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    )
 
 
 def _encoding(syntax: str) -> tuple[bool, bool]:
     """Whether it has implicit VR, and whether it is little endian."""
     return syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, syntax != uids.EXPLICIT_VR_BIG_ENDIAN
+
+
+def converted(source: Source, transfer_syntax: str) -> BytesSource:
+    """An instance in another transfer syntax; nothing of it is lost, and it stays the same instance.
+
+    Uncompressed syntaxes, deflated included, are converted here; pixel data are compressed and decompressed by
+    pydicom with the plug-ins that are installed (``pip install dicomnet[codecs]``).
+
+    Raises:
+        InvalidArgument: it cannot be converted, or not without loss.
+    """
+    if transfer_syntax not in _NATIVE | LOSSLESS:
+        raise InvalidArgument(
+            f"{source.name} cannot be converted to {uids.name_of(transfer_syntax)} without loss",
+            hint="Compress it before it is sent, as a new instance.",
+        )
+    data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
+    try:
+        dataset = decode(data, source.transfer_syntax_uid)
+        _convert(dataset, source.transfer_syntax_uid, transfer_syntax)
+        encoded = encode(dataset, transfer_syntax)
+    except Exception as error:  # pydicom's plug-ins raise what they like
+        what = f"{source.name} cannot be converted to {uids.name_of(transfer_syntax)}: {error}"
+        raise InvalidArgument(what) from error
+    return BytesSource(
+        encoded, transfer_syntax, source.sop_class_uid, source.sop_instance_uid, name=source.name
+    )
+
+
+def fitting(
+    source: Source, contexts: Iterable[PresentationContext], policy: Transcoding = NEVER, *, scp: bool = False
+) -> tuple[PresentationContext, Source]:
+    """The presentation context in which to send an instance, and the instance as it can be sent there.
+
+    Args:
+        source: the instance.
+        contexts: those of the association.
+        policy: "never" sends it as it is; "if needed" converts it where no context takes it so; a list of transfer
+            syntaxes is gone through in its order, before it is sent as it is.
+        scp: the association's requestor is the provider, as in a C-GET.
+
+    Raises:
+        NoAcceptedContext: there is no context for it, or only such as would need what the policy does not want.
+        InvalidArgument: it could not be converted.
+    """
+    own = source.transfer_syntax_uid
+    fit = {
+        context.transfer_syntax: context
+        for context in contexts
+        if context.accepted and context.abstract_syntax == source.sop_class_uid
+        if (context.scp if scp else context.scu)
+    }
+    wanted = [] if isinstance(policy, str) else [str(syntax) for syntax in policy]
+    wanted += [own]
+    if policy == IF_NEEDED:
+        wanted += [syntax for syntax in fit if syntax in _NATIVE] + [syntax for syntax in fit if syntax in LOSSLESS]
+    chosen = next((syntax for syntax in wanted if syntax in fit), None)
+    if chosen is None:
+        raise NoAcceptedContext(abstract_syntax=source.sop_class_uid, transfer_syntaxes=(own,))
+    return fit[chosen], source if chosen == own else converted(source, chosen)
+
+
+def _convert(dataset: Dataset, own: str, wanted: str) -> None:
+    """Bring a data set into the form that it has in another transfer syntax."""
+    from pydicom.filewriter import correct_ambiguous_vr  # noqa: PLC0415
+    from pydicom.uid import UID  # noqa: PLC0415
+
+    if own not in _NATIVE and _PIXEL_DATA in dataset:
+        dataset.decompress(generate_instance_uid=False)
+        own = uids.EXPLICIT_VR_LITTLE_ENDIAN
+    correct_ambiguous_vr(dataset, _encoding(own)[1])
+    swapped = _encoding(own)[1] != _encoding(wanted if wanted in _NATIVE else own)[1]
+    for element in dataset.iterall():  # this also decodes every value, which is still in its old encoding
+        if swapped and element.VR in _WORDS and element.value:
+            words = array(_WORDS[element.VR], element.value)
+            words.byteswap()
+            element.value = words.tobytes()
+    if wanted not in _NATIVE and _PIXEL_DATA in dataset:
+        dataset.compress(wanted, generate_instance_uid=False)
+    dataset.file_meta.TransferSyntaxUID = UID(wanted)
 
 
 def is_dataset(item: object) -> bool:

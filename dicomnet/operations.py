@@ -72,6 +72,7 @@ def store_many(
     transfer_syntax: str | None = None,
     priority: Priority = Priority.MEDIUM,
     originator: tuple[str, int] | None = None,
+    transcode: datasets.Transcoding = datasets.NEVER,
 ) -> Generator[StoreResult | None, Any, None]:
     """C-STORE of many instances; see ``Association.store_many``."""
     buffers = cycle([bytearray(exchange.limits.file_buffer) for _ in range(2)])  # one is sent, one is read into
@@ -79,7 +80,7 @@ def store_many(
     def opened(given: Any) -> Any:
         return datasets.open_source(given, transfer_syntax, buffer=next(buffers))
 
-    return scu.store_many(exchange, sources, opened, clock, priority, originator)
+    return scu.store_many(exchange, sources, opened, clock, priority, originator, transcode)
 
 
 def find(

@@ -361,13 +361,15 @@ def perform_get(exchange: Exchange, provider: Any, service: Service, message: Me
             respond(exchange, message, Status.CANCEL)
             return
         buffer = bytearray(exchange.limits.file_buffer)
-        yield from _retrieve(exchange, message, instances, lambda given: _send_back(exchange, message, given, buffer))
+        yield from _retrieve(
+            exchange, message, instances, lambda given: _send_back(exchange, provider, message, given, buffer)
+        )
     except Exception as error:
         respond(exchange, message, status_of_failure(error, exchange, message.command))
 
 
 def _send_back(
-    exchange: Exchange, message: Message, given: Any, buffer: bytearray
+    exchange: Exchange, provider: Any, message: Message, given: Any, buffer: bytearray
 ) -> Generator[Any, Any, tuple[Status | None, str]]:
     """One C-STORE sub-operation of a C-GET: the requestor is its provider."""
     try:
@@ -377,14 +379,14 @@ def _send_back(
         return None, ""
     with source:
         try:
-            context = exchange.context_for(source.sop_class_uid, source.transfer_syntax_uid, scp=True)
-        except NoAcceptedContext as error:
+            context, sent = datasets.fitting(source, exchange.contexts.values(), provider.transcode, scp=True)
+        except (NoAcceptedContext, InvalidArgument) as error:
             log.error("C-GET sub-operation: %s", error)
             return None, source.sop_instance_uid
         sub = exchange.request(
             context,
             CommandField.C_STORE_RQ,
-            source,
+            sent,
             affected_sop_class_uid=source.sop_class_uid,
             affected_sop_instance_uid=source.sop_instance_uid,
             priority=message.command.priority,
@@ -433,6 +435,7 @@ class _Mover:
         self, provider: Any, destination: Entity, exchange: Exchange, message: Message
     ) -> None:
         self._connect: Callable[..., Any] = provider.connect
+        self._transcode = provider.transcode
         self._destination = destination
         self._calling = provider.ae_title or exchange.called
         self._message_id: int = message.command.message_id
@@ -445,7 +448,7 @@ class _Mover:
     def plan(self, instances: Instances) -> Instances:
         """The instances in the order in which they can be sent with the fewest associations."""
         ordered: Instances = []
-        for batch in planner.batches(instances):
+        for batch in planner.batches(instances, fallback=self._transcode != datasets.NEVER):
             self._plans[len(ordered)] = batch.contexts
             ordered.extend(batch.instances)
         return ordered
@@ -462,7 +465,8 @@ class _Mover:
         try:
             with datasets.open_source(given, buffer=self._buffer) as source:
                 uid = source.sop_instance_uid
-                result = yield Call(lambda: self._association.store(source, originator=originator))
+                options = {"originator": originator, "transcode": self._transcode}
+                result = yield Call(lambda: self._association.store(source, **options))
         except (NoAcceptedContext, InputFileError, InvalidArgument) as error:
             log.error("C-MOVE sub-operation: %s", error)
             return None, uid

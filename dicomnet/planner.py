@@ -61,11 +61,15 @@ class Batch(Value):
     instances: list[Any]
 
 
-def batches(instances: Iterable[Any]) -> list[Batch]:
+def batches(instances: Iterable[Any], *, fallback: bool = False) -> list[Batch]:
     """Distribute instances over as few associations as possible, each within 128 presentation contexts (PS3.8 9.3.2.2).
 
     Each pair of SOP class and transfer syntax needs a context of its own. Instances keep their order within a pair.
     What cannot be read goes into the first batch, so that whoever sends it finds out why.
+
+    Args:
+        instances: whatever can be stored.
+        fallback: where there is room, also propose each SOP class uncompressed, for what has to be converted.
     """
     by_pair: dict[tuple[str, str], list[Any]] = {}
     unreadable: list[Any] = []
@@ -76,6 +80,9 @@ def batches(instances: Iterable[Any]) -> list[Batch]:
         Batch(contexts, [instance for context in contexts for instance in by_pair[_pair(context)]])
         for contexts in split(for_instances(by_pair))
     ]
+    for batch in planned if fallback else ():
+        classes = {context.abstract_syntax for context in batch.contexts}
+        batch.contexts.extend(storage(sorted(classes))[: MAX_CONTEXTS - len(batch.contexts)])
     if unreadable and planned:
         planned[0].instances.extend(unreadable)
     return planned

@@ -14,6 +14,7 @@ from . import performing, queries, uids
 from ._dimse import Command, Message
 from ._part10 import meta_header
 from .config import Entity, Limits, Timeouts, check_ae_title
+from .datasets import IF_NEEDED, Transcoding
 from .errors import ConnectionFailed
 from .events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
 from .exchange import Exchange
@@ -39,6 +40,9 @@ class Provider:
         ae_title: the called AE title that a requestor must ask for; None takes any.
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
+
+    Attributes:
+        transcode: when the instances of a C-GET or C-MOVE are converted to another transfer syntax.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Provider:
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.destinations = dict(destinations or {})
+        self.transcode: Transcoding = IF_NEEDED
         self._services: dict[tuple[int, str], Service] = {
             (CommandField.C_ECHO_RQ, uids.VERIFICATION): Service(success)
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import datasets, uids
 from ._dimse import Message
+from .datasets import NEVER, Transcoding
 from .errors import InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from .events import AssociateAccepted, Event, ReleaseConfirmation, ReleaseIndication, RequestReceived, ResponseReceived
 from .exchange import POLL, Exchange, Request
@@ -179,6 +180,7 @@ def store_many(
     clock: Callable[[], float],
     priority: Priority = Priority.MEDIUM,
     originator: tuple[str, int] | None = None,
+    transcode: Transcoding = NEVER,
 ) -> Generator[Any, Any, None]:
     """C-STORE of one instance after another, each in the transfer syntax that it has (PS3.7 Section 9.1.1).
 
@@ -192,6 +194,7 @@ def store_many(
         clock: gives the time in seconds, for the results.
         priority: of every C-STORE.
         originator: AE title and message ID of the C-MOVE that this is for.
+        transcode: when to convert to another transfer syntax; see `datasets.fitting`.
 
     Raises:
         AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended.
@@ -206,14 +209,17 @@ def store_many(
                 with source:
                     start = clock()
                     try:
-                        request = _request_store(exchange, source, priority, originator)
-                    except NoAcceptedContext as refusal:
+                        context, sent = _fitting(exchange, source, transcode)
+                        request = _request_store(exchange, context, sent, priority, originator)
+                    except (NoAcceptedContext, InvalidArgument) as refusal:
+                        refusal.peer = exchange.peer
                         error = refusal
                     else:
                         event = yield POLL  # everything is written now: the source is not needed any more
                         following = next(opened, None)
                         status = status_of((yield from exchange.response_to(request, event)), "C-STORE")
                         seconds = clock() - start
+                        source = sent
             following = following or next(opened, None)
             yield _result(given, source, status, error, seconds)
     finally:
@@ -231,11 +237,21 @@ def _open_each(
             yield given, None, error
 
 
+def _fitting(exchange: Exchange, source: Source, transcode: Transcoding) -> tuple[PresentationContext, Source]:
+    if transcode == NEVER:  # the way of nearly everything that is sent
+        return exchange.context_for(source.sop_class_uid, source.transfer_syntax_uid), source
+    return datasets.fitting(source, exchange.contexts.values(), transcode)
+
+
 def _request_store(
-    exchange: Exchange, instance: Source, priority: Priority, originator: tuple[str, int] | None
+    exchange: Exchange,
+    context: PresentationContext,
+    instance: Source,
+    priority: Priority,
+    originator: tuple[str, int] | None,
 ) -> Request:
     return exchange.request(
-        exchange.context_for(instance.sop_class_uid, instance.transfer_syntax_uid),
+        context,
         CommandField.C_STORE_RQ,
         instance,
         affected_sop_class_uid=instance.sop_class_uid,

@@ -395,7 +395,7 @@ def test_termscu_does_not_end_our_provider() -> None:
 def pynetdicom_user(port: int, *abstract_syntaxes: str, roles: Any = (), handlers: Any = ()) -> Iterator[Any]:
     ae = peers.peer_module("pynetdicom").AE("PYNET")
     for uid in abstract_syntaxes:
-        ae.add_requested_context(uid, [uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN])
+        ae.add_requested_context(uid)
     association = ae.associate(
         "127.0.0.1", port, ae_title="ARCHIVE", ext_neg=list(roles), evt_handlers=list(handlers)
     )

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+import peers
 import pytest
 import rig as rigs
 from rig import Rig, Script, instance, keys, message
@@ -17,6 +18,7 @@ from dicomnet._dimse import Command
 from dicomnet.errors import RemoteProtocolError, ServiceFailure
 from dicomnet.messages import CommandField
 from dicomnet.negotiation import ProposedContext
+from dicomnet.sources import BytesSource
 from dicomnet.status import Status
 
 QR = dn.contexts.query_retrieve([uids.CT_IMAGE_STORAGE])
@@ -507,8 +509,6 @@ def test_move_to_nobody_we_know_is_a801_and_nothing_is_asked_of_the_handler(rig:
 
 
 def test_move_to_somebody_who_is_not_there_is_a702(rig: Rig) -> None:
-    import peers
-
     gone = dn.Entity("GONE", "127.0.0.1", peers.free_port())
     listener = rig.listener(destinations={"GONE": gone})
     listener.on_move("STUDY_ROOT")(lambda _: [instance(1)])
@@ -832,6 +832,156 @@ def test_dates_times_ranges_and_lists_are_written_as_the_standard_wants_them(blo
     assert str(identifier.PatientName) == "MÜLLER*"
     assert identifier.SpecificCharacterSet == "ISO_IR 192"
     assert "ModalitiesInStudy" in identifier
+
+
+# ---- transfer syntaxes -----------------------------------------------------------------------------------------------
+
+SYNTAXES = [
+    uids.IMPLICIT_VR_LITTLE_ENDIAN,
+    uids.EXPLICIT_VR_LITTLE_ENDIAN,
+    uids.EXPLICIT_VR_BIG_ENDIAN,
+    uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    uids.RLE_LOSSLESS,
+]
+
+
+def image() -> Any:
+    """A real one, with pixel data of 16 bits."""
+    import pydicom
+
+    path = next(path for path in peers.sample_files() if path.name == "MR_small.dcm")
+    dataset = pydicom.dcmread(path)
+    del dataset[0xFFFCFFFC]
+    return dataset
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_an_instance_is_converted_if_needed(rig: Rig, syntax: str) -> None:
+    listener, stored = rig.listener(), []
+    listener.on_store(transfer_syntaxes=[syntax])(lambda request: stored.append((request.data, request.dataset)))
+    contexts = dn.contexts.storage([uids.MR_IMAGE_STORAGE], SYNTAXES)
+    with rig.pair(listener, contexts) as association:
+        result = association.store(image(), transcode="if needed")
+        assert result.ok
+        assert result.transfer_syntax_uid == syntax
+        if syntax != uids.EXPLICIT_VR_LITTLE_ENDIAN:
+            with pytest.raises(dn.NoAcceptedContext):
+                association.store(image())
+    [(data, dataset)] = stored
+    back = datasets.converted(BytesSource(data, syntax), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    assert b"".join(back.chunks(1 << 20)) == datasets.encode(image(), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    assert dataset.SOPInstanceUID == image().SOPInstanceUID
+
+
+def test_big_endian_pixels_are_swapped_as_real_files_have_them() -> None:
+    import pydicom
+
+    path = next(path for path in peers.sample_files() if path.name == "MR_small_bigendian.dcm")
+    little = datasets.converted(datasets.open_source(path), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    dataset = datasets.decode(b"".join(little.chunks(1 << 20)), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    assert dataset.PixelData == image().PixelData
+    assert pydicom.dcmread(path).PixelData != dataset.PixelData
+    big = datasets.converted(little, uids.EXPLICIT_VR_BIG_ENDIAN)
+    assert b"".join(big.chunks(1 << 20)) == b"".join(datasets.open_source(path).chunks(1 << 20))
+
+
+def test_preferred_syntaxes_come_first(rig: Rig) -> None:
+    listener = rig.listener()
+    listener.on_store()(lambda _: None)
+    one_each = [context for syntax in SYNTAXES for context in dn.contexts.storage([uids.MR_IMAGE_STORAGE], [syntax])]
+    with rig.pair(listener, one_each) as association:
+        used = [
+            association.store(image(), transcode=policy).transfer_syntax_uid
+            for policy in ("never", "if needed", [uids.RLE_LOSSLESS], ["1.2.3", uids.IMPLICIT_VR_LITTLE_ENDIAN])
+        ]
+    assert used == [
+        uids.EXPLICIT_VR_LITTLE_ENDIAN,
+        uids.EXPLICIT_VR_LITTLE_ENDIAN,
+        uids.RLE_LOSSLESS,
+        uids.IMPLICIT_VR_LITTLE_ENDIAN,
+    ]
+
+
+def test_nothing_is_compressed_with_loss() -> None:
+    with pytest.raises(dn.InvalidArgument, match="without loss"):
+        datasets.converted(datasets.open_source(image()), "1.2.840.10008.1.2.4.50")
+
+
+def test_a_get_and_a_move_convert_for_who_takes_only_implicit(rig: Rig) -> None:
+    implicit = [uids.IMPLICIT_VR_LITTLE_ENDIAN]
+    there, arrived = rig.listener("THERE"), []
+    there.on_store(transfer_syntaxes=implicit)(lambda request: arrived.append(request.dataset.PatientID))
+    with rig.serving(there) as peer:
+        listener = rig.listener(destinations={"THERE": dn.Entity.parse(peer)})
+        listener.on_get("STUDY_ROOT")(lambda _: [instance(1)])
+        listener.on_move("STUDY_ROOT")(lambda _: [instance(1)])
+        contexts = dn.contexts.query_retrieve([uids.CT_IMAGE_STORAGE], implicit)
+        with rig.pair(listener, contexts) as association:
+            got = association.get("STUDY", to=lambda request: None, StudyInstanceUID="1.2")
+            moved = association.move("STUDY", destination="THERE", StudyInstanceUID="1.2")
+    assert (got.completed, moved.completed) == (1, 1)
+    assert arrived == ["P1"]
+
+
+# ---- nesting and bombs -----------------------------------------------------------------------------------------------
+
+
+def nested(depth: int, *, explicit: bool, defined: bool) -> bytes:
+    """Sequences within sequences."""
+    import struct
+
+    element = struct.pack("<HH", 0x0008, 0x1140) + (b"SQ\0\0" if explicit else b"")
+    if not defined:
+        begin = element + struct.pack("<LHHL", 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
+        return begin * depth + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0) * depth
+    data = b""
+    for _ in range(depth):
+        data = element + struct.pack("<LHHL", len(data) + 8, 0xFFFE, 0xE000, len(data)) + data
+    return data
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("defined", [True, False])
+def test_sequences_nest_64_deep_and_no_deeper(explicit: bool, defined: bool) -> None:
+    syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN if explicit else uids.IMPLICIT_VR_LITTLE_ENDIAN
+    deep = datasets.decode(nested(64, explicit=explicit, defined=defined), syntax)
+    depth = 0
+    while deep:
+        deep, depth = deep.ReferencedImageSequence[0], depth + 1
+    assert depth == 64
+    for depth in (65, 1000) if defined else (65, 100_000):
+        with pytest.raises(datasets.UndecodableDataSet, match="64"):
+            datasets.decode(nested(depth, explicit=explicit, defined=defined), syntax)
+
+
+def test_a_provider_refuses_identifiers_that_nest_too_deep(blocking: Rig) -> None:
+    listener = blocking.listener()
+    listener.on_find("STUDY_ROOT")(lambda request: [request.identifier])
+    command = Command(
+        affected_sop_class_uid=STUDY_FIND, command_field=0x0020, message_id=1, priority=0, command_data_set_type=1
+    )
+    with blocking.serving(listener) as peer, raw(peer, STUDY_FIND) as (sock, reader):
+        for depth, status in ((64, 0), (65, 0xC000)):
+            sock.sendall(message(command, nested(depth, explicit=True, defined=False)))
+            assert answer_in(reader).status == status
+
+
+def test_a_deflated_bomb_is_refused_without_growing() -> None:
+    """10 KiB that inflate to all that deflate can make of them, and 10 MiB that inflate to 10 GiB."""
+    import tracemalloc
+    import zlib
+
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    zeros = bytes(1 << 20)
+    block = deflater.compress(zeros) + deflater.flush(zlib.Z_FULL_FLUSH)
+    for size in (10 << 10, 10 << 20):
+        bomb = (block * (size // len(block) + 1))[:size]
+        tracemalloc.start()
+        with pytest.raises(datasets.UndecodableDataSet, match="deflated"):
+            datasets.decode(bomb, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < (4 << 20) + size
 
 
 # ---- peers that break the rules --------------------------------------------------------------------------------------

@@ -143,7 +143,8 @@ class Association:
 
         Args:
             sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `sources.Source` objects.
-            options: ``transfer_syntax`` for data sets that do not know theirs; ``priority``.
+            options: ``transfer_syntax`` for data sets that do not know theirs; ``priority``; ``transcode``, which is
+                "never", "if needed", or a list of transfer syntaxes to be preferred (see `datasets.fitting`).
 
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended.

@@ -81,7 +81,7 @@ class TestProgram:
             (["echo", "pacs:104", "--max-pdu", "huge"], "is not a size"),
             (["echo", "pacs:104", "--max-pdu", "5"], "limit max_pdu"),
             (["echo", "pacs:104", "--count", "0"], "--count"),
-            (["echo", "dicoms://A@pacs:2762"], "TLS is not supported yet"),
+            (["conform", "dicoms://A@pacs:2762"], "does not speak TLS"),
             (["store", "pacs:104"], "Missing argument 'PATH...'"),
             (["recv", "0"], "the port is missing"),
             (["recv", "127.0.0.1:0"], "one of --out DIR and --discard"),

@@ -8,14 +8,14 @@ from ..apps.conform import program
 from ..apps.conform.session import Target
 from ..config import Entity
 from .exits import Exit
-from .options import AE_TITLE, PEER, SECONDS, output_options
+from .options import AE_TITLE, PLAIN_PEER, SECONDS, output_options
 from .output import Output
 
 __all__ = ["command"]
 
 
 @click.command("conform", short_help="Test how a provider keeps the standard.")
-@click.argument("peer", type=PEER, required=False)
+@click.argument("peer", type=PLAIN_PEER, required=False)
 @click.option("-aet", "--aet", type=AE_TITLE, default="CONFORM", metavar="ME", help="Our own AE title.")
 @click.option(
     "-to", "--timeout", type=SECONDS, default=2.0, metavar="SECONDS", help="What an answer may take.  [default: 2]"

@@ -34,9 +34,12 @@ def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> in
         peer,
         calling=settings.calling,
         contexts=planner.verification(),
+        tls=settings.tls,
         limits=settings.limits,
         timeouts=settings.timeouts,
     )
+    if association.tls is not None and settings.output.verbosity >= 1:
+        settings.output.say(f"secured by {association.tls.version}, {association.tls.cipher}")
     with Interrupts(releasable=True) as interrupts, association:
         code = _echo(association, peer, count, settings, interrupts)
     return Exit.INTERRUPTED if interrupts.requested else code

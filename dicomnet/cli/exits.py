@@ -14,6 +14,7 @@ from ..errors import (
     NoAcceptedContext,
     OutputFileError,
     ServiceFailure,
+    TLSFailed,
 )
 
 __all__ = ["Exit", "exit_code"]
@@ -33,6 +34,7 @@ class Exit(IntEnum):
     NO_CONTEXT = 66
     WARNINGS = 68
     FAILURES = 69
+    TLS = 70
     TIMED_OUT = 124
     INTERRUPTED = 130
 
@@ -59,6 +61,8 @@ def exit_code(error: BaseException, *, established: bool = False) -> int:
             return Exit.FAILURES
         case InvalidArgument():
             return Exit.USAGE
+        case TLSFailed():
+            return Exit.TLS
         case ConnectionFailed():
             return Exit.SENDING if established else Exit.CONNECTION
         case DicomNetError():

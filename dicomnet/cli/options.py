@@ -11,10 +11,11 @@ import click
 
 from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from ..errors import InvalidArgument
+from ..tls import TLS
 from .logs import log_to_stderr
 from .output import Output
 
-__all__ = ["AE_TITLE", "PEER", "Parsed", "Settings", "common", "output_options"]
+__all__ = ["AE_TITLE", "PEER", "PLAIN_PEER", "Parsed", "Settings", "common", "output_options"]
 
 _CALLING = "DICOMNET"
 
@@ -41,14 +42,18 @@ SIZE = Parsed("size", parse_size)
 AE_TITLE = Parsed("title", check_ae_title)
 
 
-def _peer(text: str) -> Entity:
+PEER = Parsed("peer", Entity.parse)
+
+
+def _plain_peer(text: str) -> Entity:
     entity = Entity.parse(text)
     if entity.tls:
-        raise InvalidArgument(f'"{text}": TLS is not supported yet', hint="Nothing was sent in the clear.")
+        raise InvalidArgument(f'"{text}": this command does not speak TLS', hint="Nothing was sent in the clear.")
     return entity
 
 
-PEER = Parsed("peer", _peer)
+PLAIN_PEER = Parsed("peer", _plain_peer)
+FILE = click.Path(exists=True, dir_okay=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,14 @@ class Settings:
     Attributes:
         ae_title: ours; None where it was not given.
         limits, timeouts: with what --max-pdu and --timeout change.
+        tls: of the --tls options; None where there is none of them.
         output: where results go.
     """
 
     ae_title: str | None
     limits: Limits
     timeouts: Timeouts
+    tls: TLS | None
     output: Output
 
     @property
@@ -76,13 +83,25 @@ def _all_timeouts(seconds: float) -> Timeouts:
     return Timeouts(**{field.name: seconds for field in fields(Timeouts)})
 
 
-def _settings(aet: str | None, timeout: float | None, max_pdu: int | None, output: Output) -> Settings:
+def _tls(ca: str | None, cert: str | None, key: str | None, crl: str | None, name: str | None) -> TLS | None:
+    """What the --tls options say; a name alone says that TLS is wanted, too."""
+    if not any((ca, cert, key, crl, name)):
+        return None
+    if key and not cert:
+        raise click.UsageError("--tls-key is the key of a certificate: --tls-cert is missing")
+    any_name = name == "any"
+    return TLS(ca=ca, cert=cert, key=key, crl=crl, server_name=None if any_name else name, check_name=not any_name)
+
+
+def _settings(
+    aet: str | None, timeout: float | None, max_pdu: int | None, tls: TLS | None, output: Output
+) -> Settings:
     try:
         limits = Limits() if max_pdu is None else replace(Limits(), max_pdu=max_pdu)
     except InvalidArgument as error:
         raise click.BadParameter(str(error), param_hint="--max-pdu") from error
     timeouts = Timeouts() if timeout is None else _all_timeouts(timeout)
-    return Settings(aet, limits, timeouts, output)
+    return Settings(aet, limits, timeouts, tls, output)
 
 
 _NETWORK = (
@@ -98,6 +117,15 @@ _NETWORK = (
         "-pdu", "--max-pdu", type=SIZE, metavar="SIZE", help="The largest PDU that the peer may send: 16384, 512k."
     ),
 )
+_TLS = (
+    click.option("--tls-ca", type=FILE, metavar="FILE", help="TLS: the authorities behind peers' certificates."),
+    click.option("--tls-cert", type=FILE, metavar="FILE", help="TLS: our certificate."),
+    click.option("--tls-key", type=FILE, metavar="FILE", help="TLS: its private key, if in a file of its own."),
+    click.option("--tls-crl", type=FILE, metavar="FILE", help="TLS: the authorities' revocation lists."),
+    click.option(
+        "--tls-name", metavar="NAME", help='TLS: the name that the peer\'s certificate must have, or "any".'
+    ),
+)  # fmt: skip
 _OUTPUT = (
     click.option("--json", is_flag=True, help="One JSON object per line on standard output, the summary last."),
     click.option("-v", "--verbose", is_flag=True, help="Say what happens."),
@@ -136,6 +164,7 @@ def common(function: Callable[..., int]) -> Callable[..., int]:
     def command(
         *args: Any, aet: str | None, timeout: float | None, max_pdu: int | None, output: Output, **own: Any
     ) -> int:
-        return function(*args, settings=_settings(aet, timeout, max_pdu, output), **own)
+        tls = _tls(*(own.pop(f"tls_{name}") for name in ("ca", "cert", "key", "crl", "name")))
+        return function(*args, settings=_settings(aet, timeout, max_pdu, tls, output), **own)
 
-    return _decorated(command, _NETWORK)
+    return _decorated(command, _NETWORK + _TLS)

@@ -9,6 +9,7 @@ import click
 
 from ..config import Entity, parse_seconds
 from ..errors import ConnectionFailed, OutputFileError, OutputProblem
+from ..tls import TLS
 from .exits import Exit
 from .options import Parsed, Settings, common
 from .receiver import Receiver
@@ -41,6 +42,10 @@ def _drain(text: str) -> float:
     "--drain", type=Parsed("seconds", _drain), default=30.0, metavar="SECONDS",
     help="What associations in flight get when the program is stopped.  [default: 30]",
 )  # fmt: skip
+@click.option(
+    "--tls-clients", type=click.Choice(["required", "optional", "ignored"]), default="required",
+    help="TLS: whether callers need a certificate of the authorities in --tls-ca.  [default: required]",
+)  # fmt: skip
 @common
 def command(
     address: tuple[str | None, Entity],
@@ -49,6 +54,7 @@ def command(
     max_associations: int | None,
     any_class: bool,
     drain: float,
+    tls_clients: str,
     settings: Settings,
 ) -> int:
     """Receive what peers send, until SIGINT or SIGTERM.
@@ -70,6 +76,7 @@ def command(
         ae_title=title or settings.ae_title,
         host=entity.host,
         port=entity.port,
+        tls=_tls(entity, settings.tls, tls_clients),
         limits=limits,
         timeouts=settings.timeouts,
         drain=drain,
@@ -80,6 +87,18 @@ def command(
         settings.output.error(str(error))
         return Exit.CANNOT_LISTEN
     return Exit.DONE
+
+
+def _tls(entity: Entity, given: TLS | None, clients: str) -> TLS | None:
+    if given is None and not entity.tls:
+        return None
+    if given is None or given.cert is None:
+        raise click.UsageError("TLS needs a certificate: --tls-cert. `dicomnet cert make` makes one to try with")
+    if given.ca is None and clients != "ignored":
+        raise click.UsageError(
+            f"client certificates are {clients}, but --tls-ca does not say whose: give it, or --tls-clients ignored"
+        )
+    return given.__replace__(client_certificate=clients)
 
 
 def _directory(path: str) -> str:

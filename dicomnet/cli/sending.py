@@ -108,6 +108,7 @@ class Sender:
             self._peer,
             calling=settings.calling,
             contexts=lot.contexts,
+            tls=settings.tls,
             limits=settings.limits,
             timeouts=settings.timeouts,
         )

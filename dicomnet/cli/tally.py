@@ -19,8 +19,8 @@ __all__ = ["Tally"]
 
 # Of several codes the one that says most about the batch: the first in this list. Input files' codes come last but one.
 _GRAVEST = (
-    Exit.INTERRUPTED, Exit.INTERNAL, Exit.TIMED_OUT, Exit.CONNECTION, Exit.NEGOTIATION, Exit.SENDING, Exit.FAILURES,
-    Exit.NO_CONTEXT, 20, 21, 22, 23, Exit.WARNINGS,
+    Exit.INTERRUPTED, Exit.INTERNAL, Exit.TIMED_OUT, Exit.TLS, Exit.CONNECTION, Exit.NEGOTIATION, Exit.SENDING,
+    Exit.FAILURES, Exit.NO_CONTEXT, 20, 21, 22, 23, Exit.WARNINGS,
 )  # fmt: skip
 
 

@@ -369,6 +369,17 @@ class TestProgress:
         bar.close()
         assert bar._bar is None
 
+    def test_it_moves_within_a_file(self, clock, tmp_path):
+        path = instance(tmp_path / "1.dcm", 1, size=3_000_000)
+        bar = progress.Progress(path.stat().st_size, wanted=True)
+        clock[0] = 2.0
+        with progress.Watched(FileSource(path), bar) as source:
+            seen = [(len(chunk), bar._done) for chunk in source.chunks(1 << 20)]
+        assert len(seen) > 2
+        assert [done for _, done in seen] == [sum(size for size, _ in seen[:index]) for index in range(len(seen))]
+        assert bar._done == source.size
+        bar.close()
+
     def test_none_away_from_a_terminal(self, clock, monkeypatch):
         monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
         bar = progress.Progress(100, wanted=True)

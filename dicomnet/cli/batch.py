@@ -12,7 +12,7 @@ from ..errors import InputFileError, InputProblem
 from ..negotiation import ProposedContext
 from ..sources import DESCRIBE_BUFFER, Source, open_source
 
-__all__ = ["Lot", "files_in", "gather", "name_of"]
+__all__ = ["Item", "Lot", "files_in", "gather", "name_of"]
 
 # Small files are read once, when they are looked over, and held until they are sent: how small, and how much in all.
 HELD_FILE = 64 << 10

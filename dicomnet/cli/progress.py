@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
-__all__ = ["Progress"]
+from ..sources import Source
+
+__all__ = ["Progress", "Watched"]
 
 # Loading what draws takes a tenth of a second: whoever waits less than this does not pay for it.
 _PATIENCE = 1.0
@@ -18,11 +22,16 @@ class Progress:
     Args:
         total: bytes of the whole batch.
         wanted: False never draws.
+
+    Attributes:
+        wanted: whether anybody watches.
     """
 
     def __init__(self, total: int, *, wanted: bool) -> None:
+        self.wanted = wanted and sys.stderr.isatty()
+        self._waits = self.wanted
         self._total = total
-        self._wanted = wanted and sys.stderr.isatty()
+        self._lock = threading.Lock()
         self._begin = monotonic()
         self._done = 0
         self._bar: Any = None
@@ -30,14 +39,15 @@ class Progress:
 
     def advance(self, size: int) -> None:
         """So many bytes more are done."""
-        self._done += size
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._done)
-        elif self._wanted and self._done < self._total and monotonic() - self._begin > _PATIENCE:
-            self._open()
+        with self._lock:
+            self._done += size
+            if self._bar is not None:
+                self._bar.update(self._task, completed=self._done)
+            elif self._waits and self._done < self._total and monotonic() - self._begin > _PATIENCE:
+                self._waits = False
+                self._open()
 
     def _open(self) -> None:
-        self._wanted = False
         try:
             from rich import progress
             from rich.console import Console
@@ -60,3 +70,31 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class Watched:
+    """A source that tells a progress how far it is.
+
+    Args:
+        source: what is sent.
+        progress: is told of each piece that is asked for.
+    """
+
+    def __init__(self, source: Source, progress: Progress) -> None:
+        self._source = source
+        self._progress = progress
+
+    def chunks(self, unit: int) -> Iterator[memoryview]:
+        """As of the source."""
+        for chunk in self._source.chunks(unit):
+            yield chunk
+            self._progress.advance(len(chunk))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()

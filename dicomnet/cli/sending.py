@@ -10,13 +10,15 @@ from itertools import chain
 from typing import Any
 
 from ..config import Entity
-from ..errors import DicomNetError, NoAcceptedContext
+from ..errors import DicomNetError, InputFileError, NoAcceptedContext
 from ..scu import StoreResult
+from ..sources import open_source
 from ..sync import Association, connect
-from .batch import Lot
+from .batch import Item, Lot
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
 from .options import Settings
+from .progress import Watched
 from .tally import Tally
 
 __all__ = ["Sender"]
@@ -141,7 +143,16 @@ class Sender:
                 taken.append(lot.items.popleft())
             except IndexError:
                 return
-            yield taken[-1][0]
+            yield self._watched(taken[-1][0])
+
+    def _watched(self, item: Item) -> Any:
+        """The item itself, or, where somebody watches, one that says how far it is."""
+        if not self._tally.progress.wanted:
+            return item
+        try:
+            return Watched(open_source(item), self._tally.progress)
+        except InputFileError:
+            return item  # whoever sends it finds out why
 
     @property
     def _stopped(self) -> bool:

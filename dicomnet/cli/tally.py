@@ -64,7 +64,6 @@ class Tally:
             else:
                 self.failed += 1
                 self.codes.add(Exit.FAILURES)
-            self.progress.advance(result.size)
             self._tell(result)
 
     def refuse(self, error: InputFileError) -> None:

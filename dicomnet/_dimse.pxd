@@ -1,6 +1,9 @@
+cimport cython
+
 from ._bytes cimport Writer
 
 
+@cython.final
 cdef class Command:
     cdef readonly object affected_sop_class_uid
     cdef readonly object requested_sop_class_uid
@@ -29,6 +32,7 @@ cdef class Command:
     cdef int _put_elements(self, Writer* out) except -1
 
 
+@cython.final
 cdef class Message:
     cdef readonly int context_id
     cdef readonly Command command
@@ -36,6 +40,7 @@ cdef class Message:
     cdef readonly object error
 
 
+@cython.final
 cdef class MessageReader:
     cdef public list events
     cdef public object open_sink

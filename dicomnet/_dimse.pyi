@@ -1,17 +1,20 @@
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Never, final
 
 from _typeshed import ReadableBuffer
 
 from dicomnet.config import Limits
 
+__all__ = ["ELEMENTS", "Command", "Message", "MessageReader", "decode_command", "fragment_size", "frame"]
+
 ELEMENTS: tuple[tuple[int, str, str], ...]
 
 # `int | Any`: None where the element is absent, which a message that needs it has been refused for before.
+@final
 class Command:
     def __init__(
         self,
-        *,
+        *args: Never,
         affected_sop_class_uid: str | None = None,
         requested_sop_class_uid: str | None = None,
         command_field: int | None = None,
@@ -90,6 +93,7 @@ class Command:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
+@final
 class Message:
     def __init__(
         self, context_id: int, command: Command, data: Any = None, error: Exception | None = None
@@ -103,6 +107,7 @@ class Message:
     @property
     def error(self) -> Exception | None: ...
 
+@final
 class MessageReader:
     events: list[Any]
     open_sink: Callable[[int, Command], Any]

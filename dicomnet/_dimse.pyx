@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: auto_pickle=False
 """DIMSE on the wire: command sets, messages cut into fragments, fragments joined (PS3.7 Section 6.3, PS3.8 Annex E).
 
 A command set is always implicit VR little endian; `Command` is its value, with one attribute for each element of
@@ -6,6 +6,7 @@ PS3.7 Annex E.1. Data sets are not looked into: `frame` lays PDV headers between
 `MessageReader` hands arriving fragments, as slices of the caller's buffer, to a sink chosen per message.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint16_t, uint32_t
 
@@ -16,9 +17,10 @@ from ._bytes cimport Cursor, Writer, child, cursor_over, is_ascii, patch_u32le, 
 from .config import Limits
 from .errors import InvalidArgument, LocalProtocolError, MalformedPDU
 
+__all__ = ["ELEMENTS", "Command", "Message", "MessageReader", "decode_command", "fragment_size", "frame"]
+
 cdef enum:
     NO_DATA_SET = 0x0101
-    DATA_SET = 0x0001
     CONTROL_COMMAND = 1      # bit 0 of the message control header (PS3.8 Annex E.2)
     CONTROL_LAST = 2
     RESPONSE = 0x8000        # bit 15 of the Command Field
@@ -60,6 +62,7 @@ ELEMENTS = (
 _NAMES = tuple(name for _, name, _ in ELEMENTS)
 
 
+@cython.final
 cdef class Command:
     """A command set: every element it can hold, None where absent (PS3.7 Annex E.1).
 
@@ -336,15 +339,13 @@ cdef int _put_us(Writer* out, int element, value) except -1:
 
 
 cdef int _put_uid(Writer* out, int element, value) except -1:
-    return 0 if value is None else _put_padded(out, element, value, "ascii", 0)
+    return 0 if value is None else _put_text(out, element, value, "ascii", 0)
 
 
-cdef int _put_text(Writer* out, int element, value) except -1:
-    return 0 if value is None else _put_padded(out, element, value, "latin-1", 0x20)
-
-
-cdef int _put_padded(Writer* out, int element, object value, str encoding, int padding) except -1:
+cdef int _put_text(Writer* out, int element, value, str encoding="latin-1", int padding=0x20) except -1:
     cdef bytes encoded
+    if value is None:
+        return 0
     try:
         encoded = value.encode(encoding)
     except UnicodeEncodeError:
@@ -409,10 +410,7 @@ def frame(int context_id, buffer, Py_ssize_t size, bint command, bint last):
     for number in range(count):
         start = number * size
         buffers.append(headers[number * PDU_HEADERS:(number + 1) * PDU_HEADERS])
-        if total <= size:
-            buffers.append(view)
-        else:
-            buffers.append(view[start:start + size])
+        buffers.append(view if total <= size else view[start:start + size])
     return buffers
 
 
@@ -426,23 +424,18 @@ cdef bytes _pdu_headers(int context_id, Py_ssize_t total, Py_ssize_t size, Py_ss
             if number == count - 1:
                 size = total - number * size
                 control |= CONTROL_LAST if last else 0
-            _put_pdu_header(&out, context_id, size, control)
+            write_u16be(&out, PDU_P_DATA_TF << 8)
+            write_u32be(&out, <uint32_t>(size + PDV_OVERHEAD))
+            write_u32be(&out, <uint32_t>(size + 2))
+            write_u16be(&out, <uint16_t>(context_id << 8 | control))
         return writer_bytes(&out)
     finally:
         writer_close(&out)
 
 
-cdef int _put_pdu_header(Writer* out, int context_id, Py_ssize_t size, int control) except -1:
-    write_u16be(out, PDU_P_DATA_TF << 8)
-    write_u32be(out, <uint32_t>(size + PDV_OVERHEAD))
-    write_u32be(out, <uint32_t>(size + 2))
-    write_u8(out, <unsigned char>context_id)
-    write_u8(out, <unsigned char>control)
-    return 0
-
-
 # ---- fragments to messages ---------------------------------------------------------------------------------------
 
+@cython.final
 cdef class Message:
     """A DIMSE message that arrived: its presentation context, its command set, and where its data set went.
 
@@ -463,6 +456,7 @@ cdef class Message:
         return f"Message(context_id={self.context_id}, command={self.command!r}, data={self.data!r})"
 
 
+@cython.final
 cdef class MessageReader:
     """Joins fragments into messages and puts each message that is complete into ``events``.
 
@@ -527,10 +521,9 @@ cdef class MessageReader:
         if self._in_data:
             self.flush()
             self._close_sink()
-            if self._refused:
-                self._rest()
-            else:
+            if not self._refused:
                 self._emit()
+            self._rest()
         else:
             self._finish_command()
         return 0
@@ -542,6 +535,7 @@ cdef class MessageReader:
             raise _malformed("a command set without Command Field or Command Data Set Type", -1)
         if not self._command.has_data_set:
             self._emit()
+            self._rest()
             return 0
         self._in_data = True
         try:
@@ -552,14 +546,8 @@ cdef class MessageReader:
         return 0
 
     cdef int _emit(self) except -1:
-        message = Message.__new__(Message)
-        (<Message>message).context_id = self._context_id
-        (<Message>message).command = self._command
-        (<Message>message).data = self._sink
-        (<Message>message).error = self._error
-        self.events.append(message)
+        self.events.append(Message(self._context_id, self._command, self._sink, self._error))
         self._sink = None
-        self._rest()
         return 0
 
     cdef void _rest(self):
@@ -573,9 +561,7 @@ cdef class MessageReader:
             return 0
         self._close_sink()
         self._refused = True
-        self.events.append(Message(self._context_id, self._command, self._sink, self._error))
-        self._sink = None
-        return 0
+        return self._emit()
 
     cdef int flush(self) except -1:
         """Hand what was taken to the sink, before the caller's buffer is used again."""
@@ -607,10 +593,7 @@ cdef class MessageReader:
         self._views = []
         self._command_bytes.clear()
         self._in_data = self.busy = self._refused = False
-        sink, self._sink = self._sink, None
-        try:
-            if sink is not None:
-                sink.discard()
-        except Exception:
-            pass             # nobody is left to be told, and the peer's bytes must not raise in `receive`
+        self._error = self._error or ConnectionError()
+        self._close_sink()   # whatever that raises: nobody is left to be told, and `receive` does not raise
+        self._sink = None
         return 0

@@ -5,6 +5,8 @@ from libc.stdint cimport uint16_t, uint32_t
 
 from dicomnet._bytes cimport Cursor, Py_buffer, cursor_over, read_u16, read_u16be, read_u32, remaining
 
+__all__ = ["fault_of"]
+
 cdef enum:
     MAX_DEPTH = 64                      # sequences within sequences; real ones stop below ten
     MAX_LEVELS = 2 * MAX_DEPTH + 1      # the data set itself, then a sequence and an item for each depth

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, final
 
 from _typeshed import ReadableBuffer
 
@@ -8,6 +8,9 @@ from dicomnet._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
 from dicomnet.config import Limits, Timeouts
 from dicomnet.states import State
 
+__all__ = ["UpperLayer"]
+
+@final
 class UpperLayer:
     on_accept: Callable[[AssociateAC], object] | None
     def __init__(

@@ -1,10 +1,12 @@
-# cython: language_level=3
+# cython: auto_pickle=False
 """`UpperLayer`: runs the state table over PDUs (PS3.8 Section 9). It owns no socket, no clock and no thread.
 
 The owner connects, reads and writes; this object turns what was read into events and what is wanted into bytes. Bytes
 of P-DATA-TF PDUs are walked where they lie: fragments go on as slices of the owner's buffer, so that a PDU larger than
 the buffer costs no memory. Everything else is collected up to its limit and decoded whole.
 """
+
+cimport cython
 
 from ._dimse cimport MessageReader
 from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, unrecognized
@@ -13,15 +15,10 @@ from . import states
 from ._pdu import PDV, Abort, AssociateRJ, MaximumLength, PDataTF, ReleaseRP, ReleaseRQ
 from .config import Limits, Timeouts
 from .errors import LocalProtocolError, MalformedPDU
-from .events import (
-    AbortIndication,
-    AssociateAccepted,
-    AssociateIndication,
-    AssociateRejected,
-    DataIndication,
-    ReleaseConfirmation,
-    ReleaseIndication,
-)
+from .events import AbortIndication, AssociateAccepted, AssociateIndication, AssociateRejected, DataIndication, \
+    ReleaseConfirmation, ReleaseIndication
+
+__all__ = ["UpperLayer"]
 
 cdef enum:
     HEADER_SIZE = 6          # PDU-type, reserved, PDU-length; a PDV's length, context and control are six bytes too
@@ -52,6 +49,8 @@ cdef unsigned char CELL_NEXT[20][14]
 # The event that a PDU of each type is (PS3.8 Table 9-10).
 cdef int[8] PDU_EVENT = [0, 6, 3, 4, 10, 12, 13, 16]
 
+
+@cython.final
 cdef class UpperLayer:
     """One association's upper layer, either role (PS3.8 Section 9).
 
@@ -94,12 +93,9 @@ cdef class UpperLayer:
             period = getattr(timeouts, name)
             self._periods[timer] = -1.0 if period is None else period
         self._periods[NO_TIMER] = -1.0
-        self.abort_reason = -1
+        self.abort_reason, self.abort_detail = -1, ""
         self._body = bytearray()
-        self._out = []
-        self._events = []
-        self._pdvs = []
-        self.abort_detail = ""
+        self._out, self._events, self._pdvs = [], [], []
         self._reader = reader
         if reader is not None:
             reader.events = self._events
@@ -186,8 +182,6 @@ cdef class UpperLayer:
 
     def receive_eof(self):
         """The transport closed, in order or not."""
-        if self._state == 1:
-            return
         self._fire(17, None)
 
     def receive(self, buffer):

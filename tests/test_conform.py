@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,12 +23,18 @@ from dicomnet.apps.conform import layout, program, report, wire
 from dicomnet.apps.conform.case import Case, Departure, Expect, Grade, Unavailable
 from dicomnet.apps.conform.catalog import PROVIDER_CASES, ordered, selected
 from dicomnet.apps.conform.instance import ct_image, new_uid
+from dicomnet.apps.conform.listening import USER_CASES, UserRunner
 from dicomnet.apps.conform.peer import Answer, Connection, Kind
 from dicomnet.apps.conform.runner import Outcome, Runner, run_case, summarize
 from dicomnet.apps.conform.session import Facts, Session, Target, probe, store_contexts, user_items
 from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
+from dicomnet.config import Timeouts
+from dicomnet.errors import DicomNetError
+from dicomnet.negotiation import ProposedContext
+from dicomnet.sync import Listener, connect
 
+ALL_CASES = (*PROVIDER_CASES, *USER_CASES)
 FOLDER = Path(program.__file__).parent
 SESSION = Session(Target("127.0.0.1", 1))
 
@@ -206,7 +213,7 @@ def test_a_lie_that_binds_spoils_the_request_for_every_reader(row, lie):
 
 
 def test_ids_are_unique_and_name_a_section():
-    ids = [found.id for found in PROVIDER_CASES]
+    ids = [found.id for found in ALL_CASES]
     assert [name for name, count in Counter(ids).items() if count > 1] == []
     for name in ids:
         assert re.fullmatch(r"PS3\.[78]/(\d+|[A-F])(\.\d+)*-[1-9]\d*", name), name
@@ -218,7 +225,7 @@ def test_there_are_enough_of_every_grade():
     assert all(grades[grade] >= 10 for grade in Grade)
 
 
-@pytest.mark.parametrize("found", PROVIDER_CASES, ids=lambda found: found.id)
+@pytest.mark.parametrize("found", ALL_CASES, ids=lambda found: found.id)
 def test_a_case_says_what_it_is_about(found):
     assert re.fullmatch(r"[A-Z0-9].*\.", found.rule)
     assert found.expected
@@ -418,6 +425,110 @@ def test_what_fails_beside_others_is_tried_again_alone():
     with fake(accept_everything, places=3) as target:
         results = Runner(target, Facts(), jobs=8).run(cases)
     assert [(result.case.id, result.outcome) for result in results] == [(c.id, Outcome.PASSED) for c in cases]
+
+
+# ---- good peers ------------------------------------------------------------------------------------------------------
+
+
+def test_our_provider_passes_every_case(tmp_path, capsys):
+    listener = Listener(port=0, timeouts=Timeouts(artim=3))
+    listener.on_store(spool=tmp_path)(lambda request: request.file.discard())
+    with listener:
+        code = conform([f"127.0.0.1:{listener.address[1]}", "--strict", "--json", "--timeout", "5"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    summary = lines.pop()["summary"]
+    assert [line for line in lines if line["outcome"] != "passed"] == []
+    assert code == Exit.DONE
+    assert summary["conforms"]
+    assert summary["cases"] == len(PROVIDER_CASES) - sum(found.slow for found in PROVIDER_CASES) >= 150
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.deadline(120)
+def test_our_provider_keeps_its_timers(capsys):
+    with Listener(port=0, timeouts=Timeouts(artim=1)) as listener:
+        code = conform([f"127.0.0.1:{listener.address[1]}", "-k", "ARTIM ends", "--slow", "--artim", "5", "--strict"])
+    assert (code, "4 cases" in capsys.readouterr().out) == (Exit.DONE, True)
+
+
+class OwnUser:
+    """Our blocking user, in a thread: it connects, sends a C-ECHO and releases, as far as it is let."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.peer = f"{address[0]}:{address[1]}"
+        self.thread = threading.Thread()
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        seconds = dict.fromkeys(("associate", "response", "release", "artim", "progress"), 2.0)
+        with suppress(DicomNetError):
+            contexts = [
+                ProposedContext(wire.VERIFICATION, (wire.IMPLICIT,)),
+                ProposedContext("1.2.3", (wire.IMPLICIT,)),
+            ]
+            with connect(self.peer, contexts=contexts, timeouts=Timeouts(**seconds)) as association:
+                association.echo()
+
+    def end(self) -> str:
+        self.thread.join(10)
+        return "it does not end" if self.thread.is_alive() else ""
+
+
+def test_our_user_passes_every_case():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        own = OwnUser(listening.getsockname())
+        results = UserRunner(listening, timeout=5, wait=5, program=own).run(USER_CASES)
+    assert [(result.case.id, result.observed) for result in results if result.outcome is not Outcome.PASSED] == []
+
+
+@pytest.mark.parametrize(
+    ("says", "failing"),
+    [
+        (b"", {"PS3.8/9.3.3-201": "nobody"}),
+        (b"GET / HTTP/1.1\r\n\r\n", {"PS3.8/9.3.3-201": "no A-ASSOCIATE-RQ, but bytes that are no PDU"}),
+        (SESSION.request(), {"PS3.8/9.3.3-201": "0 requests, then silence"}),
+        (
+            SESSION.request(version=0, contexts=(wire.context(2), wire.context(2))) + SESSION.request(),
+            {"PS3.8/9.3.2-201": "version 0000", "PS3.8/9.3.2.2-201": "IDs [2, 2]"},
+        ),
+    ],
+)
+def test_a_bad_user_fails(says, failing):
+    cases = [found for found in USER_CASES if found.id in ("PS3.8/9.3.3-201", "PS3.8/9.3.2-201", "PS3.8/9.3.2.2-201")]
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as user:
+        if says:
+            user.connect(listening.getsockname())
+            user.sendall(says)
+        results = UserRunner(listening, timeout=0.1, wait=0.2).run(cases)
+    found = {result.case.id: result for result in results}
+    for id_, words in failing.items():
+        assert found[id_].outcome is not Outcome.PASSED
+        assert words in found[id_].observed
+
+
+def test_a_program_is_run_for_each_connection(capsys):
+    code = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2]))); "
+    command = shlex.join([sys.executable, "-c", f"{code}s.sendall({SESSION.request()!r})", "{host}", "{port}"])
+    exit_code = conform(
+        ["--as-provider", "127.0.0.1:0", "--run", command, "-k", "PS3.8/9.3.4-20?", "--wait", "10", "-v"]
+    )
+    out = capsys.readouterr()
+    assert exit_code == Exit.DONE
+    assert out.out.count("\npass") + out.out.startswith("pass") == 5
+    assert out.err.startswith("listening on 127.0.0.1:")
+
+
+def test_listening_where_nobody_may(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert conform(["--as-provider", f"127.0.0.1:{port}"]) == Exit.CANNOT_LISTEN
+    assert "cannot listen on" in capsys.readouterr().err
+    assert conform(["--as-provider", "127.0.0.1:0", "127.0.0.1:1"]) == Exit.USAGE
+    assert conform(["--as-provider", "127.0.0.1:0", "--list", "-k", "collision"]) == Exit.USAGE
+    assert conform(["--as-provider", "127.0.0.1:0", "--list", "-k", "PS3.8/9.2.3-223"]) == Exit.DONE
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------

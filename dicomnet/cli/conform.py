@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import click
 
 from ..apps.conform import program
 from ..apps.conform.session import Target
 from ..config import Entity
 from .exits import Exit
-from .options import AE_TITLE, PLAIN_PEER, SECONDS, output_options
-from .output import Output
+from .options import AE_TITLE, PLAIN_PEER, SECONDS, Parsed, output_options
+from .output import Output, complain
 
 __all__ = ["command"]
 
@@ -22,6 +25,26 @@ __all__ = ["command"]
 )
 @click.option("-k", "pattern", metavar="PATTERN", help="Only cases with an id, or else words, like PATTERN.")
 @click.option("--list", "listing", is_flag=True, help="List the cases, run none.")
+@click.option(
+    "--as-provider",
+    "address",
+    type=Parsed("address", Entity.parse),
+    metavar="HOST:PORT",
+    help="Listen, and test the users that connect, a connection for each case.",
+)
+@click.option(
+    "--run",
+    "run",
+    metavar="COMMAND",
+    help="With --as-provider: run it for each connection; {host} and {port} are put in.",
+)
+@click.option(
+    "--wait",
+    type=SECONDS,
+    default=60.0,
+    metavar="SECONDS",
+    help="With --as-provider: what a connection may take.  [default: 60]",
+)
 @click.option("--slow", is_flag=True, help="Also wait for the provider's timers.")
 @click.option(
     "--artim", type=SECONDS, default=35.0, metavar="SECONDS", help="What ARTIM may be, for --slow.  [default: 35]"
@@ -31,40 +54,35 @@ __all__ = ["command"]
 @click.option("--junit", type=click.Path(), metavar="FILE", help="Write JUnit XML, too.")
 @click.option("--strict", is_flag=True, help="Fail for should and robust cases as well.")
 @output_options
-def command(
-    peer: Entity | None,
-    aet: str,
-    timeout: float,
-    pattern: str | None,
-    listing: bool,
-    slow: bool,
-    artim: float,
-    no_store: bool,
-    jobs: int,
-    junit: str | None,
-    strict: bool,
-    output: Output,
-) -> int:
+def command(peer: Entity | None, address: Entity | None, listing: bool, output: Output, **chosen: Any) -> int:
     """Test how the provider PEER keeps PS3.7 and PS3.8, and what it withstands.
 
     Each case names its section, and how binding its rule is: "must" by the text, "should" where the text recommends,
     "robust" where it is silent and a hostile network is not. Exits with 0 if every must case passes, else with 69.
     A provider of CT images gets some tiny ones, of patient CONFORM^TEST, unless --no-store is given.
     """
-    if listing:
-        program.list_cases(pattern)
-        return Exit.DONE
-    if peer is None:
-        raise click.UsageError("PEER is missing")
-    target = Target(peer.host, peer.port, peer.ae_title, aet, timeout, artim, not no_store)
     options = program.Options(
-        pattern=pattern,
-        slow=slow,
-        jobs=jobs,
+        **{field.name: chosen[field.name] for field in fields(program.Options) if field.name in chosen},
         json=output.json,
-        junit=junit,
         verbose=output.verbosity > 0,
         quiet=output.verbosity < 0,
-        strict=strict,
     )
+    if listing:
+        program.list_cases(options.pattern, users=address is not None)
+        return Exit.DONE
+    if address is not None and peer is None:
+        return _test_user(address, options, chosen)
+    if peer is None or address is not None:
+        raise click.UsageError("one of PEER and --as-provider HOST:PORT is needed, and only one")
+    times = {"timeout": chosen["timeout"], "artim": chosen["artim"]}
+    target = Target(peer.host, peer.port, peer.ae_title, chosen["aet"], stores=not chosen["no_store"], **times)
     return Exit.DONE if program.test_provider(target, options) else Exit.FAILURES
+
+
+def _test_user(address: Entity, options: program.Options, chosen: dict[str, Any]) -> int:
+    stage = program.Stage(address.host, address.port, chosen["timeout"], chosen["wait"], chosen["run"])
+    try:
+        return Exit.DONE if program.test_user(stage, options) else Exit.FAILURES
+    except program.CannotListen as error:
+        complain(str(error))
+        return Exit.CANNOT_LISTEN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from ...errors import AssociationError, ConnectionFailed, InvalidArgument
 from . import report
 from .case import Case, Unavailable
 from .catalog import PROVIDER_CASES, ordered, selected
+from .listening import USER_CASES, Program, UserRunner
 from .runner import Outcome, Result, Runner, summarize
 from .session import Target, probe
 
-__all__ = ["Options", "list_cases", "test_provider"]
+__all__ = ["CannotListen", "Options", "Stage", "list_cases", "test_provider", "test_user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,27 @@ class Options:
     strict: bool = False
 
 
-def list_cases(pattern: str | None) -> None:
-    """Print the cases that there are."""
-    report.print_list(_cases(PROVIDER_CASES, pattern, slow=True))
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the suite plays the provider.
+
+    Attributes:
+        host, port: to listen on; port 0 picks a free one.
+        timeout: seconds that each answer of the user may take.
+        wait: seconds to wait for each connection.
+        command: makes the user connect once, see `listening.Program`; None where somebody else does.
+    """
+
+    host: str
+    port: int
+    timeout: float = 2.0
+    wait: float = 60.0
+    command: str | None = None
+
+
+def list_cases(pattern: str | None, *, users: bool = False) -> None:
+    """Print the cases that there are, for providers or for users."""
+    report.print_list(_cases(USER_CASES if users else PROVIDER_CASES, pattern, slow=True))
 
 
 def _cases(cases: Sequence[Case], pattern: str | None, *, slow: bool) -> list[Case]:
@@ -71,6 +91,40 @@ def test_provider(target: Target, options: Options) -> bool:
     results = Runner(target, facts, jobs=options.jobs, report=progress.step).run(cases)
     progress.end()
     return _report(results, monotonic() - start, peer, options)
+
+
+def test_user(stage: Stage, options: Options) -> bool:
+    """Listen, answer users that connect, a connection for each case, and report; whether the user conforms.
+
+    Raises:
+        InvalidArgument: no case is selected.
+        CannotListen: the address is taken, or not ours.
+    """
+    cases = _cases(USER_CASES, options.pattern, slow=options.slow)
+    start = monotonic()
+    with _listen(stage) as listening:
+        host, port = listening.getsockname()[:2]
+        if not options.quiet:
+            print(f"listening on {host}:{port}, for a connection per case", file=sys.stderr, flush=True)
+        program = Program(stage.command, (host, port), stage.wait) if stage.command else None
+        progress = _Progress(len(cases), quiet=options.quiet)
+        runner = UserRunner(listening, timeout=stage.timeout, wait=stage.wait, program=program, report=progress.step)
+        results = runner.run(cases)
+        progress.end()
+    return _report(results, monotonic() - start, stage.command or "user", options)
+
+
+def _listen(stage: Stage) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(stage.host, stage.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CannotListen(f"cannot listen on {stage.host}:{stage.port}: {reason}", errno=error.errno) from error
+
+
+class CannotListen(ConnectionFailed):
+    """The address is taken, or not ours."""
 
 
 def _no_provider(reason: str, peer: str) -> Exception:

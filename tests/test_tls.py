@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
 import socket
@@ -11,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 
 import peers
@@ -555,3 +556,149 @@ def shake(client, server):
         if server.handshake():
             return
         client.receive(server.outgoing())
+
+
+class TestAsyncio:
+    """The same of the asyncio face, whose transport is another, with either face at the other end."""
+
+    @asynccontextmanager
+    async def provider(self, tls, **options):
+        listener = dn.aio.Listener("SCP", port=0, tls=tls, timeouts=options.pop("timeouts", QUICK), drain=5, **options)
+        listener.stored = []
+
+        @listener.on_store()
+        async def keep(request):
+            listener.stored.append((request.size, request.tls))
+            return dn.Status.SUCCESS
+
+        async with listener:
+            yield listener
+
+    async def connect(self, address, tls):
+        return await dn.aio.connect(f"SCP@127.0.0.1:{address[1]}", tls=tls, contexts=CONTEXTS, timeouts=QUICK)
+
+    @pytest.mark.parametrize("clients", ["required", "optional", "ignored"])
+    def test_both_ends(self, papers, clients):
+        async def main():
+            async with self.provider(papers.tls(papers.server, client_certificate=clients)) as listener:
+                async with await self.connect(listener.address, papers.tls(papers.client)) as association:
+                    assert (await association.echo()).is_success
+                    for size in (2, 16384, 16386, 1 << 20, (5 << 20) + 2):
+                        assert (await association.store(instance(size))).ok
+                    assert association.tls.fingerprint == papers.server.fingerprint
+                return listener.stored
+
+        stored = asyncio.run(main())
+        assert [size for size, _ in stored] == [2, 16384, 16386, 1 << 20, (5 << 20) + 2]
+        assert stored[0][1].fingerprint == ("" if clients == "ignored" else papers.client.fingerprint)
+
+    def test_with_the_blocking_user(self, papers):
+        def use(address):
+            tls = papers.tls(papers.client)
+            with dn.connect(f"SCP@127.0.0.1:{address[1]}", tls=tls, contexts=CONTEXTS) as association:
+                assert association.store(instance(3 << 20)).ok
+
+        async def main():
+            async with self.provider(papers.tls(papers.server)) as listener:
+                await asyncio.to_thread(use, listener.address)
+                return listener.stored
+
+        assert [size for size, _ in asyncio.run(main())] == [3 << 20]
+
+    def test_with_the_blocking_provider(self, papers):
+        async def use(address):
+            async with await self.connect(address, papers.tls(papers.client)) as association:
+                assert (await association.store(instance(3 << 20))).ok
+
+        with provider(papers.tls(papers.server)) as listener:
+            asyncio.run(use(listener.address))
+        assert [size for size, _ in listener.stored] == [3 << 20]
+
+    @pytest.mark.parametrize("bad", ["expired", "early", "foreign", "misnamed", "nameless", "revoked"])
+    def test_providers_that_are_not_let_in(self, papers, bad):
+        async def main():
+            tls = papers.tls(getattr(papers, bad), client_certificate="ignored")
+            async with self.provider(tls) as listener:
+                with pytest.raises(dn.TLSFailed) as caught:
+                    await self.connect(listener.address, papers.tls(crl=papers.crl))
+                return caught.value
+
+        assert str(asyncio.run(main())).startswith("SCP@127.0.0.1:")
+
+    @pytest.mark.parametrize("bad", ["expired", "early", "foreign", "revoked", None])
+    def test_callers_that_are_not_let_in(self, papers, bad, caplog):
+        caplog.set_level(logging.INFO, "dicomnet")
+
+        async def main():
+            async with self.provider(papers.tls(papers.server, crl=papers.crl)) as listener:
+                # Without its own look at revocation, the caller would not send what it has.
+                context = raw_context(ssl.PROTOCOL_TLS_CLIENT, bad and getattr(papers, bad))
+                assert await asyncio.to_thread(ask, context, listener.address) == b""
+                if bad is None:
+                    with pytest.raises(dn.TLSFailed, match="certificate required"):
+                        await self.connect(listener.address, papers.tls())
+
+        asyncio.run(main())
+        assert "certificate" in caplog.text
+
+    def test_plain_spoken_to_tls(self, papers, caplog):
+        caplog.set_level(logging.INFO, "dicomnet")
+
+        async def main():
+            async with self.provider(papers.tls(papers.server)) as listener:
+                with pytest.raises(dn.RemoteProtocolError, match="the peer speaks TLS, and this connection does not"):
+                    await self.connect(listener.address, None)
+
+        asyncio.run(main())
+        assert "the peer speaks DICOM without TLS to this TLS port" in caplog.text
+
+    def test_tls_spoken_to_plain(self, papers, caplog):
+        caplog.set_level(logging.INFO, "dicomnet")
+
+        async def main():
+            async with self.provider(None) as listener:
+                with pytest.raises(dn.TLSFailed, match="the peer speaks DICOM without TLS on this port"):
+                    await self.connect(listener.address, papers.tls())
+
+        asyncio.run(main())
+        assert "the peer speaks TLS, and this port does not" in caplog.text
+
+    def test_silent_clients_delay_nobody_and_are_closed(self, papers):
+        tls = papers.tls(papers.server)
+
+        async def main():
+            begun = monotonic()
+            async with self.provider(tls, timeouts=dn.Timeouts(tls=1, artim=20)) as listener:
+                silent = [await asyncio.open_connection(*listener.address) for _ in range(20)]
+                async with await self.connect(listener.address, tls) as association:
+                    assert (await association.echo()).is_success
+                assert monotonic() - begun < 0.9
+                for reader, writer in silent:
+                    assert await asyncio.wait_for(reader.read(), 5) == b""
+                    writer.close()
+                assert 0.9 < monotonic() - begun < 3
+
+        asyncio.run(main())
+
+    def test_a_silent_server(self, papers):
+        async def main():
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                peer = f"SCP@127.0.0.1:{listening.getsockname()[1]}"
+                with pytest.raises(dn.DeadlineExceeded) as caught:
+                    await dn.aio.connect(peer, tls=papers.tls(), contexts=CONTEXTS, timeouts=dn.Timeouts(tls=0.2))
+            return caught.value
+
+        assert asyncio.run(main()).timeout == "tls"
+
+    def test_a_listener_that_stops_does_not_wait_for_strangers(self, papers):
+        async def main():
+            begun = monotonic()
+            async with self.provider(papers.tls(papers.server), timeouts=dn.Timeouts(tls=9)) as listener:
+                reader, writer = await asyncio.open_connection(*listener.address)
+                async with await self.connect(listener.address, papers.tls(papers.client)):
+                    pass
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+            assert monotonic() - begun < 3
+
+        asyncio.run(main())

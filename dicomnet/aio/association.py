@@ -14,12 +14,13 @@ from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, LocalProtocolError, NoAcceptedContext
 from ..exchange import Exchange
-from ..negotiation import PresentationContext, ProposedContext
+from ..negotiation import PresentationContext, ProposedContext, SecureLink
 from ..operations import Commitment, Reply
 from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
+from ..tls import TLS
 from .driver import Driver
-from .transport import Transport
+from .secure import make_transport
 
 __all__ = ["Association", "connect"]
 
@@ -31,20 +32,22 @@ async def connect(
     *,
     calling: str = "DICOMNET",
     contexts: Sequence[ProposedContext],
+    tls: TLS | None = None,
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
 ) -> Association:
     """Connect to a peer and associate with it.
 
     Args:
-        peer: ``AET@host:port``, ``host:port`` or an `Entity`.
+        peer: ``AET@host:port``, ``host:port``, ``dicoms://AET@host`` for TLS, or an `Entity`.
         calling: our own AE title.
         contexts: what to propose; see ``dicomnet.contexts``.
+        tls: how to secure the connection; None is plain, or for ``dicoms://`` what `TLS` is by default.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
         timeouts: in seconds, each by name.
 
     Raises:
-        ConnectionFailed: nobody is there.
+        ConnectionFailed: nobody is there; as `TLSFailed`, nobody whom TLS lets us trust, or who trusts us.
         AssociationRejected, AssociationAborted: the peer does not want to.
         NoAcceptedContext: the peer accepted the association but none of its contexts.
         DeadlineExceeded: the peer is silent.
@@ -56,7 +59,8 @@ async def connect(
         calling=calling, called=entity.ae_title, contexts=contexts, limits=limits, timeouts=timeouts
     )
     exchange.peer = str(entity)
-    association = Association(Driver(exchange, Transport(limits)))
+    tls = tls or (TLS() if entity.tls else None)
+    association = Association(Driver(exchange, make_transport(limits, timeouts.tls, tls, entity.host)))
     await association._open(entity, timeouts.connect)
     return association
 
@@ -81,6 +85,7 @@ class Association:
     async def _open(self, entity: Entity, timeout: float | None) -> None:
         await _connect(self._driver, entity, timeout)
         try:
+            await self._driver.transport.handshake()
             await self._driver.complete(scu.associate(self._exchange))
             await self._require_a_context()
         except BaseException:
@@ -101,6 +106,11 @@ class Association:
     def contexts(self) -> dict[int, PresentationContext]:
         """The negotiated presentation contexts by ID, refused ones too."""
         return self._exchange.contexts
+
+    @property
+    def tls(self) -> SecureLink | None:
+        """What TLS negotiated, with the peer's certificate; None on a plain connection."""
+        return self._exchange.tls
 
     @property
     def established(self) -> bool:

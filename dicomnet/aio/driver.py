@@ -51,6 +51,7 @@ class _Driver:
 
     def connected(self) -> None:
         """The connection stands."""
+        self.exchange.tls = self.transport.link
         self.turn()
 
     def received(self, data: memoryview) -> None:
@@ -74,6 +75,9 @@ class _Driver:
 
     def disconnected(self) -> None:
         """The connection ended."""
+        failure = self.exchange.failure = self.transport.failure
+        if failure is not None:
+            failure.peer = failure.peer or self.exchange.peer or self.transport.peer_address
         self.exchange.receive_eof()
         self.turn()
 
@@ -384,6 +388,7 @@ class ProviderDriver(_Driver):
         super().__init__(exchange, transport)
         self._start = start
         self._done = done
+        self._begun = False
         self._flow: Serving | None = None
         self._item: Any = None  # what the flow waits for
         self._task: asyncio.Task[Any] | None = None
@@ -392,9 +397,18 @@ class ProviderDriver(_Driver):
 
     def connected(self) -> None:
         """The connection stands."""
+        self.exchange.tls = self.transport.link
+        self._begun = True
         self._flow = self._start(self)
         self._item = next(self._flow)
         self.turn()
+
+    def disconnected(self) -> None:
+        """The connection ended, maybe before it was secure."""
+        super().disconnected()
+        if not self._begun and self.transport.failure is not None:
+            self._begun = True  # it is told once
+            log.info("no association: %s", escaped(str(self.transport.failure)))
 
     def abort(self) -> None:
         """End the association now: the peer is told, and a handler that is awaited is cancelled."""

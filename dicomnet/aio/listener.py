@@ -10,13 +10,15 @@ from contextlib import suppress
 from types import TracebackType
 
 from ..config import Entity, Limits, Timeouts
-from ..errors import ConnectionFailed, LocalProtocolError
+from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..performing import Serving
 from ..scp import Provider, serve
+from ..tls import TLS
 from .association import Association, connect
 from .driver import ProviderDriver
+from .secure import make_transport
 from .transport import Transport
 
 __all__ = ["Listener"]
@@ -38,6 +40,7 @@ class Listener(Provider):
         ae_title: the title that callers must ask for; None takes any.
         host: the address to bind; loopback unless another is named.
         port: 0 picks a free one.
+        tls: how connections are secured; None is plain. Nothing plain is answered on a port with TLS.
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         drain: seconds that associations in flight get when the listener stops.
@@ -49,6 +52,7 @@ class Listener(Provider):
         *,
         host: str = "127.0.0.1",
         port: int = 11112,
+        tls: TLS | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         destinations: Mapping[str, Entity] | None = None,
@@ -56,12 +60,14 @@ class Listener(Provider):
     ) -> None:
         super().__init__(ae_title, limits=limits, timeouts=timeouts, destinations=destinations)
         self.drain = drain
+        self.tls = tls
         self._bind = (host, port)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
         self._policy: AcceptancePolicy | None = None
         self._arrivals: set[asyncio.Task[None]] = set()  # connections that do not stand yet
+        self._strangers: set[ProviderDriver] = set()  # connections whose handshake is not done
         self._drivers: set[ProviderDriver] = set()
         self._stopping = asyncio.Event()
         self._alone = asyncio.Event()
@@ -79,7 +85,10 @@ class Listener(Provider):
 
         Raises:
             ConnectionFailed: the address is taken, or not ours.
+            InvalidArgument: TLS cannot be had from the files that are given.
         """
+        if self.tls is not None:
+            self.tls.server_context()
         host, port = self._bind
         self._loop = asyncio.get_running_loop()
         try:
@@ -157,6 +166,9 @@ class Listener(Provider):
             self._accept_no_more()
             self._loop.call_later(_ACCEPT_PAUSE, self._accept_again)
             return
+        if len(self._strangers) >= self.limits.associations:
+            sock.close()  # without TLS there is no way to say why
+            return
         sock.setblocking(False)
         arrival = self._loop.create_task(self._serve(sock))
         self._arrivals.add(arrival)
@@ -170,7 +182,7 @@ class Listener(Provider):
         """Let the loop have a new connection; once it stands, callbacks do the rest."""
         try:
             await asyncio.get_running_loop().connect_accepted_socket(self._driven, sock)
-        except OSError as error:
+        except (OSError, InvalidArgument) as error:
             log.info("a connection ended before it began: %s", error)
             sock.close()
 
@@ -178,16 +190,22 @@ class Listener(Provider):
         """The protocol of a new connection, with its driver."""
         now = asyncio.get_running_loop().time()
         exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=now)
-        return ProviderDriver(exchange, Transport(self.limits), self._begin, self._over).transport
+        transport = make_transport(self.limits, self.timeouts.tls, self.tls)
+        driver = ProviderDriver(exchange, transport, self._begin, self._over)
+        if self.tls is not None:
+            self._strangers.add(driver)
+        return transport
 
     def _begin(self, driver: ProviderDriver) -> Serving:
         full = len(self._drivers) >= self.limits.associations
+        self._strangers.discard(driver)
         self._drivers.add(driver)
         self._alone.clear()
         address = driver.exchange.peer = driver.transport.peer_address
         return serve(driver.exchange, self, address, self._policy, full=full)
 
     def _over(self, driver: ProviderDriver) -> None:
+        self._strangers.discard(driver)
         self._drivers.discard(driver)
         if not self._drivers:
             self._alone.set()
@@ -208,6 +226,8 @@ class Listener(Provider):
         finally:
             for arrival in self._arrivals:
                 arrival.cancel()
+            for stranger in list(self._strangers):
+                stranger.transport.close()
             for driver in list(self._drivers):
                 driver.abort()
         await self._all_over()

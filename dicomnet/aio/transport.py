@@ -14,7 +14,9 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 from ..config import Limits
+from ..errors import DicomNetError
 from ..exchange import Buffer
+from ..negotiation import SecureLink
 from ..sync.driver import unsent
 from ..sync.transport import IOV_MAX
 
@@ -41,7 +43,16 @@ class Owner(Protocol):
 
 
 class Transport(asyncio.BufferedProtocol):
-    """A connected stream, which it owns; give it to the loop as the protocol of the connection."""
+    """A connected stream, which it owns; give it to the loop as the protocol of the connection.
+
+    Attributes:
+        peer_address: where the peer is, ``host:port``.
+        link: what TLS negotiated.
+        failure: why the stream ended, where there is more to say than that it did.
+    """
+
+    link: SecureLink | None = None
+    failure: DicomNetError | None = None
 
     def __init__(self, limits: Limits) -> None:
         self.owner: Owner | None = None
@@ -72,8 +83,15 @@ class Transport(asyncio.BufferedProtocol):
             self._fd = sock.fileno()
         # Tell as soon as anything is left, and again when nothing is. TLS pauses at its mark, the others above it.
         self._transport.set_write_buffer_limits(high=1 if encrypted else 0, low=0)
+        self.stand()
+
+    def stand(self) -> None:
+        """The connection stands: the owner is told."""
         if self.owner is not None:
             self.owner.connected()
+
+    async def handshake(self) -> None:
+        """Wait for what comes before the first byte: on a plain connection, nothing."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop puts what arrives."""

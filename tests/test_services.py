@@ -118,11 +118,11 @@ def test_find_streams_what_a_generator_yields(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "count"),
-    [(None, 0), ([], 0), ([keys(PatientID="1"), keys(PatientID="2")], 2), ((keys(PatientID=i) for i in "123"), 3)],
+    [(None, 0), ([], 0), ([keys(PatientID="1"), keys(PatientID="2")], 2), ("123", 3)],
 )
 def test_find_takes_nothing_lists_and_generators(rig: Rig, answer: Any, count: int) -> None:
     listener = rig.listener()
-    listener.on_find("STUDY_ROOT")(lambda _: answer)
+    listener.on_find("STUDY_ROOT")(lambda _: (keys(PatientID=i) for i in answer) if answer == "123" else answer)
     with rig.pair(listener, QR) as association:
         assert len(list(association.find("STUDY"))) == count
 
@@ -276,6 +276,27 @@ def test_leaving_a_find_loop_cancels_at_once(rig: Rig) -> None:
         assert association.echo().is_success
         assert closed.event.wait(rigs.PATIENCE)
     assert elapsed < QUICK
+    assert closed.yielded < 10_000
+
+
+def test_an_asynchronous_generator_is_closed_too() -> None:
+    rig, closed = Rig("sync-aio"), Closed()
+    listener = rig.listener()
+
+    @listener.on_find("STUDY_ROOT")
+    async def find(_: Any) -> Any:
+        try:
+            for number in range(10_000):
+                yield keys(PatientID=str(number))
+                closed.yielded += 1
+        finally:
+            closed.event.set()
+
+    with rig.pair(listener, QR) as association:
+        for _ in association.find("STUDY"):
+            break
+        assert closed.event.wait(rigs.PATIENCE)
+    rig.close()
     assert closed.yielded < 10_000
 
 
@@ -1009,7 +1030,7 @@ OFFENCES = {
 
 
 @pytest.mark.parametrize("offence", OFFENCES)
-@pytest.mark.parametrize("face", ["sync-sync"])
+@pytest.mark.parametrize("face", ["sync-sync", "aio-sync"])
 def test_a_broken_rule_ends_the_association_with_the_reason(face: str, offence: str) -> None:
     rig = Rig(face)
     with Script(lambda sock, _: sock.sendall(OFFENCES[offence])) as script:  # noqa: SIM117

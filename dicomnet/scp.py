@@ -180,6 +180,10 @@ class Provider:
             max_pdu=self.limits.max_pdu,
         )
 
+    def flow(self, exchange: Exchange, address: str, policy: AcceptancePolicy | None, *, full: bool) -> Serving:
+        """What serves an association, for the driver; see `serve`."""
+        return serve(exchange, self, address, policy, full=full)
+
     def service_for(self, command: Command, abstract_syntax: str) -> Service | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
         field = command.command_field

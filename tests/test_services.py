@@ -452,6 +452,30 @@ def test_get_where_everything_fails(rig: Rig) -> None:
     assert done.failed_uids == ["2.25.1001", "2.25.1002"]
 
 
+@pytest.mark.parametrize("given", [0, 2])
+def test_a_get_ends_with_the_status_that_the_generator_returns(rig: Rig, given: int) -> None:
+    listener = rig.listener()
+
+    @listener.on_get("STUDY_ROOT")
+    def get(_: Any) -> Any:
+        yield from [instance(number) for number in range(given)]
+        return Status(0xA701, comment="no more")
+
+    listener.on_move("STUDY_ROOT")(lambda _: 0xA900)
+    listener.destinations["THERE"] = dn.Entity("THERE", "127.0.0.1", 1)
+    with rig.pair(listener, QR) as association:
+        if given:
+            done = association.get("STUDY", to=lambda _: None, StudyInstanceUID="2.25.100")
+            assert (done.status, done.completed) == (0xA701, 2)
+            assert not done.ok
+        else:
+            with pytest.raises(ServiceFailure, match="no more"):
+                association.get("STUDY", to=lambda _: None, StudyInstanceUID="2.25.100")
+        with pytest.raises(ServiceFailure) as failure:
+            association.move("STUDY", destination="THERE", StudyInstanceUID="2.25.100")
+    assert failure.value.status == 0xA900
+
+
 def test_get_of_nothing_is_a_success(rig: Rig) -> None:
     listener = rig.listener()
     listener.on_get("STUDY_ROOT")(lambda _: None)

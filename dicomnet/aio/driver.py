@@ -65,6 +65,8 @@ class _Driver:
         else:
             exchange.tick(self._loop.time())
         exchange.receive(data)
+        if exchange.receiving:
+            self.transport.acknowledge()
         self.turn()
 
     def writable(self) -> None:

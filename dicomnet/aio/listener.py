@@ -14,7 +14,7 @@ from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..performing import Serving
-from ..scp import Provider, serve
+from ..scp import Provider
 from ..tls import TLS
 from .association import Association, connect
 from .driver import ProviderDriver
@@ -202,7 +202,7 @@ class Listener(Provider):
         self._drivers.add(driver)
         self._alone.clear()
         address = driver.exchange.peer = driver.transport.peer_address
-        return serve(driver.exchange, self, address, self._policy, full=full)
+        return self.flow(driver.exchange, address, self._policy, full=full)
 
     def _over(self, driver: ProviderDriver) -> None:
         self._strangers.discard(driver)

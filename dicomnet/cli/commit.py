@@ -9,10 +9,9 @@ from ..config import Entity
 from ..errors import InputFileError
 from ..sources import open_source
 from ..status import Status
-from ..sync import connect
 from .batch import files_in
+from .calling import call, peer_options
 from .exits import Exit
-from .keys import called, peer_options
 from .options import Settings, common
 
 __all__ = ["command"]
@@ -41,13 +40,7 @@ def command(peer: Entity, aec: str | None, paths: tuple[str, ...], recurse: bool
             refuse(error)
     if not instances:
         return codes[0] if codes else Exit.USAGE
-    with connect(
-        called(peer, aec),
-        calling=settings.calling,
-        contexts=planner.commitment(),
-        limits=settings.limits,
-        timeouts=settings.timeouts,
-    ) as association:
+    with call(peer, aec, planner.commitment(), settings) as association:
         outcome = association.commit(instances)
     for sop_class, uid, reason in outcome.failed:
         output.error(f"not committed: {uid} ({Status(reason, service='N-ACTION')})")

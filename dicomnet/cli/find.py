@@ -11,10 +11,11 @@ from .. import planner, queries
 from ..config import Entity
 from ..datasets import UndecodableDataSet
 from ..scu import Match
-from ..sync import Association, connect
+from ..sync import Association
+from .calling import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
-from .keys import called, key_option, parse_keys, peer_options
+from .keys import key_option, parse_keys
 from .options import Settings, common
 from .tables import Table
 
@@ -38,13 +39,7 @@ def command(
     asked = parse_keys(keys)
     information = queries.model_of(model)
     queries.identifier(information, level, asked)  # what is wrong with it is said before anybody is called
-    with Interrupts(releasable=True) as interrupts, connect(
-        called(peer, aec),
-        calling=settings.calling,
-        contexts=planner.sop_classes(queries.model_uid(model, "find")),
-        limits=settings.limits,
-        timeouts=settings.timeouts,
-    ) as association:
+    with Interrupts(releasable=True) as interrupts, call(peer, aec, planner.sop_classes(queries.model_uid(model, "find")), settings) as association:
         done = _find(association, level, model, asked, limit, settings, interrupts)
     return Exit.INTERRUPTED if interrupts.requested else done
 

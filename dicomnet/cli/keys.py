@@ -8,11 +8,9 @@ from typing import Any
 
 import click
 
-from ..config import Entity
 from ..errors import InvalidArgument
-from .options import AE_TITLE, PEER
 
-__all__ = ["key_option", "parse_keys", "peer_options"]
+__all__ = ["key_option", "parse_keys"]
 
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?").fullmatch
 _INDEX = re.compile(r"\[0?\]")
@@ -54,16 +52,3 @@ def key_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "-k", "--key", "keys", multiple=True, metavar="KEY[=VALUE]", help="PatientName=DOE*; without a value: returned."
     )(function)
-
-
-def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument PEER, and the option that changes its AE title."""
-    option = click.option(
-        "-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER."
-    )
-    return click.argument("peer", type=PEER)(option(function))
-
-
-def called(peer: Entity, aec: str | None) -> Entity:
-    """The peer by the AE title that it is to be called by."""
-    return Entity(aec, peer.host, peer.port, peer.tls) if aec else peer

@@ -6,10 +6,10 @@ import click
 
 from .. import planner, queries
 from ..config import Entity
-from ..sync import connect
+from .calling import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
-from .keys import called, key_option, parse_keys, peer_options
+from .keys import key_option, parse_keys
 from .options import AE_TITLE, Settings, common
 from .retrieving import retrieve
 
@@ -31,13 +31,7 @@ def command(
     queries.identifier(queries.model_of(model), level, asked, retrieve=True)
     with (
         Interrupts(releasable=True) as interrupts,
-        connect(
-            called(peer, aec),
-            calling=settings.calling,
-            contexts=planner.sop_classes(queries.model_uid(model, "move")),
-            limits=settings.limits,
-            timeouts=settings.timeouts,
-        ) as association,
+        call(peer, aec, planner.sop_classes(queries.model_uid(model, "move")), settings) as association,
     ):
         code = retrieve(
             lambda progress: association.move(level, destination=destination, model=model, progress=progress, **asked),

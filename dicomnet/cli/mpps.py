@@ -6,9 +6,9 @@ import click
 
 from .. import datasets, planner
 from ..config import Entity
-from ..sync import connect
+from .calling import call, peer_options
 from .exits import Exit
-from .keys import called, key_option, parse_keys, peer_options
+from .keys import key_option, parse_keys
 from .options import Settings, common
 
 __all__ = ["command"]
@@ -30,13 +30,7 @@ def command(
     if status or not uid:
         values["PerformedProcedureStepStatus"] = (status or _STATES[0]).upper()
     dataset = datasets.from_keywords(values)
-    with connect(
-        called(peer, aec),
-        calling=settings.calling,
-        contexts=planner.procedure_step(),
-        limits=settings.limits,
-        timeouts=settings.timeouts,
-    ) as association:
+    with call(peer, aec, planner.procedure_step(), settings) as association:
         reply = association.mpps_set(uid, dataset) if uid else association.mpps_create(dataset)
     step = uid or reply.sop_instance_uid
     settings.output.say(f"{step}: {reply.status}")

@@ -39,7 +39,8 @@ def command(
     asked = parse_keys(keys)
     information = queries.model_of(model)
     queries.identifier(information, level, asked)  # what is wrong with it is said before anybody is called
-    with Interrupts(releasable=True) as interrupts, call(peer, aec, planner.sop_classes(queries.model_uid(model, "find")), settings) as association:
+    contexts = planner.sop_classes(queries.model_uid(model, "find"))
+    with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
         done = _find(association, level, model, asked, limit, settings, interrupts)
     return Exit.INTERRUPTED if interrupts.requested else done
 

@@ -52,7 +52,8 @@ cdef class MessageReader:
     cdef list _views
     cdef int _context_id, _control, _empty
     cdef int _command_limit, _empty_limit
-    cdef bint _in_data, _taken, _refused
+    cdef readonly bint in_data
+    cdef bint _taken, _refused
     cdef int begin(self, int context_id, int control) except -1
     cdef int take(self, object view, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int end(self) except -1

@@ -488,9 +488,9 @@ cdef class MessageReader:
             raise _malformed(f"presentation context {context_id} was not accepted", -1)
         if self.busy and context_id != self._context_id:
             raise _malformed("one message in two presentation contexts", -1, REASON_UNEXPECTED_PARAMETER)
-        if command and self._in_data:
+        if command and self.in_data:
             raise _malformed("a command where a data set is expected", -1, REASON_UNEXPECTED_PARAMETER)
-        if not command and not self._in_data:
+        if not command and not self.in_data:
             raise _malformed("a data set that no command announced", -1, REASON_UNEXPECTED_PARAMETER)
         self._context_id = context_id
         self._control = control
@@ -501,7 +501,7 @@ cdef class MessageReader:
     cdef int take(self, object view, Py_ssize_t start, Py_ssize_t stop) except -1:
         """Bytes of the fragment: a slice of the caller's buffer."""
         self._taken = True
-        if self._in_data:
+        if self.in_data:
             if self._error is None:
                 self._views.append(view[start:stop])
             return 0
@@ -518,7 +518,7 @@ cdef class MessageReader:
                 raise _malformed(f"more than {self._empty_limit} empty fragments in a message", -1)
         if not self._control & CONTROL_LAST:
             return 0
-        if self._in_data:
+        if self.in_data:
             self.flush()
             self._close_sink()
             if not self._refused:
@@ -537,7 +537,7 @@ cdef class MessageReader:
             self._emit()
             self._rest()
             return 0
-        self._in_data = True
+        self.in_data = True
         try:
             self._sink = self.open_sink(self._context_id, self._command)
         except Exception as error:
@@ -552,7 +552,7 @@ cdef class MessageReader:
 
     cdef void _rest(self):
         self._error = self._command = None
-        self._in_data = self.busy = self._refused = False
+        self.in_data = self.busy = self._refused = False
         self._empty = 0
 
     cdef int _refuse(self) except -1:
@@ -592,7 +592,7 @@ cdef class MessageReader:
         """The association ended in the middle: what there is of a message is discarded."""
         self._views = []
         self._command_bytes.clear()
-        self._in_data = self.busy = self._refused = False
+        self.in_data = self.busy = self._refused = False
         self._error = self._error or ConnectionError()
         self._close_sink()   # whatever that raises: nobody is left to be told, and `receive` does not raise
         self._sink = None

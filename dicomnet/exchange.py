@@ -201,6 +201,16 @@ class Exchange:
         return self._upper.state
 
     @property
+    def requested(self) -> bool:
+        """Whether an association was asked for; until then there is only a connection."""
+        return self.request_pdu is not None
+
+    @property
+    def streaming(self) -> bool:
+        """True while a data set arrives."""
+        return self._reader.in_data
+
+    @property
     def receiving(self) -> bool:
         """True in the middle of an incoming message or PDU: more is on its way."""
         return self._reader.busy or self._upper.reading

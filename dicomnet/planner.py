@@ -19,7 +19,6 @@ __all__ = [
     "for_instances",
     "procedure_step",
     "query_retrieve",
-    "retrieving",
     "sop_classes",
     "split",
     "storage",
@@ -113,12 +112,6 @@ def query_retrieve(
     syntaxes = tuple(transfer_syntaxes)
     brought = [ProposedContext(sop_class, syntaxes, scu=False, scp=True) for sop_class in classes]
     return (asked + brought)[:MAX_CONTEXTS] if storage_classes is None else asked + brought
-
-
-def retrieving(model: str) -> list[ProposedContext]:
-    """Contexts for a C-GET by the SOP class of its model, and for as many storage classes as fit beside it."""
-    brought = [ProposedContext(sop_class, UNCOMPRESSED, scu=False, scp=True) for sop_class in _COMMON_STORAGE]
-    return (sop_classes(model) + brought)[:MAX_CONTEXTS]
 
 
 def worklist() -> list[ProposedContext]:

@@ -180,10 +180,6 @@ class Provider:
             max_pdu=self.limits.max_pdu,
         )
 
-    def flow(self, exchange: Exchange, address: str, policy: AcceptancePolicy | None, *, full: bool) -> Serving:
-        """What serves an association, for the driver; see `serve`."""
-        return serve(exchange, self, address, policy, full=full)
-
     def service_for(self, command: Command, abstract_syntax: str) -> Service | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
         field = command.command_field
@@ -213,7 +209,7 @@ def serve(
     address: str = "",
     policy: AcceptancePolicy | None = None,
     *,
-    full: bool = False,
+    full: Callable[[], bool] = bool,
 ) -> Serving:
     """Serve one association until it is closed; the driver closes this flow then.
 
@@ -222,7 +218,7 @@ def serve(
         provider: the handlers.
         address: of the peer, for handlers and the log.
         policy: the provider's policy, where the caller holds it already.
-        full: there are as many associations as the limit allows; this one is rejected.
+        full: asked when an association is: whether there are more than the limit allows; this one is rejected then.
     """
     policy = policy or provider.policy()
     exchange.open_sink = lambda context, command: provider.open_sink(exchange, context, command)
@@ -239,7 +235,7 @@ def serve(
         elif isinstance(event, AssociateIndication):
             if exchange.state is not State.STA3_AWAIT_LOCAL_ASSOCIATE_RESPONSE:
                 continue  # the peer thought better of it already
-            if full:
+            if full():
                 exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
             else:
                 exchange.judge(policy)

@@ -102,7 +102,7 @@ def test_without_a_title_of_its_own_a_provider_takes_any():
 
 
 def test_a_full_provider_rejects_for_now():
-    exchange, _ = asked(scp.Provider(), full=True)
+    exchange, _ = asked(scp.Provider(), full=lambda: True)
     assert sent(exchange) == [AssociateRJ(2, 3, 2)]
 
 
@@ -114,7 +114,7 @@ def test_a_title_that_is_none():
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("behind", [Abort(0, 0).encode(), RQ.encode(), b"\xff"], ids=["abort", "again", "noise"])
 def test_a_request_that_is_over_before_it_is_answered(behind, full):
-    exchange, drive = asked(scp.Provider(), RQ, behind, full=full)
+    exchange, drive = asked(scp.Provider(), RQ, behind, full=lambda: full)
     assert not any(isinstance(pdu, AssociateAC | AssociateRJ) for pdu in sent(exchange))
     assert not drive.done
     assert exchange.state in (State.STA1_IDLE, State.STA13_AWAIT_TRANSPORT_CLOSE)

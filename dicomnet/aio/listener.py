@@ -14,7 +14,7 @@ from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..performing import Serving
-from ..scp import Provider
+from ..scp import Provider, serve
 from ..tls import TLS
 from .association import Association, connect
 from .driver import ProviderDriver
@@ -25,7 +25,7 @@ __all__ = ["Listener"]
 
 log = logging.getLogger("dicomnet")
 
-_BACKLOG = 128
+_BACKLOG = 1024  # a full one would cost a peer a second, until it tries again
 _ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
 
 
@@ -68,7 +68,7 @@ class Listener(Provider):
         self._policy: AcceptancePolicy | None = None
         self._arrivals: set[asyncio.Task[None]] = set()  # connections that do not stand yet
         self._strangers: set[ProviderDriver] = set()  # connections whose handshake is not done
-        self._drivers: set[ProviderDriver] = set()
+        self._drivers: dict[ProviderDriver, None] = {}  # the oldest first
         self._stopping = asyncio.Event()
         self._alone = asyncio.Event()
         self._alone.set()
@@ -197,16 +197,26 @@ class Listener(Provider):
         return transport
 
     def _begin(self, driver: ProviderDriver) -> Serving:
-        full = len(self._drivers) >= self.limits.associations
         self._strangers.discard(driver)
-        self._drivers.add(driver)
+        self._make_room()
+        self._drivers[driver] = None
         self._alone.clear()
         address = driver.exchange.peer = driver.transport.peer_address
-        return self.flow(driver.exchange, address, self._policy, full=full)
+        return serve(driver.exchange, self, address, self._policy, full=self._is_full)
+
+    def _make_room(self) -> None:
+        """End the oldest connection that has not asked for an association, if there are too many of those."""
+        pending = [driver for driver in self._drivers if not driver.exchange.requested]
+        if len(pending) >= self.limits.pending:
+            pending[0].abort()
+
+    def _is_full(self) -> bool:
+        """Whether there are more associations than the limit allows, the one that is being asked for included."""
+        return sum(driver.exchange.requested for driver in self._drivers) > self.limits.associations
 
     def _over(self, driver: ProviderDriver) -> None:
         self._strangers.discard(driver)
-        self._drivers.discard(driver)
+        self._drivers.pop(driver, None)
         if not self._drivers:
             self._alone.set()
 

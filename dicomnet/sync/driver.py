@@ -211,6 +211,8 @@ class Driver:
             return False
         if received:
             self.exchange.receive(received)
+            if self.exchange.streaming:
+                self.transport.grow()
         else:
             self._end()
         return True

@@ -15,7 +15,7 @@ from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProtocolError, escaped
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
-from ..scp import Provider
+from ..scp import Provider, serve
 from ..tls import TLS
 from .association import Association, connect
 from .driver import Driver
@@ -25,7 +25,7 @@ __all__ = ["Listener"]
 
 log = logging.getLogger("dicomnet")
 
-_BACKLOG = 128
+_BACKLOG = 1024  # a full one would cost a peer a second, until it tries again
 _ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
 
 
@@ -112,7 +112,8 @@ class Listener(Provider):
         try:
             while not self._stopping.is_set():
                 selector.select()
-                self._accept(self._sock, policy)
+                while self._accept(self._sock, policy) and not self._stopping.is_set():
+                    pass
         finally:
             selector.close()
             self._sock.close()
@@ -146,39 +147,53 @@ class Listener(Provider):
 
     # ---- associations ------------------------------------------------------------------------------------------
 
-    def _accept(self, listening: socket.socket, policy: AcceptancePolicy) -> None:
+    def _accept(self, listening: socket.socket, policy: AcceptancePolicy) -> bool:
+        """Take one connection from the backlog; whether there may be more."""
         try:
             sock, _ = listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+            return False
         except OSError as error:
             log.error("cannot accept a connection: %s", error)
             self._stopping.wait(_ACCEPT_PAUSE)
-            return
+            return False
         try:
             self._start(sock, policy)
         except (OSError, RuntimeError, InvalidArgument) as error:
             log.error("cannot serve a connection: %s", error)
             sock.close()
+        return True
 
     def _start(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
         exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=monotonic())
         driver = Driver(exchange, open_transport(sock, self.limits, self.tls))
         with self._lock:
-            full = len(self._workers) >= self.limits.associations
+            self._make_room()
             thread = threading.Thread(
-                target=self._serve, args=(driver, policy, full), name="dicomnet-association", daemon=True
+                target=self._serve, args=(driver, policy), name="dicomnet-association", daemon=True
             )
             self._workers[id(driver)] = _Worker(thread, driver)
         thread.start()
 
-    def _serve(self, driver: Driver, policy: AcceptancePolicy, full: bool) -> None:
+    def _make_room(self) -> None:
+        """End the oldest connection that has not asked for an association, if there are too many of those."""
+        pending = [worker for worker in self._workers.values() if not worker.driver.exchange.requested]
+        if len(pending) >= self.limits.pending:
+            pending[0].driver.transport.interrupt()
+
+    def _is_full(self) -> bool:
+        """Whether there are more associations than the limit allows, the one that is being asked for included."""
+        with self._lock:
+            associations = sum(worker.driver.exchange.requested for worker in self._workers.values())
+        return associations > self.limits.associations
+
+    def _serve(self, driver: Driver, policy: AcceptancePolicy) -> None:
         """One association, from its first byte to its last; nothing that happens here reaches another."""
         address = driver.transport.peer_address
         driver.exchange.peer = address
         try:
             driver.secure()
-            driver.serve(self.flow(driver.exchange, address, policy, full=full))
+            driver.serve(serve(driver.exchange, self, address, policy, full=self._is_full))
         except DicomNetError as error:
             log.info("association ended: %s", escaped(str(error)))
         except Exception:

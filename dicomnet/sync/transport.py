@@ -15,12 +15,12 @@ from ..config import Limits
 from ..errors import ConnectionFailed, DicomNetError
 from ..negotiation import SecureLink
 
-__all__ = ["IOV_MAX", "QUICK_ACK", "Transport"]
+__all__ = ["IOV_MAX", "Transport"]
 
 IOV_MAX = 1024  # buffers per sendmsg; Linux, macOS and Windows take at least as many
 # Linux: it holds until the kernel thinks otherwise. Without it a peer with Nagle's algorithm (DCMTK, Orthanc) takes
 # 40 ms for each message that it writes in two parts.
-QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _SMALL = 16384  # bytes of receive buffer while nothing flows
 _MOST_SPARE = 16  # large receive buffers kept for the next message
 
@@ -61,25 +61,24 @@ class Transport:
             raise ConnectionFailed(what, errno=error.errno) from error
 
     def receive(self) -> memoryview | None:
-        """What has arrived, valid until the next call; empty at the end of the stream, None where nothing is there.
-
-        The buffer grows while data flows and shrinks when it does not.
-        """
+        """What has arrived, valid until the next call; empty at the end of the stream, None where nothing is there."""
         try:
             size = self._sock.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
             size = 0  # a reset connection is a closed one
-        received = memoryview(self._buffer)[:size]
-        if size == len(self._buffer) < self._large:
+        return memoryview(self._buffer)[:size]
+
+    def grow(self) -> None:
+        """A data set flows: read more of it at a time from now on, until `rest`."""
+        if len(self._buffer) < self._large:
             self._buffer = _take_large(self._large)
-        return received
 
     def acknowledge(self) -> None:
         """Acknowledge what has arrived now, not 40 ms later: many peers hold back their next segment until then."""
-        if QUICK_ACK is not None and self._internet:
-            self._sock.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
+        if _QUICK_ACK is not None and self._internet:
+            self._sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 
     def rest(self) -> None:
         """Nothing flows for now: give a large buffer back."""

@@ -27,6 +27,7 @@ from corpora import Corpus, dataset_offset
 HOST = "127.0.0.1"
 DEADLINE = 300.0  # seconds until a sender that does not end is killed
 HANDICAPS = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPROFILEIMPORTTIME", "PYTHONMALLOC")
+PORTS = 3  # ports that are tried again for a peer that cannot pick one itself
 PEERS = Path(__file__).parent / "peers"
 
 
@@ -233,6 +234,15 @@ def _python(package: str) -> str:
 
 def _start_receiver(peer: Peer, directory: Path) -> tuple[subprocess.Popen[str], int]:
     """Start ``peer`` as receiver and wait until it accepts connections."""
+    for _ in range(PORTS if peer.fixed_port else 0):
+        try:
+            return _started(peer, directory)
+        except Broken:
+            continue  # somebody else took the port that was free
+    return _started(peer, directory)
+
+
+def _started(peer: Peer, directory: Path) -> tuple[subprocess.Popen[str], int]:
     port = free_port() if peer.fixed_port else 0
     process = subprocess.Popen(
         peer.receiver(port, directory),

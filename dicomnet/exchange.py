@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from enum import Enum
 from typing import Any
 
 from . import messages
@@ -43,6 +42,7 @@ from .events import (
     RequestReceived,
     ResponseReceived,
 )
+from .flows import POLL, Call, Flow, Poll
 from .messages import Buffer, DataSource
 from .negotiation import (
     SMALLEST_PDU,
@@ -61,30 +61,6 @@ from .status import Status
 
 __all__ = ["POLL", "Buffer", "Call", "DataSource", "Exchange", "Flow", "Poll", "Request"]
 
-
-Flow = Generator[Any, Any, Any]
-
-
-class Call:
-    """A flow yields this to have ``function(*arguments)`` run by its driver: the user's code, or blocking work.
-
-    What it returns is sent back into the flow (awaited first, in asyncio), what it raises is thrown in.
-    """
-
-    __slots__ = ("arguments", "function")
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.function = function
-        self.arguments = arguments
-
-
-class Poll(Enum):
-    """A flow yields ``POLL`` to have everything written and to get the next event, or None where there is none yet."""
-
-    POLL = "poll"
-
-
-POLL = Poll.POLL
 OpenSink = Callable[[PresentationContext, Command], Sink]
 
 _UNRECOGNIZED_OPERATION = 0x0211

@@ -21,9 +21,12 @@ from .errors import ServiceFailure as ServiceFailure
 from .errors import TLSFailed as TLSFailed
 from .exchange import Exchange as Exchange
 from .negotiation import AcceptancePolicy as AcceptancePolicy
+from .negotiation import Caller as Caller
+from .negotiation import Extras as Extras
 from .negotiation import PresentationContext as PresentationContext
 from .negotiation import ProposedContext as ProposedContext
 from .negotiation import SecureLink as SecureLink
+from .negotiation import UserIdentity as UserIdentity
 from .operations import Commitment as Commitment
 from .operations import Reply as Reply
 from .requests import EchoRequest as EchoRequest

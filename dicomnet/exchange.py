@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import messages
+from . import messages, negotiation
 from ._dimse import Command, Message, MessageReader, fragment_size
 from ._pdu import AssociateAC, AssociateRJ, AssociateRQ
 from ._upper import UpperLayer
@@ -44,17 +44,7 @@ from .events import (
 )
 from .flows import POLL, Call, Flow, Poll
 from .messages import Buffer, DataSource
-from .negotiation import (
-    SMALLEST_PDU,
-    AcceptancePolicy,
-    PresentationContext,
-    ProposedContext,
-    SecureLink,
-    judge,
-    maximum_length,
-    outcome,
-    propose,
-)
+from .negotiation import AcceptancePolicy, Caller, Extras, PresentationContext, ProposedContext, SecureLink
 from .sinks import MemorySink, Sink
 from .states import State
 from .status import Status
@@ -94,6 +84,7 @@ class Exchange:
         contexts: the negotiated presentation contexts by ID, refused ones too.
         calling, called: the AE titles of the association, known once it is requested.
         peer: how messages for people name the other side; set by whoever knows its address.
+        address: where the peer connected from, ``host:port``, on the accepting side.
         tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
         open_sink: called with the context and the command set of each request that brings a data set; by default data
             sets are held in memory, up to ``Limits.message``.
@@ -103,7 +94,7 @@ class Exchange:
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.contexts: dict[int, PresentationContext] = {}
-        self.calling = self.called = ""
+        self.calling = self.called = self.address = ""
         self.peer: str | None = None
         self.tls: SecureLink | None = None
         self.failure: DicomNetError | None = None
@@ -134,6 +125,7 @@ class Exchange:
         calling: str,
         called: str,
         contexts: Sequence[ProposedContext],
+        extras: Extras | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
     ) -> Exchange:
@@ -141,7 +133,9 @@ class Exchange:
         # Whoever uses an association may leave it idle; only a provider has to protect itself from that.
         self = cls(limits, replace(timeouts or Timeouts(), idle=None))
         self.calling, self.called = calling, called
-        self.request_pdu = propose(contexts, calling=calling, called=called, max_pdu=self.limits.max_pdu)
+        self.request_pdu = negotiation.propose(
+            contexts, calling=calling, called=called, max_pdu=self.limits.max_pdu, extras=extras
+        )
         self._upper.associate(self.request_pdu)
         self._upper.transport_connected()
         return self
@@ -258,7 +252,7 @@ class Exchange:
         if isinstance(event, Message):
             return self._message(event)
         if isinstance(event, AssociateAccepted) and not self._unit:
-            return self._refuse(f"it takes PDUs of {maximum_length(event.accept)} bytes, which hold no data")
+            return self._refuse(f"it takes PDUs of {negotiation.maximum_length(event.accept)} bytes: no data fits")
         if isinstance(event, AssociateIndication):
             self.request_pdu = event.request
             self.calling, self.called = event.request.calling_ae_title, event.request.called_ae_title
@@ -332,11 +326,11 @@ class Exchange:
 
     # ---- the association ---------------------------------------------------------------------------------------
 
-    def judge(self, policy: AcceptancePolicy) -> bool:
-        """Answer the `AssociateIndication` by ``policy``; true where the association was accepted."""
+    def judge(self, policy: AcceptancePolicy, caller: Caller | None = None) -> bool:
+        """Answer the `AssociateIndication` by ``policy`` and who is asking; true where it was accepted."""
         if self.request_pdu is None:
             raise LocalProtocolError("there is no association request to answer")
-        answer = judge(self.request_pdu, policy)
+        answer = negotiation.judge(self.request_pdu, policy, caller)
         if isinstance(answer, AssociateRJ):
             self._upper.reject(answer)
             return False
@@ -347,7 +341,7 @@ class Exchange:
         """Answer the `AssociateIndication` with this A-ASSOCIATE-AC."""
         if self.request_pdu is None:
             raise LocalProtocolError("there is no association request to answer")
-        unit = fragment_size(maximum_length(self.request_pdu), self.limits.outgoing_pdu)
+        unit = fragment_size(negotiation.maximum_length(self.request_pdu), self.limits.outgoing_pdu)
         self._upper.accept(accept)
         self._establish(accept, unit)
 
@@ -357,14 +351,14 @@ class Exchange:
 
     def _on_accept(self, accept: AssociateAC) -> None:
         """The peer accepted. Called while its bytes are walked: the next ones may be a message."""
-        peer_max_pdu = maximum_length(accept)
-        if not 0 < peer_max_pdu < SMALLEST_PDU:
+        peer_max_pdu = negotiation.maximum_length(accept)
+        if not 0 < peer_max_pdu < negotiation.SMALLEST_PDU:
             self._establish(accept, fragment_size(peer_max_pdu, self.limits.outgoing_pdu))
 
     def _establish(self, accept: AssociateAC, unit: int) -> None:
         assert self.request_pdu is not None
         self.accept_pdu = accept
-        self.contexts = outcome(self.request_pdu, accept)
+        self.contexts = negotiation.outcome(self.request_pdu, accept)
         accepted = [context for context in self.contexts.values() if context.accepted]
         self._reader.accept_contexts(context.id for context in accepted)
         for context in reversed(accepted):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from . import performing, queries, uids
 from ._dimse import Command, Message
@@ -17,9 +19,9 @@ from .config import Entity, Limits, Timeouts, check_ae_title
 from .datasets import IF_NEEDED, Transcoding
 from .errors import ConnectionFailed
 from .events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
-from .exchange import Exchange
+from .exchange import Call, Exchange
 from .messages import CommandField, missing_element
-from .negotiation import AcceptancePolicy, PresentationContext
+from .negotiation import AcceptancePolicy, Caller, PresentationContext, user_identity
 from .performing import Handler, Service, Serving, respond, status_of_failure, success
 from .requests import REQUEST_CLASSES, NormalizedRequest
 from .sinks import FileSink, MemorySink, Sink
@@ -52,11 +54,14 @@ class Provider:
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         destinations: Mapping[str, Entity] | None = None,
+        acceptance: AcceptancePolicy | None = None,
     ) -> None:
         self.ae_title = None if ae_title is None else check_ae_title(ae_title)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.destinations = dict(destinations or {})
+        self.acceptance = acceptance or AcceptancePolicy()
+        self.admission: AbstractContextManager[Any] = nullcontext()
         self.transcode: Transcoding = IF_NEEDED
         self._services: dict[tuple[int, str], Service] = {
             (CommandField.C_ECHO_RQ, uids.VERIFICATION): Service(success)
@@ -172,13 +177,18 @@ class Provider:
             syntaxes[sop_class] = syntaxes.get(sop_class, ()) or service.transfer_syntaxes
         gets = any(field == CommandField.C_GET_RQ for field, _ in self._services)
         reported = {uid for field, uid in self._services if field == CommandField.N_EVENT_REPORT_RQ}
-        return AcceptancePolicy(
-            ae_title=self.ae_title,
-            abstract_syntaxes=syntaxes,
-            requestor_as_scp=frozenset(reported).union(uids.STORAGE_CLASSES if gets else ()),
-            unknown_abstract_syntaxes=self._any_storage is not None,
+        rules = self.acceptance
+        return rules.__replace__(
+            ae_title=self.ae_title if self.ae_title is not None else rules.ae_title,
+            abstract_syntaxes=syntaxes | dict(rules.abstract_syntaxes),
+            requestor_as_scp=rules.requestor_as_scp.union(reported, uids.STORAGE_CLASSES if gets else ()),
+            unknown_abstract_syntaxes=rules.unknown_abstract_syntaxes or self._any_storage is not None,
             max_pdu=self.limits.max_pdu,
         )
+
+    def present(self) -> Iterable[Exchange]:
+        """The associations that are served now; a listener knows."""
+        return ()
 
     def service_for(self, command: Command, abstract_syntax: str) -> Service | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
@@ -223,6 +233,7 @@ def serve(
     policy = policy or provider.policy()
     exchange.open_sink = lambda context, command: provider.open_sink(exchange, context, command)
     exchange.defer_requests = True
+    exchange.address = address
     while True:
         try:
             event: Event = exchange.deferred.popleft() if exchange.deferred else (yield None)
@@ -233,16 +244,52 @@ def serve(
         if type(event) is RequestReceived:
             yield from perform(exchange, provider, event.message, address)
         elif isinstance(event, AssociateIndication):
-            if exchange.state is not State.STA3_AWAIT_LOCAL_ASSOCIATE_RESPONSE:
-                continue  # the peer thought better of it already
-            if full():
-                exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
-            else:
-                exchange.judge(policy)
+            yield from _admit(exchange, provider, policy, full)
         elif isinstance(event, ReleaseIndication) and exchange.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
             exchange.release_response()
         elif isinstance(event, AbortIndication):
             log.info("association with %s ended: %s", address, exchange.error_of(event))
+
+
+def _admit(exchange: Exchange, provider: Provider, policy: AcceptancePolicy, full: Callable[[], bool]) -> Serving:
+    """Find out who is calling, and answer by the policy."""
+    if not _is_asked(exchange) or exchange.request_pdu is None:
+        return  # the peer thought better of it already
+    if full():
+        exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
+        return
+    address = exchange.address
+    caller = Caller(address, exchange.tls)
+    identity = user_identity(exchange.request_pdu)
+    verdict: bool | bytes | None = None
+    if identity is not None and policy.identify is not None and 1 <= identity.type <= 5:
+        try:
+            verdict = yield Call(policy.identify, identity, caller)
+        except Exception:
+            log.exception("the identity of a user at %s cannot be judged", address)
+        if not _is_asked(exchange):
+            return  # the peer did not wait for it
+    with provider.admission:  # two at a time could both be the last one that there is room for
+        same = _counted(exchange, provider) if policy.counts else (0, 0)
+        exchange.judge(policy, Caller(address, exchange.tls, *same, verdict))
+
+
+def _is_asked(exchange: Exchange) -> bool:
+    return exchange.state is State.STA3_AWAIT_LOCAL_ASSOCIATE_RESPONSE
+
+
+def _counted(exchange: Exchange, provider: Provider) -> tuple[int, int]:
+    """How many other associations have the AE title, and the host, of this one."""
+    others = [one for one in provider.present() if one is not exchange and one.established]
+    host = _host(exchange.address)
+    return (
+        sum(one.calling == exchange.calling for one in others),
+        sum(_host(one.address) == host for one in others),
+    )
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
 
 
 def perform(exchange: Exchange, provider: Provider, message: Message, address: str) -> Serving:

@@ -19,6 +19,8 @@ from dicomnet._pdu import (
     PresentationContextAC,
     PresentationContextRQ,
     RoleSelection,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
     UnknownItem,
     UserIdentityRQ,
     decode,
@@ -32,12 +34,20 @@ from dicomnet.negotiation import (
     TRANSFER_SYNTAXES_NOT_SUPPORTED,
     USER_REJECTION,
     AcceptancePolicy,
+    Caller,
+    Extras,
     PresentationContext,
     ProposedContext,
+    SecureLink,
+    UserIdentity,
+    extended_answers,
+    identity_response,
     judge,
     maximum_length,
+    operations_window,
     outcome,
     propose,
+    user_identity,
 )
 
 CT, MR, VERIFICATION = uids.CT_IMAGE_STORAGE, uids.MR_IMAGE_STORAGE, uids.VERIFICATION
@@ -219,7 +229,9 @@ def test_what_is_not_known_in_the_user_information_is_no_reason_to_reject():
     answer = judge(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
     assert results(answer) == [(1, ACCEPTED, EXPLICIT)]
     kinds = {type(item) for item in answer.user_information}
-    assert kinds == {MaximumLength, ImplementationClassUID, ImplementationVersionName}
+    assert kinds == {
+        MaximumLength, ImplementationClassUID, ImplementationVersionName, AsynchronousOperationsWindow
+    }  # fmt: skip
 
 
 def test_a_maximum_length_that_is_not_announced_is_no_limit():
@@ -329,3 +341,175 @@ def test_the_acceptor_grants_what_its_policy_wants():
 def test_roles_that_nobody_asked_for_are_not_answered():
     answer = judge(request(), AcceptancePolicy(abstract_syntaxes={CT: ()}, requestor_as_scp=frozenset({CT})))
     assert not any(isinstance(item, RoleSelection) for item in answer.user_information)
+
+
+class TestExtras:
+    """What travels beside the contexts: operations window, extended negotiation, user identity (PS3.7 Annex D.3.3)."""
+
+    WINDOWS = [0, 1, 2, 7, 65535]
+
+    def negotiate(self, extras, policy=None, caller=None):
+        asked = propose([ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=16384, extras=extras)
+        answer = judge(decode(asked.encode()), policy or AcceptancePolicy(abstract_syntaxes={CT: ()}), caller)
+        return asked, decode(answer.encode())
+
+    def test_nothing_is_proposed_unless_asked_for(self):
+        asked, answer = self.negotiate(None)
+        kinds = {MaximumLength, ImplementationClassUID, ImplementationVersionName}
+        assert {type(item) for item in (*asked.user_information, *answer.user_information)} == kinds
+        assert operations_window(asked, answer) == (1, 1)
+        assert extended_answers(asked, answer) == {}
+        assert identity_response(answer) is None
+        assert operations_window(None, None) == (1, 1)
+
+    @pytest.mark.parametrize(("asked", "ours"), list(itertools.product(WINDOWS, WINDOWS)))
+    def test_the_window_is_only_lowered(self, asked, ours):
+        policy = AcceptancePolicy(abstract_syntaxes={CT: ()}, operations_window=(ours, 3))
+        request, answer = self.negotiate(Extras(operations_window=(asked, 0)), policy)
+        invoked, performed = operations_window(request, answer)
+        smaller = min((asked or 99999, ours or 99999))
+        assert invoked == (0 if smaller == 99999 else smaller)
+        assert performed == 3
+
+    def test_a_window_that_was_raised_is_not_believed(self):
+        asked, _ = self.negotiate(Extras(operations_window=(4, 1)))
+        lie = AssociateAC("B", "A", (PresentationContextAC(1, 0, EXPLICIT),), (AsynchronousOperationsWindow(0, 9),))
+        assert operations_window(asked, lie) == (4, 1)
+        assert operations_window(request(), lie) == (1, 1), "nobody asked"
+
+    @given(st.binary(max_size=8), st.binary(max_size=8))
+    def test_extended_negotiation_grants_nothing_that_was_not_offered(self, offered, supported):
+        policy = AcceptancePolicy(abstract_syntaxes={CT: ()}, extended={CT: supported})
+        asked, answer = self.negotiate(Extras(extended={CT: offered, MR: b"\1"}), policy)
+        granted = extended_answers(asked, answer)
+        assert granted.keys() == {CT}
+        assert len(granted[CT]) <= len(offered)
+        assert all(
+            got & ~(wanted & ours) == 0 for got, wanted, ours in zip(granted[CT], offered, supported, strict=False)
+        )
+
+    def test_extended_answers_that_were_not_asked_for_are_dropped(self):
+        asked, _ = self.negotiate(Extras(extended={CT: b"\1"}))
+        lie = AssociateAC(
+            "B", "A", (PresentationContextAC(1, 0, EXPLICIT),),
+            (SOPClassExtendedNegotiation(MR, b"\1"), SOPClassExtendedNegotiation(CT, b"\0")),
+        )  # fmt: skip
+        assert extended_answers(asked, lie) == {CT: b"\0"}
+
+    PRIVATE, STORAGE_SERVICE = "1.2.826.0.1.3680043.9.9999.1", "1.2.840.10008.4.2"
+
+    @pytest.mark.parametrize(
+        ("related", "policy", "result"),
+        [
+            ((STORAGE_SERVICE, ()), {}, ABSTRACT_SYNTAX_NOT_SUPPORTED),
+            ((STORAGE_SERVICE, ()), {"service_classes": frozenset({STORAGE_SERVICE})}, ACCEPTED),
+            (("1.2.3", (CT,)), {}, ACCEPTED),
+            (("1.2.3", (MR,)), {}, ABSTRACT_SYNTAX_NOT_SUPPORTED),
+            (("1.2.3", (MR, CT)), {}, ACCEPTED),
+        ],
+    )
+    def test_unknown_classes_of_a_known_kind(self, related, policy, result):
+        asked = propose(
+            [ProposedContext(self.PRIVATE, (EXPLICIT,))], calling="A", called="B", max_pdu=16384,
+            extras=Extras(related={self.PRIVATE: related}),
+        )  # fmt: skip
+        answer = judge(decode(asked.encode()), AcceptancePolicy(abstract_syntaxes={CT: ()}, **policy))
+        assert [context.result for context in answer.presentation_contexts] == [result]
+        assert not [item for item in answer.user_information if isinstance(item, SOPClassCommonExtendedNegotiation)]
+
+
+IDENTITIES = [
+    UserIdentity.named("jane"),
+    UserIdentity.named("jane", "secret-word"),
+    UserIdentity(3, b"secret-word"),
+    UserIdentity(4, b"<secret-word/>"),
+    UserIdentity(5, b"secret-word.b.c"),
+]
+
+
+class TestIdentity:
+    @pytest.mark.parametrize("identity", IDENTITIES, ids=lambda one: str(one.type))
+    @pytest.mark.parametrize("confirm", [False, True])
+    @pytest.mark.parametrize("verdict", [True, b"ticket", b"", False, None])
+    def test_all_types_and_verdicts(self, identity, confirm, verdict):
+        identity = identity.__replace__(confirm=confirm)
+        asked = decode(
+            propose(
+                [ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=0, extras=Extras(identity=identity)
+            ).encode()
+        )
+        assert user_identity(asked) == identity
+        policy = AcceptancePolicy(abstract_syntaxes={CT: ()}, identify=lambda *_: True)
+        answer = judge(asked, policy, Caller(verdict=verdict))
+        if verdict is False or verdict is None:
+            assert answer == rejection("bad user identity")
+            return
+        expected = verdict if isinstance(verdict, bytes) else b""
+        assert identity_response(decode(answer.encode())) == (expected if confirm else None)
+
+    def test_identities_that_nobody_judges(self):
+        asked = propose(
+            [ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=0,
+            extras=Extras(identity=IDENTITIES[1].__replace__(confirm=True)),
+        )  # fmt: skip
+        answer = judge(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
+        assert isinstance(answer, AssociateAC)
+        assert identity_response(answer) is None
+
+    def test_who_does_not_say_who_they_are(self):
+        open_policy = AcceptancePolicy(identify=lambda *_: True)
+        assert isinstance(judge(request(), open_policy), AssociateAC)
+        assert isinstance(judge(request(), open_policy.__replace__(identity_required=True)), AssociateRJ)
+
+    @pytest.mark.parametrize("identity", IDENTITIES[1:], ids=lambda one: str(one.type))
+    def test_secrets_do_not_show(self, identity):
+        shown = repr(identity) + repr(Extras(identity=identity)) + repr(Extras(identity=identity).items())
+        shown += repr(Caller(verdict=b"secret-word"))
+        assert "secret" not in shown
+        assert ("jane" in shown) == (identity.type == 2)
+
+
+class TestWhoMayCall:
+    LINK = SecureLink("TLSv1.3", "x", b"der", "f" * 64, "CN=x", ("ws1.local",))
+
+    def answer(self, policy, calling="WS1", **caller):
+        return judge(request(calling=calling), policy, Caller(**caller))
+
+    @pytest.mark.parametrize("wanted", ["f" * 64, "ws1.local"])
+    def test_titles_are_bound_to_certificates(self, wanted):
+        policy = AcceptancePolicy(certificates={"WS1": frozenset({wanted, "other"})})
+        assert isinstance(self.answer(policy, tls=self.LINK), AssociateAC)
+        for link in (None, SecureLink("TLSv1.3", "x"), SecureLink("TLSv1.3", "x", b"d", "e" * 64, "", ("ws2.local",))):
+            assert self.answer(policy, tls=link) == AssociateRJ(1, 1, 3)
+
+    @pytest.mark.parametrize("listed", [None, frozenset({"WS1"})])
+    def test_a_list_does_not_free_from_the_certificate(self, listed):
+        policy = AcceptancePolicy(certificates={"WS1": frozenset({"x"})}, calling_ae_titles=listed)
+        assert self.answer(policy, tls=self.LINK) == AssociateRJ(1, 1, 3)
+
+    def test_anonymous_callers(self):
+        for fields in ({"certificates": {"WS1": frozenset({"x"})}}, {"calling_ae_titles": frozenset({"WS1"})}):
+            policy = AcceptancePolicy(**fields)
+            assert self.answer(policy, "WS9") == AssociateRJ(1, 1, 3)
+            assert isinstance(self.answer(policy.__replace__(anonymous_callers=True), "WS9"), AssociateAC)
+
+    @pytest.mark.parametrize("field", ["title", "host"])
+    def test_limits(self, field):
+        policy = AcceptancePolicy(**{f"associations_per_{field}": 2})
+        assert isinstance(self.answer(policy, **{f"same_{field}": 1}), AssociateAC)
+        assert self.answer(policy, **{f"same_{field}": 2}) == AssociateRJ(2, 3, 2)
+        assert policy.counts
+        assert not AcceptancePolicy().counts
+
+    def test_preferred_transfer_syntaxes(self):
+        policy = AcceptancePolicy(
+            abstract_syntaxes={CT: (), MR: (IMPLICIT,)},
+            transfer_syntaxes=(BIG, EXPLICIT),
+            unknown_abstract_syntaxes=True,
+        )
+        asked = request(
+            ProposedContext(CT, (IMPLICIT, EXPLICIT)),
+            ProposedContext(MR, (EXPLICIT, IMPLICIT)),
+            ProposedContext("1.2.3", (IMPLICIT,)),
+        )
+        assert [syntax for _, _, syntax in results(judge(asked, policy))] == [EXPLICIT, IMPLICIT, IMPLICIT]

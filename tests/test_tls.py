@@ -558,6 +558,82 @@ def shake(client, server):
         client.receive(server.outgoing())
 
 
+class TestWhoIsCalling:
+    """Rules of acceptance over real connections."""
+
+    def test_titles_bound_to_certificates(self, papers):
+        rules = dn.AcceptancePolicy(certificates={"WS1": frozenset({papers.client.fingerprint}), "WS2": frozenset()})
+        with provider(papers.tls(papers.server), acceptance=rules) as listener:
+            with connect(listener, papers.tls(papers.client), calling="WS1") as association:
+                assert association.echo().is_success
+            for calling, issued in (("WS1", papers.rsa), ("WS2", papers.client), ("WS3", papers.client)):
+                with pytest.raises(dn.AssociationRejected) as caught:
+                    connect(listener, papers.tls(issued), calling=calling)
+                assert (caught.value.result, caught.value.source, caught.value.reason) == (1, 1, 3)
+
+    def test_identities_are_judged_with_what_is_known_of_the_caller(self, papers, caplog):
+        caplog.set_level(logging.DEBUG)
+        asked = []
+
+        def identify(identity, caller):
+            asked.append((identity.name, caller.tls.fingerprint, caller.address.rpartition(":")[0]))
+            if identity.name == "error":
+                raise OSError("the directory is down")
+            return b"ticket" if identity.passcode == "secret-word" else False
+
+        rules = dn.AcceptancePolicy(identify=identify, identity_required=True, operations_window=(4, 1))
+        with provider(papers.tls(papers.server), acceptance=rules) as listener:
+            good = dn.Extras(
+                identity=dn.UserIdentity.named("jane", "secret-word", confirm=True), operations_window=(8, 1)
+            )
+            with connect(listener, papers.tls(papers.client), extras=good) as association:
+                assert association.identity_response == b"ticket"
+                assert association.operations_window == (4, 1)
+                assert association.extended == {}
+            wrong, error = dn.UserIdentity.named("jane", "wrong"), dn.UserIdentity.named("error", "secret-word")
+            for identity in (wrong, error, None):
+                with pytest.raises(dn.AssociationRejected) as caught:
+                    connect(listener, papers.tls(papers.client), extras=dn.Extras(identity=identity))
+                assert (caught.value.result, caught.value.source, caught.value.reason) == (1, 2, 1)
+        assert asked[0] == ("jane", papers.client.fingerprint, "127.0.0.1")
+        assert len(asked) == 3
+        assert "secret-word" not in caplog.text
+
+    @pytest.mark.parametrize("field", ["associations_per_title", "associations_per_host"])
+    def test_limits_per_caller(self, field):
+        with provider(None, acceptance=dn.AcceptancePolicy(**{field: 2})) as listener:
+            with connect(listener, None), connect(listener, None) as second:
+                with pytest.raises(dn.AssociationRejected) as caught:
+                    connect(listener, None)
+                assert (caught.value.result, caught.value.source, caught.value.reason) == (2, 3, 2)
+                if field == "associations_per_title":
+                    connect(listener, None, calling="OTHER").release()
+                second.release()
+                connect(listener, None).release()
+
+    def test_the_same_in_asyncio(self):
+        async def identify(identity, caller):
+            await asyncio.to_thread(int)
+            return identity.passcode == "secret-word"
+
+        async def main():
+            rules = dn.AcceptancePolicy(identify=identify, identity_required=True, associations_per_title=1)
+            async with dn.aio.Listener("SCP", port=0, acceptance=rules, timeouts=QUICK) as listener:
+                peer = f"SCP@127.0.0.1:{listener.address[1]}"
+                answers = []
+                for passcode in ("wrong", "secret-word", "secret-word"):
+                    extras = dn.Extras(identity=dn.UserIdentity.named("jane", passcode, confirm=True))
+                    try:
+                        association = await dn.aio.connect(peer, contexts=CONTEXTS, extras=extras)
+                        answers.append(association.identity_response)
+                    except dn.AssociationRejected as error:
+                        answers.append((error.result, error.source, error.reason))
+                await association.release()
+            return answers
+
+        assert asyncio.run(main()) == [(1, 2, 1), b"", (2, 3, 2)]
+
+
 class TestAsyncio:
     """The same of the asyncio face, whose transport is another, with either face at the other end."""
 

@@ -43,6 +43,7 @@ class Listener(Provider):
         tls: how connections are secured; None is plain. Nothing plain is answered on a port with TLS.
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
+        acceptance: who may call, and what is preferred, beside what follows from the handlers.
         drain: seconds that associations in flight get when the listener stops.
     """
 
@@ -56,9 +57,12 @@ class Listener(Provider):
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         destinations: Mapping[str, Entity] | None = None,
+        acceptance: AcceptancePolicy | None = None,
         drain: float = 30.0,
     ) -> None:
-        super().__init__(ae_title, limits=limits, timeouts=timeouts, destinations=destinations)
+        super().__init__(
+            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance
+        )
         self.drain = drain
         self.tls = tls
         self._bind = (host, port)
@@ -128,6 +132,10 @@ class Listener(Provider):
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         await self._end(self.drain)
+
+    def present(self) -> list[Exchange]:
+        """The associations that are served now."""
+        return [driver.exchange for driver in self._drivers]
 
     async def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association on which a C-MOVE sends its instances."""

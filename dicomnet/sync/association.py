@@ -12,7 +12,15 @@ from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext
 from ..exchange import Exchange
-from ..negotiation import PresentationContext, ProposedContext, SecureLink
+from ..negotiation import (
+    Extras,
+    PresentationContext,
+    ProposedContext,
+    SecureLink,
+    extended_answers,
+    identity_response,
+    operations_window,
+)
 from ..operations import Commitment, Reply
 from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
@@ -31,6 +39,7 @@ def connect(
     calling: str = "DICOMNET",
     contexts: Sequence[ProposedContext],
     tls: TLS | None = None,
+    extras: Extras | None = None,
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
 ) -> Association:
@@ -41,6 +50,7 @@ def connect(
         calling: our own AE title.
         contexts: what to propose; see ``dicomnet.contexts``.
         tls: how to secure the connection; None is plain, or for ``dicoms://`` what `TLS` is by default.
+        extras: what to propose beside them: a user's identity, an operations window, extended negotiation.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
         timeouts: in seconds, each by name.
 
@@ -54,7 +64,7 @@ def connect(
     timeouts = timeouts or Timeouts()
     limits = limits or Limits()
     exchange = Exchange.requestor(
-        calling=calling, called=entity.ae_title, contexts=contexts, limits=limits, timeouts=timeouts
+        calling=calling, called=entity.ae_title, contexts=contexts, extras=extras, limits=limits, timeouts=timeouts
     )
     exchange.peer = str(entity)
     tls = tls or (TLS() if entity.tls else None)
@@ -113,6 +123,21 @@ class Association:
     def tls(self) -> SecureLink | None:
         """What TLS negotiated, with the peer's certificate; None on a plain connection."""
         return self._exchange.tls
+
+    @property
+    def identity_response(self) -> bytes | None:
+        """The peer's positive response to our user's identity; None where there is none (PS3.7 Annex D.3.3.7)."""
+        return identity_response(self._exchange.accept_pdu)
+
+    @property
+    def operations_window(self) -> tuple[int, int]:
+        """How many operations at a time we may invoke, and perform; 0 is any number (PS3.7 Annex D.3.3.3)."""
+        return operations_window(self._exchange.request_pdu, self._exchange.accept_pdu)
+
+    @property
+    def extended(self) -> dict[str, bytes]:
+        """The peer's answers to extended negotiation, by SOP class (PS3.7 Annex D.3.3.5)."""
+        return extended_answers(self._exchange.request_pdu, self._exchange.accept_pdu)
 
     @property
     def established(self) -> bool:

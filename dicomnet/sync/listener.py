@@ -46,6 +46,7 @@ class Listener(Provider):
         tls: how connections are secured; None is plain. Nothing plain is answered on a port with TLS.
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
+        acceptance: who may call, and what is preferred, beside what follows from the handlers.
         drain: seconds that associations in flight get when the listener stops.
     """
 
@@ -59,9 +60,12 @@ class Listener(Provider):
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         destinations: Mapping[str, Entity] | None = None,
+        acceptance: AcceptancePolicy | None = None,
         drain: float = 30.0,
     ) -> None:
-        super().__init__(ae_title, limits=limits, timeouts=timeouts, destinations=destinations)
+        super().__init__(
+            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance
+        )
         self.drain = drain
         self.tls = tls
         self._bind = (host, port)
@@ -69,6 +73,7 @@ class Listener(Provider):
         self._wake: tuple[socket.socket, socket.socket] | None = None
         self._workers: dict[int, _Worker] = {}
         self._lock = threading.Lock()
+        self.admission = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -140,6 +145,10 @@ class Listener(Provider):
         self.stop()
         if self._thread is not None:
             self._thread.join()
+
+    def present(self) -> list[Exchange]:
+        """The associations that are served now."""
+        return [worker.driver.exchange for worker in self._snapshot()]
 
     def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association on which a C-MOVE sends its instances."""

@@ -20,9 +20,6 @@ from dicomnet.sinks import uid_path
 
 QUERY = [*dn.contexts.query_retrieve([CT]), *dn.contexts.verification()]
 QUICK = 0.2  # seconds of a time-out that is to run out
-TIMEOUTS = dn.Timeouts(
-    connect=QUICK, associate=QUICK, response=QUICK, progress=QUICK, release=QUICK, artim=QUICK, write=QUICK
-)
 
 
 class UserSuite:
@@ -355,7 +352,7 @@ class UserSuite:
                 sock.setblocking(False)
                 sock.connect_ex(address)
             with pytest.raises(dn.DeadlineExceeded) as caught:
-                self.connect(f"X@127.0.0.1:{address[1]}", timeouts=TIMEOUTS)
+                self.connect(f"X@127.0.0.1:{address[1]}", timeouts=dn.Timeouts(connect=QUICK))
             for sock in waiting:
                 sock.close()
         assert caught.value.timeout == "connect"
@@ -367,7 +364,7 @@ class UserSuite:
             faces.nothing_left(),
             pytest.raises(dn.DeadlineExceeded) as caught,
         ):
-            self.connect(f"X@127.0.0.1:{silent.getsockname()[1]}", timeouts=TIMEOUTS)
+            self.connect(f"X@127.0.0.1:{silent.getsockname()[1]}", timeouts=dn.Timeouts(associate=QUICK))
         assert caught.value.timeout == "associate"
 
     def test_a_peer_that_drips(self) -> None:
@@ -386,7 +383,7 @@ class UserSuite:
 
         with faces.raw_provider(script) as told:
             with pytest.raises(dn.DeadlineExceeded) as caught:
-                self.connect(told.peer, timeouts=TIMEOUTS)
+                self.connect(told.peer, timeouts=dn.Timeouts(associate=QUICK))
             over.set()
         assert caught.value.timeout == "associate"
 
@@ -397,7 +394,7 @@ class UserSuite:
             return raw.read_to_the_end()
 
         with faces.raw_provider(script) as told:
-            with self.connect(told.peer, timeouts=TIMEOUTS) as user:
+            with self.connect(told.peer, timeouts=dn.Timeouts(response=QUICK)) as user:
                 with pytest.raises(dn.DeadlineExceeded) as caught:
                     user.echo()
                 assert not user.established
@@ -410,7 +407,10 @@ class UserSuite:
             return raw.read_to_the_end()
 
         with faces.raw_provider(script) as told:
-            with pytest.raises(dn.DeadlineExceeded) as caught, self.connect(told.peer, timeouts=TIMEOUTS):
+            with (
+                pytest.raises(dn.DeadlineExceeded) as caught,
+                self.connect(told.peer, timeouts=dn.Timeouts(release=QUICK)),
+            ):
                 pass
             assert caught.value.timeout == "release"
             assert told()[0] == ReleaseRQ()
@@ -549,25 +549,24 @@ class ProviderSuite:
         return faces.provider(self.face, configure, **options)
 
     def test_silence_after_connecting(self) -> None:
-        with self.provider(timeouts=TIMEOUTS) as provider, provider.raw() as raw:
+        with self.provider(timeouts=dn.Timeouts(artim=QUICK)) as provider, provider.raw() as raw:
             assert raw.read_to_the_end() == []
 
     def test_half_a_header_and_silence(self) -> None:
-        with self.provider(timeouts=TIMEOUTS) as provider, provider.raw() as raw:
+        with self.provider(timeouts=dn.Timeouts(artim=QUICK)) as provider, provider.raw() as raw:
             raw.send(b"\x01\x00\x00")
             assert raw.read_to_the_end() == []
 
     def test_an_idle_association_is_aborted(self) -> None:
         with self.provider(timeouts=dn.Timeouts(idle=QUICK)) as provider, provider.raw() as raw:
             raw.associate()
-            assert raw.echo().status == 0
             assert raw.read() == Abort(0, 0)
 
     def test_half_a_message_is_aborted(self) -> None:
-        with self.provider(timeouts=TIMEOUTS) as provider, provider.raw() as raw:
+        with self.provider(timeouts=dn.Timeouts(progress=QUICK)) as provider, provider.raw() as raw:
             raw.associate()
             raw.send(echo_request()[:20])
-            assert raw.read_to_the_end() == [Abort(0, 0)]
+            assert raw.read() == Abort(0, 0)
 
     def test_what_is_not_dicom(self) -> None:
         with self.provider() as provider:

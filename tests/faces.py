@@ -318,10 +318,16 @@ def decode(data: bytes) -> Command:
 class RawUser(RawPeer):
     """A requestor by hand: context 1 is verification, context 3 CT."""
 
-    def associate(self, max_pdu: int = 16384, calling: str = "RAW") -> Any:
+    REQUEST = AssociateRQ(
+        "ANY-SCP",
+        "RAW",
+        (PresentationContextRQ(1, uids.VERIFICATION, (SYNTAX,)), PresentationContextRQ(3, CT, (SYNTAX,))),
+        (MaximumLength(16384),),
+    )
+
+    def associate(self) -> Any:
         """Send a request; the answer."""
-        contexts = (PresentationContextRQ(1, uids.VERIFICATION, (SYNTAX,)), PresentationContextRQ(3, CT, (SYNTAX,)))
-        self.send(AssociateRQ("ANY-SCP", calling, contexts, (MaximumLength(max_pdu),)))
+        self.send(self.REQUEST)
         return self.read()
 
     def echo(self, message_id: int = 1) -> Command:

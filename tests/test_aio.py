@@ -217,10 +217,10 @@ class TestProvider(ProviderSuite):
         async def slow(_: object) -> None:
             loop = asyncio.get_running_loop()
             later = loop.create_future()
-            loop.call_later(QUICK, later.set_result, None)
+            loop.call_later(3 * QUICK, later.set_result, None)
             await later
 
-        timeouts = dn.Timeouts(idle=QUICK / 2, progress=QUICK / 2)
+        timeouts = dn.Timeouts(idle=2 * QUICK, progress=2 * QUICK)
         with faces.provider("aio", lambda scp: scp.on_echo(slow), timeouts=timeouts) as provider, provider.raw() as raw:
             raw.associate()
             assert raw.echo().status == 0

@@ -558,6 +558,17 @@ def shake(client, server):
         client.receive(server.outgoing())
 
 
+class TestMoves:
+    def test_a_destination_with_tls_is_served_with_our_own(self, papers):
+        tls = papers.tls(papers.server)
+        with provider(tls) as destination:
+            entity = dn.Entity("SCP", *destination.address, tls=True)
+            archive = dn.Listener("ARCHIVE", port=0, tls=tls, timeouts=QUICK)
+            with archive.connect(entity, CONTEXTS, "ARCHIVE") as association:
+                assert association.store(instance(64)).ok
+            assert [link.fingerprint for _, link in destination.stored] == [papers.server.fingerprint]
+
+
 class TestWhoIsCalling:
     """Rules of acceptance over real connections."""
 

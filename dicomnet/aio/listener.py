@@ -138,9 +138,14 @@ class Listener(Provider):
         return [driver.exchange for driver in self._drivers]
 
     async def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
-        """The association on which a C-MOVE sends its instances."""
+        """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
         return await connect(
-            destination, calling=calling, contexts=contexts, limits=self.limits, timeouts=self.timeouts
+            destination,
+            calling=calling,
+            contexts=contexts,
+            tls=self.tls if destination.tls else None,
+            limits=self.limits,
+            timeouts=self.timeouts,
         )
 
     # ---- associations ------------------------------------------------------------------------------------------

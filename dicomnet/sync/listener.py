@@ -151,8 +151,15 @@ class Listener(Provider):
         return [worker.driver.exchange for worker in self._snapshot()]
 
     def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
-        """The association on which a C-MOVE sends its instances."""
-        return connect(destination, calling=calling, contexts=contexts, limits=self.limits, timeouts=self.timeouts)
+        """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
+        return connect(
+            destination,
+            calling=calling,
+            contexts=contexts,
+            tls=self.tls if destination.tls else None,
+            limits=self.limits,
+            timeouts=self.timeouts,
+        )
 
     # ---- associations ------------------------------------------------------------------------------------------
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 __all__ = ["main"]
@@ -20,5 +23,9 @@ def main() -> NoReturn:
     from .app import run
 
     code = run(sys.argv[1:])
-    gc.freeze()
-    sys.exit(code)
+    # Nothing is left to be put away but memory, and the system does that faster: a tenth of what a short command takes.
+    atexit._run_exitfuncs()
+    with suppress(OSError):  # whoever read the output has gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

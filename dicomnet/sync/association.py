@@ -73,8 +73,10 @@ def connect(
 
 
 def _open_socket(entity: Entity, timeout: float | None) -> socket.socket:
+    # As bytes a host spares the start the codec of internationalised names, which few have.
+    host: Any = entity.host.encode() if entity.host.isascii() else entity.host
     try:
-        return socket.create_connection((entity.host, entity.port), timeout)
+        return socket.create_connection((host, entity.port), timeout)
     except TimeoutError as error:
         if timeout is None:
             raise ConnectionFailed("cannot connect: timed out", peer=str(entity), errno=error.errno) from error

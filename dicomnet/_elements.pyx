@@ -1,9 +1,12 @@
-"""The elements of a data set in memory: whether they are one at all, and how deep they nest (PS3.5 Section 7)."""
+"""Elements of a data set in memory: whether they are one at all, how deep they nest, and text as elements (PS3.5)."""
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint16_t, uint32_t
 
-from dicomnet._bytes cimport Cursor, Py_buffer, cursor_over, read_u16, read_u16be, read_u32, remaining
+from dicomnet._bytes cimport (
+    Cursor, Py_buffer, Writer, cursor_over, read_u16, read_u16be, read_u32, remaining, write_raw, write_u8, write_u16le,
+    write_u32le, writer_bytes, writer_close, writer_open,
+)
 
 __all__ = ["fault_of"]
 
@@ -168,3 +171,81 @@ def fault_of(buffer, bint implicit, bint little_endian=True):
         return checker.fault
     finally:
         PyBuffer_Release(&view)
+
+
+# Encoding: elements of text, which is nearly all that queries and their answers hold
+
+cdef frozenset _TEXT = frozenset(
+    ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
+)
+cdef frozenset _LONG = frozenset(("UC", "UR", "UT"))
+cdef frozenset _NUMBERS = frozenset(("DS", "IS"))
+
+
+def encode_text(elements, bint implicit, bint utf_8=False):
+    """Encode elements of text, little endian; None where one of them is something else, for a slower way to try.
+
+    Args:
+        elements: (tag, VR, value) in ascending order of tags; a value is None, a str, a number where the VR is one of
+            decimals, or a list of these.
+        implicit: whether elements go without VR.
+        utf_8: text may be more than ASCII, and goes out in UTF-8.
+    """
+    cdef Writer out
+    cdef Py_ssize_t size, padded
+    cdef uint32_t tag
+    cdef bytes data
+    writer_open(&out, 512)
+    try:
+        for number, vr, value in elements:
+            if vr not in _TEXT:
+                return None
+            data = _text(vr, value, utf_8)
+            if data is None:
+                return None
+            tag = number
+            size = len(data)
+            padded = size + (size & 1)
+            write_u16le(&out, <uint16_t> (tag >> 16))
+            write_u16le(&out, <uint16_t> (tag & 0xFFFF))
+            if implicit:
+                write_u32le(&out, <uint32_t> padded)
+            else:
+                write_u8(&out, <unsigned char> ord((<str> vr)[0]))
+                write_u8(&out, <unsigned char> ord((<str> vr)[1]))
+                if vr in _LONG:
+                    write_u16le(&out, 0)
+                    write_u32le(&out, <uint32_t> padded)
+                elif padded > 0xFFFE:
+                    return None
+                else:
+                    write_u16le(&out, <uint16_t> padded)
+            write_raw(&out, <const char*> data, size)
+            if size & 1:
+                write_u8(&out, 0 if vr == "UI" else 0x20)
+        return writer_bytes(&out)
+    finally:
+        writer_close(&out)
+
+
+cdef bytes _text(str vr, object value, bint utf_8):
+    """A value as bytes; None where it is not plain text."""
+    cdef str text
+    if value is None:
+        return b""
+    if isinstance(value, str):
+        text = str(value)
+    elif isinstance(value, (list, tuple)) or hasattr(value, "append"):     # pydicom has a list of its own
+        parts = [_text(vr, part, utf_8) for part in value]
+        return None if None in parts else b"\\".join(parts)
+    elif vr in _NUMBERS and isinstance(value, (int, float)):
+        text = str(value)
+        if len(text) > 16 or isinstance(value, bool):
+            return None
+    elif vr == "PN" and type(value).__name__ == "PersonName":
+        text = str(value)
+    else:
+        return None
+    if text.isascii():
+        return text.encode("ascii")
+    return text.encode("utf-8") if utf_8 else None

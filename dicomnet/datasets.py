@@ -6,11 +6,12 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from io import BytesIO
 from typing import Any
 
 from dicomnet import uids
-from dicomnet._elements import fault_of
+from dicomnet._elements import encode_text, fault_of
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from dicomnet.negotiation import PresentationContext
 from dicomnet.sources import DEFLATED, BytesSource, Source
@@ -58,6 +59,7 @@ _NATIVE = frozenset(
 LOSSLESS = frozenset(
     {uids.RLE_LOSSLESS, uids.JPEG_LS_LOSSLESS, uids.JPEG2000_LOSSLESS, uids.HTJ2K_LOSSLESS, uids.HTJ2K_LOSSLESS_RPCL}
 )
+_LITTLE_ENDIAN = frozenset({uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN})
 _WORDS = {"OW": "H", "OL": "I", "OF": "I", "OD": "Q", "OV": "Q"}  # values whose words pydicom leaves as they came
 _PIXEL_DATA = 0x7FE00010
 _FIRST_DATA_SET_TAG = 0x00040000  # below are commands and file meta information
@@ -80,6 +82,7 @@ class UndecodableDataSet(RemoteProtocolError):
 def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     """Encode a pydicom Dataset as it goes over the wire, without file meta information; bytes are taken as they are.
 
+    A mapping of keywords to values will do, too; where all values are text, that is the fastest (see `from_keywords`).
     Pixel data stay as they are: the data set must have been compressed, or not, as the transfer syntax wants it.
 
     Raises:
@@ -88,6 +91,11 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     """
     if isinstance(dataset, bytes | bytearray | memoryview):
         return bytes(dataset)
+    quick = _encode_text(dataset, transfer_syntax) if transfer_syntax in _LITTLE_ENDIAN else None
+    if quick is not None:
+        return quick
+    if not is_dataset(dataset):
+        dataset = from_keywords(dataset)
     from pydicom.filebase import DicomBytesIO  # noqa: PLC0415 late on purpose
     from pydicom.filewriter import write_dataset  # noqa: PLC0415
 
@@ -106,6 +114,28 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
         return data
     data = zlib.compress(data, wbits=-zlib.MAX_WBITS)
     return data + b"\0" * (len(data) & 1)  # PS3.5 Section A.5
+
+
+def _encode_text(dataset: Any, syntax: str) -> bytes | None:
+    """A data set of nothing but text, as most answers to queries are; None where it has anything else."""
+    if is_dataset(dataset):
+        elements = [(tag, element.VR, element.value) for tag, element in sorted(dataset.items())]
+    else:
+        elements = sorted((*_tag_and_vr(keyword), value) for keyword, value in dataset.items())
+    if not elements or elements[0][0] < _FIRST_DATA_SET_TAG:
+        return None
+    character_set = dataset.get("SpecificCharacterSet")
+    return encode_text(elements, syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, character_set == "ISO_IR 192")
+
+
+@cache
+def _tag_and_vr(keyword: str) -> tuple[int, str]:
+    from pydicom import datadict  # noqa: PLC0415
+
+    tag = datadict.tag_for_keyword(keyword)
+    if tag is None:
+        raise InvalidArgument(f"there is no attribute {keyword!r}", hint="Attributes go by their keyword, PatientName.")
+    return tag, datadict.dictionary_VR(tag)
 
 
 def _check_encodable(dataset: Dataset, syntax: str) -> None:
@@ -347,13 +377,11 @@ def _is_ascii(value: Any) -> bool:
 
 
 def _set(dataset: Dataset, keyword: str, value: Any) -> None:
-    from pydicom import config, datadict  # noqa: PLC0415
+    from pydicom import config  # noqa: PLC0415
     from pydicom.dataelem import DataElement  # noqa: PLC0415
 
-    tag = datadict.tag_for_keyword(keyword)
-    if tag is None:
-        raise InvalidArgument(f"there is no attribute {keyword!r}", hint="Attributes go by their keyword, PatientName.")
-    vr = datadict.dictionary_VR(tag).split(" ")[0]
+    tag, vr = _tag_and_vr(keyword)
+    vr = vr.split(" ")[0]
     if vr == "SQ":
         value = [item if is_dataset(item) else from_keywords(item) for item in value or ()]
     wildcards = isinstance(value, str) and any(mark in value for mark in "*?-\\")

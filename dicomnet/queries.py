@@ -70,6 +70,11 @@ _INFORMATION_MODELS = (
     Model("WITHOUT_BULK_DATA", get=uids.COMPOSITE_INSTANCE_RETRIEVE_WITHOUT_BULK_DATA_GET, levels=_STUDY_LEVELS[2:]),
     Model("WORKLIST", uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND),
     Model("UPS", uids.UNIFIED_PROCEDURE_STEP_PULL),
+    Model("RELEVANT_PATIENT", uids.GENERAL_RELEVANT_PATIENT_INFORMATION_QUERY),
+    Model("BREAST_IMAGING_RELEVANT_PATIENT", uids.BREAST_IMAGING_RELEVANT_PATIENT_INFORMATION_QUERY),
+    Model("CARDIAC_RELEVANT_PATIENT", uids.CARDIAC_RELEVANT_PATIENT_INFORMATION_QUERY),
+    Model("PRODUCT_CHARACTERISTICS", uids.PRODUCT_CHARACTERISTICS_QUERY),
+    Model("SUBSTANCE_APPROVAL", uids.SUBSTANCE_APPROVAL_QUERY),
     *(
         Model(name, getattr(uids, f"{stem}_FIND"), getattr(uids, f"{stem}_GET"), getattr(uids, f"{stem}_MOVE"))
         for name, stem in (
@@ -91,11 +96,14 @@ _SHORT_NAMES = {"STUDY": "STUDY_ROOT", "PATIENT": "PATIENT_ROOT", "MWL": "WORKLI
 
 
 def model_of(name: str) -> Model:
-    """The model of this name: "STUDY_ROOT", or short "study"; case does not matter.
+    """The model of this name: "STUDY_ROOT", or short "study"; case does not matter. A UID stands for its model.
 
     Raises:
         InvalidArgument: there is none.
     """
+    if uids.is_valid(name):
+        known = (model for model in MODELS.values() if name in (model.find, model.get, model.move))
+        return next(known, Model(name, name, name, name))  # a private one, without levels
     upper = name.upper().replace("-", "_")
     model = MODELS.get(_SHORT_NAMES.get(upper, upper))
     if model is None:

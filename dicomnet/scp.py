@@ -106,8 +106,9 @@ class Provider:
     def on_find(self, *models: str) -> Callable[[Handler], Handler]:
         """Register a handler of C-FIND: ``function(FindRequest)`` gives or yields the matches.
 
-        A match is a pydicom Dataset, encoded bytes, or a pair of pending status and either. A generator is closed when
-        the peer cancels; its ``return`` gives the final status, success if it gives none.
+        A match is a pydicom Dataset, a mapping of keywords to values, encoded bytes, or a pair of pending status and
+        one of these. A generator is closed when the peer cancels; its ``return`` gives the final status, success if it
+        gives none.
 
         Args:
             models: information models, "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" and so on (`queries.MODELS`) or UIDs.

@@ -302,8 +302,10 @@ class _Counts:
 Instances = list[Any]
 
 
-def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any, Any, Instances | None]:
-    """All instances that the handler gives, since their number is to be told; None where the peer cancelled."""
+def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any, Any, tuple[Instances, Status | None]]:
+    """All instances that the handler gives, since their number is to be told, and its final status, if any."""
+    if isinstance(answer, int):
+        return [], _as_status(answer)
     instances: Instances = []
     results = _Results(answer if answer is not None else ())
     driven = True
@@ -311,10 +313,10 @@ def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any
         while True:
             more, instance = yield results.step()
             if not more:
-                return instances
+                return instances, None if results.final is None else _as_status(results.final)
             instances.append(instance)
             if _cancelled(exchange, message, (yield POLL)):
-                return None
+                return [], Status.CANCEL
     except GeneratorExit:
         driven = False
         raise
@@ -337,9 +339,13 @@ def _retrieve(
     exchange: Exchange,
     message: Message,
     instances: Instances,
+    final: Status | None,
     send: Callable[[Any], Generator[Any, Any, tuple[Status | None, str]]],
 ) -> Generator[Any, Any, None]:
     """Send each instance with ``send``, telling the progress after each, until done or cancelled."""
+    if final is not None and not instances:
+        respond(exchange, message, final)
+        return
     counts = _Counts(remaining=len(instances))
     for instance in instances:
         counts.count(*(yield from send(instance)))
@@ -350,19 +356,17 @@ def _retrieve(
         if _cancelled(exchange, message, (yield POLL)):
             _finish_retrieve(exchange, message, counts, Status.CANCEL)
             return
-    _finish_retrieve(exchange, message, counts, counts.status())
+    sent = counts.status()
+    _finish_retrieve(exchange, message, counts, sent if final is None or not sent.is_success else final)
 
 
 def perform_get(exchange: Exchange, provider: Any, service: Service, message: Message, request: FindRequest) -> Serving:
     """C-GET: C-STORE sub-operations on this association (PS3.7 Section 9.1.3.2)."""
     try:
-        instances = yield from _collect(exchange, message, (yield Call(service.function, request)))
-        if instances is None:
-            respond(exchange, message, Status.CANCEL)
-            return
+        instances, final = yield from _collect(exchange, message, (yield Call(service.function, request)))
         buffer = bytearray(exchange.limits.file_buffer)
         yield from _retrieve(
-            exchange, message, instances, lambda given: _send_back(exchange, provider, message, given, buffer)
+            exchange, message, instances, final, lambda given: _send_back(exchange, provider, message, given, buffer)
         )
     except Exception as error:
         respond(exchange, message, status_of_failure(error, exchange, message.command))
@@ -406,11 +410,8 @@ def perform_move(
         return
     mover = _Mover(provider, destination, exchange, message)
     try:
-        instances = yield from _collect(exchange, message, (yield Call(service.function, request)))
-        if instances is None:
-            respond(exchange, message, Status.CANCEL)
-        else:
-            yield from _retrieve(exchange, message, mover.plan(instances), mover.send)
+        instances, final = yield from _collect(exchange, message, (yield Call(service.function, request)))
+        yield from _retrieve(exchange, message, mover.plan(instances), final, mover.send)
     except Exception as error:
         respond(exchange, message, _status_of_move(error, exchange, message.command))
     except GeneratorExit:

@@ -19,6 +19,7 @@ __all__ = [
     "for_instances",
     "procedure_step",
     "query_retrieve",
+    "retrieving",
     "sop_classes",
     "split",
     "storage",
@@ -112,6 +113,12 @@ def query_retrieve(
     syntaxes = tuple(transfer_syntaxes)
     brought = [ProposedContext(sop_class, syntaxes, scu=False, scp=True) for sop_class in classes]
     return (asked + brought)[:MAX_CONTEXTS] if storage_classes is None else asked + brought
+
+
+def retrieving(model: str) -> list[ProposedContext]:
+    """Contexts for a C-GET by the SOP class of its model, and for as many storage classes as fit beside it."""
+    brought = [ProposedContext(sop_class, UNCOMPRESSED, scu=False, scp=True) for sop_class in _COMMON_STORAGE]
+    return (sop_classes(model) + brought)[:MAX_CONTEXTS]
 
 
 def worklist() -> list[ProposedContext]:

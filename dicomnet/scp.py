@@ -191,6 +191,12 @@ class Provider:
         """The associations that are served now; a listener knows."""
         return ()
 
+    def flow(
+        self, exchange: Exchange, address: str, policy: AcceptancePolicy | None, *, full: Callable[[], bool] = bool
+    ) -> Serving:
+        """What serves an association, for the driver; see `serve`."""
+        return serve(exchange, self, address, policy, full=full)
+
     def service_for(self, command: Command, abstract_syntax: str) -> Service | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
         field = command.command_field

@@ -19,7 +19,7 @@ from dicomnet._dimse import Command, frame
 from dicomnet._pdu import AssociateAC, AssociateRQ, MaximumLength, PresentationContextAC, decode_first
 
 PATIENCE = 30  # seconds for what takes none
-PAIRINGS = ("sync-sync",)  # user and provider
+PAIRINGS = ("sync-sync", "sync-aio", "aio-sync", "aio-aio")  # user and provider
 
 
 class Loop:
@@ -55,10 +55,12 @@ class Blocking:
 
     def _called(self, method: Any) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
-            answer = method(*arguments, **options)
-            if hasattr(answer, "__anext__"):
-                return self._iterated(answer)
-            return self._loop.run(answer) if inspect.isawaitable(answer) else answer
+            async def on_the_loop() -> Any:
+                answer = method(*arguments, **options)
+                return await answer if inspect.isawaitable(answer) else answer
+
+            answer = self._loop.run(on_the_loop())
+            return self._iterated(answer) if hasattr(answer, "__anext__") else answer
 
         return call
 

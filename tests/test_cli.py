@@ -95,6 +95,7 @@ class TestProgram:
         assert result.returncode == 2
         assert words in one_line_error(result)
 
+    @pytest.mark.measures
     @pytest.mark.parametrize("command", ["echo", "store", "recv"])
     def test_loads_nothing_that_it_does_not_need(self, command, listener, tmp_path):
         arguments = {

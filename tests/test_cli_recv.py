@@ -94,6 +94,7 @@ class TestKeeping:
             assert send(recv.address, source(), source("1.2.3.5")) == [0, 0]
             assert recv.stop().startswith("2 instances received: ")
 
+    @pytest.mark.measures  # the tracer's own files would not fit either
     def test_a_full_disk(self, tmp_path):
         """A limit on the size of files stands in for it: both are errors of the system while it writes."""
 

@@ -118,11 +118,11 @@ def test_find_streams_what_a_generator_yields(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "count"),
-    [(None, 0), ([], 0), ([keys(PatientID="1"), keys(PatientID="2")], 2), ((keys(PatientID=i) for i in "123"), 3)],
+    [(None, 0), ([], 0), ([keys(PatientID="1"), keys(PatientID="2")], 2), ("123", 3)],
 )
 def test_find_takes_nothing_lists_and_generators(rig: Rig, answer: Any, count: int) -> None:
     listener = rig.listener()
-    listener.on_find("STUDY_ROOT")(lambda _: answer)
+    listener.on_find("STUDY_ROOT")(lambda _: (keys(PatientID=i) for i in answer) if answer == "123" else answer)
     with rig.pair(listener, QR) as association:
         assert len(list(association.find("STUDY"))) == count
 
@@ -279,6 +279,27 @@ def test_leaving_a_find_loop_cancels_at_once(rig: Rig) -> None:
     assert closed.yielded < 10_000
 
 
+def test_an_asynchronous_generator_is_closed_too() -> None:
+    rig, closed = Rig("sync-aio"), Closed()
+    listener = rig.listener()
+
+    @listener.on_find("STUDY_ROOT")
+    async def find(_: Any) -> Any:
+        try:
+            for number in range(10_000):
+                yield keys(PatientID=str(number))
+                closed.yielded += 1
+        finally:
+            closed.event.set()
+
+    with rig.pair(listener, QR) as association:
+        for _ in association.find("STUDY"):
+            break
+        assert closed.event.wait(rigs.PATIENCE)
+    rig.close()
+    assert closed.yielded < 10_000
+
+
 class Enough(Exception):
     """The user has seen enough."""
 
@@ -429,6 +450,30 @@ def test_get_where_everything_fails(rig: Rig) -> None:
         done = association.get("STUDY", to=lambda _: 0xC000, StudyInstanceUID="2.25.100")
     assert (done.status, done.failed) == (0xA702, 2)
     assert done.failed_uids == ["2.25.1001", "2.25.1002"]
+
+
+@pytest.mark.parametrize("given", [0, 2])
+def test_a_get_ends_with_the_status_that_the_generator_returns(rig: Rig, given: int) -> None:
+    listener = rig.listener()
+
+    @listener.on_get("STUDY_ROOT")
+    def get(_: Any) -> Any:
+        yield from [instance(number) for number in range(given)]
+        return Status(0xA701, comment="no more")
+
+    listener.on_move("STUDY_ROOT")(lambda _: 0xA900)
+    listener.destinations["THERE"] = dn.Entity("THERE", "127.0.0.1", 1)
+    with rig.pair(listener, QR) as association:
+        if given:
+            done = association.get("STUDY", to=lambda _: None, StudyInstanceUID="2.25.100")
+            assert (done.status, done.completed) == (0xA701, 2)
+            assert not done.ok
+        else:
+            with pytest.raises(ServiceFailure, match="no more"):
+                association.get("STUDY", to=lambda _: None, StudyInstanceUID="2.25.100")
+        with pytest.raises(ServiceFailure) as failure:
+            association.move("STUDY", destination="THERE", StudyInstanceUID="2.25.100")
+    assert failure.value.status == 0xA900
 
 
 def test_get_of_nothing_is_a_success(rig: Rig) -> None:
@@ -1009,7 +1054,7 @@ OFFENCES = {
 
 
 @pytest.mark.parametrize("offence", OFFENCES)
-@pytest.mark.parametrize("face", ["sync-sync"])
+@pytest.mark.parametrize("face", ["sync-sync", "aio-sync"])
 def test_a_broken_rule_ends_the_association_with_the_reason(face: str, offence: str) -> None:
     rig = Rig(face)
     with Script(lambda sock, _: sock.sendall(OFFENCES[offence])) as script:  # noqa: SIM117

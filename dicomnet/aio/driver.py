@@ -65,6 +65,8 @@ class _Driver:
         else:
             exchange.tick(self._loop.time())
         exchange.receive(data)
+        if exchange.receiving:
+            self.transport.acknowledge()
         self.turn()
 
     def writable(self) -> None:
@@ -225,7 +227,8 @@ class Driver(_Driver):
             raise
         finally:
             self._running = False
-            self.turn()
+            if self._events or self.exchange.sending or not self.exchange.established:
+                self.turn()  # what nobody waits for any more, and what was said last
 
     def close_flow(self, flow: Generator[Any, Any, Any]) -> None:
         """End a flow between its results, and send what it says then."""
@@ -258,7 +261,8 @@ class Driver(_Driver):
         return flow.send(answer)
 
     async def _next_event(self) -> Event:
-        self.turn()
+        if not self._ready() or self.exchange.sending:
+            self.turn()
         if not self._ready():
             await self._wait()
         self.raise_failure()

@@ -14,7 +14,7 @@ from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..performing import Serving
-from ..scp import Provider, serve
+from ..scp import Provider
 from ..tls import TLS
 from .association import Association, connect
 from .driver import ProviderDriver
@@ -215,7 +215,7 @@ class Listener(Provider):
         self._drivers[driver] = None
         self._alone.clear()
         address = driver.exchange.peer = driver.transport.peer_address
-        return serve(driver.exchange, self, address, self._policy, full=self._is_full)
+        return self.flow(driver.exchange, address, self._policy, full=self._is_full)
 
     def _make_room(self) -> None:
         """End the oldest connection that has not asked for an association, if there are too many of those."""

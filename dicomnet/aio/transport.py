@@ -18,7 +18,7 @@ from ..errors import DicomNetError
 from ..exchange import Buffer
 from ..negotiation import SecureLink
 from ..sync.driver import unsent
-from ..sync.transport import IOV_MAX
+from ..sync.transport import IOV_MAX, QUICK_ACK
 
 __all__ = ["Owner", "Transport"]
 
@@ -66,6 +66,7 @@ class Transport(asyncio.BufferedProtocol):
         self._full = False
         self._mute = False  # whether nothing can be said any more
         self._reading = True
+        self._internet: socket.socket | None = None
 
     # ---- what asyncio says -------------------------------------------------------------------------------------
 
@@ -79,6 +80,7 @@ class Transport(asyncio.BufferedProtocol):
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             # A request that ends in a small segment must not wait for a delayed ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._internet = sock
         if sock is not None and not encrypted and hasattr(os, "writev"):
             self._fd = sock.fileno()
         # Tell as soon as anything is left, and again when nothing is. TLS pauses at its mark, the others above it.
@@ -92,6 +94,11 @@ class Transport(asyncio.BufferedProtocol):
 
     async def handshake(self) -> None:
         """Wait for what comes before the first byte: on a plain connection, nothing."""
+
+    def acknowledge(self) -> None:
+        """Acknowledge what has arrived now, not 40 ms later: many peers hold back their next segment until then."""
+        if QUICK_ACK is not None and self._internet is not None and not self.lost:
+            self._internet.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop puts what arrives."""

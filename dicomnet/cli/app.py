@@ -19,7 +19,9 @@ from .output import complain
 __all__ = ["run"]
 
 # Listed by `dicomnet --help` in this order; each is the `command` of the module of this name.
-_COMMANDS = ("echo", "store", "recv", "dump", "conform", "cert", "demo")
+_COMMANDS = (
+    "echo", "store", "find", "get", "move", "recv", "plan", "mpps", "commit", "dump", "conform", "cert", "demo",
+)
 
 
 class _Commands(click.Group):

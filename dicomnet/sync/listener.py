@@ -15,7 +15,7 @@ from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProtocolError, escaped
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
-from ..scp import Provider, serve
+from ..scp import Provider
 from ..tls import TLS
 from .association import Association, connect
 from .driver import Driver
@@ -209,7 +209,7 @@ class Listener(Provider):
         driver.exchange.peer = address
         try:
             driver.secure()
-            driver.serve(serve(driver.exchange, self, address, policy, full=self._is_full))
+            driver.serve(self.flow(driver.exchange, address, policy, full=self._is_full))
         except DicomNetError as error:
             log.info("association ended: %s", escaped(str(error)))
         except Exception:

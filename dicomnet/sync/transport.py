@@ -15,12 +15,12 @@ from ..config import Limits
 from ..errors import ConnectionFailed, DicomNetError
 from ..negotiation import SecureLink
 
-__all__ = ["IOV_MAX", "Transport"]
+__all__ = ["IOV_MAX", "QUICK_ACK", "Transport"]
 
 IOV_MAX = 1024  # buffers per sendmsg; Linux, macOS and Windows take at least as many
 # Linux: it holds until the kernel thinks otherwise. Without it a peer with Nagle's algorithm (DCMTK, Orthanc) takes
 # 40 ms for each message that it writes in two parts.
-_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _SMALL = 16384  # bytes of receive buffer while nothing flows
 _MOST_SPARE = 16  # large receive buffers kept for the next message
 
@@ -77,8 +77,8 @@ class Transport:
 
     def acknowledge(self) -> None:
         """Acknowledge what has arrived now, not 40 ms later: many peers hold back their next segment until then."""
-        if _QUICK_ACK is not None and self._internet:
-            self._sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+        if QUICK_ACK is not None and self._internet:
+            self._sock.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
     def rest(self) -> None:
         """Nothing flows for now: give a large buffer back."""

@@ -1,0 +1,56 @@
+"""``dicomnet commit``: does a peer take responsibility for these instances?"""
+
+from __future__ import annotations
+
+import click
+
+from .. import planner
+from ..config import Entity
+from ..errors import InputFileError
+from ..sources import open_source
+from ..status import Status
+from .batch import files_in
+from .calling import call, peer_options
+from .exits import Exit
+from .options import Settings, common
+
+__all__ = ["command"]
+
+
+@click.command("commit", short_help="Ask for storage commitment (N-ACTION, N-EVENT-REPORT).")
+@peer_options
+@click.argument("paths", type=click.Path(), nargs=-1, required=True, metavar="PATH...")
+@click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
+@common
+def command(peer: Entity, aec: str | None, paths: tuple[str, ...], recurse: bool, settings: Settings) -> int:
+    """Ask PEER to commit itself to the instances of these files, and wait for its report on the same association."""
+    output = settings.output
+    codes: list[int] = []
+
+    def refuse(error: InputFileError) -> None:
+        codes.append(int(error.problem))
+        output.error(str(error))
+
+    instances = []
+    for path in files_in(paths, recurse, refuse):
+        try:
+            with open_source(path) as source:
+                instances.append((source.sop_class_uid, source.sop_instance_uid))
+        except InputFileError as error:
+            refuse(error)
+    if not instances:
+        return codes[0] if codes else Exit.USAGE
+    with call(peer, aec, planner.commitment(), settings) as association:
+        outcome = association.commit(instances)
+    for sop_class, uid, reason in outcome.failed:
+        output.error(f"not committed: {uid} ({Status(reason, service='N-ACTION')})")
+        output.record(sop_class_uid=sop_class, sop_instance_uid=uid, committed=False, reason=reason)
+    for sop_class, uid in outcome.committed:
+        output.record(sop_class_uid=sop_class, sop_instance_uid=uid, committed=True)
+    output.summary(
+        f"{len(outcome.committed)} committed, {len(outcome.failed)} not",
+        committed=len(outcome.committed),
+        failed=len(outcome.failed),
+        transaction_uid=outcome.transaction_uid,
+    )
+    return codes[0] if codes else Exit.FAILURES if outcome.failed or not outcome.committed else Exit.DONE

@@ -1,0 +1,92 @@
+"""``dicomnet find``: ask a peer what it has."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+import click
+
+from .. import planner, queries
+from ..config import Entity
+from ..datasets import UndecodableDataSet
+from ..scu import Match
+from ..sync import Association
+from .calling import call, peer_options
+from .exits import Exit
+from .interrupts import Interrupts
+from .keys import key_option, parse_keys
+from .options import Settings, common
+from .tables import Table
+
+__all__ = ["command"]
+
+
+@click.command("find", short_help="Query a peer (C-FIND).")
+@peer_options
+@click.argument("level", required=False, default="")
+@key_option
+@click.option("--model", default="study", metavar="MODEL", help="study, patient, worklist, ….  [default: study]")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Cancel after so many matches.")
+@common
+def command(
+    peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, limit: int | None, settings: Settings
+) -> int:
+    """Query PEER at LEVEL: patient, study, series or image; a worklist has no levels.
+
+    Keys with a value are matched, keys without one are returned. Ctrl-C cancels the query.
+    """
+    asked = parse_keys(keys)
+    information = queries.model_of(model)
+    queries.identifier(information, level, asked)  # what is wrong with it is said before anybody is called
+    contexts = planner.sop_classes(queries.model_uid(model, "find"))
+    with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
+        done = _find(association, level, model, asked, limit, settings, interrupts)
+    return Exit.INTERRUPTED if interrupts.requested else done
+
+
+def _find(
+    association: Association,
+    level: str,
+    model: str,
+    keys: dict[str, Any],
+    limit: int | None,
+    settings: Settings,
+    interrupts: Interrupts,
+) -> int:
+    output, start, count, unreadable = settings.output, monotonic(), 0, 0
+    unique = dict(queries.model_of(model).levels).get(level.upper())
+    columns = list(dict.fromkeys([*([unique] if unique else []), *keys]))
+    table = Table(output, columns)
+    for match in association.find(level, model=model, **keys):
+        count += 1
+        try:
+            if output.json:
+                output.record(**match.dataset.to_json_dict())
+            else:
+                table.add(_cell(match, column) for column in columns)
+        except UndecodableDataSet as error:
+            unreadable += 1
+            output.error(str(error))
+        if interrupts.requested or count == limit:
+            break
+    table.close()
+    seconds = monotonic() - start
+    output.summary(
+        f"{count} {'match' if count == 1 else 'matches'} in {seconds:.2f} s",
+        matches=count,
+        failed=unreadable,
+        seconds=seconds,
+    )
+    return Exit.FAILURES if unreadable else Exit.DONE
+
+
+def _cell(match: Match, column: str) -> str:
+    """A value for people; what is in a sequence as ``Keyword=value``."""
+    value = match.dataset.get(column)
+    if value is None:
+        return ""
+    if hasattr(value, "append"):  # several values, or the items of a sequence
+        parts = (", ".join(f"{e.keyword}={e.value}" for e in one) if hasattr(one, "elements") else one for one in value)
+        return "; ".join(map(str, parts))
+    return str(value)

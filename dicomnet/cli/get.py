@@ -1,0 +1,41 @@
+"""``dicomnet get``: fetch instances over the association that asks for them."""
+
+from __future__ import annotations
+
+import click
+
+from .. import planner, queries
+from ..config import Entity
+from .calling import call, peer_options
+from .exits import Exit
+from .interrupts import Interrupts
+from .keys import key_option, parse_keys
+from .options import Settings, common
+from .retrieving import retrieve
+
+__all__ = ["command"]
+
+
+@click.command("get", short_help="Fetch instances (C-GET).")
+@peer_options
+@click.argument("level")
+@key_option
+@click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
+@click.option("--out", "directory", type=click.Path(file_okay=False), required=True, metavar="DIR", help="For files.")
+@common
+def command(
+    peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, directory: str, settings: Settings
+) -> int:
+    """Fetch from PEER what the keys name at LEVEL: patient, study, series or image. Ctrl-C cancels."""
+    asked = parse_keys(keys)
+    queries.identifier(queries.model_of(model), level, asked, retrieve=True)
+    with (
+        Interrupts(releasable=True) as interrupts,
+        call(peer, aec, planner.retrieving(queries.model_uid(model, "get")), settings) as association,
+    ):
+        code = retrieve(
+            lambda progress: association.get(level, to=directory, model=model, progress=progress, **asked),
+            settings.output,
+            interrupts,
+        )
+    return Exit.INTERRUPTED if interrupts.requested else code

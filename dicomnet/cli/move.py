@@ -1,0 +1,41 @@
+"""``dicomnet move``: have a peer send instances to somebody it knows."""
+
+from __future__ import annotations
+
+import click
+
+from .. import planner, queries
+from ..config import Entity
+from .calling import call, peer_options
+from .exits import Exit
+from .interrupts import Interrupts
+from .keys import key_option, parse_keys
+from .options import AE_TITLE, Settings, common
+from .retrieving import retrieve
+
+__all__ = ["command"]
+
+
+@click.command("move", short_help="Have a peer send instances (C-MOVE).")
+@peer_options
+@click.argument("level")
+@key_option
+@click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
+@click.option("--dest", "-aem", "destination", type=AE_TITLE, required=True, metavar="AET", help="Who is to get them.")
+@common
+def command(
+    peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, destination: str, settings: Settings
+) -> int:
+    """Have PEER send what the keys name at LEVEL to the AE title of --dest, which it has to know. Ctrl-C cancels."""
+    asked = parse_keys(keys)
+    queries.identifier(queries.model_of(model), level, asked, retrieve=True)
+    with (
+        Interrupts(releasable=True) as interrupts,
+        call(peer, aec, planner.sop_classes(queries.model_uid(model, "move")), settings) as association,
+    ):
+        code = retrieve(
+            lambda progress: association.move(level, destination=destination, model=model, progress=progress, **asked),
+            settings.output,
+            interrupts,
+        )
+    return Exit.INTERRUPTED if interrupts.requested else code

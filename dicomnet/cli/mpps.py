@@ -1,0 +1,38 @@
+"""``dicomnet mpps``: begin, change and end a modality performed procedure step."""
+
+from __future__ import annotations
+
+import click
+
+from .. import datasets, planner
+from ..config import Entity
+from .calling import call, peer_options
+from .exits import Exit
+from .keys import key_option, parse_keys
+from .options import Settings, common
+
+__all__ = ["command"]
+
+_STATES = ("IN PROGRESS", "COMPLETED", "DISCONTINUED")
+
+
+@click.command("mpps", short_help="Begin and end a performed procedure step (N-CREATE, N-SET).")
+@peer_options
+@click.option("--uid", metavar="UID", help="The step to change; without it, one is begun.")
+@click.option("--status", type=click.Choice(_STATES, case_sensitive=False), help="Performed Procedure Step Status.")
+@key_option
+@common
+def command(
+    peer: Entity, aec: str | None, uid: str | None, status: str | None, keys: tuple[str, ...], settings: Settings
+) -> int:
+    """Begin a performed procedure step at PEER, or change the one of --uid; the keys are its attributes."""
+    values = parse_keys(keys)
+    if status or not uid:
+        values["PerformedProcedureStepStatus"] = (status or _STATES[0]).upper()
+    dataset = datasets.from_keywords(values)
+    with call(peer, aec, planner.procedure_step(), settings) as association:
+        reply = association.mpps_set(uid, dataset) if uid else association.mpps_create(dataset)
+    step = uid or reply.sop_instance_uid
+    settings.output.say(f"{step}: {reply.status}")
+    settings.output.record(sop_instance_uid=step, status=int(reply.status), meaning=reply.status.meaning)
+    return Exit.WARNINGS if reply.status.is_warning else Exit.DONE

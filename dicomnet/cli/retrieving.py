@@ -1,0 +1,87 @@
+"""What `dicomnet get` and `dicomnet move` share: progress on the way, and what is said in the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from time import monotonic
+
+import click
+
+from ..errors import ServiceFailure
+from ..scu import RetrieveProgress
+from .exits import Exit
+from .interrupts import Interrupts
+from .output import Output
+
+__all__ = ["retrieve"]
+
+
+class _Cancelled(Exception):
+    """Ctrl-C: leave the retrieve, which cancels it."""
+
+
+def retrieve(
+    ask: Callable[[Callable[[RetrieveProgress], None]], RetrieveProgress], output: Output, interrupts: Interrupts
+) -> int:
+    """Run a retrieve; its exit code.
+
+    Args:
+        ask: does it, and calls what it is given with the progress.
+        output: what is told.
+        interrupts: cancels it.
+    """
+    start = monotonic()
+    line = _Line(output)
+    last = None
+
+    def progress(step: RetrieveProgress) -> None:
+        nonlocal last
+        last = step
+        line.show(step)
+        if interrupts.requested:
+            raise _Cancelled
+
+    try:
+        done = ask(progress)
+    except _Cancelled:
+        line.clear()
+        return _tell(output, last, monotonic() - start, "cancelled: ", Exit.INTERRUPTED)
+    except ServiceFailure as failure:
+        line.clear()
+        output.error(str(failure))
+        return _tell(output, None, monotonic() - start, "", Exit.FAILURES)
+    line.clear()
+    for uid in done.failed_uids:
+        output.error(f"not sent: {uid}")
+    code = Exit.FAILURES if done.failed or done.status.is_failure else Exit.WARNINGS if done.warning else Exit.DONE
+    return _tell(output, done, monotonic() - start, "", code)
+
+
+def _tell(output: Output, done: RetrieveProgress | None, seconds: float, prefix: str, code: int) -> int:
+    completed, failed, warning = (done.completed, done.failed, done.warning) if done else (0, 0, 0)
+    output.summary(
+        f"{prefix}{completed} completed, {failed} failed, {warning} with warnings in {seconds:.2f} s",
+        instances=completed + warning,
+        failed=failed,
+        warnings=warning,
+        failed_uids=done.failed_uids if done else [],
+        seconds=seconds,
+    )
+    return int(code)
+
+
+class _Line:
+    """One line on a terminal that says how far it is."""
+
+    def __init__(self, output: Output) -> None:
+        self._shown = not output.json and output.verbosity >= 0 and sys.stderr.isatty()
+
+    def show(self, step: RetrieveProgress) -> None:
+        if self._shown:
+            total = step.remaining + step.completed + step.failed + step.warning
+            click.echo(f"\r{step.completed + step.warning} of {total}, {step.failed} failed ", nl=False, err=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            click.echo("\r" + " " * 60 + "\r", nl=False, err=True)

@@ -1,0 +1,229 @@
+"""The provider behind the fixtures: a `Listener` that records what it gets, and misbehaves on request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+from .. import datasets, queries, uids
+from .._dimse import Command, Message
+from ..errors import ConnectionFailed
+from ..events import AssociateIndication, RequestReceived
+from ..exchange import Exchange
+from ..messages import name_of
+from ..negotiation import AcceptancePolicy
+from ..performing import Serving
+from ..requests import Request
+from ..scp import serve
+from ..status import Status
+from ..sync import Listener
+from ..values import Value
+
+__all__ = ["Provider", "Received"]
+
+_N_SERVICES = ("on_n_get", "on_n_set", "on_n_action", "on_n_create", "on_n_delete", "on_event_report")
+_SOP_CLASSES = (
+    uids.MODALITY_PERFORMED_PROCEDURE_STEP,
+    uids.STORAGE_COMMITMENT_PUSH_MODEL,
+    uids.UNIFIED_PROCEDURE_STEP_PUSH,
+    uids.UNIFIED_PROCEDURE_STEP_PULL,
+)
+
+
+class Received(Value):
+    """One request that arrived.
+
+    Attributes:
+        service: "C-STORE", "N-ACTION" and so on.
+        calling: the AE title of who asked.
+        sop_class_uid, sop_instance_uid: what it was about.
+        transfer_syntax_uid: of its data set.
+        data: its data set as it came; empty where there was none.
+        command: its command set.
+    """
+
+    service: str
+    calling: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    data: bytes
+    command: Any
+
+    @property
+    def dataset(self) -> Any:
+        """The data set as a pydicom Dataset."""
+        return datasets.decode(self.data, self.transfer_syntax_uid)
+
+
+class Provider(Listener):
+    """A provider for tests, on a free port, in threads of its own; a context manager.
+
+    It takes every storage class, answers queries with ``matches``, and gives ``instances`` to C-GET and C-MOVE. With
+    the options it does what real peers do on bad days.
+
+    Args:
+        ae_title: its title.
+        matches: data sets that every C-FIND finds.
+        instances: what every C-GET and C-MOVE brings; whatever can be stored.
+        sop_classes: for N-services, beside MPPS, storage commitment and unified procedure steps.
+        status: the answer to every request, or to those of the services that a mapping names ("C-STORE").
+        refuse: abstract syntaxes whose presentation contexts are refused.
+        reject: result, source and reason of an A-ASSOCIATE-RJ for every association (PS3.8 Section 9.3.4).
+        stall: "associate" never answers an association request, "response" never answers any other.
+        abort: "associate" aborts instead of accepting; a number n aborts on the n-th request (1 is the first).
+        options: as of `Listener`.
+
+    Attributes:
+        received: the requests that arrived, in order.
+        requested: the A-ASSOCIATE-RQ of every association.
+    """
+
+    def __init__(
+        self,
+        ae_title: str = "TEST",
+        *,
+        matches: Iterable[Any] = (),
+        instances: Iterable[Any] = (),
+        sop_classes: Iterable[str] = (),
+        status: int | dict[str, int] = Status.SUCCESS,
+        refuse: Iterable[str] = (),
+        reject: tuple[int, int, int] | None = None,
+        stall: str = "",
+        abort: str | int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(ae_title, **{"port": 0, "drain": 1.0, **options})
+        self.received: list[Received] = []
+        self.requested: list[Any] = []
+        self.matches, self.instances = list(matches), list(instances)
+        self.status = status
+        self.refuse = frozenset(refuse)
+        self.reject = reject
+        self.stall = stall
+        self.abort_on = abort
+        self._changed = threading.Condition()
+        self._provide((*_SOP_CLASSES, *sop_classes))
+
+    def _provide(self, sop_classes: Iterable[str]) -> None:
+        models = queries.MODELS.values()
+        self.on_echo(self._answer)
+        self.on_store(unknown_classes=True)(self._answer)
+        self.on_find(*(model.find for model in models if model.find))(lambda request: self._give(request, self.matches))
+        self.on_get(*(model.get for model in models if model.get))(lambda request: self._give(request, self.instances))
+        self.on_move(*(model.move for model in models if model.move))(
+            lambda request: self._give(request, self.instances)
+        )
+        for name in _N_SERVICES:
+            getattr(self, name)(*sop_classes)(self._answer)
+
+    @property
+    def peer(self) -> str:
+        """How to call it: ``TEST@127.0.0.1:40000``."""
+        host, port = self.address
+        return f"{self.ae_title}@{host}:{port}"
+
+    def wait_for(self, count: int, timeout: float = 10.0) -> list[Received]:
+        """Wait until so many requests have arrived; all that have.
+
+        Raises:
+            TimeoutError: they did not.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.received) >= count, timeout):
+                raise TimeoutError(f"{len(self.received)} of {count} requests arrived within {timeout} s")
+            return list(self.received)
+
+    # ---- what handlers do --------------------------------------------------------------------------------------
+
+    def _status_for(self, request: Request) -> Status:
+        status = self.status
+        if isinstance(status, dict):
+            status = status.get(_service(request.command), Status.SUCCESS)
+        return Status(status)
+
+    def _answer(self, request: Request) -> Any:
+        status = self._status_for(request)
+        commits = request.sop_class_uid == uids.STORAGE_COMMITMENT_PUSH_MODEL and request.command.action_type_id == 1
+        if commits and status.is_success:
+            request.report(1, request.data)  # type: ignore[attr-defined]  # it is a NormalizedRequest
+        return status
+
+    def _give(self, request: Request, results: list[Any]) -> Generator[Any, None, Status]:
+        status = self._status_for(request)
+        if not status.is_failure:
+            yield from results
+        return status
+
+    def _record(self, exchange: Exchange, message: Message) -> None:
+        command, context = message.command, exchange.contexts[message.context_id]
+        got = Received(
+            _service(command),
+            exchange.calling,
+            command.affected_sop_class_uid or command.requested_sop_class_uid or "",
+            command.affected_sop_instance_uid or command.requested_sop_instance_uid or "",
+            context.transfer_syntax,
+            message.data.getvalue() if message.data is not None else b"",
+            command,
+        )
+        with self._changed:
+            self.received.append(got)
+            self._changed.notify_all()
+
+    # ---- misbehaving -------------------------------------------------------------------------------------------
+
+    def policy(self) -> AcceptancePolicy:
+        """What is accepted: everything but what is to be refused."""
+        policy = super().policy()
+        syntaxes = {uid: order for uid, order in policy.abstract_syntaxes.items() if uid not in self.refuse}
+        return AcceptancePolicy(
+            ae_title=policy.ae_title,
+            abstract_syntaxes=syntaxes,
+            requestor_as_scp=policy.requestor_as_scp - self.refuse,
+            unknown_abstract_syntaxes=policy.unknown_abstract_syntaxes and not self.refuse,
+            max_pdu=policy.max_pdu,
+        )
+
+    def flow(
+        self, exchange: Exchange, address: str, policy: AcceptancePolicy | None, *, full: Callable[[], bool] = bool
+    ) -> Serving:
+        """Serve an association as a provider does, unless something else was asked for."""
+        inner = serve(exchange, self, address, policy, full=full)
+        requests = 0
+        try:
+            item = inner.send(None)
+            while True:
+                try:
+                    answer = yield item
+                except (ConnectionFailed, Exception) as error:
+                    item = inner.throw(error)
+                    continue
+                requests += isinstance(answer, RequestReceived)
+                if not self._misbehaves(exchange, answer, requests):
+                    item = inner.send(answer)
+        except StopIteration:
+            return
+        finally:
+            inner.close()
+
+    def _misbehaves(self, exchange: Exchange, event: object, requests: int) -> bool:
+        """Do instead of what is right what was asked for; False where nothing was."""
+        if isinstance(event, AssociateIndication):
+            self.requested.append(event.request)
+            if self.abort_on == "associate":
+                exchange.abort()
+            elif self.reject is not None:
+                exchange.reject(*self.reject)
+            return self.abort_on == "associate" or self.reject is not None or self.stall == "associate"
+        if not isinstance(event, RequestReceived):
+            return False
+        self._record(exchange, event.message)
+        if self.abort_on == requests:
+            exchange.abort()
+            return True
+        return self.stall == "response"
+
+
+def _service(command: Command) -> str:
+    return name_of(command).removesuffix("-RQ")

@@ -192,8 +192,7 @@ def encode_text(elements, bint implicit, bint utf_8=False):
         utf_8: text may be more than ASCII, and goes out in UTF-8.
     """
     cdef Writer out
-    cdef Py_ssize_t size, padded
-    cdef uint32_t tag
+    cdef Py_ssize_t size
     cdef bytes data
     writer_open(&out, 512)
     try:
@@ -203,29 +202,30 @@ def encode_text(elements, bint implicit, bint utf_8=False):
             data = _text(vr, value, utf_8)
             if data is None:
                 return None
-            tag = number
             size = len(data)
-            padded = size + (size & 1)
-            write_u16le(&out, <uint16_t> (tag >> 16))
-            write_u16le(&out, <uint16_t> (tag & 0xFFFF))
-            if implicit:
-                write_u32le(&out, <uint32_t> padded)
-            else:
-                write_u8(&out, <unsigned char> ord((<str> vr)[0]))
-                write_u8(&out, <unsigned char> ord((<str> vr)[1]))
-                if vr in _LONG:
-                    write_u16le(&out, 0)
-                    write_u32le(&out, <uint32_t> padded)
-                elif padded > 0xFFFE:
-                    return None
-                else:
-                    write_u16le(&out, <uint16_t> padded)
+            if not _put_header(&out, number, vr, size + (size & 1), implicit):
+                return None
             write_raw(&out, <const char*> data, size)
             if size & 1:
                 write_u8(&out, 0 if vr == "UI" else 0x20)
         return writer_bytes(&out)
     finally:
         writer_close(&out)
+
+
+cdef bint _put_header(Writer* out, uint32_t tag, str vr, Py_ssize_t size, bint implicit) except -1:
+    """Tag, VR and length; False where the length does not fit."""
+    write_u16le(out, <uint16_t> (tag >> 16))
+    write_u16le(out, <uint16_t> (tag & 0xFFFF))
+    if not implicit:
+        write_u8(out, <unsigned char> ord(vr[0]))
+        write_u8(out, <unsigned char> ord(vr[1]))
+        if vr not in _LONG:
+            write_u16le(out, <uint16_t> size)
+            return size <= 0xFFFE
+        write_u16le(out, 0)
+    write_u32le(out, <uint32_t> size)
+    return True
 
 
 cdef bytes _text(str vr, object value, bint utf_8):

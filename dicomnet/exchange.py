@@ -44,7 +44,15 @@ from .events import (
 )
 from .flows import POLL, Call, Flow, Poll
 from .messages import Buffer, DataSource
-from .negotiation import AcceptancePolicy, Caller, Extras, PresentationContext, ProposedContext, SecureLink
+from .negotiation import (
+    AcceptancePolicy,
+    Caller,
+    Extras,
+    PresentationContext,
+    ProposedContext,
+    SecureLink,
+    UserIdentity,
+)
 from .sinks import MemorySink, Sink
 from .states import State
 from .status import Status
@@ -85,6 +93,7 @@ class Exchange:
         calling, called: the AE titles of the association, known once it is requested.
         peer: how messages for people name the other side; set by whoever knows its address.
         address: where the peer connected from, ``host:port``, on the accepting side.
+        user: whom the acceptance policy has identified as the requestor's user; None where it was not asked to.
         tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
         open_sink: called with the context and the command set of each request that brings a data set; by default data
             sets are held in memory, up to ``Limits.message``.
@@ -97,6 +106,7 @@ class Exchange:
         self.calling = self.called = self.address = ""
         self.peer: str | None = None
         self.tls: SecureLink | None = None
+        self.user: UserIdentity | None = None
         self.failure: DicomNetError | None = None
         self.open_sink: OpenSink = self._open_memory
         self.defer_requests = False

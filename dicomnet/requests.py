@@ -23,9 +23,10 @@ class Request:
         calling, called: the AE titles of the association.
         address: where the peer connected from, ``host:port``.
         tls: what TLS negotiated, with the peer's certificate; None on a plain connection.
+        user: the caller's user, where ``AcceptancePolicy.identify`` let them in.
     """
 
-    __slots__ = ("_dataset", "_sink", "address", "called", "calling", "command", "context", "tls")
+    __slots__ = ("_dataset", "_sink", "address", "called", "calling", "command", "context", "tls", "user")
 
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
         self.context: PresentationContext = exchange.contexts[message.context_id]
@@ -34,6 +35,7 @@ class Request:
         self.called = exchange.called
         self.address = address
         self.tls = exchange.tls
+        self.user = exchange.user
         self._sink: Sink | None = message.data
         self._dataset: Any = None
 

@@ -276,6 +276,7 @@ def _admit(exchange: Exchange, provider: Provider, policy: AcceptancePolicy, ful
             log.exception("the identity of a user at %s cannot be judged", address)
         if not _is_asked(exchange):
             return  # the peer did not wait for it
+        exchange.user = None if verdict is None or verdict is False else identity
     with provider.admission:  # two at a time could both be the last one that there is room for
         same = _counted(exchange, provider) if policy.counts else (0, 0)
         exchange.judge(policy, Caller(address, exchange.tls, *same, verdict))

@@ -66,11 +66,12 @@ def papers(tmp_path_factory):
 def provider(tls, **options):
     """A listener, and the sizes and the links of what it stored."""
     listener = dn.Listener("SCP", port=0, tls=tls, timeouts=options.pop("timeouts", QUICK), drain=5, **options)
-    listener.stored = []
+    listener.stored, listener.users = [], []
 
     @listener.on_store()
     def keep(request):
         listener.stored.append((request.size, request.tls))
+        listener.users.append(request.user)
         return dn.Status.SUCCESS
 
     with listener:
@@ -599,6 +600,7 @@ class TestWhoIsCalling:
             )
             with connect(listener, papers.tls(papers.client), extras=good) as association:
                 assert association.identity_response == b"ticket"
+                assert association.store(instance(64)).ok
                 assert association.operations_window == (4, 1)
                 assert association.extended == {}
             wrong, error = dn.UserIdentity.named("jane", "wrong"), dn.UserIdentity.named("error", "secret-word")
@@ -606,6 +608,7 @@ class TestWhoIsCalling:
                 with pytest.raises(dn.AssociationRejected) as caught:
                     connect(listener, papers.tls(papers.client), extras=dn.Extras(identity=identity))
                 assert (caught.value.result, caught.value.source, caught.value.reason) == (1, 2, 1)
+        assert [user.name for user in listener.users] == ["jane"]
         assert asked[0] == ("jane", papers.client.fingerprint, "127.0.0.1")
         assert len(asked) == 3
         assert "secret-word" not in caplog.text

@@ -240,6 +240,8 @@ class TestWhatThePeerDoesNotWant:
         assert f"{five[1]}: the peer answered 0x{status:04X} (" in result.stderr
         total = programs.summary(result.stdout)
         assert (total["instances"], total["failed"], total["warnings"]) == ((5, 0, 1) if code == 68 else (4, 1, 0))
+        stored = [data for number, (_, _, data, _) in enumerate(scp.requests) if number != 1 or code == 68]
+        assert total["bytes"] == sum(map(len, stored))
 
     def test_halt_stops_after_the_first_failure(self, five):
         with archive(lambda scp, request: dn.Status(0xA700 if len(scp.uids) == 2 else 0)) as scp:

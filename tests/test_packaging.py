@@ -3,10 +3,12 @@
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 import dicomnet
 from dicomnet import uids
+from dicomnet.cli.app import dicomnet as program
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -23,6 +25,13 @@ def test_one_version():
 def test_the_readme_starts_with_commands_that_exist(command):
     assert f"make {command}" in (ROOT / "README.md").read_text(encoding="utf-8")[:1000]
     assert f"\n{command}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/interface.md"])
+def test_the_documents_name_every_command(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    commands = program.list_commands(click.Context(program))
+    assert [name for name in commands if f"dicomnet {name}" not in text and f"`{name}`" not in text] == []
 
 
 def test_a_source_distribution_carries_what_it_is_built_from():

@@ -54,16 +54,15 @@ class Tally:
                 return
             assert result.status is not None
             self._last = monotonic()
-            self.size += result.size
-            if result.status == 0:
+            if result.ok:
                 self.instances += 1
-            elif result.ok:
-                self.instances += 1
-                self.warnings += 1
-                self.codes.add(Exit.WARNINGS)
+                self.size += result.size
             else:
                 self.failed += 1
                 self.codes.add(Exit.FAILURES)
+            if result.ok and result.status != 0:
+                self.warnings += 1
+                self.codes.add(Exit.WARNINGS)
             self._tell(result)
 
     def refuse(self, error: InputFileError) -> None:

@@ -8,7 +8,7 @@ from dicomnet._bytes cimport (
     write_u32le, writer_bytes, writer_close, writer_open,
 )
 
-__all__ = ["fault_of"]
+__all__ = ["encode_text", "fault_of"]
 
 cdef enum:
     MAX_DEPTH = 64                      # sequences within sequences; real ones stop below ten
@@ -37,6 +37,7 @@ cdef struct Level:
 
 
 @cython.final
+@cython.internal
 cdef class _Checker:
     cdef Level[MAX_LEVELS + 1] levels
     cdef int depth

@@ -21,6 +21,7 @@ from .errors import (
     InputFileError,
     InvalidArgument,
     NoAcceptedContext,
+    escaped,
 )
 from .events import Event, RequestReceived
 from .exchange import POLL, Call, Exchange
@@ -168,13 +169,13 @@ def status_of_failure(error: Exception, exchange: Exchange, command: Command) ->
     if not exchange.established:
         raise error
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _RESOURCE_ERRORS):
-        log.error("%s failed: %s", name_of(command), error)
+        log.error("%s failed: %s", name_of(command), escaped(str(error)))
         return Status(Status.OUT_OF_RESOURCES, comment="out of resources")
     if isinstance(error, datasets.UndecodableDataSet):
-        log.error("%s failed: %s", name_of(command), error)
+        log.error("%s failed: %s", name_of(command), escaped(str(error)))
         return Status(Status.UNABLE_TO_PROCESS, comment="the data set cannot be decoded")
     if isinstance(error, DicomNetError):
-        log.error("%s failed: %s", name_of(command), error)
+        log.error("%s failed: %s", name_of(command), escaped(str(error)))
     else:
         log.error("%s failed", name_of(command), exc_info=error)
     return Status(Status.PROCESSING_FAILURE, comment="processing failure")
@@ -214,12 +215,21 @@ class _Results:
 
 def _cancelled(exchange: Exchange, message: Message, event: Event | None) -> bool:
     """Whether an event that came meanwhile cancels this operation; what else came is kept or ends the association."""
-    if event is None:
-        return False
-    if isinstance(event, RequestReceived) and event.command.command_field == CommandField.C_CANCEL_RQ:
-        return bool(event.command.message_id_being_responded_to == message.command.message_id)
-    exchange.set_aside(event)
-    return False
+    if event is not None:
+        if _cancels(event, message):
+            return True
+        exchange.set_aside(event)
+    # It may have come while the response to a sub-operation was waited for: then it was put aside.
+    return any(_cancels(kept, message) for kept in exchange.deferred)
+
+
+def _cancels(event: Event, message: Message) -> bool:
+    """Whether an event is the C-CANCEL of this operation."""
+    return (
+        isinstance(event, RequestReceived)
+        and event.command.command_field == CommandField.C_CANCEL_RQ
+        and event.command.message_id_being_responded_to == message.command.message_id
+    )
 
 
 def perform_find(exchange: Exchange, _: Any, service: Service, message: Message, request: FindRequest) -> Serving:
@@ -379,13 +389,13 @@ def _send_back(
     try:
         source: Source = datasets.open_source(given, buffer=buffer)
     except DicomNetError as error:
-        log.error("C-GET sub-operation: %s", error)
+        log.error("C-GET sub-operation: %s", escaped(str(error)))
         return None, ""
     with source:
         try:
             context, sent = datasets.fitting(source, exchange.contexts.values(), provider.transcode, scp=True)
         except (NoAcceptedContext, InvalidArgument) as error:
-            log.error("C-GET sub-operation: %s", error)
+            log.error("C-GET sub-operation: %s", escaped(str(error)))
             return None, source.sop_instance_uid
         sub = exchange.request(
             context,
@@ -424,7 +434,7 @@ def perform_move(
 def _status_of_move(error: Exception, exchange: Exchange, command: Command) -> Status:
     """A destination that cannot be reached is A702; everything else as for every service."""
     if isinstance(error, AssociationError | ConnectionFailed | DeadlineExceeded) and exchange.established:
-        log.error("C-MOVE-RQ failed: %s", error)
+        log.error("C-MOVE-RQ failed: %s", escaped(str(error)))
         return Status(Status.UNABLE_TO_PERFORM_SUB_OPERATIONS, comment=error.message)
     return status_of_failure(error, exchange, command)
 
@@ -469,7 +479,7 @@ class _Mover:
                 options = {"originator": originator, "transcode": self._transcode}
                 result = yield Call(lambda: self._association.store(source, **options))
         except (NoAcceptedContext, InputFileError, InvalidArgument) as error:
-            log.error("C-MOVE sub-operation: %s", error)
+            log.error("C-MOVE sub-operation: %s", escaped(str(error)))
             return None, uid
         return result.status, uid
 

@@ -333,6 +333,15 @@ def test_what_a_handler_raises_is_a_status_and_a_line_in_the_log(error, status, 
     assert served.echo().status == 0, "the association goes on"
 
 
+def test_what_a_peer_had_its_part_in_stays_on_one_line_of_the_log(caplog):
+    def fail(request):
+        raise OutputFileError("not a name: 1.2\n2026-01-01 forged \x1b[2J")
+
+    assert Served(storing(fail)).store().status == 0x0110
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+
+
 def test_an_echo_handler_that_fails(caplog):
     provider = scp.Provider()
     provider.on_echo(lambda request: 1 / 0)

@@ -352,7 +352,7 @@ def test_a_move_is_cancelled_by_what_its_progress_raises(rig: Rig) -> None:
     assert len(arrived) < 1_000
 
 
-def raw(peer: str, *abstract_syntaxes: str) -> Any:
+def raw(peer: str, *abstract_syntaxes: str, contexts: Any = None) -> Any:
     """An association over a bare socket: (socket, reader of PDUs)."""
     from contextlib import contextmanager
 
@@ -363,9 +363,9 @@ def raw(peer: str, *abstract_syntaxes: str) -> Any:
         import socket
 
         entity = dn.Entity.parse(peer)
-        contexts = dn.contexts.sop_classes(*abstract_syntaxes)
+        proposed = contexts or dn.contexts.sop_classes(*abstract_syntaxes)
         with socket.create_connection((entity.host, entity.port), rigs.PATIENCE) as sock:
-            sock.sendall(propose(contexts, calling="RAW", called=entity.ae_title, max_pdu=16384).encode())
+            sock.sendall(propose(proposed, calling="RAW", called=entity.ae_title, max_pdu=16384).encode())
             reader = rigs.PDUs(sock)
             assert reader.next() is not None
             yield sock, reader
@@ -1165,3 +1165,59 @@ def test_a_cancel_for_nothing_is_ignored(blocking: Rig) -> None:
         sock.sendall(message(Command(command_field=0x0FFF, message_id_being_responded_to=9)))
         sock.sendall(message(Command(affected_sop_class_uid=uids.VERIFICATION, command_field=0x30, message_id=2)))
         assert answer_in(reader).status == 0
+
+
+def test_a_get_is_cancelled_in_the_middle_of_a_sub_operation(rig: Rig) -> None:
+    listener, model = rig.listener(), uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET
+    listener.on_get("STUDY_ROOT")(lambda _: [instance(number) for number in (1, 2, 3)])
+    with rig.serving(listener) as peer, raw(peer, contexts=QR) as (sock, reader):
+        sock.sendall(message(retrieve_request(model), study(), context_id=_context_of(model)))
+        sub = answer_in(reader)
+        assert sub.command_field == 0x0001
+        cancel = Command(command_field=0x0FFF, message_id_being_responded_to=7)
+        stored = Command(command_field=0x8001, message_id_being_responded_to=sub.message_id, status=0)
+        sock.sendall(
+            message(cancel, context_id=_context_of(model))
+            + message(stored, context_id=_context_of(uids.CT_IMAGE_STORAGE))
+        )
+        final = answer_in(reader)
+    assert final.status == dn.Status.CANCEL
+    assert final.number_of_completed_suboperations == 1
+    assert final.number_of_remaining_suboperations == 2
+
+
+def _context_of(abstract_syntax: str) -> int:
+    return 2 * next(number for number, one in enumerate(QR) if one.abstract_syntax == abstract_syntax) + 1
+
+
+def test_the_time_that_a_caller_takes_is_no_silence_of_the_peer(rig: Rig) -> None:
+    listener, slow = rig.listener(), threading.Event()
+
+    def find(_: Any) -> Any:
+        yield keys(PatientID="1")
+        slow.wait(QUICK / 2)  # so that the second match is not there yet when the first is
+        yield keys(PatientID="2")
+
+    listener.on_find("STUDY_ROOT")(find)
+    timeouts = dn.Timeouts(response=2 * QUICK)
+    with rig.pair(listener, QR, timeouts=timeouts) as association:
+        matches = 0
+        for _ in association.find("STUDY", PatientID="*"):
+            matches += 1
+            threading.Event().wait(3 * QUICK)
+    assert matches == 2
+
+
+def test_the_time_that_the_next_instance_takes_is_no_silence_of_the_peer(rig: Rig) -> None:
+    def instances() -> Any:
+        yield instance(1)
+        threading.Event().wait(3 * QUICK)
+        yield instance(2)
+
+    def keep(_: Any) -> None:
+        threading.Event().wait(QUICK / 2)  # so that the next instance is looked for before the response is there
+
+    listener = rig.listener()
+    listener.on_store()(keep)
+    with rig.pair(listener, CT, timeouts=dn.Timeouts(response=2 * QUICK)) as association:
+        assert [result.ok for result in association.store_many(instances())] == [True, True]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import faces
+import pytest
 from face_suite import ProviderSuite, UserSuite
 
 import dicomnet as dn
+from dicomnet._pdu import Abort, AssociateRQ, MaximumLength, UserIdentityRQ
+from dicomnet.negotiation import AcceptancePolicy
 
 
 class TestUser(UserSuite):
@@ -28,3 +32,30 @@ class TestProvider(ProviderSuite):
         thread.join(faces.PATIENCE)
         assert not thread.is_alive()
         listener.stop()
+
+    def test_a_connection_that_no_thread_can_be_had_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        start = threading.Thread.start
+
+        def scarce(thread: threading.Thread) -> None:
+            if thread.name == "dicomnet-association":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with faces.provider("sync") as provider:
+            monkeypatch.setattr(threading.Thread, "start", scarce)
+            with socket.create_connection(("127.0.0.1", provider.port), faces.PATIENCE) as refused:
+                assert refused.recv(1) == b""
+            assert not provider.listener.present()
+            monkeypatch.undo()
+            with provider.raw() as raw:
+                raw.associate()
+                assert raw.echo().status == 0
+        assert not provider.listener.present()
+
+    def test_an_association_that_cannot_be_answered_is_aborted(self) -> None:
+        policy = AcceptancePolicy(identify=lambda *_: bytes(70000))  # too long for its sub-item
+        with faces.provider("sync", acceptance=policy) as provider, provider.raw() as raw:
+            contexts = raw.REQUEST.presentation_contexts
+            identity = UserIdentityRQ(1, b"me", b"", True)
+            raw.send(AssociateRQ("ANY-SCP", "RAW", contexts, (MaximumLength(16384), identity)))
+            assert raw.read() == Abort(0, 0)

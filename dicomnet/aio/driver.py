@@ -212,6 +212,8 @@ class Driver(_Driver):
             item = next(flow)
             while True:
                 if item is None:
+                    # The flow may have taken its time, to read the next file: that was no silence.
+                    self.exchange.restart(self._loop.time())
                     item = flow.send(await self._next_event())
                 elif item is POLL:
                     item = flow.send(await self._poll())

@@ -9,7 +9,7 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
-from ..errors import ConnectionFailed, DeadlineExceeded, DicomNetError
+from ..errors import ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
 from ..events import Event
 from ..exchange import POLL, Buffer, Call, Exchange
 from .transport import Transport
@@ -64,6 +64,8 @@ class Driver:
             item = flow.send(None)
             while True:
                 if item is None:
+                    # The flow may have taken its time, to read the next file or for the user: that was no silence.
+                    self.exchange.restart(monotonic())
                     item = flow.send(self._next_event())
                 elif type(item) is Call or item is POLL:
                     item = self._advance(flow, item)
@@ -227,7 +229,7 @@ class Driver:
 
         It is a few bytes, such as an A-ABORT; where there is no room for them, nobody reads them either.
         """
-        if self.exchange.established:
+        with suppress(LocalProtocolError):  # there is no association yet, or none any more
             self.exchange.abort()
         with suppress(ConnectionFailed):
             if buffers := self.exchange.outgoing():

@@ -188,8 +188,8 @@ class Listener(Provider):
             thread = threading.Thread(
                 target=self._serve, args=(driver, policy), name="dicomnet-association", daemon=True
             )
+            thread.start()  # where that fails, nobody is to wait for it
             self._workers[id(driver)] = _Worker(thread, driver)
-        thread.start()
 
     def _make_room(self) -> None:
         """End the oldest connection that has not asked for an association, if there are too many of those."""
@@ -226,8 +226,9 @@ class Listener(Provider):
             worker.thread.join(max(end - monotonic(), 0.0))
         for worker in self._snapshot():
             worker.driver.transport.interrupt()
+        end = monotonic() + self.drain  # for all of them: many handlers that do not end take no longer than one
         for worker in self._snapshot():
-            worker.thread.join(self.drain)
+            worker.thread.join(max(end - monotonic(), 0.0))
 
     def _snapshot(self) -> list[_Worker]:
         with self._lock:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,7 +25,7 @@ from dicomnet.apps.conform.catalog import PROVIDER_CASES, ordered, selected
 from dicomnet.apps.conform.instance import ct_image, new_uid
 from dicomnet.apps.conform.listening import USER_CASES, UserRunner
 from dicomnet.apps.conform.peer import Answer, Connection, Kind
-from dicomnet.apps.conform.runner import Outcome, Runner, run_case, summarize
+from dicomnet.apps.conform.runner import Outcome, Result, Runner, run_case, summarize
 from dicomnet.apps.conform.session import Facts, Session, Target, probe, store_contexts, user_items
 from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
@@ -584,13 +584,23 @@ def test_expectations_say_what_was_seen():
 
 def test_reports_escape_what_the_peer_says(capsys):
     found = Case("PS3.8/9.1-1", Grade.MUST, "A rule.", "this", lambda _: "")
-    with fake(accept_everything) as target:
-        result = run_case(found, target, Facts())
-    evil = type(result)(found, Outcome.FAILED, "\x1b[2J\nroot\u202e\xff", 0.1)
+    evil = Result(found, Outcome.FAILED, "\x1b[2J\nroot\u202e\xff", 0.1)
     report.print_table([evil])
     out = capsys.readouterr().out
     assert r"\x1b[2J\x0aroot\u202eÿ" in out
     assert summarize([evil], 1.0).of(Outcome.FAILED) == 1
+
+
+def test_a_terminal_gets_a_table(monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "160")
+    out = StringIO()
+    out.isatty = lambda: True  # type: ignore[method-assign]
+    report.print_table([Result(case("PS3.8/7.2-1"), Outcome.FAILED, "[red]\x1b[2J")], out)
+    table = out.getvalue()
+    assert "A release is agreed to." in table
+    assert r"[red]\x1b[2J" in table
+    assert "(expected: A-RELEASE-RP)" in table
 
 
 def test_a_rejected_probe_says_why():

@@ -30,7 +30,8 @@ def print_table(results: Sequence[Result], out: TextIO | None = None) -> None:
     """The results as a table: with `rich` on a terminal, else as plain text that can be read and compared."""
     out = out or sys.stdout
     if Console is not None and out.isatty():
-        _rich_table(results, out)
+        if results:
+            _rich_table(results, out)
         return
     for result in results:
         case = result.case

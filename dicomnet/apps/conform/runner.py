@@ -12,7 +12,7 @@ from time import monotonic
 from . import wire
 from .case import Case, Departure, Grade, NotApplicable, Unavailable
 from .peer import Full
-from .session import Facts, Session, Target, alive
+from .session import Facts, Session, Target, alive, has_room
 
 _RECOVERY = 45.0  # seconds to wait for a provider that a case has put out of action: longer than ARTIM
 
@@ -136,7 +136,9 @@ class Runner:
     def _recovered(self) -> bool:
         """Wait until the provider answers again, so that the next case finds it as it was."""
         deadline = monotonic() + self._recovery
-        while alive(self._target) is not None:
+        was_full = False
+        while (trouble := alive(self._target)) is not None or (was_full and not has_room(self._target)):
+            was_full = was_full or trouble is None or trouble.full
             if monotonic() >= deadline:
                 return False
             self._never.wait(0.2)

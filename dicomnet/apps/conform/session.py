@@ -14,6 +14,7 @@ from .instance import ct_image, new_uid
 from .peer import Answer, Connection, Full, Kind, Reply, Seen
 
 STORE, UNKNOWN = 3, 5  # context IDs of the probe; verification is 1
+_ROOM = 3  # associations; a case needs one or two, and the look after it another
 _PATIENCE = 4.0  # seconds that a living provider answers within, on a busy machine, too
 UNKNOWN_CLASS = "2.25.302478914403838246101"
 
@@ -259,6 +260,17 @@ def alive(target: Target) -> Trouble | None:
         except (Departure, Unavailable) as error:
             return Trouble(str(error), full=False)
         return None
+
+
+def has_room(target: Target) -> bool:
+    """Whether the provider takes a few associations at once: one place would be gone with the next case."""
+    with Session(target) as session:
+        try:
+            for _ in range(_ROOM):
+                session.associate()
+        except (Full, Unavailable):
+            return False
+        return True
 
 
 def probe(target: Target) -> Facts:

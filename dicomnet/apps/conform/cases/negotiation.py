@@ -313,7 +313,7 @@ _NEGOTIATION = (
     _not_answered("PS3.7/D.3.3.6-1", "SOP class common extended negotiation is never answered.", _COMMON, 0x57),
     accepting(
         "PS3.7/D.3.3.6-2",
-        MUST,
+        SHOULD,
         "A later version of the common extended negotiation sub-item changes nothing of what is known.",
         user=user_items(
             wire.common_extended(wire.CT_STORAGE, "1.2.840.10008.4.2", version=1, more=b"later"),

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO, StringIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -29,10 +29,6 @@ from dicomnet.apps.conform.runner import Outcome, Result, Runner, run_case, summ
 from dicomnet.apps.conform.session import Facts, Session, Target, probe, store_contexts, user_items
 from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
-from dicomnet.config import Timeouts
-from dicomnet.errors import DicomNetError
-from dicomnet.negotiation import ProposedContext
-from dicomnet.sync import Listener, connect
 
 ALL_CASES = (*PROVIDER_CASES, *USER_CASES)
 FOLDER = Path(program.__file__).parent
@@ -427,61 +423,7 @@ def test_what_fails_beside_others_is_tried_again_alone():
     assert [(result.case.id, result.outcome) for result in results] == [(c.id, Outcome.PASSED) for c in cases]
 
 
-# ---- good peers ------------------------------------------------------------------------------------------------------
-
-
-def test_our_provider_passes_every_case(tmp_path, capsys):
-    listener = Listener(port=0, timeouts=Timeouts(artim=3))
-    listener.on_store(spool=tmp_path)(lambda request: request.file.discard())
-    with listener:
-        code = conform([f"127.0.0.1:{listener.address[1]}", "--strict", "--json", "--timeout", "5"])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    summary = lines.pop()["summary"]
-    assert [line for line in lines if line["outcome"] != "passed"] == []
-    assert code == Exit.DONE
-    assert summary["conforms"]
-    assert summary["cases"] == len(PROVIDER_CASES) - sum(found.slow for found in PROVIDER_CASES) >= 150
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.deadline(120)
-def test_our_provider_keeps_its_timers(capsys):
-    with Listener(port=0, timeouts=Timeouts(artim=1)) as listener:
-        code = conform([f"127.0.0.1:{listener.address[1]}", "-k", "ARTIM ends", "--slow", "--artim", "5", "--strict"])
-    assert (code, "4 cases" in capsys.readouterr().out) == (Exit.DONE, True)
-
-
-class OwnUser:
-    """Our blocking user, in a thread: it connects, sends a C-ECHO and releases, as far as it is let."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.peer = f"{address[0]}:{address[1]}"
-        self.thread = threading.Thread()
-
-    def start(self) -> None:
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-
-    def run(self) -> None:
-        seconds = dict.fromkeys(("associate", "response", "release", "artim", "progress"), 2.0)
-        with suppress(DicomNetError):
-            contexts = [
-                ProposedContext(wire.VERIFICATION, (wire.IMPLICIT,)),
-                ProposedContext("1.2.3", (wire.IMPLICIT,)),
-            ]
-            with connect(self.peer, contexts=contexts, timeouts=Timeouts(**seconds)) as association:
-                association.echo()
-
-    def end(self) -> str:
-        self.thread.join(10)
-        return "it does not end" if self.thread.is_alive() else ""
-
-
-def test_our_user_passes_every_case():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        own = OwnUser(listening.getsockname())
-        results = UserRunner(listening, timeout=5, wait=5, program=own).run(USER_CASES)
-    assert [(result.case.id, result.observed) for result in results if result.outcome is not Outcome.PASSED] == []
+# ---- users -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ class Limits:
     empty_pdvs: int = 1000
     # The PDUs we send when the peer announces no limit or a vast one: past this nothing gets faster.
     outgoing_pdu: int = 1 << 20
-    # Two buffers per association read files to be sent. A CT image fits whole, so that it takes one system call; twice as
-    # much no longer fits a core's cache, and costs a tenth of the time of large objects.
+    # Two buffers per association read files to be sent. A CT image fits whole, so that it takes one system call; more
+    # would not fit a core's cache, and cost a tenth of the time of large objects.
     file_buffer: int = 528 << 10
     # One buffer per association while data flows: several PDUs for each system call, still within a core's cache.
     receive_buffer: int = 512 << 10

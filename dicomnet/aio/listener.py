@@ -73,6 +73,7 @@ class Listener(Provider):
         self._arrivals: set[asyncio.Task[None]] = set()  # connections that do not stand yet
         self._strangers: set[ProviderDriver] = set()  # connections whose handshake is not done
         self._drivers: dict[ProviderDriver, None] = {}  # the oldest first
+        self._admitted: set[ProviderDriver] = set()  # who counts as an association
         self._stopping = asyncio.Event()
         self._alone = asyncio.Event()
         self._alone.set()
@@ -215,7 +216,7 @@ class Listener(Provider):
         self._drivers[driver] = None
         self._alone.clear()
         address = driver.exchange.peer = driver.transport.peer_address
-        return self.flow(driver.exchange, address, self._policy, full=self._is_full)
+        return self.flow(driver.exchange, address, self._policy, full=lambda: self._is_full(driver))
 
     def _make_room(self) -> None:
         """End the oldest connection that has not asked for an association, if there are too many of those."""
@@ -223,13 +224,17 @@ class Listener(Provider):
         if len(pending) >= self.limits.pending:
             pending[0].abort()
 
-    def _is_full(self) -> bool:
-        """Whether there are more associations than the limit allows, the one that is being asked for included."""
-        return sum(driver.exchange.requested for driver in self._drivers) > self.limits.associations
+    def _is_full(self, driver: ProviderDriver) -> bool:
+        """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""
+        if len(self._admitted) >= self.limits.associations:
+            return True
+        self._admitted.add(driver)
+        return False
 
     def _over(self, driver: ProviderDriver) -> None:
         self._strangers.discard(driver)
         self._drivers.pop(driver, None)
+        self._admitted.discard(driver)
         if not self._drivers:
             self._alone.set()
 

@@ -72,6 +72,7 @@ class Listener(Provider):
         self._sock: socket.socket | None = None
         self._wake: tuple[socket.socket, socket.socket] | None = None
         self._workers: dict[int, _Worker] = {}
+        self._admitted: set[int] = set()  # who counts as an association
         self._lock = threading.Lock()
         self.admission = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -197,11 +198,13 @@ class Listener(Provider):
         if len(pending) >= self.limits.pending:
             pending[0].driver.transport.interrupt()
 
-    def _is_full(self) -> bool:
-        """Whether there are more associations than the limit allows, the one that is being asked for included."""
+    def _is_full(self, driver: Driver) -> bool:
+        """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""
         with self._lock:
-            associations = sum(worker.driver.exchange.requested for worker in self._workers.values())
-        return associations > self.limits.associations
+            if len(self._admitted) >= self.limits.associations:
+                return True
+            self._admitted.add(id(driver))
+            return False
 
     def _serve(self, driver: Driver, policy: AcceptancePolicy) -> None:
         """One association, from its first byte to its last; nothing that happens here reaches another."""
@@ -209,7 +212,7 @@ class Listener(Provider):
         driver.exchange.peer = address
         try:
             driver.secure()
-            driver.serve(self.flow(driver.exchange, address, policy, full=self._is_full))
+            driver.serve(self.flow(driver.exchange, address, policy, full=lambda: self._is_full(driver)))
         except DicomNetError as error:
             log.info("association ended: %s", escaped(str(error)))
         except Exception:
@@ -218,6 +221,7 @@ class Listener(Provider):
             driver.finish()
             with self._lock:
                 self._workers.pop(id(driver), None)
+                self._admitted.discard(id(driver))
 
     def _drain(self) -> None:
         """Wait for the associations in flight; abort those that do not end in time."""

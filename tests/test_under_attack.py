@@ -159,7 +159,9 @@ def test_a_provider_that_leaves_at_any_byte_is_an_error_and_leaves_nothing_behin
     answers = accept + response
     base = descriptors()
     instance = small_instance()
-    for cut in range(0, len(answers), 3):
+    # An A-ABORT sent amid the last bytes would stand in for them, and make the response whole.
+    last = len(answers) - (len(Abort(0, 0).encode()) if how == "abort" else 0)
+    for cut in range(0, last, 3):
         with dying_provider(answers[:cut], how, len(opening)) as address:  # noqa: SIM117
             with pytest.raises((dn.AssociationError, dn.ConnectionFailed, dn.RemoteProtocolError)):
                 store_on(address, instance)

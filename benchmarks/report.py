@@ -98,6 +98,8 @@ def standing_lines(recipe: Recipe, data_bytes: int, series: Mapping[str, Series]
             continue
         best = min(run.seconds for run in one.runs)
         note = f"  ({one.sample} objects sent, scaled)" if one.sample else ""
+        if one.broken:
+            note += f"  ({len(one.broken)} broken, repeated)"
         if one.disturbance > DISTURBED:
             note += f"  DISTURBED: others took {one.disturbance:.0%} of a processor"
         yield (
@@ -165,6 +167,7 @@ def _series(one: Series) -> dict[str, object]:
     return {
         "median": one.seconds if one.runs else None,
         "sample": one.sample,
+        "broken": one.broken,
         "error": None if one.error is None else str(one.error),
         "runs": [asdict(run) for run in one.runs],
     }

@@ -6,6 +6,7 @@ Run as one of:
     pynetdicom_peer.py send PORT DIRECTORY  prints the seconds from the first request to the last response
 """
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -42,12 +43,13 @@ def send(port: int, directory: str) -> None:
     for path in sorted(Path(directory).iterdir()):
         status = association.send_c_store(path)
         if not status or status.Status != 0x0000:
-            sys.exit(f"{path}: {status}")
+            sys.exit(f"{path}: {status or 'no response'} (aborted: {association.is_aborted})")
     print(time.perf_counter() - started)
     association.release()
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)  # so that a broken run says why
     if sys.argv[1] == "receive":
         receive(sys.argv[2])
     else:

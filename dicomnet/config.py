@@ -24,7 +24,7 @@ class Limits:
     associations: int = 100
     # Connections that have not asked for an association yet. They are no associations, and not refused: past this the
     # oldest makes room, which is somebody's junk sooner than a peer that asks within milliseconds.
-    pending: int = 100
+    pending: int = 256
     # An A-ASSOCIATE-RQ with 128 contexts of every syntax is some 200 KiB; the format itself would allow 8.5 MB.
     associate_pdu: int = 1 << 20
     # The longest real command set, a C-MOVE response or an N-ACTION, is under 1 KiB, but for lists of attributes.

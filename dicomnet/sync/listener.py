@@ -118,8 +118,8 @@ class Listener(Provider):
         try:
             while not self._stopping.is_set():
                 selector.select()
-                while self._accept(self._sock, policy) and not self._stopping.is_set():
-                    pass
+                # One at a time: a burst must not make the first of it the oldest before its thread has looked at it.
+                self._accept(self._sock, policy)
         finally:
             selector.close()
             self._sock.close()
@@ -164,22 +164,21 @@ class Listener(Provider):
 
     # ---- associations ------------------------------------------------------------------------------------------
 
-    def _accept(self, listening: socket.socket, policy: AcceptancePolicy) -> bool:
-        """Take one connection from the backlog; whether there may be more."""
+    def _accept(self, listening: socket.socket, policy: AcceptancePolicy) -> None:
+        """Take one connection from the backlog."""
         try:
             sock, _ = listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return False
+            return
         except OSError as error:
             log.error("cannot accept a connection: %s", error)
             self._stopping.wait(_ACCEPT_PAUSE)
-            return False
+            return
         try:
             self._start(sock, policy)
         except (OSError, RuntimeError, InvalidArgument) as error:
             log.error("cannot serve a connection: %s", error)
             sock.close()
-        return True
 
     def _start(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
         exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=monotonic())

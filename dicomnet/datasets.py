@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zlib
 from array import array
@@ -30,8 +31,10 @@ __all__ = [
     "from_keywords",
     "is_dataset",
     "open_source",
+    "read",
     "source_of",
     "tags",
+    "vr_of",
 ]
 
 #: A pydicom Dataset; to name its class here would load it.
@@ -136,6 +139,50 @@ def _tag_and_vr(keyword: str) -> tuple[int, str]:
     if tag is None:
         raise InvalidArgument(f"there is no attribute {keyword!r}", hint="Attributes go by their keyword, PatientName.")
     return tag, datadict.dictionary_VR(tag)
+
+
+def vr_of(keyword: str) -> str:
+    """The value representation of an attribute; the first, where the standard leaves a choice.
+
+    Raises:
+        InvalidArgument: there is no such attribute.
+    """
+    return _tag_and_vr(keyword)[1].split(" ")[0]
+
+
+def read(path: str | os.PathLike[str], limit: int) -> Dataset:
+    """The data set of a file without its pixel data: Part 10, or as DICOM wrote them before there were headers.
+
+    Args:
+        path: the file.
+        limit: bytes of a file without a header, which is read whole.
+
+    Raises:
+        InputFileError: it cannot be read, or is no data set.
+    """
+    import pydicom  # noqa: PLC0415 late on purpose
+
+    try:
+        with open(path, "rb") as file:
+            if file.read(132)[128:] != b"DICM":
+                file.seek(0)
+                return _decode_headless(file.read(limit))
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        if not len(dataset):
+            raise ValueError("it is empty")
+        return dataset
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise InputFileError(what, problem=InputProblem.CANNOT_READ, path=path, errno=error.errno) from error
+    except Exception as error:  # whatever pydicom stumbles over
+        raise InputFileError(f"no data set: {error}", problem=InputProblem.NOT_PART10, path=path) from error
+
+
+def _decode_headless(data: bytes) -> Dataset:
+    try:
+        return decode(data, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+    except UndecodableDataSet:
+        return decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def _check_encodable(dataset: Dataset, syntax: str) -> None:

@@ -1,20 +1,21 @@
 """Queries: the information models, their levels and unique keys, and identifiers made from keywords (PS3.4 Annex C, K).
 
 What does not fit is refused before anything is sent: a keyword that is none, a value that its value representation
-cannot have, a level that the model does not have, a retrieve without its unique keys.
+cannot have, a date that is none, a level that the model does not have, a retrieve without its unique keys.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import datasets, uids
 from .errors import InvalidArgument
 from .values import Value
 
-__all__ = ["MODELS", "Model", "identifier", "model_of", "model_uid"]
+__all__ = ["MODELS", "Model", "identifier", "model_of", "model_uid", "moments"]
 
 
 class Model(Value):
@@ -151,7 +152,7 @@ def identifier(
         named = {dict(model.levels)[level]: None} | named
     if level:
         named["QueryRetrieveLevel"] = level
-    return datasets.from_keywords({key: _text(value) for key, value in named.items()}, template)
+    return datasets.from_keywords({key: moments(key, value) for key, value in named.items()}, template)
 
 
 def _check_level(model: Model, level: str) -> str:
@@ -171,18 +172,139 @@ def _check_unique_keys(model: Model, level: str, keys: Mapping[str, Any], templa
             raise InvalidArgument(f"a retrieve at level {level} needs {key}", hint=f"Give {key}=….")
 
 
-def _text(value: Any) -> Any:
-    """Dates and times as DICOM writes them; ranges as pairs; everything else as it is."""
-    if isinstance(value, datetime.datetime):
-        return value.strftime("%Y%m%d%H%M%S")
-    if isinstance(value, datetime.date):
-        return value.strftime("%Y%m%d")
-    if isinstance(value, datetime.time):
-        return value.strftime("%H%M%S")
-    if isinstance(value, tuple) and len(value) == 2 and all(_is_moment(part) for part in value):
-        return "-".join("" if part is None else _text(part) for part in value)
+# What each value representation calls its values, how one looks, and how people are told to write them.
+_MOMENTS = {
+    "DA": ("date", re.compile(r"(\d{4})(\d\d)(\d\d)").fullmatch, "20260131, 20260101-20260131 or 20260101-"),
+    "TM": (
+        "time",
+        re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,6})?)?)?").fullmatch,
+        "1430, 0800-1200 or 143000.5-",
+    ),
+    "DT": (
+        "date with time",
+        re.compile(
+            r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?"
+        ).fullmatch,
+        "202601311430, 202601-202603 or 20260101-",
+    ),
+}
+_ISO = {
+    "DA": re.compile(r"\d{4}-\d\d-\d\d").fullmatch,
+    "TM": re.compile(r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?").fullmatch,
+    "DT": re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([+-]\d\d:\d\d|Z)?)?").fullmatch,
+}
+_READERS: dict[str, Callable[[str], Any]] = {
+    "DA": datetime.date.fromisoformat,
+    "TM": datetime.time.fromisoformat,
+    "DT": datetime.datetime.fromisoformat,
+}
+_FARTHEST_OFFSETS = -1200, 1400  # hours and minutes from UTC (PS3.5 Section 6.2, VR DT)
+
+
+def moments(keyword: str, value: Any) -> Any:
+    """The value of a key as the standard writes it: dates, times and their ranges; everything else as it is.
+
+    A date or time is a `datetime` object, DICOM's text or that of ISO 8601. A range is a pair, of which one may be
+    None, or text with a hyphen (PS3.4 Section C.2.2.2.5). In the items of a sequence they are looked for, too.
+
+    Raises:
+        InvalidArgument: there is no such attribute, or it has dates or times and this is none.
+    """
+    if value is None or value == "":
+        return value
+    vr = datasets.vr_of(keyword)
+    if vr in _MOMENTS and value == "*":
+        return None  # any, as people write it; these have no wild cards
+    if vr == "SQ" and isinstance(value, list | tuple):
+        return [
+            {key: moments(key, inner) for key, inner in item.items()} if isinstance(item, Mapping) else item
+            for item in value
+        ]
+    if vr not in _MOMENTS:
+        return _plain_moments(value)
+    if isinstance(value, tuple):
+        if len(value) != 2:
+            raise _no_moment(keyword, vr, value)
+        return _range(keyword, vr, *value)
+    return _one_moment(keyword, vr, value)
+
+
+def _plain_moments(value: Any) -> Any:
+    """A date where the dictionary wants none: as text, which its value representation may take."""
+    for kind, vr in ((datetime.datetime, "DT"), (datetime.date, "DA"), (datetime.time, "TM")):
+        if isinstance(value, kind):
+            return _written(vr, value)
     return value
 
 
-def _is_moment(value: Any) -> bool:
-    return value is None or isinstance(value, datetime.date | datetime.time)
+def _range(keyword: str, vr: str, first: Any, last: Any) -> str | None:
+    begin, end = ("" if part in (None, "") else _bound(keyword, vr, part) for part in (first, last))
+    if begin and end and vr != "TM" and len(begin) == len(end) and begin > end:  # a day's times may go past midnight
+        raise InvalidArgument(f"{keyword} ({vr}): the range {begin}-{end} ends before it begins")
+    return f"{begin}-{end}" if begin or end else None
+
+
+def _one_moment(keyword: str, vr: str, value: Any) -> str | None:
+    """A single value, or a range in text."""
+    single = _single(vr, value)
+    if single is not None or not isinstance(value, str):
+        return single if single is not None else _bound(keyword, vr, value)
+    text = value.strip()
+    for hyphen in (place for place, mark in enumerate(text) if mark == "-"):
+        ends = text[:hyphen].strip(), text[hyphen + 1 :].strip()
+        if any(ends) and all(not end or _single(vr, end) for end in ends):
+            return _range(keyword, vr, *ends)
+    raise _no_moment(keyword, vr, value)
+
+
+def _bound(keyword: str, vr: str, value: Any) -> str:
+    single = _single(vr, value)
+    if single is None:
+        raise _no_moment(keyword, vr, value)
+    return single
+
+
+def _single(vr: str, value: Any) -> str | None:
+    """One date or time as DICOM writes it; None where it is none."""
+    if isinstance(value, str):
+        text = value.strip()
+        if _ISO[vr](text):
+            try:
+                return _written(vr, _READERS[vr](text))
+            except ValueError:
+                return None
+        match = _MOMENTS[vr][1](text)
+        return text if match and _exists(vr, [part for part in match.groups() if part]) else None
+    kinds: dict[str, tuple[type, ...]] = {"DA": (datetime.date,), "TM": (datetime.time,), "DT": (datetime.date,)}
+    return _written(vr, value) if isinstance(value, kinds[vr]) else None
+
+
+def _exists(vr: str, parts: list[str]) -> bool:
+    """Whether the numbers make a date or a time; those that are left out do not matter."""
+    offset = int(parts.pop()) if vr != "TM" and parts[-1][0] in "+-" else 0
+    if not _FARTHEST_OFFSETS[0] <= offset <= _FARTHEST_OFFSETS[1]:
+        return False
+    numbers = [int(part) for part in parts]
+    day, clock = ([], numbers) if vr == "TM" else (numbers[:3], numbers[3:])
+    year, month, date = (*day, *(2000, 1, 1)[len(day) :])
+    hour, minute, second = (*clock, *(0, 0, 0)[len(clock) :])
+    try:
+        datetime.datetime(year, month, date, hour, minute, second - (second == 60))  # 60 is a leap second
+    except ValueError:
+        return False
+    return True
+
+
+def _written(vr: str, value: Any) -> str:
+    if vr == "DA":
+        return f"{value:%Y%m%d}"
+    if vr == "TM":
+        return f"{value:%H%M%S}" + (f".{value.microsecond:06}" if value.microsecond else "")
+    if not isinstance(value, datetime.datetime):
+        return f"{value:%Y%m%d}"
+    return f"{value:%Y%m%d%H%M%S}" + (f".{value.microsecond:06}" if value.microsecond else "") + f"{value:%z}"
+
+
+def _no_moment(keyword: str, vr: str, value: Any) -> InvalidArgument:
+    what, _, how = _MOMENTS[vr]
+    return InvalidArgument(f"{keyword} ({vr}): {value!r} is no {what}, nor a range", hint=f"Write it like {how}.")

@@ -69,7 +69,13 @@ class DicomNetError(Exception):
         message: what happened, one sentence without its full stop.
         peer: who it happened with, as "AET@host:port".
         hint: what to try, one or two whole sentences.
+
+    Attributes:
+        unanswered: of a ``store_many`` that ended so, the instances that were sent, in whole or in part, without an
+            answer: the peer may have stored them, or not.
     """
+
+    unanswered: tuple[object, ...] = ()
 
     # Between the peer and the message: a message that is a predicate ("rejected …") takes the peer as its subject.
     _joint: ClassVar[str] = ": "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import Any
 
 from . import datasets, uids
 from ._dimse import Message
 from .datasets import NEVER, Transcoding
-from .errors import InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
+from .errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from .events import AssociateAccepted, Event, ReleaseConfirmation, ReleaseIndication, RequestReceived, ResponseReceived
 from .exchange import POLL, Exchange, Request
 from .messages import CommandField, Priority
@@ -181,60 +183,160 @@ def store_many(
     priority: Priority = Priority.MEDIUM,
     originator: tuple[str, int] | None = None,
     transcode: Transcoding = NEVER,
+    window: int = 1,
 ) -> Generator[Any, Any, None]:
     """C-STORE of one instance after another, each in the transfer syntax that it has (PS3.7 Section 9.1.1).
 
-    Yields a result for each, and goes on after one that cannot be sent. While the peer stores an instance, the next one
-    is opened: that is a fifth of the time of a small file.
+    Yields a result for each, in their order, and goes on after one that cannot be sent.
 
     Args:
         exchange: an established association.
         sources: what to store, each as ``open_source`` takes it.
-        open_source: opens one of them; closed here when it is done with.
+        open_source: opens one of them; closed here once its bytes are out.
         clock: gives the time in seconds, for the results.
         priority: of every C-STORE.
         originator: AE title and message ID of the C-MOVE that this is for.
         transcode: when to convert to another transfer syntax; see `datasets.fitting`.
+        window: how many may be unanswered at a time; no more than ``exchange.window``.
 
     Raises:
         AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended.
     """
+    send = partial(_send_store, exchange, clock, priority, originator, transcode)
     opened = _open_each(sources, open_source)
-    following = next(opened, None)
+    under_way: deque[_Store] = deque()
     try:
-        while following is not None:
-            (given, source, error), following = following, None
-            status, seconds = None, 0.0
-            if source is not None:
-                with source:
-                    start = clock()
-                    try:
-                        context, sent = _fitting(exchange, source, transcode)
-                        request = _request_store(exchange, context, sent, priority, originator)
-                    except (NoAcceptedContext, InvalidArgument) as refusal:
-                        refusal.peer = exchange.peer
-                        error = refusal
-                    else:
-                        event = yield POLL  # everything is written now: the source is not needed any more
-                        following = next(opened, None)
-                        status = status_of((yield from exchange.response_to(request, event)), "C-STORE")
-                        seconds = clock() - start
-                        source = sent
-            following = following or next(opened, None)
-            yield _result(given, source, status, error, seconds)
+        yield from _store_each(exchange, opened, send, under_way, clock, window)
+    except DicomNetError as error:
+        error.unanswered = tuple(store.given for store in under_way if not store.done)
+        yield from [store.result() for store in under_way if store.done]
+        raise
     finally:
-        if following is not None and following[1] is not None:
-            following[1].close()
+        opened.close()
+        _abandon(under_way)
 
 
-def _open_each(
-    sources: Iterable[object], open_source: Callable[[object], Source]
-) -> Iterator[tuple[object, Source | None, Exception | None]]:
-    for given in sources:
-        try:
-            yield given, open_source(given), None
-        except (InputFileError, InvalidArgument) as error:
-            yield given, None, error
+class _Store:
+    """One instance: opened, or why not; then its request, and what came of it."""
+
+    __slots__ = ("done", "error", "given", "request", "seconds", "sent", "source", "status")
+
+    def __init__(self, given: object, source: Source | None, error: Exception | None) -> None:
+        self.given = given
+        self.source = source  # until its bytes are out
+        self.error = error
+        self.done = source is None
+        self.sent = source  # as it goes out
+        self.request: Request | None = None
+        self.status: Status | None = None
+        self.seconds = 0.0
+
+    def close(self) -> None:
+        """Its bytes are out, or never will be."""
+        if self.source is not None:
+            self.source.close()
+            self.source = None
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self.close()
+        if self.request is not None:
+            self.request.abandoned = True
+
+    def result(self) -> StoreResult:
+        """What became of it."""
+        sent = self.sent
+        if sent is None:
+            return StoreResult(self.given, None, self.error)
+        return StoreResult(
+            self.given,
+            self.status,
+            self.error,
+            sent.sop_class_uid,
+            sent.sop_instance_uid,
+            sent.transfer_syntax_uid,
+            sent.size,
+            self.seconds,
+        )
+
+
+def _abandon(under_way: Iterable[_Store]) -> None:
+    for store in under_way:
+        store.abandon()
+
+
+def _store_each(
+    exchange: Exchange,
+    opened: Generator[_Store, None, None],
+    send: Callable[[_Store], bool],
+    under_way: deque[_Store],
+    clock: Callable[[], float],
+    window: int,
+) -> Generator[Any, Any, None]:
+    """Keep so many ``under_way``; what is done leaves at the front."""
+    following = next(opened, None)
+    while following is not None or under_way:
+        event = None
+        if following is not None and len(under_way) < window and exchange.established:
+            under_way.append(following)
+            if send(following):
+                event = yield POLL
+            following.close()  # everything is written now: the source is not needed any more
+            following = next(opened, None)  # a fifth of the time of a small file, while the peer stores this one
+        else:
+            event = yield None
+        if event is not None:
+            _take_answer(exchange, under_way, event, clock)
+        while under_way and under_way[0].done:
+            yield under_way.popleft().result()
+
+
+def _take_answer(exchange: Exchange, under_way: deque[_Store], event: Event, clock: Callable[[], float]) -> None:
+    if type(event) is ResponseReceived:
+        for store in under_way:
+            if store.request is not None and exchange.answers(event.message, store.request):
+                store.status = status_of(event.message, "C-STORE")
+                store.seconds += clock()
+                store.done = True
+                return
+    exchange.set_aside(event)
+
+
+def _open_each(sources: Iterable[object], open_source: Callable[[object], Source]) -> Generator[_Store, None, None]:
+    """Open one after another; the one that nobody took is closed with the generator."""
+    store = None
+    try:
+        for given in sources:
+            try:
+                store = _Store(given, open_source(given), None)
+            except (InputFileError, InvalidArgument) as error:
+                store = _Store(given, None, error)
+            yield store
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _send_store(
+    exchange: Exchange,
+    clock: Callable[[], float],
+    priority: Priority,
+    originator: tuple[str, int] | None,
+    transcode: Transcoding,
+    store: _Store,
+) -> bool:
+    """Send the request of an instance; false where there is none, or no way to."""
+    if store.source is None:
+        return False
+    store.seconds = -clock()
+    try:
+        context, store.sent = _fitting(exchange, store.source, transcode)
+        store.request = _request_store(exchange, context, store.sent, priority, originator)
+    except (NoAcceptedContext, InvalidArgument) as refusal:
+        refusal.peer = exchange.peer
+        store.error, store.done = refusal, True
+        return False
+    return True
 
 
 def _fitting(exchange: Exchange, source: Source, transcode: Transcoding) -> tuple[PresentationContext, Source]:
@@ -259,23 +361,6 @@ def _request_store(
         priority=priority,
         move_originator_ae_title=originator[0] if originator else None,
         move_originator_message_id=originator[1] if originator else None,
-    )
-
-
-def _result(
-    given: object, source: Source | None, status: Status | None, error: Exception | None, seconds: float
-) -> StoreResult:
-    if source is None:
-        return StoreResult(given, status, error)
-    return StoreResult(
-        given,
-        status,
-        error,
-        source.sop_class_uid,
-        source.sop_instance_uid,
-        source.transfer_syntax_uid,
-        source.size,
-        seconds,
     )
 
 

@@ -28,8 +28,7 @@ HEAVY = {"cryptography", "numpy", "pydicom"}
 GENERATED = {"uids.py"}
 # Breaches that this test found when it was written. Whoever next works there mends them; a mended one leaves the list.
 TOO_LONG_FILES: set[str] = set()
-TOO_LONG_FUNCTIONS = {("scu.py", "store_many")}
-SLEEPERS = {"tests/test_interop_services.py", "tests/test_services.py"}
+TOO_LONG_FUNCTIONS: set[tuple[str, str]] = set()
 FIRST_IMPURE_FLOOR, APPS = 4, 6
 
 
@@ -294,8 +293,7 @@ def test_half_of_all_functions_have_at_most_10_lines():
 
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_nothing_sleeps(path):
-    sleeps = bool(re.search(r"\bsleep\(", path.read_text(encoding="utf-8")))
-    assert sleeps == (path.relative_to(ROOT).as_posix() in SLEEPERS)
+    assert not re.search(r"\bsleep\(", path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.suffix == ".pyx"], ids=name)

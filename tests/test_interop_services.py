@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,10 @@ def running(command: list[str], peer: str, **options: Any) -> Iterator[None]:
         try:
             end = time.monotonic() + PATIENCE
             while not answers(peer):
-                assert process.poll() is None, Path(log.name).read_text(errors="replace")
+                with suppress(subprocess.TimeoutExpired):  # it listens soon, or it ends
+                    process.wait(0.05)
+                    raise AssertionError(Path(log.name).read_text(errors="replace"))
                 assert time.monotonic() < end, Path(log.name).read_text(errors="replace")
-                time.sleep(0.05)
             yield
         finally:
             process.terminate()

@@ -371,9 +371,9 @@ def test_store_many_ends_with_its_association(end, error):
 
 def test_leaving_the_loop_closes_the_sources():
     user, _ = pair()
-    open_source = opened({"one": Instance(), "two": Instance()})
+    open_source = opened({"one": Instance(), "two": Instance(number=2)})
     drive = Drive(scu.store_many(user, ["one", "two"], open_source, Clock()), lambda: sent(user))
-    assert len(Instance.opened) == 2
+    assert [str(one.sop_instance_uid) for one in Instance.opened] == ["1.2.3.2"]  # the first is out, and closed
     drive.flow.close()
     assert Instance.opened == set()
 

@@ -252,10 +252,12 @@ class Closed:
     """Notes that a generator was closed, and how far it had come."""
 
     def __init__(self) -> None:
+        self.begun = threading.Event()
         self.event = threading.Event()
         self.yielded = 0
 
     def count(self, things: Any) -> Any:
+        self.begun.set()
         try:
             for thing in things:
                 yield thing
@@ -328,7 +330,7 @@ def test_a_get_is_cancelled_while_its_instances_are_collected(rig: Rig) -> None:
     model = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET
     with rig.serving(listener) as peer, raw(peer, model) as (sock, reader):
         sock.sendall(message(retrieve_request(model), study()))
-        time.sleep(0.05)
+        assert closed.begun.wait(rigs.PATIENCE)
         sock.sendall(message(Command(command_field=0x0FFF, message_id_being_responded_to=7)))
         start = time.monotonic()
         assert answer_in(reader).status == 0xFE00

@@ -209,16 +209,11 @@ class Driver(_Driver):
         self._running, self.between = True, False
         self.exchange.restart(self._loop.time())
         try:
-            item = next(flow)
+            go, value = flow.send, None
             while True:
-                if item is None:
-                    # The flow may have taken its time, to read the next file: that was no silence.
-                    self.exchange.restart(self._loop.time())
-                    item = flow.send(await self._next_event())
-                elif item is POLL:
-                    item = flow.send(await self._poll())
-                elif type(item) is Call:
-                    item = await self._call(flow, item)
+                item = go(value)
+                if item is None or item is POLL or type(item) is Call:
+                    go, value = await self._answer(flow, item)
                 else:
                     self.between = streaming
                     return False, item
@@ -251,16 +246,26 @@ class Driver(_Driver):
             self.exchange.abort()
         flow.close()
 
-    async def _call(self, flow: Generator[Any, Any, Any], call: Call) -> Any:
+    async def _answer(self, flow: Generator[Any, Any, Any], item: Any) -> tuple[Callable[[Any], Any], Any]:
+        """Do what a flow asks for: how it goes on then, and with what."""
         try:
-            answer = call.function(*call.arguments)
+            if item is POLL:
+                return flow.send, await self._poll()
+            if item is None:
+                # The flow may have taken its time, to read the next file: that was no silence.
+                self.exchange.restart(self._loop.time())
+                return flow.send, await self._next_event()
+        except DicomNetError as error:
+            return flow.throw, error
+        try:
+            answer = item.function(*item.arguments)
             if isawaitable(answer):
                 answer = await answer
         except Exception as error:
             self.exchange.restart(self._loop.time())
-            return flow.throw(error)
+            return flow.throw, error
         self.exchange.restart(self._loop.time())
-        return flow.send(answer)
+        return flow.send, answer
 
     async def _next_event(self) -> Event:
         if not self._ready() or self.exchange.sending:

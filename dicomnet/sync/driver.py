@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -66,7 +66,7 @@ class Driver:
                 if item is None:
                     # The flow may have taken its time, to read the next file or for the user: that was no silence.
                     self.exchange.restart(monotonic())
-                    item = flow.send(self._next_event())
+                    item = self._resume(flow, self._next_event)
                 elif type(item) is Call or item is POLL:
                     item = self._advance(flow, item)
                 else:
@@ -108,7 +108,7 @@ class Driver:
     def _advance(self, flow: Generator[Any, Any, Any], item: Any) -> Any:
         """Do what a flow asks for beside events: look for one without waiting, or call something."""
         if item is POLL:
-            return flow.send(self._poll())
+            return self._resume(flow, self._poll)
         try:
             answer = item.function(*item.arguments)
         except Exception as error:
@@ -116,6 +116,14 @@ class Driver:
             return flow.throw(error)
         self.exchange.restart(monotonic())
         return flow.send(answer)
+
+    def _resume(self, flow: Generator[Any, Any, Any], wait: Callable[[], Event | None]) -> Any:
+        """Give a flow its event, or tell it why none will come."""
+        try:
+            event = wait()
+        except DicomNetError as error:
+            return flow.throw(error)
+        return flow.send(event)
 
     def _poll(self) -> Event | None:
         """Write everything; the next event if it has arrived."""

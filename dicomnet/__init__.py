@@ -52,6 +52,7 @@ _HOMES = {
     ".scu": ("Match", "RetrieveProgress", "StoreResult"),
     ".status": ("Category", "Status"),
     ".sync": ("Association", "Listener", "connect"),
+    ".taps": ("MessageSeen", "PDUSeen", "Tap", "TapQueue", "TransitionSeen"),
     ".tls": ("TLS",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -44,6 +44,11 @@ from .status import Status as Status
 from .sync import Association as Association
 from .sync import Listener as Listener
 from .sync import connect as connect
+from .taps import MessageSeen as MessageSeen
+from .taps import PDUSeen as PDUSeen
+from .taps import Tap as Tap
+from .taps import TapQueue as TapQueue
+from .taps import TransitionSeen as TransitionSeen
 from .tls import TLS as TLS
 
 __version__: str

@@ -13,6 +13,7 @@ __all__ = ["UpperLayer"]
 @final
 class UpperLayer:
     on_accept: Callable[[AssociateAC], object] | None
+    on_transition: Callable[[int, int, int, int], object] | None
     def __init__(
         self, limits: Limits | None = None, timeouts: Timeouts | None = None, reader: MessageReader | None = None
     ) -> None: ...

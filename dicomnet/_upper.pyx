@@ -64,6 +64,7 @@ cdef class UpperLayer:
 
     Attributes:
         on_accept: called with the peer's A-ASSOCIATE-AC before the bytes behind it are walked: they may be messages.
+        on_transition: called with the state before, the event, the action, and the state after; not for arriving data.
     """
 
     cdef int _state, _part, _type, _have, _pdv_control, _pdv_context
@@ -78,15 +79,14 @@ cdef class UpperLayer:
     cdef MessageReader _reader
     cdef Py_ssize_t _position
     cdef object _request, _echoed
-    cdef public object on_accept
+    cdef public object on_accept, on_transition
     cdef readonly int abort_reason
     cdef readonly str abort_detail
 
     def __init__(self, limits=None, timeouts=None, MessageReader reader=None):
         limits = limits or Limits()
         timeouts = timeouts or Timeouts()
-        self._state = 1
-        self._artim = -1.0
+        self._state, self._artim = 1, -1.0
         self._associate_limit = limits.associate_pdu
         self._data_limit = limits.max_pdu
         for timer, name in enumerate(_TIMERS):
@@ -419,6 +419,8 @@ cdef class UpperLayer:
         ACTIONS[action](self, argument)
         if self._state == 13 and before != 13:
             self._discard()
+        if self.on_transition is not None:
+            self.on_transition(before, event, action, self._state)
         return 0
 
     cdef int _discard(self) except -1:

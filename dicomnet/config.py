@@ -7,10 +7,25 @@ from dataclasses import dataclass, fields
 
 from dicomnet.errors import InvalidArgument, escaped
 
-__all__ = ["ANY_SCP", "Entity", "Limits", "Timeouts", "check_ae_title", "parse_seconds", "parse_size"]
+__all__ = [
+    "ANY_SCP",
+    "TAPPED_BODY",
+    "TAPPED_WAITING",
+    "Entity",
+    "Limits",
+    "Timeouts",
+    "check_ae_title",
+    "parse_seconds",
+    "parse_size",
+]
 
 # The called title of a peer that was given as host:port alone; DCMTK's default, so that most test peers take it.
 ANY_SCP = "ANY-SCP"
+
+# Bytes of each PDU that a tap keeps. An A-ASSOCIATE-RQ with 128 contexts of a few syntaxes fits whole.
+TAPPED_BODY = 16 << 10
+# What waits for whoever reads a tap: seconds of a busy association, and no more memory than this times the above.
+TAPPED_WAITING = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,12 @@ wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
 from ._dimse import Command, Message
 from ._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
+from .negotiation import PresentationContext
 from .values import Value
 
 __all__ = [
@@ -17,11 +21,15 @@ __all__ = [
     "AssociateRejected",
     "DataIndication",
     "Event",
+    "Observer",
     "ReleaseConfirmation",
     "ReleaseIndication",
     "RequestReceived",
     "ResponseReceived",
+    "Tapping",
 ]
+
+Buffer = bytes | bytearray | memoryview
 
 
 class AssociateIndication(Value):
@@ -114,3 +122,34 @@ Event = (
     | RequestReceived
     | ResponseReceived
 )
+
+
+class Sized(Protocol):
+    """A data set, of which nothing but the size is of interest."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+
+class Observer(Protocol):
+    """Who is told all that happens on one association, see `taps.Tap`; nothing that it does reaches the association."""
+
+    def received(self, buffer: Buffer) -> Iterator[memoryview]:
+        """Bytes that arrived; gives them back, in order and cut as it likes, each piece before it is acted upon."""
+
+    def sent(self, buffers: list[Buffer]) -> None:
+        """Whole PDUs that are to be written."""
+
+    def transition(self, before: int, event: int, action: int, after: int) -> None:
+        """The state machine acted: a `states.State`, an `Event`, an `Action`, and the `State` that follows."""
+
+    def message(self, sent: bool, command: Command, context: PresentationContext | None, data: Sized | None) -> None:
+        """A message begins to be sent, or has arrived; ``data``, where there are any, are not to be touched."""
+
+
+class Tapping(Protocol):
+    """What watches associations: a `taps.Tap`."""
+
+    def observe(self, peer: str, requestor: bool, clock: Callable[[], float]) -> Observer:
+        """Watch one more."""

@@ -38,12 +38,13 @@ from .events import (
     AssociateIndication,
     AssociateRejected,
     Event,
+    Observer,
     ReleaseIndication,
     RequestReceived,
     ResponseReceived,
 )
 from .flows import POLL, Call, Flow, Poll
-from .messages import Buffer, DataSource
+from .messages import Buffer, DataSource, Request
 from .negotiation import (
     AcceptancePolicy,
     Caller,
@@ -68,23 +69,6 @@ _ENDED = (State.STA1_IDLE, State.STA13_AWAIT_TRANSPORT_CLOSE)
 _MAX_DEFERRED = 16  # requests kept for later; one who sends more without waiting has no operations window for it
 
 
-class Request:
-    """A request of ours that is under way; `Exchange.response_to` waits for its responses.
-
-    Attributes:
-        context: the presentation context that it went out in.
-        command: its command set.
-        abandoned: nobody waits for it any more; what still comes for it is dropped (see `Exchange.cancel`).
-    """
-
-    __slots__ = ("abandoned", "command", "context")
-
-    def __init__(self, context: PresentationContext, command: Command) -> None:
-        self.context = context
-        self.command = command
-        self.abandoned = False
-
-
 class Exchange:
     """One association and the messages on it; make one with `requestor` or `acceptor`.
 
@@ -99,7 +83,9 @@ class Exchange:
             sets are held in memory, up to ``Limits.message``.
     """
 
-    def __init__(self, limits: Limits | None = None, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self, limits: Limits | None = None, timeouts: Timeouts | None = None, observer: Observer | None = None
+    ) -> None:
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.contexts: dict[int, PresentationContext] = {}
@@ -124,7 +110,11 @@ class Exchange:
         self._over = False
         self._failure: DicomNetError | None = None
         self._upper.on_accept = self._on_accept
-        self.receive, self.receive_eof = self._upper.receive, self._upper.receive_eof
+        self._observer = observer
+        self.receive: Callable[[Buffer], None] = self._upper.receive
+        self.receive_eof = self._upper.receive_eof
+        if observer is not None:
+            self.receive, self._upper.on_transition = self._receive_observed, observer.transition
         self.tick = self._upper.tick
         self.restart = self._upper.restart
 
@@ -138,10 +128,11 @@ class Exchange:
         extras: Extras | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
+        observer: Observer | None = None,
     ) -> Exchange:
         """The requesting side, over a transport that is connected; its A-ASSOCIATE-RQ waits in `outgoing`."""
         # Whoever uses an association may leave it idle; only a provider has to protect itself from that.
-        self = cls(limits, replace(timeouts or Timeouts(), idle=None))
+        self = cls(limits, replace(timeouts or Timeouts(), idle=None), observer)
         self.calling, self.called = calling, called
         self.request_pdu = negotiation.propose(
             contexts, calling=calling, called=called, max_pdu=self.limits.max_pdu, extras=extras
@@ -151,9 +142,16 @@ class Exchange:
         return self
 
     @classmethod
-    def acceptor(cls, *, limits: Limits | None = None, timeouts: Timeouts | None = None, now: float = 0.0) -> Exchange:
+    def acceptor(
+        cls,
+        *,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        now: float = 0.0,
+        observer: Observer | None = None,
+    ) -> Exchange:
         """The accepting side of a transport that was opened at ``now``; ARTIM runs from then on."""
-        self = cls(limits, timeouts)
+        self = cls(limits, timeouts, observer)
         self._upper.tick(now)
         self._upper.transport_opened()
         return self
@@ -219,7 +217,16 @@ class Exchange:
             self._collect()  # an early refusal, or the end of the association, stops what is being sent
         if self._queue:
             self._send_piece()
-        return self._upper.outgoing()
+        buffers = self._upper.outgoing()
+        if self._observer is not None:
+            self._observer.sent(buffers)
+        return buffers
+
+    def _receive_observed(self, buffer: Buffer) -> None:
+        assert self._observer is not None
+        for piece in self._observer.received(buffer):
+            self._upper.receive(piece)
+            self._collect()  # what a PDU completes is told before the next PDU is
 
     def _send_piece(self) -> None:
         if not self._upper.established:
@@ -276,6 +283,8 @@ class Exchange:
     def _message(self, message: Message) -> Event | None:
         """Is it a message that may come now? What is not ends the association, or is answered in place."""
         command = message.command
+        if self._observer is not None:
+            self._observer.message(False, command, self.contexts.get(message.context_id), message.data)
         if command.is_response:
             return self._response(message)
         is_cancel = command.command_field == messages.CommandField.C_CANCEL_RQ
@@ -502,6 +511,8 @@ class Exchange:
             raise LocalProtocolError("there is no association to send a message on", peer=self.peer)
         if isinstance(data, bytes | bytearray | memoryview):
             data = messages.DataInMemory(data, self.limits.file_buffer)
+        if self._observer is not None:
+            self._observer.message(True, command, self.contexts.get(context_id), data)
         self._queue.append(messages.Outgoing(context_id, command, data, self._unit))
 
     def _next_message_id(self) -> int:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ._dimse import Command, frame
 from .errors import InvalidArgument, LocalProtocolError
+from .negotiation import PresentationContext
 from .values import Value
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MessageType",
     "Outgoing",
     "Priority",
+    "Request",
     "missing_element",
     "name_of",
 ]
@@ -167,6 +169,23 @@ def missing_element(command: Command) -> str | None:
     message = MESSAGES.get(command.command_field or 0)
     required = message.required if message else ()
     return next((name for name in required if getattr(command, name) is None), None)
+
+
+class Request:
+    """A request of ours that is under way; `Exchange.response_to` waits for its responses.
+
+    Attributes:
+        context: the presentation context that it went out in.
+        command: its command set.
+        abandoned: nobody waits for it any more; what still comes for it is dropped (see `Exchange.cancel`).
+    """
+
+    __slots__ = ("abandoned", "command", "context")
+
+    def __init__(self, context: PresentationContext, command: Command) -> None:
+        self.context = context
+        self.command = command
+        self.abandoned = False
 
 
 # ---- on the way out ------------------------------------------------------------------------------------------------

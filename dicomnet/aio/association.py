@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from inspect import isawaitable
-from time import monotonic
+from time import monotonic, time
 from types import TracebackType
 from typing import Any, TypeVar
 
 from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, LocalProtocolError, NoAcceptedContext
+from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import (
     Extras,
@@ -44,6 +45,7 @@ async def connect(
     extras: Extras | None = None,
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
+    tap: Tapping | None = None,
 ) -> Association:
     """Connect to a peer and associate with it.
 
@@ -55,6 +57,7 @@ async def connect(
         extras: what to propose beside them: a user's identity, an operations window, extended negotiation.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
         timeouts: in seconds, each by name.
+        tap: who is told of each PDU, change of state and message, see `taps.Tap`.
 
     Raises:
         ConnectionFailed: nobody is there; as `TLSFailed`, nobody whom TLS lets us trust, or who trusts us.
@@ -63,11 +66,11 @@ async def connect(
         DeadlineExceeded: the peer is silent.
     """
     entity = Entity.parse(peer) if isinstance(peer, str) else peer
-    timeouts = timeouts or Timeouts()
-    limits = limits or Limits()
+    limits, timeouts = limits or Limits(), timeouts or Timeouts()
     exchange = Exchange.requestor(
-        calling=calling, called=entity.ae_title, contexts=contexts, extras=extras, limits=limits, timeouts=timeouts
-    )
+        calling=calling, called=entity.ae_title, contexts=contexts, extras=extras, limits=limits, timeouts=timeouts,
+        observer=tap.observe(str(entity), True, time) if tap is not None else None,
+    )  # fmt: skip
     exchange.peer = str(entity)
     tls = tls or (TLS() if entity.tls else None)
     association = Association(Driver(exchange, make_transport(limits, timeouts.tls, tls, entity.host)))

@@ -7,10 +7,13 @@ import logging
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from time import time
 from types import TracebackType
 
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError
+from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..performing import Serving
@@ -19,7 +22,7 @@ from ..tls import TLS
 from .association import Association, connect
 from .driver import ProviderDriver
 from .secure import make_transport
-from .transport import Transport
+from .transport import Transport, address_of
 
 __all__ = ["Listener"]
 
@@ -45,6 +48,7 @@ class Listener(Provider):
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
         drain: seconds that associations in flight get when the listener stops.
+        tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
     """
 
     def __init__(
@@ -59,11 +63,13 @@ class Listener(Provider):
         destinations: Mapping[str, Entity] | None = None,
         acceptance: AcceptancePolicy | None = None,
         drain: float = 30.0,
+        tap: Tapping | None = None,
     ) -> None:
         super().__init__(
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance
         )
         self.drain = drain
+        self.tap = tap
         self.tls = tls
         self._bind = (host, port)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,6 +153,7 @@ class Listener(Provider):
             tls=self.tls if destination.tls else None,
             limits=self.limits,
             timeouts=self.timeouts,
+            tap=self.tap,
         )
 
     # ---- associations ------------------------------------------------------------------------------------------
@@ -195,15 +202,17 @@ class Listener(Provider):
     async def _serve(self, sock: socket.socket) -> None:
         """Let the loop have a new connection; once it stands, callbacks do the rest."""
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._driven, sock)
+            address = address_of(sock.getpeername())
+            await asyncio.get_running_loop().connect_accepted_socket(partial(self._driven, address), sock)
         except (OSError, InvalidArgument) as error:
             log.info("a connection ended before it began: %s", error)
             sock.close()
 
-    def _driven(self) -> Transport:
+    def _driven(self, address: str) -> Transport:
         """The protocol of a new connection, with its driver."""
         now = asyncio.get_running_loop().time()
-        exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=now)
+        observer = self.tap.observe(address, False, time) if self.tap is not None else None
+        exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=now, observer=observer)
         transport = make_transport(self.limits, self.timeouts.tls, self.tls)
         driver = ProviderDriver(exchange, transport, self._begin, self._over)
         if self.tls is not None:

@@ -20,7 +20,7 @@ from ..negotiation import SecureLink
 from ..sync.driver import unsent
 from ..sync.transport import IOV_MAX, QUICK_ACK
 
-__all__ = ["Owner", "Transport"]
+__all__ = ["Owner", "Transport", "address_of"]
 
 _LITTLE = 64 << 10  # bytes for asyncio's transport to wait with; enough that it does not fit by accident
 _memory = threading.local()
@@ -74,7 +74,7 @@ class Transport(asyncio.BufferedProtocol):
         """The connection stands."""
         self._transport = cast(asyncio.Transport, transport)
         self._buffer = _receive_buffer(self._limits.receive_buffer)
-        self.peer_address = _address(transport.get_extra_info("peername"))
+        self.peer_address = address_of(transport.get_extra_info("peername"))
         encrypted = transport.get_extra_info("sslcontext") is not None
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -220,7 +220,8 @@ def _receive_buffer(size: int) -> memoryview:
     return buffer[:size]
 
 
-def _address(name: object) -> str:
+def address_of(name: object) -> str:
+    """``host:port`` of what a socket calls its peer."""
     if not isinstance(name, tuple):
         return str(name or "")
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

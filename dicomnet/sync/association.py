@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from time import monotonic
+from time import monotonic, time
 from types import TracebackType
 from typing import Any, TypeVar
 
 from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext
+from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import (
     Extras,
@@ -42,6 +43,7 @@ def connect(
     extras: Extras | None = None,
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
+    tap: Tapping | None = None,
 ) -> Association:
     """Connect to a peer and associate with it.
 
@@ -53,6 +55,7 @@ def connect(
         extras: what to propose beside them: a user's identity, an operations window, extended negotiation.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
         timeouts: in seconds, each by name.
+        tap: who is told of each PDU, change of state and message, see `taps.Tap`.
 
     Raises:
         ConnectionFailed: nobody is there; as `TLSFailed`, nobody whom TLS lets us trust, or who trusts us.
@@ -61,11 +64,11 @@ def connect(
         DeadlineExceeded: the peer is silent.
     """
     entity = Entity.parse(peer) if isinstance(peer, str) else peer
-    timeouts = timeouts or Timeouts()
-    limits = limits or Limits()
+    limits, timeouts = limits or Limits(), timeouts or Timeouts()
     exchange = Exchange.requestor(
-        calling=calling, called=entity.ae_title, contexts=contexts, extras=extras, limits=limits, timeouts=timeouts
-    )
+        calling=calling, called=entity.ae_title, contexts=contexts, extras=extras, limits=limits, timeouts=timeouts,
+        observer=tap.observe(str(entity), True, time) if tap is not None else None,
+    )  # fmt: skip
     exchange.peer = str(entity)
     tls = tls or (TLS() if entity.tls else None)
     transport = open_transport(_open_socket(entity, timeouts.connect), limits, tls, entity.host)

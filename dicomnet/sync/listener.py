@@ -7,12 +7,13 @@ import selectors
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from time import monotonic
+from time import monotonic, time
 from types import TracebackType
 from typing import NamedTuple
 
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProtocolError, escaped
+from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..scp import Provider
@@ -48,6 +49,7 @@ class Listener(Provider):
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
         drain: seconds that associations in flight get when the listener stops.
+        tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Listener(Provider):
         destinations: Mapping[str, Entity] | None = None,
         acceptance: AcceptancePolicy | None = None,
         drain: float = 30.0,
+        tap: Tapping | None = None,
     ) -> None:
         super().__init__(
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance
         )
         self.drain = drain
+        self.tap = tap
         self.tls = tls
         self._bind = (host, port)
         self._sock: socket.socket | None = None
@@ -160,6 +164,7 @@ class Listener(Provider):
             tls=self.tls if destination.tls else None,
             limits=self.limits,
             timeouts=self.timeouts,
+            tap=self.tap,
         )
 
     # ---- associations ------------------------------------------------------------------------------------------
@@ -181,8 +186,12 @@ class Listener(Provider):
             sock.close()
 
     def _start(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
-        exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=monotonic())
-        driver = Driver(exchange, open_transport(sock, self.limits, self.tls))
+        transport = open_transport(sock, self.limits, self.tls)
+        observer = self.tap.observe(transport.peer_address, False, time) if self.tap is not None else None
+        exchange = Exchange.acceptor(
+            limits=self.limits, timeouts=self.timeouts, now=monotonic(), observer=observer
+        )
+        driver = Driver(exchange, transport)
         with self._lock:
             self._make_room()
             thread = threading.Thread(

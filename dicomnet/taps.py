@@ -1,0 +1,331 @@
+"""Taps: whoever wants to know what happens on an association is told, and can neither alter nor stall it.
+
+A tap is told of each PDU, each change of state and each message, both ways, as values of its own: there is nothing in
+them by which the association could be reached. One tap does for any number of associations; it is called in the thread
+of each, so a function that takes long holds that one up: give it a `TapQueue` instead, and take from that elsewhere.
+
+What a PDU shows is what goes over the wire. An A-ASSOCIATE-RQ holds the user's passcode, a data set the patient's name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count
+
+from ._dimse import Command
+from .config import TAPPED_BODY, TAPPED_WAITING
+from .events import Sized
+from .messages import Buffer, name_of
+from .negotiation import PresentationContext
+from .states import Action, Event, State
+from .values import Value
+
+__all__ = ["MessageSeen", "PDUSeen", "Seen", "Tap", "TapQueue", "TransitionSeen", "Watched"]
+
+log = logging.getLogger("dicomnet")
+
+_HEADER = 6  # bytes: of a PDU its type, a reserved one and its length; of a PDV its length, context and control
+_DATA_TF = 4
+_COMMAND = 1  # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
+_NONE_KEPT = memoryview(b"")
+
+
+class Watched(Value):
+    """The association that something was seen on.
+
+    Attributes:
+        number: counts those that one tap has watched, from 1.
+        requestor: whether we asked for it.
+        peer: whom we asked, as an address, or where the one who asked us connected from.
+    """
+
+    number: int
+    requestor: bool
+    peer: str
+
+
+class PDUSeen(Value):
+    """A PDU, sent or received (PS3.8 Section 9.3).
+
+    Attributes:
+        time: seconds since the epoch, by the clock of whoever does the I/O.
+        association: which it was seen on.
+        sent: by us; else it was received.
+        header: its six bytes. Of what is no PDU only the first is of use.
+        body: what follows, as far as the tap keeps it; of a P-DATA-TF the headers of its PDVs and its command
+            fragments, unless data are asked for.
+        whole: whether that is all of it.
+    """
+
+    time: float
+    association: Watched
+    sent: bool
+    header: bytes
+    body: bytes
+    whole: bool
+
+    @property
+    def type(self) -> int:
+        """PDU-type: 1 to 7; anything else is noise."""
+        return self.header[0]
+
+    @property
+    def length(self) -> int:
+        """PDU-length, as it is claimed."""
+        return int.from_bytes(self.header[2:])
+
+
+class TransitionSeen(Value):
+    """An event that the state machine acted on (PS3.8 Table 9-10).
+
+    P-DATA in an established association changes no state: it is told as PDUs and messages only.
+    """
+
+    time: float
+    association: Watched
+    before: State
+    event: Event
+    action: Action
+    after: State
+
+
+class MessageSeen(Value):
+    """A DIMSE message: one of ours before the first of its PDUs, one of the peer's after the last (PS3.7 Section 6.3).
+
+    Attributes:
+        time, association, sent: see `PDUSeen`.
+        command: its command set.
+        context: the presentation context that it is in.
+        size: bytes of its data set; of one that was refused half-way, those that had come.
+    """
+
+    time: float
+    association: Watched
+    sent: bool
+    command: Command
+    context: PresentationContext | None
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Which message it is, such as ``C-STORE-RQ``."""
+        return name_of(self.command)
+
+    @property
+    def message_id(self) -> int | None:
+        """Message ID of a request; of a response, or a C-CANCEL, that of the request that it is about."""
+        own = self.command.message_id
+        return self.command.message_id_being_responded_to if own is None else own
+
+
+Seen = PDUSeen | TransitionSeen | MessageSeen
+
+
+class Tap:
+    """Calls a function with whatever is seen; where that raises, it is logged, and the tap is told nothing more.
+
+    Args:
+        function: takes a `PDUSeen`, a `TransitionSeen` or a `MessageSeen`; called in the thread of the association.
+        body: the most bytes of a PDU's body to keep; None keeps all.
+        data: whether that includes the fragments of data sets.
+
+    Attributes:
+        broken: whether it raised.
+    """
+
+    def __init__(
+        self, function: Callable[[Seen], object], *, body: int | None = TAPPED_BODY, data: bool = False
+    ) -> None:
+        self.body = body
+        self.data = data
+        self.broken = False
+        self._function = function
+        self._numbers = count(1)
+
+    def observe(self, peer: str, requestor: bool, clock: Callable[[], float]) -> Watch:
+        """Watch one more association; give the result to its `Exchange`."""
+        return Watch(self, Watched(next(self._numbers), requestor, peer), clock)
+
+    def tell(self, seen: Seen) -> None:
+        """Call the function, unless it has failed."""
+        if self.broken:
+            return
+        try:
+            self._function(seen)
+        except Exception as error:
+            self.broken = True
+            # What an exception says may hold what the tap has seen.
+            log.error("a tap raised %s and is told nothing more", type(error).__name__)
+            log.debug("how the tap failed:", exc_info=True)
+
+
+class TapQueue(Tap):
+    """A tap for whoever takes their time: what is seen waits for `take`, in another thread; what is too much is lost.
+
+    Args:
+        most: as many may wait; what is seen past it is counted and dropped.
+        body, data: see `Tap`.
+        wake: called, in the thread of the association, when something waits where nothing did: an event's ``set``.
+
+    Attributes:
+        dropped: how much was lost so far.
+    """
+
+    def __init__(
+        self,
+        most: int = TAPPED_WAITING,
+        *,
+        body: int | None = TAPPED_BODY,
+        data: bool = False,
+        wake: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(self._put, body=body, data=data)
+        self.dropped = 0
+        self._most = most
+        self._wake = wake
+        self._waiting: deque[Seen] = deque()
+
+    def _put(self, seen: Seen) -> None:
+        if len(self._waiting) >= self._most:
+            self.dropped += 1
+            return
+        self._waiting.append(seen)
+        if self._wake is not None and len(self._waiting) == 1:
+            self._wake()
+
+    def take(self) -> list[Seen]:
+        """All that waits, in order."""
+        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+
+
+class Watch:
+    """What one association tells a tap: the `events.Observer` of its exchange."""
+
+    def __init__(self, tap: Tap, association: Watched, clock: Callable[[], float]) -> None:
+        self._tap = tap
+        self._association = association
+        self._clock = clock
+        self._received = _Splitter(tap)
+        self._sent = _Splitter(tap)
+
+    def received(self, buffer: Buffer) -> Iterator[memoryview]:
+        """Tell of the PDUs in what arrives, each before its last bytes are handed on to be acted upon."""
+        view = memoryview(buffer).cast("B")
+        while len(view):
+            taken = len(view) if self._tap.broken else self._split(self._received, view, sent=False)
+            yield view[:taken]
+            view = view[taken:]
+
+    def sent(self, buffers: list[Buffer]) -> None:
+        """Tell of the PDUs in what is to be written."""
+        for buffer in buffers:
+            view = memoryview(buffer).cast("B")
+            while len(view) and not self._tap.broken:
+                view = view[self._split(self._sent, view, sent=True) :]
+
+    def _split(self, splitter: _Splitter, view: memoryview, *, sent: bool) -> int:
+        taken = splitter.take(view)
+        if splitter.complete:
+            self._tell_pdu(splitter, sent=sent)
+        return taken
+
+    def _tell_pdu(self, splitter: _Splitter, *, sent: bool) -> None:
+        header, body, whole = splitter.pop()
+        self._tap.tell(PDUSeen(self._clock(), self._association, sent, header, body, whole))
+
+    def transition(self, before: int, event: int, action: int, after: int) -> None:
+        """Tell of a change of state; at the end also of the PDU in whose middle it came."""
+        if self._tap.broken or (before == after and event in (Event.P_DATA_REQUEST, Event.RECV_P_DATA_TF)):
+            return
+        if after == State.STA1_IDLE and self._received.begun:
+            self._tell_pdu(self._received, sent=False)
+        states = State(before), Event(event), Action(action), State(after)
+        self._tap.tell(TransitionSeen(self._clock(), self._association, *states))
+
+    def message(self, sent: bool, command: Command, context: PresentationContext | None, data: Sized | None) -> None:
+        """Tell of a message."""
+        if not self._tap.broken:
+            size = 0 if data is None else data.size
+            self._tap.tell(MessageSeen(self._clock(), self._association, sent, command, context, size))
+
+
+class _Splitter:
+    """Cuts the bytes of one direction where PDUs end, and keeps of each what its tap wants.
+
+    Attributes:
+        complete: whether what was taken ends with the end of a PDU, or with that of all sense.
+    """
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self._lost = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.complete = False
+        self._header, self._kept, self._pdv = bytearray(), bytearray(), bytearray()
+        self._left = self._fragment = 0
+        self._wanted = self._whole = True
+
+    @property
+    def begun(self) -> bool:
+        """In the middle of a PDU."""
+        return len(self._header) > 0
+
+    def take(self, view: memoryview) -> int:
+        """Go on to the end of a PDU at most; how many bytes that took."""
+        if self._lost:
+            return len(view)
+        begin = min(_HEADER - len(self._header), len(view))
+        self._header += view[:begin]
+        if not 1 <= self._header[0] <= 7:
+            self._lost = self.complete = True
+            self._keep(view[begin:])
+            self._whole = False
+            return len(view)
+        if len(self._header) < _HEADER:
+            return begin
+        if begin:
+            self._left = int.from_bytes(self._header[2:])
+        end = begin + min(self._left, len(view) - begin)
+        self._left -= end - begin
+        self._take_body(view[begin:end])
+        self.complete = self._left == 0
+        return end
+
+    def _take_body(self, view: memoryview) -> None:
+        if self._header[0] != _DATA_TF or self._tap.data:
+            self._keep(view)
+            return
+        while len(view):
+            view = self._take_fragment(view) if self._fragment else self._take_pdv_header(view)
+
+    def _take_pdv_header(self, view: memoryview) -> memoryview:
+        begin = _HEADER - len(self._pdv)
+        self._pdv += view[:begin]
+        if len(self._pdv) == _HEADER:
+            self._keep(memoryview(self._pdv))
+            self._fragment = max(int.from_bytes(self._pdv[:4]) - 2, 0)
+            self._wanted = bool(self._pdv[5] & _COMMAND)
+            self._pdv = bytearray()
+        return view[begin:]
+
+    def _take_fragment(self, view: memoryview) -> memoryview:
+        fragment, rest = view[: self._fragment], view[self._fragment :]
+        self._fragment -= len(fragment)
+        self._keep(fragment if self._wanted else _NONE_KEPT)
+        self._whole = self._whole and self._wanted
+        return rest
+
+    def _keep(self, view: memoryview) -> None:
+        room = len(view) if self._tap.body is None else max(self._tap.body - len(self._kept), 0)
+        self._kept += view[:room]
+        self._whole = self._whole and len(view) <= room
+
+    def pop(self) -> tuple[bytes, bytes, bool]:
+        """The PDU, as far as it was taken: header, what is kept of its body, and whether that is all."""
+        pdu = bytes(self._header), bytes(self._kept), self._whole and self._left == 0
+        self._begin()
+        return pdu

@@ -150,12 +150,12 @@ def vr_of(keyword: str) -> str:
     return _tag_and_vr(keyword)[1].split(" ")[0]
 
 
-def read(path: str | os.PathLike[str], limit: int) -> Dataset:
+def read(path: str | os.PathLike[str], limit: int | None) -> Dataset:
     """The data set of a file without its pixel data: Part 10, or as DICOM wrote them before there were headers.
 
     Args:
         path: the file.
-        limit: bytes of a file without a header, which is read whole.
+        limit: the most bytes of a file without a header, which is read into memory; None is any number.
 
     Raises:
         InputFileError: it cannot be read, or is no data set.
@@ -166,7 +166,7 @@ def read(path: str | os.PathLike[str], limit: int) -> Dataset:
         with open(path, "rb") as file:
             if file.read(132)[128:] != b"DICM":
                 file.seek(0)
-                return _decode_headless(file.read(limit))
+                return _decode_headless(file.read(-1 if limit is None else limit))
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
         if not len(dataset):
             raise ValueError("it is empty")

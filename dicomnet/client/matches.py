@@ -1,0 +1,154 @@
+"""What queries find, by level: typed, and decoded when touched (PS3.4 Section C.4.1.1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, ClassVar
+
+from ..scu import Match
+from ..uids import is_valid
+
+__all__ = [
+    "Availability",
+    "InstanceMatch",
+    "PatientMatch",
+    "SeriesMatch",
+    "StudyMatch",
+    "TypedMatch",
+    "WorklistItem",
+    "match_class",
+]
+
+
+class Availability(Enum):
+    """How fast instances can be had: Instance Availability (0008,0056) (PS3.4 Section C.4.1.1.3.2)."""
+
+    #: At once.
+    ONLINE = "ONLINE"
+    #: From slow media: it takes its time.
+    NEARLINE = "NEARLINE"
+    #: Somebody has to fetch the media first.
+    OFFLINE = "OFFLINE"
+    #: They cannot be had; a related instance may be.
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+class TypedMatch(Match):
+    """A match at a level of an information model; everything the peer sent is in ``dataset``, as in every `Match`.
+
+    Attributes:
+        above: the unique keys of the levels above, by keyword, as far as they were asked with.
+    """
+
+    __slots__ = ("above",)
+
+    level: ClassVar[str] = ""
+    key: ClassVar[str] = ""
+
+    def __init__(self, match: Match, above: Mapping[str, str] | None = None) -> None:
+        super().__init__(match.status, match.data, match.transfer_syntax)
+        self.above = dict(above or {})
+
+    def text(self, keyword: str) -> str:
+        """A value as text, several joined by a backslash; empty where the peer sent none."""
+        value = self.dataset.get(keyword)
+        if value is None:
+            return ""
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            return str(value)
+        return "\\".join(map(str, value))
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """The values of an attribute as text, without blank ones."""
+        return tuple(value.strip() for value in self.text(keyword).split("\\") if value.strip())
+
+    @property
+    def uid(self) -> str:
+        """The unique key of its level; empty where the peer sent none, or none that is one."""
+        uid = self.text(self.key)
+        return uid if self.key == "PatientID" or is_valid(uid) else ""
+
+    @property
+    def availability(self) -> Availability | None:
+        """How fast it can be had; None where the peer does not say."""
+        value = self.text("InstanceAvailability").strip().upper()
+        return Availability(value) if value in Availability.__members__ else None
+
+    @property
+    def retrieve_ae_titles(self) -> tuple[str, ...]:
+        """Who has it: Retrieve AE Title (0008,0054)."""
+        return self.texts("RetrieveAETitle")
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The unique keys down to its level, by which it is retrieved or asked about."""
+        own = {keyword: self.text(keyword) for keyword in ("StudyInstanceUID", "SeriesInstanceUID")}
+        return self.above | {keyword: uid for keyword, uid in own.items() if is_valid(uid)} | {self.key: self.uid}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.uid!r})"
+
+
+class PatientMatch(TypedMatch):
+    """A patient."""
+
+    __slots__ = ()
+    level, key = "PATIENT", "PatientID"
+
+
+class StudyMatch(TypedMatch):
+    """A study."""
+
+    __slots__ = ()
+    level, key = "STUDY", "StudyInstanceUID"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities in Study (0008,0061)."""
+        return self.texts("ModalitiesInStudy")
+
+
+class SeriesMatch(TypedMatch):
+    """A series."""
+
+    __slots__ = ()
+    level, key = "SERIES", "SeriesInstanceUID"
+
+    @property
+    def modality(self) -> str:
+        """Modality (0008,0060)."""
+        return self.text("Modality").strip()
+
+
+class InstanceMatch(TypedMatch):
+    """An instance: an image, or whatever else a series has."""
+
+    __slots__ = ()
+    level, key = "IMAGE", "SOPInstanceUID"
+
+    @property
+    def sop_class_uid(self) -> str:
+        """SOP Class UID (0008,0016)."""
+        return self.text("SOPClassUID")
+
+
+class WorklistItem(TypedMatch):
+    """An item of a worklist: one scheduled procedure step of one patient (PS3.4 Annex K)."""
+
+    __slots__ = ()
+    level, key = "", "StudyInstanceUID"
+
+    @property
+    def step(self) -> Any:
+        """The one item of Scheduled Procedure Step Sequence, as a pydicom Dataset; an empty one where there is none."""
+        steps = self.dataset.get("ScheduledProcedureStepSequence")
+        return steps[0] if steps else type(self.dataset)()
+
+
+_CLASSES = {one.level: one for one in (PatientMatch, StudyMatch, SeriesMatch, InstanceMatch, WorklistItem)}
+
+
+def match_class(level: str) -> type[TypedMatch]:
+    """The class for the matches of a level; "" is a model without levels."""
+    return _CLASSES[level.upper()]

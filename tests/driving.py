@@ -51,6 +51,28 @@ PEER_ABORT = Abort(2, 2)
 
 REQUESTOR, ACCEPTOR = "requestor", "acceptor"
 
+SENT = {
+    None: None,
+    "A-ASSOCIATE-RQ": RQ,
+    "A-ASSOCIATE-AC": AC,
+    "A-ASSOCIATE-RJ": RJ,
+    "A-ASSOCIATE-RJ (only when rejecting; source 2 or 3)": None,
+    "P-DATA-TF": DATA,
+    "A-RELEASE-RQ": ReleaseRQ(),
+    "A-RELEASE-RP": ReleaseRP(),
+    "A-ABORT source=0 reason=0": Abort(0, 0),
+}
+
+
+def said_by(action: str, event: int, *, silent: bool) -> bytes:
+    """What an action of the table sends; ``silent``: an A-ABORT went out already, and one per association is enough."""
+    if action == "AA-7":  # the source is not given in the text
+        return b"" if silent else Abort(2, 2).encode()
+    if action == "AA-8":
+        return Abort(2, 6 if event == 19 else 2).encode()
+    pdu = SENT[STANDARD["actions"][action]["send"]]
+    return b"" if pdu is None else pdu.encode()
+
 
 class Bytes:
     """A sink that keeps what it is given, and says what became of it."""

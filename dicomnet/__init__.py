@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 # Where each public name lives; `__init__.pyi` says the same to type checkers.
 _HOMES = {
     ".config": ("Entity", "Limits", "Timeouts"),
+    ".datasets": ("Lossy",),
     ".errors": (
         "AssociationAborted",
         "AssociationError",

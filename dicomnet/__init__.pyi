@@ -4,6 +4,7 @@ from . import uids as uids
 from .config import Entity as Entity
 from .config import Limits as Limits
 from .config import Timeouts as Timeouts
+from .datasets import Lossy as Lossy
 from .errors import AssociationAborted as AssociationAborted
 from .errors import AssociationError as AssociationError
 from .errors import AssociationRejected as AssociationRejected

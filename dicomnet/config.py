@@ -46,6 +46,9 @@ class Limits:
     command_set: int = 64 << 10
     # A data set bound for memory (identifiers, or a store without a spool). None: whatever the peer sends.
     message: int | None = 256 << 20
+    # Pending responses to one request, as user and as provider. No archive has as many studies: who goes on past this
+    # never ends, and who asked that broadly did so by mistake.
+    responses: int = 1_000_000
     # Legal, and sent by nobody to any purpose: tolerated, but not for ever.
     empty_pdvs: int = 1000
     # The PDUs we send when the peer announces no limit or a vast one: past this nothing gets faster.

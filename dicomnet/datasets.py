@@ -17,13 +17,16 @@ from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, NoAcc
 from dicomnet.negotiation import PresentationContext
 from dicomnet.sources import DEFLATED, BytesSource, Source
 from dicomnet.sources import open_source as _open_source
+from dicomnet.values import Value
 
 __all__ = [
     "IF_NEEDED",
     "LOSSLESS",
     "NEVER",
+    "Lossy",
     "Transcoding",
     "UndecodableDataSet",
+    "check_policy",
     "converted",
     "decode",
     "encode",
@@ -31,6 +34,7 @@ __all__ = [
     "from_keywords",
     "is_dataset",
     "open_source",
+    "preferred",
     "read",
     "source_of",
     "tags",
@@ -41,9 +45,6 @@ __all__ = [
 Dataset = Any
 Buffer = bytes | bytearray | memoryview
 
-#: When an instance is converted to another transfer syntax: "never", "if needed", or to those of a list, by preference.
-Transcoding = str | Sequence[str]
-NEVER, IF_NEEDED = "never", "if needed"
 
 # A deflated data set may be a bomb: it grows no further than this, or this many times its own size, whichever is more.
 INFLATED_SIZE = 1 << 20
@@ -65,7 +66,49 @@ LOSSLESS = frozenset(
 _LITTLE_ENDIAN = frozenset({uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN})
 _WORDS = {"OW": "H", "OL": "I", "OF": "I", "OD": "Q", "OV": "Q"}  # values whose words pydicom leaves as they came
 _PIXEL_DATA = 0x7FE00010
+_DERIVED = ["DERIVED", "SECONDARY"]
 _FIRST_DATA_SET_TAG = 0x00040000  # below are commands and file meta information
+
+
+class Lossy(Value):
+    """The rule by which pixel data may be compressed with loss; nothing else makes dicomnet lose anything.
+
+    What comes out is another instance: it has a SOP Instance UID of its own, and says what was done to which
+    (PS3.3 Sections C.7.6.1.1.2 to C.7.6.1.1.5 and C.12.4).
+
+    Args:
+        transfer_syntax: JPEG 2000, or JPEG-LS near-lossless.
+        ratio: for JPEG 2000, how many times smaller the pixel data become; above 1.
+        error: for JPEG-LS, by how much a pixel value may be off; 1 to 255.
+
+    Raises:
+        InvalidArgument: no such compression is at hand, or not with these parameters.
+    """
+
+    transfer_syntax: str
+    ratio: float = 0
+    error: int = 0
+
+    def __init__(self, transfer_syntax: str, *, ratio: float = 0, error: int = 0) -> None:
+        super().__init__(str(transfer_syntax), ratio, error)
+        if self.transfer_syntax not in _METHODS:
+            raise InvalidArgument(
+                f"nothing is compressed with loss to {uids.name_of(transfer_syntax)}",
+                hint="JPEG 2000 and JPEG-LS near-lossless can be.",
+            )
+        if self.transfer_syntax == uids.JPEG2000:
+            fits = ratio > 1 and not error
+        else:
+            fits = isinstance(error, int) and 1 <= error <= 255 and not ratio
+        if not fits:
+            raise InvalidArgument(f"{self!r}: JPEG 2000 wants a ratio above 1, JPEG-LS an error from 1 to 255")
+
+
+#: When an instance is converted to another transfer syntax: "never", "if needed", or to those of a list, by preference.
+Transcoding = str | Lossy | Sequence[str | Lossy]
+NEVER, IF_NEEDED = "never", "if needed"
+# Defined terms of Lossy Image Compression Method (0028,2114), PS3.3 Section C.7.6.1.1.5.1.
+_METHODS = {uids.JPEG2000: "ISO_15444_1", uids.JPEG_LS_NEAR_LOSSLESS: "ISO_14495_1"}
 
 
 class UndecodableDataSet(RemoteProtocolError):
@@ -266,31 +309,58 @@ def _encoding(syntax: str) -> tuple[bool, bool]:
     return syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, syntax != uids.EXPLICIT_VR_BIG_ENDIAN
 
 
-def converted(source: Source, transfer_syntax: str) -> BytesSource:
-    """An instance in another transfer syntax; nothing of it is lost, and it stays the same instance.
+def converted(source: Source, wanted: str | Lossy) -> BytesSource:
+    """An instance in another transfer syntax: the same one, of which nothing is lost, unless a rule allows that.
 
     Uncompressed syntaxes, deflated included, are converted here; pixel data are compressed and decompressed by
     pydicom with the plug-ins that are installed (``pip install dicomnet[codecs]``).
 
+    Args:
+        source: the instance.
+        wanted: the transfer syntax, or the rule for a new instance that has lost some of its precision.
+
     Raises:
         InvalidArgument: it cannot be converted, or not without loss.
     """
-    if transfer_syntax not in _NATIVE | LOSSLESS:
+    rule = wanted if isinstance(wanted, Lossy) else None
+    syntax = rule.transfer_syntax if rule else str(wanted)
+    if rule is None and syntax not in _NATIVE | LOSSLESS:
         raise InvalidArgument(
-            f"{source.name} cannot be converted to {uids.name_of(transfer_syntax)} without loss",
-            hint="Compress it before it is sent, as a new instance.",
+            f"{source.name} cannot be converted to {uids.name_of(syntax)} without loss",
+            hint="A Lossy rule would allow it.",
         )
     data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
     try:
         dataset = decode(data, source.transfer_syntax_uid)
-        _convert(dataset, source.transfer_syntax_uid, transfer_syntax)
-        encoded = encode(dataset, transfer_syntax)
+        _convert(dataset, source.transfer_syntax_uid, syntax, rule)
+        encoded = encode(dataset, syntax)
     except Exception as error:  # pydicom's plug-ins raise what they like
-        what = f"{source.name} cannot be converted to {uids.name_of(transfer_syntax)}: {error}"
+        what = f"{source.name} cannot be converted to {uids.name_of(syntax)}: {error}"
         raise InvalidArgument(what) from error
-    return BytesSource(
-        encoded, transfer_syntax, source.sop_class_uid, source.sop_instance_uid, name=source.name
-    )
+    instance = str(dataset.SOPInstanceUID) if rule else source.sop_instance_uid
+    return BytesSource(encoded, syntax, source.sop_class_uid, instance, name=source.name)
+
+
+def check_policy(policy: Transcoding) -> Transcoding:
+    """Return ``policy`` if it is one; see `fitting`.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if isinstance(policy, str) and policy not in (NEVER, IF_NEEDED):
+        raise InvalidArgument(
+            f"{policy!r} is no way of converting instances",
+            hint='It is "never", "if needed", or a list of transfer syntaxes.',
+        )
+    return policy
+
+
+def preferred(policy: Transcoding) -> tuple[str, ...]:
+    """The transfer syntaxes that a policy prefers to the one that an instance has."""
+    if isinstance(policy, str):
+        return ()
+    rules = (policy,) if isinstance(policy, Lossy) else policy
+    return tuple(rule.transfer_syntax if isinstance(rule, Lossy) else str(rule) for rule in rules)
 
 
 def fitting(
@@ -302,12 +372,13 @@ def fitting(
         source: the instance.
         contexts: those of the association.
         policy: "never" sends it as it is; "if needed" converts it where no context takes it so; a list of transfer
-            syntaxes is gone through in its order, before it is sent as it is.
+            syntaxes is gone through in its order, before it is sent as it is. A `Lossy` in it, or alone, compresses
+            with loss; the name of a lossy transfer syntax only lets through what is compressed so already.
         scp: the association's requestor is the provider, as in a C-GET.
 
     Raises:
         NoAcceptedContext: there is no context for it, or only such as would need what the policy does not want.
-        InvalidArgument: it could not be converted.
+        InvalidArgument: it could not be converted, and cannot be sent as it is.
     """
     own = source.transfer_syntax_uid
     fit = {
@@ -316,17 +387,31 @@ def fitting(
         if context.accepted and context.abstract_syntax == source.sop_class_uid
         if (context.scp if scp else context.scu)
     }
-    wanted = [] if isinstance(policy, str) else [str(syntax) for syntax in policy]
-    wanted += [own]
+    failure: InvalidArgument | None = None
+    for wanted in _wanted(policy, own, fit):
+        syntax = wanted.transfer_syntax if isinstance(wanted, Lossy) else wanted
+        if syntax == own and own in fit:
+            return fit[own], source
+        if syntax not in fit or (wanted is syntax and syntax not in _NATIVE | LOSSLESS):
+            continue
+        try:
+            return fit[syntax], converted(source, wanted)
+        except InvalidArgument as error:  # a report has no pixels to compress, some plug-ins are not everywhere
+            failure = failure or error
+    raise failure or NoAcceptedContext(abstract_syntax=source.sop_class_uid, transfer_syntaxes=(own,))
+
+
+def _wanted(policy: Transcoding, own: str, fit: Mapping[str, PresentationContext]) -> list[str | Lossy]:
+    """What to try, in this order."""
     if policy == IF_NEEDED:
-        wanted += [syntax for syntax in fit if syntax in _NATIVE] + [syntax for syntax in fit if syntax in LOSSLESS]
-    chosen = next((syntax for syntax in wanted if syntax in fit), None)
-    if chosen is None:
-        raise NoAcceptedContext(abstract_syntax=source.sop_class_uid, transfer_syntaxes=(own,))
-    return fit[chosen], source if chosen == own else converted(source, chosen)
+        return [own, *(one for one in fit if one in _NATIVE), *(one for one in fit if one in LOSSLESS)]
+    if isinstance(policy, str):
+        return [own]
+    rules = (policy,) if isinstance(policy, Lossy) else policy
+    return [*(rule if isinstance(rule, Lossy) else str(rule) for rule in rules), own]
 
 
-def _convert(dataset: Dataset, own: str, wanted: str) -> None:
+def _convert(dataset: Dataset, own: str, wanted: str, rule: Lossy | None = None) -> None:
     """Bring a data set into the form that it has in another transfer syntax."""
     from pydicom.filewriter import correct_ambiguous_vr  # noqa: PLC0415
     from pydicom.uid import UID  # noqa: PLC0415
@@ -335,15 +420,61 @@ def _convert(dataset: Dataset, own: str, wanted: str) -> None:
         dataset.decompress(generate_instance_uid=False)
         own = uids.EXPLICIT_VR_LITTLE_ENDIAN
     correct_ambiguous_vr(dataset, _encoding(own)[1])
-    swapped = _encoding(own)[1] != _encoding(wanted if wanted in _NATIVE else own)[1]
+    swapped = _encoding(own)[1] != _encoding(wanted)[1]
     for element in dataset.iterall():  # this also decodes every value, which is still in its old encoding
         if swapped and element.VR in _WORDS and element.value:
             words = array(_WORDS[element.VR], element.value)
             words.byteswap()
             element.value = words.tobytes()
-    if wanted not in _NATIVE and _PIXEL_DATA in dataset:
+    if rule is not None:
+        _compress_with_loss(dataset, rule)
+    elif wanted not in _NATIVE and _PIXEL_DATA in dataset:
+        # The plug-ins read pixel data in the byte order that this says, and they are in little endian now.
+        dataset.file_meta.TransferSyntaxUID = UID(uids.EXPLICIT_VR_LITTLE_ENDIAN)
         dataset.compress(wanted, generate_instance_uid=False)
     dataset.file_meta.TransferSyntaxUID = UID(wanted)
+
+
+def _compress_with_loss(dataset: Dataset, rule: Lossy) -> None:
+    """Make it a derived instance, and say how it was derived (PS3.3 Sections C.7.6.1.1 and C.12.4)."""
+    from pydicom.uid import UID  # noqa: PLC0415
+
+    if _PIXEL_DATA not in dataset:
+        raise InvalidArgument("it has no pixel data")
+    before = len(dataset.PixelData)
+    dataset.file_meta.TransferSyntaxUID = UID(uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    options: dict[str, Any] = {"j2k_cr": [rule.ratio]} if rule.ratio else {"jls_error": rule.error}
+    dataset.compress(rule.transfer_syntax, generate_instance_uid=False, **options)
+    ratio = before / len(dataset.PixelData)
+    dataset.LossyImageCompression = "01"
+    _append(dataset, "LossyImageCompressionRatio", f"{ratio:.4g}")
+    _append(dataset, "LossyImageCompressionMethod", _METHODS[rule.transfer_syntax])
+    dataset.ImageType = ["DERIVED", *_values(dataset, "ImageType")[1:]] if "ImageType" in dataset else _DERIVED
+    bound = f"ratio {rule.ratio:g}" if rule.ratio else f"greatest error {rule.error}"
+    done = f"Lossy compression: {uids.name_of(rule.transfer_syntax)}, {bound}"
+    dataset.DerivationDescription = "; ".join(filter(None, (dataset.get("DerivationDescription"), done)))[-1024:]
+    _append(dataset, "DerivationCodeSequence", _code("113040", "Lossy Compression"))
+    origin = {
+        "ReferencedSOPClassUID": dataset.SOPClassUID,
+        "ReferencedSOPInstanceUID": dataset.SOPInstanceUID,
+        "PurposeOfReferenceCodeSequence": [_code("121320", "Uncompressed predecessor")],
+    }
+    _append(dataset, "SourceImageSequence", from_keywords(origin))
+    dataset.SOPInstanceUID = uids.new()
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    return from_keywords({"CodeValue": value, "CodingSchemeDesignator": "DCM", "CodeMeaning": meaning})
+
+
+def _values(dataset: Dataset, keyword: str) -> list[Any]:
+    """All values of an attribute that may have several, or one, or none."""
+    value = dataset.get(keyword)
+    return [] if value in (None, "") else [value] if isinstance(value, str | float) else list(value)
+
+
+def _append(dataset: Dataset, keyword: str, value: Any) -> None:
+    setattr(dataset, keyword, [*_values(dataset, keyword), value])
 
 
 def is_dataset(item: object) -> bool:

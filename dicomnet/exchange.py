@@ -310,12 +310,9 @@ class Exchange:
 
     def _fault_of(self, command: Command, request: Request | None) -> str:
         """What is wrong with a response; nothing is where this is empty."""
-        if request is None:
-            return "without a request of ours"
-        if command.command_field != (request.command.command_field or 0) | messages.RESPONSE:
-            return f"to {messages.name_of(request.command)}"
-        if command.status is None:
-            return "without a status"
+        fault = messages.fault_of_response(command, request, self.limits.responses)
+        if fault or request is None or command.status is None:
+            return fault
         unsent = next((one for one in self._queue if one.message_id == request.command.message_id), None)
         if unsent is None or (unsent.begun and command.status in _PENDING):
             return ""

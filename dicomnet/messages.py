@@ -27,6 +27,7 @@ __all__ = [
     "Outgoing",
     "Priority",
     "Request",
+    "fault_of_response",
     "missing_element",
     "name_of",
 ]
@@ -178,14 +179,36 @@ class Request:
         context: the presentation context that it went out in.
         command: its command set.
         abandoned: nobody waits for it any more; what still comes for it is dropped (see `Exchange.cancel`).
+        responses: how many have come.
     """
 
-    __slots__ = ("abandoned", "command", "context")
+    __slots__ = ("abandoned", "command", "context", "responses")
 
     def __init__(self, context: PresentationContext, command: Command) -> None:
         self.context = context
         self.command = command
         self.abandoned = False
+        self.responses = 0
+
+
+def fault_of_response(command: Command, request: Request | None, limit: int) -> str:
+    """What is wrong with a response to ``request``, which counts it; nothing is where this is empty.
+
+    Args:
+        command: its command set.
+        request: what it is to answer; None where we asked for nothing by its message ID.
+        limit: how many pending responses there may be.
+    """
+    if request is None:
+        return "without a request of ours"
+    if command.command_field != (request.command.command_field or 0) | RESPONSE:
+        return f"to {name_of(request.command)}"
+    if command.status is None:
+        return "without a status"
+    request.responses += 1
+    if request.responses > limit + 1:  # the last one is no pending one
+        return f"past the limit of {limit} pending responses"
+    return ""
 
 
 # ---- on the way out ------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ def store_many(
     transcode: datasets.Transcoding = datasets.NEVER,
 ) -> Generator[StoreResult | None, Any, None]:
     """C-STORE of many instances; see ``Association.store_many``."""
+    datasets.check_policy(transcode)
     buffers = cycle([bytearray(exchange.limits.file_buffer) for _ in range(2)])  # one is sent, one is read into
 
     def opened(given: Any) -> Any:

@@ -257,10 +257,14 @@ def _send_matches(
     exchange: Exchange, message: Message, request: FindRequest, results: _Results
 ) -> Generator[Any, Any, Status]:
     syntax = request.transfer_syntax_uid
+    left = exchange.limits.responses
     while True:
         more, match = yield results.step()
         if not more:
             return _as_status(results.final)
+        if not left:
+            return Status(Status.OUT_OF_RESOURCES, comment=f"more than {exchange.limits.responses} matches")
+        left -= 1
         status, dataset = match if isinstance(match, tuple) else (Status.PENDING, match)
         respond(exchange, message, status, datasets.encode(dataset, syntax))
         if _cancelled(exchange, message, (yield POLL)):
@@ -459,7 +463,8 @@ class _Mover:
     def plan(self, instances: Instances) -> Instances:
         """The instances in the order in which they can be sent with the fewest associations."""
         ordered: Instances = []
-        for batch in planner.batches(instances, fallback=self._transcode != datasets.NEVER):
+        also, fallback = datasets.preferred(self._transcode), self._transcode != datasets.NEVER
+        for batch in planner.batches(instances, also=also, fallback=fallback):
             self._plans[len(ordered)] = batch.contexts
             ordered.extend(batch.instances)
         return ordered

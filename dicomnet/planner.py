@@ -62,7 +62,7 @@ class Batch(Value):
     instances: list[Any]
 
 
-def batches(instances: Iterable[Any], *, fallback: bool = False) -> list[Batch]:
+def batches(instances: Iterable[Any], *, also: Sequence[str] = (), fallback: bool = False) -> list[Batch]:
     """Distribute instances over as few associations as possible, each within 128 presentation contexts (PS3.8 9.3.2.2).
 
     Each pair of SOP class and transfer syntax needs a context of its own. Instances keep their order within a pair.
@@ -70,6 +70,7 @@ def batches(instances: Iterable[Any], *, fallback: bool = False) -> list[Batch]:
 
     Args:
         instances: whatever can be stored.
+        also: where there is room, transfer syntaxes that each SOP class is proposed in, too.
         fallback: where there is room, also propose each SOP class uncompressed, for what has to be converted.
     """
     by_pair: dict[tuple[str, str], list[Any]] = {}
@@ -81,9 +82,12 @@ def batches(instances: Iterable[Any], *, fallback: bool = False) -> list[Batch]:
         Batch(contexts, [instance for context in contexts for instance in by_pair[_pair(context)]])
         for contexts in split(for_instances(by_pair))
     ]
-    for batch in planned if fallback else ():
-        classes = {context.abstract_syntax for context in batch.contexts}
-        batch.contexts.extend(storage(sorted(classes))[: MAX_CONTEXTS - len(batch.contexts)])
+    for batch in planned:
+        classes = sorted({context.abstract_syntax for context in batch.contexts})
+        spare = for_instances((sop_class, str(syntax)) for syntax in also for sop_class in classes)
+        spare = [context for context in spare if context not in batch.contexts]
+        spare += storage(classes) if fallback else ()
+        batch.contexts.extend(spare[: MAX_CONTEXTS - len(batch.contexts)])
     if unreadable and planned:
         planned[0].instances.extend(unreadable)
     return planned
@@ -141,10 +145,16 @@ def sop_classes(*abstract_syntaxes: str) -> list[ProposedContext]:
     return [ProposedContext(uid, UNCOMPRESSED) for uid in abstract_syntaxes]
 
 
-def for_files(paths: Iterable[object]) -> list[ProposedContext]:
+def for_files(paths: Iterable[object], also: Iterable[str] = ()) -> list[ProposedContext]:
     """Contexts in which these Part 10 files can be sent as they are; unreadable files ask for nothing.
 
     Only the file meta information is read. Verification is added where there is room.
+
+    Args:
+        paths: the files.
+        also: transfer syntaxes that each of their SOP classes is proposed in, too, for what is to be converted.
     """
-    contexts = for_instances(pair for pair in map(describe, paths) if pair is not None)
+    pairs = [pair for pair in map(describe, paths) if pair is not None]
+    converted = [(sop_class, str(syntax)) for syntax in also for sop_class, _ in pairs]
+    contexts = for_instances(pairs + converted)
     return contexts + verification() if len(contexts) < MAX_CONTEXTS else contexts

@@ -17,7 +17,7 @@ from ._dimse import Command, Message
 from ._part10 import meta_header
 from .config import Entity, Limits, Timeouts, check_ae_title
 from .datasets import IF_NEEDED, Transcoding
-from .errors import ConnectionFailed
+from .errors import ConnectionFailed, ServiceFailure
 from .events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
 from .exchange import Call, Exchange
 from .messages import CommandField, missing_element
@@ -207,8 +207,15 @@ class Provider:
         return service
 
     def open_sink(self, exchange: Exchange, context: PresentationContext, command: Command) -> Sink:
-        """Where the data set of a request goes: to its spool, or into memory."""
+        """Where the data set of a request goes: to its spool, or into memory.
+
+        Raises:
+            ServiceFailure: nowhere: the request is refused before its data set has come (PS3.7 Section 9.3.1.3).
+        """
         service = self.service_for(command, context.abstract_syntax)
+        status = _unacceptable(command, context.abstract_syntax, service)
+        if status is not None:
+            raise ServiceFailure(status, f"refused: {status}")
         if service is None or service.spool is None:
             return MemorySink(self.limits.message)
         header = meta_header(
@@ -307,7 +314,7 @@ def perform(exchange: Exchange, provider: Provider, message: Message, address: s
         return  # what it was for is over already
     service = provider.service_for(command, exchange.contexts[message.context_id].abstract_syntax)
     try:
-        status = _unacceptable(exchange, message, service)
+        status = _refusal(exchange, message, service)
         if status is not None:
             respond(exchange, message, status)
             return
@@ -320,23 +327,29 @@ def perform(exchange: Exchange, provider: Provider, message: Message, address: s
             message.data.discard()
 
 
-def _unacceptable(exchange: Exchange, message: Message, service: Service | None) -> Status | None:
-    """Why a request cannot even be handed to a handler; None where it can."""
+def _refusal(exchange: Exchange, message: Message, service: Service | None) -> Status | None:
+    """Why a request is not handed to a handler; None where it is."""
+    if isinstance(message.error, ServiceFailure):
+        return message.error.status
     if message.error is not None:
         return status_of_failure(message.error, exchange, message.command)
+    status = _unacceptable(message.command, exchange.contexts[message.context_id].abstract_syntax, service)
+    if status is None and message.data is None and message.command.command_field in _WITH_DATA:
+        return Status(Status.MISTYPED_ARGUMENT, comment="missing: data set")
+    return status
+
+
+def _unacceptable(command: Command, negotiated: str, service: Service | None) -> Status | None:
+    """What is wrong with a command set in a context of this abstract syntax; None where nothing is."""
     if service is None:
-        known = message.command.command_field in _PERFORMERS or message.command.command_field in _NORMALIZED
+        known = command.command_field in _PERFORMERS or command.command_field in _NORMALIZED
         return Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION
-    missing = missing_element(message.command)
+    missing = missing_element(command)
     if missing:
         return Status(Status.MISTYPED_ARGUMENT, comment=f"missing: {missing}")
-    if message.data is None and message.command.command_field in _WITH_DATA:
-        return Status(Status.MISTYPED_ARGUMENT, comment="missing: data set")
-    if message.command.command_field == CommandField.C_STORE_RQ:
-        # Its transfer syntaxes were negotiated for one SOP class, and so was that the peer may store it.
-        negotiated = exchange.contexts[message.context_id].abstract_syntax
-        if message.command.affected_sop_class_uid != negotiated:
-            return Status(Status.SOP_CLASS_NOT_SUPPORTED, comment="not the SOP class of its presentation context")
+    # Its transfer syntaxes were negotiated for one SOP class, and so was that the peer may store it.
+    if command.command_field == CommandField.C_STORE_RQ and command.affected_sop_class_uid != negotiated:
+        return Status(Status.SOP_CLASS_NOT_SUPPORTED, comment="not the SOP class of its presentation context")
     return None
 
 

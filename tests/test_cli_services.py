@@ -125,6 +125,12 @@ def test_plan_shows_contexts_and_calls_nobody(tmp_path: Path, capsys: Any) -> No
     assert (context["id"], context["instances"]) == (1, 3)
     assert summary["summary"]["associations"] == 1
     assert run(["plan", str(tmp_path / "missing")]) == 20
+    capsys.readouterr()
+    assert run(["plan", str(tmp_path / "0.dcm")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("association 1: 1 instance, ")
+    assert lines[-1].startswith("1 instance, ")
+    assert lines[-1].endswith(", 1 context, 1 association")
 
 
 def test_mpps_begins_and_ends_a_step(capsys: Any) -> None:

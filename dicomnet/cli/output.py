@@ -11,7 +11,7 @@ import click
 
 from ..errors import escaped
 
-__all__ = ["Output", "amount", "complain", "rate"]
+__all__ = ["Output", "amount", "complain", "counted", "rate"]
 
 
 def complain(message: str, word: str = "error") -> None:
@@ -65,6 +65,11 @@ class Output:
         with self._lock:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something: "1 instance", "3 instances"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def amount(size: float) -> str:

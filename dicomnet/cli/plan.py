@@ -11,7 +11,7 @@ from ..uids import name_of
 from .batch import Lot, files_in, gather
 from .exits import Exit
 from .options import output_options
-from .output import Output, amount
+from .output import Output, amount, counted
 
 __all__ = ["command"]
 
@@ -33,8 +33,8 @@ def command(paths: tuple[str, ...], recurse: bool, output: Output) -> int:
         _tell(output, number, lot)
     instances, size = sum(lot.instances for lot in lots), sum(lot.size for lot in lots)
     output.summary(
-        f"{instances} instances, {amount(size)}, {sum(len(lot.contexts) for lot in lots)} contexts, "
-        f"{len(lots)} associations",
+        f"{counted(instances, 'instance')}, {amount(size)}, "
+        f"{counted(sum(len(lot.contexts) for lot in lots), 'context')}, {counted(len(lots), 'association')}",
         instances=instances,
         bytes=size,
         associations=len(lots),
@@ -45,7 +45,7 @@ def command(paths: tuple[str, ...], recurse: bool, output: Output) -> int:
 
 def _tell(output: Output, number: int, lot: Lot) -> None:
     counts = Counter(id(context) for _, context in lot.items)
-    output.say(f"association {number}: {lot.instances} instances, {amount(lot.size)}")
+    output.say(f"association {number}: {counted(lot.instances, 'instance')}, {amount(lot.size)}")
     for index, context in enumerate(lot.contexts):
         syntaxes = ", ".join(map(name_of, context.transfer_syntaxes))
         count = counts[id(context)]

@@ -14,7 +14,7 @@ from ..requests import StoreRequest
 from ..sinks import DiscardSink, Sink, own_path, uid_path
 from ..sync import Listener
 from ..uids import is_valid
-from .output import Output, rate
+from .output import Output, counted, rate
 
 __all__ = ["Receiver"]
 
@@ -116,7 +116,7 @@ class Receiver(Listener):
     def _sum_up(self) -> None:
         seconds = max(self._last - self._first, 0.0)
         failed = self._begun - self._kept
-        line = f"{self._kept} instance{'' if self._kept == 1 else 's'} received: {rate(self._size, seconds)}"
+        line = f"{counted(self._kept, 'instance')} received: {rate(self._size, seconds)}"
         self._output.summary(
             f"{line}; {failed} failed" if failed else line,
             instances=self._kept,

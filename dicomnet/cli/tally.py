@@ -12,7 +12,7 @@ from ..errors import InputFileError
 from ..scu import StoreResult
 from .batch import name_of
 from .exits import Exit, exit_code
-from .output import Output, rate
+from .output import Output, counted, rate
 from .progress import Progress
 
 __all__ = ["Tally"]
@@ -103,8 +103,7 @@ class Tally:
         """Print the summary; the exit code."""
         self.progress.close()
         seconds = max(self._last - self._first, 0.0)
-        plural = "" if self.instances == 1 else "s"
-        line = f"{self.instances} instance{plural} sent to {peer}: {rate(self.size, seconds)}"
+        line = f"{counted(self.instances, 'instance')} sent to {peer}: {rate(self.size, seconds)}"
         self.output.summary(
             f"{line}; {self.failed} failed" if self.failed else line,
             instances=self.instances,

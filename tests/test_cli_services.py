@@ -6,13 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
-from rig import instance, keys
+from rig import PATIENCE, instance, keys
 
 import dicomnet as dn
 from dicomnet.cli.app import run
@@ -164,3 +165,51 @@ def test_ctrl_c_cancels_a_query() -> None:
     assert process.returncode == 130
     assert time.monotonic() - start < 5
     assert 0 < json.loads(output.splitlines()[-1])["summary"]["matches"] < 200_000
+
+
+@pytest.mark.parametrize("operation", ["get", "move"])
+def test_a_retrieve_shows_how_far_it_is_on_a_terminal(
+    operation: str, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Provider(ae_title="THERE") as there, Provider(
+        instances=[instance(n) for n in range(4)], destinations={"THERE": dn.Entity.parse(there.peer)}
+    ) as provider:
+        where = ["--out", str(tmp_path)] if operation == "get" else ["--dest", "THERE"]
+        assert run([operation, provider.peer, "study", "-k", "StudyInstanceUID=2.25.100", *where]) == 0
+        lines = capsys.readouterr().err.split("\r")
+        assert [line for line in lines if line.strip()] == [f"{number} of 4, 0 failed " for number in (1, 2, 3)]
+        assert lines[-2:] == [" " * 60, ""]
+        assert run([operation, provider.peer, "study", "-k", "StudyInstanceUID=2.25.100", *where, "-q"]) == 0
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("operation", ["get", "move"])
+def test_ctrl_c_cancels_a_retrieve(operation: str, tmp_path: Path) -> None:
+    first, go_on = threading.Event(), threading.Event()
+
+    def kept(_: Any) -> None:
+        first.set()
+        go_on.wait(PATIENCE)
+
+    there, archive = dn.Listener("THERE", port=0), dn.Listener("ARCHIVE", port=0)
+    there.on_store()(kept)
+    with there:
+        archive.destinations["THERE"] = dn.Entity("THERE", "127.0.0.1", there.address[1])
+        archive.on_move("STUDY_ROOT")(lambda _: [instance(number) for number in range(200)])
+        archive.on_get("STUDY_ROOT")(lambda _: [instance(number) for number in range(5_000)])
+        with archive:
+            where = ["--out", str(tmp_path)] if operation == "get" else ["--dest", "THERE"]
+            peer = f"ARCHIVE@127.0.0.1:{archive.address[1]}"
+            command = [sys.executable, "-m", "dicomnet", operation, peer, "study", "-k", "StudyInstanceUID=1.2", *where]
+            with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True) as process:
+                if operation == "move":
+                    assert first.wait(PATIENCE)
+                else:
+                    while not any(tmp_path.iterdir()):
+                        threading.Event().wait(0.005)
+                process.send_signal(signal.SIGINT)
+                go_on.set()
+                stdout, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert json.loads(stdout.splitlines()[-1])["summary"]["instances"] < (5_000 if operation == "get" else 200)

@@ -50,9 +50,10 @@ RETRIEVING = [
 ]
 
 
-@pytest.fixture
-def rig() -> Any:
-    made = Rig("sync-sync")
+@pytest.fixture(params=["sync-aio", "aio-sync"])
+def rig(request: Any) -> Any:
+    """Each face is user and provider of each service class."""
+    made = Rig(request.param)
     yield made
     made.close()
 

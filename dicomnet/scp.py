@@ -28,7 +28,7 @@ from .sinks import FileSink, MemorySink, Sink
 from .states import State
 from .status import Status
 
-__all__ = ["Handler", "Provider", "perform", "serve"]
+__all__ = ["Handler", "Provider", "host_of", "perform", "serve"]
 
 log = logging.getLogger("dicomnet")
 
@@ -191,6 +191,21 @@ class Provider:
         """The associations that are served now; a listener knows."""
         return ()
 
+    def counted(self, exchange: Exchange) -> tuple[int, int]:
+        """How many other associations have the AE title, and the host, of this one."""
+        others = [one for one in self.present() if one is not exchange and one.established]
+        host = host_of(exchange.address)
+        return (
+            sum(one.calling == exchange.calling for one in others),
+            sum(host_of(one.address) == host for one in others),
+        )
+
+    def seat(self, exchange: Exchange) -> None:
+        """An association is accepted, where they are counted by AE title or host."""
+
+    def unseat(self, exchange: Exchange) -> None:
+        """An association is about to be released."""
+
     def flow(
         self, exchange: Exchange, address: str, policy: AcceptancePolicy | None, *, full: Callable[[], bool] = bool
     ) -> Serving:
@@ -260,6 +275,7 @@ def serve(
         elif isinstance(event, AssociateIndication):
             yield from _admit(exchange, provider, policy, full)
         elif isinstance(event, ReleaseIndication) and exchange.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
+            provider.unseat(exchange)
             exchange.release_response()
         elif isinstance(event, AbortIndication):
             log.info("association with %s ended: %s", address, exchange.error_of(event))
@@ -285,25 +301,17 @@ def _admit(exchange: Exchange, provider: Provider, policy: AcceptancePolicy, ful
             return  # the peer did not wait for it
         exchange.user = None if verdict is None or verdict is False else identity
     with provider.admission:  # two at a time could both be the last one that there is room for
-        same = _counted(exchange, provider) if policy.counts else (0, 0)
-        exchange.judge(policy, Caller(address, exchange.tls, *same, verdict))
+        same = provider.counted(exchange) if policy.counts else (0, 0)
+        if exchange.judge(policy, Caller(address, exchange.tls, *same, verdict)) and policy.counts:
+            provider.seat(exchange)
 
 
 def _is_asked(exchange: Exchange) -> bool:
     return exchange.state is State.STA3_AWAIT_LOCAL_ASSOCIATE_RESPONSE
 
 
-def _counted(exchange: Exchange, provider: Provider) -> tuple[int, int]:
-    """How many other associations have the AE title, and the host, of this one."""
-    others = [one for one in provider.present() if one is not exchange and one.established]
-    host = _host(exchange.address)
-    return (
-        sum(one.calling == exchange.calling for one in others),
-        sum(_host(one.address) == host for one in others),
-    )
-
-
-def _host(address: str) -> str:
+def host_of(address: str) -> str:
+    """The host of ``host:port``."""
     return address.rpartition(":")[0]
 
 

@@ -49,6 +49,7 @@ class Listener(Provider):
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
         drain: seconds that associations in flight get when the listener stops.
         tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
+        workers: 1. An event loop cannot be forked; the blocking listener can have more.
     """
 
     def __init__(
@@ -64,7 +65,13 @@ class Listener(Provider):
         acceptance: AcceptancePolicy | None = None,
         drain: float = 30.0,
         tap: Tapping | None = None,
+        workers: int = 1,
     ) -> None:
+        if workers != 1:
+            raise InvalidArgument(
+                f"{workers!r} workers: an asynchronous listener serves in its own process",
+                hint="dicomnet.Listener can have several.",
+            )
         super().__init__(
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance
         )
@@ -80,6 +87,7 @@ class Listener(Provider):
         self._strangers: set[ProviderDriver] = set()  # connections whose handshake is not done
         self._drivers: dict[ProviderDriver, None] = {}  # the oldest first
         self._admitted: set[ProviderDriver] = set()  # who counts as an association
+        self._counters = dict.fromkeys(("connections", "associations", "refused", "open"), 0)
         self._stopping = asyncio.Event()
         self._alone = asyncio.Event()
         self._alone.set()
@@ -90,6 +98,11 @@ class Listener(Provider):
         if self._address is None:
             raise LocalProtocolError("the listener has not been started")
         return self._address
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now."""
+        return dict(self._counters)
 
     async def open(self) -> None:
         """Bind and listen; connections wait in the backlog until they are served.
@@ -223,6 +236,8 @@ class Listener(Provider):
         self._strangers.discard(driver)
         self._make_room()
         self._drivers[driver] = None
+        self._counters["connections"] += 1
+        self._counters["open"] += 1
         self._alone.clear()
         address = driver.exchange.peer = driver.transport.peer_address
         return self.flow(driver.exchange, address, self._policy, full=lambda: self._is_full(driver))
@@ -235,14 +250,17 @@ class Listener(Provider):
 
     def _is_full(self, driver: ProviderDriver) -> bool:
         """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""
-        if len(self._admitted) >= self.limits.associations:
-            return True
-        self._admitted.add(driver)
-        return False
+        full = len(self._admitted) >= self.limits.associations
+        if not full:
+            self._admitted.add(driver)
+        self._counters["refused" if full else "associations"] += 1
+        return full
 
     def _over(self, driver: ProviderDriver) -> None:
         self._strangers.discard(driver)
-        self._drivers.pop(driver, None)
+        if driver in self._drivers:
+            del self._drivers[driver]
+            self._counters["open"] -= 1
         self._admitted.discard(driver)
         if not self._drivers:
             self._alone.set()

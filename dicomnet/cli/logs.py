@@ -16,7 +16,8 @@ class _OneLine(logging.Formatter):
     """No traceback, and nothing in the message that a terminal would obey."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return escaped(super().format(record))
+        worker = getattr(record, "worker", None)
+        return escaped(super().format(record)) + (f" (worker {worker})" if worker else "")
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 -- logging's name
         return ""
@@ -27,7 +28,7 @@ def log_to_stderr(verbosity: int) -> None:
     handler = logging.StreamHandler()
     debug = verbosity >= 2
     handler.setFormatter(
-        logging.Formatter("%(asctime)s %(threadName)s %(levelname)s: %(message)s")
+        logging.Formatter("%(asctime)s %(processName)s %(threadName)s %(levelname)s: %(message)s")
         if debug
         else _OneLine("%(levelname)s: %(message)s")
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -18,9 +17,6 @@ from .output import Output, counted, rate
 
 __all__ = ["Receiver"]
 
-_TIDYING = 2.0  # seconds that the threads of associations get that were cut off
-
-
 class Receiver(Listener):
     """A listener that stores every instance as a file, or nowhere.
 
@@ -31,24 +27,26 @@ class Receiver(Listener):
         options: as of `Listener`.
     """
 
+    _counted: tuple[str, ...] = (*Listener._counted, "begun", "kept", "bytes", "first", "last")
+
     def __init__(self, directory: str | None, output: Output, *, any_class: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self._directory = directory
         self._output = output
         # For people who watch; a program that reads lines asks for them, and who does neither is not slowed down.
         watched = output.json or sys.stdout.isatty()
+        self._begun = False
         self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
-        self._counting = threading.Lock()
-        self._begun = self._kept = self._size = 0
-        self._first = self._last = 0.0
         self.on_store(spool=directory, unknown_classes=any_class)(self._keep)
 
     def open_sink(self, exchange: Exchange, context: Any, command: Any) -> Sink:
         """As a provider does, but into nothing where nothing is kept. A data set begins to arrive."""
         service = self.service_for(command, context.abstract_syntax)
-        with self._counting:
-            self._begun += service is not None
-            self._first = self._first or monotonic()
+        if not self._begun:
+            self._begun = True
+            self._board.note("first", monotonic())
+        if service is not None:
+            self._board.add("begun")
         if service is not None and self._directory is None:
             return DiscardSink()
         return super().open_sink(exchange, context, command)
@@ -60,10 +58,9 @@ class Receiver(Listener):
             # A name that a peer made up never becomes a path.
             path = uid_path(self._directory, uid) if is_valid(uid) else own_path(self._directory)
             request.file.commit(path)
-        with self._counting:
-            self._kept += 1
-            self._size += request.size
-            self._last = monotonic()
+        self._board.add("kept")
+        self._board.add("bytes", request.size)
+        self._board.note("last", monotonic())
         if self._talks:
             try:
                 self._tell(request, path)
@@ -101,26 +98,21 @@ class Receiver(Listener):
             self._hurry()
         self._sum_up()
 
-    def _hurry(self) -> None:
-        """End every association at once, and let their threads tidy up."""
-        for worker in self._snapshot():
-            worker.driver.transport.interrupt()
-        self.drain = _TIDYING
-        self._drain()
-
     def _on_signal(self, _: int, __: FrameType | None) -> None:
         if self._stopping.is_set():
             raise KeyboardInterrupt
         self.stop()
 
     def _sum_up(self) -> None:
-        seconds = max(self._last - self._first, 0.0)
-        failed = self._begun - self._kept
-        line = f"{counted(self._kept, 'instance')} received: {rate(self._size, seconds)}"
+        board = self._board
+        kept, size, failed = board.total("kept"), board.total("bytes"), board.total("begun") - board.total("kept")
+        first = min(filter(None, board.values("first")), default=0.0)
+        seconds = max(max(board.values("last")) - first, 0.0)
+        line = f"{counted(kept, 'instance')} received: {rate(size, seconds)}"
         self._output.summary(
             f"{line}; {failed} failed" if failed else line,
-            instances=self._kept,
-            bytes=self._size,
+            instances=kept,
+            bytes=size,
             seconds=seconds,
             failed=failed,
         )

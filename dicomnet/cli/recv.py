@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -37,6 +38,10 @@ def _drain(text: str) -> float:
     "--max-associations", type=click.IntRange(min=1), metavar="N",
     help="Associations at a time; more are rejected for the moment.  [default: 100]",
 )  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, 255), default=1, metavar="N",
+    help="Processes that serve; about one for each core.  [default: 1]",
+)  # fmt: skip
 @click.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
 @click.option(
     "--drain", type=Parsed("seconds", _drain), default=30.0, metavar="SECONDS",
@@ -52,10 +57,9 @@ def command(
     out: str | None,
     discard: bool,
     max_associations: int | None,
-    any_class: bool,
-    drain: float,
     tls_clients: str,
     settings: Settings,
+    **options: Any,
 ) -> int:
     """Receive what peers send, until SIGINT or SIGTERM.
 
@@ -72,14 +76,13 @@ def command(
     receiver = Receiver(
         None if out is None else _directory(out),
         settings.output,
-        any_class=any_class,
         ae_title=title or settings.ae_title,
         host=entity.host,
         port=entity.port,
         tls=_tls(entity, settings.tls, tls_clients),
         limits=limits,
         timeouts=settings.timeouts,
-        drain=drain,
+        **options,
     )
     try:
         receiver.run()

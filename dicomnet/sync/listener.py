@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import monotonic, time
 from types import TracebackType
 from typing import NamedTuple
@@ -16,21 +18,23 @@ from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProt
 from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
-from ..scp import Provider
+from ..scp import Provider, host_of
 from ..tls import TLS
 from .association import Association, connect
+from .board import MOST_WORKERS, Board, Seats
 from .driver import Driver
 from .secure import open_transport
+from .workers import ACCEPT_PAUSE, Connections, Crew, Job
 
 __all__ = ["Listener"]
 
 log = logging.getLogger("dicomnet")
 
 _BACKLOG = 1024  # a full one would cost a peer a second, until it tries again
-_ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
+_TIDYING = 2.0  # seconds that the threads of associations get that were cut off
 
 
-class _Worker(NamedTuple):
+class _Served(NamedTuple):
     thread: threading.Thread
     driver: Driver
 
@@ -39,6 +43,10 @@ class Listener(Provider):
     """A provider on a TCP port; see `scp.Provider` for its handlers.
 
     As a context manager it serves in threads of its own until the block ends; `serve_forever` serves until `stop`.
+
+    With ``workers`` it serves in so many processes, forked when it starts. Handlers run there: they have what there was
+    at that moment, and what they change stays in their process. What they log is logged here, the limits hold for all
+    of them together, and a worker that dies is replaced.
 
     Args:
         ae_title: the title that callers must ask for; None takes any.
@@ -50,7 +58,10 @@ class Listener(Provider):
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
         drain: seconds that associations in flight get when the listener stops.
         tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
+        workers: how many processes serve; 1 is this one. More want `os.fork`, and to be started before other threads.
     """
+
+    _counted: tuple[str, ...] = ("connections", "ended", "associations", "refused")
 
     def __init__(
         self,
@@ -65,18 +76,28 @@ class Listener(Provider):
         acceptance: AcceptancePolicy | None = None,
         drain: float = 30.0,
         tap: Tapping | None = None,
+        workers: int = 1,
     ) -> None:
         super().__init__(
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance
         )
+        if not 1 <= workers <= MOST_WORKERS:
+            raise InvalidArgument(f"{workers!r} workers: 1 to {MOST_WORKERS}")
+        if workers > 1 and not hasattr(os, "fork"):
+            raise InvalidArgument("several workers need a system with fork")
         self.drain = drain
         self.tap = tap
         self.tls = tls
         self._bind = (host, port)
         self._sock: socket.socket | None = None
+        self._address: tuple[str, int] | None = None
+        self._workers = workers
+        self._crew: Crew | None = None
+        self._board = Board(self._counted, workers)
+        self._seats: Seats | None = None
         self._wake: tuple[socket.socket, socket.socket] | None = None
-        self._workers: dict[int, _Worker] = {}
-        self._admitted: set[int] = set()  # who counts as an association
+        self._served: dict[int, _Served] = {}
+        self._admitted: dict[int, int] = {}  # who counts as an association, with the seat
         self._lock = threading.Lock()
         self.admission = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -85,10 +106,16 @@ class Listener(Provider):
     @property
     def address(self) -> tuple[str, int]:
         """The host and port that are listened on, once they are."""
-        if self._sock is None:
+        if self._address is None:
             raise LocalProtocolError("the listener has not been started")
-        host, port = self._sock.getsockname()[:2]
-        return host, port
+        return self._address
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now."""
+        total = self._board.total
+        counted = {name: total(name) for name in ("connections", "associations", "refused")}
+        return {**counted, "open": counted["connections"] - total("ended")}
 
     def open(self) -> None:
         """Bind and listen; connections wait in the backlog until they are served.
@@ -108,13 +135,22 @@ class Listener(Provider):
             reason = error.strerror or str(error)
             raise ConnectionFailed(f"cannot listen on {host}:{port}: {reason}", errno=error.errno) from error
         self._sock.setblocking(False)
+        self._address = self._sock.getsockname()[:2]
         self._wake = socket.socketpair()
 
     def serve_forever(self) -> None:
         """Accept associations until `stop` is called, then let those in flight end."""
         if self._sock is None:
             self.open()
-        assert self._sock is not None and self._wake is not None
+        self._hire()
+        if self._crew is not None:
+            self._crew.run()
+        else:
+            self._serve_here()
+
+    def _serve_here(self) -> None:
+        assert self._sock is not None
+        assert self._wake is not None
         policy = self.policy()
         selector = selectors.DefaultSelector()
         selector.register(self._sock, selectors.EVENT_READ)
@@ -134,6 +170,8 @@ class Listener(Provider):
     def stop(self) -> None:
         """Accept no more associations; `serve_forever` returns when those in flight are over. From any thread."""
         self._stopping.set()
+        if self._crew is not None:
+            self._crew.stop()
         if self._wake is not None:
             try:
                 self._wake[1].send(b"\0")
@@ -142,6 +180,7 @@ class Listener(Provider):
 
     def __enter__(self) -> Listener:
         self.open()
+        self._hire()  # not in the thread: whoever forks is best alone
         self._thread = threading.Thread(target=self.serve_forever, name="dicomnet-listener", daemon=True)
         self._thread.start()
         return self
@@ -153,7 +192,23 @@ class Listener(Provider):
 
     def present(self) -> list[Exchange]:
         """The associations that are served now."""
-        return [worker.driver.exchange for worker in self._snapshot()]
+        return [one.driver.exchange for one in self._snapshot()]
+
+    def counted(self, exchange: Exchange) -> tuple[int, int]:
+        """How many other associations have the AE title, and the host, of this one; those of other workers too."""
+        if self._seats is None:
+            return super().counted(exchange)
+        return self._seats.namesakes(exchange.calling, host_of(exchange.address))
+
+    def seat(self, exchange: Exchange) -> None:
+        """An association is accepted, and counts by its AE title and its host."""
+        if self._seats is not None:
+            self._seats.name(self._admitted[id(exchange)], exchange.calling, host_of(exchange.address))
+
+    def unseat(self, exchange: Exchange) -> None:
+        """An association is released: who asks for the next counts it no more."""
+        if self._seats is not None:
+            self._seats.unname(self._admitted[id(exchange)])
 
     def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
@@ -167,6 +222,40 @@ class Listener(Provider):
             tap=self.tap,
         )
 
+    # ---- workers -----------------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        """Have the workers, where there are to be any."""
+        assert self._sock is not None
+        if self._workers == 1 or self._crew is not None or self._stopping.is_set():
+            return
+        self._seats = Seats(self.limits.associations)
+        job = Job(self._work, self._hurry, self.drain)
+        self._crew = Crew(job, self._workers, self._sock, self._board, self._seats)
+        self._sock.close()
+
+    def _work(self, connections: Connections) -> None:
+        """In a worker: serve what it is handed, then let it end. Called by the process that forked it."""
+        assert self._seats is not None
+        self.admission = self._seats
+        # Connections are handed out evenly, so that this bounds those of all workers.
+        self.limits = replace(self.limits, pending=-(-self.limits.pending // self._workers))
+        policy = self.policy()
+        for sock in connections:
+            self._take(sock, policy)
+        self._drain()
+
+    def _hurry(self) -> None:
+        """End every association at once; their threads get a moment to tidy up."""
+        self.drain = _TIDYING
+        if self._crew is not None:
+            self._crew.hurry()
+            self._crew.run()
+            return
+        for one in self._snapshot():
+            one.driver.transport.interrupt()
+        self._drain()
+
     # ---- associations ------------------------------------------------------------------------------------------
 
     def _accept(self, listening: socket.socket, policy: AcceptancePolicy) -> None:
@@ -177,13 +266,19 @@ class Listener(Provider):
             return
         except OSError as error:
             log.error("cannot accept a connection: %s", error)
-            self._stopping.wait(_ACCEPT_PAUSE)
+            self._stopping.wait(ACCEPT_PAUSE)
             return
+        self._take(sock, policy)
+
+    def _take(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
+        """Serve a new connection."""
+        self._board.add("connections")
         try:
             self._start(sock, policy)
         except (OSError, RuntimeError, InvalidArgument) as error:
             log.error("cannot serve a connection: %s", error)
             sock.close()
+            self._board.add("ended")
 
     def _start(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
         transport = open_transport(sock, self.limits, self.tls)
@@ -198,21 +293,26 @@ class Listener(Provider):
                 target=self._serve, args=(driver, policy), name="dicomnet-association", daemon=True
             )
             thread.start()  # where that fails, nobody is to wait for it
-            self._workers[id(driver)] = _Worker(thread, driver)
+            self._served[id(driver)] = _Served(thread, driver)
 
     def _make_room(self) -> None:
         """End the oldest connection that has not asked for an association, if there are too many of those."""
-        pending = [worker for worker in self._workers.values() if not worker.driver.exchange.requested]
+        pending = [one for one in self._served.values() if not one.driver.exchange.requested]
         if len(pending) >= self.limits.pending:
             pending[0].driver.transport.interrupt()
 
     def _is_full(self, driver: Driver) -> bool:
         """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""
         with self._lock:
-            if len(self._admitted) >= self.limits.associations:
-                return True
-            self._admitted.add(id(driver))
-            return False
+            seat: int | None = len(self._admitted)
+            if self._seats is not None:
+                seat = self._seats.take()
+            elif len(self._admitted) >= self.limits.associations:
+                seat = None
+            if seat is not None:
+                self._admitted[id(driver.exchange)] = seat
+        self._board.add("refused" if seat is None else "associations")
+        return seat is None
 
     def _serve(self, driver: Driver, policy: AcceptancePolicy) -> None:
         """One association, from its first byte to its last; nothing that happens here reaches another."""
@@ -228,20 +328,23 @@ class Listener(Provider):
         finally:
             driver.finish()
             with self._lock:
-                self._workers.pop(id(driver), None)
-                self._admitted.discard(id(driver))
+                self._served.pop(id(driver), None)
+                seat = self._admitted.pop(id(driver.exchange), None)
+            if self._seats is not None and seat is not None:
+                self._seats.leave(seat)
+            self._board.add("ended")
 
     def _drain(self) -> None:
         """Wait for the associations in flight; abort those that do not end in time."""
         end = monotonic() + self.drain
-        for worker in self._snapshot():
-            worker.thread.join(max(end - monotonic(), 0.0))
-        for worker in self._snapshot():
-            worker.driver.transport.interrupt()
+        for one in self._snapshot():
+            one.thread.join(max(end - monotonic(), 0.0))
+        for one in self._snapshot():
+            one.driver.transport.interrupt()
         end = monotonic() + self.drain  # for all of them: many handlers that do not end take no longer than one
-        for worker in self._snapshot():
-            worker.thread.join(max(end - monotonic(), 0.0))
+        for one in self._snapshot():
+            one.thread.join(max(end - monotonic(), 0.0))
 
-    def _snapshot(self) -> list[_Worker]:
+    def _snapshot(self) -> list[_Served]:
         with self._lock:
-            return list(self._workers.values())
+            return list(self._served.values())

@@ -1,0 +1,167 @@
+"""What a provider counts, and who is there: in memory that its worker processes share, where it has any.
+
+Each process writes its own row of counters, so that counting takes no lock between processes; a row outlives the
+process that wrote it. Seats are taken under a lock of the system's, which ends with the process that holds it: a worker
+that is killed blocks nobody.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Sequence
+
+try:
+    import fcntl
+except ImportError:  # Windows, where there are no workers either
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["MOST_SEATS", "MOST_WORKERS", "Board", "Seats"]
+
+MOST_WORKERS = 255  # the owner of a seat is one byte
+MOST_SEATS = 1 << 16  # associations at a time of all workers: a port can hardly have more peers
+_AE, _HOST = 16, 48  # bytes of an AE title; of an address, which has at most 45 characters
+_NAME = _AE + _HOST
+
+
+class Board:
+    """Counters by name, one row of them for each process.
+
+    Args:
+        names: of the counters.
+        rows: how many processes count; one by itself shares nothing.
+    """
+
+    def __init__(self, names: Sequence[str], rows: int = 1) -> None:
+        self._columns = {name: column for column, name in enumerate(names)}
+        self._rows = rows
+        self._base = 0
+        self._lock = threading.Lock()
+        size = 8 * len(names) * rows
+        self._cells = memoryview(mmap.mmap(-1, size) if rows > 1 else bytearray(size)).cast("d")
+
+    def use_row(self, row: int) -> None:
+        """From now on this process counts in this row."""
+        self._lock = threading.Lock()  # of the process that this one was forked from: who knows who held it
+        self._base = row * len(self._columns)
+
+    def add(self, name: str, amount: float = 1) -> None:
+        """Count."""
+        cell = self._base + self._columns[name]
+        with self._lock:
+            self._cells[cell] += amount
+
+    def note(self, name: str, value: float, row: int | None = None) -> None:
+        """Write a value that is no sum, such as a time; into another row only where nobody writes any more."""
+        self._cells[self._cell(name, row)] = value
+
+    def of(self, name: str, row: int | None = None) -> float:
+        """What a row says, or this process's."""
+        return float(self._cells[self._cell(name, row)])
+
+    def _cell(self, name: str, row: int | None) -> int:
+        return (self._base if row is None else row * len(self._columns)) + self._columns[name]
+
+    def values(self, name: str) -> list[float]:
+        """What each row says."""
+        return [self.of(name, row) for row in range(self._rows)]
+
+    def total(self, name: str) -> int:
+        """The sum of all rows."""
+        return int(sum(self.values(name)))
+
+
+class Seats:
+    """A seat for each association of all processes, with the AE title and the host of who sits there.
+
+    As a context manager it is the lock: nobody else takes or counts seats meanwhile, in any process.
+
+    Args:
+        count: how many there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = min(count, MOST_SEATS)
+        self._owner = b"\0"
+        self._inside = threading.Lock()
+        self._file = _anonymous_file()
+        os.ftruncate(self._file, self._count * (1 + _NAME))
+        self._memory = mmap.mmap(self._file, self._count * (1 + _NAME))
+
+    def own(self, row: int) -> None:
+        """From now on this process takes seats as this row."""
+        self._inside = threading.Lock()
+        self._owner = bytes([row + 1])
+
+    def __enter__(self) -> None:
+        self._inside.acquire()
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        self._inside.release()
+
+    def take(self) -> int | None:
+        """A free seat, which has no name yet; None where all are taken."""
+        with self:
+            seat = self._memory.find(b"\0", 0, self._count)
+            if seat < 0:
+                return None
+            self._memory[seat : seat + 1] = self._owner
+            return seat
+
+    def name(self, seat: int, ae_title: str, host: str) -> None:
+        """Who sits there counts from now on; within the lock."""
+        self._memory[self._at(seat) : self._at(seat) + _NAME] = _cut(ae_title, _AE) + _cut(host, _HOST)
+
+    def unname(self, seat: int) -> None:
+        """Who sits there is about to leave, and counts no more by name."""
+        self._memory[self._at(seat) : self._at(seat) + _NAME] = bytes(_NAME)
+
+    def leave(self, seat: int) -> None:
+        """The seat is free."""
+        self.unname(seat)
+        self._memory[seat : seat + 1] = b"\0"
+
+    def clear(self, row: int) -> None:
+        """The process of this row is dead: its seats are free."""
+        owner = bytes([row + 1])
+        with self:
+            while (seat := self._memory.find(owner, 0, self._count)) >= 0:
+                self.leave(seat)
+
+    def taken(self) -> int:
+        """How many seats are taken."""
+        return self._count - self._memory[: self._count].count(0)
+
+    def namesakes(self, ae_title: str, host: str) -> tuple[int, int]:
+        """How many who sit have this AE title, and how many this host; within the lock."""
+        title, address = _cut(ae_title, _AE), _cut(host, _HOST)
+        names = self._memory[self._count :]
+        return (
+            sum(names[at : at + _AE] == title for at in range(0, len(names), _NAME)),
+            sum(names[at + _AE : at + _NAME] == address for at in range(0, len(names), _NAME)),
+        )
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._memory.close()
+        os.close(self._file)
+
+    def _at(self, seat: int) -> int:
+        return self._count + seat * _NAME
+
+
+def _cut(text: str, size: int) -> bytes:
+    return text.encode("utf-8", "replace")[:size].ljust(size, b"\0")
+
+
+def _anonymous_file() -> int:
+    """A file without a name, gone with the last process that has it."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("dicomnet-seats")
+    path = f"{os.environ.get('TMPDIR', '/tmp')}/.dicomnet-{os.getpid()}-{os.urandom(8).hex()}"
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    os.unlink(path)
+    return file

@@ -57,7 +57,7 @@ _HOMES = {
     ".tls": ("TLS",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = {"aio": ".aio", "contexts": ".planner", "uids": ".uids"}
+_MODULES = {"aio": ".aio", "client": ".client", "contexts": ".planner", "uids": ".uids"}
 
 __all__ = ["__version__", *sorted(_HOME_OF), *sorted(_MODULES)]
 

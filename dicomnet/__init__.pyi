@@ -1,4 +1,5 @@
 from . import aio as aio
+from . import client as client
 from . import planner as contexts
 from . import uids as uids
 from .config import Entity as Entity

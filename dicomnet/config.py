@@ -59,6 +59,12 @@ class Limits:
     # One buffer per association while data flows: several PDUs for each system call, still within a core's cache.
     receive_buffer: int = 512 << 10
 
+    # Associations that a client has with one peer at a time: more gain little, and many peers take no more.
+    pool: int = 4
+    # An entry of a zip archive that is stored from there is held in memory; past this it is refused, so that an archive
+    # of a few bytes cannot become more than a machine has.
+    archive_entry: int = 512 << 20
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
@@ -95,6 +101,10 @@ class Timeouts:
     artim: float | None = 30
     # A peer that stopped reading.
     write: float | None = 60
+    # A client's association that nobody uses: shorter than the idle time of most peers, who would abort it.
+    kept: float | None = 30
+    # Somebody who wants an association of a client while all that it may have are in use.
+    pool: float | None = 120
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -329,6 +329,16 @@ class Association:
         else:
             await self._driver.close()
 
+    def interrupt(self) -> None:
+        """Abort the association from another task, without waiting; a call under way raises `AssociationAborted`."""
+        if self._exchange.established:
+            self._driver.abort()
+            self._driver.leave()
+
+    def check(self) -> bool:
+        """Whether the association goes on, after a look at what the peer has said meanwhile; does not wait."""
+        return self._exchange.established
+
     async def __aenter__(self) -> Association:
         return self
 

@@ -351,6 +351,14 @@ class Association:
         else:
             self._driver.close()
 
+    def interrupt(self) -> None:
+        """Abort the association from another thread, without waiting; a call under way raises `AssociationAborted`."""
+        self._driver.interrupt()
+
+    def check(self) -> bool:
+        """Whether the association goes on, after a look at what the peer has said meanwhile; does not wait."""
+        return self._driver.look()
+
     def __enter__(self) -> Association:
         return self
 

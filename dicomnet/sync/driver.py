@@ -9,7 +9,7 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
-from ..errors import ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
+from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
 from ..events import Event
 from ..exchange import POLL, Buffer, Call, Exchange
 from .transport import Transport
@@ -28,6 +28,7 @@ class Driver:
         self.exchange = exchange
         self.transport = transport
         self._events: deque[Event] = deque()
+        self._interrupted = False
         exchange.tick(monotonic())
 
     def secure(self) -> None:
@@ -97,7 +98,7 @@ class Driver:
                 elif self._events:
                     item = flow.send(self._events.popleft())
                 elif self.exchange.closed:
-                    item = flow.throw(ConnectionFailed("the association is over", peer=self.exchange.peer))
+                    item = flow.throw(self._over())
                 elif item is POLL:
                     item = flow.send(self._poll())
                 else:
@@ -135,9 +136,14 @@ class Driver:
     def _next_event(self) -> Event:
         while not self._events:
             if self.exchange.closed:
-                raise ConnectionFailed("the association is over", peer=self.exchange.peer)
+                raise self._over()
             self.pump()
         return self._events.popleft()
+
+    def _over(self) -> DicomNetError:
+        if self._interrupted and self.exchange.failure is not None:
+            return self.exchange.failure
+        return ConnectionFailed("the association is over", peer=self.exchange.peer)
 
     def pump(self) -> None:
         """Write what is to be written, then wait once for the peer or for a timer, and take what came."""
@@ -178,9 +184,27 @@ class Driver:
         self._end()
 
     def _end(self) -> None:
-        self._name_peer(self.transport.failure)
-        self.exchange.failure = self.transport.failure
+        failure = self.transport.failure
+        if self._interrupted:
+            failure = AssociationAborted(0, 0, by_peer=False)
+            self.leave()
+        self._name_peer(failure)
+        self.exchange.failure = failure
         self.exchange.receive_eof()
+
+    def interrupt(self) -> None:
+        """Abort from any thread: whoever waits on the association wakes up, says so to the peer, and is told."""
+        self._interrupted = True
+        self.transport.hush()
+
+    def look(self) -> bool:
+        """Take what came while nobody waited for anything, without waiting; whether the association goes on."""
+        with suppress(DicomNetError):
+            while not self.exchange.closed and not self._events and self._take():
+                self._events.extend(self.exchange.events())
+                self.settle()
+            self.flush()
+        return self.exchange.established
 
     def _wait_for_room(self, since: float) -> None:
         """The peer does not take more for now; if that lasts, it is dead or stuck.
@@ -216,6 +240,9 @@ class Driver:
             self._take()
 
     def _take(self) -> bool:
+        if self._interrupted:
+            self._end()
+            return True
         received = self.transport.receive()
         if received is None:
             return False

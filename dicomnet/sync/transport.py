@@ -97,6 +97,13 @@ class Transport:
         except OSError:
             pass  # the peer was faster
 
+    def hush(self) -> None:
+        """Take nothing more from the peer, from any thread: who waits on the socket wakes up, and may still write."""
+        try:
+            self._sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass  # it is over already
+
     def interrupt(self) -> None:
         """End both directions at once, from any thread: who waits on the socket wakes up and sees the end."""
         try:

@@ -1,0 +1,507 @@
+"""`Client`, as scripts: a peer rather than a connection. `client` and `client.aio` give it its faces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+from .. import planner, queries, sources
+from ..config import Entity, Limits, Timeouts, check_ae_title
+from ..errors import (
+    AssociationAborted,
+    AssociationError,
+    DicomNetError,
+    InputFileError,
+    InvalidArgument,
+    LocalProtocolError,
+    NoAcceptedContext,
+    ServiceFailure,
+)
+from ..events import Tapping
+from ..negotiation import Extras, ProposedContext, UserIdentity
+from ..operations import Commitment, Reply
+from ..scu import Match, RetrieveProgress, StoreResult
+from ..status import Status
+from ..tls import TLS
+from . import events
+from .events import Event, Hooks, Vetoed
+from .plan import storing
+from .pool import Pool
+from .retry import Retry
+from .scripts import END, Call, Face, Left, Results, Script, operation, streaming
+
+__all__ = ["Borrowed", "ClientCore", "Component"]
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
+
+#: After these an association is as good as before: nothing was sent, or all was answered.
+_HARMLESS = (ServiceFailure, NoAcceptedContext, InvalidArgument, InputFileError, Vetoed, Left)
+
+
+class Component:
+    """What has handlers and a face."""
+
+    face: ClassVar[Face]
+    hooks: Hooks
+
+    def on(self, kind: type[Event]) -> Callable[[H], H]:
+        """Decorate a function that is to be called for such events."""
+
+        def register(handler: H) -> H:
+            self.hooks.add(kind, handler)
+            return handler
+
+        return register
+
+
+class ClientCore(Component):
+    """A peer, and the associations with it: opened with what an operation needs when it needs it, kept, used again.
+
+    As a context manager it is closed at the end of the block, and aborted if the block ends in an exception. One client
+    may be used from several threads, or tasks.
+
+    Args:
+        peer: ``AET@host:port``, ``dicoms://AET@host`` for TLS, or an `Entity`.
+        calling: our own AE title.
+        tls: how to secure connections; None is plain, or for ``dicoms://`` what `TLS` is by default.
+        identity: who the user is; shorthand for ``extras``.
+        extras: what to propose beside presentation contexts.
+        associations: how many there may be at a time; by default ``Limits.pool``.
+        idle: seconds after which an association that nobody uses is released, 0 at once; by default ``Timeouts.kept``.
+        retry: what is tried again, and how often.
+        requests_per_association: after so many a new association is opened; None is any number.
+        limits, timeouts: of every association.
+        tap: who is told of each PDU and message, see `taps.Tap`.
+    """
+
+    def __init__(
+        self,
+        peer: str | Entity,
+        *,
+        calling: str = "DICOMNET",
+        tls: TLS | None = None,
+        identity: UserIdentity | None = None,
+        extras: Extras | None = None,
+        associations: int | None = None,
+        idle: float | None = None,
+        retry: Retry | None = None,
+        requests_per_association: int | None = None,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        tap: Tapping | None = None,
+    ) -> None:
+        self.entity = Entity.parse(peer) if isinstance(peer, str) else peer
+        self.calling = check_ae_title(calling)
+        self.tls = tls
+        self.extras = extras or (Extras(identity=identity) if identity is not None else None)
+        self.retry = retry or Retry()
+        self.limits = limits or Limits()
+        self.timeouts = timeouts or Timeouts()
+        self.tap = tap
+        self.hooks = Hooks(self)
+        most = self.limits.pool if associations is None else associations
+        if most < 1 or (requests_per_association or 1) < 1 or (idle or 0) < 0:
+            raise InvalidArgument("associations and requests_per_association are at least 1, idle at least 0")
+        self.pool = Pool(
+            self.face,
+            self._open,
+            self._release,
+            most=most,
+            idle=self.timeouts.kept if idle is None else idle,
+            patience=self.timeouts.pool,
+            requests=requests_per_association,
+        )
+
+    @property
+    def peer(self) -> str:
+        """The peer as people write it: "AET@host:port"."""
+        return str(self.entity)
+
+    # ---- operations --------------------------------------------------------------------------------------------
+
+    @operation
+    def echo(self) -> Script[Status]:
+        """C-ECHO: the peer's answer (PS3.7 Section 9.1.5)."""
+        status: Status = yield from self.using(
+            planner.verification(), lambda association: _called(association.echo)
+        )
+        return status
+
+    @operation
+    def store(self, /, source: Any, *, transcode: Any = "never", **options: Any) -> Script[StoreResult]:
+        """C-STORE of one instance; what keeps it from being sent is raised. See ``Association.store``.
+
+        Many are sent by a `StoreScu`, which plans their presentation contexts together.
+        """
+        event = events.BeforeStore(self.peer, source=source, association=None)
+        yield from self.hooks.fire(event)
+        event.require()
+        pair = sources.describe(event.sent)
+        contexts = planner.for_instances([pair]) if pair else planner.verification()  # whoever opens it finds out why
+        if pair and transcode != "never":
+            contexts = storing(pair, transcode)
+        answer: StoreResult = yield from self.using(
+            contexts,
+            lambda association: self.done(
+                events.AfterStore, association, association.store, event.sent, transcode=transcode, **options
+            ),
+        )
+        return answer
+
+    @streaming
+    def find(
+        self,
+        /,
+        level: str = "",
+        *,
+        model: str = "STUDY_ROOT",
+        returning: Iterable[str] = (),
+        query: Any = None,
+        **keys: Any,
+    ) -> Results[Match]:
+        """C-FIND: the matches as they come; leaving the loop cancels. See ``Association.find``."""
+        event = events.BeforeFind(
+            self.peer, association=None, level=level, model=model, returning=returning, query=query, keys=keys
+        )
+        yield from self.hooks.fire(event)
+        event.require()
+        contexts = planner.sop_classes(queries.model_uid(event.model, "find"))
+        yield from self.using(contexts, lambda association: self._find(association, event))
+
+    def _find(self, association: Any, event: Any) -> Results[Match]:
+        found = association.find(
+            event.level, model=event.model, returning=event.returning, query=event.query, **event.keys
+        )
+        error, count = None, 0
+        try:
+            while (match := (yield Call(self.face.next, found))) is not END:
+                before = events.BeforeMatch(self.peer, level=event.level, match=match)
+                yield from self.hooks.fire(before)
+                if before.vetoed is not None:
+                    raise before.vetoed
+                if before.ended:
+                    break
+                if not before.skipped:
+                    count += 1
+                    yield before.match
+        except DicomNetError as problem:
+            error = problem
+            raise
+        finally:
+            yield Call(self.face.close, found)  # before its end: C-CANCEL
+            yield from self.hooks.fire(
+                events.AfterFind(self.peer, association=association, result=count, error=error)
+            )
+
+    @operation
+    def get(
+        self,
+        /,
+        level: str,
+        *,
+        to: Any,
+        model: str = "STUDY_ROOT",
+        query: Any = None,
+        progress: Callable[[RetrieveProgress], object] | None = None,
+        **keys: Any,
+    ) -> Script[RetrieveProgress]:
+        """C-GET: the instances come on the same association (PS3.7 Section 9.1.3). See ``Association.get``."""
+        event = events.BeforeGet(
+            self.peer, association=None, level=level, to=to, model=model, query=query, keys=keys
+        )
+        yield from self.hooks.fire(event)
+        event.require()
+        named = {"to": event.to, "progress": self._progress(progress)}
+        contexts = planner.retrieving(queries.model_uid(event.model, "get"))
+        return (yield from self._retrieved(events.AfterGet, contexts, "get", event, named))
+
+    @operation
+    def move(
+        self,
+        /,
+        level: str,
+        *,
+        destination: str,
+        model: str = "STUDY_ROOT",
+        query: Any = None,
+        progress: Callable[[RetrieveProgress], object] | None = None,
+        **keys: Any,
+    ) -> Script[RetrieveProgress]:
+        """C-MOVE: the peer sends the instances to ``destination`` (PS3.7 Section 9.1.4). See ``Association.move``."""
+        event = events.BeforeMove(
+            self.peer, association=None, level=level, destination=destination, model=model, query=query, keys=keys
+        )
+        yield from self.hooks.fire(event)
+        event.require()
+        named = {"destination": event.destination, "progress": self._progress(progress)}
+        contexts = planner.sop_classes(queries.model_uid(event.model, "move"))
+        return (yield from self._retrieved(events.AfterMove, contexts, "move", event, named))
+
+    def _retrieved(
+        self, after: type[Event], contexts: Sequence[ProposedContext], name: str, event: Any, named: dict[str, Any]
+    ) -> Script[RetrieveProgress]:
+        answer: RetrieveProgress = yield from self.using(
+            contexts,
+            lambda association: self.done(
+                after,
+                association,
+                getattr(association, name),
+                event.level,
+                model=event.model,
+                query=event.query,
+                **named,
+                **event.keys,
+            ),
+        )
+        return answer
+
+    def _progress(self, own: Callable[[RetrieveProgress], object] | None) -> Callable[[RetrieveProgress], object]:
+        """What the association calls with each pending response; asyncio awaits what it gives."""
+
+        def told(step: RetrieveProgress) -> Script[None]:
+            yield from self.hooks.fire(events.SubOperation(self.peer, progress=step))
+            if own is not None:
+                yield Call(own, step)
+
+        def tell(step: RetrieveProgress) -> object:
+            return self.face.complete(told(step))
+
+        return tell
+
+    @operation
+    def normalized(
+        self,
+        service: str,
+        sop_class_uid: str,
+        sop_instance_uid: str | None = None,
+        *arguments: Any,
+        context: str = "",
+    ) -> Script[Reply]:
+        """An N-service by its name: "n_get", "n_set", "n_action", "n_create", "n_delete" (PS3.7 Section 10.1).
+
+        Args:
+            service: the name of the association's method.
+            sop_class_uid, sop_instance_uid: the instance.
+            arguments: as the association's method takes them: data sets, action types, tags.
+            context: the abstract syntax to use, where that is a meta SOP class.
+        """
+        event = events.BeforeAction(
+            self.peer,
+            association=None,
+            service=service,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            arguments=list(arguments),
+        )
+        yield from self.hooks.fire(event)
+        event.require()
+        answer: Reply = yield from self.using(
+            planner.sop_classes(context or event.sop_class_uid),
+            lambda association: self.done(
+                events.AfterAction,
+                association,
+                getattr(association, event.service),
+                event.sop_class_uid,
+                event.sop_instance_uid,
+                *event.arguments,
+                context=context,
+            ),
+        )
+        return answer
+
+    @operation
+    def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Script[Commitment]:
+        """Storage commitment, reported on the same association (PS3.4 Annex J). See ``Association.commit``."""
+        wanted = list(instances)
+        answer: Commitment = yield from self.using(
+            planner.commitment(),
+            lambda association: _called(association.commit, wanted, transaction_uid=transaction_uid),
+        )
+        return answer
+
+    # ---- what components are built on --------------------------------------------------------------------------
+
+    def association(self, contexts: Sequence[ProposedContext]) -> Borrowed:
+        """An association with these contexts, for the time of a ``with`` block, or ``async with``."""
+        return Borrowed(self, contexts)
+
+    def using(self, contexts: Sequence[ProposedContext], body: Callable[[Any], Script[T]]) -> Script[T]:
+        """Run a script that takes an association with these contexts; what is left of it is kept, or aborted."""
+        lease = yield from self.pool.take(contexts)
+        lease.use()
+        try:
+            answer = yield from body(lease.association)
+        except _HARMLESS:
+            yield from self.pool.give_back(lease)
+            raise
+        except BaseException as error:
+            yield from self.lost(lease, error)
+            raise
+        yield from self.pool.give_back(lease)
+        return answer
+
+    def lost(self, lease: Any, error: BaseException) -> Script[None]:
+        """An operation on this association ended in an error: tell whoever wants to know, and put it away."""
+        try:
+            if isinstance(error, DicomNetError) and not lease.association.established:
+                yield from self.hooks.fire(_end_of(self.peer, lease.association, error))
+        finally:
+            yield from self.pool.drop(lease)
+
+    def done(self, after: type[Event], association: Any, method: Any, *arguments: Any, **named: Any) -> Script[Any]:
+        """Call a method of an association, and tell what came of it."""
+        try:
+            result = yield Call(_method(method, named), *arguments)
+        except DicomNetError as error:
+            yield from self.hooks.fire(after(self.peer, association=association, result=None, error=error))
+            raise
+        yield from self.hooks.fire(after(self.peer, association=association, result=result, error=None))
+        return result
+
+    def _open(self, contexts: Sequence[ProposedContext]) -> Script[Any]:
+        """Connect; what is transient is tried again."""
+        pause = self.retry.pauses()
+        attempt = 1
+        while True:
+            try:
+                return (yield from self._connect(contexts))
+            except DicomNetError as error:
+                if attempt >= self.retry.attempts or not self.retry.is_transient(error):
+                    raise
+            if (yield Call(self.face.wait, self.pool.closing, pause(attempt))):
+                raise LocalProtocolError("the client was closed", peer=self.peer)
+            attempt += 1
+
+    def _connect(self, contexts: Sequence[ProposedContext]) -> Script[Any]:
+        before = events.BeforeConnect(self.peer, entity=self.entity)
+        yield from self.hooks.fire(before)
+        before.require()
+        asked = events.BeforeAssociate(
+            self.peer,
+            calling=self.calling,
+            called=before.entity.ae_title,
+            contexts=list(contexts),
+            extras=self.extras,
+        )
+        yield from self.hooks.fire(asked)
+        asked.require()
+        entity = Entity(asked.called, before.entity.host, before.entity.port, before.entity.tls)
+        named = {
+            "calling": asked.calling,
+            "contexts": asked.contexts,
+            "tls": self.tls,
+            "extras": asked.extras,
+            "limits": self.limits,
+            "timeouts": self.timeouts,
+            "tap": self.tap,
+        }
+        try:
+            association = yield Call(_method(self.face.connect, named), entity)
+        except DicomNetError as error:
+            yield from self._connected(None, error)
+            raise
+        try:
+            yield from self._connected(association, None)
+        except BaseException:
+            yield Call(association.abort)
+            raise
+        return association
+
+    def _connected(self, association: Any, error: DicomNetError | None) -> Script[None]:
+        answered = association is not None or isinstance(error, AssociationError)
+        yield from self.hooks.fire(events.AfterConnect(self.peer, error=None if answered else error))
+        if association is not None and association.tls is not None:
+            yield from self.hooks.fire(events.SecureLinkReady(self.peer, link=association.tls))
+        if answered:
+            yield from self.hooks.fire(events.AfterAssociate(self.peer, association=association, error=error))
+
+    def _release(self, association: Any) -> Script[None]:
+        before = events.BeforeRelease(self.peer, association=association)
+        error: DicomNetError | None = None
+        try:
+            yield from self.hooks.fire(before)
+            over = before.skipped or before.vetoed is not None
+        except BaseException:
+            yield Call(association.abort)
+            raise
+        try:
+            yield Call(association.abort if over else association.release)
+        except DicomNetError as problem:
+            error = problem
+        yield from self.hooks.fire(events.AfterRelease(self.peer, error=error))
+
+    # ---- the end -----------------------------------------------------------------------------------------------
+
+    @operation
+    def close(self) -> Script[None]:
+        """Release all associations: idle ones now, each of the others when its operation is done. Nothing may follow.
+
+        From any thread, or task of the same loop; a wait between two attempts ends.
+        """
+        yield from self.pool.close()
+
+    def _leave(self, error: BaseException | None) -> Script[None]:
+        yield from self.pool.close(abort=error is not None)
+
+    @operation
+    def abort(self) -> Script[None]:
+        """Abort all associations, from any thread, or task of the same loop; operations under way raise."""
+        yield from self.pool.close(abort=True)
+
+
+def _end_of(peer: str, association: Any, error: DicomNetError) -> Event:
+    """The event for the unexpected end of an association."""
+    if isinstance(error, AssociationAborted):
+        return events.Aborted(
+            peer,
+            association=association,
+            by_peer=error.by_peer,
+            source=error.source,
+            reason=error.reason,
+            error=error,
+        )
+    return events.Closed(peer, association=association, error=error)
+
+
+def _method(method: Callable[..., Any], named: dict[str, Any]) -> Callable[..., Any]:
+    return lambda *arguments: method(*arguments, **named)
+
+
+def _called(method: Callable[..., Any], *arguments: Any, **named: Any) -> Script[Any]:
+    return (yield Call(_method(method, named), *arguments))
+
+
+class Borrowed:
+    """An association of a client for the time of a block; the client keeps it afterwards, or aborts it."""
+
+    def __init__(self, client: ClientCore, contexts: Sequence[ProposedContext]) -> None:
+        self._client = client
+        self._contexts = contexts
+        self._lease: Any = None
+
+    def _enter(self) -> Script[Any]:
+        self._lease = yield from self._client.pool.take(self._contexts)
+        self._lease.use()
+        return self._lease.association
+
+    def _exit(self, error: BaseException | None) -> Script[None]:
+        if error is None or isinstance(error, _HARMLESS):
+            yield from self._client.pool.give_back(self._lease)
+        else:
+            yield from self._client.lost(self._lease, error)
+
+    def __enter__(self) -> Any:
+        return self._client.face.complete(self._enter())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._client.face.complete(self._exit(error))
+
+    async def __aenter__(self) -> Any:
+        return await self._client.face.complete(self._enter())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await self._client.face.complete(self._exit(error))

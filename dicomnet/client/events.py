@@ -1,0 +1,327 @@
+"""What a client tells its user, and lets the user change: typed events, before something is done and after it.
+
+A handler is registered by decorator, ``@client.on(BeforeStore)``, or is a method of a subclass that has the event's
+name: ``def before_store(self, event)``. In asyncio it may be a coroutine function. It runs where the work is done: with
+several associations in the blocking face, in their threads. What it raises stops the operation, and is what its caller
+gets. The attributes of a "before" are what is about to be used; a handler may change them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .. import datasets
+from ..config import Entity
+from ..errors import DicomNetError
+from ..negotiation import Extras, ProposedContext, SecureLink
+from .scripts import Call, Script
+
+__all__ = [
+    "Aborted",
+    "AfterAction",
+    "AfterAssociate",
+    "AfterConnect",
+    "AfterFind",
+    "AfterGet",
+    "AfterMove",
+    "AfterRelease",
+    "AfterStore",
+    "Before",
+    "BeforeAction",
+    "BeforeAssociate",
+    "BeforeConnect",
+    "BeforeFind",
+    "BeforeGet",
+    "BeforeMatch",
+    "BeforeMove",
+    "BeforeRelease",
+    "BeforeStore",
+    "Closed",
+    "Event",
+    "Hooks",
+    "Received",
+    "SecureLinkReady",
+    "SubOperation",
+    "Vetoed",
+]
+
+
+class Vetoed(DicomNetError):
+    """A handler did not want an operation."""
+
+
+class Event:
+    """Something that happens on an association with a peer.
+
+    Attributes:
+        peer: "AET@host:port".
+    """
+
+    def __init__(self, peer: str, **facts: Any) -> None:
+        self.peer = peer
+        self.__dict__.update(facts)
+
+    def __repr__(self) -> str:
+        facts = (f"{name}={value!r}" for name, value in self.__dict__.items() if not name.startswith("_"))
+        return f"{type(self).__name__}({', '.join(facts)})"
+
+
+class Before(Event):
+    """Something that is about to be done; what a handler changes here is done instead."""
+
+    _skipped = _ended = False
+    _reason: str | None = None
+
+    def skip(self) -> None:
+        """Do not do this one. An operation that stands alone is vetoed by that."""
+        self._skipped = True
+
+    def skip_rest(self) -> None:
+        """Do neither this one nor what follows of the same batch."""
+        self._skipped = self._ended = True
+
+    def veto(self, reason: str) -> None:
+        """Do not do it, and let it count as a failure: in a batch of this one, else the operation raises `Vetoed`."""
+        self._reason = reason
+
+    @property
+    def skipped(self) -> bool:
+        """Somebody called `skip` or `skip_rest`."""
+        return self._skipped
+
+    @property
+    def ended(self) -> bool:
+        """Somebody called `skip_rest`."""
+        return self._ended
+
+    @property
+    def vetoed(self) -> Vetoed | None:
+        """What is raised for it; None where nobody called `veto`."""
+        return None if self._reason is None else Vetoed(self._reason, peer=self.peer)
+
+    def require(self) -> None:
+        """Raise `Vetoed` where it is not to be done."""
+        if self.vetoed is not None or self._skipped:
+            raise self.vetoed or Vetoed(f"{_method_of(type(self))} was skipped by a handler", peer=self.peer)
+
+
+class BeforeConnect(Before):
+    """A connection is about to be opened, to ``entity``, which may be changed."""
+
+    entity: Entity
+
+
+class BeforeAssociate(Before):
+    """The A-ASSOCIATE-RQ that is to follow: its titles, presentation contexts and extras may be changed."""
+
+    calling: str
+    called: str
+    contexts: list[ProposedContext]
+    extras: Extras | None
+
+
+class AfterConnect(Event):
+    """The connection stands, or, with its ``error``, does not."""
+
+    error: Exception | None
+
+
+class SecureLinkReady(Event):
+    """TLS has been negotiated; its version and cipher are in ``link``."""
+
+    link: SecureLink
+
+
+class AfterAssociate(Event):
+    """The answer to an A-ASSOCIATE-RQ: an ``association``, or the ``error`` that says why there is none."""
+
+    association: Any
+    error: Exception | None
+
+
+class _Operation(Before):
+    """A request that is about to be sent; the names of its attributes are those of the association's method."""
+
+    association: Any
+
+
+class _Done(Event):
+    """What came of a request: its ``result``, or the ``error`` that it ended in."""
+
+    association: Any
+    result: Any
+    error: Exception | None
+
+
+class BeforeStore(_Operation):
+    """A C-STORE of ``source``: a path, bytes, a Dataset or a `Source`; another may be put in its place."""
+
+    source: Any
+    _dataset: Any = None
+
+    @property
+    def dataset(self) -> Any:
+        """The instance as a pydicom Dataset, read when first asked for; from then on this is what is sent.
+
+        Raises:
+            InputFileError, UndecodableDataSet: it cannot be read.
+        """
+        if self._dataset is None:
+            with datasets.open_source(self.source) as source:
+                data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
+                self._dataset = datasets.decode(data, source.transfer_syntax_uid)
+        return self._dataset
+
+    @dataset.setter
+    def dataset(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    @property
+    def sent(self) -> Any:
+        """What is sent: the data set where somebody asked for it, else the source."""
+        return self.source if self._dataset is None else self._dataset
+
+
+class AfterStore(_Done):
+    """``result`` is a `StoreResult`."""
+
+
+class BeforeFind(_Operation):
+    """A C-FIND: ``level``, ``model``, ``returning``, ``query`` and ``keys``."""
+
+    level: str
+    model: str
+    returning: Iterable[str]
+    query: Any
+    keys: dict[str, Any]
+
+
+class BeforeMatch(Before):
+    """A match of a C-FIND, of a study, a series or an instance by its ``level``; skipped, it is not passed on."""
+
+    level: str
+    match: Any
+
+
+class AfterFind(_Done):
+    """``result`` is the number of matches."""
+
+
+class BeforeMove(_Operation):
+    """A C-MOVE: ``level``, ``destination``, ``model``, ``query`` and ``keys``."""
+
+    level: str
+    destination: str
+    model: str
+    query: Any
+    keys: dict[str, Any]
+
+
+class AfterMove(_Done):
+    """``result`` is a `RetrieveProgress`."""
+
+
+class BeforeGet(_Operation):
+    """A C-GET: ``level``, ``to``, ``model``, ``query`` and ``keys``."""
+
+    level: str
+    to: Any
+    model: str
+    query: Any
+    keys: dict[str, Any]
+
+
+class AfterGet(_Done):
+    """``result`` is a `RetrieveProgress`."""
+
+
+class SubOperation(Event):
+    """The peer has said how far a C-MOVE or C-GET is: ``progress``."""
+
+    progress: Any
+
+
+class Received(Before):
+    """An instance has arrived by C-GET, or by C-MOVE to oneself: ``request``; a veto refuses it."""
+
+    request: Any
+
+
+class BeforeAction(_Operation):
+    """An N-service, by its ``service``, "n_action" and its sisters, and by its ``arguments``, such as a data set."""
+
+    service: str
+    sop_class_uid: str
+    sop_instance_uid: str | None
+    arguments: list[Any]
+
+
+class AfterAction(_Done):
+    """``result`` is a `Reply`."""
+
+
+class BeforeRelease(Before):
+    """An association is about to be released; skipped or vetoed, it is aborted instead."""
+
+    association: Any
+
+
+class AfterRelease(Event):
+    """An association has been released, or, with its ``error``, has not."""
+
+    error: Exception | None
+
+
+class Aborted(Event):
+    """An association was aborted, ``by_peer`` or by us, with ``source`` and ``reason`` of PS3.8 Table 9-26."""
+
+    association: Any
+    by_peer: bool
+    source: int
+    reason: int
+    error: Exception
+
+
+class Closed(Event):
+    """The connection of an association ended unexpectedly: ``error`` says how."""
+
+    association: Any
+    error: Exception
+
+
+def _method_of(kind: type[Event]) -> str:
+    """The name of the method that handles such an event: "before_store"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+class Hooks:
+    """The handlers of a client or a component, and of what it stands on."""
+
+    def __init__(self, owner: object, below: Hooks | None = None) -> None:
+        self._owner = owner
+        self._below = below
+        self._handlers: dict[type[Event], list[Callable[[Any], Any]]] = {}
+
+    def add(self, kind: type[Event], handler: Callable[[Any], Any]) -> None:
+        """Have this called for such events."""
+        self._handlers.setdefault(kind, []).append(handler)
+
+    def of(self, kind: type[Event]) -> list[Callable[[Any], Any]]:
+        """What is called for such an event, in order: those below first, the owner's method, its handlers."""
+        found = [] if self._below is None else self._below.of(kind)
+        method = getattr(self._owner, _NAMES[kind], None)
+        return [*found, *([] if method is None else [method]), *self._handlers.get(kind, ())]
+
+    def fire(self, event: Event) -> Script[None]:
+        """Tell whoever wants to know."""
+        for handler in self.of(type(event)):
+            yield Call(handler, event)
+
+
+def _all_kinds(kind: type[Event]) -> list[type[Event]]:
+    return [kind, *(one for child in kind.__subclasses__() for one in _all_kinds(child))]
+
+
+_NAMES = {kind: _method_of(kind) for kind in _all_kinds(Event)}

@@ -1,0 +1,255 @@
+"""The associations that a client keeps with its peer: opened when they are needed, used again, released when idle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..errors import DeadlineExceeded, DicomNetError, LocalProtocolError
+from ..negotiation import ProposedContext
+from .scripts import Call, Face, Gate, Script
+
+__all__ = ["Lease", "Pool"]
+
+
+class Lease:
+    """An association that is in use, or waits to be.
+
+    Attributes:
+        association: of the face.
+        contexts: what it proposed.
+        left: how many requests it is still good for; None is any number.
+        since: when it became idle.
+    """
+
+    __slots__ = ("association", "contexts", "left", "since")
+
+    def __init__(self, association: Any, contexts: Iterable[ProposedContext], left: int | None) -> None:
+        self.association = association
+        self.contexts = frozenset(contexts)
+        self.left = left
+        self.since = 0.0
+
+    def use(self, requests: int = 1) -> None:
+        """So many requests have been made."""
+        if self.left is not None:
+            self.left -= requests
+
+    @property
+    def is_used_up(self) -> bool:
+        """No further request is wanted on it."""
+        return self.left is not None and self.left <= 0
+
+
+class Pool:
+    """At most so many associations with one peer; safe to use from several threads.
+
+    Args:
+        face: what runs the scripts.
+        open_one: a script that connects, for these contexts.
+        release_one: a script that releases an association in good order.
+        most: associations at a time.
+        idle: seconds after which one that nobody uses is released; None keeps it.
+        patience: seconds to wait for one that is in use; None for ever.
+        requests: how many requests each is used for; None is any number.
+    """
+
+    def __init__(
+        self,
+        face: Face,
+        open_one: Callable[[Sequence[ProposedContext]], Script[Any]],
+        release_one: Callable[[Any], Script[None]],
+        *,
+        most: int,
+        idle: float | None,
+        patience: float | None,
+        requests: int | None,
+    ) -> None:
+        self._face = face
+        self._open_one = open_one
+        self._release_one = release_one
+        self._most = most
+        self._keep = idle
+        self._patience = patience
+        self._requests = requests
+        self._lock = threading.Lock()  # never held while anything is waited for: in asyncio it is always free
+        self._idle: list[Lease] = []
+        self._in_use: set[Lease] = set()
+        self._opening = 0
+        self._waiting: list[Gate] = []
+        self._janitor: Any = None
+        self.closing = face.gate()
+
+    @property
+    def most(self) -> int:
+        """How many associations there may be."""
+        return self._most
+
+    def __len__(self) -> int:
+        return len(self._idle) + len(self._in_use)
+
+    # ---- taking and giving back --------------------------------------------------------------------------------
+
+    def take(self, contexts: Sequence[ProposedContext]) -> Script[Lease]:
+        """An association with these contexts: an idle one, a new one, or the next that somebody gives back.
+
+        Raises:
+            DeadlineExceeded: all are in use, and stay so.
+            AssociationError, ConnectionFailed: there is none to be had.
+        """
+        wanted = frozenset(contexts)
+        end = None if self._patience is None else self._face.now() + self._patience
+        while True:
+            found, spare, gate = self._look_for(wanted)
+            for lease in spare:
+                yield from self._release(lease)
+            if found is not None and found.association.check():
+                return found
+            if found is not None:
+                yield from self.drop(found)
+            elif gate is None:
+                return (yield from self._open(contexts))
+            else:
+                yield from self._wait(gate, end)
+
+    def _look_for(self, wanted: frozenset[ProposedContext]) -> tuple[Lease | None, list[Lease], Gate | None]:
+        """An idle one that fits; or those that have to go so that a new one may come; or what to wait for."""
+        with self._lock:
+            self._require_open()
+            for lease in reversed(self._idle):  # the warmest first: the others may become idle for good
+                if wanted <= lease.contexts:
+                    self._idle.remove(lease)
+                    self._in_use.add(lease)
+                    return lease, [], None
+            busy = len(self._in_use) + self._opening
+            if busy >= self._most:
+                self._waiting.append(self._face.gate())
+                return None, [], self._waiting[-1]
+            self._opening += 1
+            surplus = max(busy + 1 + len(self._idle) - self._most, 0)
+            spare, self._idle = self._idle[:surplus], self._idle[surplus:]
+            return None, spare, None
+
+    def _require_open(self) -> None:
+        if self.closing.is_set():
+            raise LocalProtocolError("the client was closed")
+
+    def _wait(self, gate: Gate, end: float | None) -> Script[None]:
+        try:
+            left = None if end is None else max(end - self._face.now(), 0.0)
+            opened = yield Call(self._face.wait, gate, left)
+        finally:
+            with self._lock:
+                if gate in self._waiting:
+                    self._waiting.remove(gate)
+                elif not gate.is_set():
+                    self._next_in_line()
+        if not opened:
+            assert self._patience is not None
+            raise DeadlineExceeded("pool", self._patience, hint="All associations of this client are in use.")
+
+    def _open(self, contexts: Sequence[ProposedContext]) -> Script[Lease]:
+        association = None
+        try:
+            association = yield from self._open_one(contexts)
+        finally:
+            with self._lock:
+                self._opening -= 1
+                if association is not None:
+                    lease = Lease(association, contexts, self._requests)
+                    self._in_use.add(lease)
+                else:
+                    self._next_in_line()
+        if self.closing.is_set():
+            yield from self.drop(lease)
+            self._require_open()
+        return lease
+
+    def give_back(self, lease: Lease) -> Script[None]:
+        """Keep an association for whoever needs it next, unless it is over or used up."""
+        keep = lease.association.check() and not lease.is_used_up and self._keep != 0
+        with self._lock:
+            keep = keep and not self.closing.is_set()
+            if keep:
+                lease.since = self._face.now()
+                self._idle.append(lease)
+                self._in_use.discard(lease)
+                self._next_in_line()
+        if keep:
+            self._watch()
+        else:
+            yield from self._release(lease)
+            self._forget(lease)
+
+    def drop(self, lease: Lease) -> Script[None]:
+        """Abort an association on which something went wrong, if it is not over already."""
+        try:
+            yield Call(lease.association.abort)
+        finally:
+            self._forget(lease)
+
+    def _forget(self, lease: Lease) -> None:
+        with self._lock:
+            self._in_use.discard(lease)
+            self._next_in_line()
+
+    def _next_in_line(self) -> None:
+        """Somebody may take another look; called with the lock."""
+        if self._waiting:
+            self._waiting.pop(0).set()
+
+    def _release(self, lease: Lease) -> Script[None]:
+        with suppress(DicomNetError):  # the peer is told, or gone: nobody waits for more
+            yield from self._release_one(lease.association)
+
+    # ---- the end -----------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """See to it that what is idle now does not stay so for ever."""
+        with self._lock:
+            if self._keep is None or self.closing.is_set():
+                return
+            if self._janitor is None:
+                self._janitor = self._face.start(self._tidy(), "dicomnet-client-idle")
+
+    def _tidy(self) -> Script[None]:
+        """Release what has been idle for too long, until nothing is idle any more."""
+        assert self._keep is not None
+        while True:
+            now = self._face.now()
+            with self._lock:
+                late = [lease for lease in self._idle if lease.since + self._keep <= now]
+                self._idle = [lease for lease in self._idle if lease not in late]
+                if not late and (not self._idle or self.closing.is_set()):
+                    self._janitor = None
+                    return
+                next_due = min((lease.since for lease in self._idle), default=now) + self._keep
+            for lease in late:
+                yield from self._release(lease)
+            if not late:
+                yield Call(self._face.wait, self.closing, next_due - now)
+
+    def close(self, *, abort: bool = False) -> Script[None]:
+        """Release what is idle, and let nobody have another; what is in use is released when it is given back.
+
+        Args:
+            abort: abort all, in use or not; whoever uses one is told.
+        """
+        self.closing.set()
+        with self._lock:
+            idle, self._idle = self._idle, []
+            in_use = list(self._in_use)
+            janitor, self._janitor = self._janitor, None
+            while self._waiting:
+                self._next_in_line()
+        for lease in idle:
+            if abort:
+                yield Call(lease.association.abort)
+            else:
+                yield from self._release(lease)
+        for lease in in_use if abort else ():
+            lease.association.interrupt()
+        if janitor is not None:
+            yield Call(self._face.join, janitor)

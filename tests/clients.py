@@ -1,0 +1,58 @@
+"""Clients of both faces behind one blocking interface, for the tests of the client framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import rig
+
+FACES = ("sync", "aio")
+
+
+class Clients:
+    """Makes the classes of one face, with blocking manners, and ends them.
+
+    Args:
+        face: "sync" or "aio".
+    """
+
+    def __init__(self, face: str) -> None:
+        self.face = face
+        self.module = import_module("dicomnet.client" if face == "sync" else "dicomnet.client.aio")
+        self._loop = rig.Loop() if face == "aio" else None
+
+    def handler(self, function: Any) -> Any:
+        """A handler as people write it with this face."""
+        if self._loop is None:
+            return function
+
+        async def awaited(event: Any) -> Any:
+            return function(event)
+
+        return awaited
+
+    @contextmanager
+    def make(self, name: str, *arguments: Any, cls: type | None = None, **options: Any) -> Iterator[Any]:
+        """An instance of a class of the framework, for the block."""
+        made = (cls or getattr(self.module, name))(*arguments, **options)
+        if self._loop is None:
+            with made:
+                yield made
+            return
+        try:
+            yield rig.Blocking(self._loop, made)
+        except BaseException as error:
+            self._loop.run(made.__aexit__(type(error), error, None))
+            raise
+        self._loop.run(made.__aexit__(None, None, None))
+
+    def client(self, peer: Any, **options: Any) -> Any:
+        """A client for a block."""
+        return self.make("Client", peer, **options)
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.close()

@@ -1,0 +1,569 @@
+"""The core of the client framework: clients, their pools, retries and events, in both faces over real sockets."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import clients
+import faces
+import peers
+import pytest
+from faces import CT, MR, instance
+
+import dicomnet as dn
+from dicomnet._pdu import AssociateRJ
+from dicomnet.client import Client, Retry, events, threads
+from dicomnet.client import aio as client_aio
+from dicomnet.client.plan import lots
+from dicomnet.client.scripts import Call, Left
+from dicomnet.errors import AssociationRejected, ConnectionFailed, TLSFailed
+
+QUICKLY = Retry(attempts=4, first=0.01, jitter=0)
+
+
+@pytest.fixture(params=clients.FACES)
+def made(request: pytest.FixtureRequest) -> Iterator[clients.Clients]:
+    with faces.nothing_left():
+        one = clients.Clients(request.param)
+        yield one
+        one.close()
+
+
+def three_matches(listener: Any) -> None:
+    @listener.on_find("STUDY_ROOT")
+    def find(_: Any) -> Iterator[dict[str, str]]:
+        for number in range(3):
+            yield {"StudyInstanceUID": f"2.25.{number}"}
+
+
+class Watching:
+    """How many associations a provider has had."""
+
+    def __init__(self, made: clients.Clients, client: Any) -> None:
+        self.seen: list[Any] = []
+        for kind in (events.AfterAssociate, events.AfterRelease, events.Aborted, events.Closed):
+            client.on(kind)(made.handler(self.seen.append))
+
+    def names(self) -> list[str]:
+        return [type(event).__name__ for event in self.seen]
+
+
+# ---- the pool --------------------------------------------------------------------------------------------------------
+
+
+def test_an_association_is_kept_between_calls(made):
+    with faces.provider("sync") as provider, made.client(provider.peer()) as client:
+        watching = Watching(made, client)
+        for _ in range(3):
+            assert client.echo().is_success
+        assert watching.names() == ["AfterAssociate"]
+        assert len(client.pool) == 1
+    assert watching.names() == ["AfterAssociate", "AfterRelease"]
+
+
+def test_what_an_operation_needs_is_negotiated_when_it_needs_it(made):
+    with faces.provider("sync") as provider, made.client(provider.peer()) as client:
+        watching = Watching(made, client)
+        client.echo()
+        assert client.store(instance(100)).ok
+        assert client.store(instance(100, uid="2.25.2")).ok
+        client.echo()
+        assert watching.names() == ["AfterAssociate"] * 2
+        contexts = [set(event.association.contexts.values()) for event in watching.seen]
+        assert [{one.abstract_syntax for one in few} for few in contexts] == [{dn.uids.VERIFICATION}, {CT}]
+    assert [uid for uid, _ in provider.stored] == ["2.25.1", "2.25.2"]
+
+
+def test_an_idle_one_goes_where_another_is_needed(made):
+    with faces.provider("sync") as provider, made.client(provider.peer(), associations=1) as client:
+        watching = Watching(made, client)
+        client.echo()
+        client.store(instance(100))
+        assert watching.names() == ["AfterAssociate", "AfterRelease", "AfterAssociate"]
+        assert len(client.pool) == 1
+
+
+def test_an_idle_association_is_released(made):
+    released = threading.Event()
+    with faces.provider("sync") as provider, made.client(provider.peer(), idle=0.05) as client:
+        client.on(events.AfterRelease)(lambda _: released.set())
+        client.echo()
+        assert released.wait(faces.PATIENCE)
+        assert len(client.pool) == 0
+        released.clear()
+        assert client.echo().is_success  # and once more
+        assert released.wait(faces.PATIENCE)
+
+
+def test_an_association_is_used_for_so_many_requests(made):
+    with faces.provider("sync") as provider, made.client(provider.peer(), requests_per_association=2) as client:
+        watching = Watching(made, client)
+        for _ in range(5):
+            client.echo()
+        assert watching.names().count("AfterAssociate") == 3
+
+
+def test_one_that_the_peer_has_ended_is_not_used_again(made):
+    with made.client(f"ANY-SCP@127.0.0.1:{peers.free_port()}") as client:
+        for _ in range(2):
+            port = client.entity.port
+            with faces.provider("sync", port=port, drain=0):
+                assert client.echo().is_success
+
+
+def test_who_waits_for_an_association_gets_the_next(made):
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly(listener: Any) -> None:
+        @listener.on_store()
+        def keep(_: Any) -> None:
+            begun.set()
+            assert go.wait(faces.PATIENCE)
+
+    with faces.provider("sync", slowly) as provider, made.client(provider.peer(), associations=1) as client:
+        first = threading.Thread(target=client.store, args=(instance(100),))
+        first.start()
+        assert begun.wait(faces.PATIENCE)
+        second = threading.Thread(target=client.echo)
+        second.start()
+        go.set()
+        first.join(faces.PATIENCE)
+        second.join(faces.PATIENCE)
+        assert not first.is_alive()
+        assert not second.is_alive()
+        assert len(client.pool) == 1
+
+
+def test_the_wait_for_an_association_has_an_end(made):
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly(listener: Any) -> None:
+        @listener.on_store()
+        def keep(_: Any) -> None:
+            begun.set()
+            assert go.wait(faces.PATIENCE)
+
+    options = {"associations": 1, "timeouts": dn.Timeouts(pool=0.05)}
+    with faces.provider("sync", slowly) as provider, made.client(provider.peer(), **options) as client:
+        first = threading.Thread(target=client.store, args=(instance(100),))
+        first.start()
+        assert begun.wait(faces.PATIENCE)
+        with pytest.raises(dn.DeadlineExceeded, match=r"pool time-out after 0\.05 s"):
+            client.echo()
+        go.set()
+        first.join(faces.PATIENCE)
+
+
+def test_a_borrowed_association(made):
+    with faces.provider("sync") as provider:
+        if made.face == "sync":
+            with Client(provider.peer()) as client:
+                for _ in range(2):
+                    with client.association(dn.contexts.verification()) as association:
+                        assert association.echo().is_success
+                assert len(client.pool) == 1
+                with pytest.raises(ZeroDivisionError), client.association(dn.contexts.verification()):
+                    raise ZeroDivisionError
+                assert len(client.pool) == 0
+            return
+
+        async def run() -> None:
+            async with client_aio.Client(provider.peer()) as client:
+                for _ in range(2):
+                    async with client.association(dn.contexts.verification()) as association:
+                        assert (await association.echo()).is_success
+                assert len(client.pool) == 1
+
+        made._loop.run(run())
+
+
+# ---- what is tried again ---------------------------------------------------------------------------------------------
+
+
+def test_a_refused_connection_is_tried_again(made):
+    port = peers.free_port()
+    tried = []
+    opened = []
+
+    def count(event: Any) -> None:
+        tried.append(event.peer)
+        if len(tried) == 3:
+            opened.append(faces.provider("sync", port=port))
+            opened[0].__enter__()
+
+    with made.client(f"ANY-SCP@127.0.0.1:{port}", retry=QUICKLY) as client:
+        client.on(events.BeforeConnect)(count)
+        try:
+            assert client.echo().is_success
+            assert len(tried) == 3
+        finally:
+            client.close()
+            opened[0].__exit__(None, None, None)
+
+
+def test_attempts_have_an_end(made):
+    tried = []
+    with made.client(f"ANY-SCP@127.0.0.1:{peers.free_port()}", retry=QUICKLY) as client:
+        client.on(events.AfterConnect)(tried.append)
+        with pytest.raises(ConnectionFailed):
+            client.echo()
+    assert [event.error.errno for event in tried] == [errno.ECONNREFUSED] * 4
+
+
+@pytest.mark.parametrize(("result", "attempts"), [(2, 3), (1, 1)])
+def test_a_rejection_is_tried_again_where_it_is_transient(made, result, attempts):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(faces.PATIENCE)
+
+        def reject() -> None:
+            for _ in range(attempts):
+                with faces.RawProvider(listening.accept()[0]) as raw:
+                    raw.read()
+                    raw.send(AssociateRJ(result, 1, 1))
+                    raw.read()
+
+        thread = threading.Thread(target=reject)
+        thread.start()
+        with made.client(f"X@127.0.0.1:{listening.getsockname()[1]}", retry=Retry(attempts=3, first=0.01)) as client:
+            watching = Watching(made, client)
+            with pytest.raises(AssociationRejected):
+                client.echo()
+            assert watching.names() == ["AfterAssociate"] * attempts
+        thread.join(faces.PATIENCE)
+
+
+def test_what_is_transient():
+    retry = Retry(out_of_resources=True)
+    assert retry.is_transient(ConnectionFailed("x", errno=errno.ECONNREFUSED))
+    assert retry.is_transient(AssociationRejected(2, 3, 1))
+    for error in (
+        ConnectionFailed("x", errno=errno.ECONNRESET),
+        TLSFailed("x", errno=errno.ECONNREFUSED),
+        AssociationRejected(1, 1, 7),
+        dn.DeadlineExceeded("response", 1),
+        dn.AssociationAborted(0, 0),
+        dn.ServiceFailure(dn.Status(0xA700)),
+    ):
+        assert not retry.is_transient(error)
+    assert [retry.wants(dn.Status(code)) for code in (0xA700, 0xA7FF, 0xA900, 0)] == [True, True, False, False]
+    assert not Retry().wants(dn.Status(0xA700))
+
+
+def test_the_pauses_grow_to_a_limit_and_can_be_foretold():
+    pause = Retry(first=1, factor=2, longest=5, jitter=0).pauses()
+    assert [pause(attempt) for attempt in (1, 2, 3, 4, 5)] == [1, 2, 4, 5, 5]
+    first, again = Retry(seed=7).pauses(), Retry(seed=7).pauses()
+    assert [first(n) for n in range(1, 9)] == [again(n) for n in range(1, 9)]
+    other = Retry(seed=8, jitter=0.5).pauses()
+    assert all(0.5 * 0.5 <= other(1) <= 0.5 for _ in range(50))
+    with pytest.raises(dn.InvalidArgument, match="attempts"):
+        Retry(attempts=0)
+
+
+# ---- the end, from elsewhere -----------------------------------------------------------------------------------------
+
+
+def test_close_ends_the_wait_between_two_attempts(made):
+    waiting = threading.Event()
+    problems: list[Exception] = []
+    with made.client(f"ANY-SCP@127.0.0.1:{peers.free_port()}", retry=Retry(first=1000, longest=1000)) as client:
+        client.on(events.AfterConnect)(lambda _: waiting.set())
+
+        def call() -> None:
+            try:
+                client.echo()
+            except Exception as error:
+                problems.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert waiting.wait(faces.PATIENCE)
+        client.close()
+        thread.join(faces.PATIENCE)
+        assert not thread.is_alive()
+        assert "the client was closed" in str(problems[0])
+        with pytest.raises(dn.LocalProtocolError, match="the client was closed"):
+            client.echo()
+
+
+def test_abort_from_another_thread_ends_what_is_under_way(made):
+    begun, ended = threading.Event(), threading.Event()
+
+    def slowly(listener: Any) -> None:
+        @listener.on_store()
+        def keep(_: Any) -> None:
+            begun.set()
+            ended.wait(faces.PATIENCE)
+
+    problems: list[Exception] = []
+    with faces.provider("sync", slowly) as provider, made.client(provider.peer()) as client:
+        watching = Watching(made, client)
+
+        def call() -> None:
+            try:
+                client.store(instance(100))
+            except Exception as error:
+                problems.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert begun.wait(faces.PATIENCE)
+        client.abort()
+        thread.join(faces.PATIENCE)
+        ended.set()
+        assert not thread.is_alive()
+    assert isinstance(problems[0], dn.AssociationAborted)
+    assert not problems[0].by_peer
+    assert watching.names() == ["AfterAssociate", "Aborted"]
+    assert (watching.seen[1].by_peer, watching.seen[1].source, watching.seen[1].reason) == (False, 0, 0)
+
+
+def test_leaving_a_query_cancels_it_and_keeps_the_association(made):
+    with faces.provider("sync", three_matches) as provider, made.client(provider.peer()) as client:
+        watching = Watching(made, client)
+        results = client.find("STUDY", PatientName="DOE*")
+        assert next(results).StudyInstanceUID == "2.25.0"
+        results.close()
+        assert len(list(client.find("STUDY", PatientName="DOE*"))) == 3
+        assert watching.names() == ["AfterAssociate"]
+
+
+# ---- events ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_event_of_an_association_comes_in_its_order(made):
+    seen: list[str] = []
+    with faces.provider("sync", three_matches) as provider, made.client(provider.peer()) as client:
+        for kind in vars(events).values():
+            if inspect.isclass(kind) and issubclass(kind, events.Event):
+                client.on(kind)(made.handler(lambda event: seen.append(type(event).__name__)))
+        list(client.find("STUDY", PatientName="DOE*"))
+        client.echo()
+    begin = ["BeforeConnect", "BeforeAssociate", "AfterConnect", "AfterAssociate"]
+    assert seen == [
+        "BeforeFind",
+        *begin,
+        *["BeforeMatch"] * 3,
+        "AfterFind",
+        *begin,
+        *["BeforeRelease", "AfterRelease"] * 2,
+    ]
+
+
+def test_a_subclass_method_is_a_handler(made):
+    base = made.module.Client
+    seen = []
+
+    class Mine(base):  # type: ignore[valid-type, misc]
+        def before_associate(self, event: Any) -> None:
+            seen.append(event.called)
+            event.calling = "CHANGED"
+
+    titles = []
+
+    def listen(listener: Any) -> None:
+        listener.on_echo(lambda request: titles.append(request.calling))
+
+    with faces.provider("sync", listen) as provider, made.make("Client", provider.peer(), cls=Mine) as client:
+        client.echo()
+    assert (seen, titles) == (["ANY-SCP"], ["CHANGED"])
+
+
+def test_an_instance_is_edited_before_it_is_sent(made):
+    with faces.provider("sync") as provider, made.client(provider.peer()) as client:
+
+        def edit(event: Any) -> None:
+            event.dataset.PatientName = "EDITED"
+
+        client.on(events.BeforeStore)(made.handler(edit))
+        assert client.store(instance(100)).ok
+    assert b"EDITED" in provider.stored[0][1]
+
+
+def test_a_query_is_edited_and_its_matches_are_skipped(made):
+    asked = []
+
+    def answer(listener: Any) -> None:
+        @listener.on_find("STUDY_ROOT")
+        def find(request: Any) -> Iterator[dict[str, str]]:
+            asked.append(str(request.identifier.PatientName))
+            for number in range(5):
+                yield {"StudyInstanceUID": f"2.25.{number}"}
+
+    with faces.provider("sync", answer) as provider, made.client(provider.peer()) as client:
+
+        def edit(event: Any) -> None:
+            event.keys["PatientName"] = "ROE*"
+
+        def choose(event: Any) -> None:
+            number = event.match.StudyInstanceUID[-1]
+            if number == "1":
+                event.skip()
+            elif number == "3":
+                event.skip_rest()
+
+        client.on(events.BeforeFind)(edit)
+        client.on(events.BeforeMatch)(made.handler(choose))
+        found = [match.StudyInstanceUID for match in client.find("STUDY", PatientName="DOE*")]
+        assert (asked, found) == (["ROE*"], ["2.25.0", "2.25.2"])
+
+
+@pytest.mark.parametrize("kind", [events.BeforeConnect, events.BeforeAssociate])
+def test_a_connection_is_vetoed(made, kind):
+    with faces.provider("sync") as provider, made.client(provider.peer()) as client:
+        client.on(kind)(made.handler(lambda event: event.veto("not today")))
+        with pytest.raises(events.Vetoed, match="not today"):
+            client.echo()
+        assert len(client.pool) == 0
+    assert provider.stored == []
+
+
+def test_an_instance_is_vetoed_before_anything_is_connected(made):
+    with made.client(f"ANY-SCP@127.0.0.1:{peers.free_port()}") as client:
+        client.on(events.BeforeStore)(lambda event: event.veto("private"))
+        with pytest.raises(events.Vetoed, match="private"):
+            client.store(instance(100))
+
+
+def test_a_failing_handler_stops_its_operation_with_its_own_exception(made):
+    with faces.provider("sync", three_matches) as provider, made.client(provider.peer()) as client:
+        client.on(events.BeforeMatch)(made.handler(lambda _: 1 // 0))
+        with pytest.raises(ZeroDivisionError):
+            list(client.find("STUDY", PatientName="DOE*"))
+        assert client.echo().is_success
+
+
+def test_the_peers_abort_is_an_event_with_its_source(made):
+    def abort(raw: Any) -> None:
+        raw.accept()
+        raw.read()
+        raw.send(bytes([7, 0, 0, 0, 0, 4, 0, 0, 2, 1]))
+        raw.read()
+
+    with faces.raw_provider(abort) as done, made.client(done.peer) as client:
+        watching = Watching(made, client)
+        with pytest.raises(dn.AssociationAborted):
+            client.echo()
+        (event,) = [event for event in watching.seen if isinstance(event, events.Aborted)]
+        assert (event.by_peer, event.source, event.reason) == (True, 2, 1)
+
+
+def test_the_end_of_a_connection_is_an_event(made):
+    def leave(raw: Any) -> None:
+        raw.accept()
+        raw.read()
+
+    with faces.raw_provider(leave) as done, made.client(done.peer) as client:
+        watching = Watching(made, client)
+        with pytest.raises(ConnectionFailed):
+            client.echo()
+        assert watching.names()[-1] == "Closed"
+
+
+# ---- scripts ---------------------------------------------------------------------------------------------------------
+
+
+def counting(start: int, count: int, log: list[Any]) -> Iterator[Any]:
+    try:
+        for number in range(start, start + count):
+            log.append((yield Call(str, number)))
+            yield number
+    except Left:
+        log.append("left")
+        yield Call(log.append, "tidied up")
+        raise
+
+
+class TestScripts:
+    def test_results(self) -> None:
+        log: list[Any] = []
+        assert list(threads.results(counting(0, 3, log))) == [0, 1, 2]
+        assert log == ["0", "1", "2"]
+
+    def test_leaving(self) -> None:
+        log: list[Any] = []
+        running = threads.results(counting(0, 3, log))
+        assert next(running) == 0
+        running.close()
+        assert log == ["0", "left", "tidied up"]
+
+    def test_together(self) -> None:
+        merged = threads.Together([counting(start, 50, []) for start in (0, 100, 200)])
+        assert sorted(merged) == [*range(50), *range(100, 150), *range(200, 250)]
+
+    def test_together_holds_the_scripts_up(self) -> None:
+        log: list[Any] = []
+        merged = threads.Together([counting(0, 1000, log)])
+        next(merged)
+        merged.close()
+        assert log[-2:] == ["left", "tidied up"]
+        assert len(log) < 20
+
+    def test_the_failure_of_one_ends_the_others(self) -> None:
+        def fail() -> Iterator[Any]:
+            yield 1
+            yield Call(int, "x")
+
+        log: list[Any] = []
+        with pytest.raises(ValueError, match="'x'"):
+            list(threads.Together([fail(), counting(0, 100_000, log)]))
+        assert log[-1] == "tidied up"
+
+
+# ---- plans -----------------------------------------------------------------------------------------------------------
+
+
+def test_instances_share_an_association_up_to_128_contexts():
+    pairs = [(f"2.25.{number}", faces.SYNTAX) for number in range(200)]
+    planned = lots([(number, pair) for number, pair in enumerate(pairs)] * 2, "never")
+    assert [len(lot.contexts) for lot in planned] == [128, 72]
+    assert sorted(item for lot in planned for item in lot.items) == sorted([*range(200), *range(200)])
+    (one,) = lots([("a", (CT, faces.SYNTAX)), ("b", (MR, faces.SYNTAX))], ["1.2.840.10008.1.2.5"])
+    assert len(one.contexts) == 4
+
+
+# ---- the two faces ---------------------------------------------------------------------------------------------------
+
+
+def test_both_faces_have_the_same_names_and_signatures():
+    blocking = dn.client
+    assert blocking.__all__ == client_aio.__all__
+    for name in blocking.__all__:
+        ours, theirs = getattr(blocking, name), getattr(client_aio, name)
+        if not inspect.isclass(ours):
+            continue
+        public = [one for one in dir(ours) if not one.startswith("_")]
+        assert public == [one for one in dir(theirs) if not one.startswith("_")]
+        for one in public:
+            if callable(getattr(ours, one)) and one not in ("face", "hooks"):
+                assert inspect.signature(getattr(ours, one)) == inspect.signature(getattr(theirs, one))
+        assert inspect.signature(ours) == inspect.signature(theirs)
+
+
+def test_what_talks_to_the_peer_is_awaited():
+    awaited = {name for name in dir(client_aio.Client) if inspect.iscoroutinefunction(getattr(client_aio.Client, name))}
+    assert awaited >= {"echo", "store", "get", "move", "normalized", "commit", "close", "abort"}
+    assert not any(inspect.iscoroutinefunction(getattr(Client, name)) for name in awaited if name[0] != "_")
+
+
+def test_the_blocking_face_loads_no_asyncio():
+    code = "import sys, dicomnet.client; print(*{'asyncio', 'pydicom', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_a_wrong_argument_is_one_clear_error():
+    for title in ("A" * 17, "A\\B", "", "   ", "A\nB"):
+        with pytest.raises(dn.InvalidArgument, match="AE title"):
+            Client("ARCHIVE@host:104", calling=title)
+        with pytest.raises(dn.InvalidArgument, match="AE title"):
+            Client(dn.Entity(title, "host", 104))
+    with pytest.raises(dn.InvalidArgument, match="associations"):
+        Client("ARCHIVE@host:104", associations=0)

@@ -9,6 +9,7 @@ from dicomnet.errors import InvalidArgument, escaped
 
 __all__ = [
     "ANY_SCP",
+    "LOGGED_DATA_SET",
     "TAPPED_BODY",
     "TAPPED_WAITING",
     "Entity",
@@ -24,6 +25,8 @@ ANY_SCP = "ANY-SCP"
 
 # Bytes of each PDU that a tap keeps. An A-ASSOCIATE-RQ with 128 contexts of a few syntaxes fits whole.
 TAPPED_BODY = 16 << 10
+# Bytes of a data set that a message log shows: any query, any report; an image is left to whoever stores it.
+LOGGED_DATA_SET = 256 << 10
 # What waits for whoever reads a tap: seconds of a busy association, and no more memory than this times the above.
 TAPPED_WAITING = 4096
 

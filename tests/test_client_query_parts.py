@@ -141,6 +141,7 @@ def test_a_match_says_what_it_is_and_where():
             InstanceAvailability="NEARLINE",
             RetrieveAETitle=["ARCHIVE", "TAPE"],
             ModalitiesInStudy=["CT", "SR"],
+            PatientName="DOE^JANE",
         ),
         {"PatientID": "7"},
     )
@@ -148,7 +149,7 @@ def test_a_match_says_what_it_is_and_where():
     assert study.retrieve_ae_titles == ("ARCHIVE", "TAPE")
     assert study.modalities == ("CT", "SR")
     assert study.keys == {"PatientID": "7", "StudyInstanceUID": "1.2"}
-    assert study.StudyInstanceUID == "1.2"
+    assert (study.StudyInstanceUID, study.text("PatientName")) == ("1.2", "DOE^JANE")
     assert isinstance(study, Match)
 
 

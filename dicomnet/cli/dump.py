@@ -1,4 +1,4 @@
-"""``dicomnet dump``: what is in a Part 10 file, or in a captured stream of PDUs."""
+"""``dicomnet dump``: what is in a Part 10 file, a captured stream of PDUs, or a message log."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ __all__ = ["command"]
 
 _PREFIX = slice(128, 132)  # where a Part 10 file says "DICM" (PS3.10 Section 7.1)
 _PDU_TYPES = range(1, 8)
+_LOG = b'{"log": "dicomnet"'  # how a message log begins (`client.log`)
 
 
-@click.command("dump", short_help="Show the headers of a file, or the PDUs of a captured stream.")
+@click.command("dump", short_help="Show the headers of a file, the PDUs of a captured stream, or a message log.")
 @click.argument("file", type=click.Path())
 @output_options
 def command(file: str, output: Output) -> int:
-    """Show what is in FILE: the elements of a Part 10 file, or the PDUs of a captured stream.
+    """Show what is in FILE: the elements of a Part 10 file, the PDUs of a captured stream, or a message log.
 
     Of a file, the file meta information and the elements at the top level of the data set are shown, of each value a
     part. A stream is the bytes of one direction of a connection, or PDUs one after the other: every PDU is shown with
-    its items and commands; of data sets, only how much of them.
+    its items and commands; of data sets, only how much of them. A message log is shown a line for each PDU and message;
+    with -v, all that it says.
     """
     try:
         with open(file, "rb") as opened:
@@ -37,9 +39,14 @@ def command(file: str, output: Output) -> int:
         ) from error
     if start[_PREFIX] == b"DICM":
         return _dump_file(file, output)
+    if start.startswith(_LOG):
+        from .logged import dump
+
+        return dump(file, output)
     if len(start) >= 2 and start[0] in _PDU_TYPES and start[1] == 0:
         return _dump_stream(file, output)
-    raise InputFileError("neither a Part 10 file nor a stream of PDUs", path=file, problem=InputProblem.NOT_PART10)
+    what = "neither a Part 10 file nor a stream of PDUs nor a message log"
+    raise InputFileError(what, path=file, problem=InputProblem.NOT_PART10)
 
 
 def _dump_file(file: str, output: Output) -> int:

@@ -55,9 +55,7 @@ class TypedMatch(Match):
         value = self.dataset.get(keyword)
         if value is None:
             return ""
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            return str(value)
-        return "\\".join(map(str, value))
+        return "\\".join(map(str, value)) if hasattr(value, "append") else str(value)
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """The values of an attribute as text, without blank ones."""

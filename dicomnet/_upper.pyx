@@ -331,8 +331,7 @@ cdef class UpperLayer:
             self._body += data[start:start + take]
             if self._body_left:
                 return 0
-            body = bytes(self._body)
-            self._body.clear()
+            body, self._body = self._body, bytearray()
             self._decode(body)
         else:
             self._decode(data[start:start + take])

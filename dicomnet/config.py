@@ -43,8 +43,9 @@ class Limits:
     # Connections that have not asked for an association yet. They are no associations, and not refused: past this the
     # oldest makes room, which is somebody's junk sooner than a peer that asks within milliseconds.
     pending: int = 256
-    # An A-ASSOCIATE-RQ with 128 contexts of every syntax is some 200 KiB; the format itself would allow 8.5 MB.
-    associate_pdu: int = 1 << 20
+    # Held whole before it is judged, so no larger than the others. 128 contexts of all 39 transfer syntaxes are some
+    # 135 KiB; the format itself would allow 8.5 MB.
+    associate_pdu: int = 256 << 10
     # The longest real command set, a C-MOVE response or an N-ACTION, is under 1 KiB, but for lists of attributes.
     command_set: int = 64 << 10
     # A data set bound for memory (identifiers, or a store without a spool). None: whatever the peer sends.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
@@ -13,6 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from faces import USERS, provider
 
 import dicomnet as dn
 from dicomnet import uids
@@ -23,8 +25,9 @@ from dicomnet.negotiation import AcceptancePolicy, ProposedContext
 from dicomnet.sources import BytesSource
 
 CONTEXTS = [ProposedContext(uids.CT_IMAGE_STORAGE, (uids.EXPLICIT_VR_LITTLE_ENDIAN,))]
-POLICY = AcceptancePolicy(abstract_syntaxes={uids.CT_IMAGE_STORAGE: ()})
-DATA = bytes(range(256)) * 8
+POLICY = AcceptancePolicy(abstract_syntaxes={uids.CT_IMAGE_STORAGE: ()}, max_pdu=300)  # several fragments
+DATA = bytes(range(256)) * 3
+GROWTH = 4 << 20  # bytes, which the allocator keeps for the next threads
 TIMEOUTS = dn.Timeouts(artim=2, progress=2, idle=5, associate=2, response=2, release=2, write=2)
 PATIENCE = 10.0
 
@@ -95,39 +98,60 @@ def echo(port: int) -> None:
         assert peer.echo().is_success
 
 
-@pytest.fixture
-def provider(tmp_path):
-    listener = dn.Listener("STORE", port=0, timeouts=TIMEOUTS)
+@pytest.fixture(params=["sync", "aio"])
+def keeper(request, tmp_path):
+    """A provider that stores files."""
 
-    @listener.on_store(spool=str(tmp_path))
-    def keep(request):
-        request.file.commit(str(tmp_path / f"{request.sop_instance_uid}.dcm"))
+    def configure(listener):
+        @listener.on_store(spool=str(tmp_path))
+        def keep(request):
+            request.file.commit(str(tmp_path / f"{request.sop_instance_uid}.dcm"))
 
-    with listener:
-        echo(listener.address[1])  # it serves now, and has opened what it needs
-        yield listener
+    with provider(request.param, configure, "STORE", timeouts=TIMEOUTS) as serving:
+        echo(serving.port)  # it serves now, and has opened what it needs
+        yield serving
 
 
+def back_to_base(sweep, cuts: range) -> None:
+    """Leave at each of these cuts: descriptors, threads, objects and memory are what they were after some."""
+    for cut in cuts[::3]:
+        sweep(cut)  # what is loaded, and kept for reuse, at the first of each kind
+    before = threading.active_count(), descriptors(), *held()
+    for cut in cuts:
+        sweep(cut)
+    until(lambda: threading.active_count() <= before[0], threading.enumerate)
+    until(lambda: descriptors() <= before[1], lambda: descriptors() - before[1])
+    objects, memory = held()
+    assert objects - before[2] < len(cuts) / 2, "none of an association is left"
+    assert memory - before[3] < GROWTH
+
+
+def held() -> tuple[int, int]:
+    """Python's objects, and the bytes that this process has."""
+    gc.collect()
+    return len(gc.get_objects()), resident(os.getpid())
+
+
+@pytest.mark.measures
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 @pytest.mark.deadline(120)
 @pytest.mark.parametrize("how", ["fin", "reset", "abort"])
-def test_a_user_that_leaves_at_any_byte_leaves_nothing_behind(provider, tmp_path, how):
+def test_a_user_that_leaves_at_any_byte_leaves_nothing_behind(keeper, tmp_path, how):
     opening, accept, message, _ = store_session()
-    threads, base = threading.active_count(), descriptors()
-    step = 7 if how == "abort" else 3
-    for cut in range(0, len(opening) + len(message), step):
-        with closing(socket.create_connection(provider.address, PATIENCE)) as sock:
+
+    def sweep(cut: int) -> None:
+        with closing(socket.create_connection(("127.0.0.1", keeper.port), PATIENCE)) as sock:
             sock.sendall(opening[:cut])
             if cut > len(opening):
                 read_exactly(sock, len(accept))
                 sock.sendall(message[: cut - len(opening)])
             end(sock, how)
-    until(lambda: threading.active_count() <= threads)
-    until(lambda: descriptors() <= base, lambda: descriptors() - base)
+
+    back_to_base(sweep, range(len(opening) + len(message)))
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
     for whole in tmp_path.glob("*.dcm"):
         assert whole.read_bytes().endswith(DATA)
-    echo(provider.address[1])
+    echo(keeper.port)
 
 
 @contextmanager
@@ -151,25 +175,27 @@ def dying_provider(answers: bytes, how: str, opening: int):
             thread.join(PATIENCE)
 
 
+@pytest.mark.measures
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 @pytest.mark.deadline(120)
+@pytest.mark.parametrize("face", USERS)
 @pytest.mark.parametrize("how", ["fin", "reset", "abort"])
-def test_a_provider_that_leaves_at_any_byte_is_an_error_and_leaves_nothing_behind(how):
+def test_a_provider_that_leaves_at_any_byte_is_an_error_and_leaves_nothing_behind(face, how):
     opening, accept, _, response = store_session()
     answers = accept + response
-    base = descriptors()
     instance = small_instance()
-    # An A-ABORT sent amid the last bytes would stand in for them, and make the response whole.
-    last = len(answers) - (len(Abort(0, 0).encode()) if how == "abort" else 0)
-    for cut in range(0, last, 3):
+
+    def sweep(cut: int) -> None:
         with dying_provider(answers[:cut], how, len(opening)) as address:  # noqa: SIM117
             with pytest.raises((dn.AssociationError, dn.ConnectionFailed, dn.RemoteProtocolError)):
-                store_on(address, instance)
-    until(lambda: descriptors() <= base, lambda: descriptors() - base)
+                store_on(address, instance, face)
+
+    # An A-ABORT sent amid the last bytes would stand in for them, and make the response whole.
+    back_to_base(sweep, range(len(answers) - (len(Abort(0, 0).encode()) if how == "abort" else 0)))
 
 
-def store_on(address: str, instance: BytesSource) -> None:
-    with dn.connect(address, calling="USER", contexts=CONTEXTS, timeouts=TIMEOUTS) as peer:
+def store_on(address: str, instance: BytesSource, face: str) -> None:
+    with USERS[face](address, calling="USER", contexts=CONTEXTS, timeouts=TIMEOUTS) as peer:
         peer.store(instance)
 
 
@@ -197,39 +223,6 @@ def receiving_process(*arguments: str):
 
 def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-HOSTILE = {
-    "a P-DATA-TF of 4 GiB": (None, struct.pack(">BBI", 4, 0, 0xFFFFFFFF)),
-    "an A-ASSOCIATE-RQ of 4 GiB": (b"", struct.pack(">BBI", 1, 0, 0xFFFFFFFF)),
-    "an A-ASSOCIATE-RQ of the largest size": (b"", struct.pack(">BBI", 1, 0, 1 << 20)),
-    "an A-ABORT of 4 GiB": (None, struct.pack(">BBI", 7, 0, 0xFFFFFFFF)),
-    "a PDV of 4 GiB": (None, struct.pack(">BBIIBB", 4, 0, 200000, 0xFFFFFFFF, 1, 3)),
-    "a command set of the largest PDU": (None, struct.pack(">BBIIBB", 4, 0, 262144, 262140, 1, 1)),
-    "an unknown type": (b"", b"\x16\x03\x01\x02\x00\x01"),
-}
-
-
-@pytest.mark.measures
-@pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
-def test_hostile_lengths_cost_no_memory():
-    opening, accept, _, _ = store_session()
-    junk = bytes(1 << 20)
-    with receiving_process() as (process, port):
-        echo(port)
-        base = resident(process.pid)
-        for before, attack in HOSTILE.values():
-            with closing(socket.create_connection(("127.0.0.1", port), PATIENCE)) as sock:
-                if before is None:
-                    sock.sendall(opening)
-                    read_exactly(sock, len(accept))
-                sock.sendall(attack)
-                try:
-                    for _ in range(64):
-                        sock.sendall(junk)
-                except OSError:
-                    pass  # it hung up on us, which is what it should do
-            assert resident(process.pid) - base < 262144 + 262144
 
 
 JUNK_SECONDS = float(os.environ.get("DICOMNET_JUNK_SECONDS", "3"))
@@ -277,5 +270,4 @@ def test_a_good_peer_is_served_while_others_send_junk():
             for thread in flooders:
                 thread.join(PATIENCE)
     assert echoes > 0
-    # The goal is a second. That is also what one lost SYN costs, on a machine that has other things to do.
-    assert slowest < 2.0, f"{echoes} echoes beside {sent[0]} junk connections, slowest {slowest:.2f} s"
+    assert slowest < 1.0, f"{echoes} echoes beside {sent[0]} junk connections, slowest {slowest:.2f} s"

@@ -280,7 +280,7 @@ def test_without_an_announcement_the_limit_holds():
     assert not upper.established
 
 
-LENGTHS = {1: 1 << 20, 2: 1 << 20, 3: 4, 4: 16384, 5: 4, 6: 4, 7: 4}
+LENGTHS = {1: 256 << 10, 2: 256 << 10, 3: 4, 4: 16384, 5: 4, 6: 4, 7: 4}
 
 
 @pytest.mark.parametrize("kind", LENGTHS)

@@ -11,9 +11,6 @@ Names are loaded when they are first used: importing dicomnet imports neither py
 neither ``asyncio`` nor ``socket``.
 """
 
-from importlib import import_module
-from typing import Any
-
 __version__ = "0.1.0"
 
 # Where each public name lives; `__init__.pyi` says the same to type checkers.
@@ -62,9 +59,12 @@ _MODULES = {"aio": ".aio", "client": ".client", "contexts": ".planner", "uids": 
 __all__ = ["__version__", *sorted(_HOME_OF), *sorted(_MODULES)]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    # Loaded here: with the warnings that it brings along it would be half of what importing dicomnet takes.
+    from importlib import import_module
+
     if name in _MODULES:
-        value: Any = import_module(_MODULES[name], __name__)
+        value: object = import_module(_MODULES[name], __name__)
     elif name in _HOME_OF:
         value = getattr(import_module(_HOME_OF[name], __name__), name)
     else:

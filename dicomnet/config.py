@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 
 from dicomnet.errors import InvalidArgument, escaped
+from dicomnet.values import Settings, Value
 
 __all__ = [
     "ANY_SCP",
@@ -31,8 +31,7 @@ LOGGED_DATA_SET = 256 << 10
 TAPPED_WAITING = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Settings, kw_only=True):
     """What a peer can make us hold or do. Sizes in bytes; each has the reason for its default."""
 
     # Announced as Maximum Length. Large enough that headers and system calls do not show, small enough that a stalled
@@ -69,22 +68,19 @@ class Limits:
     # of a few bytes cannot become more than a machine has.
     archive_entry: int = 512 << 20
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None and field.name == "message":
-                continue
-            if not isinstance(value, int) or value < _LEAST.get(field.name, 1) or value > 0xFFFFFFFF:
-                least = _LEAST.get(field.name, 1)
-                raise InvalidArgument(f"limit {field.name}: {value!r} is not a whole number from {least} to 4294967295")
+    def _check_field(self, name: str, value: object) -> None:
+        least = _LEAST.get(name, 1)
+        if value is None and name == "message":
+            return
+        if not isinstance(value, int) or not least <= value <= 0xFFFFFFFF:
+            raise InvalidArgument(f"limit {name}: {value!r} is not a whole number from {least} to 4294967295")
 
 
 # A P-DATA-TF below 16 bytes could carry headers, but hardly any data.
 _LEAST = {"max_pdu": 16, "outgoing_pdu": 16, "associate_pdu": 1024, "command_set": 256, "empty_pdvs": 0}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(Settings, kw_only=True):
     """How long each wait may take, in seconds; None waits for ever."""
 
     # TCP gives up after two minutes or more; a host that is there answers in milliseconds.
@@ -110,19 +106,14 @@ class Timeouts:
     # Somebody who wants an association of a client while all that it may have are in use.
     pool: float | None = 120
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise InvalidArgument(
-                    f"time-out {field.name}: {value!r} is not a number of seconds above 0", hint="None turns it off."
-                )
+    def _check_field(self, name: str, value: object) -> None:
+        if value is not None and (not isinstance(value, int | float) or not 0 < value < math.inf):
+            raise InvalidArgument(
+                f"time-out {name}: {value!r} is not a number of seconds above 0", hint="None turns it off."
+            )
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(Value):
     """An application entity: its title and where it listens.
 
     Args:
@@ -137,8 +128,8 @@ class Entity:
     port: int
     tls: bool = False
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ae_title", check_ae_title(self.ae_title))
+    def __init__(self, ae_title: str, host: str, port: int, tls: bool = False) -> None:
+        super().__init__(check_ae_title(ae_title), host, port, tls)
         if not self.host or not self.host.isprintable() or any(c in " /@[]" for c in self.host):
             raise InvalidArgument(f'"{escaped(self.host)}" is not a host name or an address')
         if not isinstance(self.port, int) or not 0 <= self.port <= 65535:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from . import messages, negotiation
@@ -132,7 +131,7 @@ class Exchange:
     ) -> Exchange:
         """The requesting side, over a transport that is connected; its A-ASSOCIATE-RQ waits in `outgoing`."""
         # Whoever uses an association may leave it idle; only a provider has to protect itself from that.
-        self = cls(limits, replace(timeouts or Timeouts(), idle=None), observer)
+        self = cls(limits, (timeouts or Timeouts()).__replace__(idle=None), observer)
         self.calling, self.called = calling, called
         self.request_pdu = negotiation.propose(
             contexts, calling=calling, called=called, max_pdu=self.limits.max_pdu, extras=extras

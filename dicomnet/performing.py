@@ -6,7 +6,6 @@ Each performer is a flow (see `exchange`), called as ``performer(exchange, provi
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -25,6 +24,7 @@ from .errors import (
 )
 from .events import Event, RequestReceived
 from .exchange import POLL, Call, Exchange
+from .log import log
 from .messages import CommandField, name_of
 from .negotiation import ProposedContext
 from .requests import FindRequest, MoveRequest, NormalizedRequest, Request
@@ -44,8 +44,6 @@ __all__ = [
     "status_of_failure",
     "success",
 ]
-
-log = logging.getLogger("dicomnet")
 
 _RESOURCE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG})
 _MAX_COMMENT = 64  # characters of an Error Comment, VR LO

@@ -7,7 +7,6 @@ in. What an exception means for the peer is decided here, in one place (`perform
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -20,6 +19,7 @@ from .datasets import IF_NEEDED, Transcoding
 from .errors import ConnectionFailed, ServiceFailure
 from .events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
 from .exchange import Call, Exchange
+from .log import log
 from .messages import CommandField, missing_element
 from .negotiation import AcceptancePolicy, Caller, PresentationContext, user_identity
 from .performing import Handler, Service, Serving, respond, status_of_failure, success
@@ -29,8 +29,6 @@ from .states import State
 from .status import Status
 
 __all__ = ["Handler", "Provider", "host_of", "perform", "serve"]
-
-log = logging.getLogger("dicomnet")
 
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the provider (presentation related), PS3.8 Table 9-21
 

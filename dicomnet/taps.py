@@ -9,7 +9,6 @@ What a PDU shows is what goes over the wire. An A-ASSOCIATE-RQ holds the user's 
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -17,14 +16,13 @@ from itertools import count
 from ._dimse import Command
 from .config import TAPPED_BODY, TAPPED_WAITING
 from .events import Sized
+from .log import log
 from .messages import Buffer, name_of
 from .negotiation import PresentationContext
 from .states import Action, Event, State
 from .values import Value
 
 __all__ = ["MessageSeen", "PDUSeen", "Seen", "Tap", "TapQueue", "TransitionSeen", "Watched"]
-
-log = logging.getLogger("dicomnet")
 
 _HEADER = 6  # bytes: of a PDU its type, a reserved one and its length; of a PDV its length, context and control
 _DATA_TF = 4

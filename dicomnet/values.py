@@ -6,9 +6,10 @@ short command takes in all. These share their methods.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 
-__all__ = ["Value"]
+__all__ = ["Settings", "Value"]
 
 
 @dataclass_transform(frozen_default=True)
@@ -21,7 +22,7 @@ class Value:
     __match_args__: ClassVar[tuple[str, ...]] = ()
     _required: ClassVar[frozenset[str]] = frozenset()
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, kw_only: bool = False) -> None:  # kw_only is for type checkers, as of a dataclass
         cls.__match_args__ = tuple(cls.__annotations__)  # type: ignore[misc]  # mypy takes it for constant
         cls._required = frozenset(name for name in cls.__match_args__ if name not in cls.__dict__)
 
@@ -46,6 +47,9 @@ class Value:
     def _values(self) -> tuple[Any, ...]:
         return tuple([getattr(self, name) for name in self.__match_args__])
 
+    def _items(self) -> Iterator[tuple[str, Any]]:
+        return zip(self.__match_args__, self._values(), strict=True)
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a {type(self).__name__} is immutable: {name} is given at construction")
 
@@ -61,9 +65,21 @@ class Value:
         return hash((type(self), self._values()))
 
     def __repr__(self) -> str:
-        fields = (f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        fields = (f"{name}={value!r}" for name, value in self._items())
         return f"{type(self).__name__}({', '.join(fields)})"
 
     def __replace__(self, /, **changes: object) -> Self:
         """A copy with these fields changed; ``copy.replace`` calls this on newer Pythons."""
-        return type(self)(**dict(zip(self.__match_args__, self._values(), strict=True)) | changes)
+        return type(self)(**dict(self._items()) | changes)
+
+
+class Settings(Value):
+    """A value whose fields are given by name only, and looked over when it is made."""
+
+    def __init__(self, **named: object) -> None:
+        super().__init__(**named)
+        for name, value in self._items():
+            self._check_field(name, value)
+
+    def _check_field(self, name: str, value: object) -> None:
+        """Raise what is wrong with it."""

@@ -1,6 +1,7 @@
 """Limits, time-outs, addresses, and the units people write."""
 
-import dataclasses
+import copy
+import pickle
 
 import pytest
 from hypothesis import given
@@ -9,14 +10,17 @@ from hypothesis import strategies as st
 from dicomnet.config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from dicomnet.errors import InvalidArgument
 
+LIMITS = Limits.__match_args__
+TIMEOUTS = Timeouts.__match_args__
+
 
 def test_defaults_protect():
     assert Limits().max_pdu == 262144
-    assert None not in dataclasses.asdict(Limits()).values()
-    assert None not in dataclasses.asdict(Timeouts()).values()
+    assert None not in [getattr(Limits(), name) for name in LIMITS]
+    assert None not in [getattr(Timeouts(), name) for name in TIMEOUTS]
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
+@pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("value", [-1, 1 << 32, "10", 1.5])
 def test_a_limit_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(InvalidArgument, match=name):
@@ -29,7 +33,7 @@ def test_no_limit_only_for_data_sets_in_memory():
         Limits(max_pdu=0)
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Timeouts)])
+@pytest.mark.parametrize("name", TIMEOUTS)
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "10"])
 def test_a_time_out_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(InvalidArgument, match=name):
@@ -37,10 +41,28 @@ def test_a_time_out_out_of_range_is_refused_by_name(name, value):
     assert getattr(Timeouts(**{name: None}), name) is None
 
 
-@pytest.mark.parametrize("settings", [Limits(), Timeouts(), Entity("A", "h", 1)])
-def test_settings_are_frozen(settings):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(settings, dataclasses.fields(settings)[0].name, 1)
+@pytest.mark.parametrize("settings", [Limits(max_pdu=16384), Timeouts(idle=None), Entity("A", "h", 1)])
+def test_settings_are_frozen_values(settings):
+    with pytest.raises(AttributeError, match="immutable"):
+        setattr(settings, type(settings).__match_args__[0], 1)
+    assert settings == copy.deepcopy(settings) == pickle.loads(pickle.dumps(settings))
+    assert len({settings, settings.__replace__()}) == 1
+
+
+@pytest.mark.parametrize("settings", [Limits, Timeouts])
+def test_settings_are_given_by_name_and_known_ones_only(settings):
+    with pytest.raises(TypeError):
+        settings(1)
+    with pytest.raises(TypeError, match="nonsense"):
+        settings(nonsense=1)
+
+
+def test_a_changed_copy_is_looked_over_too():
+    assert Limits(max_pdu=16384).__replace__(associations=2) == Limits(max_pdu=16384, associations=2)
+    with pytest.raises(InvalidArgument, match="max_pdu"):
+        Limits().__replace__(max_pdu=1)
+    with pytest.raises(InvalidArgument, match="17 characters"):
+        Entity("A", "h", 1).__replace__(ae_title="A" * 17)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,8 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the program with the arguments of the process, and end the process with its exit code."""
-    # What is loaded stays: to look for garbage in it, now or at the end, would be a sixth of the start-up time.
+    # To look for garbage in what is being loaded would be a sixth of the start-up time.
     gc.disable()
-    try:
-        import click  # noqa: F401 -- an extra: only who uses the command line needs it
-    except ImportError:
-        sys.exit("error: the command line needs the package click: pip install 'dicomnet[cli]'")
     from .app import run
 
     code = run(sys.argv[1:])

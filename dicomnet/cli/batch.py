@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from .. import planner
 from ..errors import InputFileError, InputProblem
@@ -21,7 +20,6 @@ HELD_BYTES = 64 << 20
 Item = str | Source
 
 
-@dataclass(slots=True)
 class Lot:
     """What one association carries.
 
@@ -31,10 +29,11 @@ class Lot:
         instances, size: how many items there were at the start, and the bytes of their data sets.
     """
 
-    contexts: list[ProposedContext]
-    items: deque[tuple[Item, ProposedContext]]
-    instances: int
-    size: int
+    def __init__(self, contexts: list[ProposedContext], items: deque[tuple[Item, ProposedContext]], size: int) -> None:
+        self.contexts = contexts
+        self.items = items
+        self.instances = len(items)
+        self.size = size
 
 
 def name_of(item: object) -> str:
@@ -114,4 +113,4 @@ def _lot(
 ) -> Lot:
     own = {(context.abstract_syntax, context.transfer_syntaxes[0]): context for context in contexts}
     items = deque((item, context) for pair, context in own.items() for item in pairs[pair])
-    return Lot(contexts, items, len(items), sum(sizes[pair] for pair in own))
+    return Lot(contexts, items, sum(sizes[pair] for pair in own))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
-
-import click
 
 from ..config import Entity
 from ..negotiation import ProposedContext
 from ..sync import Association, connect
+from . import declare
 from .options import AE_TITLE, PEER, Settings
 
 __all__ = ["call", "peer_options"]
@@ -18,16 +16,16 @@ __all__ = ["call", "peer_options"]
 
 def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The argument PEER, and the option that changes its AE title."""
-    option = click.option(
+    option = declare.option(
         "-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER."
     )
-    return click.argument("peer", type=PEER)(option(function))
+    return declare.argument("peer", type=PEER)(option(function))
 
 
 def call(peer: Entity, aec: str | None, contexts: Sequence[ProposedContext], settings: Settings) -> Association:
     """Connect to a peer, under another AE title if one was given."""
     return connect(
-        replace(peer, ae_title=aec) if aec else peer,
+        peer.__replace__(ae_title=aec) if aec else peer,
         calling=settings.calling,
         contexts=contexts,
         tls=settings.tls,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import click
-
 from .. import planner
 from ..config import Entity
 from ..errors import InputFileError
 from ..sources import open_source
 from ..status import Status
+from . import declare
 from .batch import files_in
 from .calling import call, peer_options
 from .exits import Exit
@@ -17,10 +16,10 @@ from .options import Settings, common
 __all__ = ["command"]
 
 
-@click.command("commit", short_help="Ask for storage commitment (N-ACTION, N-EVENT-REPORT).")
+@declare.command("commit", short_help="Ask for storage commitment (N-ACTION, N-EVENT-REPORT).")
 @peer_options
-@click.argument("paths", type=click.Path(), nargs=-1, required=True, metavar="PATH...")
-@click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
+@declare.argument("paths", type=declare.Path(), nargs=-1, required=True, metavar="PATH...")
+@declare.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
 @common
 def command(peer: Entity, aec: str | None, paths: tuple[str, ...], recurse: bool, settings: Settings) -> int:
     """Ask PEER to commit itself to the instances of these files, and wait for its report on the same association."""

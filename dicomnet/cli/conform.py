@@ -5,54 +5,53 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-import click
-
 from ..apps.conform import program
 from ..apps.conform.session import Target
 from ..config import Entity
+from . import declare
 from .exits import Exit
-from .options import AE_TITLE, PLAIN_PEER, SECONDS, Parsed, output_options
+from .options import AE_TITLE, PLAIN_PEER, SECONDS, output_options
 from .output import Output, complain
 
 __all__ = ["command"]
 
 
-@click.command("conform", short_help="Test how a provider keeps the standard.")
-@click.argument("peer", type=PLAIN_PEER, required=False)
-@click.option("-aet", "--aet", type=AE_TITLE, default="CONFORM", metavar="ME", help="Our own AE title.")
-@click.option(
+@declare.command("conform", short_help="Test how a provider keeps the standard.")
+@declare.argument("peer", type=PLAIN_PEER, required=False)
+@declare.option("-aet", "--aet", type=AE_TITLE, default="CONFORM", metavar="ME", help="Our own AE title.")
+@declare.option(
     "-to", "--timeout", type=SECONDS, default=2.0, metavar="SECONDS", help="What an answer may take.  [default: 2]"
 )
-@click.option("-k", "pattern", metavar="PATTERN", help="Only cases with an id, or else words, like PATTERN.")
-@click.option("--list", "listing", is_flag=True, help="List the cases, run none.")
-@click.option(
+@declare.option("-k", "pattern", metavar="PATTERN", help="Only cases with an id, or else words, like PATTERN.")
+@declare.option("--list", "listing", is_flag=True, help="List the cases, run none.")
+@declare.option(
     "--as-provider",
     "address",
-    type=Parsed("address", Entity.parse),
+    type=declare.Kind("address", Entity.parse),
     metavar="HOST:PORT",
     help="Listen, and test the users that connect, a connection for each case.",
 )
-@click.option(
+@declare.option(
     "--run",
     "run",
     metavar="COMMAND",
     help="With --as-provider: run it for each connection; {host} and {port} are put in.",
 )
-@click.option(
+@declare.option(
     "--wait",
     type=SECONDS,
     default=60.0,
     metavar="SECONDS",
     help="With --as-provider: what a connection may take.  [default: 60]",
 )
-@click.option("--slow", is_flag=True, help="Also wait for the provider's timers.")
-@click.option(
+@declare.option("--slow", is_flag=True, help="Also wait for the provider's timers.")
+@declare.option(
     "--artim", type=SECONDS, default=35.0, metavar="SECONDS", help="What ARTIM may be, for --slow.  [default: 35]"
 )
-@click.option("--no-store", is_flag=True, help="Leave no objects with the provider.")
-@click.option("--jobs", type=click.IntRange(min=1), default=4, metavar="N", help="Cases at a time.  [default: 4]")
-@click.option("--junit", type=click.Path(), metavar="FILE", help="Write JUnit XML, too.")
-@click.option("--strict", is_flag=True, help="Fail for should and robust cases as well.")
+@declare.option("--no-store", is_flag=True, help="Leave no objects with the provider.")
+@declare.option("--jobs", type=declare.Whole(min=1), default=4, metavar="N", help="Cases at a time.  [default: 4]")
+@declare.option("--junit", type=declare.Path(), metavar="FILE", help="Write JUnit XML, too.")
+@declare.option("--strict", is_flag=True, help="Fail for should and robust cases as well.")
 @output_options
 def command(peer: Entity | None, address: Entity | None, listing: bool, output: Output, **chosen: Any) -> int:
     """Test how the provider PEER keeps PS3.7 and PS3.8, and what it withstands.
@@ -73,7 +72,7 @@ def command(peer: Entity | None, address: Entity | None, listing: bool, output: 
     if address is not None and peer is None:
         return _test_user(address, options, chosen)
     if peer is None or address is not None:
-        raise click.UsageError("one of PEER and --as-provider HOST:PORT is needed, and only one")
+        raise declare.UsageError("one of PEER and --as-provider HOST:PORT is needed, and only one")
     times = {"timeout": chosen["timeout"], "artim": chosen["artim"]}
     target = Target(peer.host, peer.port, peer.ae_title, chosen["aet"], stores=not chosen["no_store"], **times)
     return Exit.DONE if program.test_provider(target, options) else Exit.FAILURES

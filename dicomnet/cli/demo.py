@@ -13,8 +13,6 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-import click
-
 from .. import planner, uids
 from ..config import Entity
 from ..errors import ConnectionFailed, InputFileError, InputProblem
@@ -22,6 +20,7 @@ from ..scu import StoreResult
 from ..sinks import uid_path
 from ..sources import Source, open_source
 from ..sync import connect
+from . import declare
 from .batch import Lot, files_in, gather, name_of
 from .exits import Exit
 from .options import output_options
@@ -34,7 +33,7 @@ _PATIENCE = 10.0  # seconds for the provider to end by itself
 _UNIT = 1 << 20  # bytes at a time for the hashes
 
 
-@click.command("demo", short_help="Send real files to a provider of one's own, and compare.")
+@declare.command("demo", short_help="Send real files to a provider of one's own, and compare.")
 @output_options
 def command(output: Output) -> int:
     """Start a provider on a free loopback port, verify it, send it the sample files of pydicom, and compare every byte.
@@ -138,7 +137,7 @@ def _draw(rows: list[dict[str, Any]]) -> None:
         from rich.console import Console
         from rich.table import Table
     except ImportError as error:  # the extra brings both, and a table is most of what a demo is
-        raise click.ClickException("the table needs the package rich: pip install dicomnet[cli]") from error
+        raise declare.UsageError("the table needs the package rich: pip install dicomnet[cli]") from error
     table = Table()
     for name in ("File", "SOP class", "Transfer syntax"):
         table.add_column(name, overflow="fold")

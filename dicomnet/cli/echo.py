@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from time import monotonic
-
-import click
 
 from .. import planner
 from ..config import Entity
 from ..errors import DicomNetError
 from ..status import Category, Status
 from ..sync import Association, connect
+from . import declare
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
 from .options import AE_TITLE, PEER, Settings, common
@@ -22,14 +20,14 @@ __all__ = ["command"]
 _EXITS = {Category.SUCCESS: Exit.DONE, Category.WARNING: Exit.WARNINGS}
 
 
-@click.command("echo", short_help="Verify that a peer answers (C-ECHO).")
-@click.argument("peer", type=PEER)
-@click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
-@click.option("--count", type=click.IntRange(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
+@declare.command("echo", short_help="Verify that a peer answers (C-ECHO).")
+@declare.argument("peer", type=PEER)
+@declare.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
+@declare.option("--count", type=declare.Whole(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
 @common
 def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> int:
     """Verify that PEER answers a C-ECHO."""
-    peer = replace(peer, ae_title=aec) if aec else peer
+    peer = peer.__replace__(ae_title=aec) if aec else peer
     association = connect(
         peer,
         calling=settings.calling,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-import click
-
 from .. import planner, queries
 from ..config import Entity
 from ..datasets import UndecodableDataSet
 from ..scu import Match
 from ..sync import Association
+from . import declare
 from .calling import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
@@ -22,12 +21,12 @@ from .tables import Table
 __all__ = ["command"]
 
 
-@click.command("find", short_help="Query a peer (C-FIND).")
+@declare.command("find", short_help="Query a peer (C-FIND).")
 @peer_options
-@click.argument("level", required=False, default="")
+@declare.argument("level", required=False, default="")
 @key_option
-@click.option("--model", default="study", metavar="MODEL", help="study, patient, worklist, ….  [default: study]")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Cancel after so many matches.")
+@declare.option("--model", default="study", metavar="MODEL", help="study, patient, worklist, ….  [default: study]")
+@declare.option("--limit", type=declare.Whole(min=1), metavar="N", help="Cancel after so many matches.")
 @common
 def command(
     peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, limit: int | None, settings: Settings

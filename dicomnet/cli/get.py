@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import click
-
 from .. import planner, queries
 from ..config import Entity
+from . import declare
 from .calling import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
@@ -16,12 +15,14 @@ from .retrieving import retrieve
 __all__ = ["command"]
 
 
-@click.command("get", short_help="Fetch instances (C-GET).")
+@declare.command("get", short_help="Fetch instances (C-GET).")
 @peer_options
-@click.argument("level")
+@declare.argument("level")
 @key_option
-@click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
-@click.option("--out", "directory", type=click.Path(file_okay=False), required=True, metavar="DIR", help="For files.")
+@declare.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
+@declare.option(
+    "--out", "directory", type=declare.Path(file_okay=False), required=True, metavar="DIR", help="For files."
+)
 @common
 def command(
     peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, directory: str, settings: Settings

@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import click
-
 from ..errors import InvalidArgument
+from . import declare
 
 __all__ = ["key_option", "parse_keys"]
 
@@ -49,6 +48,6 @@ def _keyword(part: str, text: str) -> str:
 
 def key_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option -k, which may be given many times."""
-    return click.option(
+    return declare.option(
         "-k", "--key", "keys", multiple=True, metavar="KEY[=VALUE]", help="PatientName=DOE*; without a value: returned."
     )(function)

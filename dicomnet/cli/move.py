@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import click
-
 from .. import planner, queries
 from ..config import Entity
+from . import declare
 from .calling import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
@@ -16,12 +15,14 @@ from .retrieving import retrieve
 __all__ = ["command"]
 
 
-@click.command("move", short_help="Have a peer send instances (C-MOVE).")
+@declare.command("move", short_help="Have a peer send instances (C-MOVE).")
 @peer_options
-@click.argument("level")
+@declare.argument("level")
 @key_option
-@click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
-@click.option("--dest", "-aem", "destination", type=AE_TITLE, required=True, metavar="AET", help="Who is to get them.")
+@declare.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
+@declare.option(
+    "--dest", "-aem", "destination", type=AE_TITLE, required=True, metavar="AET", help="Who is to get them."
+)
 @common
 def command(
     peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, destination: str, settings: Settings

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import click
-
 from .. import datasets, planner
 from ..config import Entity
+from . import declare
 from .calling import call, peer_options
 from .exits import Exit
 from .keys import key_option, parse_keys
@@ -16,10 +15,10 @@ __all__ = ["command"]
 _STATES = ("IN PROGRESS", "COMPLETED", "DISCONTINUED")
 
 
-@click.command("mpps", short_help="Begin and end a performed procedure step (N-CREATE, N-SET).")
+@declare.command("mpps", short_help="Begin and end a performed procedure step (N-CREATE, N-SET).")
 @peer_options
-@click.option("--uid", metavar="UID", help="The step to change; without it, one is begun.")
-@click.option("--status", type=click.Choice(_STATES, case_sensitive=False), help="Performed Procedure Step Status.")
+@declare.option("--uid", metavar="UID", help="The step to change; without it, one is begun.")
+@declare.option("--status", type=declare.Choice(_STATES, case_sensitive=False), help="Performed Procedure Step Status.")
 @key_option
 @common
 def command(

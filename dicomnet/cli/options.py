@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
-
-import click
 
 from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from ..errors import InvalidArgument
+from ..log import log
 from ..tls import TLS
-from .logs import log_to_stderr
+from ..values import Value
+from . import declare
 from .output import Output
 
-__all__ = ["AE_TITLE", "PEER", "PLAIN_PEER", "Parsed", "Settings", "common", "output_options"]
+__all__ = ["AE_TITLE", "PEER", "PLAIN_PEER", "Settings", "common", "output_options"]
 
 _CALLING = "DICOMNET"
 
 
-class Parsed(click.ParamType[Any]):
-    """A parameter that a function of `config` reads."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """What click calls with the text from the command line, or with a default."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except InvalidArgument as error:
-            self.fail(str(error), param, ctx)
-
-
-SECONDS = Parsed("seconds", parse_seconds)
-SIZE = Parsed("size", parse_size)
-AE_TITLE = Parsed("title", check_ae_title)
-
-
-PEER = Parsed("peer", Entity.parse)
+SECONDS = declare.Kind("seconds", parse_seconds)
+SIZE = declare.Kind("size", parse_size)
+AE_TITLE = declare.Kind("title", check_ae_title)
+PEER = declare.Kind("peer", Entity.parse)
 
 
 def _plain_peer(text: str) -> Entity:
@@ -52,12 +32,11 @@ def _plain_peer(text: str) -> Entity:
     return entity
 
 
-PLAIN_PEER = Parsed("peer", _plain_peer)
-FILE = click.Path(exists=True, dir_okay=False)
+PLAIN_PEER = declare.Kind("peer", _plain_peer)
+FILE = declare.Path(exists=True, dir_okay=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """What the common options say.
 
     Attributes:
@@ -80,7 +59,7 @@ class Settings:
 
 
 def _all_timeouts(seconds: float) -> Timeouts:
-    return Timeouts(**{field.name: seconds for field in fields(Timeouts)})
+    return Timeouts(**dict.fromkeys(Timeouts.__match_args__, seconds))
 
 
 def _tls(ca: str | None, cert: str | None, key: str | None, crl: str | None, name: str | None) -> TLS | None:
@@ -88,62 +67,66 @@ def _tls(ca: str | None, cert: str | None, key: str | None, crl: str | None, nam
     if not any((ca, cert, key, crl, name)):
         return None
     if key and not cert:
-        raise click.UsageError("--tls-key is the key of a certificate: --tls-cert is missing")
+        raise declare.UsageError("--tls-key is the key of a certificate: --tls-cert is missing")
     any_name = name == "any"
     return TLS(ca=ca, cert=cert, key=key, crl=crl, server_name=None if any_name else name, check_name=not any_name)
 
 
-def _settings(
-    aet: str | None, timeout: float | None, max_pdu: int | None, tls: TLS | None, output: Output
-) -> Settings:
+def _settings(aet: str | None, timeout: float | None, max_pdu: int | None, tls: TLS | None, output: Output) -> Settings:
     try:
-        limits = Limits() if max_pdu is None else replace(Limits(), max_pdu=max_pdu)
+        limits = Limits() if max_pdu is None else Limits(max_pdu=max_pdu)
     except InvalidArgument as error:
-        raise click.BadParameter(str(error), param_hint="--max-pdu") from error
+        raise declare.UsageError(f"Invalid value for --max-pdu: {error}") from error
     timeouts = Timeouts() if timeout is None else _all_timeouts(timeout)
     return Settings(aet, limits, timeouts, tls, output)
 
 
 _NETWORK = (
-    click.option("-aet", "--aet", type=AE_TITLE, metavar="ME", help="Our own AE title."),
-    click.option(
+    declare.option("-aet", "--aet", type=AE_TITLE, metavar="ME", help="Our own AE title."),
+    declare.option(
         "-to",
         "--timeout",
         type=SECONDS,
         metavar="SECONDS",
         help="The longest of each wait for the peer: 30, 500ms, 2m.",
     ),
-    click.option(
+    declare.option(
         "-pdu", "--max-pdu", type=SIZE, metavar="SIZE", help="The largest PDU that the peer may send: 16384, 512k."
     ),
 )
 _TLS = (
-    click.option("--tls-ca", type=FILE, metavar="FILE", help="TLS: the authorities behind peers' certificates."),
-    click.option("--tls-cert", type=FILE, metavar="FILE", help="TLS: our certificate."),
-    click.option("--tls-key", type=FILE, metavar="FILE", help="TLS: its private key, if in a file of its own."),
-    click.option("--tls-crl", type=FILE, metavar="FILE", help="TLS: the authorities' revocation lists."),
-    click.option(
+    declare.option("--tls-ca", type=FILE, metavar="FILE", help="TLS: the authorities behind peers' certificates."),
+    declare.option("--tls-cert", type=FILE, metavar="FILE", help="TLS: our certificate."),
+    declare.option("--tls-key", type=FILE, metavar="FILE", help="TLS: its private key, if in a file of its own."),
+    declare.option("--tls-crl", type=FILE, metavar="FILE", help="TLS: the authorities' revocation lists."),
+    declare.option(
         "--tls-name", metavar="NAME", help='TLS: the name that the peer\'s certificate must have, or "any".'
     ),
 )  # fmt: skip
 _OUTPUT = (
-    click.option("--json", is_flag=True, help="One JSON object per line on standard output, the summary last."),
-    click.option("-v", "--verbose", is_flag=True, help="Say what happens."),
-    click.option("-d", "--debug", is_flag=True, help="Say everything, with tracebacks."),
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    declare.option("--json", is_flag=True, help="One JSON object per line on standard output, the summary last."),
+    declare.option("-v", "--verbose", is_flag=True, help="Say what happens."),
+    declare.option("-d", "--debug", is_flag=True, help="Say everything, with tracebacks."),
+    declare.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
 )
 
 
-def _decorated(function: Callable[..., Any], options: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
-    for option in reversed(options):
-        function = option(function)
+def _decorated(function: Callable[..., Any], decorators: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
+    for decorate in reversed(decorators):
+        function = decorate(function)
     return function
 
 
 def _output(json: bool, verbose: bool, debug: bool, quiet: bool) -> Output:
     verbosity = 2 if debug else 1 if verbose else -1 if quiet else 0
-    log_to_stderr(verbosity)
+    log.prepare = partial(_show_records, verbosity)
     return Output(json=json, verbosity=verbosity)
+
+
+def _show_records(verbosity: int) -> None:
+    from .logs import log_to_stderr
+
+    log_to_stderr(verbosity)
 
 
 def output_options(function: Callable[..., int]) -> Callable[..., int]:

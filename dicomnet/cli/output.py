@@ -7,8 +7,6 @@ import sys
 import threading
 from typing import Any
 
-import click
-
 from ..errors import escaped
 
 __all__ = ["Output", "amount", "complain", "counted", "rate"]
@@ -16,9 +14,13 @@ __all__ = ["Output", "amount", "complain", "counted", "rate"]
 
 def complain(message: str, word: str = "error") -> None:
     """Print one line on standard error: ``error: …`` or another word."""
-    colour = {"error": "red", "warning": "yellow"}.get(word)
-    label = f"{word}:" if "NO_COLOR" in os.environ else click.style(f"{word}:", fg=colour, bold=True)
-    click.echo(f"{label} {message}", err=True)  # click strips colours where there is no terminal
+    label = f"{word}:"
+    colour = {"error": 31, "warning": 33}.get(word)
+    # Not on Windows: whether its terminal understands is more than a line is worth.
+    if colour and os.name == "posix" and sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        label = f"\x1b[{colour};1m{label}\x1b[0m"
+    sys.stderr.write(f"{label} {message}\n")
+    sys.stderr.flush()
 
 
 class Output:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Any
-
-import click
 
 from ..config import Entity, parse_seconds
 from ..errors import ConnectionFailed, OutputFileError, OutputProblem
 from ..tls import TLS
+from . import declare
 from .exits import Exit
-from .options import Parsed, Settings, common
+from .options import Settings, common
 from .receiver import Receiver
 
 __all__ = ["command"]
@@ -27,28 +25,28 @@ def _drain(text: str) -> float:
     return 0.0 if text.strip() == "0" else parse_seconds(text)
 
 
-@click.command("recv", short_help="Receive instances (C-STORE provider).")
-@click.argument("address", type=Parsed("address", _address), metavar="[AET@]HOST:PORT")
-@click.option(
-    "-od", "--out", metavar="DIR", type=click.Path(), help="Keep each instance as DIR/<SOP Instance UID>.dcm."
+@declare.command("recv", short_help="Receive instances (C-STORE provider).")
+@declare.argument("address", type=declare.Kind("address", _address), metavar="[AET@]HOST:PORT")
+@declare.option(
+    "-od", "--out", metavar="DIR", type=declare.Path(), help="Keep each instance as DIR/<SOP Instance UID>.dcm."
 )
-@click.option("--discard", is_flag=True, help="Keep nothing.")
-@click.option("+B", "bit_preserving", is_flag=True, hidden=True, expose_value=False)  # DCMTK's; here every file is
-@click.option(
-    "--max-associations", type=click.IntRange(min=1), metavar="N",
+@declare.option("--discard", is_flag=True, help="Keep nothing.")
+@declare.option("+B", "bit_preserving", is_flag=True, hidden=True, expose_value=False)  # DCMTK's; here every file is
+@declare.option(
+    "--max-associations", type=declare.Whole(min=1), metavar="N",
     help="Associations at a time; more are rejected for the moment.  [default: 100]",
 )  # fmt: skip
-@click.option(
-    "--workers", type=click.IntRange(1, 255), default=1, metavar="N",
+@declare.option(
+    "--workers", type=declare.Whole(min=1, max=255), default=1, metavar="N",
     help="Processes that serve; about one for each core.  [default: 1]",
 )  # fmt: skip
-@click.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
-@click.option(
-    "--drain", type=Parsed("seconds", _drain), default=30.0, metavar="SECONDS",
+@declare.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
+@declare.option(
+    "--drain", type=declare.Kind("seconds", _drain), default=30.0, metavar="SECONDS",
     help="What associations in flight get when the program is stopped.  [default: 30]",
 )  # fmt: skip
-@click.option(
-    "--tls-clients", type=click.Choice(["required", "optional", "ignored"]), default="required",
+@declare.option(
+    "--tls-clients", type=declare.Choice(["required", "optional", "ignored"]), default="required",
     help="TLS: whether callers need a certificate of the authorities in --tls-ca.  [default: required]",
 )  # fmt: skip
 @common
@@ -68,11 +66,11 @@ def command(
     accepted, in any transfer syntax.
     """
     if (out is None) is not discard:
-        raise click.UsageError("one of --out DIR and --discard is needed, and only one")
+        raise declare.UsageError("one of --out DIR and --discard is needed, and only one")
     title, entity = address
     if title and settings.ae_title and title != settings.ae_title:
-        raise click.UsageError(f'two AE titles: "{title}" in the address, "{settings.ae_title}" by --aet')
-    limits = settings.limits if max_associations is None else replace(settings.limits, associations=max_associations)
+        raise declare.UsageError(f'two AE titles: "{title}" in the address, "{settings.ae_title}" by --aet')
+    limits = settings.limits if max_associations is None else settings.limits.__replace__(associations=max_associations)
     receiver = Receiver(
         None if out is None else _directory(out),
         settings.output,
@@ -96,9 +94,9 @@ def _tls(entity: Entity, given: TLS | None, clients: str) -> TLS | None:
     if given is None and not entity.tls:
         return None
     if given is None or given.cert is None:
-        raise click.UsageError("TLS needs a certificate: --tls-cert. `dicomnet cert make` makes one to try with")
+        raise declare.UsageError("TLS needs a certificate: --tls-cert. `dicomnet cert make` makes one to try with")
     if given.ca is None and clients != "ignored":
-        raise click.UsageError(
+        raise declare.UsageError(
             f"client certificates are {clients}, but --tls-ca does not say whose: give it, or --tls-clients ignored"
         )
     return given.__replace__(client_certificate=clients)

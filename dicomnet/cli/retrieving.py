@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from time import monotonic
 
-import click
-
 from ..errors import ServiceFailure
 from ..scu import RetrieveProgress
 from .exits import Exit
@@ -80,8 +78,13 @@ class _Line:
     def show(self, step: RetrieveProgress) -> None:
         if self._shown:
             total = step.remaining + step.completed + step.failed + step.warning
-            click.echo(f"\r{step.completed + step.warning} of {total}, {step.failed} failed ", nl=False, err=True)
+            _write(f"\r{step.completed + step.warning} of {total}, {step.failed} failed ")
 
     def clear(self) -> None:
         if self._shown:
-            click.echo("\r" + " " * 60 + "\r", nl=False, err=True)
+            _write("\r" + " " * 60 + "\r")
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()

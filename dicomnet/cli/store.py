@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import click
-
 from ..config import Entity
 from ..errors import InputFileError, InputProblem
+from . import declare
 from .batch import files_in, gather
 from .exits import Exit
 from .interrupts import Interrupts
@@ -19,16 +16,18 @@ from .tally import Tally
 __all__ = ["command"]
 
 
-@click.command("store", short_help="Send files and directories of files (C-STORE).")
-@click.argument("peer", type=PEER)
-@click.argument("paths", type=click.Path(), nargs=-1, required=True, metavar="PATH...")
-@click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
-@click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
-@click.option("+sd", "--scan-directories", is_flag=True, hidden=True, expose_value=False)  # DCMTK; here it is always so
-@click.option(
-    "--associations", type=click.IntRange(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
+@declare.command("store", short_help="Send files and directories of files (C-STORE).")
+@declare.argument("peer", type=PEER)
+@declare.argument("paths", type=declare.Path(), nargs=-1, required=True, metavar="PATH...")
+@declare.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
+@declare.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
+@declare.option(
+    "+sd", "--scan-directories", is_flag=True, hidden=True, expose_value=False
+)  # DCMTK; here it is always so
+@declare.option(
+    "--associations", type=declare.Whole(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
 )
-@click.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
+@declare.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
 @common
 def command(
     peer: Entity,
@@ -44,7 +43,7 @@ def command(
     A PATH is a file, or a directory whose files are sent. A file that cannot be sent is named on standard error, and
     the others are sent all the same.
     """
-    peer = replace(peer, ae_title=aec) if aec else peer
+    peer = peer.__replace__(ae_title=aec) if aec else peer
     output = settings.output
     tally = Tally(output)
     with Interrupts() as interrupts:

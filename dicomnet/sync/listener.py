@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import selectors
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from time import monotonic, time
 from types import TracebackType
 from typing import NamedTuple
@@ -17,6 +15,7 @@ from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProtocolError, escaped
 from ..events import Tapping
 from ..exchange import Exchange
+from ..log import log
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..scp import Provider, host_of
 from ..tls import TLS
@@ -27,8 +26,6 @@ from .secure import open_transport
 from .workers import ACCEPT_PAUSE, Connections, Crew, Job
 
 __all__ = ["Listener"]
-
-log = logging.getLogger("dicomnet")
 
 _BACKLOG = 1024  # a full one would cost a peer a second, until it tries again
 _TIDYING = 2.0  # seconds that the threads of associations get that were cut off
@@ -239,7 +236,7 @@ class Listener(Provider):
         assert self._seats is not None
         self.admission = self._seats
         # Connections are handed out evenly, so that this bounds those of all workers.
-        self.limits = replace(self.limits, pending=-(-self.limits.pending // self._workers))
+        self.limits = self.limits.__replace__(pending=-(-self.limits.pending // self._workers))
         policy = self.policy()
         for sock in connections:
             self._take(sock, policy)

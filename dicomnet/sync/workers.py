@@ -27,11 +27,10 @@ from time import monotonic
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConnectionFailed
+from ..log import log
 from .board import Board, Seats
 
 __all__ = ["ACCEPT_PAUSE", "Connections", "Crew", "Job"]
-
-log = logging.getLogger("dicomnet")
 
 ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
 _RESTART_PAUSE = 1.0  # seconds from one start of a worker to the next: who dies at once is not forked as fast as we can
@@ -69,6 +68,7 @@ class Crew:
     """
 
     def __init__(self, job: Job, size: int, listening: socket.socket, board: Board, seats: Seats) -> None:
+        log.load()  # whoever has a say in where records go has it here, and not in each process
         if threading.active_count() > 1:
             log.warning("workers are forked while other threads run: locks that those hold stay locked in the workers")
         self._stopped = False

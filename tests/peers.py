@@ -10,6 +10,8 @@ import shutil
 import socket
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -81,3 +83,16 @@ def _has_an_instance(path: Path) -> bool:
         except InvalidDicomError:
             return False
     return bool(dataset.get("SOPInstanceUID")) and "TransferSyntaxUID" in dataset.file_meta
+
+
+@contextmanager
+def full_backlog() -> Iterator[int]:
+    """A port on which connecting takes for ever."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+        for filler in fillers:
+            filler.close()

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from driving import AC, ACCEPTOR, ARTIM_ALONE, DATA, ECHO_PDV, INVALID, REQUESTOR, RJ, RQ, STANDARD, said_by
 from faces import RawPeer, provider
+from peers import full_backlog
 
 import dicomnet as dn
 from dicomnet import scu, states
@@ -326,19 +327,6 @@ def test_an_association_request_connects_and_then_asks(stages, monkeypatch, face
         assert (request.called_ae_title, request.calling_ae_title) == ("CALLED", "CALLING")
         assert actor.note() == State.STA5_AWAIT_ASSOCIATE_RESPONSE
         assert rest(peer) == b""
-
-
-@contextmanager
-def full_backlog() -> Iterator[int]:
-    """A port on which connecting takes for ever."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(listening.getsockname())
-        yield listening.getsockname()[1]
-        for filler in fillers:
-            filler.close()
 
 
 def closed_port() -> int:

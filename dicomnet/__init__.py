@@ -44,6 +44,7 @@ _HOMES = {
         "SecureLink",
         "UserIdentity",
     ),
+    ".peers": ("Peer", "Relaxation"),
     ".operations": ("Commitment", "Reply"),
     ".requests": ("EchoRequest", "FindRequest", "GetRequest", "MoveRequest", "NormalizedRequest", "StoreRequest"),
     ".scp": ("Provider",),

@@ -31,6 +31,8 @@ from .negotiation import SecureLink as SecureLink
 from .negotiation import UserIdentity as UserIdentity
 from .operations import Commitment as Commitment
 from .operations import Reply as Reply
+from .peers import Peer as Peer
+from .peers import Relaxation as Relaxation
 from .requests import EchoRequest as EchoRequest
 from .requests import FindRequest as FindRequest
 from .requests import GetRequest as GetRequest

@@ -14,6 +14,9 @@ __all__ = ["UpperLayer"]
 class UpperLayer:
     on_accept: Callable[[AssociateAC], object] | None
     on_transition: Callable[[int, int, int, int], object] | None
+    mend: Callable[[int, bytes], bytes] | None
+    tolerated_pdu: int
+    tolerated_rest: int
     def __init__(
         self, limits: Limits | None = None, timeouts: Timeouts | None = None, reader: MessageReader | None = None
     ) -> None: ...

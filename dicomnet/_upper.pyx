@@ -65,6 +65,9 @@ cdef class UpperLayer:
     Attributes:
         on_accept: called with the peer's A-ASSOCIATE-AC before the bytes behind it are walked: they may be messages.
         on_transition: called with the state before, the event, the action, and the state after; not for arriving data.
+        mend: called with the type and the body of an A-ASSOCIATE-RQ or -AC; gives the body that is decoded.
+        tolerated_pdu: the longest P-DATA-TF that is taken, where that is more than what was announced.
+        tolerated_rest: the most bytes that may follow the last PDV of a P-DATA-TF.
     """
 
     cdef int _state, _part, _type, _have, _pdv_control, _pdv_context
@@ -79,7 +82,8 @@ cdef class UpperLayer:
     cdef MessageReader _reader
     cdef Py_ssize_t _position
     cdef object _request, _echoed
-    cdef public object on_accept, on_transition
+    cdef public object on_accept, on_transition, mend
+    cdef public unsigned long tolerated_pdu, tolerated_rest
     cdef readonly int abort_reason
     cdef readonly str abort_detail
 
@@ -132,8 +136,7 @@ cdef class UpperLayer:
 
     cpdef list outgoing(self):
         """Buffers to write, in order; calling it hands them over."""
-        out = self._out
-        self._out = []
+        out, self._out = self._out, []
         return out
 
     cpdef list events(self):
@@ -341,6 +344,8 @@ cdef class UpperLayer:
         self._part = PART_HEADER
         if self._type == PDU_ASSOCIATE_RQ:
             self._echoed = bytes(body[4:68])
+        if self.mend is not None and self._type <= PDU_ASSOCIATE_AC:
+            body = self.mend(self._type, bytes(body))
         self._fire(PDU_EVENT[self._type], decode_body(self._type, body))
         return 0
 
@@ -393,7 +398,7 @@ cdef class UpperLayer:
                 self._pdvs.clear()
         else:
             self._reader.end()
-        if self._part == PART_SKIP:
+        if self._part == PART_SKIP and <unsigned long>self._body_left > self.tolerated_rest:
             raise _malformed_data(f"{self._body_left} bytes follow the last PDV of a PDU")
         return 0
 
@@ -455,7 +460,7 @@ cdef class UpperLayer:
         """What we announce as maximum length is what we enforce (PS3.8 Annex D.1)."""
         limit, encoded = argument
         if limit is not None:
-            self._data_limit = limit or 0xFFFFFFFF
+            self._data_limit = max(<unsigned long>(limit or 0xFFFFFFFF), self.tolerated_pdu)
         self._out.append(encoded)
         return 0
 
@@ -569,15 +574,9 @@ cdef int _aa_8(UpperLayer self, argument) except -1:
     return self._start_artim()
 
 
-cdef int _fill_table() except -1:
-    """Copy the cells of `states.TABLE` into C arrays."""
-    for (event, state), (action, following) in states.TABLE.items():
-        CELL_ACTION[<int>event][<int>state] = action
-        CELL_NEXT[<int>event][<int>state] = following[0]
-    return 0
-
-
-_fill_table()
+for (event, state), (action, following) in states.TABLE.items():
+    CELL_ACTION[<int>event][<int>state] = action
+    CELL_NEXT[<int>event][<int>state] = following[0]
 ACTIONS[:] = [
     NULL, _ae_1, _ae_2, _ae_3, _ae_4, _ae_5, _ae_6, _ae_7, _ae_8, _send_data, _indicate_data, _ar_1, _ar_2,
     _confirm_release, _ar_4, _stop_artim, _indicate_data, _send_data, _ar_8, _ar_9, _confirm_release, _aa_1,

@@ -42,6 +42,8 @@ class Limits(Settings, kw_only=True):
     # Connections that have not asked for an association yet. They are no associations, and not refused: past this the
     # oldest makes room, which is somebody's junk sooner than a peer that asks within milliseconds.
     pending: int = 256
+    # What a peer may send whose profile relaxes that. Data are passed on as they come, so that this costs no memory.
+    tolerated_pdu: int = 1 << 20
     # Held whole before it is judged, so no larger than the others. 128 contexts of all 39 transfer syntaxes are some
     # 135 KiB; the format itself would allow 8.5 MB.
     associate_pdu: int = 256 << 10

@@ -11,7 +11,7 @@ from functools import cache
 from io import BytesIO
 from typing import Any
 
-from dicomnet import uids
+from dicomnet import charsets, uids
 from dicomnet._elements import encode_text, fault_of
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from dicomnet.negotiation import PresentationContext
@@ -243,10 +243,15 @@ def _check_encodable(dataset: Dataset, syntax: str) -> None:
         )
 
 
-def decode(data: Buffer, transfer_syntax: str) -> Dataset:
+def decode(data: Buffer, transfer_syntax: str, character_set: str = "") -> Dataset:
     """Decode a data set into a pydicom Dataset; its values are decoded when they are first touched.
 
+    Args:
+        data, transfer_syntax: the bytes, and what they are encoded in.
+        character_set: Specific Character Set of a data set that names none, or one in which its text cannot be.
+
     Raises:
+        InvalidArgument: there is no such character set.
         UndecodableDataSet: it is no data set in this transfer syntax, or inflates beyond measure.
     """
     from pydicom.dataset import FileMetaDataset  # noqa: PLC0415 late on purpose
@@ -254,10 +259,13 @@ def decode(data: Buffer, transfer_syntax: str) -> Dataset:
     from pydicom.uid import UID  # noqa: PLC0415
 
     syntax = str(transfer_syntax)
+    fallback = charsets.python_encodings(character_set) if character_set else ()
     try:
         plain = _inflate(data) if syntax in DEFLATED else data
         _check_structure(plain, syntax)
         dataset = read_dataset(BytesIO(plain), *_encoding(syntax))
+        if fallback and not charsets.is_text_in_its_own(dataset):
+            charsets.reread(dataset, fallback)
     except UndecodableDataSet:
         raise
     except Exception as error:  # whatever pydicom stumbles over in bytes that came from outside

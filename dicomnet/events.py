@@ -11,6 +11,15 @@ from typing import Protocol
 
 from ._dimse import Command, Message
 from ._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
+from .config import Timeouts
+from .errors import (
+    AssociationAborted,
+    AssociationRejected,
+    ConnectionFailed,
+    DeadlineExceeded,
+    DicomNetError,
+    RemoteProtocolError,
+)
 from .negotiation import PresentationContext
 from .values import Value
 
@@ -48,6 +57,13 @@ class AssociateRejected(Value):
     """The peer rejected our request: A-ASSOCIATE confirmation (reject). The transport is to be closed."""
 
     reject: AssociateRJ
+
+    def error(self, peer: str | None, calling: str) -> AssociationRejected:
+        """What it is for whoever waits for the association."""
+        one = self.reject
+        return AssociationRejected(
+            result=one.result, source=one.source, reason=one.reason, peer=peer, calling=calling
+        )
 
 
 class DataIndication(Value):
@@ -87,6 +103,16 @@ class AbortIndication(Value):
     detail: str = ""
     timer: str = ""
     lost: bool = False
+
+    def error(self, peer: str | None, timeouts: Timeouts) -> DicomNetError:
+        """What it is for whoever waits on the association."""
+        if self.timer:
+            return DeadlineExceeded(timeout=self.timer, seconds=getattr(timeouts, self.timer), peer=peer)
+        if self.lost:
+            return ConnectionFailed("the peer closed the connection before the association was over", peer=peer)
+        if self.by_peer:
+            return AssociationAborted(source=self.source, reason=self.reason, peer=peer)
+        return RemoteProtocolError(f"the association was aborted: {self.detail}", peer=peer)
 
 
 class RequestReceived(Value):

@@ -21,15 +21,10 @@ from ._pdu import AssociateAC, AssociateRJ, AssociateRQ
 from ._upper import UpperLayer
 from .config import Limits, Timeouts
 from .errors import (
-    AssociationAborted,
     AssociationError,
-    AssociationRejected,
-    ConnectionFailed,
-    DeadlineExceeded,
     DicomNetError,
     LocalProtocolError,
     NoAcceptedContext,
-    RemoteProtocolError,
 )
 from .events import (
     AbortIndication,
@@ -53,6 +48,7 @@ from .negotiation import (
     SecureLink,
     UserIdentity,
 )
+from .peers import STRICT, Peer, Peers, Relaxation, mended, tidied
 from .sinks import MemorySink, Sink
 from .states import State
 from .status import Status
@@ -65,6 +61,7 @@ _UNRECOGNIZED_OPERATION = 0x0211
 _MAX_MESSAGE_ID = 65535
 _PENDING = (0xFF00, 0xFF01)
 _ENDED = (State.STA1_IDLE, State.STA13_AWAIT_TRANSPORT_CLOSE)
+_MOST_REST = 5  # bytes after the last PDV of a P-DATA-TF; six would be the header of another
 _MAX_DEFERRED = 16  # requests kept for later; one who sends more without waiting has no operations window for it
 
 
@@ -77,6 +74,7 @@ class Exchange:
         peer: how messages for people name the other side; set by whoever knows its address.
         address: where the peer connected from, ``host:port``, on the accepting side.
         user: whom the acceptance policy has identified as the requestor's user; None where it was not asked to.
+        profile: what is known of the peer, and relaxed for it.
         tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
         open_sink: called with the context and the command set of each request that brings a data set; by default data
             sets are held in memory, up to ``Limits.message``.
@@ -93,6 +91,7 @@ class Exchange:
         self.tls: SecureLink | None = None
         self.user: UserIdentity | None = None
         self.failure: DicomNetError | None = None
+        self.profile = STRICT
         self.open_sink: OpenSink = self._open_memory
         self.defer_requests = False
         self.deferred: deque[RequestReceived] = deque()
@@ -109,6 +108,7 @@ class Exchange:
         self._over = False
         self._failure: DicomNetError | None = None
         self._upper.on_accept = self._on_accept
+        self._peers: Peers | None = None
         self._observer = observer
         self.receive: Callable[[Buffer], None] = self._upper.receive
         self.receive_eof = self._upper.receive_eof
@@ -125,16 +125,17 @@ class Exchange:
         called: str,
         contexts: Sequence[ProposedContext],
         extras: Extras | None = None,
-        limits: Limits | None = None,
-        timeouts: Timeouts | None = None,
-        observer: Observer | None = None,
+        limits: Limits | None = None, timeouts: Timeouts | None = None,
+        observer: Observer | None = None, profile: Peer = STRICT,
     ) -> Exchange:
         """The requesting side, over a transport that is connected; its A-ASSOCIATE-RQ waits in `outgoing`."""
         # Whoever uses an association may leave it idle; only a provider has to protect itself from that.
         self = cls(limits, (timeouts or Timeouts()).__replace__(idle=None), observer)
         self.calling, self.called = calling, called
+        self.peer = str(profile.entity) if profile.entity is not None else None
+        self._adopt(profile)
         self.request_pdu = negotiation.propose(
-            contexts, calling=calling, called=called, max_pdu=self.limits.max_pdu, extras=extras
+            contexts, calling=calling, called=called, max_pdu=self.limits.max_pdu, extras=profile.proposing(extras)
         )
         self._upper.associate(self.request_pdu)
         self._upper.transport_connected()
@@ -144,13 +145,13 @@ class Exchange:
     def acceptor(
         cls,
         *,
-        limits: Limits | None = None,
-        timeouts: Timeouts | None = None,
-        now: float = 0.0,
-        observer: Observer | None = None,
+        limits: Limits | None = None, timeouts: Timeouts | None = None, now: float = 0.0,
+        observer: Observer | None = None, peers: Peers | None = None,
     ) -> Exchange:
         """The accepting side of a transport that was opened at ``now``; ARTIM runs from then on."""
         self = cls(limits, timeouts, observer)
+        if peers:
+            self._peers, self._upper.mend = peers, self._mend
         self._upper.tick(now)
         self._upper.transport_opened()
         return self
@@ -297,6 +298,9 @@ class Exchange:
     def _response(self, message: Message) -> Event | None:
         command = message.command
         request = self._pending.get(command.message_id_being_responded_to or 0)
+        if request is None and Relaxation.STRAY_RESPONSES in self.profile.relax:
+            _discard(message)
+            return None
         fault = self._fault_of(command, request)
         if request is None or fault:
             return self._refuse(f"{messages.name_of(command)} {fault}", message)
@@ -345,7 +349,7 @@ class Exchange:
         """Answer the `AssociateIndication` by ``policy`` and who is asking; true where it was accepted."""
         if self.request_pdu is None:
             raise LocalProtocolError("there is no association request to answer")
-        answer = negotiation.judge(self.request_pdu, policy, caller)
+        answer = negotiation.judge(tidied(self.request_pdu, policy.ae_title, self.profile.relax), policy, caller)
         if isinstance(answer, AssociateRJ):
             self._upper.reject(answer)
             return False
@@ -363,6 +367,20 @@ class Exchange:
     def reject(self, result: int, source: int, reason: int) -> None:
         """Answer the `AssociateIndication` with an A-ASSOCIATE-RJ (PS3.8 Section 9.3.4)."""
         self._upper.reject(AssociateRJ(result, source, reason))
+
+    def _adopt(self, profile: Peer) -> None:
+        """Heed what is known of the peer."""
+        self.profile = profile
+        if profile.relax:
+            self._upper.mend = self._mend
+            self._upper.tolerated_pdu = self.limits.tolerated_pdu if Relaxation.LONG_PDUS in profile.relax else 0
+            self._upper.tolerated_rest = _MOST_REST if Relaxation.PADDED_PDUS in profile.relax else 0
+
+    def _mend(self, kind: int, body: bytes) -> bytes:
+        """An A-ASSOCIATE-RQ or -AC arrives: find out whose it is, and mend what may be wrong in it."""
+        if self._peers is not None:
+            self._adopt(self._peers.calling(body))
+        return mended(kind, body, self.profile.relax)
 
     def _on_accept(self, accept: AssociateAC) -> None:
         """The peer accepted. Called while its bytes are walked: the next ones may be a message."""
@@ -426,11 +444,7 @@ class Exchange:
     # ---- messages ----------------------------------------------------------------------------------------------
 
     def request(
-        self,
-        context: PresentationContext,
-        field: int,
-        data: DataSource | Buffer | None = None,
-        **elements: Any,
+        self, context: PresentationContext, field: int, data: DataSource | Buffer | None = None, **elements: Any
     ) -> Request:
         """Send a request; the message ID is chosen here.
 
@@ -563,21 +577,10 @@ class Exchange:
     def error_of(self, event: Event) -> DicomNetError | None:
         """The exception that an event is for whoever waits on the association; None where it goes on."""
         if isinstance(event, AssociateRejected):
-            rj = event.reject
-            return AssociationRejected(
-                result=rj.result, source=rj.source, reason=rj.reason, peer=self.peer, calling=self.calling
-            )
+            return event.error(self.peer, self.calling)
         if not isinstance(event, AbortIndication):
             return None
-        if event.timer:
-            seconds = getattr(self.timeouts, event.timer)
-            return DeadlineExceeded(timeout=event.timer, seconds=seconds, peer=self.peer)
-        if event.lost:
-            lost = "the peer closed the connection before the association was over"
-            return self.failure or ConnectionFailed(lost, peer=self.peer)
-        if event.by_peer:
-            return AssociationAborted(source=event.source, reason=event.reason, peer=self.peer)
-        return RemoteProtocolError(f"the association was aborted: {event.detail}", peer=self.peer)
+        return (self.failure if event.lost else None) or event.error(self.peer, self.timeouts)
 
     # ---- sinks -------------------------------------------------------------------------------------------------
 

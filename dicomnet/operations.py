@@ -35,14 +35,24 @@ class Reply:
         status: success or a warning.
         data: the data set that came with it, bytes in ``transfer_syntax``; empty where there is none.
         transfer_syntax: of ``data``.
+        character_set: of ``data``, if they name none; see `peers.Peer`.
         sop_instance_uid: Affected SOP Instance UID; for an N-CREATE the one that the provider chose.
         action_type_id, event_type_id: as the provider repeats them.
     """
 
-    __slots__ = ("action_type_id", "data", "event_type_id", "sop_instance_uid", "status", "transfer_syntax")
+    __slots__ = (
+        "action_type_id",
+        "character_set",
+        "data",
+        "event_type_id",
+        "sop_instance_uid",
+        "status",
+        "transfer_syntax",
+    )
 
-    def __init__(self, message: Message, status: Status, transfer_syntax: str) -> None:
+    def __init__(self, message: Message, status: Status, transfer_syntax: str, character_set: str = "") -> None:
         command = message.command
+        self.character_set = character_set
         self.status = status
         self.data = scu.data_of(message)
         self.transfer_syntax = transfer_syntax
@@ -53,7 +63,7 @@ class Reply:
     @property
     def dataset(self) -> Any:
         """The data set as a pydicom Dataset; None where there is none."""
-        return datasets.decode(self.data, self.transfer_syntax) if self.data else None
+        return datasets.decode(self.data, self.transfer_syntax, self.character_set) if self.data else None
 
     def __repr__(self) -> str:
         return f"Reply({self.status!r}, {len(self.data)} bytes)"
@@ -72,16 +82,16 @@ def store_many(
     transfer_syntax: str | None = None,
     priority: Priority = Priority.MEDIUM,
     originator: tuple[str, int] | None = None,
-    transcode: datasets.Transcoding = datasets.NEVER,
+    transcode: datasets.Transcoding | None = None,
 ) -> Generator[StoreResult | None, Any, None]:
     """C-STORE of many instances; see ``Association.store_many``."""
-    datasets.check_policy(transcode)
+    policy = datasets.check_policy((exchange.profile.transcode if transcode is None else transcode) or datasets.NEVER)
     buffers = cycle([bytearray(exchange.limits.file_buffer) for _ in range(2)])  # one is sent, one is read into
 
     def opened(given: Any) -> Any:
         return datasets.open_source(given, transfer_syntax, buffer=next(buffers))
 
-    return scu.store_many(exchange, sources, opened, clock, priority, originator, transcode)
+    return scu.store_many(exchange, sources, opened, clock, priority, originator, policy)
 
 
 def find(
@@ -221,7 +231,7 @@ def _normalized(
     name = field.name.removesuffix("_RQ").replace("_", "-")
     status = scu.status_of(message, name)
     _raise_failure(exchange, status, name)
-    return Reply(message, status, syntax)
+    return Reply(message, status, syntax, exchange.profile.character_set)
 
 
 class Commitment:

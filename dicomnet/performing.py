@@ -395,7 +395,8 @@ def _send_back(
         return None, ""
     with source:
         try:
-            context, sent = datasets.fitting(source, exchange.contexts.values(), provider.transcode, scp=True)
+            transcode = exchange.profile.transcode or provider.transcode
+            context, sent = datasets.fitting(source, exchange.contexts.values(), transcode, scp=True)
         except (NoAcceptedContext, InvalidArgument) as error:
             log.error("C-GET sub-operation: %s", escaped(str(error)))
             return None, source.sop_instance_uid
@@ -448,7 +449,7 @@ class _Mover:
         self, provider: Any, destination: Entity, exchange: Exchange, message: Message
     ) -> None:
         self._connect: Callable[..., Any] = provider.connect
-        self._transcode = provider.transcode
+        self._transcode = provider.peers.named(destination.ae_title).transcode or provider.transcode
         self._destination = destination
         self._calling = provider.ae_title or exchange.called
         self._message_id: int = message.command.message_id

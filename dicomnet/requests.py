@@ -26,7 +26,9 @@ class Request:
         user: the caller's user, where ``AcceptancePolicy.identify`` let them in.
     """
 
-    __slots__ = ("_dataset", "_sink", "address", "called", "calling", "command", "context", "tls", "user")
+    __slots__ = (
+        "_character_set", "_dataset", "_sink", "address", "called", "calling", "command", "context", "tls", "user",
+    )  # fmt: skip
 
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
         self.context: PresentationContext = exchange.contexts[message.context_id]
@@ -36,6 +38,7 @@ class Request:
         self.address = address
         self.tls = exchange.tls
         self.user = exchange.user
+        self._character_set = exchange.profile.character_set
         self._sink: Sink | None = message.data
         self._dataset: Any = None
 
@@ -72,7 +75,7 @@ class Request:
     def dataset(self) -> Any:
         """The data set as a pydicom Dataset, decoded when first asked for."""
         if self._dataset is None:
-            self._dataset = datasets.decode(self.data, self.transfer_syntax_uid)
+            self._dataset = datasets.decode(self.data, self.transfer_syntax_uid, self._character_set)
         return self._dataset
 
     def __repr__(self) -> str:

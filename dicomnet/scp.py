@@ -22,6 +22,7 @@ from .exchange import Call, Exchange
 from .log import log
 from .messages import CommandField, missing_element
 from .negotiation import AcceptancePolicy, Caller, PresentationContext, user_identity
+from .peers import Peer, Peers, Relaxation
 from .performing import Handler, Service, Serving, respond, status_of_failure, success
 from .requests import REQUEST_CLASSES, NormalizedRequest
 from .sinks import FileSink, MemorySink, Sink
@@ -40,6 +41,7 @@ class Provider:
         ae_title: the called AE title that a requestor must ask for; None takes any.
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
+        peers: what is known of those who call, and of those to whom a C-MOVE sends.
 
     Attributes:
         transcode: when the instances of a C-GET or C-MOVE are converted to another transfer syntax.
@@ -53,12 +55,14 @@ class Provider:
         timeouts: Timeouts | None = None,
         destinations: Mapping[str, Entity] | None = None,
         acceptance: AcceptancePolicy | None = None,
+        peers: Iterable[Peer] = (),
     ) -> None:
         self.ae_title = None if ae_title is None else check_ae_title(ae_title)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.destinations = dict(destinations or {})
         self.acceptance = acceptance or AcceptancePolicy()
+        self.peers = Peers(peers)
         self.admission: AbstractContextManager[Any] = nullcontext()
         self.transcode: Transcoding = IF_NEEDED
         self._services: dict[tuple[int, str], Service] = {
@@ -226,7 +230,7 @@ class Provider:
             ServiceFailure: nowhere: the request is refused before its data set has come (PS3.7 Section 9.3.1.3).
         """
         service = self.service_for(command, context.abstract_syntax)
-        status = _unacceptable(command, context.abstract_syntax, service)
+        status = _unacceptable(exchange, command, context.abstract_syntax, service)
         if status is not None:
             raise ServiceFailure(status, f"refused: {status}")
         if service is None or service.spool is None:
@@ -339,22 +343,25 @@ def _refusal(exchange: Exchange, message: Message, service: Service | None) -> S
         return message.error.status
     if message.error is not None:
         return status_of_failure(message.error, exchange, message.command)
-    status = _unacceptable(message.command, exchange.contexts[message.context_id].abstract_syntax, service)
+    negotiated = exchange.contexts[message.context_id].abstract_syntax
+    status = _unacceptable(exchange, message.command, negotiated, service)
     if status is None and message.data is None and message.command.command_field in _WITH_DATA:
         return Status(Status.MISTYPED_ARGUMENT, comment="missing: data set")
     return status
 
 
-def _unacceptable(command: Command, negotiated: str, service: Service | None) -> Status | None:
+def _unacceptable(exchange: Exchange, command: Command, negotiated: str, service: Service | None) -> Status | None:
     """What is wrong with a command set in a context of this abstract syntax; None where nothing is."""
     if service is None:
         known = command.command_field in _PERFORMERS or command.command_field in _NORMALIZED
         return Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION
+    relax = exchange.profile.relax
     missing = missing_element(command)
-    if missing:
+    if missing and not (missing == "priority" and Relaxation.NO_PRIORITY in relax):
         return Status(Status.MISTYPED_ARGUMENT, comment=f"missing: {missing}")
     # Its transfer syntaxes were negotiated for one SOP class, and so was that the peer may store it.
-    if command.command_field == CommandField.C_STORE_RQ and command.affected_sop_class_uid != negotiated:
+    other = command.command_field == CommandField.C_STORE_RQ and command.affected_sop_class_uid != negotiated
+    if other and Relaxation.MISMATCHED_CLASS not in relax:
         return Status(Status.SOP_CLASS_NOT_SUPPORTED, comment="not the SOP class of its presentation context")
     return None
 

@@ -74,14 +74,16 @@ class Match:
         status: pending; with a warning where an optional key was not supported (FF01).
         data: the identifier as the peer sent it, bytes in ``transfer_syntax``.
         transfer_syntax: of ``data``.
+        character_set: of the identifier, if it names none; see `peers.Peer`.
         dataset: the identifier, decoded when first asked for.
     """
 
-    __slots__ = ("_dataset", "data", "status", "transfer_syntax")
+    __slots__ = ("_dataset", "character_set", "data", "status", "transfer_syntax")
 
-    def __init__(self, status: Status, data: bytes, transfer_syntax: str) -> None:
+    def __init__(self, status: Status, data: bytes, transfer_syntax: str, character_set: str = "") -> None:
         self.status = status
         self.data = data
+        self.character_set = character_set
         self.transfer_syntax = transfer_syntax
         self._dataset: Any = None
 
@@ -89,7 +91,7 @@ class Match:
     def dataset(self) -> Any:
         """The identifier as a pydicom Dataset."""
         if self._dataset is None:
-            self._dataset = datasets.decode(self.data, self.transfer_syntax)
+            self._dataset = datasets.decode(self.data, self.transfer_syntax, self.character_set)
         return self._dataset
 
     def __getattr__(self, name: str) -> Any:
@@ -390,7 +392,7 @@ def find(
             status = status_of(response, "C-FIND")
             if not status.is_pending:
                 return status
-            yield Match(status, data_of(response), context.transfer_syntax)
+            yield Match(status, data_of(response), context.transfer_syntax, exchange.profile.character_set)
     except GeneratorExit:
         exchange.cancel(request)
         raise

@@ -25,6 +25,7 @@ from ..negotiation import (
     operations_window,
 )
 from ..operations import Commitment, Reply
+from ..peers import Peer
 from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
 from ..tls import TLS
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 
 async def connect(
-    peer: str | Entity,
+    peer: str | Entity | Peer,
     *,
     calling: str = "DICOMNET",
     contexts: Sequence[ProposedContext],
@@ -50,10 +51,10 @@ async def connect(
     """Connect to a peer and associate with it.
 
     Args:
-        peer: ``AET@host:port``, ``host:port``, ``dicoms://AET@host`` for TLS, or an `Entity`.
+        peer: ``AET@host:port``, ``host:port``, ``dicoms://AET@host`` for TLS, an `Entity`, or a `Peer`: its profile.
         calling: our own AE title.
         contexts: what to propose; see ``dicomnet.contexts``.
-        tls: how to secure the connection; None is plain, or for ``dicoms://`` what `TLS` is by default.
+        tls: how to secure the connection; None is as the profile says, else plain; for ``dicoms://`` a plain `TLS`.
         extras: what to propose beside them: a user's identity, an operations window, extended negotiation.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
         timeouts: in seconds, each by name.
@@ -65,14 +66,14 @@ async def connect(
         NoAcceptedContext: the peer accepted the association but none of its contexts.
         DeadlineExceeded: the peer is silent.
     """
-    entity = Entity.parse(peer) if isinstance(peer, str) else peer
+    profile = Peer.of(peer)
+    entity = profile.address()
     limits, timeouts = limits or Limits(), timeouts or Timeouts()
     exchange = Exchange.requestor(
         calling=calling, called=entity.ae_title, contexts=contexts, extras=extras, limits=limits, timeouts=timeouts,
-        observer=tap.observe(str(entity), True, time) if tap is not None else None,
+        observer=tap.observe(str(entity), True, time) if tap is not None else None, profile=profile,
     )  # fmt: skip
-    exchange.peer = str(entity)
-    tls = tls or (TLS() if entity.tls else None)
+    tls = tls or profile.tls or (TLS() if entity.tls else None)
     association = Association(Driver(exchange, make_transport(limits, timeouts.tls, tls, entity.host)))
     await association._open(entity, timeouts.connect)
     return association

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import time
@@ -16,6 +16,7 @@ from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError
 from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
+from ..peers import Peer
 from ..performing import Serving
 from ..scp import Provider
 from ..tls import TLS
@@ -50,6 +51,7 @@ class Listener(Provider):
         drain: seconds that associations in flight get when the listener stops.
         tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
         workers: 1. An event loop cannot be forked; the blocking listener can have more.
+        peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Listener(Provider):
         drain: float = 30.0,
         tap: Tapping | None = None,
         workers: int = 1,
+        peers: Iterable[Peer] = (),
     ) -> None:
         if workers != 1:
             raise InvalidArgument(
@@ -73,7 +76,7 @@ class Listener(Provider):
                 hint="dicomnet.Listener can have several.",
             )
         super().__init__(
-            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance
+            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers
         )
         self.drain = drain
         self.tap = tap
@@ -160,7 +163,7 @@ class Listener(Provider):
     async def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
         return await connect(
-            destination,
+            self.peers.named(destination.ae_title).__replace__(entity=destination),
             calling=calling,
             contexts=contexts,
             tls=self.tls if destination.tls else None,
@@ -225,7 +228,9 @@ class Listener(Provider):
         """The protocol of a new connection, with its driver."""
         now = asyncio.get_running_loop().time()
         observer = self.tap.observe(address, False, time) if self.tap is not None else None
-        exchange = Exchange.acceptor(limits=self.limits, timeouts=self.timeouts, now=now, observer=observer)
+        exchange = Exchange.acceptor(
+            limits=self.limits, timeouts=self.timeouts, now=now, observer=observer, peers=self.peers
+        )
         transport = make_transport(self.limits, self.timeouts.tls, self.tls)
         driver = ProviderDriver(exchange, transport, self._begin, self._over)
         if self.tls is not None:

@@ -47,7 +47,7 @@ class TypedMatch(Match):
     key: ClassVar[str] = ""
 
     def __init__(self, match: Match, above: Mapping[str, str] | None = None) -> None:
-        super().__init__(match.status, match.data, match.transfer_syntax)
+        super().__init__(match.status, match.data, match.transfer_syntax, match.character_set)
         self.above = dict(above or {})
 
     def text(self, keyword: str) -> str:

@@ -23,6 +23,7 @@ from ..negotiation import (
     operations_window,
 )
 from ..operations import Commitment, Reply
+from ..peers import Peer
 from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
 from ..tls import TLS
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 def connect(
-    peer: str | Entity,
+    peer: str | Entity | Peer,
     *,
     calling: str = "DICOMNET",
     contexts: Sequence[ProposedContext],
@@ -48,10 +49,10 @@ def connect(
     """Connect to a peer and associate with it.
 
     Args:
-        peer: ``AET@host:port``, ``host:port``, ``dicoms://AET@host`` for TLS, or an `Entity`.
+        peer: ``AET@host:port``, ``host:port``, ``dicoms://AET@host`` for TLS, an `Entity`, or a `Peer`: its profile.
         calling: our own AE title.
         contexts: what to propose; see ``dicomnet.contexts``.
-        tls: how to secure the connection; None is plain, or for ``dicoms://`` what `TLS` is by default.
+        tls: how to secure the connection; None is as the profile says, else plain; for ``dicoms://`` a plain `TLS`.
         extras: what to propose beside them: a user's identity, an operations window, extended negotiation.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
         timeouts: in seconds, each by name.
@@ -63,14 +64,14 @@ def connect(
         NoAcceptedContext: the peer accepted the association but none of its contexts.
         DeadlineExceeded: the peer is silent.
     """
-    entity = Entity.parse(peer) if isinstance(peer, str) else peer
+    profile = Peer.of(peer)
+    entity = profile.address()
     limits, timeouts = limits or Limits(), timeouts or Timeouts()
     exchange = Exchange.requestor(
         calling=calling, called=entity.ae_title, contexts=contexts, extras=extras, limits=limits, timeouts=timeouts,
-        observer=tap.observe(str(entity), True, time) if tap is not None else None,
+        observer=tap.observe(str(entity), True, time) if tap is not None else None, profile=profile,
     )  # fmt: skip
-    exchange.peer = str(entity)
-    tls = tls or (TLS() if entity.tls else None)
+    tls = tls or profile.tls or (TLS() if entity.tls else None)
     transport = open_transport(_open_socket(entity, timeouts.connect), limits, tls, entity.host)
     return Association(Driver(exchange, transport))
 

@@ -6,7 +6,7 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, time
 from types import TracebackType
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from ..events import Tapping
 from ..exchange import Exchange
 from ..log import log
 from ..negotiation import AcceptancePolicy, ProposedContext
+from ..peers import Peer
 from ..scp import Provider, host_of
 from ..tls import TLS
 from .association import Association, connect
@@ -56,6 +57,7 @@ class Listener(Provider):
         drain: seconds that associations in flight get when the listener stops.
         tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
         workers: how many processes serve; 1 is this one. More want `os.fork`, and to be started before other threads.
+        peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
     """
 
     _counted: tuple[str, ...] = ("connections", "ended", "associations", "refused")
@@ -74,9 +76,10 @@ class Listener(Provider):
         drain: float = 30.0,
         tap: Tapping | None = None,
         workers: int = 1,
+        peers: Iterable[Peer] = (),
     ) -> None:
         super().__init__(
-            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance
+            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers
         )
         if not 1 <= workers <= MOST_WORKERS:
             raise InvalidArgument(f"{workers!r} workers: 1 to {MOST_WORKERS}")
@@ -210,7 +213,7 @@ class Listener(Provider):
     def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
         return connect(
-            destination,
+            self.peers.named(destination.ae_title).__replace__(entity=destination),
             calling=calling,
             contexts=contexts,
             tls=self.tls if destination.tls else None,
@@ -281,7 +284,7 @@ class Listener(Provider):
         transport = open_transport(sock, self.limits, self.tls)
         observer = self.tap.observe(transport.peer_address, False, time) if self.tap is not None else None
         exchange = Exchange.acceptor(
-            limits=self.limits, timeouts=self.timeouts, now=monotonic(), observer=observer
+            limits=self.limits, timeouts=self.timeouts, now=monotonic(), observer=observer, peers=self.peers
         )
         driver = Driver(exchange, transport)
         with self._lock:

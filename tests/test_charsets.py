@@ -42,7 +42,7 @@ def named(name: bytes, *sets: str, syntax: str = EXPLICIT) -> bytes:
     return said + element(NAME, "PN", name, syntax)
 
 
-@pytest.mark.filterwarnings("ignore:Failed to decode")
+@pytest.mark.filterwarnings("ignore:F")
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
 @pytest.mark.parametrize(("character_set", "encoded", "text"), SETS)
 def test_a_data_set_that_names_none(character_set: str, encoded: bytes, text: str, syntax: str) -> None:

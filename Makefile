@@ -21,10 +21,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint bench trace fuzz sanitize wheel clean
+.PHONY: help demo test lint docs bench trace fuzz sanitize wheel clean
 
 help:
-	@echo 'make demo | test | lint | bench | trace | fuzz | sanitize | wheel | clean'
+	@echo 'make demo | test | lint | docs | bench | trace | fuzz | sanitize | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -38,6 +38,10 @@ lint: $(VENV)/built
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
 	$(BIN)/python -m mypy
 	$(if $(STUBS),$(BIN)/python -m mypy.stubtest $(STUBS))
+
+# The site: build/docs/index.html. A reference that leads nowhere is an error.
+docs: $(VENV)/built
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
 
 # As pip would have left it: where Python may not write bytecode, each start of the program would compile it all anew.
 bench: $(VENV)/built
@@ -74,7 +78,7 @@ clean:
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q 'setuptools>=77' 'Cython>=3.0'
-	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev,docs]'
 	touch $@
 
 # Cython itself sees which modules a change concerns, except for one of the build script's directives.

@@ -10,6 +10,7 @@ from dicomnet.values import Settings, Value
 __all__ = [
     "ANY_SCP",
     "LOGGED_DATA_SET",
+    "RECEIVE_DRAIN",
     "TAPPED_BODY",
     "TAPPED_WAITING",
     "Entity",
@@ -27,6 +28,9 @@ ANY_SCP = "ANY-SCP"
 TAPPED_BODY = 16 << 10
 # Bytes of a data set that a message log shows: any query, any report; an image is left to whoever stores it.
 LOGGED_DATA_SET = 256 << 10
+# Seconds that a peer gets to release the association on which a C-MOVE to oneself brought its instances: all that was
+# asked for has been answered by then, and whoever stays is sent away.
+RECEIVE_DRAIN = 2.0
 # What waits for whoever reads a tap: seconds of a busy association, and no more memory than this times the above.
 TAPPED_WAITING = 4096
 

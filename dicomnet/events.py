@@ -6,7 +6,8 @@ wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from ._dimse import Command, Message
@@ -36,6 +37,7 @@ __all__ = [
     "RequestReceived",
     "ResponseReceived",
     "Tapping",
+    "forsake",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -148,6 +150,13 @@ Event = (
     | RequestReceived
     | ResponseReceived
 )
+
+
+def forsake(*queues: Iterable[object]) -> None:
+    """Nobody will perform these requests any more: what came with them is discarded, files included."""
+    for event in chain(*queues):
+        if isinstance(event, RequestReceived) and event.message.data is not None:
+            event.message.data.discard()
 
 
 class Sized(Protocol):

@@ -23,7 +23,7 @@ from .scu import Match, RetrieveProgress, StoreResult
 from .sinks import uid_path
 from .status import Status
 
-__all__ = ["Commitment", "Reply", "commit", "find", "get", "move", "normalized", "store_many"]
+__all__ = ["Commitment", "Reply", "commit", "find", "get", "keeper", "move", "normalized", "store_many"]
 
 COMMITMENT_INSTANCE = uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
 
@@ -167,9 +167,15 @@ def receiver(to: Any, exchange: Exchange) -> Provider:
     if isinstance(to, Provider):
         return to
     provider = Provider(limits=exchange.limits, timeouts=exchange.timeouts)
+    spool, keep = keeper(to)
+    provider.on_store(spool=spool, unknown_classes=True)(keep)
+    return provider
+
+
+def keeper(to: Any) -> tuple[str | None, Callable[[Any], Any]]:
+    """A spool and a handler of `StoreRequest` that keep what arrives: a function does, or a directory for files."""
     if callable(to):
-        provider.on_store(unknown_classes=True)(to)
-        return provider
+        return None, to
     directory = str(to)
     os.makedirs(directory, exist_ok=True)
 
@@ -178,8 +184,7 @@ def receiver(to: Any, exchange: Exchange) -> Provider:
         request.file.commit(uid_path(directory, uid if uids.is_valid(uid) else uids.new()))
         return Status.SUCCESS
 
-    provider.on_store(spool=directory, unknown_classes=True)(keep)
-    return provider
+    return directory, keep
 
 
 _NORMALIZED = {

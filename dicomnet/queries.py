@@ -148,7 +148,7 @@ def identifier(
     named = dict.fromkeys(returning) | dict(keys)
     if retrieve:
         _check_unique_keys(model, level, keys, template)
-    elif level:
+    elif level and (template is None or dict(model.levels)[level] not in template):
         named = {dict(model.levels)[level]: None} | named
     if level:
         named["QueryRetrieveLevel"] = level

@@ -37,6 +37,7 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(wrapped(), self.loop).result(PATIENCE)
 
     def close(self) -> None:
+        self.run(self.loop.shutdown_default_executor())  # which names were looked up in
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(PATIENCE)
         self.loop.close()

@@ -102,6 +102,12 @@ def test_dates_in_sequences_are_found():
         )
 
 
+def test_the_unique_key_of_a_template_stays():
+    template = datasets.from_keywords({"StudyInstanceUID": "1.2"})
+    assert queries.identifier(STUDY, "STUDY", {}, template=template).StudyInstanceUID == "1.2"
+    assert queries.identifier(STUDY, "STUDY", {"StudyInstanceUID": "1.3"}, template=template).StudyInstanceUID == "1.3"
+
+
 def test_a_template_comes_from_a_part_10_file(tmp_path: Path):
     template = Dataset()
     template.PatientName = "DOE*"

@@ -15,7 +15,7 @@ from inspect import isawaitable
 from typing import Any, TypeVar
 
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError, escaped
-from ..events import Event
+from ..events import Event, forsake
 from ..exchange import POLL, Call, Exchange
 from ..performing import Serving
 from ..sync.driver import FAREWELL
@@ -365,6 +365,7 @@ class Driver(_Driver):
         self._closing = True
         self.turn()
         await self._disconnection()
+        forsake(self._events, self.exchange.deferred, self.exchange.events())
 
     async def _disconnection(self) -> None:
         if self._lost is None:
@@ -451,7 +452,8 @@ class ProviderDriver(_Driver):
                 return
         self._flush()
         if self._flow is None:
-            self._events.clear()  # nobody is there for them
+            forsake(self._events)  # nobody is there for them
+            self._events.clear()
             if self.transport.lost:
                 self._done(self)
 

@@ -10,13 +10,23 @@
 
 from . import events, threads
 from .core import ClientCore
+from .criteria import Query
+from .options import QueryOptions
+from .query import QueryRetrieveCore
 from .retry import Retry
 from .scripts import Blocking
 
-__all__ = ["Client", "Retry", "events"]
+__all__ = ["Client", "Query", "QueryOptions", "QueryRetrieveScu", "Retry", "events"]
 
 
 class Client(ClientCore, Blocking):
     """A peer; see `core.ClientCore`."""
 
     face = threads.FACE
+
+
+class QueryRetrieveScu(QueryRetrieveCore, Blocking):
+    """Looks for studies and retrieves them; see `query.QueryRetrieveCore`."""
+
+    face = threads.FACE
+    client_class = Client

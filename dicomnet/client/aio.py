@@ -2,13 +2,23 @@
 
 from . import events, tasks
 from .core import ClientCore
+from .criteria import Query
+from .options import QueryOptions
+from .query import QueryRetrieveCore
 from .retry import Retry
 from .scripts import Asyncio
 
-__all__ = ["Client", "Retry", "events"]
+__all__ = ["Client", "Query", "QueryOptions", "QueryRetrieveScu", "Retry", "events"]
 
 
 class Client(ClientCore, Asyncio):
     """A peer; see `core.ClientCore`."""
 
     face = tasks.FACE
+
+
+class QueryRetrieveScu(QueryRetrieveCore, Asyncio):
+    """Looks for studies and retrieves them; see `query.QueryRetrieveCore`."""
+
+    face = tasks.FACE
+    client_class = Client

@@ -30,6 +30,7 @@ class Query:
         model: the information model.
         level: in upper case.
         keys: what is matched, and with None what is only returned.
+        template: a pydicom Dataset under them; None where there is none.
 
     Raises:
         InvalidArgument: a keyword, a value, a date or a level that does not fit.
@@ -42,7 +43,7 @@ class Query:
         self.model = queries.model_of(model)
         self.level = level.upper()
         self.keys: Keys = dict(keys)
-        self._template = self._read(template)
+        self.template = self._read(template)
         self._check()
 
     @staticmethod
@@ -52,7 +53,7 @@ class Query:
         return template
 
     def _check(self) -> None:
-        queries.identifier(self.model, self.level, self.keys, template=self._template)
+        queries.identifier(self.model, self.level, self.keys, template=self.template)
 
     @classmethod
     def worklist(cls, *, template: Any = None, step: Mapping[str, Any] | None = None, **keys: Any) -> Query:
@@ -79,12 +80,12 @@ class Query:
 
     def over(self, template: Any) -> Query:
         """Laid over this template instead."""
-        return self._but(_template=self._read(template))
+        return self._but(template=self._read(template))
 
     def usual(self, modality: str = "") -> Query:
         """With what its level usually wants back; of instances, what the IHE recommends for their modality."""
         usual = instance_keys(modality) if self.level == "IMAGE" else BY_LEVEL.get(self.level, {})
-        in_template = () if self._template is None else {keyword for keyword in usual if keyword in self._template}
+        in_template = () if self.template is None else {keyword for keyword in usual if keyword in self.template}
         asked = {keyword: value for keyword, value in usual.items() if keyword not in in_template}
         return self._but(keys=asked | self.keys)
 
@@ -97,7 +98,7 @@ class Query:
     @property
     def identifier(self) -> Any:
         """The pydicom Dataset that goes out, as it is with nothing negotiated."""
-        return queries.identifier(self.model, self.level, self.keys, template=self._template)
+        return queries.identifier(self.model, self.level, self.keys, template=self.template)
 
     @property
     def above(self) -> dict[str, str]:
@@ -113,7 +114,7 @@ class Query:
 
     def _value(self, keyword: str) -> Any:
         value = self.keys.get(keyword)
-        return value if value is not None or self._template is None else self._template.get(keyword)
+        return value if value is not None or self.template is None else self.template.get(keyword)
 
     def fitted(self, wanted: QueryOptions, granted: QueryOptions) -> tuple[Any, Callable[[Any], bool]]:
         """What goes out with these options, and which of the matches are meant: what was declined is made up for here.
@@ -129,7 +130,7 @@ class Query:
             keys |= {time: None for _, time, _, _ in spans}
         if granted.timezone:
             keys["TimezoneOffsetFromUTC"] = granted.timezone
-        identifier = queries.identifier(self.model, self.level, keys, template=self._template)
+        identifier = queries.identifier(self.model, self.level, keys, template=self.template)
         return identifier, lambda dataset: all(_within(dataset, *span) for span in spans)
 
     def _require_hierarchy(self) -> None:

@@ -52,10 +52,10 @@ class QueryOptions(Value):
         """
         information = queries.model_of(model)
         offered = {}
-        for operation in operations:
-            wanted = self._wanted(getattr(information, operation))
+        for sop_class in filter(None, (getattr(information, operation) for operation in operations)):
+            wanted = self._wanted(sop_class)
             if any(wanted):
-                offered[getattr(information, operation)] = bytes(_trimmed(wanted))
+                offered[sop_class] = bytes(_trimmed(wanted))
         return offered
 
     def _wanted(self, sop_class: str) -> list[int]:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
-from ..events import Event
+from ..events import Event, forsake
 from ..exchange import POLL, Buffer, Call, Exchange
 from .transport import Transport
 
@@ -287,6 +287,7 @@ class Driver:
             self.leave()
         self.exchange.receive_eof()
         self.transport.close()
+        forsake(self._events, self.exchange.deferred, self.exchange.events())
 
 
 def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:

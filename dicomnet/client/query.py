@@ -1,0 +1,463 @@
+"""`QueryRetrieveScu`, as scripts: look for studies, go down to their instances, have them sent (PS3.4 Annex C)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .. import planner, queries
+from ..config import Entity, check_ae_title
+from ..errors import DicomNetError, InvalidArgument, NoAcceptedContext
+from ..negotiation import MAX_CONTEXTS, AcceptancePolicy, Extras, PresentationContext, ProposedContext
+from ..scu import RetrieveProgress
+from ..tls import TLS
+from . import events
+from .arrivals import Arrivals, Door
+from .core import ClientCore
+from .criteria import Query
+from .events import Hooks
+from .matches import InstanceMatch, PatientMatch, SeriesMatch, StudyMatch, TypedMatch, match_class
+from .options import QueryOptions
+from .scripts import END, Call, Results, Script, operation, streaming
+from .service import Service
+from .targets import Retrieved, Target, targets
+
+__all__ = ["QueryRetrieveCore"]
+
+_BOTH = ("get", "move")
+_OPERATIONS = ("find", *_BOTH)
+
+
+class QueryRetrieveCore(Service):
+    """Looks for studies and retrieves them: by C-GET or by C-MOVE to oneself, whichever the peer offers.
+
+    Args:
+        client: the peer; or its address for a client of its own, which takes the other ``options``.
+        model: "STUDY_ROOT" or "PATIENT_ROOT" (`queries.MODELS`).
+        wanted: what is to be negotiated beyond the baseline; done without where the peer declines.
+        by: how to retrieve, the preferred way first: of "get" and "move".
+        listen: where instances of a C-MOVE to oneself are to come to, as "0.0.0.0:11112", with ``dicoms://`` over TLS;
+            the peer has to know our AE title, and this address. Without it there is no C-MOVE to oneself.
+        listen_tls: how connections to it are secured; by default as those of the client.
+        senders: AE titles by which the peer may call for that, beside its own.
+        acceptance: further rules of who may.
+        peers: other AEs by title, for matches that are theirs by Retrieve AE Title.
+        options: of the client.
+
+    Attributes:
+        declined: the names of the options that the peer declined when it was last asked.
+    """
+
+    def __init__(
+        self,
+        client: ClientCore | str | Entity,
+        *,
+        model: str = "STUDY_ROOT",
+        wanted: QueryOptions | None = None,
+        by: Iterable[str] = _BOTH,
+        listen: str | Entity | None = None,
+        listen_tls: TLS | None = None,
+        senders: Iterable[str] = (),
+        acceptance: AcceptancePolicy | None = None,
+        peers: Mapping[str, str | Entity] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(client, **options)
+        self.model = queries.model_of(model).name
+        self.wanted = wanted or QueryOptions()
+        self.by = _ways(by)
+        self.listen = Entity.parse(listen) if isinstance(listen, str) else listen
+        self.listen_tls = listen_tls or self.client.tls
+        if self.listen is not None and self.listen.tls and self.listen_tls is None:
+            raise InvalidArgument("listening with TLS takes a certificate", hint="Give listen_tls=TLS(cert=…).")
+        self.senders = frozenset(map(check_ae_title, senders))
+        self.acceptance = acceptance
+        self.peers = {
+            check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one
+            for title, one in (peers or {}).items()
+        }
+        self.declined: list[str] = []
+        if self.wanted:
+            self.client.on(events.BeforeAssociate)(self._offer)
+
+    def _offer(self, event: events.BeforeAssociate) -> None:
+        """Put what is wanted into an A-ASSOCIATE-RQ that proposes SOP classes it is about."""
+        proposed = {context.abstract_syntax for context in event.contexts}
+        offered: dict[str, bytes] = {}
+        for model in (self.model, "PATIENT_ROOT", "WORKLIST"):
+            offered |= {uid: one for uid, one in self.wanted.offer(model, _OPERATIONS).items() if uid in proposed}
+        if offered:
+            extras = event.extras or Extras()
+            event.extras = extras.__replace__(extended={**extras.extended, **offered})
+
+    # ---- looking -----------------------------------------------------------------------------------------------
+
+    @streaming
+    def find(self, /, query: Query | str, **keys: Any) -> Results[TypedMatch]:
+        """The matches of a query as they come; leaving the loop cancels.
+
+        Args:
+            query: a `Query`; or a level for which ``keys`` say what is matched, and what is usual is returned, too.
+            keys: values by keyword.
+
+        Raises:
+            InvalidArgument: a key that does not fit; nothing was sent.
+            ServiceFailure: the peer answered with a failure.
+        """
+        if isinstance(query, str):
+            patients = query.upper() == "PATIENT"
+            query = Query(query, model="PATIENT_ROOT" if patients else self.model, **keys).usual()
+        elif keys:
+            query = query.where(**keys)
+        yield from self._found(query)
+
+    @streaming
+    def patients(self, /, **keys: Any) -> Results[PatientMatch]:
+        """Patients, in the patient root model."""
+        yield from self._found(Query("PATIENT", model="PATIENT_ROOT", **keys).usual())
+
+    @streaming
+    def studies(self, /, patient: PatientMatch | None = None, **keys: Any) -> Results[StudyMatch]:
+        """Studies; those of one patient, or of all."""
+        above = {} if patient is None else patient.keys
+        yield from self._found(Query("STUDY", model=self.model, **above | keys).usual())
+
+    @streaming
+    def series(self, /, study: StudyMatch | str, **keys: Any) -> Results[SeriesMatch]:
+        """The series of a study: of a match, or of a Study Instance UID."""
+        yield from self._found(self._series(study, keys))
+
+    @streaming
+    def instances(self, /, series: SeriesMatch | StudyMatch | str, **keys: Any) -> Results[InstanceMatch]:
+        """The instances of a series, with what the IHE recommends for its modality; those of all series of a study.
+
+        Args:
+            series: a match, or a Series Instance UID, which takes a ``StudyInstanceUID`` among the keys.
+            keys: values by keyword.
+        """
+        all_of_them: list[Any] = [series]
+        if isinstance(series, StudyMatch):
+            all_of_them = yield from _collected(self._found(self._series(series, {})))
+        for one in all_of_them:
+            yield from self._found(self._instances(one, keys))
+
+    def _series(self, study: StudyMatch | str, keys: Mapping[str, Any]) -> Query:
+        above = {"StudyInstanceUID": study} if isinstance(study, str) else self._keys_of(study)
+        return Query("SERIES", model=self.model, **{**above, **keys}).usual()
+
+    def _instances(self, series: SeriesMatch | str, keys: Mapping[str, Any]) -> Query:
+        if isinstance(series, str):
+            return Query("IMAGE", model=self.model, **{"SeriesInstanceUID": series, **keys}).usual()
+        return Query("IMAGE", model=self.model, **{**self._keys_of(series), **keys}).usual(series.modality)
+
+    def _keys_of(self, match: TypedMatch) -> dict[str, str]:
+        """The unique keys of a match that the model has."""
+        if not match.uid:
+            raise InvalidArgument(f"a match without {match.key} has nothing below it")
+        known = {key for _, key in queries.model_of(self.model).levels}
+        return {keyword: value for keyword, value in match.keys.items() if keyword in known}
+
+    def _found(self, query: Query) -> Results[Any]:
+        event = events.BeforeFind(
+            self.peer,
+            association=None,
+            level=query.level,
+            model=query.model.name,
+            returning=(),
+            query=query.template,
+            keys=dict(query.keys),
+        )
+        yield from self.hooks.fire(event)
+        event.require()
+        asked = Query(event.level, model=event.model, template=event.query, **event.keys).returning(*event.returning)
+        contexts = planner.sop_classes(queries.model_uid(event.model, "find"))
+        yield from self.client.using(contexts, lambda association: self._matches(association, asked))
+
+    def _matches(self, association: Any, query: Query) -> Results[Any]:
+        granted = self.wanted.granted(query.model.find, association.extended)
+        self.declined = self.wanted.declined(granted)
+        identifier, is_meant = query.fitted(self.wanted, granted)
+        found = association.find(query.level, model=query.model.find, query=identifier)
+        kind, above = match_class(query.level), query.above
+        error, count = None, 0
+        try:
+            while (match := (yield Call(self.client.face.next, found))) is not END:
+                typed = kind(match, above)
+                if not is_meant(typed.dataset):
+                    continue
+                before = events.BeforeMatch(self.peer, level=query.level, match=typed)
+                yield from self.hooks.fire(before)
+                if before.vetoed is not None:
+                    raise before.vetoed
+                if before.ended:
+                    break
+                if not before.skipped:
+                    count += 1
+                    yield before.match
+        except DicomNetError as problem:
+            error = problem
+            raise
+        finally:
+            yield Call(self.client.face.close, found)  # before its end: C-CANCEL
+            yield from self.hooks.fire(
+                events.AfterFind(self.peer, association=association, result=count, error=error)
+            )
+
+    # ---- having it sent ----------------------------------------------------------------------------------------
+
+    @operation
+    def move(
+        self,
+        /,
+        what: Any,
+        *,
+        destination: str,
+        progress: Callable[[RetrieveProgress], object] | None = None,
+        **keys: Any,
+    ) -> Script[Retrieved]:
+        """C-MOVE: have studies, series or instances sent to another AE, which the peer has to know.
+
+        Args:
+            what: a match, several of them, or a level for which ``keys`` say what is meant.
+            destination: the AE title of whoever is to get them.
+            progress: called with each pending response.
+            keys: values by keyword.
+
+        Raises:
+            Unavailable: nothing of it is online or nearline; nothing was sent.
+            ServiceFailure: the peer did nothing at all.
+        """
+        title = check_ae_title(destination)
+
+        def body(client: ClientCore, association: Any, target: Target) -> Script[tuple[str, RetrieveProgress]]:
+            event = yield from self._before(events.BeforeMove, target, destination=title)
+            named = {"destination": event.destination}
+            asked = self._asked(client, association, events.AfterMove, "move", event, progress, **named)
+            return "move", (yield from asked)
+
+        return (yield from self._each(what, keys, ("move",), body))
+
+    @operation
+    def retrieve(
+        self,
+        /,
+        what: Any,
+        *,
+        to: Any,
+        by: Iterable[str] | str | None = None,
+        progress: Callable[[RetrieveProgress], object] | None = None,
+        **keys: Any,
+    ) -> Script[Retrieved]:
+        """Have studies, series or instances sent here, by the first way of ``by`` that the peer offers.
+
+        Args:
+            what: a match, several of them, or a level for which ``keys`` say what is meant. Matches are asked for
+                where they are: of the AE that they name, if it is among the ``peers``, else of the peer.
+            to: a directory for files, or a function of `StoreRequest`.
+            by: "get", "move", or both in order; by default as the component was told.
+            progress: called with each pending response.
+            keys: values by keyword.
+
+        Raises:
+            Unavailable: nothing of it is online or nearline; nothing was sent.
+            NoAcceptedContext: the peer offers neither way.
+            ConnectionFailed: we cannot listen where we are told to.
+            ServiceFailure: the peer did nothing at all.
+        """
+        ways = self._ways_here(by)
+
+        def body(client: ClientCore, association: Any, target: Target) -> Script[tuple[str, RetrieveProgress]]:
+            arrivals = Arrivals(client, self.hooks, to)
+            way = self._way(association.contexts, self._model_of(target), ways)
+            brought = self._got if way == "get" else self._moved_here
+            outcome = yield from brought(client, association, target, arrivals, progress)
+            arrivals.heed()
+            return way, outcome
+
+        return (yield from self._each(what, keys, ways, body))
+
+    def _ways_here(self, by: Iterable[str] | str | None) -> tuple[str, ...]:
+        """How instances may come here; without an address there is one way."""
+        ways = self.by if by is None else _ways((by,) if isinstance(by, str) else by)
+        if self.listen is not None:
+            return ways
+        if "get" not in ways:
+            raise InvalidArgument("a C-MOVE to oneself takes an address", hint="Give listen='0.0.0.0:11112'.")
+        return ("get",)
+
+    def _got(
+        self, client: ClientCore, association: Any, target: Target, arrivals: Arrivals, progress: Any
+    ) -> Script[RetrieveProgress]:
+        event = yield from self._before(events.BeforeGet, target, to=arrivals.provider())
+        told = _heeding(arrivals, progress)
+        return (
+            yield from self._asked(client, association, events.AfterGet, "get", event, told, to=event.to)
+        )
+
+    def _moved_here(
+        self, client: ClientCore, association: Any, target: Target, arrivals: Arrivals, progress: Any
+    ) -> Script[RetrieveProgress]:
+        assert self.listen is not None
+        event = yield from self._before(events.BeforeMove, target, destination=client.calling)
+        tls = self.listen_tls if self.listen.tls else None
+        door = Door(client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance)
+        told = _heeding(arrivals, progress)
+
+        def ask() -> Script[RetrieveProgress]:
+            named = {"destination": event.destination}
+            return self._asked(client, association, events.AfterMove, "move", event, told, **named)
+
+        outcome: RetrieveProgress = yield from door.open_for(arrivals, ask)
+        return outcome
+
+    def _way(self, contexts: Mapping[int, PresentationContext], model: str, ways: Iterable[str]) -> str:
+        """The first way that this association has; a C-GET is none where nothing can come by it."""
+        accepted = [context for context in contexts.values() if context.accepted]
+        offered = {context.abstract_syntax for context in accepted if context.scu}
+        for way in ways:
+            if queries.model_uid(model, way) in offered and (
+                way == "move" or any(context.scp and context.abstract_syntax not in offered for context in accepted)
+            ):
+                return way
+        hint = "A C-MOVE to oneself takes an address: listen='0.0.0.0:11112'." if self.listen is None else None
+        raise NoAcceptedContext(queries.model_uid(model, next(iter(ways))), peer=self.peer, hint=hint)
+
+    def _model_of(self, target: Target) -> str:
+        return "PATIENT_ROOT" if target.level == "PATIENT" else self.model
+
+    def _contexts(self, model: str, ways: Iterable[str]) -> list[ProposedContext]:
+        asked = planner.sop_classes(*(queries.model_uid(model, way) for way in ways))
+        brought = planner.retrieving(queries.model_uid(model, "get"))[1:] if "get" in ways else []
+        return (asked + brought)[:MAX_CONTEXTS]
+
+    def _each(self, what: Any, keys: Mapping[str, Any], ways: Iterable[str], body: Any) -> Script[Retrieved]:
+        """Make each request of a retrieve, of whoever has it."""
+        is_patient = (what.upper() if isinstance(what, str) else getattr(what, "level", "")) == "PATIENT"
+        wanted, unavailable = targets(what, "PATIENT_ROOT" if is_patient else self.model, keys, self.peer)
+        outcomes, way = [], ""
+        for target in wanted:
+            way, outcome = yield from self._with(self._entity_of(target), target, ways, body)
+            outcomes.append(outcome)
+            if outcome.status.is_cancel:
+                break
+        return Retrieved(way, tuple(outcomes), unavailable)
+
+    def _entity_of(self, target: Target) -> Entity:
+        """Who is asked: the peer, if it has it, or nobody knows better."""
+        own = self.client.entity
+        others = [self.peers[title] for title in target.titles if title in self.peers]
+        return own if own.ae_title in target.titles or not others else others[0]
+
+    def _with(self, entity: Entity, target: Target, ways: Iterable[str], body: Any) -> Script[Any]:
+        contexts = self._contexts(self._model_of(target), ways)
+        if entity == self.client.entity:
+            return (yield from self.client.using(contexts, lambda one: body(self.client, one, target)))
+        other = _sister(self.client, entity)
+        try:
+            return (yield from other.using(contexts, lambda one: body(other, one, target)))
+        finally:
+            yield from other.pool.close()
+
+    def _before(self, kind: type[Any], target: Target, **facts: Any) -> Script[Any]:
+        """Ask the handlers about a C-GET or C-MOVE."""
+        event = kind(
+            self.peer,
+            association=None,
+            level=target.level,
+            model=self._model_of(target),
+            query=None,
+            keys=dict(target.keys),
+            **facts,
+        )
+        yield from self.hooks.fire(event)
+        event.require()
+        return event
+
+    def _asked(
+        self,
+        client: ClientCore,
+        association: Any,
+        after: type[events.Event],
+        name: str,
+        event: Any,
+        progress: Callable[[RetrieveProgress], object] | None,
+        **named: Any,
+    ) -> Script[RetrieveProgress]:
+        """Call a method of an association, and tell how far it is and what came of it."""
+
+        def told(step: RetrieveProgress) -> Script[None]:
+            yield from self.hooks.fire(events.SubOperation(client.peer, progress=step))
+            if progress is not None:
+                yield Call(progress, step)
+
+        def ask() -> Any:
+            return getattr(association, name)(
+                event.level,
+                model=event.model,
+                query=event.query,
+                progress=lambda step: client.face.complete(told(step)),
+                **named,
+                **event.keys,
+            )
+
+        try:
+            result = yield Call(ask)
+        except DicomNetError as error:
+            yield from self.hooks.fire(after(client.peer, association=association, result=None, error=error))
+            raise
+        yield from self.hooks.fire(after(client.peer, association=association, result=result, error=None))
+        answer: RetrieveProgress = result
+        return answer
+
+
+def _sister(client: ClientCore, entity: Entity) -> ClientCore:
+    """A client like this one for another peer; its events are told to the same handlers."""
+    other = type(client)(
+        entity,
+        calling=client.calling,
+        tls=client.tls if entity.tls else None,
+        extras=client.extras,
+        retry=client.retry,
+        limits=client.limits,
+        timeouts=client.timeouts,
+        tap=client.tap,
+    )
+    other.hooks = Hooks(other, client.hooks)
+    return other
+
+
+def _ways(by: Iterable[str]) -> tuple[str, ...]:
+    ways = tuple(dict.fromkeys(way.lower() for way in by))
+    if not ways or not set(ways) <= set(_BOTH):
+        raise InvalidArgument(f"{', '.join(ways) or 'nothing'}: no way to retrieve", hint="Ways: get, move.")
+    return ways
+
+
+def _collected(results: Results[Any]) -> Script[list[Any]]:
+    """All results of a script; what it asks for is passed on."""
+    found: list[Any] = []
+    try:
+        item = next(results)
+        while True:
+            if type(item) is not Call:
+                found.append(item)
+                item = results.send(None)
+                continue
+            try:
+                answer = yield item
+            except BaseException as error:
+                item = results.throw(error)
+            else:
+                item = results.send(answer)
+    except StopIteration:
+        return found
+
+
+def _heeding(arrivals: Arrivals, progress: Any) -> Callable[[RetrieveProgress], object]:
+    """Progress that ends the retrieve once a handler has raised."""
+
+    def told(step: RetrieveProgress) -> object:
+        arrivals.heed()
+        return None if progress is None else progress(step)
+
+    return told

@@ -107,6 +107,11 @@ class Timeouts(Settings, kw_only=True):
     artim: float | None = 30
     # A peer that stopped reading.
     write: float | None = 60
+    # TCP keepalive: so long a silence, and the system asks whether the peer's host is still there; it is gone after two
+    # thirds of that again. An idle association would hold its slot for ``idle`` seconds, a user's for ever.
+    keepalive: float | None = 60
+    # TCP_USER_TIMEOUT, where there is such a thing: what was sent, and the peer's host does not acknowledge.
+    acknowledge: float | None = 60
     # A client's association that nobody uses: shorter than the idle time of most peers, who would abort it.
     kept: float | None = 30
     # Somebody who wants an association of a client while all that it may have are in use.

@@ -384,7 +384,7 @@ class TestTransport:
         async def main() -> None:
             ours, theirs = socket.socketpair()
             reader, writer = await asyncio.open_connection(sock=theirs)
-            transport = Transport(dn.Limits())
+            transport = Transport(dn.Limits(), dn.Timeouts())
             recorder = Recorder(transport)
             await asyncio.get_running_loop().create_connection(lambda: transport, sock=ours)
             received = asyncio.create_task(reader.read(-1))
@@ -409,7 +409,7 @@ class TestTransport:
     def test_sending_to_nobody_is_no_error(self, way: str) -> None:
         async def main() -> None:
             ours, theirs = socket.socketpair()
-            transport = Transport(dn.Limits())
+            transport = Transport(dn.Limits(), dn.Timeouts())
             recorder = Recorder(transport)
             await asyncio.get_running_loop().create_connection(lambda: transport, sock=ours)
             theirs.close()
@@ -425,7 +425,7 @@ class TestTransport:
     def test_closing_does_not_wait_for_a_peer_that_does_not_read(self, way: str) -> None:
         async def main() -> None:
             ours, theirs = socket.socketpair()
-            transport = Transport(dn.Limits())
+            transport = Transport(dn.Limits(), dn.Timeouts())
             recorder = Recorder(transport)
             await asyncio.get_running_loop().create_connection(lambda: transport, sock=ours)
             assert not transport.send([bytes(10_000_000)])
@@ -449,7 +449,7 @@ def test_an_encrypted_connection_is_never_written_to_directly(tmp_path: Path) ->
             writer.close()
 
         listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server)
-        transport = Transport(dn.Limits())
+        transport = Transport(dn.Limits(), dn.Timeouts())
         recorder = Recorder(transport)
         port = listening.sockets[0].getsockname()[1]
         loop = asyncio.get_running_loop()

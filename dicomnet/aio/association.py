@@ -74,7 +74,7 @@ async def connect(
         observer=tap.observe(str(entity), True, time) if tap is not None else None, profile=profile,
     )  # fmt: skip
     tls = tls or profile.tls or (TLS() if entity.tls else None)
-    association = Association(Driver(exchange, make_transport(limits, timeouts.tls, tls, entity.host)))
+    association = Association(Driver(exchange, make_transport(limits, timeouts, tls, entity.host)))
     await association._open(entity, timeouts.connect)
     return association
 

@@ -231,7 +231,7 @@ class Listener(Provider):
         exchange = Exchange.acceptor(
             limits=self.limits, timeouts=self.timeouts, now=now, observer=observer, peers=self.peers
         )
-        transport = make_transport(self.limits, self.timeouts.tls, self.tls)
+        transport = make_transport(self.limits, self.timeouts, self.tls)
         driver = ProviderDriver(exchange, transport, self._begin, self._over)
         if self.tls is not None:
             self._strangers.add(driver)

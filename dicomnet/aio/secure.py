@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from ..config import Limits
+from ..config import Limits, Timeouts
 from ..errors import DeadlineExceeded, DicomNetError, TLSFailed
 from ..sync.driver import unsent
 from ..tls import TLS, Channel
@@ -18,28 +18,28 @@ _memory = threading.local()
 
 
 def make_transport(
-    limits: Limits, timeout: float | None, tls: TLS | None = None, host: str | None = None
+    limits: Limits, timeouts: Timeouts, tls: TLS | None = None, host: str | None = None
 ) -> Transport:
     """The transport of a connection, plain or secure.
 
     Args:
         limits: for the size of the buffers.
-        timeout: seconds for the handshake.
+        timeouts: for the handshake, and what the system watches.
         tls: None for a plain connection.
         host: what is connected to; None for a connection that arrives.
     """
     if tls is None:
-        return Transport(limits)
-    return SecureTransport(limits, tls.accept() if host is None else tls.connect(host), timeout)
+        return Transport(limits, timeouts)
+    return SecureTransport(limits, timeouts, tls.accept() if host is None else tls.connect(host))
 
 
 class SecureTransport(Transport):
     """A connected stream with TLS on it; its owner is told of it once the handshake is done."""
 
-    def __init__(self, limits: Limits, channel: Channel, timeout: float | None) -> None:
-        super().__init__(limits)
+    def __init__(self, limits: Limits, timeouts: Timeouts, channel: Channel) -> None:
+        super().__init__(limits, timeouts)
         self._channel = channel
-        self._timeout = timeout
+        self._timeout = timeouts.tls
         self._loop = asyncio.get_running_loop()
         self._shaken: asyncio.Future[None] = self._loop.create_future()
         self._shaken.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may interest nobody

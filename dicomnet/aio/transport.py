@@ -13,12 +13,12 @@ import threading
 from contextlib import suppress
 from typing import Protocol, cast
 
-from ..config import Limits
+from ..config import Limits, Timeouts
 from ..errors import DicomNetError
 from ..exchange import Buffer
 from ..negotiation import SecureLink
 from ..sync.driver import unsent
-from ..sync.transport import IOV_MAX, QUICK_ACK
+from ..sync.transport import IOV_MAX, QUICK_ACK, gone, watch_host
 
 __all__ = ["Owner", "Transport", "address_of"]
 
@@ -54,11 +54,12 @@ class Transport(asyncio.BufferedProtocol):
     link: SecureLink | None = None
     failure: DicomNetError | None = None
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
         self.owner: Owner | None = None
         self.peer_address = ""
         self.lost = False
         self._limits = limits
+        self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
         self._fd = -1  # of a socket that may be written to directly
         self._buffer: memoryview = memoryview(b"")
@@ -80,6 +81,7 @@ class Transport(asyncio.BufferedProtocol):
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             # A request that ends in a small segment must not wait for a delayed ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            watch_host(sock, self._timeouts)
             self._internet = sock
         if sock is not None and not encrypted and hasattr(os, "writev"):
             self._fd = sock.fileno()
@@ -119,6 +121,8 @@ class Transport(asyncio.BufferedProtocol):
         self.lost = self._mute = True
         self._fd = -1  # the number is somebody else's from now on
         self._unsent = []
+        if isinstance(exc, OSError):
+            self.failure = self.failure or gone(exc)
         if self.owner is not None:
             self.owner.disconnected()
 

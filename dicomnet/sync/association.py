@@ -72,7 +72,7 @@ def connect(
         observer=tap.observe(str(entity), True, time) if tap is not None else None, profile=profile,
     )  # fmt: skip
     tls = tls or profile.tls or (TLS() if entity.tls else None)
-    transport = open_transport(_open_socket(entity, timeouts.connect), limits, tls, entity.host)
+    transport = open_transport(_open_socket(entity, timeouts.connect), limits, timeouts, tls, entity.host)
     return Association(Driver(exchange, transport))
 
 

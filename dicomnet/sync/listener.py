@@ -281,7 +281,7 @@ class Listener(Provider):
             self._board.add("ended")
 
     def _start(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
-        transport = open_transport(sock, self.limits, self.tls)
+        transport = open_transport(sock, self.limits, self.timeouts, self.tls)
         observer = self.tap.observe(transport.peer_address, False, time) if self.tap is not None else None
         exchange = Exchange.acceptor(
             limits=self.limits, timeouts=self.timeouts, now=monotonic(), observer=observer, peers=self.peers

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 
-from ..config import Limits
+from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, TLSFailed
 from ..negotiation import SecureLink
 from ..tls import TLS, Channel
@@ -19,19 +19,22 @@ _SMALL = 16384  # bytes, a TLS record
 _FAREWELL = 1.0  # seconds for the peer to read why its handshake failed; closing at once could take that from it
 
 
-def open_transport(sock: socket.socket, limits: Limits, tls: TLS | None = None, host: str | None = None) -> Transport:
+def open_transport(
+    sock: socket.socket, limits: Limits, timeouts: Timeouts, tls: TLS | None = None, host: str | None = None
+) -> Transport:
     """The transport of a connection, plain or secure.
 
     Args:
         sock: the connected socket; closed where there is no way to secure it.
         limits: for the size of the buffers.
+        timeouts: for what the system watches.
         tls: None for a plain connection.
         host: what was connected to; None for a connection that arrived.
     """
     if tls is None:
-        return Transport(sock, limits)
+        return Transport(sock, limits, timeouts)
     try:
-        return SecureTransport(sock, limits, tls.accept() if host is None else tls.connect(host))
+        return SecureTransport(sock, limits, timeouts, tls.accept() if host is None else tls.connect(host))
     except BaseException:
         sock.close()
         raise
@@ -43,8 +46,8 @@ class SecureTransport(Transport):
     What is sent counts once it has left encrypted, so that whoever waits for room waits for the peer.
     """
 
-    def __init__(self, sock: socket.socket, limits: Limits, channel: Channel) -> None:
-        super().__init__(sock, limits)
+    def __init__(self, sock: socket.socket, limits: Limits, timeouts: Timeouts, channel: Channel) -> None:
+        super().__init__(sock, limits, timeouts)
         self._channel = channel
         self._plain = bytearray(_SMALL)
         self._more = True  # whether decrypted bytes may wait in the channel

@@ -6,16 +6,17 @@ while we still send is heard, and a dead one cannot hold a thread.
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from collections import deque
 from collections.abc import Sequence
 
-from ..config import Limits
+from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed, DicomNetError
 from ..negotiation import SecureLink
 
-__all__ = ["IOV_MAX", "QUICK_ACK", "Transport"]
+__all__ = ["IOV_MAX", "QUICK_ACK", "Transport", "gone", "watch_host"]
 
 IOV_MAX = 1024  # buffers per sendmsg; Linux, macOS and Windows take at least as many
 # Linux: it holds until the kernel thinks otherwise. Without it a peer with Nagle's algorithm (DCMTK, Orthanc) takes
@@ -35,12 +36,13 @@ class Transport:
 
     failure: DicomNetError | None = None
 
-    def __init__(self, sock: socket.socket, limits: Limits) -> None:
+    def __init__(self, sock: socket.socket, limits: Limits, timeouts: Timeouts) -> None:
         sock.setblocking(False)
         self._internet = sock.family in (socket.AF_INET, socket.AF_INET6)
         if self._internet:
             # A request that ends in a small segment must not wait for a delayed ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            watch_host(sock, timeouts)
         self._sock = sock
         self._large = limits.receive_buffer
         self._buffer = bytearray(_SMALL)
@@ -66,8 +68,9 @@ class Transport:
             size = self._sock.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
             return None
-        except OSError:
+        except OSError as error:
             size = 0  # a reset connection is a closed one
+            self.failure = self.failure or gone(error)
         return memoryview(self._buffer)[:size]
 
     def grow(self) -> None:
@@ -114,6 +117,36 @@ class Transport:
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+
+def watch_host(sock: socket.socket, timeouts: Timeouts) -> None:
+    """Let the system find out that the peer's host has vanished, which no timer of ours tells from patience."""
+    if timeouts.keepalive is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        third = max(round(timeouts.keepalive / 3), 1)
+        _set_option(sock, _KEEPALIVE_IDLE, max(round(timeouts.keepalive), 1))
+        _set_option(sock, "TCP_KEEPINTVL", third)
+        _set_option(sock, "TCP_KEEPCNT", 2)
+    if timeouts.acknowledge is not None:
+        _set_option(sock, "TCP_USER_TIMEOUT", max(round(timeouts.acknowledge * 1000), 1))
+
+
+_KEEPALIVE_IDLE = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # as macOS calls it
+
+
+def _set_option(sock: socket.socket, name: str, value: int) -> None:
+    """Set an option of TCP, where the system has it."""
+    option = getattr(socket, name, None)
+    if option is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def gone(error: OSError) -> ConnectionFailed | None:
+    """What an error of the stream says beyond that it ended."""
+    if error.errno not in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return None
+    hint = "Its host is off, or the network between is; time-outs keepalive and acknowledge say when that is noticed."
+    return ConnectionFailed("the peer's host does not answer any more", errno=error.errno, hint=hint)
 
 
 # Large buffers that nobody uses: a new one for every message would be zeroed, and its pages mapped, each time.

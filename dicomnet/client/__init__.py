@@ -15,8 +15,19 @@ from .options import QueryOptions
 from .query import QueryRetrieveCore
 from .retry import Retry
 from .scripts import Blocking
+from .store import Outcome, StoreCore, Stored
 
-__all__ = ["Client", "Query", "QueryOptions", "QueryRetrieveScu", "Retry", "events"]
+__all__ = [
+    "Client",
+    "Outcome",
+    "Query",
+    "QueryOptions",
+    "QueryRetrieveScu",
+    "Retry",
+    "StoreScu",
+    "Stored",
+    "events",
+]
 
 
 class Client(ClientCore, Blocking):
@@ -27,6 +38,13 @@ class Client(ClientCore, Blocking):
 
 class QueryRetrieveScu(QueryRetrieveCore, Blocking):
     """Looks for studies and retrieves them; see `query.QueryRetrieveCore`."""
+
+    face = threads.FACE
+    client_class = Client
+
+
+class StoreScu(StoreCore, Blocking):
+    """Sends batches of instances; see `store.StoreCore`."""
 
     face = threads.FACE
     client_class = Client

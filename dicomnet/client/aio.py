@@ -7,8 +7,19 @@ from .options import QueryOptions
 from .query import QueryRetrieveCore
 from .retry import Retry
 from .scripts import Asyncio
+from .store import Outcome, StoreCore, Stored
 
-__all__ = ["Client", "Query", "QueryOptions", "QueryRetrieveScu", "Retry", "events"]
+__all__ = [
+    "Client",
+    "Outcome",
+    "Query",
+    "QueryOptions",
+    "QueryRetrieveScu",
+    "Retry",
+    "StoreScu",
+    "Stored",
+    "events",
+]
 
 
 class Client(ClientCore, Asyncio):
@@ -19,6 +30,13 @@ class Client(ClientCore, Asyncio):
 
 class QueryRetrieveScu(QueryRetrieveCore, Asyncio):
     """Looks for studies and retrieves them; see `query.QueryRetrieveCore`."""
+
+    face = tasks.FACE
+    client_class = Client
+
+
+class StoreScu(StoreCore, Asyncio):
+    """Sends batches of instances; see `store.StoreCore`."""
 
     face = tasks.FACE
     client_class = Client

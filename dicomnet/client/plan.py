@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..datasets import IF_NEEDED, Transcoding
+from ..datasets import IF_NEEDED, Transcoding, preferred
 from ..negotiation import MAX_CONTEXTS, ProposedContext
 from ..planner import UNCOMPRESSED
 from ..values import Value
@@ -28,8 +28,7 @@ def storing(pair: Pair, transcode: Transcoding) -> list[ProposedContext]:
     Each transfer syntax gets a context of its own, since the acceptor chooses one for each context.
     """
     sop_class, own = pair
-    wanted = [] if isinstance(transcode, str) else [str(syntax) for syntax in transcode]
-    contexts = [ProposedContext(sop_class, (syntax,)) for syntax in dict.fromkeys([*wanted, own])]
+    contexts = [ProposedContext(sop_class, (syntax,)) for syntax in dict.fromkeys([*preferred(transcode), own])]
     if transcode == IF_NEEDED:
         contexts.append(ProposedContext(sop_class, UNCOMPRESSED))
     return contexts

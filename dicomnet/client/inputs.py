@@ -1,0 +1,329 @@
+"""What is to be stored, found: files, directories, DICOMDIRs, zip archives, data sets, bytes, iterables of these."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .. import datasets, uids
+from .._part10 import Walker, read_meta
+from ..config import Limits
+from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
+from ..sources import DEFLATED, DESCRIBE_BUFFER, BytesSource, open_source
+
+__all__ = ["Gatherer", "Item"]
+
+# Small files are read once, when they are looked over, and held until they are sent: how small, and how much in all.
+HELD_FILE = 64 << 10
+HELD_BYTES = 64 << 20
+# Of an iterable so many are planned together: they are held, and may be whole data sets.
+WINDOW = 64
+
+_AGAIN = "Copy or export it again."
+_ZIP_PROBLEMS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError, OSError)
+
+Refuse = Callable[[object, str, DicomNetError], None]
+
+
+class Item:
+    """One instance to be stored.
+
+    Attributes:
+        source: as it was given: a path, a data set; of an archive, its entry's name.
+        name: by which people and reports know it; a path is absolute.
+        pair: SOP class and transfer syntax.
+        sop_instance_uid: which one it is.
+        attempts: how often it has been sent.
+    """
+
+    __slots__ = ("_opened", "attempts", "name", "pair", "sop_instance_uid", "source")
+
+    def __init__(self, source: object, name: str, described: Any, opened: Any = None) -> None:
+        self.source = source
+        self.name = name
+        self.pair = (described.sop_class_uid, described.transfer_syntax_uid)
+        self.sop_instance_uid: str = described.sop_instance_uid
+        self.attempts = 0
+        self._opened = opened
+
+    def open(self) -> Any:
+        """What an association stores.
+
+        Raises:
+            InputFileError: it cannot be read after all.
+        """
+        if self._opened is None:
+            return self.source
+        return self._opened() if callable(self._opened) else self._opened
+
+
+class _Described:
+    """What is known of an instance before it is read whole."""
+
+    def __init__(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+        self.sop_class_uid = sop_class_uid
+        self.sop_instance_uid = sop_instance_uid
+        self.transfer_syntax_uid = transfer_syntax_uid
+
+
+class Gatherer:
+    """Looks over what is given, and makes items of it; close it when they have been sent.
+
+    Args:
+        refuse: gets what cannot be sent, its name, and why.
+        pattern: of the names of files in directories and archives.
+        recurse: also the directories in directories.
+        transfer_syntax: of data sets and bytes that do not know theirs.
+        limits: bounds what an entry of an archive may become.
+    """
+
+    def __init__(
+        self, refuse: Refuse, *, pattern: str, recurse: bool, transfer_syntax: str | None, limits: Limits
+    ) -> None:
+        self._refuse = refuse
+        self._pattern = pattern
+        self._recurse = recurse
+        self._transfer_syntax = transfer_syntax
+        self._limit = limits.archive_entry
+        self._free = HELD_BYTES
+        self._small = False
+        self._buffer = bytearray(DESCRIBE_BUFFER)
+        self._archives: list[zipfile.ZipFile] = []
+        self._lock = threading.Lock()
+
+    def windows(self, inputs: Iterable[Any]) -> Iterator[list[Item]]:
+        """Items to be planned together: first all that is there, then what iterables give, some at a time.
+
+        Raises:
+            InputFileError: a directory or an archive holds nothing that could be sent.
+        """
+        streams = []
+        items: list[Item] = []
+        for given in inputs:
+            if _is_stream(given):
+                streams.append(given)
+            else:
+                items += self._items(given)
+        yield items
+        for stream in streams:
+            window: list[Item] = []
+            for given in stream:
+                window += self._items(given)
+                if len(window) >= WINDOW:
+                    yield window
+                    window = []
+            yield window
+
+    def close(self) -> None:
+        """Close the archives."""
+        for archive in self._archives:
+            archive.close()
+
+    def _items(self, given: Any) -> Iterator[Item]:
+        if not isinstance(given, str | os.PathLike):
+            yield from self._object(given)
+            return
+        path = os.fspath(given)
+        if os.path.isdir(path):
+            yield from self._not_empty(path, self._directory(path))
+        else:
+            yield from self._file(given, within=False)
+
+    def _not_empty(self, path: str, items: Iterator[Item]) -> Iterator[Item]:
+        found = False
+        for item in items:
+            found = True
+            yield item
+        if not found:
+            raise InputFileError("no DICOM files in it", problem=InputProblem.CANNOT_READ, path=path)
+
+    # ---- files and directories ---------------------------------------------------------------------------------
+
+    def _directory(self, directory: str) -> Iterator[Item]:
+        def unreadable(error: OSError) -> None:
+            self._refuse(error.filename, str(error.filename), _unreadable(str(error.filename), error))
+
+        for parent, directories, names in os.walk(directory, onerror=unreadable):
+            for name in sorted(names):
+                if fnmatchcase(name, self._pattern):
+                    yield from self._file(os.path.join(parent, name), within=True)
+            directories.sort()
+            if not self._recurse:
+                break
+
+    def _file(self, given: Any, *, within: bool) -> Iterator[Item]:
+        """A file by itself may be a DICOMDIR or an archive; the DICOMDIR among others is only their list."""
+        whole = self._small and self._free > 0
+        name = os.path.abspath(os.fsdecode(given))
+        try:
+            source = open_source(given, buffer=None if whole else self._buffer)
+        except InputFileError as error:
+            if not within and error.problem is InputProblem.NOT_PART10 and _is_archive(given):
+                yield from self._not_empty(os.fsdecode(given), self._archive(given))
+            else:
+                self._refuse(given, name, error)
+            return
+        source.close()
+        if source.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
+            if not within:
+                yield from self._not_empty(os.fsdecode(given), self._listed(given))
+            return
+        self._small = source.size <= HELD_FILE
+        held = self._small and whole
+        self._free -= source.size if held else 0
+        yield Item(given, name, source, source if held else None)
+
+    def _listed(self, path: Any) -> Iterator[Item]:
+        """What the records of a DICOMDIR refer to (PS3.3 Annex F, PS3.10 Section 8.5)."""
+        folder = os.path.dirname(os.path.abspath(os.fsdecode(path)))
+        try:
+            with open_source(path) as source:
+                data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
+                records = datasets.decode(data, source.transfer_syntax_uid).get("DirectoryRecordSequence") or ()
+        except DicomNetError as error:
+            self._refuse(path, os.fsdecode(path), error)
+            return
+        for record in records:
+            file_id = record.get("ReferencedFileID")
+            if not file_id:
+                continue
+            parts = [file_id] if isinstance(file_id, str) else [str(part) for part in file_id]
+            found = _under(folder, parts)
+            if found is None:
+                where = "\\".join(parts)
+                problem = InputFileError(
+                    f"its record of {where} leads nowhere", problem=InputProblem.CANNOT_READ, path=os.fsdecode(path)
+                )
+                self._refuse(path, f"{os.fsdecode(path)}: {where}", problem)
+            else:
+                yield from self._file(found, within=True)
+
+    # ---- archives ----------------------------------------------------------------------------------------------
+
+    def _archive(self, path: Any) -> Iterator[Item]:
+        try:
+            archive = zipfile.ZipFile(path)
+        except _ZIP_PROBLEMS as error:
+            self._refuse(path, os.fsdecode(path), _unreadable(os.fsdecode(path), error))
+            return
+        self._archives.append(archive)
+        for entry in archive.infolist():
+            if entry.is_dir() or not fnmatchcase(entry.filename.rpartition("/")[2], self._pattern):
+                continue
+            name = f"{os.fsdecode(path)}!{entry.filename}"
+            try:
+                described = self._entry(archive, entry, name)
+            except InputFileError as error:
+                self._refuse(name, name, error)
+                continue
+            if described.sop_class_uid != uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
+                yield Item(
+                    name,
+                    f"{os.path.abspath(os.fsdecode(path))}!{entry.filename}",
+                    described,
+                    lambda archive=archive, entry=entry, name=name: self._read_entry(archive, entry, name),
+                )
+
+    def _entry(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> _Described:
+        """What an entry says at its start; the rest is read when it is sent."""
+        head = self._read(archive, entry, name, DESCRIBE_BUFFER)
+        try:
+            meta, start = read_meta(head)
+        except InputFileError as error:
+            error.path = name
+            raise
+        syntax = meta.transfer_syntax_uid
+        if syntax in DEFLATED:
+            return self._read_entry(archive, entry, name)  # type: ignore[return-value]
+        walker = Walker(syntax, start, max(entry.file_size, len(head)))
+        walker.walk(head, 0)
+        class_uid, instance_uid = (
+            walker.sop_class_uid or meta.sop_class_uid,
+            walker.sop_instance_uid or meta.sop_instance_uid,
+        )
+        if not class_uid or not instance_uid:
+            raise InputFileError("it has no SOP UIDs", problem=InputProblem.MISSING_UID, path=name)
+        return _Described(class_uid, instance_uid, syntax)
+
+    def _read_entry(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> BytesSource:
+        data = self._read(archive, entry, name, self._limit + 1)
+        if len(data) > self._limit:
+            raise InputFileError(
+                f"it inflates to more than {self._limit} bytes", problem=InputProblem.CANNOT_READ, path=name
+            )
+        return BytesSource(data, name=name)
+
+    def _read(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, size: int) -> bytes:
+        try:
+            with self._lock, archive.open(entry) as file:
+                return file.read(size)
+        except _ZIP_PROBLEMS as error:
+            raise _unreadable(name, error) from error
+
+    # ---- things in memory --------------------------------------------------------------------------------------
+
+    def _object(self, given: Any) -> Iterator[Item]:
+        """A data set, bytes, an open file, a source."""
+        if datasets.is_dataset(given):
+            described = _Described(
+                str(given.get("SOPClassUID", "")),
+                str(given.get("SOPInstanceUID", "")),
+                datasets.transfer_syntax_of(given) or self._transfer_syntax or "",
+            )
+            if all((described.sop_class_uid, described.sop_instance_uid, described.transfer_syntax_uid)):
+                yield Item(given, str(getattr(given, "filename", None) or "data set in memory"), described)
+                return
+        name = str(getattr(given, "name", None) or "data set in memory")
+        try:
+            source = datasets.open_source(given, self._transfer_syntax)
+        except InputFileError as error:
+            self._refuse(given, name, error)
+            return
+        yield Item(given, source.name, source, source)
+
+
+def _is_stream(given: Any) -> bool:
+    """Whether this is several things to store."""
+    single = isinstance(given, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(given, "chunks")
+    if single or datasets.is_dataset(given) or hasattr(given, "read"):
+        return False
+    if not isinstance(given, Iterable):
+        raise InvalidArgument(
+            f"nothing to store: {type(given).__name__}",
+            hint="It wants paths, bytes, open binary files, pydicom Datasets, or an iterable of these.",
+        )
+    return True
+
+
+def _is_archive(path: Any) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    except OSError:
+        return False
+
+
+def _under(folder: str, parts: list[str]) -> str | None:
+    """The file of a File ID, whose components some media write in small letters; never one outside the folder."""
+    if any(part in ("", ".", "..") or set(part) & {"/", "\\", "\0"} for part in parts):
+        return None
+    for spelled in (parts, [part.lower() for part in parts]):
+        path = os.path.join(folder, *spelled)
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def _unreadable(name: str, error: Exception) -> InputFileError:
+    return InputFileError(
+        f"cannot be read: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}",
+        problem=InputProblem.CANNOT_READ,
+        path=name,
+        errno=getattr(error, "errno", None),
+        hint=None if isinstance(error, OSError) else _AGAIN,
+    )

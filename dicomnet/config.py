@@ -60,6 +60,12 @@ class Limits(Settings, kw_only=True):
     responses: int = 1_000_000
     # Legal, and sent by nobody to any purpose: tolerated, but not for ever.
     empty_pdvs: int = 1000
+    # Requests kept while one is performed that a C-CANCEL may end, past the operations window that was granted: some
+    # programs do not wait for a response that tells them nothing. One more ends the association.
+    requests_ahead: int = 16
+    # C-STOREs of ours under way at a time, however wide the operations window: more gains nothing, and their responses
+    # have to fit into the buffers of the sockets while we send.
+    window: int = 64
     # The PDUs we send when the peer announces no limit or a vast one: past this nothing gets faster.
     outgoing_pdu: int = 1 << 20
     # Two buffers per association read files to be sent. A CT image fits whole, so that it takes one system call; more
@@ -83,7 +89,14 @@ class Limits(Settings, kw_only=True):
 
 
 # A P-DATA-TF below 16 bytes could carry headers, but hardly any data.
-_LEAST = {"max_pdu": 16, "outgoing_pdu": 16, "associate_pdu": 1024, "command_set": 256, "empty_pdvs": 0}
+_LEAST = {
+    "max_pdu": 16,
+    "outgoing_pdu": 16,
+    "associate_pdu": 1024,
+    "command_set": 256,
+    "empty_pdvs": 0,
+    "requests_ahead": 0,
+}
 
 
 class Timeouts(Settings, kw_only=True):

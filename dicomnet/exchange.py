@@ -20,12 +20,7 @@ from ._dimse import Command, Message, MessageReader, fragment_size
 from ._pdu import AssociateAC, AssociateRJ, AssociateRQ
 from ._upper import UpperLayer
 from .config import Limits, Timeouts
-from .errors import (
-    AssociationError,
-    DicomNetError,
-    LocalProtocolError,
-    NoAcceptedContext,
-)
+from .errors import AssociationError, DicomNetError, LocalProtocolError, NoAcceptedContext
 from .events import (
     AbortIndication,
     AssociateAccepted,
@@ -59,10 +54,8 @@ OpenSink = Callable[[PresentationContext, Command], Sink]
 
 _UNRECOGNIZED_OPERATION = 0x0211
 _MAX_MESSAGE_ID = 65535
-_PENDING = (0xFF00, 0xFF01)
 _ENDED = (State.STA1_IDLE, State.STA13_AWAIT_TRANSPORT_CLOSE)
 _MOST_REST = 5  # bytes after the last PDV of a P-DATA-TF; six would be the header of another
-_MAX_DEFERRED = 16  # requests kept for later; one who sends more without waiting has no operations window for it
 
 
 class Exchange:
@@ -76,6 +69,9 @@ class Exchange:
         user: whom the acceptance policy has identified as the requestor's user; None where it was not asked to.
         profile: what is known of the peer, and relaxed for it.
         tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
+        window: how many of our requests may be unanswered at a time, as negotiated (PS3.7 Annex D.3.3.3).
+        deferred: requests of the peer that are still to be performed.
+        cancelled: the message IDs of those requests of the peer that it wants no more of.
         open_sink: called with the context and the command set of each request that brings a data set; by default data
             sets are held in memory, up to ``Limits.message``.
     """
@@ -95,12 +91,16 @@ class Exchange:
         self.open_sink: OpenSink = self._open_memory
         self.defer_requests = False
         self.deferred: deque[RequestReceived] = deque()
+        self.cancelled: set[int] = set()
+        self.window = 1
         self.request_pdu: AssociateRQ | None = None
         self.accept_pdu: AssociateAC | None = None
         self._reader = MessageReader(self._open_sink, self.limits)
         self._upper = UpperLayer(self.limits, self.timeouts, self._reader)
         self._by_syntax: dict[tuple[str, str], PresentationContext] = {}
         self._pending: dict[int, Request] = {}
+        self._performing: list[int] = []  # message IDs of the peer's requests that are not answered
+        self._most_deferred = 1 + self.limits.requests_ahead
         self._queue: deque[messages.Outgoing] = deque()
         self._last_id = 0
         self._unit = 0
@@ -119,12 +119,7 @@ class Exchange:
 
     @classmethod
     def requestor(
-        cls,
-        *,
-        calling: str,
-        called: str,
-        contexts: Sequence[ProposedContext],
-        extras: Extras | None = None,
+        cls, *, calling: str, called: str, contexts: Sequence[ProposedContext], extras: Extras | None = None,
         limits: Limits | None = None, timeouts: Timeouts | None = None,
         observer: Observer | None = None, profile: Peer = STRICT,
     ) -> Exchange:
@@ -143,9 +138,7 @@ class Exchange:
 
     @classmethod
     def acceptor(
-        cls,
-        *,
-        limits: Limits | None = None, timeouts: Timeouts | None = None, now: float = 0.0,
+        cls, *, limits: Limits | None = None, timeouts: Timeouts | None = None, now: float = 0.0,
         observer: Observer | None = None, peers: Peers | None = None,
     ) -> Exchange:
         """The accepting side of a transport that was opened at ``now``; ARTIM runs from then on."""
@@ -264,7 +257,7 @@ class Exchange:
     def _translate(self, event: Message | Event) -> Event | None:
         if self._over:
             if isinstance(event, Message):
-                _discard(event)
+                messages.discard(event)
             return None
         if isinstance(event, Message):
             return self._message(event)
@@ -293,21 +286,23 @@ class Exchange:
         if command.command_field not in messages.MESSAGES:
             self.decline(message)
             return None
+        if not is_cancel:
+            self._performing.append(command.message_id)
         return RequestReceived(message)
 
     def _response(self, message: Message) -> Event | None:
         command = message.command
         request = self._pending.get(command.message_id_being_responded_to or 0)
         if request is None and Relaxation.STRAY_RESPONSES in self.profile.relax:
-            _discard(message)
+            messages.discard(message)
             return None
         fault = self._fault_of(command, request)
         if request is None or fault:
             return self._refuse(f"{messages.name_of(command)} {fault}", message)
-        if command.status not in _PENDING:
+        if command.status not in messages.PENDING:
             self._forget(request.command.message_id)
         if request.abandoned:
-            _discard(message)
+            messages.discard(message)
             return None
         return ResponseReceived(message)
 
@@ -317,7 +312,7 @@ class Exchange:
         if fault or request is None or command.status is None:
             return fault
         unsent = next((one for one in self._queue if one.message_id == request.command.message_id), None)
-        if unsent is None or (unsent.begun and command.status in _PENDING):
+        if unsent is None or (unsent.begun and command.status in messages.PENDING):
             return ""
         status = Status(command.status)
         if not unsent.begun or status.is_success or status.is_warning:
@@ -336,7 +331,7 @@ class Exchange:
         self._over = True
         self._queue.clear()
         if message is not None:
-            _discard(message)
+            messages.discard(message)
         if self._upper.state not in _ENDED:
             self._upper.abort()
         event = AbortIndication(0, 0, False, detail)
@@ -362,7 +357,8 @@ class Exchange:
             raise LocalProtocolError("there is no association request to answer")
         unit = fragment_size(negotiation.maximum_length(self.request_pdu), self.limits.outgoing_pdu)
         self._upper.accept(accept)
-        self._establish(accept, unit)
+        performed, invoked = negotiation.operations_window(self.request_pdu, accept)
+        self._establish(accept, unit, invoked, performed)
 
     def reject(self, result: int, source: int, reason: int) -> None:
         """Answer the `AssociateIndication` with an A-ASSOCIATE-RJ (PS3.8 Section 9.3.4)."""
@@ -386,9 +382,10 @@ class Exchange:
         """The peer accepted. Called while its bytes are walked: the next ones may be a message."""
         peer_max_pdu = negotiation.maximum_length(accept)
         if not 0 < peer_max_pdu < negotiation.SMALLEST_PDU:
-            self._establish(accept, fragment_size(peer_max_pdu, self.limits.outgoing_pdu))
+            unit = fragment_size(peer_max_pdu, self.limits.outgoing_pdu)
+            self._establish(accept, unit, *negotiation.operations_window(self.request_pdu, accept))
 
-    def _establish(self, accept: AssociateAC, unit: int) -> None:
+    def _establish(self, accept: AssociateAC, unit: int, invoked: int, performed: int) -> None:
         assert self.request_pdu is not None
         self.accept_pdu = accept
         self.contexts = negotiation.outcome(self.request_pdu, accept)
@@ -398,6 +395,8 @@ class Exchange:
             self._by_syntax[context.abstract_syntax, context.transfer_syntax] = context
             self._by_syntax[context.abstract_syntax, ""] = context
         self._unit = unit
+        self.window = invoked or _MAX_MESSAGE_ID
+        self._most_deferred = (performed or _MAX_MESSAGE_ID) + self.limits.requests_ahead
 
     def require_association(self) -> None:
         """Raise what ended the association, where it is over."""
@@ -453,9 +452,15 @@ class Exchange:
             field: the Command Field, see `messages.CommandField`.
             data: the data set in the context's transfer syntax, if there is one.
             elements: the other elements of the command set, by their attribute of `Command`.
+
+        Raises:
+            LocalProtocolError: there is no association, or as many requests are unanswered as ``window`` allows.
         """
         if not context.accepted:
             raise LocalProtocolError(f"presentation context {context.id} was not accepted", peer=self.peer)
+        # Those that nobody waits for do not count: their provider was told, or is about to be done with them.
+        if len(self._pending) >= self.window <= sum(not one.abandoned for one in self._pending.values()):
+            raise LocalProtocolError("as many requests are unanswered as the operations window allows", peer=self.peer)
         message_id = self._next_message_id()
         command = Command(
             command_field=field,
@@ -487,32 +492,18 @@ class Exchange:
         )
         self._send(request.context.id, command, None)
 
-    def respond(
-        self, message: Message, status: int, data: DataSource | Buffer | None = None, **elements: Any
-    ) -> None:
-        """Answer a request of the peer, in the context in which it came.
-
-        The UIDs of the request are repeated in the response, as PS3.7 Section 9.3 allows and old peers expect.
-        """
+    def respond(self, message: Message, status: int, data: DataSource | Buffer | None = None, **elements: Any) -> None:
+        """Answer a request of the peer, in the context in which it came; see `messages.response_to`."""
         asked = message.command
-        command = Command(
-            affected_sop_class_uid=elements.pop(
-                "affected_sop_class_uid", asked.affected_sop_class_uid or asked.requested_sop_class_uid
-            ),
-            affected_sop_instance_uid=elements.pop(
-                "affected_sop_instance_uid", asked.affected_sop_instance_uid or asked.requested_sop_instance_uid
-            ),
-            command_field=(asked.command_field or 0) | messages.RESPONSE,
-            message_id_being_responded_to=asked.message_id,
-            command_data_set_type=0x0101 if data is None else 0x0001,
-            status=status,
-            **elements,
-        )
+        command = messages.response_to(asked, status, data is not None, elements)
         self._send(message.context_id, command, data)
+        if status not in messages.PENDING and asked.message_id in self._performing:
+            self._performing.remove(asked.message_id)
+            self.cancelled.discard(asked.message_id)
 
     def decline(self, message: Message) -> None:
         """Answer a request that nobody here performs: 0211H, unrecognised operation (PS3.7 Annex C.5.23)."""
-        _discard(message)
+        messages.discard(message)
         if self._upper.established and message.command.command_field != messages.CommandField.C_CANCEL_RQ:
             self.respond(message, _UNRECOGNIZED_OPERATION)
 
@@ -542,13 +533,17 @@ class Exchange:
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended instead.
         """
-        while True:
-            if event is None:
-                event = yield None
-            if type(event) is ResponseReceived and self.answers(event.message, request):
-                return event.message
-            self.set_aside(event)
-            event = None
+        try:
+            while True:
+                if event is None:
+                    event = yield None
+                if type(event) is ResponseReceived and self.answers(event.message, request):
+                    return event.message
+                self.set_aside(event)
+                event = None
+        except GeneratorExit:
+            request.abandoned = True
+            raise
 
     def answers(self, message: Message, request: Request) -> bool:
         """Whether ``message`` is a response to ``request``."""
@@ -557,16 +552,25 @@ class Exchange:
     def set_aside(self, event: Event) -> None:
         """An event that the running flow did not ask for: the end of the association raises, a request is declined."""
         if isinstance(event, RequestReceived):
-            if self.defer_requests and len(self.deferred) < _MAX_DEFERRED:
-                self.deferred.append(event)
-            else:
-                self.decline(event.message)
+            self._set_request_aside(event)
         elif isinstance(event, ReleaseIndication):
             if self._upper.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
                 self.release_response()
             raise AssociationError("the peer released the association", peer=self.peer)
         else:
             self.raise_for(event)
+
+    def _set_request_aside(self, event: RequestReceived) -> None:
+        cancelled = event.command.message_id_being_responded_to
+        if event.command.command_field == messages.CommandField.C_CANCEL_RQ:
+            if cancelled in self._performing:
+                self.cancelled.add(cancelled)
+        elif not self.defer_requests:
+            self.decline(event.message)
+        elif len(self.deferred) < self._most_deferred:
+            self.deferred.append(event)
+        else:
+            self.raise_for(self._refuse(f"{len(self.deferred)} requests wait for the end of another", event.message))
 
     def raise_for(self, event: Event) -> None:
         """Raise what an event means for whoever waits on the association; does nothing where it goes on."""
@@ -591,9 +595,3 @@ class Exchange:
 
     def _open_memory(self, _: PresentationContext, __: Command) -> Sink:
         return MemorySink(self.limits.message)
-
-
-def _discard(message: Message) -> None:
-    """Nobody wants the data set of a message."""
-    if message.data is not None:
-        message.data.discard()

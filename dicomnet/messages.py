@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
-from ._dimse import Command, frame
+from ._dimse import Command, Message, frame
 from .errors import InvalidArgument, LocalProtocolError
 from .negotiation import PresentationContext
 from .values import Value
 
 __all__ = [
     "MESSAGES",
+    "PENDING",
     "RESPONSE",
     "Buffer",
     "CommandField",
@@ -27,9 +28,11 @@ __all__ = [
     "Outgoing",
     "Priority",
     "Request",
+    "discard",
     "fault_of_response",
     "missing_element",
     "name_of",
+    "response_to",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -172,6 +175,11 @@ def missing_element(command: Command) -> str | None:
     return next((name for name in required if getattr(command, name) is None), None)
 
 
+#: The statuses of a response that another one follows, and the requests whose provider may send such (PS3.7 Annex C).
+PENDING = (0xFF00, 0xFF01)
+_WITH_PENDING = frozenset({CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ})
+
+
 class Request:
     """A request of ours that is under way; `Exchange.response_to` waits for its responses.
 
@@ -205,10 +213,33 @@ def fault_of_response(command: Command, request: Request | None, limit: int) -> 
         return f"to {name_of(request.command)}"
     if command.status is None:
         return "without a status"
+    if command.status in PENDING and request.command.command_field not in _WITH_PENDING:
+        return "with a pending status, which would make it not the last"
     request.responses += 1
     if request.responses > limit + 1:  # the last one is no pending one
         return f"past the limit of {limit} pending responses"
     return ""
+
+
+def response_to(asked: Command, status: int, has_data: bool, elements: dict[str, Any]) -> Command:
+    """The response to a request: its UIDs are repeated, as PS3.7 Section 9.3 allows and old peers expect."""
+    repeated = {
+        "affected_sop_class_uid": asked.affected_sop_class_uid or asked.requested_sop_class_uid,
+        "affected_sop_instance_uid": asked.affected_sop_instance_uid or asked.requested_sop_instance_uid,
+    }
+    return Command(
+        command_field=(asked.command_field or 0) | RESPONSE,
+        message_id_being_responded_to=asked.message_id,
+        command_data_set_type=0x0001 if has_data else 0x0101,
+        status=status,
+        **(repeated | elements),
+    )
+
+
+def discard(message: Message) -> None:
+    """Let go of the data set of a message that nobody wants."""
+    if message.data is not None:
+        message.data.discard()
 
 
 # ---- on the way out ------------------------------------------------------------------------------------------------

@@ -83,15 +83,19 @@ def store_many(
     priority: Priority = Priority.MEDIUM,
     originator: tuple[str, int] | None = None,
     transcode: datasets.Transcoding | None = None,
+    window: int | None = None,
 ) -> Generator[StoreResult | None, Any, None]:
     """C-STORE of many instances; see ``Association.store_many``."""
+    if window is not None and window < 1:
+        raise InvalidArgument(f"a window of {window!r}: at least one instance has to be under way")
+    most = min(exchange.window, exchange.limits.window, window or exchange.window)
     policy = datasets.check_policy((exchange.profile.transcode if transcode is None else transcode) or datasets.NEVER)
     buffers = cycle([bytearray(exchange.limits.file_buffer) for _ in range(2)])  # one is sent, one is read into
 
     def opened(given: Any) -> Any:
         return datasets.open_source(given, transfer_syntax, buffer=next(buffers))
 
-    return scu.store_many(exchange, sources, opened, clock, priority, originator, policy)
+    return scu.store_many(exchange, sources, opened, clock, priority, originator, policy, most)
 
 
 def find(

@@ -22,7 +22,7 @@ from .errors import (
     NoAcceptedContext,
     escaped,
 )
-from .events import Event, RequestReceived
+from .events import Event
 from .exchange import POLL, Call, Exchange
 from .log import log
 from .messages import CommandField, name_of
@@ -212,22 +212,10 @@ class _Results:
 
 
 def _cancelled(exchange: Exchange, message: Message, event: Event | None) -> bool:
-    """Whether an event that came meanwhile cancels this operation; what else came is kept or ends the association."""
+    """Whether this operation is cancelled, now or meanwhile; what else came is kept or ends the association."""
     if event is not None:
-        if _cancels(event, message):
-            return True
         exchange.set_aside(event)
-    # It may have come while the response to a sub-operation was waited for: then it was put aside.
-    return any(_cancels(kept, message) for kept in exchange.deferred)
-
-
-def _cancels(event: Event, message: Message) -> bool:
-    """Whether an event is the C-CANCEL of this operation."""
-    return (
-        isinstance(event, RequestReceived)
-        and event.command.command_field == CommandField.C_CANCEL_RQ
-        and event.command.message_id_being_responded_to == message.command.message_id
-    )
+    return message.command.message_id in exchange.cancelled
 
 
 def perform_find(exchange: Exchange, _: Any, service: Service, message: Message, request: FindRequest) -> Serving:

@@ -23,7 +23,7 @@ from dicomnet.sources import FileSource
 CT, MR = uids.CT_IMAGE_STORAGE, uids.MR_IMAGE_STORAGE
 EXPLICIT = uids.EXPLICIT_VR_LITTLE_ENDIAN
 # Of every kind, those of which nobody has heard, too; one that no C-STORE can end with is no success.
-FAILURES = [0x0003, 0x0110, 0x0122, 0x1234, 0xA700, 0xA9FF, 0xC123, 0xD000, 0xFFFF, 0xFE00, 0xFF00]
+FAILURES = [0x0003, 0x0110, 0x0122, 0x1234, 0xA700, 0xA9FF, 0xC123, 0xD000, 0xFFFF, 0xFE00]
 WARNINGS = [0x0001, 0x0107, 0xB000, 0xBFFF]
 
 

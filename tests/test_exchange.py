@@ -46,6 +46,7 @@ from dicomnet.errors import (
     InvalidArgument,
     LocalProtocolError,
     NoAcceptedContext,
+    RemoteProtocolError,
 )
 from dicomnet.exchange import Exchange
 from dicomnet.messages import MESSAGES, CommandField, DataSet
@@ -329,7 +330,7 @@ def test_without_an_association_nothing_is_sent():
 
 
 def test_message_ids_are_unique_among_outstanding_requests():
-    user, provider = pair()
+    user, provider = pair(window=(0, 1))
     user._last_id = 65530
     requests = [echo(user) for _ in range(20)]
     transfer(user, provider)
@@ -343,8 +344,9 @@ def test_message_ids_are_unique_among_outstanding_requests():
 
 
 def test_more_requests_than_message_ids():
-    user, _ = pair()
-    user._pending = dict.fromkeys(range(1, 65536))
+    user, _ = pair(window=(0, 1))
+    for _ in range(65535):
+        echo(user)
     with pytest.raises(LocalProtocolError):
         echo(user)
 
@@ -398,7 +400,7 @@ def test_a_peer_that_does_not_respond():
 def test_a_response_ends_the_wait_for_it_and_a_pending_one_does_not():
     user, provider = pair(timeouts=TIMEOUTS)
     user.tick(1000.0)
-    request = echo(user)
+    request = user.request(user.context_for(CT), CommandField.C_FIND_RQ, b"keys", affected_sop_class_uid=CT, priority=0)
     transfer(user, provider)
     user.tick(1050.0)
     user.receive(message(response(request, 0xFF00)))
@@ -410,7 +412,7 @@ def test_a_response_ends_the_wait_for_it_and_a_pending_one_does_not():
 
 
 def test_with_two_requests_under_way_both_are_waited_for():
-    user, provider = pair(timeouts=TIMEOUTS)
+    user, provider = pair(timeouts=TIMEOUTS, window=(2, 1))
     first, second = echo(user), echo(user)
     transfer(user, provider)
     user.receive(message(response(second)))
@@ -472,7 +474,7 @@ def test_expecting_something_of_the_peers_own_accord_runs_the_response_timer():
 
 
 def test_a_flow_gets_the_response_that_it_waits_for_and_declines_what_else_comes():
-    user, provider = pair()
+    user, provider = pair(window=(2, 1))
     first, second = echo(user), echo(user)
     transfer(user, provider)
     drive = Drive(user.response_to(second))
@@ -489,14 +491,98 @@ def test_a_flow_gets_the_response_that_it_waits_for_and_declines_what_else_comes
     assert drive.value.command == response(second)
 
 
-def test_a_provider_keeps_requests_for_later_but_not_too_many():
+def set_aside(provider, *commands):
+    for command in commands:
+        provider.receive(message(command))
+        provider.set_aside(the(provider, events.RequestReceived))
+
+
+def echoes(count):
+    return [Command(command_field=0x0030, message_id=number) for number in range(1, count + 1)]
+
+
+def cancel_of(number):
+    return Command(command_field=0x0FFF, message_id_being_responded_to=number)
+
+
+@pytest.mark.parametrize(("window", "most"), [(None, 17), ((4, 1), 20), ((1, 4), 17)])
+def test_a_provider_keeps_requests_for_later_but_not_too_many(window, most):
+    _, provider = pair(window=window)
+    provider.defer_requests = True
+    set_aside(provider, *echoes(most))
+    assert [kept.command.message_id for kept in provider.deferred] == [*range(1, most + 1)]
+    assert sent(provider) == []
+    with pytest.raises(RemoteProtocolError, match=f"{most} requests wait"):
+        set_aside(provider, Command(command_field=0x0030, message_id=100))
+    assert len(aborts(provider)) == 1
+    assert not provider.established
+
+
+def test_how_many_requests_are_kept_is_the_owners_choice():
+    _, provider = pair(acceptor_limits=Limits(requests_ahead=0))
+    provider.defer_requests = True
+    set_aside(provider, *echoes(1))
+    with pytest.raises(RemoteProtocolError):
+        set_aside(provider, *echoes(1))
+
+
+def test_a_cancel_is_kept_however_many_requests_wait():
     _, provider = pair()
     provider.defer_requests = True
-    for number in range(1, 20):
-        provider.receive(message(Command(command_field=0x0030, message_id=number)))
-        provider.set_aside(the(provider, events.RequestReceived))
-    assert len(provider.deferred) == 16
-    assert len(fragments(sent(provider))) == 3
+    set_aside(provider, *echoes(17), cancel_of(3), *[cancel_of(5)] * 1000, cancel_of(99))
+    assert provider.cancelled == {3, 5}, "what was not asked cannot be cancelled"
+    for kept in provider.deferred:
+        provider.respond(kept.message, 0)
+    assert provider.cancelled == set()
+    set_aside(provider, cancel_of(3))
+    assert provider.cancelled == set(), "it is answered already"
+
+
+# ---- the operations window -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "ours", "theirs"),
+    [(None, (8, 8), 1, 1), ((8, 4), (1, 1), 1, 1), ((8, 4), (3, 9), 3, 4), ((0, 0), (5, 0), 5, 65535)],
+)
+def test_both_sides_know_what_was_negotiated(asked, granted, ours, theirs):
+    policy = POLICY.__replace__(operations_window=granted)
+    user, provider = pair(policy=policy, asked_window=asked)
+    assert (user.window, provider.window) == (ours, theirs)
+
+
+def test_a_full_window_refuses_one_more_request():
+    user, provider = pair(window=(2, 1))
+    first, _ = echo(user), echo(user)
+    with pytest.raises(LocalProtocolError, match="operations window"):
+        echo(user)
+    transfer(user, provider)
+    assert len(provider.events()) == 2
+    user.receive(message(response(first)))
+    user.events()
+    echo(user)
+    with pytest.raises(LocalProtocolError):
+        echo(user)
+
+
+def test_a_request_that_nobody_waits_for_leaves_room():
+    user, _ = pair()
+    waiting = user.response_to(echo(user))
+    next(waiting)
+    with pytest.raises(LocalProtocolError):
+        echo(user)
+    waiting.close()
+    echo(user)
+
+
+@pytest.mark.parametrize("field", [0x0001, 0x0030, 0x0110, 0x0150])
+def test_what_has_one_response_has_no_pending_one(field):
+    user, provider = pair()
+    request = user.request(user.context_for(CT), field, b"data", affected_sop_class_uid=CT)
+    transfer(user, provider)
+    user.receive(message(response(request, 0xFF00)))
+    assert "pending status" in the(user, events.AbortIndication).detail
+    assert len(aborts(user)) == 1
 
 
 def test_cancel_sends_a_cancel_and_drops_what_still_comes():
@@ -552,7 +638,7 @@ def test_any_cut_of_a_session_gives_the_same(sizes, length, maximum):
             data = data[size:]
         return pieces
 
-    user, provider = pair(acceptor_limits=Limits(max_pdu=maximum))
+    user, provider = pair(acceptor_limits=Limits(max_pdu=maximum), window=(2, 1))
     data = bytes(length - length % 2)
     store(user, data)
     echo(user)

@@ -401,7 +401,7 @@ def test_a_context_accepted_in_a_syntax_that_was_not_offered_is_not_used():
     st.integers(0, 2),
 )
 def test_whatever_a_peer_sends_nothing_is_raised_and_one_abort_is_the_most(parts, together):
-    for exchange in pair():
+    for exchange in pair(window=(2, 2)):
         for _ in range(2):
             echo(exchange)
         exchange.outgoing()

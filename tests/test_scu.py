@@ -369,6 +369,17 @@ def test_store_many_ends_with_its_association(end, error):
     assert drive.results == []
 
 
+def test_of_many_under_way_two_are_open_at_the_most():
+    """The sources say so themselves, see `opened`; none is given out or read once it is closed."""
+    provider, got = provider_of()
+    user, other = pair(policy=provider.policy(), window=(8, 1))
+    sources = {str(number): Instance(bytes([number]) * 50_000, number) for number in range(30)}
+    flow = scu.store_many(user, list(sources), opened(sources), Clock(), window=8)
+    drive = run(user, flow, other, Drive(scp.serve(other, provider)))
+    assert [result.ok for result in drive.results] == [True] * 30
+    assert got == [source.data for source in sources.values()]
+
+
 def test_leaving_the_loop_closes_the_sources():
     user, _ = pair()
     open_source = opened({"one": Instance(), "two": Instance(number=2)})

@@ -80,7 +80,7 @@ def session(
             seen.append(request.message.data.getvalue())
         provider.respond(request.message, 0)
         carry()
-    user.events()
+        user.events()
     user.release()
     carry()
     provider.release_response()

@@ -14,7 +14,7 @@ from dicomnet.config import Limits, Timeouts
 from dicomnet.events import AssociateAccepted, AssociateIndication, Event
 from dicomnet.exchange import POLL, Call, Exchange, Request
 from dicomnet.messages import CommandField
-from dicomnet.negotiation import AcceptancePolicy, ProposedContext
+from dicomnet.negotiation import AcceptancePolicy, Extras, ProposedContext
 
 CT = uids.CT_IMAGE_STORAGE
 EXPLICIT, IMPLICIT = uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN
@@ -46,9 +46,18 @@ def pair(
     limits: Limits | None = None,
     acceptor_limits: Limits | None = None,
     timeouts: Timeouts | None = None,
+    window: tuple[int, int] | None = None,
+    asked_window: tuple[int, int] | None = None,
 ) -> tuple[Exchange, Exchange]:
-    """A requestor's and an acceptor's exchange with an association between them, at time 0."""
-    user = Exchange.requestor(calling="USER", called="PROVIDER", contexts=contexts, limits=limits, timeouts=timeouts)
+    """A requestor's and an acceptor's exchange with an association between them, at time 0.
+
+    ``window``: the operations window that is granted, and asked for unless ``asked_window`` says otherwise.
+    """
+    extras = Extras(operations_window=asked_window or window)
+    policy = policy if window is None else policy.__replace__(operations_window=window)
+    user = Exchange.requestor(
+        calling="USER", called="PROVIDER", contexts=contexts, extras=extras, limits=limits, timeouts=timeouts
+    )
     provider = Exchange.acceptor(limits=acceptor_limits, timeouts=timeouts)
     user.tick(0.0)
     transfer(user, provider)

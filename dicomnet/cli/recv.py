@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import Entity, parse_seconds
 from ..errors import ConnectionFailed, OutputFileError, OutputProblem
+from ..negotiation import AcceptancePolicy
 from ..tls import TLS
 from . import declare
 from .exits import Exit
@@ -40,6 +41,10 @@ def _drain(text: str) -> float:
     "--workers", type=declare.Whole(min=1, max=255), default=1, metavar="N",
     help="Processes that serve; about one for each core.  [default: 1]",
 )  # fmt: skip
+@declare.option(
+    "--window", type=declare.Whole(min=1), default=1, metavar="N",
+    help="Instances that a caller which asks for it may have under way at a time.  [default: 1]",
+)  # fmt: skip
 @declare.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
 @declare.option(
     "--drain", type=declare.Kind("seconds", _drain), default=30.0, metavar="SECONDS",
@@ -55,6 +60,7 @@ def command(
     out: str | None,
     discard: bool,
     max_associations: int | None,
+    window: int,
     tls_clients: str,
     settings: Settings,
     **options: Any,
@@ -68,13 +74,12 @@ def command(
     if (out is None) is not discard:
         raise declare.UsageError("one of --out DIR and --discard is needed, and only one")
     title, entity = address
-    if title and settings.ae_title and title != settings.ae_title:
-        raise declare.UsageError(f'two AE titles: "{title}" in the address, "{settings.ae_title}" by --aet')
     limits = settings.limits if max_associations is None else settings.limits.__replace__(associations=max_associations)
     receiver = Receiver(
         None if out is None else _directory(out),
         settings.output,
-        ae_title=title or settings.ae_title,
+        acceptance=AcceptancePolicy(operations_window=(window, 1)),
+        ae_title=_one_title(title, settings.ae_title),
         host=entity.host,
         port=entity.port,
         tls=_tls(entity, settings.tls, tls_clients),
@@ -88,6 +93,12 @@ def command(
         settings.output.error(str(error))
         return Exit.CANNOT_LISTEN
     return Exit.DONE
+
+
+def _one_title(addressed: str | None, chosen: str | None) -> str | None:
+    if addressed and chosen and addressed != chosen:
+        raise declare.UsageError(f'two AE titles: "{addressed}" in the address, "{chosen}" by --aet')
+    return addressed or chosen
 
 
 def _tls(entity: Entity, given: TLS | None, clients: str) -> TLS | None:

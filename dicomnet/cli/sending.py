@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config import Entity
 from ..errors import DicomNetError, InputFileError, NoAcceptedContext
+from ..negotiation import Extras
 from ..scu import StoreResult
 from ..sources import open_source
 from ..sync import Association, connect
@@ -30,11 +31,20 @@ class Sender:
     Args:
         peer: where it goes.
         lots: what is sent; emptied from the front by all associations together.
-        halt: stop after the first instance that fails.
+        halt: stop after the first instance that fails; those under way by then still arrive.
+        window: how many may be under way at a time on an association, where the peer grants it.
     """
 
     def __init__(
-        self, peer: Entity, lots: list[Lot], settings: Settings, tally: Tally, interrupts: Interrupts, *, halt: bool
+        self,
+        peer: Entity,
+        lots: list[Lot],
+        settings: Settings,
+        tally: Tally,
+        interrupts: Interrupts,
+        *,
+        halt: bool,
+        window: int,
     ) -> None:
         self._peer = peer
         self._lots = lots
@@ -42,6 +52,7 @@ class Sender:
         self._tally = tally
         self._interrupts = interrupts
         self._halt = halt
+        self._extras = Extras(operations_window=(window, 1)) if window > 1 else None
         self._halted = False
         self._alive: dict[int, Association] = {}
         self._ends: list[tuple[DicomNetError, bool]] = []  # and whether there was an association
@@ -111,39 +122,46 @@ class Sender:
             calling=settings.calling,
             contexts=lot.contexts,
             tls=settings.tls,
+            extras=self._extras,
             limits=settings.limits,
             timeouts=settings.timeouts,
         )
 
     def _store(self, association: Association, lot: Lot) -> None:
-        taken: deque[Any] = deque()  # the one on its way, and the one that is opened meanwhile
+        taken: deque[tuple[Any, Any]] = deque()  # those under way, and the one that is opened meanwhile
         key = threading.get_ident()
         self._alive[key] = association
+        most = association.operations_window[0]
+        unanswered = 0
         try:
             with association:
                 self._interrupts.releasable = True
                 for result in association.store_many(self._take(lot, taken)):
-                    taken.popleft()
+                    taken.remove(next(one for one in taken if one[1] is result.source))
                     self._tally.add(result)
                     self._halted |= self._halt and not result.ok
-                    if self._stopped:
-                        break
-        except BaseException:
-            if taken:
-                self._unanswered.append(taken.popleft())  # it may have arrived, or not: it counts as not sent
+                    if self._stopped and most == 1:
+                        break  # else the next one would still go out
+        except BaseException as error:
+            # Those may have arrived, or not: they count as not sent.
+            unanswered = len(error.unanswered) if isinstance(error, DicomNetError) else min(len(taken), most)
             raise
         finally:
             del self._alive[key]
-            lot.items.extendleft(reversed(taken))
+            entries = [entry for entry, _ in taken]
+            self._unanswered += entries[:unanswered]
+            lot.items.extendleft(reversed(entries[unanswered:]))
 
-    def _take(self, lot: Lot, taken: deque[Any]) -> Iterator[Any]:
+    def _take(self, lot: Lot, taken: deque[tuple[Any, Any]]) -> Iterator[Any]:
         self._tally.begin()
         while not self._stopped:
             try:
-                taken.append(lot.items.popleft())
+                entry = lot.items.popleft()
             except IndexError:
                 return
-            yield self._watched(taken[-1][0])
+            given = self._watched(entry[0])
+            taken.append((entry, given))
+            yield given
 
     def _watched(self, item: Item) -> Any:
         """The item itself, or, where somebody watches, one that says how far it is."""

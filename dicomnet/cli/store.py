@@ -27,6 +27,10 @@ __all__ = ["command"]
 @declare.option(
     "--associations", type=declare.Whole(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
 )
+@declare.option(
+    "--window", type=declare.Whole(min=1), default=1, metavar="N",
+    help="Ask to have N under way at a time on each association.  [default: 1]",
+)  # fmt: skip
 @declare.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
 @common
 def command(
@@ -35,6 +39,7 @@ def command(
     aec: str | None,
     recurse: bool,
     associations: int,
+    window: int,
     halt: bool,
     settings: Settings,
 ) -> int:
@@ -54,7 +59,7 @@ def command(
             return tally.finish(peer)
         tally.progress = Progress(sum(lot.size for lot in lots), wanted=not output.json and output.verbosity >= 0)
         try:
-            Sender(peer, lots, settings, tally, interrupts, halt=halt).send(associations)
+            Sender(peer, lots, settings, tally, interrupts, halt=halt, window=window).send(associations)
         except KeyboardInterrupt:
             tally.codes.add(Exit.INTERRUPTED)
         return tally.finish(peer)

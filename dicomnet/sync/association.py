@@ -167,18 +167,21 @@ class Association:
         return result
 
     def store_many(self, sources: Iterable[Any], **options: Any) -> Iterator[StoreResult]:
-        """C-STORE of many instances, a result for each as it comes (PS3.7 Section 9.1.1).
+        """C-STORE of many instances, a result for each, in their order (PS3.7 Section 9.1.1).
 
         An instance that cannot be read, or for which there is no context, becomes a result with its ``error``; the
-        next one is tried all the same.
+        next one is tried all the same. As many are under way as the operations window allows: one, unless more were
+        asked for and granted. Leave the loop early and those under way may arrive, or not.
 
         Args:
             sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `sources.Source` objects.
             options: ``transfer_syntax`` for data sets that do not know theirs; ``priority``; ``transcode``, which is
-                "never", "if needed", or a list of transfer syntaxes to be preferred (see `datasets.fitting`).
+                "never", "if needed", or a list of transfer syntaxes to be preferred (see `datasets.fitting`);
+                ``window``, to have fewer under way than negotiated.
 
         Raises:
-            AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended.
+            AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended. Its
+                ``unanswered`` are the instances that were sent, and may have arrived.
         """
         return self._results(operations.store_many(self._exchange, sources, monotonic, **options))
 

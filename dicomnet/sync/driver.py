@@ -18,6 +18,7 @@ __all__ = ["FAREWELL", "Driver", "unsent"]
 
 T = TypeVar("T")
 
+_SLICE = 0.002  # seconds that a response may wait for the next one, to leave together
 FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and nobody wants to wait for it
 
 
@@ -29,6 +30,7 @@ class Driver:
         self.transport = transport
         self._events: deque[Event] = deque()
         self._interrupted = False
+        self._flushed = 0.0  # when everything was written
         exchange.tick(monotonic())
 
     def secure(self) -> None:
@@ -96,6 +98,7 @@ class Driver:
                 if type(item) is Call:
                     item = self._advance(flow, item)
                 elif self._events:
+                    self._flush_in_time()
                     item = flow.send(self._events.popleft())
                 elif self.exchange.closed:
                     item = flow.throw(self._over())
@@ -161,6 +164,12 @@ class Driver:
             if exchange.sending and not self._events and self._take():
                 self._events.extend(exchange.events())  # a refusal, perhaps, which ends the message early
         self._events.extend(exchange.events())
+        self._flushed = monotonic()
+
+    def _flush_in_time(self) -> None:
+        """Requests that came together are answered together, unless their handlers take their time."""
+        if self.exchange.sending and monotonic() >= self._flushed + _SLICE:
+            self.flush()
 
     def _send(self, buffers: list[Buffer]) -> None:
         since = monotonic()

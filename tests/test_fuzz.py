@@ -14,13 +14,22 @@ def test_mutated_pdus_cause_nothing_but_what_is_documented(seed):
 
 @pytest.mark.measures
 def test_mutated_pdus_leave_no_memory_behind():
-    mutate.run(99, 10_000)
+    mutate.run(99, 40_000)
 
 
 @pytest.mark.parametrize("name", sorted(targets.TARGETS))
 def test_every_target_takes_every_seed_as_it_is(name):
     for data in mutate.seeds().get(name, mutate.seeds()["pdu"]):
         targets.TARGETS[name](data)
+
+
+def test_the_data_sets_and_files_that_are_mutated_are_well_formed():
+    for data, file in zip(targets.data_sets(), targets.files(), strict=True):
+        syntax = targets.DATA_SYNTAXES[data[0]]
+        read = targets.datasets.decode(data[1:], syntax)
+        assert (read.PatientName, len(read.ReferencedImageSequence), len(read.PixelData)) == ("DOE^JANE", 1, 16)
+        meta, start = targets.read_meta(file)
+        assert (meta.transfer_syntax_uid, file[start:]) == (syntax, data[1:])
 
 
 def test_mutation_does_change_something():

@@ -12,15 +12,17 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from time import monotonic
 
+import faces
 import peers
 import pytest
 from certificates import Authority, rsa_key
 from driving import STANDARD
 
 import dicomnet as dn
+from dicomnet.exchange import Exchange
 from dicomnet.sources import BytesSource
 
 CT, EXPLICIT = dn.uids.CT_IMAGE_STORAGE, dn.uids.EXPLICIT_VR_LITTLE_ENDIAN
@@ -63,23 +65,30 @@ def papers(tmp_path_factory):
 
 
 @contextmanager
-def provider(tls, **options):
+def provider(tls, face="sync", **options):
     """A listener, and the sizes and the links of what it stored."""
-    listener = dn.Listener("SCP", port=0, tls=tls, timeouts=options.pop("timeouts", QUICK), drain=5, **options)
-    listener.stored, listener.users = [], []
+    stored, users = [], []
 
-    @listener.on_store()
-    def keep(request):
-        listener.stored.append((request.size, request.tls))
-        listener.users.append(request.user)
-        return dn.Status.SUCCESS
+    def configure(listener):
+        @listener.on_store()
+        def keep(request):
+            stored.append((request.size, request.tls))
+            users.append(request.user)
+            return dn.Status.SUCCESS
 
-    with listener:
+    with faces.provider(face, configure, "SCP", tls=tls, **{"timeouts": QUICK} | options) as serving:
+        listener = serving.listener
+        listener.stored, listener.users = stored, users
         yield listener
 
 
 def connect(listener, tls, **options):
     return dn.connect(f"SCP@127.0.0.1:{listener.address[1]}", tls=tls, contexts=CONTEXTS, timeouts=QUICK, **options)
+
+
+def user(face, port, tls):
+    """The same over either face."""
+    return faces.USERS[face](f"SCP@127.0.0.1:{port}", tls=tls, contexts=CONTEXTS, timeouts=QUICK)
 
 
 def instance(size):
@@ -216,34 +225,39 @@ class TestWhatIsLetIn:
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize("face", ["sync", "aio"])
 class TestWhatIsNotLetIn:
     """No wrong success, on either side."""
 
     @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
     @pytest.mark.parametrize("bad", ["expired", "early", "foreign", "weak", "sha1", "revoked", None])
-    def test_callers(self, papers, bad, version, caplog):
+    def test_callers(self, papers, face, bad, version, caplog):
         context = raw_context(
             ssl.PROTOCOL_TLS_CLIENT,
             bad and getattr(papers, bad),
             version=getattr(ssl.TLSVersion, version.replace(".", "_")),
         )
         caplog.set_level(logging.INFO, "dicomnet")
-        with provider(papers.tls(papers.server, crl=papers.crl)) as listener:
+        with provider(papers.tls(papers.server, crl=papers.crl), face) as listener:
             assert ask(context, listener.address) == b""
         assert "certificate" in caplog.text or "ca md too weak" in caplog.text
 
     @pytest.mark.parametrize("bad", ["expired", "early", "foreign", "misnamed", "nameless", "weak", "sha1", "revoked"])
-    def test_providers(self, papers, bad):
+    def test_providers(self, papers, face, bad):
         with raw_server(raw_context(ssl.PROTOCOL_TLS_SERVER, getattr(papers, bad))) as (port, met):
             with pytest.raises(dn.TLSFailed) as caught:
-                dn.connect(f"SCP@127.0.0.1:{port}", tls=papers.tls(crl=papers.crl), contexts=CONTEXTS, timeouts=QUICK)
+                user(face, port, papers.tls(crl=papers.crl))
         assert "data" not in met
         assert caught.value.peer == f"SCP@127.0.0.1:{port}"
 
     @pytest.mark.parametrize("bad", ["weak", "sha1"])
-    def test_weak_certificates_of_our_own(self, papers, bad):
-        with pytest.raises(dn.InvalidArgument, match=r"too (small|weak)"):
-            papers.tls(getattr(papers, bad)).server_context()
+    def test_weak_certificates_of_our_own(self, papers, face, bad):
+        tls = papers.tls(getattr(papers, bad))
+        with pytest.raises(dn.InvalidArgument, match=r"too (small|weak)"), provider(tls, face):
+            pass
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            with pytest.raises(dn.InvalidArgument, match=r"too (small|weak)"):
+                user(face, silent.getsockname()[1], tls)
 
     OLD = ["SSLv3", "TLSv1", "TLSv1_1"]
     BAD_CIPHERS = [
@@ -254,39 +268,39 @@ class TestWhatIsNotLetIn:
     ]  # fmt: skip
 
     @pytest.mark.parametrize("version", OLD)
-    def test_old_versions(self, papers, version):
+    def test_old_versions(self, papers, face, version):
         number = getattr(ssl.TLSVersion, version)
-        self.refused(papers, {"version": number})
+        self.refused(papers, face, {"version": number})
 
     @pytest.mark.parametrize("cipher", BAD_CIPHERS)
-    def test_bad_ciphers(self, papers, cipher):
-        self.refused(papers, {"version": ssl.TLSVersion.TLSv1_2, "ciphers": f"{cipher}:@SECLEVEL=0"})
+    def test_bad_ciphers(self, papers, face, cipher):
+        self.refused(papers, face, {"version": ssl.TLSVersion.TLSv1_2, "ciphers": f"{cipher}:@SECLEVEL=0"})
 
-    def refused(self, papers, options):
+    def refused(self, papers, face, options):
         """By our listener, and by our requestor."""
         try:
             client = raw_context(ssl.PROTOCOL_TLS_CLIENT, papers.client, **options)
             server = raw_context(ssl.PROTOCOL_TLS_SERVER, papers.rsa, **options)
         except (ssl.SSLError, ValueError) as error:
             pytest.skip(f"this OpenSSL cannot even speak it: {error}")
-        with provider(papers.tls(papers.rsa)) as listener, socket.create_connection(listener.address) as sock:
+        with provider(papers.tls(papers.rsa), face) as listener, socket.create_connection(listener.address) as sock:
             sock.settimeout(5)
             with pytest.raises(OSError):  # noqa: PT011 how depends on who refuses first
                 client.wrap_socket(sock)
         with raw_server(server) as (port, met), pytest.raises(dn.TLSFailed):
-            dn.connect(f"SCP@127.0.0.1:{port}", tls=papers.tls(papers.rsa), contexts=CONTEXTS, timeouts=QUICK)
+            user(face, port, papers.tls(papers.rsa))
         assert all(isinstance(one, OSError) for one in met)
 
-    def test_minimum_version(self, papers):
-        with provider(papers.tls(papers.server, minimum_version="1.3")) as listener:
+    def test_minimum_version(self, papers, face):
+        with provider(papers.tls(papers.server, minimum_version="1.3"), face) as listener:
             with connect(listener, papers.tls(papers.client)) as association:
                 assert association.tls.version == "TLSv1.3"
             old = raw_context(ssl.PROTOCOL_TLS_CLIENT, papers.client, version=ssl.TLSVersion.TLSv1_2)
             with socket.create_connection(listener.address) as sock, pytest.raises(ssl.SSLError):
                 old.wrap_socket(sock)
 
-    def test_renegotiation_is_refused(self, papers):
-        with provider(papers.tls(papers.server, client_certificate="ignored")) as listener:
+    def test_renegotiation_is_refused(self, papers, face):
+        with provider(papers.tls(papers.server, client_certificate="ignored"), face) as listener:
             host, port = listener.address
             command = [peers.peer_program("openssl"), "s_client", "-connect", f"{host}:{port}", "-tls1_2"]
             with subprocess.Popen(
@@ -489,14 +503,11 @@ class Cutter:
 
 
 class TestCuts:
-    def session(self, papers, listener, budget):
-        cutter = Cutter(listener.address, budget)
+    def session(self, papers, face, address, budget):
+        cutter = Cutter(address, budget)
         error = None
         try:
-            association = dn.connect(
-                f"SCP@127.0.0.1:{cutter.port}", tls=papers.tls(papers.client), contexts=CONTEXTS, timeouts=QUICK
-            )
-            with association:
+            with user(face, cutter.port, papers.tls(papers.client)) as association:
                 association.store(instance(3000))
         except dn.DicomNetError as failure:
             error = failure
@@ -504,34 +515,68 @@ class TestCuts:
         return cutter.passed, error
 
     @pytest.mark.deadline(120)
-    def test_a_cut_at_any_byte_is_a_lost_connection_and_leaves_nothing(self, papers, tmp_path, caplog):
-        listener = dn.Listener("SCP", port=0, tls=papers.tls(papers.server), timeouts=QUICK, drain=5)
+    @pytest.mark.parametrize("face", ["sync", "aio"])
+    def test_a_cut_at_any_byte_is_a_lost_connection_and_leaves_nothing(self, papers, face, tmp_path, caplog):
+        """Without its close_notify a connection that ends is an association aborted, wherever it is cut."""
         spool = tmp_path / "spool"
         spool.mkdir()
         whole = []
 
-        @listener.on_store(spool=str(spool))
-        def keep(request):
-            whole.append(request.size)
-            return dn.Status.SUCCESS
+        def configure(listener):
+            @listener.on_store(spool=str(spool))
+            def keep(request):
+                whole.append(request.size)
+                return dn.Status.SUCCESS
 
-        with listener:
-            length, error = self.session(papers, listener, 1 << 30)
+        with faces.provider(face, configure, "SCP", tls=papers.tls(papers.server), timeouts=QUICK) as scp:
+            address = scp.listener.address
+            length, error = self.session(papers, face, address, 1 << 30)
             assert (error, whole) == (None, [3000])
-            cut_early = stored_whole = 0
+            cut_early = 0
             for budget in range(1, length, max(length // 60, 1)):
-                before = len(whole)
-                _, error = self.session(papers, listener, budget)
+                _, error = self.session(papers, face, address, budget)
                 cut_early += error is not None
-                stored_whole += len(whole) > before
                 if error is not None:
                     assert isinstance(error, dn.ConnectionFailed), f"cut at {budget}: {error!r}"
-            with connect(listener, papers.tls(papers.client)) as association:
+            with connect(scp.listener, papers.tls(papers.client)) as association:
                 assert association.echo().is_success
         assert cut_early > 50
         assert set(whole) == {3000}
         assert not list(spool.iterdir())
         assert "Traceback" not in caplog.text
+
+    @pytest.mark.parametrize("face", ["sync", "aio"])
+    @pytest.mark.parametrize("notified", [False, True])
+    def test_the_end_of_the_stream_amid_an_association_is_its_end(self, papers, face, notified, caplog):
+        """With a close_notify or without: to DICOM it is an abort (PS3.15 Section B.1)."""
+        caplog.set_level(logging.INFO, "dicomnet")
+        context = raw_context(ssl.PROTOCOL_TLS_CLIENT, papers.client)
+        with provider(papers.tls(papers.server), face) as listener:
+            with socket.create_connection(listener.address) as sock, context.wrap_socket(sock) as secured:
+                secured.settimeout(5)
+                secured.sendall(associate_request())
+                assert secured.recv(1000)[:1] == b"\x02"
+                secured.sendall(b"\x04\0\0\0\x10\0")  # a PDU begins
+                if notified:
+                    with suppress(OSError):
+                        secured.unwrap()
+                else:
+                    secured.shutdown(socket.SHUT_WR)
+                with suppress(OSError):
+                    assert sock.recv(1000) == b""
+        assert "the peer closed the connection before the association was over" in caplog.text
+
+    @pytest.mark.parametrize("face", ["sync", "aio"])
+    @pytest.mark.parametrize("notified", [False, True])
+    def test_a_provider_that_ends_the_stream_is_a_failure(self, papers, face, notified):
+        context = raw_context(ssl.PROTOCOL_TLS_SERVER, papers.server)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=accept_and_leave, args=(listening, context, notified))
+            thread.start()
+            with user(face, listening.getsockname()[1], papers.tls()) as association:
+                with pytest.raises(dn.ConnectionFailed):
+                    association.echo()
+            thread.join(5)
 
     def test_bytes_changed_on_the_way(self, papers):
         """A record that does not verify is the end: nothing of it is handed on."""
@@ -547,6 +592,23 @@ class TestCuts:
         client.receive(server.outgoing())
         with pytest.raises(dn.TLSFailed, match="bad record mac"):
             client.read_into(memoryview(bytearray(100)))
+
+
+def accept_and_leave(listening, context, notified):
+    """A provider that accepts the association, waits for a request, and goes."""
+    sock, _ = listening.accept()
+    sock.settimeout(5)
+    with sock, context.wrap_socket(sock, server_side=True) as secured:
+        exchange = Exchange.acceptor()
+        while not exchange.requested:
+            exchange.receive(secured.recv(65536))
+            exchange.events()
+        exchange.judge(dn.AcceptancePolicy(abstract_syntaxes={context.abstract_syntax: () for context in CONTEXTS}))
+        secured.sendall(b"".join(exchange.outgoing()))
+        secured.recv(65536)
+        if notified:
+            with suppress(OSError):
+                secured.unwrap()
 
 
 def shake(client, server):
@@ -704,32 +766,13 @@ class TestAsyncio:
             asyncio.run(use(listener.address))
         assert [size for size, _ in listener.stored] == [3 << 20]
 
-    @pytest.mark.parametrize("bad", ["expired", "early", "foreign", "misnamed", "nameless", "revoked"])
-    def test_providers_that_are_not_let_in(self, papers, bad):
+    def test_a_caller_without_a_certificate_is_told_why(self, papers):
         async def main():
-            tls = papers.tls(getattr(papers, bad), client_certificate="ignored")
-            async with self.provider(tls) as listener:
-                with pytest.raises(dn.TLSFailed) as caught:
-                    await self.connect(listener.address, papers.tls(crl=papers.crl))
-                return caught.value
-
-        assert str(asyncio.run(main())).startswith("SCP@127.0.0.1:")
-
-    @pytest.mark.parametrize("bad", ["expired", "early", "foreign", "revoked", None])
-    def test_callers_that_are_not_let_in(self, papers, bad, caplog):
-        caplog.set_level(logging.INFO, "dicomnet")
-
-        async def main():
-            async with self.provider(papers.tls(papers.server, crl=papers.crl)) as listener:
-                # Without its own look at revocation, the caller would not send what it has.
-                context = raw_context(ssl.PROTOCOL_TLS_CLIENT, bad and getattr(papers, bad))
-                assert await asyncio.to_thread(ask, context, listener.address) == b""
-                if bad is None:
-                    with pytest.raises(dn.TLSFailed, match="certificate required"):
-                        await self.connect(listener.address, papers.tls())
+            async with self.provider(papers.tls(papers.server)) as listener:
+                with pytest.raises(dn.TLSFailed, match="certificate required"):
+                    await self.connect(listener.address, papers.tls())
 
         asyncio.run(main())
-        assert "certificate" in caplog.text
 
     def test_plain_spoken_to_tls(self, papers, caplog):
         caplog.set_level(logging.INFO, "dicomnet")

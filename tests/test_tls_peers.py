@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+import faces
 import peers
 import pytest
 from certificates import Authority
@@ -78,26 +79,27 @@ def storescp(directory, port, tmp_path, *options):
 
 
 @contextmanager
-def listener(tls, spool):
+def listener(tls, spool, face="sync"):
     stored = []
-    scp = dn.Listener("SCP", port=0, tls=tls, drain=5)
 
-    @scp.on_store(spool=str(spool))
-    def keep(request):
-        stored.append((request.sop_instance_uid, request.tls))
-        request.file.commit(spool / "stored.dcm")
-        return dn.Status.SUCCESS
+    def configure(scp):
+        @scp.on_store(spool=str(spool))
+        def keep(request):
+            stored.append((request.sop_instance_uid, request.tls))
+            request.file.commit(spool / "stored.dcm")
+            return dn.Status.SUCCESS
 
-    with scp:
-        yield scp.address[1], stored
+    with faces.provider(face, configure, "SCP", tls=tls) as serving:
+        yield serving.port, stored
 
 
+@pytest.mark.parametrize("face", ["sync", "aio"])
 class TestDcmtk:
     @pytest.mark.parametrize("options", [(), ("+px",), ("+py",)])
-    def test_its_users_with_our_provider(self, directory, tls, tmp_path, ct_file, options):
+    def test_its_users_with_our_provider(self, face, directory, tls, tmp_path, ct_file, options):
         if options and not supports("storescu", options[0]):
             pytest.skip(f"this DCMTK has no {options[0]}")
-        with listener(tls["server"], tmp_path) as (port, stored):
+        with listener(tls["server"], tmp_path, face) as (port, stored):
             for program, *more in (("echoscu",), ("storescu", ct_file)):
                 command = dcmtk(program, directory, *options, "-aec", "SCP", "127.0.0.1", port, *more)
                 ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -107,21 +109,22 @@ class TestDcmtk:
         assert "dicomnet" in link.subject
         assert (tmp_path / "stored.dcm").stat().st_size > 30000
 
-    def test_our_user_with_its_provider(self, directory, tls, tmp_path, free_port, ct_file):
+    def test_our_user_with_its_provider(self, face, directory, tls, tmp_path, free_port, ct_file):
         with storescp(directory, free_port, tmp_path):
-            with dn.connect(f"dicoms://ANY@127.0.0.1:{free_port}", tls=tls["client"], contexts=CONTEXTS) as association:
-                assert association.tls.version in ("TLSv1.2", "TLSv1.3")
-                assert association.echo().is_success
-                assert association.store(ct_file).ok
+            user = faces.USERS[face](f"dicoms://ANY@127.0.0.1:{free_port}", tls=tls["client"], contexts=CONTEXTS)
+            with user:
+                assert user.association.tls.version in ("TLSv1.2", "TLSv1.3")
+                assert user.echo().is_success
+                assert user.store(ct_file).ok
             assert len(list(tmp_path.iterdir())) == 1
 
-    def test_its_user_without_a_certificate(self, directory, tls, tmp_path):
-        with listener(tls["server"], tmp_path) as (port, _):
+    def test_its_user_without_a_certificate(self, face, directory, tls, tmp_path):
+        with listener(tls["server"], tmp_path, face) as (port, _):
             command = [peers.peer_program("echoscu"), "+tla", "-ic", "127.0.0.1", str(port)]
             assert subprocess.run(command, capture_output=True, timeout=30).returncode != 0
 
-    def test_its_plain_user(self, tls, tmp_path):
-        with listener(tls["server"], tmp_path) as (port, _):
+    def test_its_plain_user(self, face, tls, tmp_path):
+        with listener(tls["server"], tmp_path, face) as (port, _):
             command = [peers.peer_program("echoscu"), "127.0.0.1", str(port)]
             assert subprocess.run(command, capture_output=True, timeout=30).returncode != 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import atheris
@@ -20,6 +21,7 @@ def main() -> None:
     name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if name not in targets.TARGETS:
         sys.exit(f"which target? {', '.join(targets.TARGETS)}")
+    warnings.filterwarnings("ignore", module="pydicom")
     with tempfile.TemporaryDirectory(prefix="dicomnet-fuzz-") as corpus:
         for number, data in enumerate(mutate.seeds().get(name, mutate.seeds()["pdu"])):
             Path(corpus, f"{number:04d}").write_bytes(data)

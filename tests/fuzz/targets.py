@@ -5,20 +5,25 @@ A target raises nothing but what its decoder documents, which it catches here; a
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
-from dicomnet import uids
+from dicomnet import datasets, uids
 from dicomnet._dimse import Command, decode_command
-from dicomnet._part10 import Walker, read_meta
+from dicomnet._elements import fault_of
+from dicomnet._part10 import Walker, meta_header, read_meta
 from dicomnet._pdu import PDV, PDataTF, decode, decode_first
 from dicomnet.errors import InputFileError, MalformedPDU
 from dicomnet.exchange import Exchange
 from dicomnet.messages import MESSAGES, DataSet
 from dicomnet.negotiation import AcceptancePolicy, ProposedContext, propose
 from dicomnet.sinks import DiscardSink
+from dicomnet.states import State
 
 SYNTAXES = (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+DATA_SYNTAXES = (*SYNTAXES, uids.EXPLICIT_VR_BIG_ENDIAN, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
 CONTEXTS = [ProposedContext(uid, SYNTAXES) for uid in (uids.VERIFICATION, uids.CT_IMAGE_STORAGE)]
 POLICY = AcceptancePolicy(abstract_syntaxes={context.abstract_syntax: () for context in CONTEXTS})
 
@@ -58,6 +63,23 @@ def part10(data: bytes) -> None:
     Walker(meta.transfer_syntax_uid, start, len(data)).walk(data, 0)
 
 
+def elements(data: bytes) -> None:
+    """The elements of a data set, in each of the three ways to write them; the first byte says in which."""
+    if data:
+        fault = fault_of(data[1:], data[0] % 3 == 0, data[0] % 3 != 2)
+        assert fault is None or fault
+
+
+def data_set(data: bytes) -> None:
+    """An identifier as a handler gets it, by the bridge to pydicom; the first byte chooses the transfer syntax."""
+    if not data:
+        return
+    try:
+        datasets.decode(data[1:], DATA_SYNTAXES[data[0] % len(DATA_SYNTAXES)])
+    except datasets.UndecodableDataSet:
+        pass
+
+
 @cache
 def request_pdu() -> bytes:
     """An A-ASSOCIATE-RQ for `CONTEXTS`."""
@@ -68,6 +90,21 @@ def acceptor_waiting(data: bytes) -> None:
     """The core in Sta2: the first bytes of a peer."""
     exchange = Exchange.acceptor()
     exchange.receive(data)
+    _settle(exchange)
+
+
+def acceptor_judging(data: bytes) -> None:
+    """The core in Sta3: whatever was asked for is judged, and what is granted was offered."""
+    exchange = Exchange.acceptor()
+    exchange.receive(data)
+    exchange.events()
+    if exchange.state is not State.STA3_AWAIT_LOCAL_ASSOCIATE_RESPONSE or not exchange.judge(POLICY):
+        _settle(exchange)
+        return
+    assert exchange.request_pdu is not None
+    offered = {context.id: context for context in exchange.request_pdu.presentation_contexts}
+    for context in exchange.contexts.values():
+        assert not context.accepted or context.transfer_syntax in offered[context.id].transfer_syntaxes
     _settle(exchange)
 
 
@@ -91,6 +128,29 @@ def requestor_waiting(data: bytes) -> None:
     _settle(exchange)
 
 
+@cache
+def accept_pdu() -> bytes:
+    """The A-ASSOCIATE-AC to `request_pdu`."""
+    exchange = Exchange.acceptor()
+    exchange.receive(request_pdu())
+    exchange.events()
+    exchange.judge(POLICY)
+    return b"".join(exchange.outgoing())
+
+
+def requestor_established(data: bytes) -> None:
+    """The core in Sta6, as requestor, with a request on its way."""
+    exchange = Exchange.requestor(calling="CORE", called="FUZZ", contexts=CONTEXTS)
+    exchange.outgoing()
+    exchange.receive(accept_pdu())
+    exchange.events()
+    context = exchange.context_for(uids.VERIFICATION)
+    exchange.request(context, 0x30, affected_sop_class_uid=uids.VERIFICATION)
+    exchange.outgoing()
+    exchange.receive(data)
+    _settle(exchange)
+
+
 def _settle(exchange: Exchange) -> None:
     """What a driver would do; whatever came, the association ends when the transport does."""
     exchange.events()
@@ -108,9 +168,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         stream,
         command,
         part10,
+        elements,
+        data_set,
         acceptor_waiting,
+        acceptor_judging,
         acceptor_established,
         requestor_waiting,
+        requestor_established,
     )
 }
 
@@ -149,3 +213,43 @@ def messages() -> list[bytes]:
         found.append(PDataTF(with_data).encode())
         found.append(b"".join(PDataTF((pdv,)).encode() for pdv in with_data))
     return found
+
+
+def data_sets() -> list[bytes]:
+    """A data set with a sequence, a sequence of undefined length and fragments, in each transfer syntax."""
+    found = []
+    for number, syntax in enumerate(DATA_SYNTAXES):
+        order = ">" if syntax == uids.EXPLICIT_VR_BIG_ENDIAN else "<"
+        write = partial(_element, order, implicit=syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN)
+        item = write(0x0008, 0x1150, b"UI", b"1.2.840\0")
+        data = write(0x0008, 0x0018, b"UI", b"1.2.3\0") + write(0x0010, 0x0010, b"PN", b"DOE^JANE")
+        data += write(0x0008, 0x1110, b"SQ", struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(item)) + item)
+        ended = item + struct.pack(f"{order}HHI", 0xFFFE, 0xE00D, 0)
+        ended += struct.pack(f"{order}HHI", 0xFFFE, 0xE0DD, 0)
+        undefined = struct.pack(f"{order}HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + ended
+        data += write(0x0008, 0x1140, b"SQ", undefined, 0xFFFFFFFF)
+        data += write(0x7FE0, 0x0010, b"OW", bytes(16))
+        if syntax == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            deflating = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+            data = deflating.compress(data) + deflating.flush()
+        found.append(bytes([number]) + data)
+    return found
+
+
+def files() -> list[bytes]:
+    """The same in files."""
+    return [
+        bytes(meta_header(uids.CT_IMAGE_STORAGE, "1.2.3", DATA_SYNTAXES[data[0]], "FUZZ")) + data[1:]
+        for data in data_sets()
+    ]
+
+
+def _element(
+    order: str, group: int, number: int, vr: bytes, value: bytes, length: int | None = None, *, implicit: bool
+) -> bytes:
+    length = len(value) if length is None else length
+    if implicit:
+        return struct.pack(f"{order}HHI", group, number, length) + value
+    if vr in (b"SQ", b"OW"):
+        return struct.pack(f"{order}HH2sHI", group, number, vr, 0, length) + value
+    return struct.pack(f"{order}HH2sH", group, number, vr, length) + value

@@ -9,11 +9,13 @@ import random
 import shutil
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pydicom
 import pytest
@@ -47,6 +49,42 @@ def peer_module(name: str) -> ModuleType:
     except ImportError:
         absent(name)
         raise
+
+
+class Checkpoint:
+    """The gate between the threads of one of pynetdicom's associations, without its race.
+
+    Its reactor says that it is paused, then waits; a user who looks in between, with the gate still open, takes it for
+    paused, and the reactor eats the response that the user then waits 30 s for. Here whoever closes the gate waits
+    until the reactor stands before it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._is_open, self._is_reached = True, False
+
+    def set(self) -> None:
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        with self._changed:
+            self._is_open = False
+            self._changed.wait_for(lambda: self._is_reached, timeout=10)
+
+    def wait(self) -> None:
+        with self._changed:
+            self._is_reached = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._is_open)
+            self._is_reached = False
+
+
+def steadied(association: Any) -> Any:
+    """An association that pynetdicom's user has just got, with its race mended."""
+    association._reactor_checkpoint = Checkpoint()
+    return association
 
 
 def free_port() -> int:

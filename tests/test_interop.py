@@ -255,7 +255,7 @@ class TestPynetdicom:
         sources = [FileSource(path) for path in paths]
         for pair in {(source.sop_class_uid, source.transfer_syntax_uid) for source in sources}:
             ae.add_requested_context(*pair)
-        association = ae.associate(recv.host, recv.port)
+        association = peers.steadied(ae.associate(recv.host, recv.port))
         assert association.is_established
         yield association
         association.release()

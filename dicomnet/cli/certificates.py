@@ -94,11 +94,13 @@ def _issue(
     issuer = authority.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     builder = _builder(name, str(issuer), key, days)
     names = [_general_name(host) for host in hosts or (name,)]
-    purpose = ExtendedKeyUsageOID.SERVER_AUTH if role == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
+    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]  # a server is a client, too: it sends what a C-MOVE asks for
+    if role == "server":
+        purposes.insert(0, ExtendedKeyUsageOID.SERVER_AUTH)
     builder = (
         builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
     )
     certificate = builder.sign(authority.key, hashes.SHA256())

@@ -296,17 +296,43 @@ def _method_of(kind: type[Event]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
+#: What happens to an association, whoever asked for it: a client tells of these, never a component over it.
+_OF_THE_LINK = (
+    BeforeConnect,
+    AfterConnect,
+    SecureLinkReady,
+    BeforeAssociate,
+    AfterAssociate,
+    BeforeRelease,
+    AfterRelease,
+    Aborted,
+    Closed,
+)
+
+
 class Hooks:
-    """The handlers of a client or a component, and of what it stands on."""
+    """The handlers of a client or a component, and of what it stands on.
+
+    Args:
+        owner: whose methods are handlers, too.
+        below: those of what it stands on. A component's handlers for what happens to associations are put there.
+    """
 
     def __init__(self, owner: object, below: Hooks | None = None) -> None:
         self._owner = owner
         self._below = below
         self._handlers: dict[type[Event], list[Callable[[Any], Any]]] = {}
+        self._link = below if getattr(owner, "client", None) is not None else None
+        for kind in _OF_THE_LINK if self._link is not None else ():
+            if (method := getattr(owner, _NAMES[kind], None)) is not None:
+                self.add(kind, method)
 
     def add(self, kind: type[Event], handler: Callable[[Any], Any]) -> None:
         """Have this called for such events."""
-        self._handlers.setdefault(kind, []).append(handler)
+        if self._link is not None and kind in _OF_THE_LINK:
+            self._link.add(kind, handler)
+        else:
+            self._handlers.setdefault(kind, []).append(handler)
 
     def of(self, kind: type[Event]) -> list[Callable[[Any], Any]]:
         """What is called for such an event, in order: those below first, the owner's method, its handlers."""

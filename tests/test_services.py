@@ -306,21 +306,32 @@ class Enough(Exception):
     """The user has seen enough."""
 
 
-def test_a_get_is_cancelled_by_what_its_progress_raises(rig: Rig) -> None:
-    listener, stored = rig.listener(), []
-    listener.on_get("STUDY_ROOT")(lambda _: [instance(number) for number in range(2_000)])
+class Leaving:
+    """A progress function that has seen enough at once, and how long it takes to get out from there."""
 
-    def enough(_: Any) -> None:
+    def __init__(self) -> None:
+        self._since = 0.0
+
+    def __call__(self, _: Any) -> None:
+        self._since = time.monotonic()
         raise Enough
 
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._since
+
+
+def test_a_get_that_is_left_early_returns_at_once(rig: Rig) -> None:
+    listener, closed, stored, leaving = rig.listener(), Closed(), [], Leaving()
+    listener.on_get("STUDY_ROOT")(lambda _: closed.count(instance(number) for number in range(2_000)))
     with rig.pair(listener, [*QR, *dn.contexts.verification()]) as association:
-        start = time.monotonic()
         with pytest.raises(Enough):
-            association.get("STUDY", to=stored.append, StudyInstanceUID="2.25.100", progress=enough)
-        before = len(stored)
+            association.get("STUDY", to=stored.append, StudyInstanceUID="2.25.100", progress=leaving)
+        elapsed, before = leaving.elapsed, len(stored)
         assert association.established
         assert association.echo().is_success
-        assert time.monotonic() - start < 5
+        assert closed.event.is_set()
+    assert elapsed < QUICK
     assert before < 50
 
 
@@ -331,27 +342,42 @@ def test_a_get_is_cancelled_while_its_instances_are_collected(rig: Rig) -> None:
     with rig.serving(listener) as peer, raw(peer, model) as (sock, reader):
         sock.sendall(message(retrieve_request(model), study()))
         assert closed.begun.wait(rigs.PATIENCE)
-        sock.sendall(message(Command(command_field=0x0FFF, message_id_being_responded_to=7)))
         start = time.monotonic()
+        sock.sendall(message(Command(command_field=0x0FFF, message_id_being_responded_to=7)))
         assert answer_in(reader).status == 0xFE00
-        assert time.monotonic() - start < 1
+        elapsed = time.monotonic() - start
     assert closed.event.wait(rigs.PATIENCE)
+    assert elapsed < QUICK
 
 
-def test_a_move_is_cancelled_by_what_its_progress_raises(rig: Rig) -> None:
+def test_a_move_that_is_left_early_returns_at_once(rig: Rig) -> None:
     arrived: list[Any] = []
     with destination(rig, arrived) as there:
-        listener = rig.listener(destinations={"THERE": there})
-        listener.on_move("STUDY_ROOT")(lambda _: [instance(number) for number in range(2_000)])
-
-        def enough(_: Any) -> None:
-            raise Enough
-
+        listener, closed, leaving = rig.listener(destinations={"THERE": there}), Closed(), Leaving()
+        listener.on_move("STUDY_ROOT")(lambda _: closed.count(instance(number) for number in range(2_000)))
         with rig.pair(listener, [*QR, *dn.contexts.verification()]) as association:
             with pytest.raises(Enough):
-                association.move("STUDY", destination="THERE", StudyInstanceUID="2.25.100", progress=enough)
+                association.move("STUDY", destination="THERE", StudyInstanceUID="2.25.100", progress=leaving)
+            elapsed = leaving.elapsed
             assert association.echo().is_success
+            assert closed.event.is_set()
+    assert elapsed < QUICK
     assert len(arrived) < 1_000
+
+
+def test_a_move_is_cancelled_while_its_instances_are_collected(rig: Rig) -> None:
+    listener, closed = rig.listener(destinations={"THERE": dn.Entity("THERE", "127.0.0.1", 9)}), Closed()
+    listener.on_move("STUDY_ROOT")(lambda _: closed.count(iter(instance, None)))  # without end
+    model = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE
+    with rig.serving(listener) as peer, raw(peer, model) as (sock, reader):
+        sock.sendall(message(retrieve_request(model, move_destination="THERE"), study()))
+        assert closed.begun.wait(rigs.PATIENCE)
+        start = time.monotonic()
+        sock.sendall(message(Command(command_field=0x0FFF, message_id_being_responded_to=7)))
+        assert answer_in(reader).status == 0xFE00
+        elapsed = time.monotonic() - start
+    assert closed.event.wait(rigs.PATIENCE)
+    assert elapsed < QUICK
 
 
 def raw(peer: str, *abstract_syntaxes: str, contexts: Any = None) -> Any:

@@ -29,6 +29,9 @@ __all__ = [
 Body = Callable[..., int]
 
 
+_HELP = ("-h", "--help")
+
+
 class UsageError(Exception):
     """The command line is wrong in a way that only the command itself sees.
 
@@ -225,15 +228,26 @@ class Group:
         help: what they have in common.
         short_help: one line.
         commands: in the order of the help.
+        default: the one that is meant where the first word names none; without one, that is wrong.
     """
 
-    def __init__(self, name: str, help: str, short_help: str, commands: Sequence[Command]) -> None:
+    def __init__(
+        self, name: str, help: str, short_help: str, commands: Sequence[Command], default: str | None = None
+    ) -> None:
         self.name = name
         self.help = help
         self.short_help = short_help
         self.commands = {command.name: command for command in commands}
+        self._default = default
+
+    def named(self, words: Sequence[str]) -> Sequence[str]:
+        """The words, with the command's name before them where it may be left out."""
+        if self._default is None or not words or words[0] in self.commands or words[0] in _HELP:
+            return words
+        return [self._default, *words]
 
     def plain(self, words: Sequence[str]) -> Callable[[], int] | None:
         """As of the command that the first word names."""
+        words = self.named(words)
         command = self.commands.get(words[0]) if words else None
         return command.plain(words[1:]) if command else None

@@ -53,10 +53,20 @@ def _parameter(own: Parameter) -> click.Parameter:
     return make(own.words, type=_type(own.kind), **own.settings)
 
 
+class _Group(click.Group):
+    def __init__(self, own: Group) -> None:
+        subcommands = list(map(_command, own.commands.values()))
+        super().__init__(own.name, subcommands, help=own.help, short_help=own.short_help)
+        self._own = own
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, but the name of the usual command may be left out."""
+        return super().parse_args(ctx, list(self._own.named(args)))
+
+
 def _command(own: Command | Group) -> click.Command:
     if isinstance(own, Group):
-        subcommands = list(map(_command, own.commands.values()))
-        return click.Group(own.name, subcommands, help=own.help, short_help=own.short_help)
+        return _Group(own)
     return click.Command(
         own.name,
         callback=own.body,

@@ -1,0 +1,109 @@
+"""``dicomnet bench``: how fast is a peer, and which of two runs was faster?"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from .. import __version__, uids
+from ..config import Entity
+from ..errors import InvalidArgument
+from . import declare
+from .calling import peer_options
+from .comparing import compare_command
+from .exits import Exit
+from .generated import Generator
+from .interrupts import Interrupts
+from .measuring import Echoes, Measurement, Stores, percentile
+from .options import SIZE, Settings, common
+from .output import amount
+
+__all__ = ["command"]
+
+
+@declare.command("run", short_help="Measure a peer; what `dicomnet bench PEER` does.")
+@peer_options
+@declare.option(
+    "--service", type=declare.Choice(["store", "echo"]), default="store", help="What is asked.  [default: store]"
+)
+@declare.option("--size", type=SIZE, default=512 << 10, metavar="SIZE", help="Of each object.  [default: 512k]")
+@declare.option(
+    "-n", "--count", type=declare.Whole(min=1), default=1000, metavar="N", help="How many.  [default: 1000]"
+)
+@declare.option(
+    "--associations", type=declare.Whole(min=1), default=1, metavar="N", help="Over N at a time.  [default: 1]"
+)
+@common
+def measure(
+    peer: Entity, aec: str | None, service: str, size: int, count: int, associations: int, settings: Settings
+) -> int:
+    """Measure how fast PEER stores generated objects, or answers C-ECHO.
+
+    The objects are images of noise, of a patient BENCH^DICOMNET, each with a UID of its own: they stay with PEER. Every
+    association is open before the first object is sent, and the clock stops at the last answer.
+    """
+    associations = min(associations, count)
+    study, series = uids.new(), uids.new()
+    try:
+        work = Echoes() if service == "echo" else Stores([Generator(size, study, series) for _ in range(associations)])
+    except InvalidArgument as error:
+        raise declare.UsageError(f"Invalid value for --size: {error}") from error
+    with Interrupts() as interrupts:
+        measured = Measurement(work, count, interrupts)
+        measured.run(peer, aec, settings, associations)
+    _tell(measured, settings, _facts(peer, service, work.size, count, associations) | _results(measured, work.size))
+    return Exit.INTERRUPTED if interrupts.requested else max(measured.codes, default=Exit.DONE)
+
+
+def _facts(peer: Entity, service: str, size: int, count: int, associations: int) -> dict[str, Any]:
+    return {
+        "service": service,
+        "peer": str(peer),
+        "size": size,
+        "count": count,
+        "associations": associations,
+        "dicomnet": __version__,
+        "python": sys.version.partition(" ")[0],
+        "processors": os.cpu_count(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _results(measured: Measurement, size: int) -> dict[str, Any]:
+    done, seconds = len(measured.times), measured.seconds
+    return {
+        "done": done,
+        "failed": measured.failed,
+        "seconds": seconds,
+        "per_second": done / seconds,
+        "bytes_per_second": done * size / seconds,
+        "p50": percentile(measured.times, 0.5),
+        "p99": percentile(measured.times, 0.99),
+        "cpu": measured.cpu,
+        "cpu_each": measured.cpu / max(done, 1),
+    }
+
+
+def _tell(measured: Measurement, settings: Settings, facts: dict[str, Any]) -> None:
+    what = f"objects of {amount(facts['size'])}" if facts["size"] else "echoes"
+    several = facts["associations"] > 1
+    over = f"{facts['associations']} associations" if several else "one association"
+    speed = f", {amount(facts['bytes_per_second'])}/s" if facts["size"] else ""
+    failed = f"; {facts['failed']} failed" if facts["failed"] else ""
+    output = settings.output
+    output.say(f"{facts['done']} {what}, {facts['peer']}, {over}, {facts['seconds']:.2f} s{failed}")
+    output.say(f"  speed     {facts['per_second']:.0f}/s{speed}")
+    output.say(f"  each      {facts['p50'] * 1000:.2f} ms (p50), {facts['p99'] * 1000:.2f} ms (p99)")
+    output.say(f"  our CPU   {facts['cpu']:.2f} s, {facts['cpu_each'] * 1000:.2f} ms each")
+    output.record(summary=facts)
+
+
+command = declare.Group(
+    "bench",
+    "Measure a peer: `dicomnet bench PEER`; and compare what two runs with --json have printed.",
+    "Measure how fast a peer is.",
+    (measure, compare_command),
+    default="run",
+)

@@ -68,6 +68,7 @@ class Exchange:
         address: where the peer connected from, ``host:port``, on the accepting side.
         user: whom the acceptance policy has identified as the requestor's user; None where it was not asked to.
         profile: what is known of the peer, and relaxed for it.
+        pending: requests of ours that wait for responses, by message ID.
         tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
         window: how many of our requests may be unanswered at a time, as negotiated (PS3.7 Annex D.3.3.3).
         deferred: requests of the peer that are still to be performed.
@@ -98,7 +99,7 @@ class Exchange:
         self._reader = MessageReader(self._open_sink, self.limits)
         self._upper = UpperLayer(self.limits, self.timeouts, self._reader)
         self._by_syntax: dict[tuple[str, str], PresentationContext] = {}
-        self._pending: dict[int, Request] = {}
+        self.pending: dict[int, Request] = {}
         self._performing: list[int] = []  # message IDs of the peer's requests that are not answered
         self._most_deferred = 1 + self.limits.requests_ahead
         self._queue: deque[messages.Outgoing] = deque()
@@ -292,7 +293,7 @@ class Exchange:
 
     def _response(self, message: Message) -> Event | None:
         command = message.command
-        request = self._pending.get(command.message_id_being_responded_to or 0)
+        request = self.pending.get(command.message_id_being_responded_to or 0)
         if request is None and Relaxation.STRAY_RESPONSES in self.profile.relax:
             messages.discard(message)
             return None
@@ -323,8 +324,8 @@ class Exchange:
 
     def _forget(self, message_id: int | None) -> None:
         """A request of ours is done with; messages without an ID are no requests."""
-        if self._pending.pop(message_id or 0, None) is not None:
-            self._upper.wait_for_response(bool(self._pending))
+        if self.pending.pop(message_id or 0, None) is not None:
+            self._upper.wait_for_response(bool(self.pending))
 
     def _refuse(self, detail: str, message: Message | None = None) -> AbortIndication:
         """The peer broke a rule of DIMSE: abort, where that is not done already, and tell the owner why."""
@@ -459,7 +460,7 @@ class Exchange:
         if not context.accepted:
             raise LocalProtocolError(f"presentation context {context.id} was not accepted", peer=self.peer)
         # Those that nobody waits for do not count: their provider was told, or is about to be done with them.
-        if len(self._pending) >= self.window <= sum(not one.abandoned for one in self._pending.values()):
+        if len(self.pending) >= self.window <= sum(not one.abandoned for one in self.pending.values()):
             raise LocalProtocolError("as many requests are unanswered as the operations window allows", peer=self.peer)
         message_id = self._next_message_id()
         command = Command(
@@ -470,27 +471,25 @@ class Exchange:
         )
         request = Request(context, command)
         self._send(context.id, command, data)
-        self._pending[message_id] = request
+        self.pending[message_id] = request
         self._upper.wait_for_response(True)
         return request
 
     def expect(self, expected: bool) -> None:
         """The peer is to send something of its own accord: the response timer runs while it is waited for."""
-        self._upper.wait_for_response(expected or bool(self._pending))
+        self._upper.wait_for_response(expected or bool(self.pending))
 
-    def cancel(self, request: Request) -> None:
-        """Send a C-CANCEL for ``request`` and drop whatever the peer still says about it (PS3.7 Section 9.3.2.3).
+    def cancel(self, request: Request, *, abandon: bool = True) -> None:
+        """Send a C-CANCEL for ``request`` (PS3.7 Section 9.3.2.3); if abandoned, what is still said of it is dropped.
 
         Does nothing where the final response has arrived or the association is over.
         """
-        if self._pending.get(request.command.message_id or 0) is not request or not self._upper.established:
+        message_id = request.command.message_id
+        if self.pending.get(message_id or 0) is not request or not self._upper.established:
             return
-        request.abandoned = True
-        command = Command(
-            command_field=messages.CommandField.C_CANCEL_RQ,
-            message_id_being_responded_to=request.command.message_id,
-        )
-        self._send(request.context.id, command, None)
+        request.abandoned = abandon
+        asked = messages.CommandField.C_CANCEL_RQ
+        self._send(request.context.id, Command(command_field=asked, message_id_being_responded_to=message_id), None)
 
     def respond(self, message: Message, status: int, data: DataSource | Buffer | None = None, **elements: Any) -> None:
         """Answer a request of the peer, in the context in which it came; see `messages.response_to`."""
@@ -518,11 +517,11 @@ class Exchange:
 
     def _next_message_id(self) -> int:
         """A message ID that no outstanding request has (PS3.7 Section 9.3: unique among outstanding operations)."""
-        if len(self._pending) >= _MAX_MESSAGE_ID:
+        if len(self.pending) >= _MAX_MESSAGE_ID:
             raise LocalProtocolError("65535 requests are outstanding already")
         while True:
             self._last_id = self._last_id % _MAX_MESSAGE_ID + 1
-            if self._last_id not in self._pending:
+            if self._last_id not in self.pending:
                 return self._last_id
 
     # ---- for flows ---------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ __all__ = [
     "RetrieveProgress",
     "StoreResult",
     "associate",
+    "cancel",
     "echo",
     "find",
     "get",
@@ -37,6 +38,7 @@ __all__ = [
 
 Waiting = Generator[None, Event, Status]
 
+_CANCELLABLE = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
 _OURS_TO_ANSWER = (State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL, State.STA12_COLLISION_ACCEPTOR_AWAIT_LOCAL)
 
 
@@ -454,6 +456,16 @@ def _retrieve(
     except GeneratorExit:
         exchange.cancel(request)
         raise
+
+
+def cancel(exchange: Exchange) -> None:
+    """Ask the peer to end each C-FIND, C-GET and C-MOVE that is under way (PS3.7 Section 9.3.2.3).
+
+    Their flows go on to the final response, which says that they were cancelled, or that it was too late.
+    """
+    for request in list(exchange.pending.values()):
+        if request.command.command_field in _CANCELLABLE and not request.abandoned:
+            exchange.cancel(request, abandon=False)
 
 
 def normalized(

@@ -16,7 +16,9 @@ import rig
 from certificates import Authority
 
 import dicomnet as dn
-from dicomnet import uids
+from dicomnet import datasets, uids
+from dicomnet._dimse import Command, decode_command
+from dicomnet._pdu import PDataTF, ReleaseRP, ReleaseRQ
 from dicomnet.client import Query, QueryOptions, events
 from dicomnet.client.matches import Availability, InstanceMatch, PatientMatch, SeriesMatch, StudyMatch
 from dicomnet.client.targets import Unavailable
@@ -27,6 +29,7 @@ from dicomnet.errors import (
     NoAcceptedContext,
     ServiceFailure,
 )
+from dicomnet.messages import CommandField
 
 FIND = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
 UNIQUE = {"PATIENT": "PatientID", "STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -370,17 +373,7 @@ class Moving(Archive):
 
 def retrieving(scu: Any, to: Path) -> tuple[threading.Thread, list[Any]]:
     """A retrieve in a thread, and a list for what comes of it."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append(scu.retrieve("STUDY", to=to, StudyInstanceUID="2.25.10"))
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, outcome
+    return in_thread(lambda: scu.retrieve("STUDY", to=to, StudyInstanceUID="2.25.10"))
 
 
 def test_a_stranger_is_refused_during_a_retrieve(made: clients.Clients, port: int, tmp_path: Path) -> None:
@@ -470,3 +463,105 @@ def test_an_abort_leaves_no_listener(made: clients.Clients, port: int, tmp_path:
             dn.connect(f"WS1@127.0.0.1:{port}", calling="ARCHIVE", contexts=dn.contexts.verification())
         archive.go.set()
     assert set(uids_in(tmp_path)) <= set(STUDY_0)
+
+
+# ---- cancel, close and abort from elsewhere --------------------------------------------------------------------------
+
+
+class Silent(rig.Script):
+    """A provider that answers one request with what is pending, and then says nothing until it is told to end."""
+
+    def __init__(self, field: int) -> None:
+        super().__init__(self._wait)
+        self.begun = threading.Event()
+        self._field = field
+
+    def _wait(self, sock: Any, reader: Any) -> None:
+        data = datasets.encode(rig.keys(StudyInstanceUID="2.25.10"), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        is_find = self._field == CommandField.C_FIND_RSP
+        sock.sendall(rig.message(self._response(0xFF00, 1 if is_find else 0x0101), data if is_find else None))
+        self.begun.set()
+        command = b""
+        while not command or decode_command(command).command_field != CommandField.C_CANCEL_RQ:
+            pdu = reader.next()
+            if not isinstance(pdu, PDataTF):
+                return  # it was ended otherwise
+            command = b"".join(bytes(pdv.data) for pdv in pdu.pdvs if pdv.is_command)
+        sock.sendall(rig.message(self._response(0xFE00, 0x0101)))
+        if isinstance(reader.next(), ReleaseRQ):
+            sock.sendall(ReleaseRP().encode())
+
+    def _response(self, status: int, data_set: int) -> Command:
+        return Command(
+            command_field=self._field, message_id_being_responded_to=1, status=status, command_data_set_type=data_set,
+            affected_sop_class_uid=FIND,
+        )  # fmt: skip
+
+
+def in_thread(function: Any) -> tuple[threading.Thread, list[Any]]:
+    """What comes of a call in a thread of its own."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(function())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, outcome
+
+
+def test_a_query_is_cancelled_while_the_peer_is_silent(made: clients.Clients) -> None:
+    with Silent(CommandField.C_FIND_RSP) as silent, made.make("QueryRetrieveScu", silent.peer, idle=0) as scu:
+        thread, outcome = in_thread(lambda: [one.uid for one in scu.studies()])
+        assert silent.begun.wait(faces.PATIENCE)
+        scu.cancel()
+        thread.join(faces.PATIENCE)
+        assert outcome == [["2.25.10"]]
+
+
+def test_a_query_is_cancelled_from_its_own_loop(made: clients.Clients) -> None:
+    with Silent(CommandField.C_FIND_RSP) as silent, made.make("QueryRetrieveScu", silent.peer, idle=0) as scu:
+        found = []
+        for match in scu.studies():
+            found.append(match.uid)
+            scu.cancel()
+        assert found == ["2.25.10"]
+
+
+def test_a_retrieve_is_cancelled_while_the_peer_is_silent(made: clients.Clients, port: int, tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{port}"
+    with (
+        Silent(CommandField.C_MOVE_RSP) as silent,
+        made.make("QueryRetrieveScu", silent.peer, by=("move",), listen=listen, idle=0) as scu,
+    ):
+        thread, outcome = in_thread(lambda: scu.retrieve("STUDY", to=tmp_path, StudyInstanceUID="2.25.10"))
+        assert silent.begun.wait(faces.PATIENCE)
+        scu.cancel()
+        thread.join(faces.PATIENCE)
+        assert (outcome[0].cancelled, outcome[0].ok) == (True, False)
+        with pytest.raises(ConnectionFailed):
+            dn.connect(f"WS1@127.0.0.1:{port}", calling="SCRIPT", contexts=dn.contexts.verification())
+
+
+def test_a_query_is_aborted_from_elsewhere(made: clients.Clients) -> None:
+    with Silent(CommandField.C_FIND_RSP) as silent, made.make("QueryRetrieveScu", silent.peer) as scu:
+        thread, outcome = in_thread(lambda: list(scu.studies()))
+        assert silent.begun.wait(faces.PATIENCE)
+        scu.abort()
+        thread.join(faces.PATIENCE)
+        assert isinstance(outcome[0], dn.AssociationAborted)
+
+
+def test_closing_waits_for_what_is_under_way(made: clients.Clients) -> None:
+    with Silent(CommandField.C_FIND_RSP) as silent, made.make("QueryRetrieveScu", silent.peer) as scu:
+        thread, outcome = in_thread(lambda: [one.uid for one in scu.studies()])
+        assert silent.begun.wait(faces.PATIENCE)
+        scu.close()
+        with pytest.raises(dn.LocalProtocolError, match="closed"):
+            list(scu.studies())
+        scu.cancel()
+        thread.join(faces.PATIENCE)
+        assert outcome == [["2.25.10"]]

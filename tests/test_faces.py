@@ -73,6 +73,7 @@ def test_the_properties_are_the_same(name: str) -> None:
 #: What gives an iterator, or only says something; everything else of these classes talks to the peer, and is awaited.
 NOT_AWAITED = {
     "Association.__init__",
+    "Association.cancel",
     "Association.check",
     "Association.find",
     "Association.interrupt",

@@ -68,7 +68,7 @@ def closed_in_the_end():
 
 def answered(exchange: Exchange, drive: Drive, status: int = 0, context_id: int = 1, **elements) -> None:
     """The peer answers the last request; the flow gets to know."""
-    request = next(reversed(exchange._pending.values()))
+    request = next(reversed(exchange.pending.values()))
     elements = {
         "command_field": request.command.command_field | 0x8000,
         "message_id_being_responded_to": request.command.message_id,

@@ -341,6 +341,14 @@ class Association:
             self._driver.abort()
             self._driver.leave()
 
+    def cancel(self) -> None:
+        """Ask the peer to end the C-FIND, C-GET or C-MOVE that is under way, from another task, without waiting.
+
+        The call goes on to the final response, whose status says that it was cancelled, or that it was too late.
+        """
+        scu.cancel(self._exchange)
+        self._driver.turn()
+
     def check(self) -> bool:
         """Whether the association goes on, after a look at what the peer has said meanwhile; does not wait."""
         return self._exchange.established

@@ -345,8 +345,8 @@ class Driver(_Driver):
         self.failure = error
 
     def abort(self) -> None:
-        """Abort the association; a call that waits is told."""
-        if self._running:
+        """Abort the association; a call that waits is told, and one between its results, with the next."""
+        if self._running or self.between:
             self._failed(AssociationAborted(0, 0, by_peer=False, peer=self.exchange.peer))
         self.exchange.abort()
 

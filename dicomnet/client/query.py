@@ -77,6 +77,8 @@ class QueryRetrieveCore(Service):
             for title, one in (peers or {}).items()
         }
         self.declined: list[str] = []
+        self._under_way: list[Any] = []  # associations that a query or a retrieve waits on
+        self._cancelled = 0  # how often `cancel` was called
         if self.wanted:
             self.client.on(events.BeforeAssociate)(self._offer)
 
@@ -89,6 +91,16 @@ class QueryRetrieveCore(Service):
         if offered:
             extras = event.extras or Extras()
             event.extras = extras.__replace__(extended={**extras.extended, **offered})
+
+    def cancel(self) -> None:
+        """Ask the peer to end what is under way, from any thread, or task; does not wait.
+
+        Queries end with the matches that came; retrieves say that they were ``cancelled``. What is only connecting yet
+        goes on.
+        """
+        self._cancelled += 1
+        for association in list(self._under_way):
+            association.cancel()
 
     # ---- looking -----------------------------------------------------------------------------------------------
 
@@ -138,8 +150,10 @@ class QueryRetrieveCore(Service):
         all_of_them: list[Any] = [series]
         if isinstance(series, StudyMatch):
             all_of_them = yield from _collected(self._found(self._series(series, {})))
+        cancelled = self._cancelled
         for one in all_of_them:
-            yield from self._found(self._instances(one, keys))
+            if self._cancelled == cancelled:
+                yield from self._found(self._instances(one, keys))
 
     def _series(self, study: StudyMatch | str, keys: Mapping[str, Any]) -> Query:
         above = {"StudyInstanceUID": study} if isinstance(study, str) else self._keys_of(study)
@@ -180,6 +194,7 @@ class QueryRetrieveCore(Service):
         found = association.find(query.level, model=query.model.find, query=identifier)
         kind, above = match_class(query.level), query.above
         error, count = None, 0
+        self._under_way.append(association)
         try:
             while (match := (yield Call(self.client.face.next, found))) is not END:
                 typed = kind(match, above)
@@ -198,6 +213,7 @@ class QueryRetrieveCore(Service):
             error = problem
             raise
         finally:
+            self._under_way.remove(association)
             yield Call(self.client.face.close, found)  # before its end: C-CANCEL
             yield from self.hooks.fire(
                 events.AfterFind(self.peer, association=association, result=count, error=error)
@@ -400,11 +416,14 @@ class QueryRetrieveCore(Service):
                 **event.keys,
             )
 
+        self._under_way.append(association)
         try:
             result = yield Call(ask)
         except DicomNetError as error:
             yield from self.hooks.fire(after(client.peer, association=association, result=None, error=error))
             raise
+        finally:
+            self._under_way.remove(association)
         yield from self.hooks.fire(after(client.peer, association=association, result=result, error=None))
         answer: RetrieveProgress = result
         return answer

@@ -359,6 +359,13 @@ class Association:
         """Abort the association from another thread, without waiting; a call under way raises `AssociationAborted`."""
         self._driver.interrupt()
 
+    def cancel(self) -> None:
+        """Ask the peer to end the C-FIND, C-GET or C-MOVE that is under way, from another thread, without waiting.
+
+        The call goes on to the final response, whose status says that it was cancelled, or that it was too late.
+        """
+        self._driver.cancel()
+
     def check(self) -> bool:
         """Whether the association goes on, after a look at what the peer has said meanwhile; does not wait."""
         return self._driver.look()

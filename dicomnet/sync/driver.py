@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from math import inf
+from threading import Lock
 from time import monotonic
 from typing import Any, TypeVar
 
+from .. import scu
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
 from ..events import Event, forsake
 from ..exchange import POLL, Buffer, Call, Exchange
@@ -29,6 +31,10 @@ class Driver:
         self.exchange = exchange
         self.transport = transport
         self._events: deque[Event] = deque()
+        self._at_work = Lock()  # held but while the thread of the association rests
+        self._at_work.acquire()
+        self._cancelling = False
+        self._unsent: list[Buffer] = []  # what another thread could not send of a C-CANCEL
         self._interrupted = False
         self._flushed = 0.0  # when everything was written
         exchange.tick(monotonic())
@@ -63,6 +69,7 @@ class Driver:
     def results(self, flow: Generator[Any, Any, T]) -> Generator[Any, None, T]:
         """Run a flow and pass on its results; leaving the loop closes the flow, and sends what it says then."""
         self.exchange.restart(monotonic())
+        self._cancelling = False
         try:
             item = flow.send(None)
             while True:
@@ -137,6 +144,8 @@ class Driver:
         return self._events.popleft() if self._events else None
 
     def _next_event(self) -> Event:
+        if self._cancelling:
+            self._cancel()
         while not self._events:
             if self.exchange.closed:
                 raise self._over()
@@ -151,6 +160,8 @@ class Driver:
     def pump(self) -> None:
         """Write what is to be written, then wait once for the peer or for a timer, and take what came."""
         exchange = self.exchange
+        if self._cancelling:
+            self._cancel()
         self.flush()
         if not self._events and not exchange.closed:
             self._read()
@@ -159,6 +170,9 @@ class Driver:
     def flush(self) -> None:
         """Write everything, reading when the peer has something to say meanwhile."""
         exchange = self.exchange
+        if self._unsent:
+            rest, self._unsent = self._unsent, []
+            self._send(rest)
         while buffers := exchange.outgoing():
             self._send(buffers)
             if exchange.sending and not self._events and self._take():
@@ -206,6 +220,31 @@ class Driver:
         self._interrupted = True
         self.transport.hush()
 
+    def cancel(self) -> None:
+        """Ask the peer to end what is under way, from any thread; a call that waits goes on to the last response."""
+        self._cancelling = True
+        if self._at_work.acquire(blocking=False):  # else whoever works on the association will see
+            try:
+                self._cancel()
+                buffers = self.exchange.outgoing()
+                self._unsent = unsent(buffers, self.transport.send(buffers)) if buffers else []
+            except ConnectionFailed:
+                pass  # whoever waits is told
+            finally:
+                self._at_work.release()
+
+    def _cancel(self) -> None:
+        self._cancelling = False
+        scu.cancel(self.exchange)
+
+    def _rest(self, timeout: float | None) -> bool:
+        """Wait for the peer; meanwhile other threads may cancel. Whether there is something to read."""
+        self._at_work.release()
+        try:
+            return not self._cancelling and self.transport.wait(timeout)
+        finally:
+            self._at_work.acquire()
+
     def look(self) -> bool:
         """Take what came while nobody waited for anything, without waiting; whether the association goes on."""
         with suppress(DicomNetError):
@@ -243,7 +282,7 @@ class Driver:
             self.transport.rest()
         deadline = exchange.deadline
         end = end if deadline is None else min(end, deadline)
-        readable = self.transport.wait(None if end == inf else max(end - monotonic(), 0.0))
+        readable = self._rest(None if end == inf else max(end - monotonic(), 0.0))
         exchange.tick(monotonic())
         if readable:
             self._take()

@@ -461,7 +461,8 @@ class Exchange:
             raise LocalProtocolError(f"presentation context {context.id} was not accepted", peer=self.peer)
         # Those that nobody waits for do not count: their provider was told, or is about to be done with them.
         if len(self.pending) >= self.window <= sum(not one.abandoned for one in self.pending.values()):
-            raise LocalProtocolError("as many requests are unanswered as the operations window allows", peer=self.peer)
+            raise LocalProtocolError("as many requests are unanswered as the operations window allows", peer=self.peer,
+                                     hint="Take all results first, or leave the loop over them.")
         message_id = self._next_message_id()
         command = Command(
             command_field=field,

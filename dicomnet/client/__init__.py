@@ -8,6 +8,9 @@
             ...
 """
 
+from importlib import import_module
+from typing import Any
+
 from . import events, threads
 from .core import ClientCore
 from .criteria import Query
@@ -28,6 +31,13 @@ __all__ = [
     "Stored",
     "events",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`aio` and `log`, for which who does not use them does not pay."""
+    if name in ("aio", "log"):
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Client(ClientCore, Blocking):

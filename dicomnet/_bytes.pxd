@@ -96,6 +96,11 @@ cdef inline uint32_t read_u32be(Cursor* c) noexcept nogil:
     return <uint32_t> p[0] << 24 | <uint32_t> p[1] << 16 | <uint32_t> p[2] << 8 | p[3]
 
 
+cdef inline uint32_t peek_u32be(const uint8_t* p, int at) noexcept nogil:
+    """Four bytes of an array that is known to hold them."""
+    return <uint32_t> p[at] << 24 | <uint32_t> p[at + 1] << 16 | <uint32_t> p[at + 2] << 8 | p[at + 3]
+
+
 cdef inline uint32_t read_u32le(Cursor* c) noexcept nogil:
     if not _fits(c, 4):
         return 0

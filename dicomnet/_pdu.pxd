@@ -110,3 +110,4 @@ cdef int check_header(int pdu_type, unsigned int length, unsigned int max_length
 cdef PDU read_body(int pdu_type, Cursor* body)
 cpdef PDU decode_body(int pdu_type, object body)
 cdef object unrecognized(int pdu_type)
+cdef object malformed_data(str detail)

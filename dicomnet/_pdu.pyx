@@ -282,6 +282,10 @@ cdef class Associate(PDU):
         if repeated:
             raise InvalidArgument(f"presentation context ID {repeated} is used twice (128 IDs are all there are)")
 
+    def maximum_length(self):
+        """The Maximum Length that it announces; None where it announces none (PS3.8 Annex D.1)."""
+        return next((item.value for item in self.user_information if isinstance(item, MaximumLength)), None)
+
     cdef int write_as(self, int kind, Writer* w) except -1:
         write_u16be(w, kind << 8)
         cdef Py_ssize_t at = w.size
@@ -468,6 +472,11 @@ cdef object unrecognized(int pdu_type):
     what = FOREIGN.get(pdu_type, "is the peer speaking DICOM?")
     return MalformedPDU(f"PDU type {pdu_type:02X}H is none of the DICOM upper layer: {what}",
                         reason=UNRECOGNIZED_PDU, pdu_type=pdu_type, offset=0)
+
+
+cdef object malformed_data(str detail):
+    """The error of a P-DATA-TF that cannot be cut into its PDVs."""
+    return MalformedPDU(detail, reason=INVALID_VALUE, pdu_type=PDU_DATA_TF, offset=None)
 
 
 cdef int check_header(int pdu_type, unsigned int length, unsigned int max_length=0,

@@ -8,11 +8,13 @@ the buffer costs no memory. Everything else is collected up to its limit and dec
 
 cimport cython
 
+from ._bytes cimport peek_u32be
 from ._dimse cimport MessageReader
-from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, unrecognized
+from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, malformed_data, \
+    unrecognized
 
 from . import states
-from ._pdu import PDV, Abort, AssociateRJ, MaximumLength, PDataTF, ReleaseRP, ReleaseRQ
+from ._pdu import PDV, Abort, AssociateRJ, PDataTF, ReleaseRP, ReleaseRQ
 from .config import Limits, Timeouts
 from .errors import LocalProtocolError, MalformedPDU
 from .events import AbortIndication, AssociateAccepted, AssociateIndication, AssociateRejected, DataIndication, \
@@ -75,7 +77,8 @@ cdef class UpperLayer:
     cdef unsigned char _header[6]
     cdef long long _body_left, _pdv_left
     cdef unsigned long _associate_limit, _data_limit
-    cdef double _now, _artim, _since
+    cdef double _now, _artim, _since, _paced
+    cdef long long _arrived, _least
     cdef double _periods[NO_TIMER + 1]
     cdef bytearray _body
     cdef list _out, _events, _pdvs
@@ -88,19 +91,15 @@ cdef class UpperLayer:
     cdef readonly str abort_detail
 
     def __init__(self, limits=None, timeouts=None, MessageReader reader=None):
-        limits = limits or Limits()
-        timeouts = timeouts or Timeouts()
+        limits, timeouts = limits or Limits(), timeouts or Timeouts()
         self._state, self._artim = 1, -1.0
-        self._associate_limit = limits.associate_pdu
-        self._data_limit = limits.max_pdu
-        for timer, name in enumerate(_TIMERS):
-            period = getattr(timeouts, name)
+        self._associate_limit, self._data_limit = limits.associate_pdu, limits.max_pdu
+        self._least = int(limits.least_rate * (timeouts.progress or 0))
+        for timer, period in enumerate([getattr(timeouts, name) for name in _TIMERS]):
             self._periods[timer] = -1.0 if period is None else period
-        self._periods[NO_TIMER] = -1.0
-        self.abort_reason, self.abort_detail = -1, ""
-        self._body = bytearray()
+        self._periods[NO_TIMER], self.abort_reason, self.abort_detail = -1.0, -1, ""
+        self._body, self._reader = bytearray(), reader
         self._out, self._events, self._pdvs = [], [], []
-        self._reader = reader
         if reader is not None:
             reader.events = self._events
 
@@ -132,6 +131,9 @@ cdef class UpperLayer:
         if self._artim >= 0:
             return self._artim
         cdef double period = self._periods[self._timer()]
+        if self._least and self._receiving():
+            paced = self._paced + self._periods[PROGRESS]
+            return paced if period < 0 else min(paced, self._since + period)
         return None if period < 0 else self._since + period
 
     cpdef list outgoing(self):
@@ -159,21 +161,25 @@ cdef class UpperLayer:
             if now >= self._artim:
                 self._fire(18, None)
         elif self._periods[timer] >= 0 and now >= self._since + self._periods[timer]:
-            self._fire(15, None)
-            detail = f"nothing from the peer for {self._periods[timer]:g} s"
-            self._events.append(AbortIndication(0, 0, False, detail, _TIMERS[timer]))
+            self._expire(timer, "nothing")
+        elif self._least and now >= self._paced + self._periods[PROGRESS] and self._receiving():
+            if self._arrived < self._least:
+                self._expire(PROGRESS, f"only {self._arrived} bytes of a message")
+            self._paced, self._arrived = now, 0
 
-    cpdef object restart(self, double now):
+    cpdef object restart(self, double now, bint heard=False):
         """Tell the time after the owner was busy, and nothing expires: what it did itself is no silence of the peer.
 
-        Silence is counted anew in an established association; an answer that is due elsewhere stays due.
+        Silence is counted anew in an established association; an answer that is due elsewhere stays due. ``heard``: it
+        is because bytes arrived, which ends the silence, but may be a drip.
         """
         if not self._timed and self._artim >= 0:
             self._artim += now
         if self._state == 6 or not self._timed:
             self._since = now
-        self._timed = True
-        self._now = now
+        if not heard:
+            self._paced, self._arrived = now, 0
+        self._timed, self._now = True, now
 
     def transport_opened(self):
         """The peer connected to us: AE-5, ARTIM runs until its A-ASSOCIATE-RQ is complete."""
@@ -199,6 +205,9 @@ cdef class UpperLayer:
             raise LocalProtocolError("bytes were given without a transport connection")
         if self._state == 6:
             self._since = self._now      # elsewhere an answer is due, and a drip of bytes puts nothing off
+            if not self._receiving():
+                self._paced, self._arrived = self._now, 0
+            self._arrived += size
         self._position = 0
         while self._position < size and self._state != 1 and self._part != PART_NOISE:
             try:
@@ -214,11 +223,11 @@ cdef class UpperLayer:
 
     def associate(self, request):
         """Ask for an association (Evt1). Connect, then call `transport_connected`."""
-        self._local(1, (_announced(request), request.encode()))
+        self._local(1, (request.maximum_length(), request.encode()))
 
     def accept(self, accept):
         """Answer an `AssociateIndication` with this A-ASSOCIATE-AC."""
-        self._local(7, (_announced(accept), accept.encode()))
+        self._local(7, (accept.maximum_length(), accept.encode()))
 
     def reject(self, reject):
         """Answer an `AssociateIndication` with this A-ASSOCIATE-RJ; the peer closes, or ARTIM does."""
@@ -254,15 +263,22 @@ cdef class UpperLayer:
 
     cdef int _timer(self) noexcept:
         """The timer that runs beside ARTIM in this state."""
-        cdef bint receiving
         if self._state == 6:
-            if self._waiting:
-                return RESPONSE
-            receiving = self._part != PART_HEADER or self._have or (self._reader is not None and self._reader.busy)
-            return PROGRESS if receiving else IDLE
+            return RESPONSE if self._waiting else PROGRESS if self._receiving() else IDLE
         if self._state == 5:
             return ASSOCIATE
         return RELEASE if self._state in (7, 10, 11) else NO_TIMER
+
+    cdef bint _receiving(self) noexcept:
+        """Whether a message has begun to arrive, and not ended; a drip of it must not hold us for ever."""
+        return self._state == 6 and (
+            self._part != PART_HEADER or self._have > 0 or (self._reader is not None and self._reader.busy))
+
+    cdef int _expire(self, int timer, str arrived) except -1:
+        self._fire(15, None)
+        detail = f"{arrived} from the peer for {self._periods[timer]:g} s"
+        self._events.append(AbortIndication(0, 0, False, detail, _TIMERS[timer]))
+        return 0
 
     # ---- the walk over the bytes -------------------------------------------------------------------------------
 
@@ -290,9 +306,9 @@ cdef class UpperLayer:
             return 0
         self._have = 0
         if self._part == PART_HEADER:
-            self._begin_pdu(self._header[0], _u32(self._header, 2))
+            self._begin_pdu(self._header[0], peek_u32be(self._header, 2))
         else:
-            self._begin_fragment(_u32(self._header, 0), self._header[4], self._header[5])
+            self._begin_fragment(peek_u32be(self._header, 0), self._header[4], self._header[5])
         return 0
 
     cdef int _begin_pdu(self, int kind, unsigned long length) except -1:
@@ -306,7 +322,7 @@ cdef class UpperLayer:
         if kind == PDU_DATA_TF and self._state in (6, 7):
             if length < HEADER_SIZE:
                 self._skip_body()
-                raise _malformed_data(f"a P-DATA-TF of {length} bytes has no room for a PDV")
+                raise malformed_data(f"a P-DATA-TF of {length} bytes has no room for a PDV")
             self._part = PART_PDV_HEADER
         elif kind == PDU_DATA_TF or (self._state == 13 and kind != PDU_ABORT):
             self._skip_body()
@@ -360,7 +376,7 @@ cdef class UpperLayer:
         self._body_left -= HEADER_SIZE
         self._skip_body()
         if length < 2 or <long long>length - 2 > self._body_left:
-            raise _malformed_data(f"a PDV claims {length} bytes where {self._body_left + 2} are left")
+            raise malformed_data(f"a PDV claims {length} bytes where {self._body_left + 2} are left")
         self._pdv_left = length - 2
         self._pdv_context = context_id
         self._pdv_control = control
@@ -399,7 +415,7 @@ cdef class UpperLayer:
         else:
             self._reader.end()
         if self._part == PART_SKIP and <unsigned long>self._body_left > self.tolerated_rest:
-            raise _malformed_data(f"{self._body_left} bytes follow the last PDV of a PDU")
+            raise malformed_data(f"{self._body_left} bytes follow the last PDV of a PDU")
         return 0
 
     # ---- the runner of the table -------------------------------------------------------------------------------
@@ -582,16 +598,3 @@ ACTIONS[:] = [
     _confirm_release, _ar_4, _stop_artim, _indicate_data, _send_data, _ar_8, _ar_9, _confirm_release, _aa_1,
     _stop_artim, _aa_3, _aa_4, _stop_artim, _aa_6, _aa_7, _aa_8,
 ]
-
-
-cdef object _announced(pdu):
-    """The Maximum Length of an A-ASSOCIATE-RQ or -AC; None where it has none."""
-    return next((item.value for item in pdu.user_information if isinstance(item, MaximumLength)), None)
-
-
-cdef inline unsigned long _u32(const unsigned char *header, int at) noexcept:
-    return (<unsigned long>header[at] << 24) | (header[at + 1] << 16) | (header[at + 2] << 8) | header[at + 3]
-
-
-cdef object _malformed_data(str detail):
-    return MalformedPDU(detail, reason=REASON_INVALID_VALUE, pdu_type=PDU_DATA_TF, offset=None)

@@ -58,6 +58,9 @@ class Limits(Settings, kw_only=True):
     # Pending responses to one request, as user and as provider. No archive has as many studies: who goes on past this
     # never ends, and who asked that broadly did so by mistake.
     responses: int = 1_000_000
+    # Bytes a second of a message that has begun, over each ``Timeouts.progress``: a drip is no progress. A line of 2400
+    # baud has four times that; 0 takes anything that never stops.
+    least_rate: int = 64
     # Legal, and sent by nobody to any purpose: tolerated, but not for ever.
     empty_pdvs: int = 1000
     # Requests kept while one is performed that a C-CANCEL may end, past the operations window that was granted: some
@@ -96,6 +99,7 @@ _LEAST = {
     "command_set": 256,
     "empty_pdvs": 0,
     "requests_ahead": 0,
+    "least_rate": 0,
 }
 
 

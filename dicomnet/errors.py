@@ -322,9 +322,21 @@ class DeadlineExceeded(DicomNetError, TimeoutError):
         peer: str | None = None,
         hint: str | None = None,
     ) -> None:
+        hint = hint or _TIMEOUT_HINTS.get(timeout)
         super().__init__(message or f"{timeout} time-out after {seconds:g} s", peer=peer, hint=hint)
         self.timeout = timeout
         self.seconds = seconds
+
+
+_TIMEOUT_HINTS = {
+    "connect": "Is it the right host, and does a firewall drop what is sent there?",
+    "tls": "Does that port speak TLS?",
+    "associate": "Something listens there; is it DICOM, and does it expect TLS?",
+    "response": "The peer is busy or stuck; Timeouts(response=...) grants it more.",
+    "progress": "A message stopped half-way, or comes slower than Limits.least_rate.",
+    "release": "What the peer has answered before stands.",
+    "write": "The peer does not read what it is sent; is it out of disk, or stuck?",
+}
 
 
 class InputProblem(IntEnum):

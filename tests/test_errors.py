@@ -144,8 +144,16 @@ def test_a_service_failure_carries_and_shows_the_status():
 
 def test_a_deadline_names_itself():
     error = errors.DeadlineExceeded("response", 60.0, peer=PEER)
-    assert str(error) == "ARCHIVE@pacs:104: response time-out after 60 s"
+    assert str(error).startswith("ARCHIVE@pacs:104: response time-out after 60 s. ")
     assert (error.timeout, error.seconds) == ("response", 60.0)
+
+
+@pytest.mark.parametrize("timeout", ["connect", "tls", "associate", "response", "progress", "release", "write"])
+def test_a_silent_peer_comes_with_what_to_try(timeout):
+    error = errors.DeadlineExceeded(timeout, 60.0)
+    assert error.hint
+    assert str(error).endswith(error.hint)
+    assert errors.DeadlineExceeded(timeout, 60.0, hint="Ask Jane.").hint == "Ask Jane."
 
 
 def test_a_file_error_names_its_path(tmp_path):

@@ -418,18 +418,95 @@ def test_between_the_fragments_of_a_message_the_progress_timer_runs_too():
     assert abort.timer == "progress"
 
 
+PACE = 64 * TIMEOUTS.progress  # bytes that must come in each period, by default
+SLOW = 8 * PDataTF([PDV(1, bytes(PACE), True, False)]).encode()
+
+
+def drip(upper, data, per_second, seconds, *, heard=False):
+    """Give so many bytes each second, as a driver does; the second in which the association ended, or None."""
+    for second in range(1, seconds + 1):
+        if heard:
+            upper.restart(START + second, True)
+        else:
+            upper.tick(START + second)
+        if upper.established:
+            upper.receive(data[(second - 1) * per_second : second * per_second])
+            if upper.deadline <= START + second:
+                upper.tick(START + second)
+        if not upper.established:
+            return second
+    return None
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["provider", "user"])
+@pytest.mark.parametrize("heard", [False, True], ids=["blocking", "asyncio"])
+@pytest.mark.parametrize("per_second", [1, 60])
+def test_a_drip_is_no_progress(waiting, heard, per_second):
+    upper = bring(ROUTE[6], now=START, timeouts=TIMEOUTS, with_reader=True)
+    upper.wait_for_response(waiting)
+    ended = drip(upper, SLOW, per_second, 1000, heard=heard)
+    assert ended is not None
+    assert TIMEOUTS.progress <= ended <= TIMEOUTS.progress + 1
+    (abort,) = upper.events()
+    assert abort.timer == "progress"
+    assert "bytes of a message" in abort.detail
+    assert upper.outgoing() == [Abort(0, 0).encode()]
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["blocking", "asyncio"])
+@pytest.mark.parametrize("per_second", [66, 240])
+def test_a_slow_line_is_no_drip(heard, per_second):
+    upper = bring(ROUTE[6], now=START, timeouts=TIMEOUTS, with_reader=True)
+    assert drip(upper, SLOW, per_second, len(SLOW) // per_second + 1, heard=heard) is None
+
+
+def test_a_pause_is_no_drip_and_neither_is_a_short_message():
+    upper = bring(ROUTE[6], now=START, timeouts=TIMEOUTS, with_reader=True)
+    for pause in range(1, 6):
+        upper.receive(SLOW[(pause - 1) * PACE : pause * PACE])
+        upper.tick(START + pause * (TIMEOUTS.progress - 1))
+        assert upper.established
+    upper = bring(ROUTE[6], now=START, timeouts=TIMEOUTS, with_reader=True)
+    for second in range(0, 1000, 40):
+        upper.tick(START + second)
+        upper.receive(DATA.encode()[:20])
+        upper.tick(START + second + 20)
+        upper.receive(DATA.encode()[20:])
+        assert upper.established
+
+
+def test_what_the_owner_takes_is_not_counted():
+    upper = bring(ROUTE[6], now=START, timeouts=TIMEOUTS, with_reader=True)
+    upper.receive(SLOW[:10])
+    upper.restart(START + 1000)
+    assert upper.deadline == START + 1000 + TIMEOUTS.progress
+    upper.tick(START + 1000)
+    assert upper.established
+
+
+def test_the_pace_can_be_left_to_the_peer():
+    for limits, timeouts in ((Limits(least_rate=0), TIMEOUTS), (Limits(), Timeouts(progress=None, idle=None))):
+        upper = bring(ROUTE[6], now=START, timeouts=timeouts, with_reader=True, limits=limits)
+        upper.receive(SLOW[:10])
+        upper.tick(START + 10)
+        upper.receive(SLOW[10:11])
+        assert upper.deadline == (None if timeouts.progress is None else START + 10 + timeouts.progress)
+
+
 def test_who_waits_for_a_response_says_so():
     upper = bring(ROUTE[6], now=START, timeouts=TIMEOUTS, with_reader=True)
     upper.tick(START + 10)
     upper.wait_for_response(True)
     assert upper.deadline == START + 10 + TIMEOUTS.response
     upper.receive(DATA.encode()[:20])
-    assert upper.deadline == START + 10 + TIMEOUTS.response
+    assert upper.deadline == START + 10 + TIMEOUTS.progress  # a response that has begun has to move on, too
     upper.wait_for_response(False)
     assert upper.deadline == START + 10 + TIMEOUTS.progress
     upper.wait_for_response(True)
+    upper.receive(DATA.encode()[20:])
+    assert upper.deadline == START + 10 + TIMEOUTS.response
     upper.tick(upper.deadline)
-    assert upper.events()[0].timer == "response"
+    assert upper.events()[-1].timer == "response"
 
 
 @pytest.mark.parametrize("build", [requestor, connected, opened, lambda upper: established(upper, REQUESTOR)])

@@ -61,7 +61,7 @@ class _Driver:
             return
         if exchange.established:
             # What arrived counts before a timer that ran out while the loop was busy elsewhere.
-            exchange.restart(self._loop.time())
+            exchange.restart(self._loop.time(), True)
         else:
             exchange.tick(self._loop.time())
         exchange.receive(data)

@@ -92,7 +92,7 @@ class TestProgram:
             (["echo", "pacs:104", "--max-pdu", "huge"], "is not a size"),
             (["echo", "pacs:104", "--max-pdu", "5"], "limit max_pdu"),
             (["echo", "pacs:104", "--count", "0"], "--count"),
-            (["conform", "dicoms://A@pacs:2762"], "does not speak TLS"),
+            (["conform", "--as-provider", "dicoms://A@127.0.0.1:0"], "users are tested without TLS"),
             (["store", "pacs:104"], "Missing argument 'PATH...'"),
             (["recv", "0"], "the port is missing"),
             (["recv", "127.0.0.1:0"], "one of --out DIR and --discard"),

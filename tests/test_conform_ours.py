@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from certificates import Authority
 
 import dicomnet as dn
 from dicomnet import aio, sync
@@ -35,10 +36,10 @@ def keep_nothing(request: dn.StoreRequest) -> None:
 
 
 @contextmanager
-def provider(face: str, spool: str | None = None, **timeouts: float) -> Iterator[str]:
+def provider(face: str, spool: str | None = None, tls: dn.TLS | None = None, **timeouts: float) -> Iterator[str]:
     """A provider of ours, with its address."""
     kind = sync.Listener if face == "sync" else aio.Listener
-    listener = kind(port=0, timeouts=dn.Timeouts(**timeouts))
+    listener = kind(port=0, tls=tls, timeouts=dn.Timeouts(**timeouts))
     if spool is not None:
         listener.on_store(spool=spool)(keep_nothing)
     with blocking(listener):
@@ -82,6 +83,41 @@ def test_our_provider_passes_every_case(face, tmp_path, capsys):
     assert summary["conforms"]
     assert summary["cases"] == len(PROVIDER_CASES) - sum(found.slow for found in PROVIDER_CASES) >= 150
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory):
+    """An authority, and what it issued to a provider and a user."""
+    authority = Authority(tmp_path_factory.mktemp("papers"))
+    return authority, authority.issue("server"), authority.issue("client")
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_our_provider_passes_every_case_over_tls(face, tmp_path, capsys, papers):
+    authority, server, client = papers
+    options = ("--tls-ca", str(authority.file), "--tls-cert", str(client.cert), "--tls-key", str(client.key))
+    with provider(face, str(tmp_path), dn.TLS(ca=authority.file, cert=server.cert, key=server.key), artim=3) as peer:
+        code = conform(f"dicoms://{peer}", "--strict", "--json", "--timeout", "5", *options)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    summary = lines.pop()["summary"]
+    assert [line for line in lines if line["outcome"] != "passed"] == []
+    assert code == Exit.DONE
+    assert summary["cases"] >= 150
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_with_tls_is_said(capsys, papers):
+    authority, server, _ = papers
+    ca = ("--tls-ca", str(authority.file))
+    with provider("sync", tls=dn.TLS(ca=authority.file, cert=server.cert, key=server.key)) as peer:
+        assert conform(f"dicoms://{peer}") == Exit.TLS
+        assert "not taken" in capsys.readouterr().err
+        assert conform(f"dicoms://{peer}", *ca) == Exit.TLS
+        assert "certificate required" in capsys.readouterr().err
+        assert conform(peer) == Exit.NEGOTIATION
+    with provider("sync") as peer:
+        assert conform(f"dicoms://{peer}", *ca) == Exit.TLS
+        assert "DICOM without TLS" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("face", FACES)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 from ..apps.conform import program
 from ..apps.conform.session import Target
 from ..config import Entity
+from ..errors import AssociationError, ConnectionFailed, DicomNetError, TLSFailed
+from ..tls import TLS
 from . import declare
 from .exits import Exit
-from .options import AE_TITLE, PLAIN_PEER, SECONDS, output_options
+from .options import AE_TITLE, PEER, SECONDS, output_options, tls_options
 from .output import Output, complain
 
 __all__ = ["command"]
 
 
 @declare.command("conform", short_help="Test how a provider keeps the standard.")
-@declare.argument("peer", type=PLAIN_PEER, required=False)
+@declare.argument("peer", type=PEER, required=False)
 @declare.option("-aet", "--aet", type=AE_TITLE, default="CONFORM", metavar="ME", help="Our own AE title.")
 @declare.option(
     "-to", "--timeout", type=SECONDS, default=2.0, metavar="SECONDS", help="What an answer may take.  [default: 2]"
@@ -52,8 +56,11 @@ __all__ = ["command"]
 @declare.option("--jobs", type=declare.Whole(min=1), default=4, metavar="N", help="Cases at a time.  [default: 4]")
 @declare.option("--junit", type=declare.Path(), metavar="FILE", help="Write JUnit XML, too.")
 @declare.option("--strict", is_flag=True, help="Fail for should and robust cases as well.")
+@tls_options
 @output_options
-def command(peer: Entity | None, address: Entity | None, listing: bool, output: Output, **chosen: Any) -> int:
+def command(
+    peer: Entity | None, address: Entity | None, listing: bool, tls: TLS | None, output: Output, **chosen: Any
+) -> int:
     """Test how the provider PEER keeps PS3.7 and PS3.8, and what it withstands.
 
     Each case names its section, and how binding its rule is: "must" by the text, "should" where the text recommends,
@@ -69,13 +76,48 @@ def command(peer: Entity | None, address: Entity | None, listing: bool, output: 
     if listing:
         program.list_cases(options.pattern, users=address is not None)
         return Exit.DONE
+    if address is not None and (tls is not None or address.tls):
+        raise declare.UsageError("users are tested without TLS: --as-provider goes with none of its options")
     if address is not None and peer is None:
         return _test_user(address, options, chosen)
     if peer is None or address is not None:
         raise declare.UsageError("one of PEER and --as-provider HOST:PORT is needed, and only one")
-    times = {"timeout": chosen["timeout"], "artim": chosen["artim"]}
-    target = Target(peer.host, peer.port, peer.ae_title, chosen["aet"], stores=not chosen["no_store"], **times)
-    return Exit.DONE if program.test_provider(target, options) else Exit.FAILURES
+    return _test_provider(peer, tls or (TLS() if peer.tls else None), options, chosen)
+
+
+def _test_provider(peer: Entity, tls: TLS | None, options: program.Options, chosen: dict[str, Any]) -> int:
+    secure = None if tls is None else _securing(tls, peer.host)
+    how = {"timeout": chosen["timeout"], "artim": chosen["artim"], "stores": not chosen["no_store"], "secure": secure}
+    target = Target(peer.host, peer.port, peer.ae_title, chosen["aet"], **how)
+    try:
+        return Exit.DONE if program.test_provider(target, options) else Exit.FAILURES
+    except (ConnectionFailed, AssociationError):
+        if tls is not None:
+            _blame(peer, tls, chosen["aet"])
+        raise
+
+
+def _securing(tls: TLS, host: str) -> Callable[[socket.socket], socket.socket]:
+    context = tls.client_context()
+
+    def secure(sock: socket.socket) -> socket.socket:
+        secured: socket.socket = context.wrap_socket(sock, server_hostname=tls.server_name or host)
+        return secured
+
+    return secure
+
+
+def _blame(peer: Entity, tls: TLS, calling: str) -> None:
+    """Raise what is wrong with TLS, if that is what is wrong: our own user has the words for it."""
+    from ..planner import verification
+    from ..sync import connect
+
+    try:
+        connect(peer, contexts=verification(), calling=calling, tls=tls).release()
+    except TLSFailed:
+        raise
+    except DicomNetError:
+        return
 
 
 def _test_user(address: Entity, options: program.Options, chosen: dict[str, Any]) -> int:

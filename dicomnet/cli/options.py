@@ -14,7 +14,7 @@ from ..values import Value
 from . import declare
 from .output import Output
 
-__all__ = ["AE_TITLE", "PEER", "PLAIN_PEER", "Settings", "common", "output_options"]
+__all__ = ["AE_TITLE", "PEER", "Settings", "common", "output_options", "tls_options"]
 
 _CALLING = "DICOMNET"
 
@@ -23,16 +23,6 @@ SECONDS = declare.Kind("seconds", parse_seconds)
 SIZE = declare.Kind("size", parse_size)
 AE_TITLE = declare.Kind("title", check_ae_title)
 PEER = declare.Kind("peer", Entity.parse)
-
-
-def _plain_peer(text: str) -> Entity:
-    entity = Entity.parse(text)
-    if entity.tls:
-        raise InvalidArgument(f'"{text}": this command does not speak TLS', hint="Nothing was sent in the clear.")
-    return entity
-
-
-PLAIN_PEER = declare.Kind("peer", _plain_peer)
 FILE = declare.Path(exists=True, dir_okay=False)
 
 
@@ -139,15 +129,32 @@ def output_options(function: Callable[..., int]) -> Callable[..., int]:
     return _decorated(command, _OUTPUT)
 
 
+def tls_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of TLS; it gets them as ``tls``, None where there are none."""
+
+    @wraps(function)
+    def command(*args: Any, **own: Any) -> int:
+        tls = _tls(*(own.pop(f"tls_{name}") for name in ("ca", "cert", "key", "crl", "name")))
+        return function(*args, tls=tls, **own)
+
+    return _decorated(command, _TLS)
+
+
 def common(function: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options that all commands on the network share; it gets them as ``settings``."""
 
+    @tls_options
     @output_options
     @wraps(function)
     def command(
-        *args: Any, aet: str | None, timeout: float | None, max_pdu: int | None, output: Output, **own: Any
+        *args: Any,
+        aet: str | None,
+        timeout: float | None,
+        max_pdu: int | None,
+        tls: TLS | None,
+        output: Output,
+        **own: Any,
     ) -> int:
-        tls = _tls(*(own.pop(f"tls_{name}") for name in ("ca", "cert", "key", "crl", "name")))
         return function(*args, settings=_settings(aet, timeout, max_pdu, tls, output), **own)
 
-    return _decorated(command, _NETWORK + _TLS)
+    return _decorated(command, _NETWORK)

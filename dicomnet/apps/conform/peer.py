@@ -187,7 +187,8 @@ class Connection:
     def end_sending(self) -> None:
         """Half-close: the peer sees the end of the stream and can still answer."""
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
+            # Below TLS, where there is any: its own shutdown would end the reading, too.
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
 
     def reset(self) -> None:
         """Close with a reset, as a host does that has forgotten the connection."""

@@ -82,7 +82,7 @@ def test_provider(target: Target, options: Options) -> bool:
     """
     cases = _cases(PROVIDER_CASES, options.pattern, slow=options.slow)
     start = monotonic()
-    peer = f"{target.called}@{target.host}:{target.port}"
+    peer = f"{'dicoms://' if target.secure else ''}{target.called}@{target.host}:{target.port}"
     try:
         facts = probe(target)
     except Unavailable as reason:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ UNKNOWN_CLASS = "2.25.302478914403838246101"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the provider is, and how to speak to it."""
+    """Where the provider is, and how to speak to it; ``secure`` puts TLS on a connection."""
 
     host: str
     port: int
@@ -30,6 +30,7 @@ class Target:
     timeout: float = 2.0
     artim: float = 35.0
     stores: bool = True
+    secure: Callable[[socket.socket], socket.socket] | None = None
 
     @property
     def settle(self) -> float:
@@ -71,8 +72,8 @@ class Session:
         """
         target = self.target
         try:
-            sock = socket.create_connection((target.host, target.port), timeout=target.timeout)
-        except OSError as error:
+            sock = _open(target)
+        except OSError as error:  # an SSLError is one, too
             raise Unavailable(f"no connection: {error.strerror or error}") from None
         connection = Connection(sock, target.timeout, target.settle)
         self._open.append(connection)
@@ -239,6 +240,15 @@ def works(session: Session, answer: Answer, connection: Connection) -> str:
     if released.kind is not Kind.RELEASE_RP:
         raise Departure(f"A-ASSOCIATE-AC, C-ECHO; then to A-RELEASE-RQ: {released}")
     return "A-ASSOCIATE-AC, C-ECHO with status 0000, A-RELEASE-RP"
+
+
+def _open(target: Target) -> socket.socket:
+    """A connected socket, secured where that is wanted."""
+    sock = socket.create_connection((target.host, target.port), timeout=target.timeout)
+    if target.secure is None:
+        return sock
+    with sock:  # if that fails; else it is another object that has the connection
+        return target.secure(sock)
 
 
 class Trouble(NamedTuple):

@@ -122,6 +122,9 @@ class RequestReceived(Value):
 
     message: Message
 
+    def __init__(self, message: Message) -> None:  # one for each message: faster than the general way
+        self.__dict__["message"] = message
+
     @property
     def command(self) -> Command:
         """The command set of the request."""
@@ -132,6 +135,9 @@ class ResponseReceived(Value):
     """A DIMSE response of the peer to a request of ours."""
 
     message: Message
+
+    def __init__(self, message: Message) -> None:
+        self.__dict__["message"] = message
 
     @property
     def command(self) -> Command:

@@ -210,7 +210,7 @@ class Exchange:
         if self._queue:
             self._collect()  # an early refusal, or the end of the association, stops what is being sent
         if self._queue:
-            self._send_piece()
+            self._send_pieces()
         buffers = self._upper.outgoing()
         if self._observer is not None:
             self._observer.sent(buffers)
@@ -222,30 +222,34 @@ class Exchange:
             self._upper.receive(piece)
             self._collect()  # what a PDU completes is told before the next PDU is
 
-    def _send_piece(self) -> None:
+    def _send_pieces(self) -> None:
+        """The next piece of a message that brings a data set, and all messages before it that bring none."""
         if not self._upper.established:
             self._queue.clear()
             return
-        message = self._queue[0]
-        try:
-            buffers = message.next_piece()
-        except BaseException:
-            if message.begun:
-                self.abort()
-            else:
+        while self._queue:
+            message = self._queue[0]
+            try:
+                buffers = message.next_piece()
+            except BaseException:
+                if message.begun:
+                    self.abort()
+                else:
+                    self._queue.popleft()
+                    self._forget(message.message_id)
+                raise
+            if message.done:
                 self._queue.popleft()
-                self._forget(message.message_id)
-            raise
-        if message.done:
-            self._queue.popleft()
-        self._upper.send_framed(buffers)
+            self._upper.send_framed(buffers)
+            if message.has_data:
+                return  # what it gave is valid until the next call
 
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
         self._collect()
-        if not self._happened:
-            return []
-        happened, self._happened = self._happened, []
+        happened = self._happened
+        if happened:
+            self._happened = []
         return happened
 
     def _collect(self) -> None:
@@ -312,6 +316,8 @@ class Exchange:
         fault = messages.fault_of_response(command, request, self.limits.responses)
         if fault or request is None or command.status is None:
             return fault
+        if not self._queue:
+            return ""
         unsent = next((one for one in self._queue if one.message_id == request.command.message_id), None)
         if unsent is None or (unsent.begun and command.status in messages.PENDING):
             return ""
@@ -464,12 +470,8 @@ class Exchange:
             raise LocalProtocolError("as many requests are unanswered as the operations window allows", peer=self.peer,
                                      hint="Take all results first, or leave the loop over them.")
         message_id = self._next_message_id()
-        command = Command(
-            command_field=field,
-            message_id=message_id,
-            command_data_set_type=0x0101 if data is None else 0x0001,
-            **elements,
-        )
+        kind = 0x0101 if data is None else 0x0001
+        command = Command(command_field=field, message_id=message_id, command_data_set_type=kind, **elements)
         request = Request(context, command)
         self._send(context.id, command, data)
         self.pending[message_id] = request

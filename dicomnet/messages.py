@@ -171,8 +171,10 @@ def name_of(command: Command) -> str:
 def missing_element(command: Command) -> str | None:
     """The first element that the message needs and the command set lacks; None where nothing is missing."""
     message = MESSAGES.get(command.command_field or 0)
-    required = message.required if message else ()
-    return next((name for name in required if getattr(command, name) is None), None)
+    for name in message.required if message else ():
+        if getattr(command, name) is None:
+            return name
+    return None
 
 
 #: The statuses of a response that another one follows, and the requests whose provider may send such (PS3.7 Annex C).
@@ -223,16 +225,15 @@ def fault_of_response(command: Command, request: Request | None, limit: int) -> 
 
 def response_to(asked: Command, status: int, has_data: bool, elements: dict[str, Any]) -> Command:
     """The response to a request: its UIDs are repeated, as PS3.7 Section 9.3 allows and old peers expect."""
-    repeated = {
-        "affected_sop_class_uid": asked.affected_sop_class_uid or asked.requested_sop_class_uid,
-        "affected_sop_instance_uid": asked.affected_sop_instance_uid or asked.requested_sop_instance_uid,
-    }
+    elements.setdefault("affected_sop_class_uid", asked.affected_sop_class_uid or asked.requested_sop_class_uid)
+    instance = asked.affected_sop_instance_uid or asked.requested_sop_instance_uid
+    elements.setdefault("affected_sop_instance_uid", instance)
     return Command(
         command_field=(asked.command_field or 0) | RESPONSE,
         message_id_being_responded_to=asked.message_id,
         command_data_set_type=0x0001 if has_data else 0x0101,
         status=status,
-        **(repeated | elements),
+        **elements,
     )
 
 
@@ -283,15 +284,17 @@ class Outgoing:
 
     Attributes:
         message_id: of a request; None for a response.
+        has_data: whether it brings a data set.
     """
 
-    __slots__ = ("_command", "_context_id", "_left", "_pieces", "_unit", "message_id")
+    __slots__ = ("_command", "_context_id", "_left", "_pieces", "_unit", "has_data", "message_id")
 
     def __init__(self, context_id: int, command: Command, data: DataSource | None, unit: int) -> None:
         self.message_id = command.message_id
         self._context_id = context_id
         self._command: bytes | None = command.encode()
         self._unit = unit
+        self.has_data = data is not None
         self._left = data.size if data is not None else 0
         self._pieces = data.chunks(unit) if data is not None else None
 
@@ -307,7 +310,8 @@ class Outgoing:
         if self._command is None:
             return data
         command, self._command = self._command, None
-        return frame(self._context_id, command, self._unit, True, True) + data
+        buffers = frame(self._context_id, command, self._unit, True, True)
+        return buffers + data if data else buffers
 
     def _next_data(self, pieces: Iterator[memoryview]) -> memoryview:
         piece = next(pieces, _NOTHING)

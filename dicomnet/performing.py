@@ -78,10 +78,11 @@ def respond(exchange: Exchange, message: Message, status: Status, data: bytes | 
     """Answer, if there is still somebody to answer to."""
     if not exchange.established:
         return
-    comment = _error_comment(status.comment) if status.comment else None
-    exchange.respond(
-        message, status, data, error_comment=comment, offending_element=status.offending or None, **elements
-    )
+    if status.comment:
+        elements["error_comment"] = _error_comment(status.comment)
+    if status.offending:
+        elements["offending_element"] = status.offending
+    exchange.respond(message, status, data, **elements)
 
 
 def _error_comment(text: str) -> str:

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from driving import Bytes
+from driving import Bytes, pdus
 from hypothesis import given
 from hypothesis import strategies as st
 from wiring import (
@@ -672,3 +672,18 @@ def test_every_message_with_and_without_data_survives():
         provider.respond(received.message, 0)
         wire(user, provider)
         assert the(user, events.ResponseReceived).command.command_field == kind.field | 0x8000
+
+
+# ---- what goes out together ----------------------------------------------------------------------------------------
+
+
+def test_messages_without_data_go_out_together_up_to_the_first_with_data():
+    """A data set's memory may be used anew with the next call, so that nothing is given out behind it."""
+    user, provider = pair(window=(6, 1))
+    for _ in range(2):
+        echo(user)
+    store(user, b"12")
+    store(user, b"34")
+    echo(user)
+    counts = [len(fragments(pdus(b"".join(buffers)))) for buffers in iter(user.outgoing, [])]
+    assert counts == [4, 2, 1], "two C-ECHOs, a command set and its data; the same again; the last C-ECHO"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from math import inf
 from threading import Lock
@@ -58,13 +58,18 @@ class Driver:
 
     def complete(self, flow: Generator[Any, Any, T]) -> T:
         """Run a flow to its end, whatever it yields on the way; its return value."""
-        results = self.results(flow)
+        self.exchange.restart(monotonic())
+        self._cancelling = False
         try:
+            item = flow.send(None)
             while True:
-                next(results)
+                item = self._go_on(flow, item)
         except StopIteration as stop:
+            self.flush()  # its last word may be a response
             value: T = stop.value
             return value
+        finally:
+            flow.close()
 
     def results(self, flow: Generator[Any, Any, T]) -> Generator[Any, None, T]:
         """Run a flow and pass on its results; leaving the loop closes the flow, and sends what it says then."""
@@ -73,15 +78,9 @@ class Driver:
         try:
             item = flow.send(None)
             while True:
-                if item is None:
-                    # The flow may have taken its time, to read the next file or for the user: that was no silence.
-                    self.exchange.restart(monotonic())
-                    item = self._resume(flow, self._next_event)
-                elif type(item) is Call or item is POLL:
-                    item = self._advance(flow, item)
-                else:
+                if item is not None and item is not POLL and type(item) is not Call:
                     yield item
-                    item = flow.send(None)
+                item = self._go_on(flow, item)
         except StopIteration as stop:
             self.flush()  # its last word may be a response
             value: T = stop.value
@@ -103,7 +102,7 @@ class Driver:
             item = flow.send(None)
             while True:
                 if type(item) is Call:
-                    item = self._advance(flow, item)
+                    item = self._call(flow, item)
                 elif self._events:
                     self._flush_in_time()
                     item = flow.send(self._events.popleft())
@@ -116,10 +115,24 @@ class Driver:
         except StopIteration:
             return
 
-    def _advance(self, flow: Generator[Any, Any, Any], item: Any) -> Any:
-        """Do what a flow asks for beside events: look for one without waiting, or call something."""
-        if item is POLL:
-            return self._resume(flow, self._poll)
+    def _go_on(self, flow: Generator[Any, Any, Any], item: Any) -> Any:
+        """Do what a flow has asked for, and let it go on; what it asks for then."""
+        if type(item) is Call:
+            return self._call(flow, item)
+        if item is not None and item is not POLL:
+            return flow.send(None)  # it was a result
+        try:
+            if item is None:
+                # The flow may have taken its time, to read the next file or for the user: that was no silence.
+                self.exchange.restart(monotonic())
+                event: Event | None = self._next_event()
+            else:
+                event = self._poll()
+        except DicomNetError as error:
+            return flow.throw(error)
+        return flow.send(event)
+
+    def _call(self, flow: Generator[Any, Any, Any], item: Call) -> Any:
         try:
             answer = item.function(*item.arguments)
         except Exception as error:
@@ -127,14 +140,6 @@ class Driver:
             return flow.throw(error)
         self.exchange.restart(monotonic())
         return flow.send(answer)
-
-    def _resume(self, flow: Generator[Any, Any, Any], wait: Callable[[], Event | None]) -> Any:
-        """Give a flow its event, or tell it why none will come."""
-        try:
-            event = wait()
-        except DicomNetError as error:
-            return flow.throw(error)
-        return flow.send(event)
 
     def _poll(self) -> Event | None:
         """Write everything; the next event if it has arrived."""
@@ -175,9 +180,12 @@ class Driver:
             self._send(rest)
         while buffers := exchange.outgoing():
             self._send(buffers)
-            if exchange.sending and not self._events and self._take():
+            if not exchange.sending:
+                break
+            if not self._events and self._take():
                 self._events.extend(exchange.events())  # a refusal, perhaps, which ends the message early
-        self._events.extend(exchange.events())
+        if events := exchange.events():
+            self._events.extend(events)
         self._flushed = monotonic()
 
     def _flush_in_time(self) -> None:

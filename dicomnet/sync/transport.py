@@ -55,7 +55,7 @@ class Transport:
     def send(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
         """Send what the socket takes now, in order; 0 where it takes nothing."""
         try:
-            return self._sock.sendmsg(buffers[:IOV_MAX])
+            return self._sock.sendmsg(buffers if len(buffers) <= IOV_MAX else buffers[:IOV_MAX])
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:

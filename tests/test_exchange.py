@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from driving import Bytes, pdus
+from driving import Bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from wiring import (
@@ -679,7 +679,7 @@ def test_every_message_with_and_without_data_survives():
 
 def test_messages_without_data_go_out_together_up_to_the_first_with_data():
     """A data set's memory may be used anew with the next call, so that nothing is given out behind it."""
-    user, provider = pair(window=(6, 1))
+    user, _ = pair(window=(6, 1))
     for _ in range(2):
         echo(user)
     store(user, b"12")

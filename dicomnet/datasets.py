@@ -396,7 +396,7 @@ def fitting(
         if (context.scp if scp else context.scu)
     }
     failure: InvalidArgument | None = None
-    for wanted in _wanted(policy, own, fit):
+    for wanted in _wanted(check_policy(policy), own, fit):
         syntax = wanted.transfer_syntax if isinstance(wanted, Lossy) else wanted
         if syntax == own and own in fit:
             return fit[own], source

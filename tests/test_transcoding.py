@@ -257,3 +257,38 @@ def test_a_policy_for_each_provider() -> None:
             assert association.get("STUDY", StudyInstanceUID="1.2", **keep).completed == 1
             assert association.move("STUDY", StudyInstanceUID="1.2", destination="THERE").completed == 1
     assert got == moved == [uids.JPEG2000_LOSSLESS]
+
+
+def test_a_policy_for_each_peer() -> None:
+    """As user for who is called; as provider for who asks, and for the destination of a move."""
+    wanted = [uids.JPEG2000_LOSSLESS]
+    rig = Rig("sync-sync")
+    there, got = rig.listener("THERE"), []
+    there.on_store()(lambda request: got.append(("THERE", request.transfer_syntax_uid)))
+    with rig.serving(there) as peer:
+        entity = dn.Entity.parse(peer)
+        path = path_of("MR_small.dcm")
+        contexts = dn.contexts.for_files([path], also=wanted)
+        with dn.connect(dn.Peer(entity, transcode=wanted), contexts=contexts) as association:
+            assert association.store(path).transfer_syntax_uid == uids.JPEG2000_LOSSLESS
+            assert association.store(path, transcode="never").transfer_syntax_uid == EXPLICIT
+        with dn.connect(dn.Peer(entity, transcode="sometimes"), contexts=contexts) as association:
+            with pytest.raises(InvalidArgument, match="no way of converting"):
+                association.store(path)
+        listener = rig.listener(
+            destinations={"THERE": entity},
+            peers=[dn.Peer(entity, transcode=wanted), dn.Peer(dn.Entity("ASKER", "localhost", 1), transcode=wanted)],
+        )
+        listener.on_get("STUDY_ROOT")(lambda _: [path])
+        listener.on_move("STUDY_ROOT")(lambda _: [path])
+        proposed = dn.contexts.query_retrieve([uids.MR_IMAGE_STORAGE], [EXPLICIT])
+        proposed += dn.contexts.query_retrieve([uids.MR_IMAGE_STORAGE], wanted)[-1:]
+        with rig.serving(listener) as archive:
+            for calling in ("ASKER", "OTHER"):
+                with rig.connected(archive, proposed, calling=calling) as association:
+                    taken = {"to": lambda request, who=calling: got.append((who, request.transfer_syntax_uid))}
+                    assert association.get("STUDY", StudyInstanceUID="1.2", **taken).completed == 1
+            with rig.connected(archive, proposed) as association:
+                assert association.move("STUDY", StudyInstanceUID="1.2", destination="THERE").completed == 1
+    packed = uids.JPEG2000_LOSSLESS
+    assert got == [("THERE", packed), ("THERE", EXPLICIT), ("ASKER", packed), ("OTHER", EXPLICIT), ("THERE", packed)]

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import calls
 import contest
 import corpora
 import pytest
@@ -25,6 +26,8 @@ class Standings:
         self.short = short
         self.selected: dict[str, list[str]] = {}
         self.series: dict[str, dict[str, contest.Series]] = {}
+        self.calls: dict[str, dict[str, contest.Series]] = {}
+        self.callers: dict[str, list[str]] = {}
         self.corpora: dict[str, corpora.Corpus] = {}
         self._directory = directory
 
@@ -40,6 +43,12 @@ class Standings:
                 path.unlink()
         return self.series[name]
 
+    def calls_of(self, name: str) -> dict[str, contest.Series]:
+        """Everyone's series on the work ``name``."""
+        if name not in self.calls:
+            self.calls[name] = calls.compete(name, self.callers[name], self._directory, short=self.short)
+        return self.calls[name]
+
 
 @pytest.fixture(scope="session")
 def standings(request: pytest.FixtureRequest) -> Iterator[Standings]:
@@ -51,6 +60,8 @@ def standings(request: pytest.FixtureRequest) -> Iterator[Standings]:
             parameters = getattr(getattr(item, "callspec", None), "params", {})
             if {"corpus", "rig"} <= parameters.keys():
                 found.selected.setdefault(parameters["corpus"], []).append(parameters["rig"])
+            if {"work", "caller"} <= parameters.keys():
+                found.callers.setdefault(parameters["work"], []).append(parameters["caller"])
         request.config.stash[STANDINGS] = found
         compile_bytecode()
         if not short:
@@ -86,15 +97,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     series = standings.series if standings else {}
     built = standings.corpora if standings else {}
-    ratios = [*report.store_ratios(series), *report.codec_ratios(medians)]
+    called = standings.calls if standings else {}
+    ratios = [*report.store_ratios(series), *report.call_ratios(called), *report.codec_ratios(medians)]
     terminalreporter.section("ratios")
     for name, rigs in series.items():
         for line in report.standing_lines(built[name].recipe, built[name].data_bytes, rigs):
             terminalreporter.write_line(line)
         terminalreporter.write_line("")
+    for name, callers in called.items():
+        for line in report.call_lines(calls.WORKS[name].title, callers):
+            terminalreporter.write_line(line)
+        terminalreporter.write_line("")
+    for line in report.start_lines(called.get("start", {}), calls.IMPORT_SECONDS, calls.ECHO_SECONDS):
+        terminalreporter.write_line(line)
     for line in report.ratio_lines(ratios):
         terminalreporter.write_line(line)
-    terminalreporter.write_line(f"\nwritten to {os.path.relpath(report.write(series, medians, ratios))}")
+    terminalreporter.write_line(f"\nwritten to {os.path.relpath(report.write(series, called, medians, ratios))}")
 
 
 def _codec_medians(config: pytest.Config) -> dict[str, dict[str, float]]:

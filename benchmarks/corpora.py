@@ -20,19 +20,24 @@ POOL = 1 << 20  # random bytes that pixel data is cut from: incompressible, and 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a corpus is made of: so many objects of so many bytes (of pixel data, or of the whole file)."""
+    """What a corpus is made of: so many objects of so many bytes (of pixel data, or of the whole file).
+
+    With several ``senders`` each of them gets its part of the objects, in a directory of its own.
+    """
 
     name: str
     count: int
     pixels: int = 0
     file_size: int = 0
     frames: int = 0
+    senders: int = 1
 
     @property
     def title(self) -> str:
         size = self.file_size or self.pixels
         unit = f"{size / 1e6:.0f} MB" if size >= 1 << 20 else f"{size >> 10} KiB"
-        return f"{self.name}: {self.count} x {unit}"
+        at_once = f" by {self.senders} senders at once" if self.senders > 1 else ""
+        return f"{self.name}: {self.count} x {unit}{at_once}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,12 @@ class Corpus:
     directory: Path
     files: tuple[Path, ...]
     data_bytes: int
+    parts: tuple[Path, ...] = ()  # the directories of several senders
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """A directory for each sender."""
+        return self.parts or (self.directory,)
 
     @property
     def name(self) -> str:
@@ -55,6 +66,8 @@ FULL = {
         Recipe("ct", 400, pixels=512 * 512 * 2),
         Recipe("small", 4000, file_size=4096),
         Recipe("large", 1, pixels=572 * 512 * 512 * 2, frames=572),
+        Recipe("ct by 8", 8 * 150, pixels=512 * 512 * 2, senders=8),
+        Recipe("small by 8", 8 * 500, file_size=4096, senders=8),
     )
 }
 SHORT = {
@@ -63,6 +76,8 @@ SHORT = {
         Recipe("ct", 4, pixels=512 * 512 * 2),
         Recipe("small", 20, file_size=4096),
         Recipe("large", 1, pixels=8 * 512 * 512 * 2, frames=8),
+        Recipe("ct by 8", 8, pixels=512 * 512 * 2, senders=8),
+        Recipe("small by 8", 16, file_size=4096, senders=8),
     )
 }
 
@@ -90,11 +105,14 @@ def warm(directory: Path, size: int) -> None:
 
 def build(recipe: Recipe, parent: Path) -> Corpus:
     """Write the files of ``recipe`` into a new directory under ``parent``."""
-    directory = parent / recipe.name
-    directory.mkdir()
+    directory = parent / recipe.name.replace(" ", "-")
+    parts = tuple(directory / str(number) for number in range(recipe.senders)) if recipe.senders > 1 else ()
+    for path in (directory, *parts):
+        path.mkdir()
     head, pixels = _template(recipe)
     pool = memoryview(os.urandom(POOL) * 2)
-    files = tuple(directory / f"{index:05d}.dcm" for index in range(recipe.count))
+    places = parts or (directory,)
+    files = tuple(places[index % len(places)] / f"{index:05d}.dcm" for index in range(recipe.count))
     for index, path in enumerate(files):
         uid = f"2.25.1{index + 1:030d}".encode()
         with path.open("wb") as file:
@@ -103,7 +121,7 @@ def build(recipe: Recipe, parent: Path) -> Corpus:
                 start = (index * 4099 + offset // POOL * 257) % POOL
                 file.write(pool[start : start + min(POOL, pixels - offset)])
     size = len(head) + pixels - dataset_offset(head)
-    return Corpus(recipe, directory, files, size * recipe.count)
+    return Corpus(recipe, directory, files, size * recipe.count, parts)
 
 
 def dataset_offset(head: bytes) -> int:

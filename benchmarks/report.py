@@ -28,23 +28,37 @@ class Goal:
 
 
 GOALS = (
-    Goal("ct", "dicomnet", "dcmtk", 1.0),
-    Goal("small", "dicomnet", "dcmtk", 1.0),
-    Goal("large", "dicomnet", "dcmtk", 1.0),
-    Goal("ct", "dicomnet", "pynetdicom", 0.1),
-    Goal("small", "dicomnet", "pynetdicom"),
+    Goal("ct", "dicomnet", "dcmtk", 0.65),
+    Goal("ct", "dicomnet", "raw", 1.15),
+    Goal("small", "dicomnet", "dcmtk", 0.55),
+    Goal("large", "dicomnet", "dcmtk", 0.75),
+    Goal("ct", "dicomnet-dcmtk", "dcmtk", 0.9),
+    Goal("ct", "dcmtk-dicomnet", "dcmtk", 0.9),
+    Goal("ct by 8", "dcmtk-dicomnet", "dcmtk-fork", 1.0),
+    Goal("ct by 8", "dcmtk-workers", "dcmtk-fork", 1.0),
+    Goal("small by 8", "dcmtk-dicomnet", "dcmtk-fork", 1.0),
+    Goal("small by 8", "dcmtk-workers", "dcmtk-fork", 1.0),
+    Goal("small", "dicomnet", "pynetdicom", 0.02),
+    Goal("ct", "dicomnet", "pynetdicom"),
     Goal("large", "dicomnet", "pynetdicom"),
-    Goal("ct", "dicomnet", "raw"),
     Goal("small", "dicomnet", "raw"),
     Goal("large", "dicomnet", "raw"),
-    Goal("ct", "dicomnet-dcmtk", "dcmtk"),
-    Goal("ct", "dcmtk-dicomnet", "dcmtk"),
     Goal("small", "dicomnet-dcmtk", "dcmtk"),
     Goal("small", "dcmtk-dicomnet", "dcmtk"),
     Goal("large", "dicomnet-dcmtk", "dcmtk"),
     Goal("large", "dcmtk-dicomnet", "dcmtk"),
+    Goal("ct", "dicomnet-4", "dicomnet"),
+    Goal("ct", "dicomnet-4-workers", "dicomnet"),
+    Goal("small", "dicomnet-4", "dicomnet"),
+    Goal("small", "dicomnet-4-workers", "dicomnet"),
 )
-CODEC_GOAL = 0.01  # of pynetdicom's time
+CALL_GOALS = (
+    Goal("echo", "dicomnet", "dcmtk", 1.0),
+    Goal("echo", "dicomnet-dcmtk", "dcmtk"),
+    Goal("echo", "dcmtk-dicomnet", "dcmtk"),
+    Goal("associate", "dicomnet", "pynetdicom", 0.03),
+)
+CODEC_GOAL = 0.005  # of pynetdicom's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,19 @@ def store_ratios(standings: Standings) -> Iterator[Ratio]:
             yield Ratio(*names, ours.cpu / theirs.cpu, None, "cpu")
 
 
+def call_ratios(standings: Standings) -> Iterator[Ratio]:
+    """The goals for calls, where both sides were measured; the CPU of both sides beside them."""
+    for goal in CALL_GOALS:
+        callers = standings.get(goal.corpus, {})
+        ours, theirs = callers.get(goal.rig), callers.get(goal.against)
+        if ours is None or theirs is None or not ours.runs or not theirs.runs:
+            continue
+        names = (goal.corpus, goal.rig, goal.against)
+        yield Ratio(*names, ours.seconds / theirs.seconds, goal.at_most, "call")
+        if ours.cpu and theirs.cpu:
+            yield Ratio(*names, ours.cpu / theirs.cpu, None, "cpu")
+
+
 def codec_ratios(medians: Mapping[str, Mapping[str, float]]) -> Iterator[Ratio]:
     """dicomnet's codec against pynetdicom's, per group of benchmarks."""
     for group, times in medians.items():
@@ -108,6 +135,32 @@ def standing_lines(recipe: Recipe, data_bytes: int, series: Mapping[str, Series]
         )
 
 
+def call_lines(title: str, series: Mapping[str, Series]) -> Iterator[str]:
+    """Medians of one kind of call: its time, and the CPU of both processes."""
+    yield f"{title} (medians, microseconds)"
+    yield f"  {'caller':<16}{'call':>9}{'best':>9}{'cpu':>9}  rounds"
+    for name, one in series.items():
+        if not one.runs:
+            yield f"  {name:<16}{'—':>9}  {str(one.error or 'not run').splitlines()[0]}"
+            continue
+        best, cpu = min(run.seconds for run in one.runs), one.cpu
+        shown = "—" if cpu is None else f"{cpu * 1e6:.0f}"
+        yield f"  {name:<16}{one.seconds * 1e6:>9.0f}{best * 1e6:>9.0f}{shown:>9}  {len(one.runs)}"
+
+
+def start_lines(series: Mapping[str, Series], at_most: float, in_all: float) -> Iterator[str]:
+    """What starting costs, against its goals."""
+    times = {name: one.seconds for name, one in series.items() if one.runs}
+    if {"python", "import dicomnet"} <= times.keys():
+        more = times["import dicomnet"] - times["python"]
+        verdict = "met" if more <= at_most else "MISSED"
+        yield f"  import dicomnet: {more * 1000:.1f} ms over the bare interpreter, at most {at_most * 1e3:g}  {verdict}"
+    if "dicomnet echo" in times:
+        seconds = times["dicomnet echo"]
+        verdict = "met" if seconds <= in_all else "MISSED"
+        yield f"  dicomnet echo: {seconds * 1000:.1f} ms in all, at most {in_all * 1000:g}  {verdict}\n"
+
+
 def ratio_lines(ratios: list[Ratio]) -> Iterator[str]:
     """The table of ratios; the last column says whether a goal is met."""
     yield f"  {'work':<38}{'what':<16}{'against':<13}{'time':<10}{'ratio':>8}{'at most':>9}"
@@ -116,7 +169,9 @@ def ratio_lines(ratios: list[Ratio]) -> Iterator[str]:
         yield f"  {one.work:<38}{one.what:<16}{one.against:<13}{one.basis:<10}{one.ratio:>8.4f}{goal}"
 
 
-def write(standings: Standings, medians: Mapping[str, Mapping[str, float]], ratios: list[Ratio]) -> Path:
+def write(
+    standings: Standings, calls: Standings, medians: Mapping[str, Mapping[str, float]], ratios: list[Ratio]
+) -> Path:
     """Write one run's results to a file named by its time; returns where."""
     now = datetime.now(UTC)
     document = {
@@ -124,6 +179,7 @@ def write(standings: Standings, medians: Mapping[str, Mapping[str, float]], rati
         "machine": machine(),
         "versions": versions(),
         "store": {corpus: {name: _series(one) for name, one in rigs.items()} for corpus, rigs in standings.items()},
+        "calls": {work: {name: _series(one) for name, one in series.items()} for work, series in calls.items()},
         "codec": medians,
         "ratios": [{**asdict(one), "met": one.met} for one in ratios],
     }

@@ -16,11 +16,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
 from corpora import Corpus, dataset_offset
 
@@ -89,23 +90,30 @@ class Dcmtk(Peer):
     fixed_port = True
 
     def receiver(self, port: int, directory: Path) -> list[str]:
-        return [_program("storescp"), "-q", "+B", "-pdu", "131072", "-od", str(directory), str(port)]
+        return [program("storescp"), "-q", "+B", "-pdu", "131072", "-od", str(directory), str(port)]
 
     def sender(self, port: int, directory: Path) -> list[str]:
-        return [_program("storescu"), "-q", "-pdu", "131072", HOST, str(port), "+sd", str(directory)]
+        return [program("storescu"), "-q", "-pdu", "131072", HOST, str(port), "+sd", str(directory)]
 
     def transfer(self, output: str) -> float | None:
         return None
+
+
+class ForkingDcmtk(Dcmtk):
+    """storescp with a process for each association: what its users have where several send at once."""
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return [*super().receiver(port, directory), "--fork"]
 
 
 class Pynetdicom(Peer):
     """The pynetdicom of this interpreter, by a script after its own documentation."""
 
     def receiver(self, port: int, directory: Path) -> list[str]:
-        return [_python("pynetdicom"), str(PEERS / "pynetdicom_peer.py"), "receive", str(directory)]
+        return [python("pynetdicom"), str(PEERS / "pynetdicom_peer.py"), "receive", str(directory)]
 
     def sender(self, port: int, directory: Path) -> list[str]:
-        return [_python("pynetdicom"), str(PEERS / "pynetdicom_peer.py"), "send", str(port), str(directory)]
+        return [python("pynetdicom"), str(PEERS / "pynetdicom_peer.py"), "send", str(port), str(directory)]
 
 
 class Dicomnet(Peer):
@@ -121,7 +129,18 @@ class Dicomnet(Peer):
         return float(json.loads(output.splitlines()[-1])["summary"]["seconds"])
 
 
+class ParallelDicomnet(Dicomnet):
+    """With as many processes that receive as there are cores, and four associations that send."""
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return [*super().receiver(port, directory), "--workers", str(max(os.cpu_count() or 1, 2))]
+
+    def sender(self, port: int, directory: Path) -> list[str]:
+        return [*super().sender(port, directory), "--associations", "4"]
+
+
 RAW, DCMTK, PYNETDICOM, DICOMNET = RawSocket(), Dcmtk(), Pynetdicom(), Dicomnet()
+FORKING, PARALLEL = ForkingDcmtk(), ParallelDicomnet()
 
 # name: (sender, receiver), in the order in which a round runs them
 RIGS: dict[str, tuple[Peer, Peer]] = {
@@ -131,10 +150,71 @@ RIGS: dict[str, tuple[Peer, Peer]] = {
     "dicomnet-dcmtk": (DICOMNET, DCMTK),
     "dcmtk-dicomnet": (DCMTK, DICOMNET),
     "pynetdicom": (PYNETDICOM, PYNETDICOM),
+    "dicomnet-4": (PARALLEL, DICOMNET),
+    "dicomnet-4-workers": (PARALLEL, PARALLEL),
+    "dcmtk-fork": (DCMTK, FORKING),
+    "dcmtk-workers": (DCMTK, PARALLEL),
+}
+# Who takes part in which work.
+EVERYBODY = ("raw", "dicomnet", "dcmtk", "dicomnet-dcmtk", "dcmtk-dicomnet", "pynetdicom")
+CONTESTS = {
+    "ct": (*EVERYBODY, "dicomnet-4", "dicomnet-4-workers"),
+    "small": (*EVERYBODY, "dicomnet-4", "dicomnet-4-workers"),
+    "large": EVERYBODY,
+    "ct by 8": ("dcmtk-fork", "dcmtk-dicomnet", "dcmtk-workers"),
+    "small by 8": ("dcmtk-fork", "dcmtk-dicomnet", "dcmtk-workers"),
 }
 
 
-class Rig:
+class Receiver:
+    """A receiver that runs, with a directory of its own, for as long as this is entered.
+
+    Args:
+        peer: whose it is.
+        directory: where the received files go; made, and removed at the end.
+    """
+
+    def __init__(self, peer: Peer, directory: Path) -> None:
+        self.directory = directory
+        self.port = 0
+        self._peer = peer
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir()
+        try:
+            self._process, self.port = _start_receiver(self._peer, self.directory)
+        except BaseException:
+            shutil.rmtree(self.directory)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        _stop(self._process)
+        shutil.rmtree(self.directory)
+
+    def while_running(self, work: Callable[[], tuple[Run, list[str]]]) -> tuple[Run, list[str]]:
+        """Do ``work``, and say what the receiver and all others used meanwhile.
+
+        Raises:
+            Broken: what ``work`` raised, and whether the receiver had ended.
+        """
+        assert self._process is not None
+        try:
+            before, busy = _cpu_seconds(self._process.pid), _busy_seconds()
+            run, outputs = work()
+            after, busy_after = _cpu_seconds(self._process.pid), _busy_seconds()
+        except Broken as error:
+            ended = self._process.poll()
+            raise error if ended is None else Broken(f"{error}\n(the receiver had ended, with {ended})") from error
+        if before is None or after is None or busy is None or busy_after is None:
+            return run, outputs
+        others = max(0.0, busy_after - busy - run.sender_cpu - (after - before))
+        return replace(run, receiver_cpu=after - before, others_cpu=others), outputs
+
+
+class Rig(Receiver):
     """A receiver that runs, and a sender that is run against it.
 
     Args:
@@ -144,24 +224,8 @@ class Rig:
 
     def __init__(self, name: str, parent: Path) -> None:
         self.name = name
-        self._send, self._receive = RIGS[name]
-        self._directory = parent / f"{name}-received"
-        self._process: subprocess.Popen[str] | None = None
-        self._port = 0
-
-    def __enter__(self) -> "Rig":
-        self._directory.mkdir()
-        try:
-            self._process, self._port = _start_receiver(self._receive, self._directory)
-        except BaseException:
-            shutil.rmtree(self._directory)
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        _stop(self._process)
-        shutil.rmtree(self._directory)
+        self._send, receive = RIGS[name]
+        super().__init__(receive, parent / f"{name}-received")
 
     def run(self, corpus: Corpus, *, compare: bool = False) -> Run:
         """Send ``corpus``, check what arrived (bit for bit with ``compare``), remove it.
@@ -169,27 +233,17 @@ class Rig:
         Raises:
             Broken: the sender failed, or what arrived is not what was sent.
         """
-        assert self._process is not None
+        commands = [self._send.sender(self.port, directory) for directory in corpus.directories]
         try:
-            before, busy = _cpu_seconds(self._process.pid), _busy_seconds()
-            run, output = _timed(self._send, self._send.sender(self._port, corpus.directory))
-            after, busy_after = _cpu_seconds(self._process.pid), _busy_seconds()
+            run, outputs = self.while_running(lambda: timed(commands, environment(self._send)))
             self._check(corpus, compare)
-        except Broken as error:
-            ended = self._process.poll()
-            raise error if ended is None else Broken(f"{error}\n(the receiver had ended, with {ended})") from error
         finally:
-            for path in self._directory.iterdir():
+            for path in self.directory.iterdir():
                 path.unlink()
-        run = replace(run, transfer=self._send.transfer(output))
-        if before is None or after is None or busy is None or busy_after is None:
-            return run
-        receiver_cpu = after - before
-        others_cpu = max(0.0, busy_after - busy - run.sender_cpu - receiver_cpu)
-        return replace(run, receiver_cpu=receiver_cpu, others_cpu=others_cpu)
+        return replace(run, transfer=self._send.transfer(outputs[0])) if len(outputs) == 1 else run
 
     def _check(self, corpus: Corpus, compare: bool) -> None:
-        received = list(self._directory.iterdir())
+        received = list(self.directory.iterdir())
         if len(received) != len(corpus.files):
             raise Broken(f"{self.name}: {len(corpus.files)} files sent, {len(received)} received")
         if sum(path.stat().st_size for path in received) < corpus.data_bytes:
@@ -219,14 +273,14 @@ def compile_bytecode() -> None:
         compileall.compile_dir(Path(spec.origin).parent, quiet=2)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
         raise PeerMissing(f"{name} is not installed (Debian: apt install dcmtk)")
     return path
 
 
-def _python(package: str) -> str:
+def python(package: str) -> str:
     if find_spec(package) is None:
         raise PeerMissing(f"{package} is not installed (pip install {package})")
     return sys.executable
@@ -294,25 +348,31 @@ def _stop(process: subprocess.Popen[str]) -> None:
             pipe.close()
 
 
-def _timed(peer: Peer, command: list[str]) -> tuple[Run, str]:
-    """Run a sender to its end: its time, and what it printed."""
-    with open(os.devnull, "rb") as nothing, _output() as (write, read):
+def timed(commands: Sequence[list[str]], environ: Mapping[str, str]) -> tuple[Run, list[str]]:
+    """Run senders, all at once, to the end of the last: their time, and what each printed."""
+    cpu, outputs = 0.0, []
+    with open(os.devnull, "rb") as nothing, ExitStack() as stack:
+        files = [stack.enter_context(_output()) for _ in commands]
         started = time.perf_counter()
-        process = subprocess.Popen(
-            command, env=environment(peer), stdin=nothing, stdout=write, stderr=subprocess.STDOUT
-        )
-        watchdog = threading.Timer(DEADLINE, process.kill)
+        processes = [
+            subprocess.Popen(command, env=environ, stdin=nothing, stdout=write, stderr=subprocess.STDOUT)
+            for command, (write, _) in zip(commands, files, strict=True)
+        ]
+        watchdog = threading.Timer(DEADLINE, lambda: [process.kill() for process in processes])
         watchdog.daemon = True
         watchdog.start()
-        # Not Popen.wait(timeout): that polls, in steps of up to 50 ms.
-        _, status, usage = os.wait4(process.pid, 0)
+        for process in processes:
+            # Not Popen.wait(timeout): that polls, in steps of up to 50 ms.
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            cpu += usage.ru_utime + usage.ru_stime
         seconds = time.perf_counter() - started
         watchdog.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output = read()
-    if process.returncode != 0:
-        raise Broken(f"{' '.join(command)}: exit code {process.returncode}\n{output[-2000:]}")
-    return Run(seconds, None, usage.ru_utime + usage.ru_stime, None, None), output
+        outputs = [read() for _, read in files]
+    for process, command, output in zip(processes, commands, outputs, strict=True):
+        if process.returncode != 0:
+            raise Broken(f"{' '.join(command)}: exit code {process.returncode}\n{output[-2000:]}")
+    return Run(seconds, None, cpu, None, None), outputs
 
 
 @contextmanager
@@ -326,12 +386,23 @@ def _output() -> Iterator[tuple[int, Callable[[], str]]]:
 
 
 def _cpu_seconds(pid: int) -> float | None:
-    """The CPU time of a running process so far, in steps of a clock tick; None where there is no /proc."""
+    """The CPU time of a running process and its children so far, in clock ticks; None where there is no /proc."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(_ticks, family(pid))) / os.sysconf("SC_CLK_TCK")
     except OSError:
         return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in family(int(child)))]
+
+
+def _ticks(pid: int) -> int:
+    """CPU time of a process and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15]))
 
 
 def _busy_seconds() -> float | None:

@@ -1,40 +1,14 @@
-"""Storing: 400 CTs, 4,000 small objects, one large object, by everyone, in one run on one corpus."""
-
-import time
+"""Storing: CTs, small objects, one large object, by everyone, in one run on one corpus; then by eight at once."""
 
 import pytest
 from conftest import Standings, absent
-from contest import Series
 from corpora import FULL
 from pytest_benchmark.fixture import BenchmarkFixture
-from rigs import RIGS, PeerMissing
+from replay import REPLAY
+from rigs import CONTESTS, PeerMissing
 
 
-class Replay:
-    """A clock that jumps by recorded times: pytest-benchmark runs a test's rounds together, ours are interleaved."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def now(self) -> float:
-        """Seconds, as ``time.perf_counter``."""
-        return time.perf_counter() + self.ahead
-
-    def play(self, series: Series, benchmark: BenchmarkFixture) -> None:
-        """Let ``benchmark`` see the rounds of ``series``."""
-        times = iter([run.seconds for run in series.runs])
-
-        def jump() -> None:
-            self.ahead += next(times)
-
-        benchmark.pedantic(jump, rounds=len(series.runs))
-
-
-REPLAY = Replay()
-
-
-@pytest.mark.parametrize("rig", RIGS)
-@pytest.mark.parametrize("corpus", FULL)
+@pytest.mark.parametrize(("corpus", "rig"), [(corpus, rig) for corpus, rigs in CONTESTS.items() for rig in rigs])
 @pytest.mark.benchmark(timer=REPLAY.now)
 def test_store(benchmark: BenchmarkFixture, standings: Standings, corpus: str, rig: str) -> None:
     benchmark.group = f"store {FULL[corpus].title}"

@@ -272,9 +272,9 @@ def test_a_policy_for_each_peer() -> None:
         with dn.connect(dn.Peer(entity, transcode=wanted), contexts=contexts) as association:
             assert association.store(path).transfer_syntax_uid == uids.JPEG2000_LOSSLESS
             assert association.store(path, transcode="never").transfer_syntax_uid == EXPLICIT
-        with dn.connect(dn.Peer(entity, transcode="sometimes"), contexts=contexts) as association:
-            with pytest.raises(InvalidArgument, match="no way of converting"):
-                association.store(path)
+        sometimes = dn.connect(dn.Peer(entity, transcode="sometimes"), contexts=contexts)
+        with sometimes, pytest.raises(InvalidArgument, match="no way of converting"):
+            sometimes.store(path)
         listener = rig.listener(
             destinations={"THERE": entity},
             peers=[dn.Peer(entity, transcode=wanted), dn.Peer(dn.Entity("ASKER", "localhost", 1), transcode=wanted)],

@@ -269,11 +269,17 @@ def decode(data: Buffer, transfer_syntax: str, character_set: str = "") -> Datas
     except UndecodableDataSet:
         raise
     except Exception as error:  # whatever pydicom stumbles over in bytes that came from outside
-        what = f"not a data set in {uids.name_of(syntax)}: {error}"
+        # What pydicom says may quote values; it is the cause of this error.
+        said = error if isinstance(error, _NoElements) else type(error).__name__
+        what = f"not a data set in {uids.name_of(syntax)}: {said}"
         raise UndecodableDataSet(what, data=bytes(data), transfer_syntax=syntax) from error
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     return dataset
+
+
+class _NoElements(ValueError):
+    """What `_check_structure` finds."""
 
 
 def _check_structure(plain: Buffer, syntax: str) -> None:
@@ -282,7 +288,7 @@ def _check_structure(plain: Buffer, syntax: str) -> None:
     fault = fault_of(plain, implicit, little_endian)
     # Some writers leave out VRs where there should be some, and pydicom reads that.
     if fault and (implicit or fault_of(plain, True, little_endian)):
-        raise ValueError(fault)
+        raise _NoElements(fault)
 
 
 def _inflate(data: Buffer) -> bytes:

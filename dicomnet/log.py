@@ -1,11 +1,16 @@
-"""The logger of the package, ``logging.getLogger("dicomnet")``, loaded with the first record that anybody makes."""
+"""The logger of the package, ``logging.getLogger("dicomnet")``, loaded with the first record that anybody makes.
+
+At INFO and above no record says anything of a patient: what an exception says may quote a value, so that is for DEBUG.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["log"]
+from .errors import DicomNetError, InvalidArgument, escaped
+
+__all__ = ["in_brief", "log", "log_failure"]
 
 
 class _Log:
@@ -32,3 +37,16 @@ class _Log:
 
 
 log = _Log()
+
+
+def in_brief(error: DicomNetError) -> str:
+    """An error in one line of a log: what it says, unless that could be a value of somebody's data set."""
+    return type(error).__name__ if isinstance(error, InvalidArgument) else escaped(str(error))
+
+
+def log_failure(what: str, error: BaseException) -> None:
+    """Log at ERROR that something failed: the traceback with the exception's name, but not what it says."""
+    kind = type(error)
+    unsaid = type(kind.__name__, (Exception,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+    log.error("%s", what, exc_info=(kind, unsaid(), error.__traceback__))
+    log.debug("%s, in its own words:", what, exc_info=error)

@@ -24,7 +24,7 @@ from .errors import (
 )
 from .events import Event
 from .exchange import POLL, Call, Exchange
-from .log import log
+from .log import in_brief, log, log_failure
 from .messages import CommandField, name_of
 from .negotiation import ProposedContext
 from .requests import FindRequest, MoveRequest, NormalizedRequest, Request
@@ -173,10 +173,10 @@ def status_of_failure(error: Exception, exchange: Exchange, command: Command) ->
     if isinstance(error, datasets.UndecodableDataSet):
         log.error("%s failed: %s", name_of(command), escaped(str(error)))
         return Status(Status.UNABLE_TO_PROCESS, comment="the data set cannot be decoded")
-    if isinstance(error, DicomNetError):
-        log.error("%s failed: %s", name_of(command), escaped(str(error)))
+    if isinstance(error, DicomNetError) and not isinstance(error, InvalidArgument):
+        log.error("%s failed: %s", name_of(command), in_brief(error))
     else:
-        log.error("%s failed", name_of(command), exc_info=error)
+        log_failure(f"{name_of(command)} failed", error)
     return Status(Status.PROCESSING_FAILURE, comment="processing failure")
 
 
@@ -380,14 +380,14 @@ def _send_back(
     try:
         source: Source = datasets.open_source(given, buffer=buffer)
     except DicomNetError as error:
-        log.error("C-GET sub-operation: %s", escaped(str(error)))
+        log.error("C-GET sub-operation: %s", in_brief(error))
         return None, ""
     with source:
         try:
             transcode = exchange.profile.transcode or provider.transcode
             context, sent = datasets.fitting(source, exchange.contexts.values(), transcode, scp=True)
         except (NoAcceptedContext, InvalidArgument) as error:
-            log.error("C-GET sub-operation: %s", escaped(str(error)))
+            log.error("C-GET sub-operation: %s", in_brief(error))
             return None, source.sop_instance_uid
         sub = exchange.request(
             context,
@@ -472,7 +472,7 @@ class _Mover:
                 options = {"originator": originator, "transcode": self._transcode}
                 result = yield Call(lambda: self._association.store(source, **options))
         except (NoAcceptedContext, InputFileError, InvalidArgument) as error:
-            log.error("C-MOVE sub-operation: %s", escaped(str(error)))
+            log.error("C-MOVE sub-operation: %s", in_brief(error))
             return None, uid
         return result.status, uid
 

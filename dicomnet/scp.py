@@ -19,7 +19,7 @@ from .datasets import IF_NEEDED, Transcoding
 from .errors import ConnectionFailed, ServiceFailure
 from .events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
 from .exchange import Call, Exchange
-from .log import log
+from .log import log, log_failure
 from .messages import CommandField, missing_element
 from .negotiation import AcceptancePolicy, Caller, PresentationContext, user_identity
 from .peers import Peer, Peers, Relaxation
@@ -297,8 +297,8 @@ def _admit(exchange: Exchange, provider: Provider, policy: AcceptancePolicy, ful
     if identity is not None and policy.identify is not None and 1 <= identity.type <= 5:
         try:
             verdict = yield Call(policy.identify, identity, caller)
-        except Exception:
-            log.exception("the identity of a user at %s cannot be judged", address)
+        except Exception as error:
+            log_failure(f"the identity of a user at {address} cannot be judged", error)
         if not _is_asked(exchange):
             return  # the peer did not wait for it
         exchange.user = None if verdict is None or verdict is False else identity

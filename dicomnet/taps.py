@@ -16,7 +16,7 @@ from itertools import count
 from ._dimse import Command
 from .config import TAPPED_BODY, TAPPED_WAITING
 from .events import Sized
-from .log import log
+from .log import log_failure
 from .messages import Buffer, name_of
 from .negotiation import PresentationContext
 from .states import Action, Event, State
@@ -154,9 +154,7 @@ class Tap:
             self._function(seen)
         except Exception as error:
             self.broken = True
-            # What an exception says may hold what the tap has seen.
-            log.error("a tap raised %s and is told nothing more", type(error).__name__)
-            log.debug("how the tap failed:", exc_info=True)
+            log_failure("a tap failed, and is told nothing more", error)
 
 
 class TapQueue(Tap):

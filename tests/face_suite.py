@@ -157,7 +157,9 @@ class UserSuite:
             assert user.echo() == 0x0110
             with self.connect(provider.peer()) as second:
                 assert second.store(instance(10)).status == 0x0110
-        assert "a bug" in caplog.text
+        assert "ValueError" in caplog.text
+        assert "in fail" in caplog.text
+        assert "a bug" not in caplog.text.replace('raise ValueError("a bug")', "")  # but for the line of code
 
     def test_a_full_disk_is_a_status(self, other: str) -> None:
         def fail(_: object) -> None:

@@ -7,7 +7,6 @@ Nothing runs while nothing happens: an idle association has no task, no buffer a
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
@@ -17,13 +16,12 @@ from typing import Any, TypeVar
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError, escaped
 from ..events import Event, forsake
 from ..exchange import POLL, Call, Exchange
+from ..log import in_brief, log, log_failure
 from ..performing import Serving
 from ..sync.driver import FAREWELL
 from .transport import Transport
 
 __all__ = ["Driver", "ProviderDriver"]
-
-log = logging.getLogger("dicomnet")
 
 T = TypeVar("T")
 
@@ -511,9 +509,9 @@ class ProviderDriver(_Driver):
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, DicomNetError):
-            log.info("association ended: %s", escaped(str(error)))
+            log.info("association ended: %s", in_brief(error))
         else:
-            log.error("association with %s failed", self.transport.peer_address, exc_info=error)
+            log_failure(f"association with {self.transport.peer_address} failed", error)
         self._tell_abort()
 
     def _deadline(self) -> float | None:

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import NamedTuple
 
 from ..config import Entity, Limits, Timeouts
-from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProtocolError, escaped
+from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProtocolError
 from ..events import Tapping
 from ..exchange import Exchange
-from ..log import log
+from ..log import in_brief, log, log_failure
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..peers import Peer
 from ..scp import Provider, host_of
@@ -322,9 +322,9 @@ class Listener(Provider):
             driver.secure()
             driver.serve(self.flow(driver.exchange, address, policy, full=lambda: self._is_full(driver)))
         except DicomNetError as error:
-            log.info("association ended: %s", escaped(str(error)))
-        except Exception:
-            log.exception("association with %s failed", address)
+            log.info("association ended: %s", in_brief(error))
+        except Exception as error:
+            log_failure(f"association with {address} failed", error)
         finally:
             driver.finish()
             with self._lock:

@@ -9,6 +9,7 @@ from dicomnet.values import Settings, Value
 
 __all__ = [
     "ANY_SCP",
+    "COMMITMENT_PATIENCE",
     "LOGGED_DATA_SET",
     "RECEIVE_DRAIN",
     "TAPPED_BODY",
@@ -28,6 +29,9 @@ ANY_SCP = "ANY-SCP"
 TAPPED_BODY = 16 << 10
 # Bytes of a data set that a message log shows: any query, any report; an image is left to whoever stores it.
 LOGGED_DATA_SET = 256 << 10
+# Seconds for the report on a storage commitment, on an association of the peer's own: archives check their disks first,
+# and many report in batches.
+COMMITMENT_PATIENCE = 300.0
 # Seconds that a peer gets to release the association on which a C-MOVE to oneself brought its instances: all that was
 # asked for has been answered by then, and whoever stays is sent away.
 RECEIVE_DRAIN = 2.0

@@ -16,14 +16,25 @@ from ._dimse import Message
 from .config import check_ae_title
 from .errors import InvalidArgument, ServiceFailure
 from .events import RequestReceived, ResponseReceived
-from .exchange import Exchange
+from .exchange import POLL, Exchange
 from .messages import CommandField, Priority
 from .scp import Provider
 from .scu import Match, RetrieveProgress, StoreResult
 from .sinks import uid_path
 from .status import Status
 
-__all__ = ["Commitment", "Reply", "commit", "find", "get", "keeper", "move", "normalized", "store_many"]
+__all__ = [
+    "Commitment",
+    "Reply",
+    "commit",
+    "find",
+    "get",
+    "keeper",
+    "move",
+    "normalized",
+    "request_commitment",
+    "store_many",
+]
 
 COMMITMENT_INSTANCE = uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
 
@@ -278,20 +289,32 @@ def commit(
     exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
 ) -> Generator[Any, Any, Commitment]:
     """Storage commitment: N-ACTION, then wait for the N-EVENT-REPORT on this association (PS3.4 Section J.3)."""
+    uid = transaction_uid or uids.new()
+    return _commit(exchange, uid, _commitment_action(exchange, instances, uid))
+
+
+def request_commitment(
+    exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
+) -> Generator[Any, Any, Commitment | None]:
+    """Storage commitment to be reported on another association: N-ACTION, then the release (PS3.4 Section J.3)."""
+    uid = transaction_uid or uids.new()
+    return _commit_elsewhere(exchange, uid, _commitment_action(exchange, instances, uid))
+
+
+def _commitment_action(
+    exchange: Exchange, instances: Iterable[tuple[str, str]], uid: str
+) -> Generator[Any, Any, Reply]:
     references = [{"ReferencedSOPClassUID": one, "ReferencedSOPInstanceUID": other} for one, other in instances]
     if not references:
         raise InvalidArgument("a storage commitment needs at least one instance")
-    uid = transaction_uid or uids.new()
-    dataset = datasets.from_keywords({"TransactionUID": uid, "ReferencedSOPSequence": references})
-    action = normalized(
+    return normalized(
         exchange,
         "n_action",
         uids.STORAGE_COMMITMENT_PUSH_MODEL,
         COMMITMENT_INSTANCE,
-        dataset,
+        datasets.from_keywords({"TransactionUID": uid, "ReferencedSOPSequence": references}),
         action_type_id=1,
     )
-    return _commit(exchange, uid, action)
 
 
 def _commit(exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]) -> Generator[Any, Any, Commitment]:
@@ -309,17 +332,42 @@ def _commit(exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]) ->
         exchange.defer_requests = False
 
 
+def _commit_elsewhere(
+    exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]
+) -> Generator[Any, Any, Commitment | None]:
+    """A report that crosses our release is heard, though nothing can be answered any more: the peer was hasty."""
+    exchange.defer_requests = True
+    found: Commitment | None = None
+    try:
+        yield from action
+        while (event := exchange.deferred.popleft() if exchange.deferred else (yield POLL)) is not None:
+            found = _report_on(exchange, uid, event) or found
+    finally:
+        exchange.defer_requests = False
+    release = scu.release(exchange)
+    wanted = next(release)
+    try:
+        while True:
+            event = yield wanted
+            found = found or _report_on(exchange, uid, event)
+            wanted = release.send(event)
+    except StopIteration:
+        return found
+
+
 def _report_on(exchange: Exchange, uid: str, event: Any) -> Commitment | None:
+    """The report on this transaction, if this event is it; answered, where there still can be an answer."""
     if not isinstance(event, RequestReceived) or event.command.command_field != CommandField.N_EVENT_REPORT_RQ:
-        if not isinstance(event, ResponseReceived):
+        if exchange.established and not isinstance(event, ResponseReceived):
             exchange.set_aside(event)
         return None
     syntax = exchange.contexts[event.message.context_id].transfer_syntax
     dataset = datasets.decode(scu.data_of(event.message), syntax)
     ours = str(dataset.get("TransactionUID", "")) == uid
-    exchange.respond(
-        event.message,
-        Status.SUCCESS if ours else Status.INVALID_ARGUMENT_VALUE,
-        event_type_id=event.command.event_type_id,
-    )
+    if exchange.established:
+        exchange.respond(
+            event.message,
+            Status.SUCCESS if ours else Status.INVALID_ARGUMENT_VALUE,
+            event_type_id=event.command.event_type_id,
+        )
     return Commitment(uid, dataset) if ours else None

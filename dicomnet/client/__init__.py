@@ -14,21 +14,29 @@ from typing import Any
 from . import events, threads
 from .core import ClientCore
 from .criteria import Query
+from .mpps import MppsCore, ProcedureStep, StepState
 from .options import QueryOptions
 from .query import QueryRetrieveCore
 from .retry import Retry
 from .scripts import Blocking
+from .services import CommitmentCore, VerificationCore, WorklistCore
 from .store import Outcome, StoreCore, Stored
 
 __all__ = [
     "Client",
+    "CommitmentScu",
+    "MppsScu",
     "Outcome",
+    "ProcedureStep",
     "Query",
     "QueryOptions",
     "QueryRetrieveScu",
     "Retry",
+    "StepState",
     "StoreScu",
     "Stored",
+    "VerificationScu",
+    "WorklistScu",
     "events",
 ]
 
@@ -55,6 +63,34 @@ class QueryRetrieveScu(QueryRetrieveCore, Blocking):
 
 class StoreScu(StoreCore, Blocking):
     """Sends batches of instances; see `store.StoreCore`."""
+
+    face = threads.FACE
+    client_class = Client
+
+
+class CommitmentScu(CommitmentCore, Blocking):
+    """Asks peers to take responsibility for instances; see `services.CommitmentCore`."""
+
+    face = threads.FACE
+    client_class = Client
+
+
+class MppsScu(MppsCore, Blocking):
+    """Tells peers of performed procedure steps; see `mpps.MppsCore`."""
+
+    face = threads.FACE
+    client_class = Client
+
+
+class VerificationScu(VerificationCore, Blocking):
+    """Verifies that a peer is there; see `services.VerificationCore`."""
+
+    face = threads.FACE
+    client_class = Client
+
+
+class WorklistScu(WorklistCore, Blocking):
+    """Asks for modality worklists; see `services.WorklistCore`."""
 
     face = threads.FACE
     client_class = Client

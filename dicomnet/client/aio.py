@@ -3,21 +3,29 @@
 from . import events, tasks
 from .core import ClientCore
 from .criteria import Query
+from .mpps import MppsCore, ProcedureStep, StepState
 from .options import QueryOptions
 from .query import QueryRetrieveCore
 from .retry import Retry
 from .scripts import Asyncio
+from .services import CommitmentCore, VerificationCore, WorklistCore
 from .store import Outcome, StoreCore, Stored
 
 __all__ = [
     "Client",
+    "CommitmentScu",
+    "MppsScu",
     "Outcome",
+    "ProcedureStep",
     "Query",
     "QueryOptions",
     "QueryRetrieveScu",
     "Retry",
+    "StepState",
     "StoreScu",
     "Stored",
+    "VerificationScu",
+    "WorklistScu",
     "events",
 ]
 
@@ -37,6 +45,34 @@ class QueryRetrieveScu(QueryRetrieveCore, Asyncio):
 
 class StoreScu(StoreCore, Asyncio):
     """Sends batches of instances; see `store.StoreCore`."""
+
+    face = tasks.FACE
+    client_class = Client
+
+
+class CommitmentScu(CommitmentCore, Asyncio):
+    """Asks peers to take responsibility for instances; see `services.CommitmentCore`."""
+
+    face = tasks.FACE
+    client_class = Client
+
+
+class MppsScu(MppsCore, Asyncio):
+    """Tells peers of performed procedure steps; see `mpps.MppsCore`."""
+
+    face = tasks.FACE
+    client_class = Client
+
+
+class VerificationScu(VerificationCore, Asyncio):
+    """Verifies that a peer is there; see `services.VerificationCore`."""
+
+    face = tasks.FACE
+    client_class = Client
+
+
+class WorklistScu(WorklistCore, Asyncio):
+    """Asks for modality worklists; see `services.WorklistCore`."""
 
     face = tasks.FACE
     client_class = Client

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import operations
 from ..config import RECEIVE_DRAIN, Entity
+from ..errors import InvalidArgument
 from ..negotiation import AcceptancePolicy
 from ..scp import Provider
 from ..status import Status
@@ -15,7 +16,7 @@ from .core import ClientCore
 from .events import Hooks, Received
 from .scripts import Call, Script
 
-__all__ = ["Arrivals", "Door"]
+__all__ = ["Arrivals", "Door", "door_at"]
 
 
 class Arrivals:
@@ -68,7 +69,7 @@ class Arrivals:
 
 
 class Door:
-    """Where instances of a C-MOVE to oneself arrive: open for one retrieve, and for whom it was asked of alone.
+    """Where a peer calls back: open while something is waited for, and for whom it was asked of alone.
 
     Args:
         client: the peer that is asked.
@@ -101,20 +102,36 @@ class Door:
             "tap": client.tap,
         }
 
-    def open_for(self, arrivals: Arrivals, body: Callable[[], Script[Any]]) -> Script[Any]:
+    def open_for(self, register: Callable[[Any], None], body: Callable[[], Script[Any]]) -> Script[Any]:
         """Run a script with the door open; it is closed whatever comes.
+
+        Args:
+            register: is given the listener, to put handlers there.
+            body: the script.
 
         Raises:
             ConnectionFailed: the address is taken, or not ours.
         """
         listener = self._client.face.Listener(self._client.calling, **self._options)
-        arrivals.register(listener)
+        register(listener)
         enter, leave = _manager(listener)
         yield Call(enter)
         try:
             return (yield from body())
         finally:
             yield Call(leave, None, None, None)
+
+
+def door_at(where: str | Entity | None, tls: TLS | None) -> tuple[Entity | None, TLS | None]:
+    """Where a door is to be, as people write it, and how it is secured.
+
+    Raises:
+        InvalidArgument: it is no address, or is to be secured by nothing.
+    """
+    place = Entity.parse(where) if isinstance(where, str) else where
+    if place is not None and place.tls and tls is None:
+        raise InvalidArgument("listening with TLS takes a certificate", hint="Give listen_tls=TLS(cert=…).")
+    return place, tls
 
 
 def _manager(listener: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -8,27 +8,26 @@ from typing import Any
 from .. import planner, queries
 from ..config import Entity, check_ae_title
 from ..errors import DicomNetError, InvalidArgument, NoAcceptedContext
-from ..negotiation import MAX_CONTEXTS, AcceptancePolicy, Extras, PresentationContext, ProposedContext
+from ..negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, ProposedContext
 from ..scu import RetrieveProgress
 from ..tls import TLS
 from . import events
-from .arrivals import Arrivals, Door
+from .arrivals import Arrivals, Door, door_at
 from .core import ClientCore
 from .criteria import Query
 from .events import Hooks
-from .matches import InstanceMatch, PatientMatch, SeriesMatch, StudyMatch, TypedMatch, match_class
+from .finding import Finder
+from .matches import InstanceMatch, PatientMatch, SeriesMatch, StudyMatch, TypedMatch
 from .options import QueryOptions
-from .scripts import END, Call, Results, Script, operation, streaming
-from .service import Service
+from .scripts import Call, Results, Script, operation, streaming
 from .targets import Retrieved, Target, targets
 
 __all__ = ["QueryRetrieveCore"]
 
 _BOTH = ("get", "move")
-_OPERATIONS = ("find", *_BOTH)
 
 
-class QueryRetrieveCore(Service):
+class QueryRetrieveCore(Finder):
     """Looks for studies and retrieves them: by C-GET or by C-MOVE to oneself, whichever the peer offers.
 
     Args:
@@ -43,9 +42,6 @@ class QueryRetrieveCore(Service):
         acceptance: further rules of who may.
         peers: other AEs by title, for matches that are theirs by Retrieve AE Title.
         options: of the client.
-
-    Attributes:
-        declined: the names of the options that the peer declined when it was last asked.
     """
 
     def __init__(
@@ -62,45 +58,16 @@ class QueryRetrieveCore(Service):
         peers: Mapping[str, str | Entity] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(client, **options)
+        super().__init__(client, wanted=wanted, **options)
         self.model = queries.model_of(model).name
-        self.wanted = wanted or QueryOptions()
         self.by = _ways(by)
-        self.listen = Entity.parse(listen) if isinstance(listen, str) else listen
-        self.listen_tls = listen_tls or self.client.tls
-        if self.listen is not None and self.listen.tls and self.listen_tls is None:
-            raise InvalidArgument("listening with TLS takes a certificate", hint="Give listen_tls=TLS(cert=…).")
+        self.listen, self.listen_tls = door_at(listen, listen_tls or self.client.tls)
         self.senders = frozenset(map(check_ae_title, senders))
         self.acceptance = acceptance
         self.peers = {
             check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one
             for title, one in (peers or {}).items()
         }
-        self.declined: list[str] = []
-        self._under_way: list[Any] = []  # associations that a query or a retrieve waits on
-        self._cancelled = 0  # how often `cancel` was called
-        if self.wanted:
-            self.client.on(events.BeforeAssociate)(self._offer)
-
-    def _offer(self, event: events.BeforeAssociate) -> None:
-        """Put what is wanted into an A-ASSOCIATE-RQ that proposes SOP classes it is about."""
-        proposed = {context.abstract_syntax for context in event.contexts}
-        offered: dict[str, bytes] = {}
-        for model in (self.model, "PATIENT_ROOT", "WORKLIST"):
-            offered |= {uid: one for uid, one in self.wanted.offer(model, _OPERATIONS).items() if uid in proposed}
-        if offered:
-            extras = event.extras or Extras()
-            event.extras = extras.__replace__(extended={**extras.extended, **offered})
-
-    def cancel(self) -> None:
-        """Ask the peer to end what is under way, from any thread, or task; does not wait.
-
-        Queries end with the matches that came; retrieves say that they were ``cancelled``. What is only connecting yet
-        goes on.
-        """
-        self._cancelled += 1
-        for association in list(self._under_way):
-            association.cancel()
 
     # ---- looking -----------------------------------------------------------------------------------------------
 
@@ -170,54 +137,6 @@ class QueryRetrieveCore(Service):
             raise InvalidArgument(f"a match without {match.key} has nothing below it")
         known = {key for _, key in queries.model_of(self.model).levels}
         return {keyword: value for keyword, value in match.keys.items() if keyword in known}
-
-    def _found(self, query: Query) -> Results[Any]:
-        event = events.BeforeFind(
-            self.peer,
-            association=None,
-            level=query.level,
-            model=query.model.name,
-            returning=(),
-            query=query.template,
-            keys=dict(query.keys),
-        )
-        yield from self.hooks.fire(event)
-        event.require()
-        asked = Query(event.level, model=event.model, template=event.query, **event.keys).returning(*event.returning)
-        contexts = planner.sop_classes(queries.model_uid(event.model, "find"))
-        yield from self.client.using(contexts, lambda association: self._matches(association, asked))
-
-    def _matches(self, association: Any, query: Query) -> Results[Any]:
-        granted = self.wanted.granted(query.model.find, association.extended)
-        self.declined = self.wanted.declined(granted)
-        identifier, is_meant = query.fitted(self.wanted, granted)
-        found = association.find(query.level, model=query.model.find, query=identifier)
-        kind, above = match_class(query.level), query.above
-        error, count = None, 0
-        self._under_way.append(association)
-        try:
-            while (match := (yield Call(self.client.face.next, found))) is not END:
-                typed = kind(match, above)
-                if not is_meant(typed.dataset):
-                    continue
-                before = events.BeforeMatch(self.peer, level=query.level, match=typed)
-                yield from self.hooks.fire(before)
-                if before.vetoed is not None:
-                    raise before.vetoed
-                if before.ended:
-                    break
-                if not before.skipped:
-                    count += 1
-                    yield before.match
-        except DicomNetError as problem:
-            error = problem
-            raise
-        finally:
-            self._under_way.remove(association)
-            yield Call(self.client.face.close, found)  # before its end: C-CANCEL
-            yield from self.hooks.fire(
-                events.AfterFind(self.peer, association=association, result=count, error=error)
-            )
 
     # ---- having it sent ----------------------------------------------------------------------------------------
 
@@ -323,7 +242,7 @@ class QueryRetrieveCore(Service):
             named = {"destination": event.destination}
             return self._asked(client, association, events.AfterMove, "move", event, told, **named)
 
-        outcome: RetrieveProgress = yield from door.open_for(arrivals, ask)
+        outcome: RetrieveProgress = yield from door.open_for(arrivals.register, ask)
         return outcome
 
     def _way(self, contexts: Mapping[int, PresentationContext], model: str, ways: Iterable[str]) -> str:

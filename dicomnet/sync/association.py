@@ -305,9 +305,19 @@ class Association:
         """Storage commitment of pairs of SOP class and instance UID, reported on this association (PS3.4 Annex J).
 
         The wait for the report is that of every response, ``Timeouts.response``. A peer that reports on an association
-        of its own is served by a `Listener` with ``on_event_report``.
+        of its own is served by a `Listener` with ``on_event_report``, and asked by `request_commitment`.
         """
         return self._complete(operations.commit(self._exchange, instances, transaction_uid=transaction_uid))
+
+    def request_commitment(
+        self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
+    ) -> Commitment | None:
+        """Ask for storage commitment, and release: the report is to come on an association of the peer's own.
+
+        A report that is on its way already is returned.
+        """
+        flow = operations.request_commitment(self._exchange, instances, transaction_uid=transaction_uid)
+        return self._complete(flow)
 
     def mpps_create(self, dataset: Any, sop_instance_uid: str | None = None) -> Reply:
         """Begin a modality performed procedure step: IN PROGRESS (PS3.4 Section F.7.2.1)."""

@@ -1,0 +1,114 @@
+"""What looks for something: queries with typed matches, their options and their end, for every model (PS3.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import planner, queries
+from ..config import Entity
+from ..errors import DicomNetError
+from ..negotiation import Extras
+from . import events
+from .core import ClientCore
+from .criteria import Query
+from .matches import match_class
+from .options import QueryOptions
+from .scripts import END, Call, Results
+from .service import Service
+
+__all__ = ["Finder"]
+
+_OPERATIONS = ("find", "get", "move")
+_MODELS = ("STUDY_ROOT", "PATIENT_ROOT", "WORKLIST")
+
+
+class Finder(Service):
+    """A component that makes queries.
+
+    Args:
+        client: the peer; or its address for a client of its own, which takes the other ``options``.
+        wanted: what is to be negotiated beyond the baseline; done without where the peer declines.
+        options: of the client.
+
+    Attributes:
+        declined: the names of the options that the peer declined when it was last asked.
+    """
+
+    def __init__(
+        self, client: ClientCore | str | Entity, *, wanted: QueryOptions | None = None, **options: Any
+    ) -> None:
+        super().__init__(client, **options)
+        self.wanted = wanted or QueryOptions()
+        self.declined: list[str] = []
+        self._under_way: list[Any] = []  # associations that a query or a retrieve waits on
+        self._cancelled = 0  # how often `cancel` was called
+        if self.wanted:
+            self.client.on(events.BeforeAssociate)(self._offer)
+
+    def _offer(self, event: events.BeforeAssociate) -> None:
+        """Put what is wanted into an A-ASSOCIATE-RQ that proposes SOP classes it is about."""
+        proposed = {context.abstract_syntax for context in event.contexts}
+        offered: dict[str, bytes] = {}
+        for model in _MODELS:
+            offered |= {uid: one for uid, one in self.wanted.offer(model, _OPERATIONS).items() if uid in proposed}
+        if offered:
+            extras = event.extras or Extras()
+            event.extras = extras.__replace__(extended={**extras.extended, **offered})
+
+    def cancel(self) -> None:
+        """Ask the peer to end what is under way, from any thread, or task; does not wait.
+
+        Queries end with the matches that came; retrieves say that they were ``cancelled``. What is only connecting yet
+        goes on.
+        """
+        self._cancelled += 1
+        for association in list(self._under_way):
+            association.cancel()
+
+    def _found(self, query: Query) -> Results[Any]:
+        event = events.BeforeFind(
+            self.peer,
+            association=None,
+            level=query.level,
+            model=query.model.name,
+            returning=(),
+            query=query.template,
+            keys=dict(query.keys),
+        )
+        yield from self.hooks.fire(event)
+        event.require()
+        asked = Query(event.level, model=event.model, template=event.query, **event.keys).returning(*event.returning)
+        contexts = planner.sop_classes(queries.model_uid(event.model, "find"))
+        yield from self.client.using(contexts, lambda association: self._matches(association, asked))
+
+    def _matches(self, association: Any, query: Query) -> Results[Any]:
+        granted = self.wanted.granted(query.model.find, association.extended)
+        self.declined = self.wanted.declined(granted)
+        identifier, is_meant = query.fitted(self.wanted, granted)
+        found = association.find(query.level, model=query.model.find, query=identifier)
+        kind, above = match_class(query.level), query.above
+        error, count = None, 0
+        self._under_way.append(association)
+        try:
+            while (match := (yield Call(self.client.face.next, found))) is not END:
+                typed = kind(match, above)
+                if not is_meant(typed.dataset):
+                    continue
+                before = events.BeforeMatch(self.peer, level=query.level, match=typed)
+                yield from self.hooks.fire(before)
+                if before.vetoed is not None:
+                    raise before.vetoed
+                if before.ended:
+                    break
+                if not before.skipped:
+                    count += 1
+                    yield before.match
+        except DicomNetError as problem:
+            error = problem
+            raise
+        finally:
+            self._under_way.remove(association)
+            yield Call(self.client.face.close, found)  # before its end: C-CANCEL
+            yield from self.hooks.fire(
+                events.AfterFind(self.peer, association=association, result=count, error=error)
+            )

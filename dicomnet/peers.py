@@ -1,4 +1,4 @@
-"""What is known of a peer before it speaks: `Peer`, a profile, and the `Relaxation`s by which rules are lenient.
+"""What is known of a peer before it speaks: `Peer`, a profile, and each `Relaxation` by which a rule is lenient.
 
 Without a profile the rules are those of the standard. A profile is found by the AE title that the peer calls, or is
 called, by, or by the implementation class UID that it sends; what it relaxes holds for its associations alone.

@@ -194,3 +194,17 @@ def test_every_page_is_in_the_site() -> None:
         entries = [entry for _, tree in trees for entry in tree.split()]
         waiting += [page.parent / f"{entry}.md" for entry in entries]
     assert reached == set(DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("package", [dn, dn.client, dn.client.aio], ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_reference(package: object) -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md"))
+    documented = set(re.findall(r"^\.\. automodule:: ([\w.]+)$", pages, re.MULTILINE))
+    homes = {name: getattr(package, name) for name in package.__all__ if not name.startswith("_")}
+    homes.pop("aio", None)  # a package: its names are in the reference, and its own parametrization here
+    missing = [
+        name
+        for name, thing in homes.items()
+        if not {getattr(thing, "__module__", None), getattr(thing, "__name__", None)} & documented
+    ]
+    assert missing == []

@@ -11,6 +11,7 @@ where there is no connection. Two cells choose their next state while they run (
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cache
 
 __all__ = ["TABLE", "Action", "Cell", "Event", "State"]
 
@@ -116,6 +117,7 @@ _TABLE_9_10 = """
 """
 
 
+@cache  # most cells are alike, and this is read at every start
 def _cell(text: str) -> Cell:
     action, _, states = text.partition(">")
     return Action[action.replace("-", "_")], tuple(State(int(state)) for state in states.split("|"))
@@ -123,10 +125,11 @@ def _cell(text: str) -> Cell:
 
 def _parse(table: str) -> dict[tuple[Event, State], Cell]:
     rows = (line.split() for line in table.strip().splitlines())
+    columns = tuple(State)
     return {
         (Event(int(event)), state): _cell(text)
         for event, *cells in rows
-        for state, text in zip(State, cells, strict=True)
+        for state, text in zip(columns, cells, strict=True)
         if text != "--"
     }
 

@@ -26,6 +26,8 @@ IMPURE = {
 # What `import dicomnet` must not load; tls.py, charsets.py and datasets.py reach for them when they are needed.
 HEAVY = {"cryptography", "numpy", "pydicom"}
 GENERATED = {"uids.py"}
+# Whose names load when they are used.
+LAZY = {PACKAGE / "__init__.py", PACKAGE / "client" / "__init__.py"}
 # Breaches that this test found when it was written. Whoever next works there mends them; a mended one leaves the list.
 TOO_LONG_FILES: set[str] = set()
 TOO_LONG_FUNCTIONS: set[tuple[str, str]] = set()
@@ -210,7 +212,7 @@ def test_no_import_hides_in_a_function(path):
 def test_no_import_hides_otherwise(path):
     text = path.read_text(encoding="utf-8")
     assert "TYPE_CHECKING" not in text
-    if path != PACKAGE / "__init__.py" and unit(module_of(path)) != "cli":
+    if path not in LAZY and unit(module_of(path)) != "cli":
         assert not re.search(r"\b(importlib|__import__)\b", text)
 
 

@@ -312,6 +312,22 @@ def test_more_contexts_than_fit_one_association(made, tmp_path):
     assert len(archive.addresses) == 2
 
 
+def test_several_under_way_on_an_association(made, ten):
+    def windows(listener: Any) -> None:
+        listener.on_store()(lambda request: 0xA700 if request.sop_instance_uid == "1.2.3.2" else 0)
+        listener.acceptance = dn.AcceptancePolicy(operations_window=(4, 4))
+
+    extras = dn.Extras(operations_window=(4, 1))
+    options = {"extras": extras, "halt": True}
+    with faces.provider("sync", windows) as provider, made.make("StoreScu", provider.peer(), **options) as scu:
+        with_a_failure = list(scu.send(*ten))
+        assert next(iter(scu.send(*ten[3:]))).ok
+    kinds = outcomes(with_a_failure)
+    assert sum(kinds.values()) == 10  # each has a known result: what was under way when one failed, too
+    assert kinds["failed"] == 1
+    assert kinds["stored"] < 9
+
+
 def test_out_of_resources_is_tried_again_if_asked(made, ten):
     seen: Counter[str] = Counter()
 

@@ -9,7 +9,7 @@ from ..config import Entity
 from ..negotiation import ProposedContext
 from ..sync import Association, connect
 from . import declare
-from .options import AE_TITLE, PEER, Settings
+from .options import AE_TITLE, PEER, Settings, profile_of
 
 __all__ = ["call", "peer_options"]
 
@@ -25,8 +25,8 @@ def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def call(peer: Entity, aec: str | None, contexts: Sequence[ProposedContext], settings: Settings) -> Association:
     """Connect to a peer, under another AE title if one was given."""
     return connect(
-        peer.__replace__(ae_title=aec) if aec else peer,
-        calling=settings.calling,
+        profile_of(peer.__replace__(ae_title=aec) if aec else peer),
+        calling=settings.calling(peer),
         contexts=contexts,
         tls=settings.tls,
         limits=settings.limits,

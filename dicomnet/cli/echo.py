@@ -12,7 +12,7 @@ from ..sync import Association, connect
 from . import declare
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
-from .options import AE_TITLE, PEER, Settings, common
+from .options import AE_TITLE, PEER, Settings, common, profile_of
 from .output import Output
 
 __all__ = ["command"]
@@ -29,8 +29,8 @@ def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> in
     """Verify that PEER answers a C-ECHO."""
     peer = peer.__replace__(ae_title=aec) if aec else peer
     association = connect(
-        peer,
-        calling=settings.calling,
+        profile_of(peer),
+        calling=settings.calling(peer),
         contexts=planner.verification(),
         tls=settings.tls,
         limits=settings.limits,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 __all__ = ["Interrupts"]
@@ -14,10 +15,14 @@ class Interrupts:
     """While it is entered, the first SIGINT only sets ``requested``; the next raises KeyboardInterrupt.
 
     Before there is anything to release (``releasable`` is False) the first raises already.
+
+    Attributes:
+        tell: called at the first, in the middle of anything.
     """
 
     def __init__(self, *, releasable: bool = False) -> None:
         self.requested = False
+        self.tell: Callable[[], object] | None = None
         self.releasable = releasable
 
     def __enter__(self) -> Interrupts:
@@ -35,4 +40,6 @@ class Interrupts:
             self.requested = True
             raise KeyboardInterrupt
         self.requested = True
+        if self.tell is not None:
+            self.tell()
         os.write(sys.stderr.fileno(), b"interrupted: what is under way may end; once more aborts it\n")

@@ -9,12 +9,13 @@ from typing import Any
 from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from ..errors import InvalidArgument
 from ..log import log
+from ..peers import Peer
 from ..tls import TLS
 from ..values import Value
 from . import declare
 from .output import Output
 
-__all__ = ["AE_TITLE", "PEER", "Settings", "common", "output_options", "tls_options"]
+__all__ = ["AE_TITLE", "PEER", "Settings", "common", "output_options", "profile_of", "tls_options"]
 
 _CALLING = "DICOMNET"
 
@@ -22,7 +23,18 @@ _CALLING = "DICOMNET"
 SECONDS = declare.Kind("seconds", parse_seconds)
 SIZE = declare.Kind("size", parse_size)
 AE_TITLE = declare.Kind("title", check_ae_title)
-PEER = declare.Kind("peer", Entity.parse)
+
+
+def _peer(text: str) -> Entity:
+    """An address; or a name, of which none has one of these characters."""
+    if not text or any(sign in text for sign in ":@/[]"):
+        return Entity.parse(text)
+    from .known import known
+
+    return known(text)
+
+
+PEER = declare.Kind("peer", _peer)
 FILE = declare.Path(exists=True, dir_okay=False)
 
 
@@ -42,10 +54,15 @@ class Settings(Value):
     tls: TLS | None
     output: Output
 
-    @property
-    def calling(self) -> str:
-        """Our AE title as a requestor."""
-        return self.ae_title or _CALLING
+    def calling(self, peer: Entity) -> str:
+        """Our AE title as a requestor: as it was given, else as peers.toml says for this peer."""
+        return self.ae_title or getattr(peer, "calling", None) or _CALLING
+
+
+def profile_of(peer: Entity) -> Entity | Peer:
+    """What to connect to: the profile of a peer that is known by name, or the peer."""
+    profile: Peer | None = getattr(peer, "peer", None)
+    return peer if profile is None else profile
 
 
 def _all_timeouts(seconds: float) -> Timeouts:

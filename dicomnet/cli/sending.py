@@ -18,7 +18,7 @@ from ..sync import Association, connect
 from .batch import Item, Lot
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
-from .options import Settings
+from .options import Settings, profile_of
 from .progress import Watched
 from .tally import Tally
 
@@ -118,8 +118,8 @@ class Sender:
     def _connect(self, lot: Lot) -> Association:
         settings = self._settings
         return connect(
-            self._peer,
-            calling=settings.calling,
+            profile_of(self._peer),
+            calling=settings.calling(self._peer),
             contexts=lot.contexts,
             tls=settings.tls,
             extras=self._extras,

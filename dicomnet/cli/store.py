@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..config import Entity
 from ..errors import InputFileError, InputProblem
 from . import declare
@@ -32,34 +34,50 @@ __all__ = ["command"]
     help="Ask to have N under way at a time on each association.  [default: 1]",
 )  # fmt: skip
 @declare.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
+@declare.option("--report", type=declare.Path(), metavar="FILE", help="Write a line of JSON for each instance to FILE.")
+@declare.option("--resume", is_flag=True, help="Go on with FILE: leave out what it says is stored.")
 @common
-def command(
+def command(peer: Entity, paths: tuple[str, ...], aec: str | None, settings: Settings, **chosen: Any) -> int:
+    """Send Part 10 files to PEER, bit for bit in the transfer syntax that they have.
+
+    A PATH is a file, or a directory whose files are sent. A file that cannot be sent is named on standard error, and
+    the others are sent all the same. With --report a PATH may also be a DICOMDIR or a zip archive.
+    """
+    if chosen["resume"] and not chosen["report"]:
+        raise declare.UsageError("--resume goes on with a report: --report is missing")
+    peer = peer.__replace__(ae_title=aec) if aec else peer
+    tally = Tally(settings.output)
+    with Interrupts() as interrupts:
+        if chosen["report"]:  # the framework knows about more than files, and is not loaded for less
+            from . import reporting
+
+            return reporting.send(peer, paths, settings, tally, interrupts, **chosen)
+        return _send(peer, paths, settings, tally, interrupts, **chosen)
+
+
+def _send(
     peer: Entity,
     paths: tuple[str, ...],
-    aec: str | None,
+    settings: Settings,
+    tally: Tally,
+    interrupts: Interrupts,
+    *,
     recurse: bool,
     associations: int,
     window: int,
     halt: bool,
-    settings: Settings,
+    **_: Any,
 ) -> int:
-    """Send Part 10 files to PEER, bit for bit in the transfer syntax that they have.
-
-    A PATH is a file, or a directory whose files are sent. A file that cannot be sent is named on standard error, and
-    the others are sent all the same.
-    """
-    peer = peer.__replace__(ae_title=aec) if aec else peer
+    """Send files as they are; the exit code."""
     output = settings.output
-    tally = Tally(output)
-    with Interrupts() as interrupts:
-        lots = gather(files_in(paths, recurse, tally.refuse), tally.refuse)
-        if not lots and not tally.failed:
-            raise InputFileError("no files to send", problem=InputProblem.CANNOT_READ, path=", ".join(paths))
-        if not lots or (halt and tally.failed):
-            return tally.finish(peer)
-        tally.progress = Progress(sum(lot.size for lot in lots), wanted=not output.json and output.verbosity >= 0)
-        try:
-            Sender(peer, lots, settings, tally, interrupts, halt=halt, window=window).send(associations)
-        except KeyboardInterrupt:
-            tally.codes.add(Exit.INTERRUPTED)
+    lots = gather(files_in(paths, recurse, tally.refuse), tally.refuse)
+    if not lots and not tally.failed:
+        raise InputFileError("no files to send", problem=InputProblem.CANNOT_READ, path=", ".join(paths))
+    if not lots or (halt and tally.failed):
         return tally.finish(peer)
+    tally.progress = Progress(sum(lot.size for lot in lots), wanted=not output.json and output.verbosity >= 0)
+    try:
+        Sender(peer, lots, settings, tally, interrupts, halt=halt, window=window).send(associations)
+    except KeyboardInterrupt:
+        tally.codes.add(Exit.INTERRUPTED)
+    return tally.finish(peer)

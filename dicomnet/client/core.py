@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -21,10 +21,11 @@ from ..errors import (
 from ..events import Tapping
 from ..negotiation import Extras, ProposedContext, UserIdentity
 from ..operations import Commitment, Reply
+from ..peers import Peer
 from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
 from ..tls import TLS
-from . import events
+from . import book, events
 from .events import Event, Hooks, Vetoed
 from .plan import storing
 from .pool import Pool
@@ -63,8 +64,9 @@ class ClientCore(Component):
     may be used from several threads, or tasks.
 
     Args:
-        peer: ``AET@host:port``, ``dicoms://AET@host`` for TLS, or an `Entity`.
-        calling: our own AE title.
+        peer: ``AET@host:port``, ``dicoms://AET@host`` for TLS, a name from peers.toml (see `book`), an `Entity`, or the
+            profile of a `Peer`. What the file or the profile says holds where nothing else is said here.
+        calling: our own AE title; by default "DICOMNET".
         tls: how to secure connections; None is plain, or for ``dicoms://`` what `TLS` is by default.
         identity: who the user is; shorthand for ``extras``.
         extras: what to propose beside presentation contexts.
@@ -78,9 +80,9 @@ class ClientCore(Component):
 
     def __init__(
         self,
-        peer: str | Entity,
+        peer: str | Entity | Peer,
         *,
-        calling: str = "DICOMNET",
+        calling: str | None = None,
         tls: TLS | None = None,
         identity: UserIdentity | None = None,
         extras: Extras | None = None,
@@ -92,13 +94,16 @@ class ClientCore(Component):
         timeouts: Timeouts | None = None,
         tap: Tapping | None = None,
     ) -> None:
-        self.entity = Entity.parse(peer) if isinstance(peer, str) else peer
-        self.calling = check_ae_title(calling)
-        self.tls = tls
-        self.extras = extras or (Extras(identity=identity) if identity is not None else None)
-        self.retry = retry or Retry()
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
+        self.profile, usual = _known(peer)
+        associations = usual.get("associations") if associations is None else associations
+        idle = usual.get("idle", self.timeouts.kept) if idle is None else idle
+        self.entity = self.profile.address()
+        self.calling = check_ae_title(usual.get("calling", "DICOMNET") if calling is None else calling)
+        self.tls = tls or self.profile.tls
+        self.extras = extras or (Extras(identity=identity) if identity is not None else None)
+        self.retry = retry or Retry()
         self.tap = tap
         self.hooks = Hooks(self)
         most = self.limits.pool if associations is None else associations
@@ -109,9 +114,9 @@ class ClientCore(Component):
             self._open,
             self._release,
             most=most,
-            idle=self.timeouts.kept if idle is None else idle,
+            idle=idle,
             patience=self.timeouts.pool,
-            requests=requests_per_association,
+            requests=requests_per_association or usual.get("requests_per_association"),
         )
 
     @property
@@ -130,7 +135,7 @@ class ClientCore(Component):
         return status
 
     @operation
-    def store(self, /, source: Any, *, transcode: Any = "never", **options: Any) -> Script[StoreResult]:
+    def store(self, /, source: Any, *, transcode: Any = None, **options: Any) -> Script[StoreResult]:
         """C-STORE of one instance; what keeps it from being sent is raised. See ``Association.store``.
 
         Many are sent by a `StoreScu`, which plans their presentation contexts together.
@@ -139,13 +144,12 @@ class ClientCore(Component):
         yield from self.hooks.fire(event)
         event.require()
         pair = sources.describe(event.sent)
-        contexts = planner.for_instances([pair]) if pair else planner.verification()  # whoever opens it finds out why
-        if pair and transcode != "never":
-            contexts = storing(pair, transcode)
+        policy = transcode or self.profile.transcode or "never"
+        contexts = storing(pair, policy) if pair else planner.verification()  # whoever opens it finds out why
         answer: StoreResult = yield from self.using(
             contexts,
             lambda association: self.done(
-                events.AfterStore, association, association.store, event.sent, transcode=transcode, **options
+                events.AfterStore, association, association.store, event.sent, transcode=policy, **options
             ),
         )
         return answer
@@ -398,7 +402,7 @@ class ClientCore(Component):
             "tap": self.tap,
         }
         try:
-            association = yield Call(_method(self.face.connect, named), entity)
+            association = yield Call(_method(self.face.connect, named), self.profile.__replace__(entity=entity))
         except DicomNetError as error:
             yield from self._connected(None, error)
             raise
@@ -449,6 +453,14 @@ class ClientCore(Component):
     def abort(self) -> Script[None]:
         """Abort all associations, from any thread, or task of the same loop; operations under way raise."""
         yield from self.pool.close(abort=True)
+
+
+def _known(peer: str | Entity | Peer) -> tuple[Peer, Mapping[str, Any]]:
+    """The profile of a peer, and what else a file says of it."""
+    if isinstance(peer, str) and book.is_name(peer):
+        known = book.find(peer)
+        return known.peer, known.options
+    return Peer.of(peer), {}
 
 
 def _end_of(peer: str, association: Any, error: DicomNetError) -> Event:

@@ -113,12 +113,6 @@ class Face(Protocol):
         """
 
 
-class _Managed(Protocol):
-    face: ClassVar[Face]
-
-    def _leave(self, error: BaseException | None) -> Script[None]: ...
-
-
 class Blocking:
     """The methods of these classes block; `face` is that of `threads`."""
 
@@ -128,7 +122,7 @@ class Blocking:
         return self
 
     def __exit__(
-        self: _Managed, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+        self: Any, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self.face.complete(self._leave(error))
 
@@ -142,7 +136,7 @@ class Asyncio:
         return self
 
     async def __aexit__(
-        self: _Managed, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+        self: Any, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         await self.face.complete(self._leave(error))
 

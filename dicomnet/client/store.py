@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 from .. import planner
 from ..config import Entity
 from ..datasets import NEVER, Transcoding, check_policy
-from ..errors import DicomNetError, InputFileError, InvalidArgument, LocalProtocolError, NoAcceptedContext
+from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext
 from ..messages import Priority
 from ..negotiation import MAX_CONTEXTS
 from ..operations import Commitment
+from ..peers import Peer
 from ..scu import StoreResult
 from ..status import Status
 from ..values import Value
@@ -29,6 +30,7 @@ from .scripts import END, Call, Left, Results, Script, operation, streaming
 
 __all__ = ["Outcome", "StoreCore", "Stored"]
 
+STORED_BEFORE = "stored already, says the report"
 COMMIT_AT_ONCE = 1000  # instances of one storage commitment: their references are a data set of some 100 KiB
 
 
@@ -107,11 +109,12 @@ class StoreCore(Component):
     """Sends instances, each with its result: files, directories, DICOMDIRs, zip archives, data sets, bytes.
 
     Args:
-        client: the peer; or its address, or name, for a client of its own, which takes the other ``options``.
+        client: the peer; or its address, name or profile, for a client of its own, which takes the other ``options``.
         associations: how many are used at a time; no more than the client may have.
         pattern, recurse: which files of directories and archives are meant.
         halt: stop after the first instance that fails.
-        transcode: "never", "if needed", or a list of transfer syntaxes to be preferred (see `datasets.fitting`).
+        transcode: "never", "if needed", or a list of transfer syntaxes to be preferred (see `datasets.fitting`); by
+            default as the peer's profile says, else never.
         transfer_syntax: of data sets and bytes that do not know theirs.
         priority: of every C-STORE.
         report: a file that gets a line of JSON for each result.
@@ -124,13 +127,13 @@ class StoreCore(Component):
 
     def __init__(
         self,
-        client: ClientCore | str | Entity,
+        client: ClientCore | str | Entity | Peer,
         *,
         associations: int = 1,
         pattern: str = "*",
         recurse: bool = True,
         halt: bool = False,
-        transcode: Transcoding = NEVER,
+        transcode: Transcoding | None = None,
         transfer_syntax: str | None = None,
         priority: Priority = Priority.MEDIUM,
         report: str | os.PathLike[str] | None = None,
@@ -143,23 +146,23 @@ class StoreCore(Component):
         if associations < 1:
             raise InvalidArgument("associations is at least 1")
         self._own = not isinstance(client, ClientCore)
-        self.client: Any = (
-            self.client_class(client, associations=associations, **options)
-            if not isinstance(client, ClientCore)
-            else client
-        )
         if options and not self._own:
             raise InvalidArgument(f"{', '.join(sorted(options))}: an option of the client, which is there already")
+        self.client: Any = client
+        if not isinstance(client, ClientCore):
+            self.client = self.client_class(client, associations=associations, **options)
         self.associations = min(associations, self.client.pool.most)
         self.pattern = pattern
         self.recurse = recurse
         self.halt = halt
-        self.transcode = check_policy(transcode)
+        wanted = self.client.profile.transcode if transcode is None else transcode
+        self.transcode = NEVER if wanted is None else check_policy(wanted)
         self.transfer_syntax = transfer_syntax
         self.priority = priority
         self.report = report
         self.resume = resume
         self.commit = commit
+        self.stopped = False
         self.hooks = Hooks(self, self.client.hooks)
 
     @streaming
@@ -201,6 +204,10 @@ class StoreCore(Component):
             raise InvalidArgument("there is nothing to store")
         return batch.last
 
+    def stop(self) -> None:
+        """Begin no further instance of the batch that is under way: from anywhere, a signal handler too."""
+        self.stopped = True
+
     def _leave(self, error: BaseException | None) -> Script[None]:
         if self._own:
             yield from self.client._leave(error)
@@ -212,7 +219,7 @@ class StoreCore(Component):
         planned = lots([(item, item.pair) for item in items], self.transcode)
         work = [_Work(lot, self._contexts(lot)) for lot in planned]
         width = min(self.associations, len(items))
-        if width <= 1 or batch.over:
+        if width <= 1 or not batch.wants_more:
             yield from self._work(batch, work)
         else:
             yield from self._work_together(batch, work, width)
@@ -229,13 +236,18 @@ class StoreCore(Component):
         try:
             while (result := (yield Call(self.client.face.next, merged))) is not END:
                 yield result
+        except (Exception, Left):
+            raise
+        except BaseException:  # Ctrl-C, or a cancellation: nobody waits for what is under way
+            batch.interrupt()
+            raise
         finally:
             yield Call(self.client.face.close, merged)
 
     def _work(self, batch: _Batch, work: list[_Work]) -> Results[Stored]:
         """One association after another, for as long as there is something to do and somebody to do it with."""
         for one in work:
-            while one.items and not batch.over:
+            while one.items and batch.wants_more:
                 try:
                     lease = yield from self.client.pool.take(one.contexts)
                 except NoAcceptedContext as error:
@@ -254,6 +266,7 @@ class StoreCore(Component):
     def _use(self, batch: _Batch, one: _Work, lease: Lease) -> Results[Stored]:
         """Send over an association until nothing is left, or it has served its time, or it ends."""
         taken: deque[Item] = deque()  # those that were asked for and have no result yet
+        batch.leases.add(lease)
         handlers = self.hooks.of(events.BeforeStore) or self.hooks.of(events.AfterStore)
         send = self._send_with_handlers if handlers else self._send_all
         try:
@@ -269,6 +282,8 @@ class StoreCore(Component):
             yield from self._unanswered(batch, one, taken, error)
         else:
             yield from self.client.pool.give_back(lease)
+        finally:
+            batch.leases.discard(lease)
 
     def _unanswered(self, batch: _Batch, one: _Work, taken: deque[Item], error: DicomNetError) -> Results[Stored]:
         """The association ended: what was on its way may have arrived or not, the rest waits for another."""
@@ -312,6 +327,7 @@ class StoreCore(Component):
         """Have the association store what it is fed with."""
         options = {"priority": self.priority, "transcode": self.transcode, "transfer_syntax": self.transfer_syntax}
         results = lease.association.store_many(sources, **options)
+        alone = lease.association.operations_window[0] == 1  # nothing else is on its way when there is a result
         try:
             while (result := (yield Call(self.client.face.next, results))) is not END:
                 item = taken.popleft()
@@ -323,7 +339,7 @@ class StoreCore(Component):
                 yield from self._after(lease, result)
                 yield from batch.tell(stored)
                 yield from batch.set_aside()
-                if not batch.wants_more:
+                if alone and not batch.wants_more:
                     break
         finally:
             yield Call(self.client.face.close, results)
@@ -377,12 +393,14 @@ class _Batch:
     Attributes:
         over: no further instance is to be begun.
         given: by the identity of each item under way, what its association was given for it.
+        leases: the associations that are used now.
         stored: what the peer has, where that matters later.
         last: the last result.
     """
 
     def __init__(self, scu: StoreCore) -> None:
         self._scu = scu
+        scu.stopped = False
         self._report: Report | None = None
         self._gatherer = Gatherer(
             self._refuse,
@@ -396,6 +414,7 @@ class _Batch:
         self._why = ""
         self.over = False
         self.given: dict[int, Any] = {}
+        self.leases: set[Lease] = set()
         self.stored: list[Stored] = []
         self.last: Stored | None = None
 
@@ -405,13 +424,13 @@ class _Batch:
             if self._report is None and self._scu.report is not None:  # not before there is something to report
                 self._report = Report(self._scu.report, resume=self._scu.resume)
             yield [item for item in window if not self._is_stored(item)]
-            if self.over:
+            if not self.wants_more:
                 return
 
     def _is_stored(self, item: Item) -> bool:
         if self._report is None or (item.sop_instance_uid, item.name) not in self._report.acknowledged:
             return False
-        self._aside.append((self._skipped(item, "stored already, says the report"), False))
+        self._aside.append((self._skipped(item, STORED_BEFORE), False))
         return True
 
     def close(self) -> None:
@@ -423,7 +442,7 @@ class _Batch:
     @property
     def wants_more(self) -> bool:
         """Whether a further instance may be begun."""
-        return not (self.over or self._scu.client.pool.closing.is_set())
+        return not (self.over or self._scu.stopped or self._scu.client.pool.closing.is_set())
 
     # ---- what is sent next -------------------------------------------------------------------------------------
 
@@ -460,6 +479,12 @@ class _Batch:
         self._why = self._why or why
         self.over = True
 
+    def interrupt(self) -> None:
+        """Abort what is under way."""
+        self.stop("the batch was interrupted")
+        for lease in list(self.leases):
+            lease.association.interrupt()
+
     def end(self, error: DicomNetError) -> None:
         """There is no further association to be had."""
         self._ends.append(error)
@@ -492,15 +517,16 @@ class _Batch:
             _outcome_of(result),
             item.source,
             item.name,
-            status=result.status,
-            reason="" if result.status.is_success else str(result.status),
-            sop_class_uid=result.sop_class_uid,
-            sop_instance_uid=item.sop_instance_uid,
-            transfer_syntax_uid=result.transfer_syntax_uid,
-            sent_as=result.sop_instance_uid,
-            size=result.size,
-            seconds=result.seconds,
-        )
+            result.status,
+            None,
+            "" if result.status.is_success else str(result.status),
+            result.sop_class_uid,
+            item.sop_instance_uid,
+            result.transfer_syntax_uid,
+            result.sop_instance_uid,
+            result.size,
+            result.seconds,
+        )  # by position: that is twice as fast
 
     def failed(self, item: Item, error: Exception) -> Stored:
         """An item that has no status."""
@@ -512,11 +538,10 @@ class _Batch:
 
     def left_over(self, item: Item) -> Stored:
         """An item that nobody came to: why."""
-        if self.over or not self._ends:
-            return self._skipped(item, self._why or "the batch was stopped")
-        if isinstance(self._ends[-1], LocalProtocolError):
-            return self._skipped(item, self._ends[-1].message)
-        return self.failed(item, self._ends[-1])
+        if self._ends and not self.over:
+            return self.failed(item, self._ends[-1])
+        closed = self._scu.client.pool.closing.is_set() and not self.over
+        return self._skipped(item, "the client was closed" if closed else self._why or "the batch was stopped")
 
     def _skipped(self, item: Item, reason: str) -> Stored:
         return self._without_status(item, Outcome.SKIPPED, None, reason)

@@ -1,0 +1,33 @@
+"""``dicomnet peers``: whom we know by name."""
+
+from __future__ import annotations
+
+from ..client import book
+from . import declare
+from .exits import Exit
+from .options import output_options
+from .output import Output, counted
+from .tables import Table
+
+__all__ = ["command"]
+
+
+@declare.command("peers", short_help="List the peers that are known by name.")
+@output_options
+def command(output: Output) -> int:
+    """List the peers of /etc/dicomnet/peers.toml and ~/.config/dicomnet/peers.toml, or of the file in DICOMNET_PEERS.
+
+    Their names may stand wherever a command takes a PEER.
+    """
+    known = book.load()
+    table = Table(output, ("name", "address", "calling", "security", "where"))
+    for one in known.values():
+        entity = one.peer.address()
+        calling = one.options.get("calling")
+        secured = entity.tls or one.peer.tls is not None
+        table.add((one.name, entity, calling, "TLS" if secured else "", one.place))
+        output.record(name=one.name, address=str(entity), calling=calling, tls=secured, place=one.place)
+    table.close()
+    looked = " and ".join(book.places())
+    output.summary(counted(len(known), "peer") if known else f"no peers in {looked}", peers=len(known))
+    return Exit.DONE

@@ -128,6 +128,9 @@ class Timeouts(Settings, kw_only=True):
     artim: float | None = 30
     # A peer that stopped reading.
     write: float | None = 60
+    # An association of a listener that stops: one on which nothing was under way for so long is idle, and ended then.
+    # Within a batch the next request comes sooner. None waits for all of them, as long as ``drain`` says.
+    quiet: float | None = 1
     # TCP keepalive: so long a silence, and the system asks whether the peer's host is still there; it is gone after two
     # thirds of that again. An idle association would hold its slot for ``idle`` seconds, a user's for ever.
     keepalive: float | None = 60

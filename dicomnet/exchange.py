@@ -69,6 +69,7 @@ class Exchange:
         user: whom the acceptance policy has identified as the requestor's user; None where it was not asked to.
         profile: what is known of the peer, and relaxed for it.
         pending: requests of ours that wait for responses, by message ID.
+        rests: which pause of its provider this is; 0 while anything is performed.
         tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
         window: how many of our requests may be unanswered at a time, as negotiated (PS3.7 Annex D.3.3.3).
         deferred: requests of the peer that are still to be performed.
@@ -90,7 +91,7 @@ class Exchange:
         self.failure: DicomNetError | None = None
         self.profile = STRICT
         self.open_sink: OpenSink = self._open_memory
-        self.defer_requests = False
+        self.defer_requests, self.rests = False, 0
         self.deferred: deque[RequestReceived] = deque()
         self.cancelled: set[int] = set()
         self.window = 1

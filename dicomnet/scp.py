@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from typing import Any
 
 from . import performing, queries, uids
@@ -265,13 +266,15 @@ def serve(
     exchange.open_sink = lambda context, command: provider.open_sink(exchange, context, command)
     exchange.defer_requests = True
     exchange.address = address
-    while True:
+    for pause in count(1):
+        exchange.rests = pause
         try:
             event: Event = exchange.deferred.popleft() if exchange.deferred else (yield None)
         except ConnectionFailed:  # the driver says that the association is over; nothing was going on
             if exchange.request_pdu is None and exchange.fault:
                 log.info("no association with %s: %s", address, exchange.fault)
             return
+        exchange.rests = 0
         if type(event) is RequestReceived:
             yield from perform(exchange, provider, event.message, address)
         elif isinstance(event, AssociateIndication):
@@ -281,6 +284,16 @@ def serve(
             exchange.release_response()
         elif isinstance(event, AbortIndication):
             log.info("association with %s ended: %s", address, exchange.error_of(event))
+
+
+def pause_of(exchange: Exchange) -> int:
+    """Which pause an association is in, 0 for none: where it is the same twice, nothing happened in between.
+
+    To a listener that stops, what is no association yet, or none any more, is one that pauses, too.
+    """
+    if not exchange.requested or exchange.state is State.STA13_AWAIT_TRANSPORT_CLOSE:
+        return -1
+    return exchange.rests if exchange.established and not (exchange.receiving or exchange.sending) else 0
 
 
 def _admit(exchange: Exchange, provider: Provider, policy: AcceptancePolicy, full: Callable[[], bool]) -> Serving:

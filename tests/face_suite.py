@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import socket
@@ -15,7 +16,7 @@ from faces import CT, EVERYTHING, MR, SYNTAX, RawProvider, data_of, echo_request
 
 import dicomnet as dn
 from dicomnet import datasets, uids
-from dicomnet._pdu import Abort, AssociateRJ, ReleaseRP, ReleaseRQ
+from dicomnet._pdu import PDV, Abort, AssociateRJ, PDataTF, ReleaseRP, ReleaseRQ
 from dicomnet.sinks import uid_path
 
 QUERY = [*dn.contexts.query_retrieve([CT]), *dn.contexts.verification()]
@@ -643,8 +644,48 @@ class ProviderSuite:
             assert third.associate() == AssociateRJ(2, 3, 2)
             assert first.echo().status == second.echo().status == 0
 
+    def test_stopping_ends_idle_associations_soon_and_lets_the_others_end(self) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def wait(_: object) -> None:
+            begun.set()
+            go_on.wait(faces.PATIENCE)
+
+        async def wait_elsewhere(_: object) -> None:
+            await asyncio.to_thread(wait, _)
+
+        def configure(scp: Any) -> None:
+            scp.on_echo(wait if self.face == "sync" else wait_elsewhere)
+            scp.on_store()(lambda request: None)
+
+        serving = self.provider(configure, drain=600, timeouts=dn.Timeouts(quiet=QUICK))
+        provider = serving.__enter__()
+        stopping = threading.Thread(target=serving.__exit__, args=(None, None, None))
+        with (
+            provider.raw() as idle,
+            provider.raw() as early,
+            provider.raw() as busy,
+            provider.raw() as halfway,
+        ):
+            for raw in (idle, busy, halfway):
+                raw.associate()
+            busy.send(echo_request())
+            halfway.send(store_request(bytes(1000), last=False))
+            assert begun.wait(faces.PATIENCE)
+            stopping.start()
+            assert idle.read_to_the_end() == [Abort(0, 0)]
+            assert early.read_to_the_end() in ([], [Abort(0, 0)])
+            go_on.set()
+            assert busy.read_command().status == 0
+            assert busy.read_to_the_end() == [Abort(0, 0)]
+            halfway.send(PDataTF([PDV(3, bytes(2), False, True)]))
+            assert halfway.read_command().status == 0
+            assert halfway.read_to_the_end() == [Abort(0, 0)]
+        stopping.join(faces.PATIENCE)
+        assert not stopping.is_alive()
+
     def test_stopping_lets_associations_end(self) -> None:
-        with self.provider() as provider, provider.raw() as raw:
+        with self.provider(timeouts=dn.Timeouts(quiet=None)) as provider, provider.raw() as raw:
             raw.associate()
             provider.listener.stop()
             wait_for_refusal(provider.port)

@@ -6,6 +6,7 @@ import json
 import resource
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import programs
@@ -28,6 +29,20 @@ def source(uid: str = UID, sop_class: str = CT, size: int = 1000) -> BytesSource
     instance = BytesSource(data, EXPLICIT, sop_class, UID)
     instance.sop_instance_uid = uid
     return instance
+
+
+def interrupting(recv: programs.Provider) -> BytesSource:
+    """An instance whose provider is told to stop before its last piece has come."""
+    whole = b"".join(source(size=1_000_000).chunks(1 << 20))
+
+    class Interrupting(BytesSource):
+        def chunks(self, unit: int) -> Iterator[memoryview]:
+            yield memoryview(whole)[:unit]
+            recv.process.send_signal(signal.SIGTERM)
+            wait_until_it_is_closed(recv)
+            yield memoryview(whole)[unit:]
+
+    return Interrupting(whole, EXPLICIT, CT, UID)
 
 
 def send(peer: str, *sources: BytesSource, contexts=CONTEXTS, calling: str = "SENDER") -> list[dn.Status]:
@@ -278,9 +293,7 @@ class TestStartingAndEnding:
         with programs.provider("--out", tmp_path, "--drain", "30s") as recv:
             with dn.connect(recv.address, calling="SENDER", contexts=CONTEXTS) as association:
                 assert association.echo() == 0
-                recv.process.send_signal(signal.SIGTERM)
-                wait_until_it_is_closed(recv)
-                assert association.store(source()).status == 0
+                assert association.store(interrupting(recv)).status == 0
             recv.process.communicate(timeout=programs.PATIENCE)
             assert recv.process.returncode == 0
         assert files(tmp_path) == [f"{UID}.dcm"]

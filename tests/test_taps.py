@@ -26,6 +26,7 @@ from dicomnet.states import Action, Event, State
 from dicomnet.taps import MessageSeen, PDUSeen, Seen, Tap, TapQueue, TransitionSeen
 
 DATA = bytes(range(256)) * 100
+PATIENT = "DOE^JANE"
 
 
 def whole(data: bytes) -> list[bytes]:
@@ -275,7 +276,7 @@ def test_a_tap_that_raises_is_told_nothing_more(kind: type, caplog: pytest.LogCa
     def faulty(seen: Seen) -> None:
         told.append(seen)
         if isinstance(seen, kind):
-            raise ValueError("^".join(("DOE", "JANE")))
+            raise ValueError(PATIENT)
 
     tap = Tap(faulty)
     with caplog.at_level(logging.INFO, logger="dicomnet"):
@@ -286,7 +287,7 @@ def test_a_tap_that_raises_is_told_nothing_more(kind: type, caplog: pytest.LogCa
     (record,) = caplog.records
     assert "a tap failed" in record.getMessage()
     assert "ValueError" in caplog.text
-    assert "DOE^JANE" not in caplog.text
+    assert PATIENT not in caplog.text
 
 
 def test_a_broken_tap_takes_no_part_any_more() -> None:

@@ -18,7 +18,7 @@ from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..peers import Peer
 from ..performing import Serving
-from ..scp import Provider
+from ..scp import Provider, pause_of
 from ..tls import TLS
 from .association import Association, connect
 from .driver import ProviderDriver
@@ -48,7 +48,7 @@ class Listener(Provider):
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
-        drain: seconds that associations in flight get when the listener stops.
+        drain: seconds that associations in flight get when the listener stops; see ``Timeouts.quiet`` for idle ones.
         tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
         workers: 1. An event loop cannot be forked; the blocking listener can have more.
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
@@ -277,12 +277,10 @@ class Listener(Provider):
             self._sock.close()
 
     async def _end(self, drain: float) -> None:
-        """Wait for the associations in flight; abort those that do not end in time."""
+        """Wait for the associations in flight; abort those that are idle, and those that do not end in time."""
         self._stop()
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(drain):
-                    await self._all_over()
+            await self._drain(drain)
         finally:
             for arrival in self._arrivals:
                 arrival.cancel()
@@ -291,6 +289,19 @@ class Listener(Provider):
             for driver in list(self._drivers):
                 driver.abort()
         await self._all_over()
+
+    async def _drain(self, drain: float) -> None:
+        now = asyncio.get_running_loop().time
+        end = now() + drain
+        quiet = drain if self.timeouts.quiet is None else self.timeouts.quiet
+        while (self._drivers or self._arrivals) and now() < end:
+            pauses = [(driver, pause_of(driver.exchange)) for driver in self._drivers]
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(now() + quiet, end)):
+                    await self._all_over()
+            for driver, pause in pauses:
+                if pause and driver in self._drivers and pause == pause_of(driver.exchange):
+                    driver.abort()
 
     async def _all_over(self) -> None:
         if self._arrivals:

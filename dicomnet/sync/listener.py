@@ -18,7 +18,7 @@ from ..exchange import Exchange
 from ..log import in_brief, log, log_failure
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..peers import Peer
-from ..scp import Provider, host_of
+from ..scp import Provider, host_of, pause_of
 from ..tls import TLS
 from .association import Association, connect
 from .board import MOST_WORKERS, Board, Seats
@@ -54,7 +54,7 @@ class Listener(Provider):
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
-        drain: seconds that associations in flight get when the listener stops.
+        drain: seconds that associations in flight get when the listener stops; see ``Timeouts.quiet`` for idle ones.
         tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
         workers: how many processes serve; 1 is this one. More want `os.fork`, and to be started before other threads.
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
@@ -335,13 +335,20 @@ class Listener(Provider):
             self._board.add("ended")
 
     def _drain(self) -> None:
-        """Wait for the associations in flight; abort those that do not end in time."""
+        """Wait for the associations in flight; abort those that are idle, and those that do not end in time."""
         end = monotonic() + self.drain
-        for one in self._snapshot():
-            one.thread.join(max(end - monotonic(), 0.0))
+        quiet = self.drain if self.timeouts.quiet is None else self.timeouts.quiet
+        while (served := self._snapshot()) and monotonic() < end:
+            pauses = [pause_of(one.driver.exchange) for one in served]
+            self._join(min(monotonic() + quiet, end))
+            for one, pause in zip(served, pauses, strict=True):
+                if pause and pause == pause_of(one.driver.exchange):
+                    one.driver.interrupt()
         for one in self._snapshot():
             one.driver.transport.interrupt()
-        end = monotonic() + self.drain  # for all of them: many handlers that do not end take no longer than one
+        self._join(monotonic() + self.drain)  # many handlers that do not end take no longer than one
+
+    def _join(self, end: float) -> None:
         for one in self._snapshot():
             one.thread.join(max(end - monotonic(), 0.0))
 

@@ -51,6 +51,9 @@ GOALS = (
     Goal("ct", "dicomnet-4-workers", "dicomnet"),
     Goal("small", "dicomnet-4", "dicomnet"),
     Goal("small", "dicomnet-4-workers", "dicomnet"),
+    Goal("ct", "dicomnet-tls", "dcmtk-tls", 0.9),
+    Goal("small", "dicomnet-window", "dicomnet"),
+    Goal("small", "dicomnet-window", "dcmtk"),
 )
 CALL_GOALS = (
     Goal("echo", "dicomnet", "dcmtk", 1.0),

@@ -4,6 +4,7 @@ A rig is a context manager; its receiver lives as long as it does. ``run`` sends
 time that counts is the same for every peer: the sender's process from its start to its end, imports included.
 """
 
+import atexit
 import compileall
 import hashlib
 import json
@@ -19,8 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Self
 
 from corpora import Corpus, dataset_offset
@@ -139,8 +142,56 @@ class ParallelDicomnet(Dicomnet):
         return [*super().sender(port, directory), "--associations", "4"]
 
 
+class DicomnetWindow(Dicomnet):
+    """With sixteen instances under way at a time, which its own receiver grants."""
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return [*super().receiver(port, directory), "--window", "16"]
+
+    def sender(self, port: int, directory: Path) -> list[str]:
+        return [*super().sender(port, directory), "--window", "16"]
+
+
+class DicomnetTls(Dicomnet):
+    """Over TLS 1.3 with certificates on both sides, at its defaults."""
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return [*super().receiver(port, directory), *self._identity("server")]
+
+    def sender(self, port: int, directory: Path) -> list[str]:
+        return [*super().sender(port, directory), *self._identity("client")]
+
+    def _identity(self, name: str) -> list[str]:
+        made = certificates()
+        return ["--tls-ca", f"{made}/ca.pem", "--tls-cert", f"{made}/{name}.pem", "--tls-key", f"{made}/{name}.key"]
+
+
+class DcmtkTls(Dcmtk):
+    """As `Dcmtk`, over TLS 1.3 with certificates on both sides; by its default profile, as dicomnet's."""
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        return self._secured(super().receiver(port, directory), "server")
+
+    def sender(self, port: int, directory: Path) -> list[str]:
+        return self._secured(super().sender(port, directory), "client")
+
+    def _secured(self, command: list[str], name: str) -> list[str]:
+        made = certificates()
+        return [command[0], "+tls", f"{made}/{name}.key", f"{made}/{name}.pem", "+cf", f"{made}/ca.pem", *command[1:]]
+
+
+@cache
+def certificates() -> str:
+    """A directory with an authority of our own and what it vouches for, removed at the end."""
+    directory = mkdtemp(prefix="dicomnet-bench-certificates-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    subprocess.run([*dicomnet_command(), "cert", "make", directory, "--host", HOST, "-q"], check=True)
+    return directory
+
+
 RAW, DCMTK, PYNETDICOM, DICOMNET = RawSocket(), Dcmtk(), Pynetdicom(), Dicomnet()
 FORKING, PARALLEL = ForkingDcmtk(), ParallelDicomnet()
+DICOMNET_WINDOW, DICOMNET_TLS, DCMTK_TLS = DicomnetWindow(), DicomnetTls(), DcmtkTls()
 
 # name: (sender, receiver), in the order in which a round runs them
 RIGS: dict[str, tuple[Peer, Peer]] = {
@@ -154,12 +205,15 @@ RIGS: dict[str, tuple[Peer, Peer]] = {
     "dicomnet-4-workers": (PARALLEL, PARALLEL),
     "dcmtk-fork": (DCMTK, FORKING),
     "dcmtk-workers": (DCMTK, PARALLEL),
+    "dicomnet-window": (DICOMNET_WINDOW, DICOMNET_WINDOW),
+    "dicomnet-tls": (DICOMNET_TLS, DICOMNET_TLS),
+    "dcmtk-tls": (DCMTK_TLS, DCMTK_TLS),
 }
 # Who takes part in which work.
 EVERYBODY = ("raw", "dicomnet", "dcmtk", "dicomnet-dcmtk", "dcmtk-dicomnet", "pynetdicom")
 CONTESTS = {
-    "ct": (*EVERYBODY, "dicomnet-4", "dicomnet-4-workers"),
-    "small": (*EVERYBODY, "dicomnet-4", "dicomnet-4-workers"),
+    "ct": (*EVERYBODY, "dicomnet-4", "dicomnet-4-workers", "dicomnet-tls", "dcmtk-tls"),
+    "small": (*EVERYBODY, "dicomnet-4", "dicomnet-4-workers", "dicomnet-window"),
     "large": EVERYBODY,
     "ct by 8": ("dcmtk-fork", "dcmtk-dicomnet", "dcmtk-workers"),
     "small by 8": ("dcmtk-fork", "dcmtk-dicomnet", "dcmtk-workers"),

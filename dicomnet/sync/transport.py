@@ -76,7 +76,7 @@ class Transport:
     def grow(self) -> None:
         """A data set flows: read more of it at a time from now on, until `rest`."""
         if len(self._buffer) < self._large:
-            self._buffer = _take_large(self._large)
+            self._buffer = take_large(self._large)
 
     def acknowledge(self) -> None:
         """Acknowledge what has arrived now, not 40 ms later: many peers hold back their next segment until then."""
@@ -86,7 +86,7 @@ class Transport:
     def rest(self) -> None:
         """Nothing flows for now: give a large buffer back."""
         if len(self._buffer) > _SMALL:
-            _spare.append(self._buffer)
+            give_back(self._buffer)
             self._buffer = bytearray(_SMALL)
 
     def wait(self, timeout: float | None, *, read: bool = True, write: bool = False) -> bool:
@@ -153,7 +153,13 @@ def gone(error: OSError) -> ConnectionFailed | None:
 _spare: deque[bytearray] = deque(maxlen=_MOST_SPARE)
 
 
-def _take_large(size: int) -> bytearray:
+def give_back(buffer: bytearray) -> None:
+    """Keep a large buffer for whoever needs one next."""
+    _spare.append(buffer)
+
+
+def take_large(size: int) -> bytearray:
+    """A buffer of so many bytes, whatever is in them."""
     while _spare:
         try:
             buffer = _spare.pop()

@@ -65,6 +65,11 @@ class Limits(Settings, kw_only=True):
     # Bytes a second of a message that has begun, over each ``Timeouts.progress``: a drip is no progress. A line of 2400
     # baud has four times that; 0 takes anything that never stops.
     least_rate: int = 64
+    # User identities of a host that were not accepted, within ``Timeouts.login``; until that is over, no more of them are
+    # looked at. People mistype a passcode a few times; programs that guess one need thousands of tries.
+    failed_logins: int = 10
+    # Hosts whose failed logins are remembered; past it the oldest is forgotten, so that lying senders cost no memory.
+    failing_hosts: int = 1024
     # Legal, and sent by nobody to any purpose: tolerated, but not for ever.
     empty_pdvs: int = 1000
     # Requests kept while one is performed that a C-CANCEL may end, past the operations window that was granted: some
@@ -128,6 +133,8 @@ class Timeouts(Settings, kw_only=True):
     artim: float | None = 30
     # A peer that stopped reading.
     write: float | None = 60
+    # How long the failed logins of a host count, see ``Limits.failed_logins``. None: whoever guesses may go on.
+    login: float | None = 60
     # An association of a listener that stops: one on which nothing was under way for so long is idle, and ended then.
     # Within a batch the next request comes sooner. None waits for all of them, as long as ``drain`` says.
     quiet: float | None = 1

@@ -64,6 +64,8 @@ class Provider:
         self.destinations = dict(destinations or {})
         self.acceptance = acceptance or AcceptancePolicy()
         self.peers = Peers(peers)
+        self.logins = Logins(self.limits, self.timeouts)
+        self.clock: Callable[[], float] = float  # 0.0: whoever drives the flows has a better one
         self.admission: AbstractContextManager[Any] = nullcontext()
         self.transcode: Transcoding = IF_NEEDED
         self._services: dict[tuple[int, str], Service] = {
@@ -286,6 +288,43 @@ def serve(
             log.info("association with %s ended: %s", address, exchange.error_of(event))
 
 
+class Logins:
+    """The failed logins of each host, so that nobody tries one passcode after the other.
+
+    Each try is counted before it is judged, and taken back where it succeeds: many at once are many, too.
+    """
+
+    def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
+        self._limits = limits
+        self._seconds = timeouts.login
+        self._tries: dict[str, tuple[int, float]] = {}  # how many, since when; the oldest first
+
+    def may_try(self, host: str, now: float) -> bool:
+        """Whether an identity from there is looked at; then it counts as failed until it succeeds."""
+        if self._seconds is None:
+            return True
+        tries, since = self._tries.get(host, (0, now))
+        if now >= since + self._seconds:
+            del self._tries[host]
+            tries, since = 0, now
+        if tries >= self._limits.failed_logins:
+            return False
+        if not tries and len(self._tries) >= self._limits.failing_hosts:
+            del self._tries[next(iter(self._tries))]
+        self._tries[host] = tries + 1, since
+        if tries + 1 == self._limits.failed_logins:
+            log.warning("%d failed logins from %s: no more of them for %g s", tries + 1, host, self._seconds)
+        return True
+
+    def succeeded(self, host: str) -> None:
+        """The last try from there was none of those."""
+        tries, since = self._tries.get(host, (0, 0.0))
+        if tries > 1:
+            self._tries[host] = tries - 1, since
+        else:
+            self._tries.pop(host, None)
+
+
 def pause_of(exchange: Exchange) -> int:
     """Which pause an association is in, 0 for none: where it is the same twice, nothing happened in between.
 
@@ -308,13 +347,21 @@ def _admit(exchange: Exchange, provider: Provider, policy: AcceptancePolicy, ful
     identity = user_identity(exchange.request_pdu)
     verdict: bool | bytes | None = None
     if identity is not None and policy.identify is not None and 1 <= identity.type <= 5:
+        with provider.admission:
+            may_try = provider.logins.may_try(host_of(address), provider.clock())
+        if not may_try:
+            exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
+            return
         try:
             verdict = yield Call(policy.identify, identity, caller)
         except Exception as error:
             log_failure(f"the identity of a user at {address} cannot be judged", error)
+        if verdict is not None and verdict is not False:
+            with provider.admission:
+                provider.logins.succeeded(host_of(address))
+            exchange.user = identity
         if not _is_asked(exchange):
             return  # the peer did not wait for it
-        exchange.user = None if verdict is None or verdict is False else identity
     with provider.admission:  # two at a time could both be the last one that there is room for
         same = provider.counted(exchange) if policy.counts else (0, 0)
         if exchange.judge(policy, Caller(address, exchange.tls, *same, verdict)) and policy.counts:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from time import time
+from time import monotonic, time
 from types import TracebackType
 
 from ..config import Entity, Limits, Timeouts
@@ -79,6 +79,7 @@ class Listener(Provider):
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers
         )
         self.drain = drain
+        self.clock = monotonic
         self.tap = tap
         self.tls = tls
         self._bind = (host, port)

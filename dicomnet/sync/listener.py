@@ -86,6 +86,7 @@ class Listener(Provider):
         if workers > 1 and not hasattr(os, "fork"):
             raise InvalidArgument("several workers need a system with fork")
         self.drain = drain
+        self.clock = monotonic
         self.tap = tap
         self.tls = tls
         self._bind = (host, port)

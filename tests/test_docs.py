@@ -36,7 +36,7 @@ DOCS = ROOT / "docs"
 EXCERPTS = {"style.md", "architecture.md"}
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if path.name not in EXCERPTS)]
 # What sets a machine up or goes on for minutes; CONTRIBUTING says so, and .ci/run does it.
-NOT_RUN = ("pip ", "git ", "cd ", "make ", "pytest benchmarks", "python -m venv", "source ")
+NOT_RUN = ("pip ", "git ", "cd ", "make ", "pytest benchmarks", "python3 -m venv", "source ")
 PATIENCE = 30.0
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.MULTILINE | re.DOTALL)

@@ -187,7 +187,8 @@ def _titles(fields: Fields) -> str:
     if "calling_ae_title" not in fields:
         return ""
     contexts = len(fields.get("presentation_contexts", ()))
-    return f"{fields['calling_ae_title']} calls {fields['called_ae_title']}, {contexts} contexts"
+    proposed = "1 context" if contexts == 1 else f"{contexts} contexts"
+    return f"{fields['calling_ae_title']} calls {fields['called_ae_title']}, {proposed}"
 
 
 def _fragments(seen: PDUSeen) -> list[tuple[Fields, bytes, bool]]:

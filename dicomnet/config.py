@@ -65,8 +65,8 @@ class Limits(Settings, kw_only=True):
     # Bytes a second of a message that has begun, over each ``Timeouts.progress``: a drip is no progress. A line of 2400
     # baud has four times that; 0 takes anything that never stops.
     least_rate: int = 64
-    # User identities of a host that were not accepted, within ``Timeouts.login``; until that is over, no more of them are
-    # looked at. People mistype a passcode a few times; programs that guess one need thousands of tries.
+    # User identities of a host that were not accepted, within ``Timeouts.login``; until that is over, no more of them
+    # are looked at. People mistype a passcode a few times; programs that guess one need thousands of tries.
     failed_logins: int = 10
     # Hosts whose failed logins are remembered; past it the oldest is forgotten, so that lying senders cost no memory.
     failing_hosts: int = 1024

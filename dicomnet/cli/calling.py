@@ -11,7 +11,7 @@ from ..sync import Association, connect
 from . import declare
 from .options import AE_TITLE, PEER, Settings, profile_of
 
-__all__ = ["call", "peer_options"]
+__all__ = ["call", "client_options", "listen_option", "peer_options"]
 
 
 def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,3 +32,18 @@ def call(peer: Entity, aec: str | None, contexts: Sequence[ProposedContext], set
         limits=settings.limits,
         timeouts=settings.timeouts,
     )
+
+
+def client_options(settings: Settings, peer: Entity) -> dict[str, Any]:
+    """What a client is given of the common options."""
+    return {
+        "calling": settings.calling(peer),
+        "tls": settings.tls,
+        "limits": settings.limits,
+        "timeouts": settings.timeouts,
+    }
+
+
+def listen_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option --listen: where the peer is to call back."""
+    return declare.option("--listen", "where", type=PEER, metavar="HOST:PORT", help=what)

@@ -8,9 +8,8 @@ __all__ = ["NAMES", "load"]
 
 # In the order of `dicomnet --help`.
 NAMES = (
-    "echo", "store", "find", "get", "move", "recv", "plan", "peers", "mpps", "commit", "dump", "conform", "bench",
-    "cert",
-    "demo",
+    "echo", "store", "find", "get", "move", "retrieve", "recv", "plan", "peers", "mpps", "commit", "dump", "doctor",
+    "conform", "bench", "cert", "demo",
 )  # fmt: skip
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from .. import planner
-from ..config import Entity
+from ..config import COMMITMENT_PATIENCE, Entity
 from ..errors import InputFileError
+from ..operations import Commitment
 from ..sources import open_source
 from ..status import Status
 from . import declare
 from .batch import files_in
-from .calling import call, peer_options
+from .calling import client_options, listen_option, peer_options
 from .exits import Exit
-from .options import Settings, common
+from .options import SECONDS, Settings, common, profile_of
+from .output import Output
 
 __all__ = ["command"]
 
@@ -20,9 +21,24 @@ __all__ = ["command"]
 @peer_options
 @declare.argument("paths", type=declare.Path(), nargs=-1, required=True, metavar="PATH...")
 @declare.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
+@listen_option("Where PEER is to report, on an association of its own; it has to know this, with our AE title.")
+@declare.option("--wait", type=SECONDS, metavar="SECONDS", help="For the report, with --listen.  [default: 5m]")
 @common
-def command(peer: Entity, aec: str | None, paths: tuple[str, ...], recurse: bool, settings: Settings) -> int:
-    """Ask PEER to commit itself to the instances of these files, and wait for its report on the same association."""
+def command(
+    peer: Entity,
+    aec: str | None,
+    paths: tuple[str, ...],
+    recurse: bool,
+    where: Entity | None,
+    wait: float | None,
+    settings: Settings,
+) -> int:
+    """Ask PEER to commit itself to the instances of these files, and wait for its report.
+
+    It comes on the same association, or, with --listen, on a later one.
+    """
+    from ..client import CommitmentScu
+
     output = settings.output
     codes: list[int] = []
 
@@ -39,8 +55,15 @@ def command(peer: Entity, aec: str | None, paths: tuple[str, ...], recurse: bool
             refuse(error)
     if not instances:
         return codes[0] if codes else Exit.USAGE
-    with call(peer, aec, planner.commitment(), settings) as association:
-        outcome = association.commit(instances)
+    called = profile_of(peer.__replace__(ae_title=aec) if aec else peer)
+    patience = COMMITMENT_PATIENCE if wait is None else wait
+    with CommitmentScu(called, listen=where, patience=patience, **client_options(settings, peer)) as scu:
+        outcome = scu.commit(instances)
+    _tell(outcome, output)
+    return codes[0] if codes else Exit.FAILURES if outcome.failed or not outcome.committed else Exit.DONE
+
+
+def _tell(outcome: Commitment, output: Output) -> None:
     for sop_class, uid, reason in outcome.failed:
         output.error(f"not committed: {uid} ({Status(reason, service='N-ACTION')})")
         output.record(sop_class_uid=sop_class, sop_instance_uid=uid, committed=False, reason=reason)
@@ -52,4 +75,3 @@ def command(peer: Entity, aec: str | None, paths: tuple[str, ...], recurse: bool
         failed=len(outcome.failed),
         transaction_uid=outcome.transaction_uid,
     )
-    return codes[0] if codes else Exit.FAILURES if outcome.failed or not outcome.committed else Exit.DONE

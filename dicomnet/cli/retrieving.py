@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
 from ..errors import ServiceFailure
 from ..scu import RetrieveProgress
+from ..status import Status
 from .exits import Exit
 from .interrupts import Interrupts
 from .output import Output
@@ -15,12 +17,36 @@ from .output import Output
 __all__ = ["retrieve"]
 
 
+class Done(Protocol):
+    """What came of a retrieve."""
+
+    @property
+    def status(self) -> Status:
+        """The final one."""
+
+    @property
+    def completed(self) -> int:
+        """Instances."""
+
+    @property
+    def failed(self) -> int:
+        """Instances."""
+
+    @property
+    def warning(self) -> int:
+        """Instances."""
+
+    @property
+    def failed_uids(self) -> list[str]:
+        """Those that were not sent."""
+
+
 class _Cancelled(Exception):
     """Ctrl-C: leave the retrieve, which cancels it."""
 
 
 def retrieve(
-    ask: Callable[[Callable[[RetrieveProgress], None]], RetrieveProgress], output: Output, interrupts: Interrupts
+    ask: Callable[[Callable[[RetrieveProgress], None]], Done], output: Output, interrupts: Interrupts
 ) -> int:
     """Run a retrieve; its exit code.
 
@@ -37,7 +63,7 @@ def retrieve(
         nonlocal last
         last = step
         line.show(step)
-        if interrupts.requested:
+        if interrupts.requested and interrupts.tell is None:
             raise _Cancelled
 
     try:
@@ -53,10 +79,10 @@ def retrieve(
     for uid in done.failed_uids:
         output.error(f"not sent: {uid}")
     code = Exit.FAILURES if done.failed or done.status.is_failure else Exit.WARNINGS if done.warning else Exit.DONE
-    return _tell(output, done, monotonic() - start, "", code)
+    return _tell(output, done, monotonic() - start, "cancelled: " if done.status.is_cancel else "", code)
 
 
-def _tell(output: Output, done: RetrieveProgress | None, seconds: float, prefix: str, code: int) -> int:
+def _tell(output: Output, done: Done | None, seconds: float, prefix: str, code: int) -> int:
     completed, failed, warning = (done.completed, done.failed, done.warning) if done else (0, 0, 0)
     output.summary(
         f"{prefix}{completed} completed, {failed} failed, {warning} with warnings in {seconds:.2f} s",

@@ -8,6 +8,7 @@ from .. import planner, queries
 from ..config import Entity
 from ..errors import DicomNetError
 from ..negotiation import Extras
+from ..peers import Peer
 from . import events
 from .core import ClientCore
 from .criteria import Query
@@ -35,7 +36,7 @@ class Finder(Service):
     """
 
     def __init__(
-        self, client: ClientCore | str | Entity, *, wanted: QueryOptions | None = None, **options: Any
+        self, client: ClientCore | str | Entity | Peer, *, wanted: QueryOptions | None = None, **options: Any
     ) -> None:
         super().__init__(client, **options)
         self.wanted = wanted or QueryOptions()

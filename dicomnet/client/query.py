@@ -9,6 +9,7 @@ from .. import planner, queries
 from ..config import Entity, check_ae_title
 from ..errors import DicomNetError, InvalidArgument, NoAcceptedContext
 from ..negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, ProposedContext
+from ..peers import Peer
 from ..scu import RetrieveProgress
 from ..tls import TLS
 from . import events
@@ -46,7 +47,7 @@ class QueryRetrieveCore(Finder):
 
     def __init__(
         self,
-        client: ClientCore | str | Entity,
+        client: ClientCore | str | Entity | Peer,
         *,
         model: str = "STUDY_ROOT",
         wanted: QueryOptions | None = None,

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ..config import Entity
 from ..errors import InvalidArgument
+from ..peers import Peer
 from .core import ClientCore, Component
 from .events import Hooks
 from .scripts import Script, operation
@@ -24,7 +25,7 @@ class Service(Component):
 
     client_class: ClassVar[type[ClientCore]]
 
-    def __init__(self, client: ClientCore | str | Entity, **options: Any) -> None:
+    def __init__(self, client: ClientCore | str | Entity | Peer, **options: Any) -> None:
         self._own = not isinstance(client, ClientCore)
         self.client = client if isinstance(client, ClientCore) else self.client_class(client, **options)
         if options and not self._own:

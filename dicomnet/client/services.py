@@ -10,6 +10,7 @@ from ..config import COMMITMENT_PATIENCE, Entity, check_ae_title
 from ..errors import DeadlineExceeded, InvalidArgument
 from ..negotiation import AcceptancePolicy
 from ..operations import COMMITMENT_INSTANCE, Commitment
+from ..peers import Peer
 from ..status import Status
 from ..tls import TLS
 from . import events
@@ -89,7 +90,7 @@ class CommitmentCore(Service):
 
     def __init__(
         self,
-        client: ClientCore | str | Entity,
+        client: ClientCore | str | Entity | Peer,
         *,
         listen: str | Entity | None = None,
         listen_tls: TLS | None = None,

@@ -8,6 +8,7 @@ from typing import Any
 from .. import queries
 from ..errors import DicomNetError, InvalidArgument
 from ..scu import RetrieveProgress
+from ..status import Status
 from ..values import Value
 from .matches import Availability, TypedMatch
 
@@ -73,6 +74,11 @@ class Retrieved(Value):
     def warning(self) -> int:
         """Instances that were sent, about which their receiver has something to say."""
         return sum(one.warning for one in self.outcomes)
+
+    @property
+    def status(self) -> Status:
+        """Of the last request: it ends with the first that was cancelled."""
+        return self.outcomes[-1].status if self.outcomes else Status.SUCCESS
 
     @property
     def failed_uids(self) -> list[str]:

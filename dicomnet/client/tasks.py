@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from ..aio import Listener, connect
-from .scripts import END, Call, Gate, Left, Results, Script
+from .scripts import END, Call, Face, Gate, Left, Results, Script
 
 __all__ = ["FACE", "complete", "results"]
 
@@ -181,4 +181,4 @@ class _Tasks:
 
 
 #: What the asynchronous classes run on.
-FACE = _Tasks()
+FACE: Face = _Tasks()

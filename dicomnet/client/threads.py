@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from ..sync import Listener, connect
-from .scripts import END, Call, Gate, Left, Results, Script
+from .scripts import END, Call, Face, Gate, Left, Results, Script
 
 __all__ = ["FACE", "complete", "results"]
 
@@ -179,4 +179,4 @@ class _Threads:
 
 
 #: What the blocking classes run on.
-FACE = _Threads()
+FACE: Face = _Threads()

@@ -339,6 +339,22 @@ def test_it_is_retrieved_from_whoever_has_it(made: clients.Clients, tmp_path: Pa
             assert len(archive.asked) + len(other.asked) == 1
 
 
+def test_whoever_has_it_is_found_in_peers_toml(
+    made: clients.Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Archive()
+    other.listener.ae_title = None  # any will do
+    with Archive() as archive, other:
+        known = tmp_path / "peers.toml"
+        known.write_text(f'[elsewhere]\naddress = "{other.peer.replace("ARCHIVE", "OTHER")}"\n')
+        monkeypatch.setenv("DICOMNET_PEERS", str(known))
+        archive.state["RetrieveAETitle"] = ["OTHER"]
+        with made.make("QueryRetrieveScu", archive.peer) as scu:
+            [study] = scu.studies(StudyInstanceUID="2.25.10")
+            assert scu.retrieve(study, to=tmp_path / "got").completed == 4
+    assert (len(archive.asked), len(other.asked)) == (1, 1)
+
+
 def test_a_peer_that_offers_no_way_is_named(made: clients.Clients, port: int, tmp_path: Path) -> None:
     with Archive("") as archive:
         with (

@@ -12,7 +12,7 @@ from ..negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, P
 from ..peers import Peer
 from ..scu import RetrieveProgress
 from ..tls import TLS
-from . import events
+from . import book, events
 from .arrivals import Arrivals, Door, door_at
 from .core import ClientCore
 from .criteria import Query
@@ -41,7 +41,7 @@ class QueryRetrieveCore(Finder):
         listen_tls: how connections to it are secured; by default as those of the client.
         senders: AE titles by which the peer may call for that, beside its own.
         acceptance: further rules of who may.
-        peers: other AEs by title, for matches that are theirs by Retrieve AE Title.
+        peers: other AEs by title, for matches that are theirs by Retrieve AE Title; by default those of peers.toml.
         options: of the client.
     """
 
@@ -65,9 +65,8 @@ class QueryRetrieveCore(Finder):
         self.listen, self.listen_tls = door_at(listen, listen_tls or self.client.tls)
         self.senders = frozenset(map(check_ae_title, senders))
         self.acceptance = acceptance
-        self.peers = {
-            check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one
-            for title, one in (peers or {}).items()
+        self.peers = None if peers is None else {
+            check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one for title, one in peers.items()
         }
 
     # ---- looking -----------------------------------------------------------------------------------------------
@@ -188,7 +187,7 @@ class QueryRetrieveCore(Finder):
 
         Args:
             what: a match, several of them, or a level for which ``keys`` say what is meant. Matches are asked for
-                where they are: of the AE that they name, if it is among the ``peers``, else of the peer.
+                where they are: of the AE that they name, if it is known, else of the peer.
             to: a directory for files, or a function of `StoreRequest`.
             by: "get", "move", or both in order; by default as the component was told.
             progress: called with each pending response.
@@ -272,23 +271,27 @@ class QueryRetrieveCore(Finder):
         wanted, unavailable = targets(what, "PATIENT_ROOT" if is_patient else self.model, keys, self.peer)
         outcomes, way = [], ""
         for target in wanted:
-            way, outcome = yield from self._with(self._entity_of(target), target, ways, body)
+            way, outcome = yield from self._with(self._holder(target), target, ways, body)
             outcomes.append(outcome)
             if outcome.status.is_cancel:
                 break
         return Retrieved(way, tuple(outcomes), unavailable)
 
-    def _entity_of(self, target: Target) -> Entity:
-        """Who is asked: the peer, if it has it, or nobody knows better."""
+    def _holder(self, target: Target) -> Entity | Peer:
+        """Who is asked: the peer, if it has it, or nobody knows better; else whoever is known by the title."""
         own = self.client.entity
-        others = [self.peers[title] for title in target.titles if title in self.peers]
-        return own if own.ae_title in target.titles or not others else others[0]
+        if own.ae_title in target.titles or not target.titles:
+            return own
+        if self.peers is None:
+            known = {one.peer.address().ae_title: one.peer for one in book.load().values()}
+            return next((known[title] for title in target.titles if title in known), own)
+        return next((self.peers[title] for title in target.titles if title in self.peers), own)
 
-    def _with(self, entity: Entity, target: Target, ways: Iterable[str], body: Any) -> Script[Any]:
+    def _with(self, holder: Entity | Peer, target: Target, ways: Iterable[str], body: Any) -> Script[Any]:
         contexts = self._contexts(self._model_of(target), ways)
-        if entity == self.client.entity:
+        if holder is self.client.entity:
             return (yield from self.client.using(contexts, lambda one: body(self.client, one, target)))
-        other = _sister(self.client, entity)
+        other = _sister(self.client, holder)
         try:
             return (yield from other.using(contexts, lambda one: body(other, one, target)))
         finally:
@@ -349,12 +352,12 @@ class QueryRetrieveCore(Finder):
         return answer
 
 
-def _sister(client: ClientCore, entity: Entity) -> ClientCore:
+def _sister(client: ClientCore, holder: Entity | Peer) -> ClientCore:
     """A client like this one for another peer; its events are told to the same handlers."""
     other = type(client)(
-        entity,
+        holder,
         calling=client.calling,
-        tls=client.tls if entity.tls else None,
+        tls=client.tls if Peer.of(holder).address().tls else None,
         extras=client.extras,
         retry=client.retry,
         limits=client.limits,

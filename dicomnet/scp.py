@@ -48,6 +48,8 @@ class Provider:
         transcode: when the instances of a C-GET or C-MOVE are converted to another transfer syntax.
     """
 
+    _clock: Callable[[], float] = float  # a listener has a better one, in monotonic seconds
+
     def __init__(
         self,
         ae_title: str | None = None,
@@ -65,7 +67,6 @@ class Provider:
         self.acceptance = acceptance or AcceptancePolicy()
         self.peers = Peers(peers)
         self.logins = Logins(self.limits, self.timeouts)
-        self.clock: Callable[[], float] = float  # 0.0: whoever drives the flows has a better one
         self.admission: AbstractContextManager[Any] = nullcontext()
         self.transcode: Transcoding = IF_NEEDED
         self._services: dict[tuple[int, str], Service] = {
@@ -348,7 +349,7 @@ def _admit(exchange: Exchange, provider: Provider, policy: AcceptancePolicy, ful
     verdict: bool | bytes | None = None
     if identity is not None and policy.identify is not None and 1 <= identity.type <= 5:
         with provider.admission:
-            may_try = provider.logins.may_try(host_of(address), provider.clock())
+            may_try = provider.logins.may_try(host_of(address), provider._clock())
         if not may_try:
             exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
             return

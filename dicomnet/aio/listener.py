@@ -54,6 +54,8 @@ class Listener(Provider):
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
     """
 
+    _clock = staticmethod(monotonic)
+
     def __init__(
         self,
         ae_title: str | None = None,
@@ -79,7 +81,6 @@ class Listener(Provider):
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers
         )
         self.drain = drain
-        self.clock = monotonic
         self.tap = tap
         self.tls = tls
         self._bind = (host, port)

@@ -62,6 +62,8 @@ class Listener(Provider):
 
     _counted: tuple[str, ...] = ("connections", "ended", "associations", "refused")
 
+    _clock = staticmethod(monotonic)
+
     def __init__(
         self,
         ae_title: str | None = None,
@@ -86,7 +88,6 @@ class Listener(Provider):
         if workers > 1 and not hasattr(os, "fork"):
             raise InvalidArgument("several workers need a system with fork")
         self.drain = drain
-        self.clock = monotonic
         self.tap = tap
         self.tls = tls
         self._bind = (host, port)

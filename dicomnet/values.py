@@ -74,12 +74,19 @@ class Value:
 
 
 class Settings(Value):
-    """A value whose fields are given by name only, and looked over when it is made."""
+    """A value whose fields are given by name only, and looked over when it is made; what they are by default is right.
+
+    Each association makes some of them.
+    """
 
     def __init__(self, **named: object) -> None:
         super().__init__(**named)
-        for name, value in self._items():
+        for name, value in named.items():
             self._check_field(name, value)
+
+    def __replace__(self, /, **changes: object) -> Self:
+        """A copy with these fields changed."""
+        return type(self)(**self.__dict__ | changes)
 
     def _check_field(self, name: str, value: object) -> None:
         """Raise what is wrong with it."""

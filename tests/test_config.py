@@ -190,3 +190,19 @@ def test_durations(text, seconds):
 def test_what_is_no_duration(text):
     with pytest.raises(InvalidArgument, match="not a duration"):
         parse_seconds(text)
+
+
+@pytest.mark.parametrize("settings", [Limits(), Timeouts()], ids=["limits", "timeouts"])
+def test_every_default_is_one_that_may_be_given(settings):
+    """They are not looked over each time."""
+    given = {name: getattr(settings, name) for name in type(settings).__match_args__}
+    assert type(settings)(**given) == settings
+    assert hash(type(settings)(**given)) == hash(settings)
+
+
+def test_a_copy_is_looked_over_too():
+    assert Timeouts(idle=5).__replace__(write=3) == Timeouts(idle=5, write=3)
+    with pytest.raises(InvalidArgument, match="write"):
+        Timeouts(idle=5).__replace__(write=-1)
+    with pytest.raises(TypeError):
+        Timeouts().__replace__(wirte=1)

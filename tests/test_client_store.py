@@ -578,6 +578,80 @@ def test_a_peer_that_is_killed_in_the_middle_and_comes_back(made, tmp_path):
     assert len(list(out.glob("*.dcm"))) == 1000
 
 
+# ---- storage commitment ----------------------------------------------------------------------------------------------
+
+
+class Committing(Archive):
+    """Commits itself to what it has, but for some."""
+
+    def __init__(self, refused: set[str], silent: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+        super().__init__()
+        self.refused, self.silent = refused, silent
+        self.asked: list[tuple[str, str]] = []
+
+    def __call__(self, listener: Any) -> None:
+        super().__call__(listener)
+
+        @listener.on_n_action(uids.STORAGE_COMMITMENT_PUSH_MODEL)
+        def commit(request: Any) -> None:
+            asked = request.dataset.ReferencedSOPSequence
+            items = [item for item in asked if item.ReferencedSOPInstanceUID not in self.silent]
+            self.asked += [(request.address, item.ReferencedSOPInstanceUID) for item in items]
+            failed = [item for item in items if item.ReferencedSOPInstanceUID in self.refused]
+            for item in failed:
+                item.FailureReason = 0x0112
+            report = rig.keys(
+                TransactionUID=request.dataset.TransactionUID,
+                ReferencedSOPSequence=[item for item in items if item not in failed],
+            )
+            if failed:
+                report.FailedSOPSequence = failed
+            request.report(2 if failed else 1, report)
+
+
+def test_commitment_is_asked_for_with_a_result_per_instance(made, ten, tmp_path):
+    report = tmp_path / "report.jsonl"
+    archive = Committing({"1.2.3.4"}, {"1.2.3.6"})
+    with (
+        faces.provider("sync", archive) as provider,
+        made.make("StoreScu", provider.peer(), commit=True, report=report, associations=2) as scu,
+    ):
+        results = list(scu.send(*ten, tmp_path / "gone"))
+    assert outcomes(results) == {"stored": 10, "unreadable": 1, "committed": 8, "not committed": 2}
+    assert {address for address, _ in archive.asked} <= archive.addresses  # on an association that was there
+    refused, silent = [result for result in results if result.outcome.value == "not committed"]
+    assert (refused.sop_instance_uid, refused.status) == ("1.2.3.4", 0x0112)
+    assert (silent.sop_instance_uid, silent.reason) == ("1.2.3.6", "the peer does not mention it")
+    assert Counter(line["outcome"] for line in lines(report)) == outcomes(results)
+    archive.refused, archive.asked = set(), []
+    options = {"report": report, "resume": True, "commit": True}
+    with faces.provider("sync", archive) as provider, made.make("StoreScu", provider.peer(), **options) as scu:
+        assert outcomes(scu.send(*ten)) == {"skipped": 10, "committed": 1, "not committed": 1}
+    assert [uid for _, uid in archive.asked] == ["1.2.3.4"]  # the rest is committed, says the report
+
+
+def test_commitment_of_another_ae(made, ten):
+    keeper = Committing(set())
+    archive = Archive()
+    with (
+        faces.provider("sync", archive) as provider,
+        faces.provider("sync", keeper) as other,
+        made.make("CommitmentScu", other.peer()) as commitment,
+        made.make("StoreScu", provider.peer(), commit=getattr(commitment, "_association", commitment)) as scu,
+    ):
+        results = list(scu.send(*ten))
+    assert outcomes(results) == {"stored": 10, "committed": 10}
+    assert len(keeper.asked) == 10
+
+
+def test_commitment_that_cannot_be_had_is_a_result(made, ten):
+    with sending(made, commit=True) as (scu, _):
+        results = list(scu.send(*ten))
+    assert outcomes(results) == {"stored": 10, "not committed": 10}
+    assert isinstance(results[-1].error, dn.ServiceFailure)
+    assert "N-ACTION failed: 0x0122" in results[-1].reason
+
+
 # ---- DCMTK -----------------------------------------------------------------------------------------------------------
 
 

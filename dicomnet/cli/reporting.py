@@ -6,7 +6,7 @@ import errno
 from typing import Any
 
 from ..client import Outcome, Stored, StoreScu
-from ..client.store import STORED_BEFORE
+from ..client.batch import STORED_BEFORE
 from ..config import Entity
 from ..errors import AssociationRejected, DicomNetError, InputFileError
 from ..negotiation import Extras

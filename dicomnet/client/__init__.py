@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from . import events, threads
+from .batch import Outcome, Stored
 from .core import ClientCore
 from .criteria import Query
 from .mpps import MppsCore, ProcedureStep, StepState
@@ -20,7 +21,7 @@ from .query import QueryRetrieveCore
 from .retry import Retry
 from .scripts import Blocking
 from .services import CommitmentCore, VerificationCore, WorklistCore
-from .store import Outcome, StoreCore, Stored
+from .store import StoreCore
 
 __all__ = [
     "Client",

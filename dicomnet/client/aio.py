@@ -1,6 +1,7 @@
 """The client framework for asyncio: the names of `dicomnet.client`, whose methods are awaited and iterated."""
 
 from . import events, tasks
+from .batch import Outcome, Stored
 from .core import ClientCore
 from .criteria import Query
 from .mpps import MppsCore, ProcedureStep, StepState
@@ -9,7 +10,7 @@ from .query import QueryRetrieveCore
 from .retry import Retry
 from .scripts import Asyncio
 from .services import CommitmentCore, VerificationCore, WorklistCore
-from .store import Outcome, StoreCore, Stored
+from .store import StoreCore
 
 __all__ = [
     "Client",

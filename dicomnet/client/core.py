@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
-from .. import planner, queries, sources
+from .. import planner, queries, sources, uids
 from ..config import Entity, Limits, Timeouts, check_ae_title
 from ..errors import (
     AssociationAborted,
@@ -318,10 +318,21 @@ class ClientCore(Component):
     @operation
     def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Script[Commitment]:
         """Storage commitment, reported on the same association (PS3.4 Annex J). See ``Association.commit``."""
-        wanted = list(instances)
+        event = events.BeforeAction(
+            self.peer,
+            association=None,
+            service="commit",
+            sop_class_uid=uids.STORAGE_COMMITMENT_PUSH_MODEL,
+            sop_instance_uid=uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE,
+            arguments=[list(instances)],
+        )
+        yield from self.hooks.fire(event)
+        event.require()
         answer: Commitment = yield from self.using(
             planner.commitment(),
-            lambda association: _called(association.commit, wanted, transaction_uid=transaction_uid),
+            lambda association: self.done(
+                events.AfterAction, association, association.commit, *event.arguments, transaction_uid=transaction_uid
+            ),
         )
         return answer
 

@@ -23,6 +23,10 @@ class Report:
         path: the file.
         resume: go on with the one that is there, if there is one.
 
+    Attributes:
+        acknowledged: what it says is stored, by SOP Instance UID and source; and the UID that it was sent as.
+        committed: of these, what the peer has taken responsibility for.
+
     Raises:
         OutputFileError: it cannot be written, or is there and not to be resumed.
         InputFileError: what is there is no report; which line it is.
@@ -30,7 +34,8 @@ class Report:
 
     def __init__(self, path: str | os.PathLike[str], *, resume: bool) -> None:
         self.path = os.fspath(path)
-        self.acknowledged: set[Key] = set()
+        self.acknowledged: dict[Key, str] = {}
+        self.committed: set[Key] = set()
         self._lock = threading.Lock()
         whole = self._load() if resume else 0
         try:
@@ -71,13 +76,15 @@ class Report:
         try:
             record = json.loads(line)
             key = str(record["sop_instance_uid"]), str(record["source"])
-            stored = record["outcome"] in ("stored", "warning")
+            outcome, sent_as = record["outcome"], str(record["sent_as"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputFileError(
                 f"line {number} is no line of a report", problem=InputProblem.CANNOT_READ, path=self.path
             ) from error
-        if stored:
-            self.acknowledged.add(key)
+        if outcome in ("stored", "warning"):
+            self.acknowledged[key] = sent_as
+        elif outcome == "committed":
+            self.committed.add(key)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line."""

@@ -20,7 +20,7 @@ class Service(Component):
     As a context manager it is closed at the end of the block, with its client if that is its own.
 
     Args:
-        client: the peer; or its address for a client of its own, which takes the other ``options``.
+        client: the peer; or its address, name or profile for a client of its own, which takes the other ``options``.
     """
 
     client_class: ClassVar[type[ClientCore]]

@@ -21,10 +21,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint docs bench trace fuzz sanitize wheel clean
+.PHONY: help demo test lint docs bench trace fuzz sanitize conformance wheel clean
 
 help:
-	@echo 'make demo | test | lint | docs | bench | trace | fuzz | sanitize | wheel | clean'
+	@echo 'make demo | test | lint | docs | bench | trace | fuzz | sanitize | conformance | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -60,6 +60,10 @@ trace: $(VENV)/built
 # Mutated PDUs through the core: make fuzz COUNT=2000000
 fuzz: $(VENV)/built
 	$(BIN)/python -m tests.fuzz.mutate --count $(COUNT)
+
+# README's table of providers: minutes of waiting for those that do not answer.
+conformance: $(VENV)/built
+	$(BIN)/python tools/conformance.py $(ARGS)
 
 # The codec's tests under address and undefined-behaviour sanitizers, in a copy; leaks at exit are the interpreter's own.
 sanitize: $(VENV)/built

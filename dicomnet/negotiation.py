@@ -29,7 +29,7 @@ from ._pdu import (
     UserIdentityRQ,
 )
 from .config import check_ae_title
-from .errors import InvalidArgument
+from .errors import InvalidArgument, escaped
 from .values import Value
 
 __all__ = [
@@ -307,7 +307,7 @@ def propose(
     """The A-ASSOCIATE-RQ that offers these contexts, numbered 1, 3, 5 ….
 
     Raises:
-        InvalidArgument: no context, more than 128, one without a transfer syntax, or an AE title that is none.
+        InvalidArgument: no context, more than 128, one without a transfer syntax, or an AE title or a UID that is none.
     """
     if not 0 < len(contexts) <= MAX_CONTEXTS:
         raise InvalidArgument(
@@ -317,6 +317,9 @@ def propose(
     for context in contexts:
         if not context.transfer_syntaxes:
             raise InvalidArgument(f"no transfer syntax is offered for {uids.name_of(context.abstract_syntax)}")
+    for uid in {uid for context in contexts for uid in (context.abstract_syntax, *context.transfer_syntaxes)}:
+        if not uids.is_valid(uid):
+            raise InvalidArgument(f'"{escaped(uid)}" is not a UID, and is not proposed')
     return AssociateRQ(
         check_ae_title(called),
         check_ae_title(calling),
@@ -496,11 +499,11 @@ def _judge_context(
     preferred = policy.abstract_syntaxes.get(context.abstract_syntax)
     if preferred is None:
         preferred = _by_kind(context.abstract_syntax, policy, commons)
-    if preferred is None and not policy.unknown_abstract_syntaxes:
+    if preferred is None and not (policy.unknown_abstract_syntaxes and uids.is_valid(context.abstract_syntax)):
         return PresentationContextAC(context.id, ABSTRACT_SYNTAX_NOT_SUPPORTED, _placeholder(context))
     offered = context.transfer_syntaxes
     wanted: Iterable[str] = preferred or (*policy.transfer_syntaxes, *offered)
-    chosen = next((syntax for syntax in wanted if syntax in offered), None)
+    chosen = next((syntax for syntax in wanted if syntax in offered and uids.is_valid(syntax)), None)
     if chosen is None:
         return PresentationContextAC(context.id, TRANSFER_SYNTAXES_NOT_SUPPORTED, _placeholder(context))
     return PresentationContextAC(context.id, ACCEPTED, chosen)

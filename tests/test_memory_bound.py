@@ -163,11 +163,15 @@ for peer in sys.stdin:
 
 
 class Child:
-    """A process of ours, and its memory."""
+    """A process of ours, and its memory; what many threads' arenas would keep is not ours, so there is one."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "MALLOC_ARENA_MAX": "1"},
         )
 
     def __enter__(self) -> Child:

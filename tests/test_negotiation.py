@@ -513,3 +513,31 @@ class TestWhoMayCall:
             ProposedContext("1.2.3", (IMPLICIT,)),
         )
         assert [syntax for _, _, syntax in results(judge(asked, policy))] == [EXPLICIT, IMPLICIT, IMPLICIT]
+
+
+# ---- T-UID ---------------------------------------------------------------------------------------------------------
+
+NOT_UIDS = [
+    "", "1", "0", ".", "..", "1.", ".1", "1..2", "1.2.", "1.2..3", "01.2", "1.02", "1.2.00", "1.2.03.4", "00.1",
+    "1.2 .3", "1. 2", " 1.2", "1.2\t", "1.2\n", "1.2\r\n", "1.2\x003", "1,2", "1.2,3", "1-2", "-1.2", "+1.2", "1.2e3",
+    "1.2.x", "x",
+    "1.2.840.10008.1.1a", "../1.2", "1.2/../3", "/1.2", "C:\\1.2", "con", "1.2.3;4", "1.2%00", "1.2." + "3" * 61,
+    "1.2?", "2.25." + "9" * 60, "1." * 33, "1.2*", "1.2\\1.3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("uid", NOT_UIDS, ids=ascii)
+def test_t_uid_what_is_no_uid_is_neither_granted_nor_proposed(uid):
+    good, anything = uids.IMPLICIT_VR_LITTLE_ENDIAN, AcceptancePolicy(unknown_abstract_syntaxes=True)
+    assert not uids.is_valid(uid)
+    for context, result in (((uid, [good]), 3), (("1.2.3", [uid]), 4), (("1.2.3", [uid, good]), 0)):
+        asked = AssociateRQ("A", "B", [PresentationContextRQ(1, *context)], [MaximumLength(16384)])
+        (answer,) = judge(asked, anything).presentation_contexts
+        assert answer.result == result
+        assert result or answer.transfer_syntax == good
+        with pytest.raises(InvalidArgument, match="not a UID"):
+            propose([ProposedContext(*context)], calling="A", called="B", max_pdu=16384)
+
+
+def test_t_uid_there_are_more_than_40_of_them():
+    assert len(set(NOT_UIDS)) >= 40

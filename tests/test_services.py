@@ -581,6 +581,19 @@ def test_move_to_nobody_we_know_is_a801_and_nothing_is_asked_of_the_handler(rig:
     assert not asked
 
 
+@pytest.mark.parametrize("asked", ["there", "There", "THERE2", "T HERE", "PROVIDER", "127.0.0.1:104", "THERE@pacs:104"])
+def test_t_move_a_destination_is_one_that_is_configured_and_no_other(rig: Rig, asked: str) -> None:
+    """Not by another case, not the provider itself, not an address from the wire; padding alone does not count."""
+    listener, moves = rig.listener("PROVIDER", destinations={"THERE": dn.Entity("THERE", "127.0.0.1", 1)}), []
+    listener.on_move("STUDY_ROOT")(lambda request: moves.append(request.destination) or [])
+    with rig.pair(listener, QR) as association:
+        with pytest.raises(ServiceFailure) as failure:
+            association.move("STUDY", destination=asked, StudyInstanceUID="2.25.100")
+        assert (failure.value.status, moves) == (0xA801, [])
+        association.move("STUDY", destination=" THERE ", StudyInstanceUID="2.25.100")
+        assert moves == ["THERE"]
+
+
 def test_move_to_somebody_who_is_not_there_is_a702(rig: Rig) -> None:
     gone = dn.Entity("GONE", "127.0.0.1", peers.free_port())
     listener = rig.listener(destinations={"GONE": gone})

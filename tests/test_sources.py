@@ -107,6 +107,15 @@ def test_real_files_give_their_data_sets(sample_files):
     assert {DEFLATED, uids.EXPLICIT_VR_BIG_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.RLE_LOSSLESS} <= sent
 
 
+@pytest.mark.parametrize("magic", [b"MZ", b"\x7fELF", b"#!/bin/sh\n", b"II*\0", b"MM\0*", b"PK\3\4", b"%PDF-"])
+def test_t_preamble_nothing_of_it_goes_out(write, magic):
+    """A preamble may be the beginning of a program; the file that is received has 128 zeros (`test_part10.py`)."""
+    file = part10(data_set())
+    source = open_source(write(magic.ljust(128, b"\x90") + file[128:]), buffer=bytearray(BUFFER))
+    assert content(source) == data_set()
+    source.close()
+
+
 def test_other_real_files_are_named(sample_files):
     root = Path(pydicom.__file__).parent / "data" / "test_files"
     problems = {}

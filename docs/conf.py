@@ -15,7 +15,7 @@ exclude_patterns = ["Thumbs.db"]
 myst_heading_anchors = 3
 # Fields that several classes have are named in each.
 suppress_warnings = ["ref.python"]
-default_role = "code"  # docstrings name things in single backticks, whether they are documented here or not
+default_role = "py:obj"  # docstrings name things in single backticks: a link where it is one, else code
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures of data sets and buffers are long; the docstrings say what is wanted

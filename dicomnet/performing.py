@@ -59,14 +59,22 @@ class Service:
         function: the user's code.
         transfer_syntaxes: what is taken, in order of preference; empty takes any.
         spool: a directory for data sets on their way; None keeps them in memory.
+        durable: whether the disk is to confirm what is spooled, see `sinks.FileSink`.
     """
 
-    __slots__ = ("function", "spool", "transfer_syntaxes")
+    __slots__ = ("durable", "function", "spool", "transfer_syntaxes")
 
-    def __init__(self, function: Handler, transfer_syntaxes: tuple[str, ...] = (), spool: str | None = None) -> None:
+    def __init__(
+        self,
+        function: Handler,
+        transfer_syntaxes: tuple[str, ...] = (),
+        spool: str | None = None,
+        durable: bool = False,
+    ) -> None:
         self.function = function
         self.transfer_syntaxes = transfer_syntaxes
         self.spool = spool
+        self.durable = durable
 
 
 def success(_: object) -> Status:

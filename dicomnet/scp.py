@@ -86,6 +86,7 @@ class Provider:
         sop_classes: Iterable[str] | None = None,
         *,
         spool: str | None = None,
+        durable: bool = False,
         transfer_syntaxes: Iterable[str] = (),
         unknown_classes: bool = False,
     ) -> Callable[[Handler], Handler]:
@@ -95,13 +96,14 @@ class Provider:
             sop_classes: UIDs of the SOP classes it stores; None for every storage class that dicomnet knows.
             spool: a directory for files on their way, on the file system where they are to stay; without one, data
                 sets are held in memory up to ``Limits.message``.
+            durable: success means that the disk has confirmed the file and its name, at the price of waiting for it.
             transfer_syntaxes: what is taken, in order of preference; empty takes any, as the requestor prefers.
             unknown_classes: also take SOP classes that dicomnet does not know.
         """
         classes = uids.STORAGE_CLASSES if sop_classes is None else tuple(sop_classes)
 
         def register(function: Handler) -> Handler:
-            service = Service(function, tuple(transfer_syntaxes), None if spool is None else str(spool))
+            service = Service(function, tuple(transfer_syntaxes), None if spool is None else str(spool), durable)
             self._register(CommandField.C_STORE_RQ, classes, service)
             if unknown_classes:
                 self._any_storage = service
@@ -245,7 +247,7 @@ class Provider:
             context.transfer_syntax,
             exchange.calling,
         )
-        return FileSink(service.spool, header)
+        return FileSink(service.spool, header, durable=service.durable)
 
 
 def serve(

@@ -147,12 +147,15 @@ class FileSink:
     Args:
         directory: where it is written; it has to be on the file system where the file is to stay.
         header: what stands before the data set, written together with its first bytes.
+        durable: have the disk confirm the file, and its name, before `close` and `commit` return: a loss of power takes
+            nothing then that was committed. Each file waits for the disk twice.
     """
 
-    __slots__ = ("_directory", "_fd", "_header", "_stage", "path", "size")
+    __slots__ = ("_directory", "_durable", "_fd", "_header", "_stage", "path", "size")
 
-    def __init__(self, directory: str | os.PathLike[str], header: bytes = b"") -> None:
+    def __init__(self, directory: str | os.PathLike[str], header: bytes = b"", *, durable: bool = False) -> None:
         self._stage = _NEW
+        self._durable = durable
         self._fd = -1
         self._directory = os.fspath(directory) or os.curdir
         self._header = header
@@ -201,7 +204,11 @@ class FileSink:
         fd, self._fd = self._fd, -1
         self._stage = _CLOSED
         try:
-            os.close(fd)
+            try:
+                if self._durable:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -216,7 +223,8 @@ class FileSink:
             The name, which is now `path`.
 
         Raises:
-            OutputFileError: it cannot have this name. It may be committed under another one.
+            OutputFileError: it cannot have this name. It may be committed under another one. A durable one may have the
+                name, but not for sure.
             InvalidArgument: the name climbs out of a directory that it entered, as no name does that was meant.
             LocalProtocolError: it was discarded, or committed before.
         """
@@ -240,6 +248,8 @@ class FileSink:
             raise _cannot_write(target, error) from error
         self.path = target
         self._stage = _COMMITTED
+        if self._durable:
+            _sync_directory(target)
         return target
 
     def discard(self) -> None:
@@ -264,6 +274,20 @@ class FileSink:
         failure = _cannot_write(self.path or self._directory, error)
         self.discard()  # what is half there must not take the room that is missing
         return failure
+
+
+def _sync_directory(path: str) -> None:
+    """Have the disk confirm the name of a file, which its directory holds. Windows has no way to ask for that."""
+    if os.name == "nt":
+        return
+    try:
+        fd = os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _cannot_write(path: str, error: OSError | ValueError) -> OutputFileError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import socket
@@ -15,6 +16,8 @@ import pytest
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet.cli.output import Output
+from dicomnet.cli.receiver import Receiver
 from dicomnet.sources import BytesSource
 
 CT = uids.CT_IMAGE_STORAGE
@@ -288,6 +291,17 @@ class TestStartingAndEnding:
         result = programs.run("recv", "127.0.0.1:0", "--out", tmp_path / "file")
         assert result.returncode == 45
         assert result.stderr.startswith(f"error: {tmp_path / 'file'}: cannot be made: ")
+
+    def test_durable(self, tmp_path, monkeypatch):
+        confirmed = []
+        monkeypatch.setattr(os, "fsync", confirmed.append)
+        for durable in (False, True):
+            receiver = Receiver(str(tmp_path), Output(json=False, verbosity=-1), durable=durable, port=0)
+            with receiver:
+                assert send(f"127.0.0.1:{receiver.address[1]}", source()) == [0]
+            assert len(confirmed) == 2 * durable
+        with programs.provider("--out", tmp_path, "--durable") as recv:
+            assert send(recv.address, source()) == [0]
 
     def test_an_association_in_flight_gets_its_time(self, tmp_path):
         with programs.provider("--out", tmp_path, "--drain", "30s") as recv:

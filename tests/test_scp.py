@@ -3,6 +3,7 @@
 import errno
 import gc
 import logging
+import os
 
 import pytest
 from driving import RQ
@@ -575,3 +576,28 @@ def test_a_handler_that_outlives_its_association_answers_nobody():
     served = Served(storing(lambda request: served.exchange.receive(Abort(0, 0).encode()) or Status.SUCCESS))
     assert served.take(message(store_command(), b"data", 3)) == []
     assert served.exchange.closed
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_durable_store_is_confirmed_before_it_is_answered(tmp_path, durable, monkeypatch):
+    confirmed = []
+    monkeypatch.setattr(os, "fsync", confirmed.append)
+    provider = scp.Provider()
+
+    @provider.on_store(spool=tmp_path, durable=durable)
+    def keep(request):
+        request.file.commit(tmp_path / "kept.dcm")
+
+    assert Served(provider).store().status == 0
+    assert len(confirmed) == 2 * durable
+
+
+def test_a_disk_that_does_not_confirm_is_no_success(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    provider = scp.Provider()
+    provider.on_store(spool=tmp_path, durable=True)(lambda request: request.file.commit(tmp_path / "kept.dcm"))
+    assert Status(Served(provider).store().status, service="C-STORE").is_failure
+    assert list(tmp_path.iterdir()) == []

@@ -165,6 +165,89 @@ def test_a_small_object_takes_four_system_calls(spool, monkeypatch):
     assert calls == ["open", "writev", "close", "replace"]
 
 
+# What the disk has confirmed
+
+
+def test_a_durable_file_is_confirmed_before_it_has_its_name_and_then_the_name_is(spool, monkeypatch):
+    calls = []
+
+    def recorded(name: str):
+        function = getattr(os, name)
+
+        def call(*arguments, **options):
+            what = arguments[0]
+            if name in ("fsync", "close") and isinstance(what, int):
+                what = os.readlink(f"/proc/self/fd/{what}")
+            calls.append((name, os.path.basename(what)))
+            return function(*arguments, **options)
+
+        return call
+
+    store = spool.parent / "store"
+    store.mkdir()
+    sink = FileSink(spool, b"header ", durable=True)
+    sink.write(views(b"data"))
+    part = os.path.basename(sink.path)
+    for name in ("fsync", "close", "replace", "link", "unlink"):
+        monkeypatch.setattr(os, name, recorded(name))
+    sink.close()
+    sink.commit(uid_path(store, UID))
+    name = [("fsync", "store"), ("close", "store")]
+    assert calls == [("fsync", part), ("close", part), ("replace", part), *name]
+    assert (store / f"{UID}.dcm").read_bytes() == b"header data"
+    calls.clear()
+    other = FileSink(spool, durable=True)
+    other.commit(store / "other", replace=False)
+    assert [call for call, _ in calls] == ["fsync", "close", "link", "unlink", "fsync", "close"]
+
+
+def test_a_durable_file_in_the_working_directory(spool, monkeypatch):
+    monkeypatch.chdir(spool)
+    sink = FileSink("", durable=True)
+    sink.write(views(b"data"))
+    assert sink.commit("here") == "here"
+
+
+def test_a_disk_that_does_not_confirm_the_file_leaves_nothing(spool, monkeypatch):
+    sink = FileSink(spool, durable=True)
+    sink.write(views(b"data"))
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    before = listing(Path("/proc/self/fd"))
+    with pytest.raises(OutputFileError) as caught:
+        sink.close()
+    assert caught.value.errno == errno.EIO
+    assert listing(spool) == []
+    assert len(listing(Path("/proc/self/fd"))) == len(before) - 1
+    with pytest.raises(LocalProtocolError):
+        sink.commit(spool / "a")
+
+
+def test_a_disk_that_does_not_confirm_the_name_is_an_error(spool, monkeypatch):
+    sink = FileSink(spool, durable=True)
+    sink.write(views(b"data"))
+    sink.close()
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputFileError) as caught:
+        sink.commit(spool / "a")
+    assert caught.value.errno == errno.EIO
+    sink.discard()
+
+
+def test_nothing_is_confirmed_unless_asked_for(spool, monkeypatch):
+    monkeypatch.setattr(os, "fsync", None)
+    sink = filled(spool)
+    sink.close()
+    sink.commit(spool / "a")
+
+
 # What is not committed leaves nothing behind
 
 

@@ -24,12 +24,21 @@ class Receiver(Listener):
         directory: where files go; None discards.
         output: what is told.
         any_class: also take SOP classes that dicomnet does not know.
+        durable: have the disk confirm each file before the response.
         options: as of `Listener`.
     """
 
     _counted: tuple[str, ...] = (*Listener._counted, "begun", "kept", "bytes", "first", "last")
 
-    def __init__(self, directory: str | None, output: Output, *, any_class: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        directory: str | None,
+        output: Output,
+        *,
+        any_class: bool = False,
+        durable: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self._directory = directory
         self._output = output
@@ -37,7 +46,7 @@ class Receiver(Listener):
         watched = output.json or sys.stdout.isatty()
         self._begun = False
         self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
-        self.on_store(spool=directory, unknown_classes=any_class)(self._keep)
+        self.on_store(spool=directory, unknown_classes=any_class, durable=durable)(self._keep)
 
     def open_sink(self, exchange: Exchange, context: Any, command: Any) -> Sink:
         """As a provider does, but into nothing where nothing is kept. A data set begins to arrive."""

@@ -45,6 +45,10 @@ def _drain(text: str) -> float:
     "--window", type=declare.Whole(min=1), default=1, metavar="N",
     help="Instances that a caller which asks for it may have under way at a time.  [default: 1]",
 )  # fmt: skip
+@declare.option(
+    "--durable", is_flag=True,
+    help="Answer once the disk has confirmed an instance, which then survives a loss of power.",
+)  # fmt: skip
 @declare.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
 @declare.option(
     "--drain", type=declare.Kind("seconds", _drain), default=30.0, metavar="SECONDS",

@@ -7,6 +7,7 @@ declarations from `explain`. The decorators are named, and take what they take, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -86,14 +87,19 @@ class Choice(Kind):
 
 
 class Path(Kind):
-    """A path. What must hold of it is looked up by click; where nothing must, it is the text."""
+    """A path. Whether it can be read or written shows when that is tried, and is said then."""
 
     def __init__(self, *, exists: bool = False, file_okay: bool = True, dir_okay: bool = True) -> None:
         super().__init__("path", self._read)
         self.exists, self.file_okay, self.dir_okay = exists, file_okay, dir_okay
 
     def _read(self, text: str) -> str:
-        if self.exists or not (self.file_okay and self.dir_okay):
+        wrong = (
+            (self.exists and not os.path.exists(text))
+            or (not self.file_okay and os.path.isfile(text))
+            or (not self.dir_okay and os.path.isdir(text))
+        )
+        if wrong:
             raise ValueError(text)
         return text
 
@@ -192,13 +198,10 @@ class Command:
                 elif parameter.is_flag:
                     found[parameter.name] = True
                 else:
-                    text = next(rest, "-")
-                    if text[:1] in ("-", "+"):
-                        return None
-                    value = parameter.read(text)
+                    value = parameter.read(next(rest))
                     found[parameter.name] = (*found.get(parameter.name, ()), value) if parameter.is_many else value
             self._place(places, found)
-        except ValueError:
+        except (ValueError, StopIteration):
             return None
         return lambda: self.body(**self._complete(found))
 

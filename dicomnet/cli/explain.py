@@ -44,7 +44,7 @@ def _type(kind: Kind | None) -> click.ParamType[Any] | None:
         case Choice():
             return click.Choice(kind.words, kind.case_sensitive)
         case Path():
-            return click.Path(exists=kind.exists, file_okay=kind.file_okay, dir_okay=kind.dir_okay)
+            return click.Path(kind.exists, kind.file_okay, kind.dir_okay, readable=False)
     return _Read(kind)
 
 

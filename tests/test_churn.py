@@ -30,7 +30,7 @@ pytestmark = [
 CHURN = int(os.environ.get("DICOMNET_CHURN", "1500"))
 AT_ONCE = 64
 PATIENCE = 60
-GROWTH = 2 << 20  # bytes
+GROWTH = 4 << 20  # bytes, of which the allocator keeps two for pieces that do not fit
 FAILING, REQUEST = "2.25.9", RawUser.REQUEST.encode()
 
 PROVIDER = f"""

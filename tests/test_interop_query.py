@@ -1,4 +1,4 @@
-"""`QueryRetrieveScu` against Orthanc and dcmqrscp, both faces: drill-down, both ways, a third AE, options, cancelling."""
+"""`QueryRetrieveScu` with Orthanc and dcmqrscp, both faces: drill-down, both ways, a third AE, options, cancelling."""
 
 from __future__ import annotations
 

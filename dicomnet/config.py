@@ -10,10 +10,20 @@ from dicomnet.values import Settings, Value
 __all__ = [
     "ANY_SCP",
     "COMMITMENT_PATIENCE",
+    "DEEPEST_SEQUENCE",
+    "DESCRIBE_BUFFER",
+    "INFLATED_RATIO",
+    "INFLATED_SIZE",
+    "INFLATE_LIMIT",
+    "INFLATE_STEP",
+    "LEAST_BUFFER",
     "LOGGED_DATA_SET",
+    "MOST_UNKNOWN_ITEMS",
     "RECEIVE_DRAIN",
     "TAPPED_BODY",
     "TAPPED_WAITING",
+    "WALK_WINDOW",
+    "WALK_WINDOWS",
     "Entity",
     "Limits",
     "Timeouts",
@@ -37,6 +47,28 @@ COMMITMENT_PATIENCE = 300.0
 RECEIVE_DRAIN = 2.0
 # What waits for whoever reads a tap: seconds of a busy association, and no more memory than this times the above.
 TAPPED_WAITING = 4096
+
+# ---- what a file, or a data set, can make us do ----------------------------------------------------------------------
+
+# The search for a cut looks at places of a file past the buffer, mostly fragments of encapsulated pixel data: at this
+# many and no more, so that a file is never read twice. What lies behind them is sent unchecked.
+WALK_WINDOWS = 256
+WALK_WINDOW = 4096
+# A deflated data set is inflated this far to look for its end, as fast as half a network: it stays unchecked beyond.
+INFLATE_LIMIT = 8 << 20
+INFLATE_STEP = 64 << 10
+# To describe a file, its file meta information and the start of its data set; more is read where that is not enough.
+DESCRIBE_BUFFER = 16 << 10
+# In less than this no preamble and no UID would fit; a smaller buffer is not used.
+LEAST_BUFFER = 1024
+# A deflated data set may be a bomb: it grows no further than this, or this many times its own size, whichever is more.
+INFLATED_SIZE = 1 << 20
+INFLATED_RATIO = 200
+# Items that nobody knows, in each item of an A-ASSOCIATE-RQ or -AC: four bytes each on the wire, some 60 in memory.
+# Compiled in, as is the next: `_items.pxd`, `_part10.pyx` and `_elements.pyx` say the same.
+MOST_UNKNOWN_ITEMS = 1024
+# Sequences within sequences, in files and in data sets; real ones stop below ten.
+DEEPEST_SEQUENCE = 64
 
 
 class Limits(Settings, kw_only=True):

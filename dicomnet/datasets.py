@@ -13,6 +13,7 @@ from typing import Any
 
 from dicomnet import charsets, uids
 from dicomnet._elements import encode_text, fault_of
+from dicomnet.config import INFLATED_RATIO, INFLATED_SIZE
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from dicomnet.negotiation import PresentationContext
 from dicomnet.sources import DEFLATED, BytesSource, Source
@@ -46,9 +47,6 @@ Dataset = Any
 Buffer = bytes | bytearray | memoryview
 
 
-# A deflated data set may be a bomb: it grows no further than this, or this many times its own size, whichever is more.
-INFLATED_SIZE = 1 << 20
-INFLATED_RATIO = 200
 _INFLATE_PIECE = 64 << 10
 
 _NATIVE = frozenset(

@@ -17,7 +17,15 @@ from typing import Any, Protocol, Self
 
 from dicomnet import uids
 from dicomnet._part10 import FileMeta, Verdict, Walker, read_meta
-from dicomnet.config import Limits
+from dicomnet.config import (
+    DESCRIBE_BUFFER,
+    INFLATE_LIMIT,
+    INFLATE_STEP,
+    LEAST_BUFFER,
+    WALK_WINDOW,
+    WALK_WINDOWS,
+    Limits,
+)
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument
 
 __all__ = ["BytesSource", "FileSource", "Source", "describe", "open_source"]
@@ -30,18 +38,6 @@ DEFLATED = frozenset(
         uids.JPIP_HTJ2K_REFERENCED_DEFLATE,
     }
 )
-
-# The search for a cut looks at places of a file past the buffer, mostly fragments of encapsulated pixel data: at this
-# many and no more, so that a file is never read twice. What lies behind them is sent unchecked.
-WALK_WINDOWS = 256
-WALK_WINDOW = 4096
-# A deflated data set is inflated this far to look for its end, as fast as half a network: it stays unchecked beyond.
-INFLATE_LIMIT = 8 << 20
-INFLATE_STEP = 64 << 10
-# To describe a file, its file meta information and the start of its data set; more is read where that is not enough.
-DESCRIBE_BUFFER = 16 << 10
-# In less than this no preamble and no UID would fit; a smaller buffer is not used.
-LEAST_BUFFER = 1024
 
 Buffer = bytes | bytearray | memoryview
 

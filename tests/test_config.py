@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomnet import config, datasets, uids
+from dicomnet._pdu import AssociateRQ, PresentationContextRQ, UnknownItem, decode
 from dicomnet.config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
-from dicomnet.errors import InvalidArgument
+from dicomnet.errors import InvalidArgument, MalformedPDU
 
 LIMITS = Limits.__match_args__
 TIMEOUTS = Timeouts.__match_args__
@@ -206,3 +208,32 @@ def test_a_copy_is_looked_over_too():
         Timeouts(idle=5).__replace__(write=-1)
     with pytest.raises(TypeError):
         Timeouts().__replace__(wirte=1)
+
+
+# ---- limits that are compiled in -------------------------------------------------------------------------------------
+
+
+def test_unknown_items_are_bounded_as_is_said():
+    items = [UnknownItem(0xE0, b"")] * config.MOST_UNKNOWN_ITEMS
+    contexts = [PresentationContextRQ(1, uids.VERIFICATION, [uids.IMPLICIT_VR_LITTLE_ENDIAN])]
+    request = AssociateRQ("CALLED", "CALLING", contexts, [], unknown=items)
+    assert decode(request.encode()) == request
+    with pytest.raises(InvalidArgument):
+        AssociateRQ("CALLED", "CALLING", contexts, [], unknown=[*items, items[0]])
+    data = bytearray(request.encode() + b"\xe0\0\0\0")
+    data[2:6] = (len(data) - 6).to_bytes(4, "big")
+    with pytest.raises(MalformedPDU):
+        decode(data)
+
+
+@pytest.mark.parametrize("deeper", [False, True])
+def test_sequences_nest_as_deep_as_is_said(deeper):
+    data = b""
+    for _ in range(config.DEEPEST_SEQUENCE + deeper):
+        item = b"\xfe\xff\x00\xe0" + len(data).to_bytes(4, "little") + data
+        data = b"\x08\x00\x15\x11SQ\0\0" + len(item).to_bytes(4, "little") + item
+    if deeper:
+        with pytest.raises(datasets.UndecodableDataSet, match=str(config.DEEPEST_SEQUENCE)):
+            datasets.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    else:
+        assert len(datasets.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)) == 1

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from .. import planner
+from ..config import DESCRIBE_BUFFER
 from ..errors import InputFileError, InputProblem
 from ..negotiation import ProposedContext
-from ..sources import DESCRIBE_BUFFER, Source, open_source
+from ..sources import Source, open_source
 
 __all__ = ["Item", "Lot", "files_in", "gather", "name_of"]
 

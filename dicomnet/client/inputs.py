@@ -12,9 +12,9 @@ from typing import Any
 
 from .. import datasets, uids
 from .._part10 import Walker, read_meta
-from ..config import Limits
+from ..config import DESCRIBE_BUFFER, Limits
 from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
-from ..sources import DEFLATED, DESCRIBE_BUFFER, BytesSource, open_source
+from ..sources import DEFLATED, BytesSource, open_source
 
 __all__ = ["Gatherer", "Item"]
 

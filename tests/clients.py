@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -52,6 +53,17 @@ class Clients:
     def client(self, peer: Any, **options: Any) -> Any:
         """A client for a block."""
         return self.make("Client", peer, **options)
+
+    def tasks(self) -> list[str]:
+        """The tasks that run on the loop, but for the one that waits for connections to go idle."""
+        if self._loop is None:
+            return []
+
+        async def running() -> list[str]:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            return sorted(task.get_name() for task in others if task.get_name() != "dicomnet-client-idle")
+
+        return list(self._loop.run(running()))
 
     def close(self) -> None:
         if self._loop is not None:

@@ -276,6 +276,26 @@ def test_every_level_is_moved_to_a_third_ae(made: clients.Clients, level: str, t
     assert archive.asked[-1].QueryRetrieveLevel == level
 
 
+def test_what_does_not_come_by_get_comes_by_move(made: clients.Clients, port: int, tmp_path: Path) -> None:
+    destinations = {"WS1": dn.Entity("WS1", "127.0.0.1", port)}
+    with (
+        Archive(destinations=destinations) as archive,
+        made.make("QueryRetrieveScu", archive.peer, calling="WS1", listen=f"127.0.0.1:{port}") as scu,
+    ):
+        refused: list[str] = []
+
+        def refuse(event: Any) -> None:
+            if len(refused) < 4:
+                refused.append(event.request.sop_instance_uid)
+                event.veto("not by this way")
+
+        scu.on(events.Received)(made.handler(refuse))
+        done = scu.retrieve("STUDY", to=tmp_path, StudyInstanceUID="2.25.10")
+    assert (done.by, done.completed, done.ok) == ("move", 4, True)
+    assert refused == STUDY_0
+    assert uids_in(tmp_path) == STUDY_0
+
+
 def test_instances_go_to_a_function_and_may_be_refused(made: clients.Clients) -> None:
     with Archive() as archive, made.make("QueryRetrieveScu", archive.peer) as scu:
         kept: list[str] = []
@@ -460,6 +480,7 @@ def test_a_retrieve_that_fails_leaves_no_listener(made: clients.Clients, port: i
     ):
         with pytest.raises(ServiceFailure, match="0xA801"):
             scu.retrieve("STUDY", to=tmp_path, StudyInstanceUID="2.25.10")
+        assert made.tasks() == []
         with pytest.raises(ConnectionFailed):
             dn.connect(f"WS1@127.0.0.1:{port}", calling="ARCHIVE", contexts=dn.contexts.verification())
     assert uids_in(tmp_path) == []
@@ -475,6 +496,7 @@ def test_an_abort_leaves_no_listener(made: clients.Clients, port: int, tmp_path:
         scu.abort()
         thread.join(faces.PATIENCE)
         assert isinstance(outcome[0], dn.AssociationAborted)
+        assert made.tasks() == []
         with pytest.raises(ConnectionFailed):
             dn.connect(f"WS1@127.0.0.1:{port}", calling="ARCHIVE", contexts=dn.contexts.verification())
         archive.go.set()
@@ -560,6 +582,24 @@ def test_a_retrieve_is_cancelled_while_the_peer_is_silent(made: clients.Clients,
         assert (outcome[0].cancelled, outcome[0].ok) == (True, False)
         with pytest.raises(ConnectionFailed):
             dn.connect(f"WS1@127.0.0.1:{port}", calling="SCRIPT", contexts=dn.contexts.verification())
+
+
+@pytest.mark.parametrize("way", ["get", "move"])
+def test_a_cancel_amid_a_retrieve_leaves_nothing(made: clients.Clients, port: int, tmp_path: Path, way: str) -> None:
+    destinations = {"WS1": dn.Entity("WS1", "127.0.0.1", port)}
+    with (
+        Archive(way, destinations=destinations) as archive,
+        made.make("QueryRetrieveScu", archive.peer, calling="WS1", listen=f"127.0.0.1:{port}") as scu,
+    ):
+        itself = scu if made.face == "sync" else scu._association
+        scu.on(events.Received)(made.handler(lambda event: itself.cancel()))  # in the middle of it all
+        done = scu.retrieve("STUDY", to=tmp_path, StudyInstanceUID="2.25.10")
+        assert (done.by, done.cancelled, done.ok) == (way, True, False)
+        assert 1 <= done.completed < 4
+        with pytest.raises(ConnectionFailed):
+            dn.connect(f"WS1@127.0.0.1:{port}", calling="ARCHIVE", contexts=dn.contexts.verification())
+        assert made.tasks() == []
+    assert uids_in(tmp_path) == STUDY_0[: done.completed]
 
 
 def test_a_query_is_aborted_from_elsewhere(made: clients.Clients) -> None:

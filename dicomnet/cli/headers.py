@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from ..client.wording import named
 from ..errors import InputFileError, InputProblem
+from ..taps import named
 
 __all__ = ["elements"]
 

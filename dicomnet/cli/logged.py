@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from json import loads
 from typing import Any
 
-from ..client.wording import lines
 from ..errors import InputProblem
+from ..taps import lines
 from .exits import Exit
 from .output import Output
 

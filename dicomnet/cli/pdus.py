@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from .._pdu import PDV, PDataTF, decode
-from ..client.wording import PDU_NAMES, Fields, decoded_command, lines, value_fields
 from ..errors import InputFileError, InputProblem, MalformedPDU
+from ..taps import PDU_NAMES, Fields, decoded_command, lines, value_fields
 
 __all__ = ["HEADER_SIZE", "lines", "pdus"]
 

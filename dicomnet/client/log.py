@@ -24,9 +24,19 @@ from ..messages import name_of
 from ..negotiation import PresentationContext
 from ..states import State
 from ..status import Status
-from ..taps import MessageSeen, PDUSeen, Seen, Tap, TransitionSeen, Watched
+from ..taps import (
+    PDU_NAMES,
+    Fields,
+    MessageSeen,
+    PDUSeen,
+    Seen,
+    Tap,
+    TransitionSeen,
+    Watched,
+    command_fields,
+    value_fields,
+)
 from ..uids import name_of as name_of_uid
-from .wording import PDU_NAMES, Fields, command_fields, value_fields
 
 __all__ = ["FIRST_LINE", "MessageLog", "redacted_elements"]
 

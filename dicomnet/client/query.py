@@ -183,7 +183,7 @@ class QueryRetrieveCore(Finder):
         progress: Callable[[RetrieveProgress], object] | None = None,
         **keys: Any,
     ) -> Script[Retrieved]:
-        """Have studies, series or instances sent here, by the first way of ``by`` that the peer offers.
+        """Have studies, series or instances sent here, by the first way of ``by`` that the peer offers and that works.
 
         Args:
             what: a match, several of them, or a level for which ``keys`` say what is meant. Matches are asked for
@@ -203,11 +203,14 @@ class QueryRetrieveCore(Finder):
 
         def body(client: ClientCore, association: Any, target: Target) -> Script[tuple[str, RetrieveProgress]]:
             arrivals = Arrivals(client, self.hooks, to)
-            way = self._way(association.contexts, self._model_of(target), ways)
-            brought = self._got if way == "get" else self._moved_here
-            outcome = yield from brought(client, association, target, arrivals, progress)
-            arrivals.heed()
-            return way, outcome
+            way, *others = self._offered(association.contexts, self._model_of(target), ways)
+            while True:
+                brought = self._got if way == "get" else self._moved_here
+                outcome = yield from brought(client, association, target, arrivals, progress)
+                arrivals.heed()
+                if not others or outcome.completed or not outcome.failed or outcome.status.is_cancel:
+                    return way, outcome
+                way = others.pop(0)  # nothing came: by C-GET, what is compressed does not from every peer
 
         return (yield from self._each(what, keys, ways, body))
 
@@ -245,15 +248,14 @@ class QueryRetrieveCore(Finder):
         outcome: RetrieveProgress = yield from door.open_for(arrivals.register, ask)
         return outcome
 
-    def _way(self, contexts: Mapping[int, PresentationContext], model: str, ways: Iterable[str]) -> str:
-        """The first way that this association has; a C-GET is none where nothing can come by it."""
+    def _offered(self, contexts: Mapping[int, PresentationContext], model: str, ways: Iterable[str]) -> list[str]:
+        """The ways that this association has; a C-GET is none where nothing can come by it."""
         accepted = [context for context in contexts.values() if context.accepted]
         offered = {context.abstract_syntax for context in accepted if context.scu}
-        for way in ways:
-            if queries.model_uid(model, way) in offered and (
-                way == "move" or any(context.scp and context.abstract_syntax not in offered for context in accepted)
-            ):
-                return way
+        brings = any(context.scp and context.abstract_syntax not in offered for context in accepted)
+        found = [way for way in ways if queries.model_uid(model, way) in offered and (way == "move" or brings)]
+        if found:
+            return found
         hint = "A C-MOVE to oneself takes an address: listen='0.0.0.0:11112'." if self.listen is None else None
         raise NoAcceptedContext(queries.model_uid(model, next(iter(ways))), peer=self.peer, hint=hint)
 

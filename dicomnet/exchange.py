@@ -116,8 +116,8 @@ class Exchange:
         self.receive_eof = self._upper.receive_eof
         if observer is not None:
             self.receive, self._upper.on_transition = self._receive_observed, observer.transition
-        self.tick = self._upper.tick
-        self.restart = self._upper.restart
+        self.tick, self.restart = self._upper.tick, self._upper.restart
+        self.unasked: Callable[[Message], None] = self.decline  # what becomes of requests that no flow waits for
 
     @classmethod
     def requestor(
@@ -569,7 +569,7 @@ class Exchange:
             if cancelled in self._performing:
                 self.cancelled.add(cancelled)
         elif not self.defer_requests:
-            self.decline(event.message)
+            self.unasked(event.message)
         elif len(self.deferred) < self._most_deferred:
             self.deferred.append(event)
         else:

@@ -16,9 +16,9 @@ from ._dimse import Message
 from .config import check_ae_title
 from .errors import InvalidArgument, ServiceFailure
 from .events import RequestReceived, ResponseReceived
-from .exchange import POLL, Exchange
+from .exchange import POLL, Call, Exchange
 from .messages import CommandField, Priority
-from .scp import Provider
+from .scp import Provider, perform
 from .scu import Match, RetrieveProgress, StoreResult
 from .sinks import uid_path
 from .status import Status
@@ -26,7 +26,9 @@ from .status import Status
 __all__ = [
     "Commitment",
     "Reply",
+    "Reports",
     "commit",
+    "event_report",
     "find",
     "get",
     "keeper",
@@ -252,6 +254,52 @@ def _normalized(
     status = scu.status_of(message, name)
     _raise_failure(exchange, status, name)
     return Reply(message, status, syntax, exchange.profile.character_set)
+
+
+class Reports(Provider):
+    """Performs what the peer asks of the association's requestor, in the middle of whatever waits for the peer.
+
+    Attributes:
+        heard: event reports that came, and that nobody has waited for.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__(limits=exchange.limits, timeouts=exchange.timeouts)
+        self.heard = 0
+        self._exchange = exchange
+        exchange.unasked = self._perform
+
+    def _perform(self, message: Message) -> None:
+        _perform_now(perform(self._exchange, self, message, self._exchange.peer or ""))
+        self.heard += message.command.command_field == CommandField.N_EVENT_REPORT_RQ
+
+
+def _perform_now(flow: Generator[Any, Any, None]) -> None:
+    """Run a performer whose handler is an ordinary function; it can wait for nothing."""
+    try:
+        item = flow.send(None)
+        while type(item) is Call:
+            try:
+                answer = item.function(*item.arguments)
+            except Exception as error:
+                item = flow.throw(error)
+            else:
+                item = flow.send(answer)
+    except StopIteration:
+        pass
+    finally:
+        flow.close()
+
+
+def event_report(exchange: Exchange, reports: Reports) -> Generator[None, Any, None]:
+    """Wait for an N-EVENT-REPORT, or for none if one has come already that nobody has waited for."""
+    exchange.expect(True)
+    try:
+        while not reports.heard:
+            exchange.set_aside((yield None))
+        reports.heard -= 1
+    finally:
+        exchange.expect(False)
 
 
 class Commitment:

@@ -77,6 +77,7 @@ NOT_AWAITED = {
     "Association.check",
     "Association.find",
     "Association.interrupt",
+    "Association.on_event_report",
     "Association.store_many",
     "Association.worklist",
     "Listener.__init__",

@@ -818,6 +818,77 @@ def test_unified_procedure_step(rig: Rig) -> None:
     assert reply.dataset.ProcedureStepState == "IN PROGRESS"
 
 
+def printing(rig: Rig) -> Any:
+    """A provider of print jobs that says on the same association how they are getting on (PS3.4 Section H.4.5)."""
+    session, job = "1.2.840.10008.5.1.1.1", "1.2.840.10008.5.1.1.14"
+    listener = rig.listener()
+
+    @listener.on_n_action(session)
+    def start(request: Any) -> None:
+        for event in (2, 3):  # printing, done
+            state = keys(ExecutionStatusInfo=str(event))
+            request.report(event, state, sop_class_uid=job, sop_instance_uid="1.2.3")
+
+    return listener, session, job
+
+
+def test_event_reports_on_the_association_of_their_user(rig: Rig) -> None:
+    listener, session, job = printing(rig)
+    heard: list[Any] = []
+    with rig.pair(listener, [*dn.contexts.sop_classes(session), *dn.contexts.verification()]) as association:
+
+        @association.on_event_report(job)
+        def hear(request: Any) -> None:
+            heard.append((request.event_type_id, request.dataset.ExecutionStatusInfo, request.sop_instance_uid))
+
+        association.n_action(session, "1.2.9", 1)
+        association.wait_for_event_report()
+        association.wait_for_event_report()
+        assert heard == [(2, "2", "1.2.3"), (3, "3", "1.2.3")]
+        assert association.echo().is_success
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [(None, 0), (0x0110, 0x0110), (ValueError("no"), 0x0110), ("nobody", 0x0211)]
+)
+@pytest.mark.parametrize("user", ["sync", "aio"])
+def test_an_event_report_in_the_middle_of_an_operation_is_answered(user: str, answer: Any, status: int) -> None:
+    """The report comes before the response that is waited for."""
+    rig, answers = Rig(f"{user}-sync" if user == "sync" else "aio-aio"), []
+
+    def play(sock: Any, reader: Any) -> None:
+        sock.sendall(
+            message(
+                Command(
+                    affected_sop_class_uid="1.2.3",
+                    affected_sop_instance_uid="1.2.4",
+                    command_field=0x0100,
+                    message_id=77,
+                    event_type_id=1,
+                )
+            )
+        )
+        answers.append(answer_in(reader))
+        response = Command(
+            affected_sop_class_uid="1.2.3", command_field=0x8130, message_id_being_responded_to=1, status=0
+        )
+        sock.sendall(message(response))
+
+    def hear(_: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with Script(play) as script, rig.connected(script.peer, dn.contexts.sop_classes("1.2.3")) as association:
+        if answer != "nobody":
+            association.on_event_report("1.2.3")(hear)
+        assert association.n_action("1.2.3", "1.2.4", 1).status.is_success
+        association.abort()
+    rig.close()
+    assert (answers[0].command_field, answers[0].message_id_being_responded_to) == (0x8100, 77)
+    assert answers[0].status == status
+
+
 # ---- what is refused before anything is sent -------------------------------------------------------------------------
 
 

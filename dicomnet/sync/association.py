@@ -24,6 +24,7 @@ from ..negotiation import (
 )
 from ..operations import Commitment, Reply
 from ..peers import Peer
+from ..scp import Handler
 from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
 from ..tls import TLS
@@ -102,6 +103,7 @@ class Association:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._exchange = driver.exchange
+        self._reports: operations.Reports | None = None
         try:
             driver.secure()
             driver.complete(scu.associate(self._exchange))
@@ -300,6 +302,25 @@ class Association:
         return self._normalized(
             "n_event_report", sop_class_uid, sop_instance_uid, dataset, context=context, event_type_id=event
         )
+
+    def on_event_report(self, *sop_classes: str) -> Callable[[Handler], Handler]:
+        """Register a handler of N-EVENT-REPORTs that the peer sends on this association (PS3.7 Section 10.1.1).
+
+        It is an ordinary function of `NormalizedRequest`, called while an operation waits for the peer, or
+        `wait_for_event_report` does, in asyncio at any time; what it returns is the status. Without one, reports are
+        declined.
+        """
+        self._reports = self._reports or operations.Reports(self._exchange)
+        return self._reports.on_event_report(*sop_classes)
+
+    def wait_for_event_report(self) -> None:
+        """Wait for an N-EVENT-REPORT, as long as for a response; one that came since the last time will do.
+
+        Raises:
+            AssociationError, ConnectionFailed, DeadlineExceeded: the association ended before.
+        """
+        self._reports = self._reports or operations.Reports(self._exchange)
+        self._complete(operations.event_report(self._exchange, self._reports))
 
     def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Commitment:
         """Storage commitment of pairs of SOP class and instance UID, reported on this association (PS3.4 Annex J).

@@ -12,7 +12,7 @@ SANITIZING = PYTHONPATH=$(CURDIR)/$(SANE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=100
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(RUNTIMES)"
 CODEC := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py test_part10.py test_dimse.py \
 	test_dimse_fragments.py test_elements.py test_upper.py test_upper_hostile.py test_upper_walks.py \
-	test_exchange.py test_fuzz.py)
+	test_upper_slow.py test_exchange_hostile.py test_exchange.py test_fuzz.py)
 COUNT ?= 200000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
 UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results

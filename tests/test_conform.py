@@ -548,3 +548,10 @@ def test_a_terminal_gets_a_table(monkeypatch):
 def test_a_rejected_probe_says_why():
     with fake(lambda _: wire.reject(1, 1, 7)) as target, pytest.raises(Unavailable, match="A-ASSOCIATE-RJ 1/1/7"):
         probe(target)
+
+
+def test_the_tool_that_makes_the_table_of_providers():
+    conformance = pytest.importorskip("tools.conformance", reason="a wheel is tested without the tools")
+    _, command = conformance.PROVIDERS["dicomnet"]
+    grades = conformance.measure(command, "-k", "PS3.8/9.3.2.2*")
+    assert conformance.row("ours", grades) == "| ours | 31 of 31 | 0 of 0 | 3 of 3 |"

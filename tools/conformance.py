@@ -87,15 +87,21 @@ def _await_listening(port: int) -> None:
     sys.exit(f"nobody listens on port {port}")
 
 
-def measure(command: list[str]) -> dict[str, dict[str, int]]:
-    """The cases that a provider passes, by grade."""
+def measure(command: list[str], *options: str) -> dict[str, dict[str, int]]:
+    """The cases that a provider passes, by grade; ``options`` are those of `dicomnet conform`."""
     with serving(command) as port:
-        suite = [sys.executable, "-m", "dicomnet", "conform", f"127.0.0.1:{port}", "--json", "-q"]
+        suite = [sys.executable, "-m", "dicomnet", "conform", f"127.0.0.1:{port}", "--json", "-q", *options]
         ran = subprocess.run(suite, capture_output=True, text=True, check=False)
     if ran.returncode not in (0, 69):
         sys.exit(f"the run did not complete: {ran.stderr}")
     grades: dict[str, dict[str, int]] = json.loads(ran.stdout.splitlines()[-1])["summary"]["grades"]
     return grades
+
+
+def row(name: str, grades: dict[str, dict[str, int]]) -> str:
+    """A row of the table; what does not apply to a provider does not count."""
+    cells = (f"{found['passed']} of {sum(found.values()) - found['skipped']}" for found in grades.values())
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def version_of(provider: str) -> str:
@@ -118,9 +124,7 @@ def main() -> None:
         name, command = PROVIDERS[provider]
         if shutil.which(command[0]) is None:
             sys.exit(f"{command[0]} is not installed")
-        grades = measure(command)
-        cells = (f"{found['passed']} of {sum(found.values()) - found['skipped']}" for found in grades.values())
-        print(f"| {name.format(version=version_of(provider))} | {' | '.join(cells)} |", flush=True)
+        print(row(name.format(version=version_of(provider)), measure(command)), flush=True)
 
 
 if __name__ == "__main__":

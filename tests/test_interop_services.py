@@ -546,3 +546,34 @@ def test_we_are_told_of_a_commitment_by_pynetdicom() -> None:
         )
     assert status.Status == 0
     assert [(event, dataset.TransactionUID) for event, dataset in reports] == [(1, "2.25.5")]
+
+
+def test_pynetdicom_reports_on_our_own_association() -> None:
+    """A printer that says how it is to whoever has asked it to print (PS3.4 Section H.4.6)."""
+    pynetdicom = peers.peer_module("pynetdicom")
+    ae = pynetdicom.AE("PYNET")
+    ae.add_supported_context(PRINTER)
+    answers: list[int] = []
+
+    def report(association: Any) -> None:
+        status, _ = association.send_n_event_report(keys(PrinterStatusInfo="WARM"), 1, PRINTER, PRINTER_INSTANCE)
+        answers.append(status.Status)
+
+    def act(event: Any) -> Any:
+        threads.append(threading.Thread(target=report, args=(event.assoc,)))
+        threads[0].start()
+        return 0, None
+
+    port, threads = peers.free_port(), []
+    handlers = [(pynetdicom.evt.EVT_N_ACTION, act)]
+    provider = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    heard: list[str] = []
+    try:
+        with dn.connect(f"PYNET@127.0.0.1:{port}", contexts=dn.contexts.sop_classes(PRINTER)) as user:
+            user.on_event_report(PRINTER)(lambda request: heard.append(request.dataset.PrinterStatusInfo))
+            assert user.n_action(PRINTER, PRINTER_INSTANCE, 1).status.is_success
+            user.wait_for_event_report()
+            threads[0].join(PATIENCE)
+    finally:
+        provider.shutdown()
+    assert (heard, answers) == (["WARM"], [0])

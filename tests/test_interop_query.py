@@ -136,3 +136,14 @@ def test_a_query_is_cancelled_after_the_first_match(made: clients.Clients, serve
             assert number < COUNT
             scu.cancel()
         assert len(list(scu.studies())) == 2
+
+
+@pytest.mark.parametrize("server", [orthanc], ids=["orthanc"], indirect=True)  # dcmqrscp does not commit itself
+def test_commitment_is_reported_on_a_later_association(made: clients.Clients, server: Server) -> None:
+    held = (uids.CT_IMAGE_STORAGE, "2.25.1003")
+    missing = (uids.CT_IMAGE_STORAGE, "2.25.404")
+    listen = f"127.0.0.1:{server.our_port}"
+    with made.make("CommitmentScu", server.peer, calling=SELF, listen=listen, patience=faces.PATIENCE) as scu:
+        assert scu.commit([held]).committed == [held]
+        result = scu.commit([held, missing])
+    assert (result.committed, [failed[:2] for failed in result.failed], result.ok) == ([held], [missing], False)

@@ -307,6 +307,7 @@ class Exchange:
             return self._refuse(f"{messages.name_of(command)} {fault}", message)
         if command.status not in messages.PENDING:
             self._forget(request.command.message_id)
+            request.answer = message
         if request.abandoned:
             messages.discard(message)
             return None
@@ -317,9 +318,8 @@ class Exchange:
         fault = messages.fault_of_response(command, request, self.limits.responses)
         if fault or request is None or command.status is None:
             return fault
-        if not self._queue:
-            return ""
-        unsent = next((one for one in self._queue if one.message_id == request.command.message_id), None)
+        asked = request.command.message_id
+        unsent = next((one for one in self._queue if one.message_id == asked), None) if self._queue else None
         if unsent is None or (unsent.begun and command.status in messages.PENDING):
             return ""
         status = Status(command.status)

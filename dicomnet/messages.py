@@ -190,15 +190,17 @@ class Request:
         command: its command set.
         abandoned: nobody waits for it any more; what still comes for it is dropped (see `Exchange.cancel`).
         responses: how many have come.
+        answer: the last of them.
     """
 
-    __slots__ = ("abandoned", "command", "context", "responses")
+    __slots__ = ("abandoned", "answer", "command", "context", "responses")
 
     def __init__(self, context: PresentationContext, command: Command) -> None:
         self.context = context
         self.command = command
         self.abandoned = False
         self.responses = 0
+        self.answer: Message | None = None
 
 
 def fault_of_response(command: Command, request: Request | None, limit: int) -> str:

@@ -289,21 +289,20 @@ def _store_each(
             following = next(opened, None)  # a fifth of the time of a small file, while the peer stores this one
         else:
             event = yield None
-        if event is not None:
-            _take_answer(exchange, under_way, event, clock)
+        if event is not None and type(event) is not ResponseReceived:
+            exchange.set_aside(event)
+        _take_answers(under_way, clock)
         while under_way and under_way[0].done:
             yield under_way.popleft().result()
+            _take_answers(under_way, clock)  # they may have come to another call
 
 
-def _take_answer(exchange: Exchange, under_way: deque[_Store], event: Event, clock: Callable[[], float]) -> None:
-    if type(event) is ResponseReceived:
-        for store in under_way:
-            if store.request is not None and exchange.answers(event.message, store.request):
-                store.status = status_of(event.message, "C-STORE")
-                store.seconds += clock()
-                store.done = True
-                return
-    exchange.set_aside(event)
+def _take_answers(under_way: Iterable[_Store], clock: Callable[[], float]) -> None:
+    for store in under_way:
+        if not store.done and store.request is not None and store.request.answer is not None:
+            store.status = status_of(store.request.answer, "C-STORE")
+            store.seconds += clock()
+            store.done = True
 
 
 def _open_each(sources: Iterable[object], open_source: Callable[[object], Source]) -> Generator[_Store, None, None]:

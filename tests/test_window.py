@@ -107,6 +107,57 @@ def test_leaving_the_loop_early_leaves_the_association_usable(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("provider_face", faces.FACES)
+def test_other_calls_between_results(provider_face: str) -> None:
+    """The answers that come to them are not lost. Over asyncio such a call is refused before anything is sent."""
+    rig = Rig(f"sync-{provider_face}")
+    listener = rig.listener(acceptance=granting(4))
+    listener.on_store()(lambda _: None)
+    with rig.pair(listener, CONTEXTS, extras=wide(4), timeouts=dn.Timeouts(response=5)) as association:
+        count = 0
+        for result in association.store_many(instances(20)):
+            assert result.ok
+            assert association.echo().is_success
+            count += 1
+        assert count == 20
+    rig.close()
+
+
+def test_an_answer_that_comes_to_another_call() -> None:
+    """The second instance is answered while a C-ECHO waits, and then there is nobody any more."""
+
+    def script(raw: RawProvider) -> None:
+        accept(raw, 2)
+        first, second = asked_of(raw, 2)
+        answer(raw, first)
+        echo = raw.read_command()
+        answer(raw, second)
+        raw.send(faces.message(1, faces.response(echo)))
+
+    with raw_provider(script) as told:
+        association = dn.connect(told.peer, contexts=CONTEXTS, extras=wide(2))  # type: ignore[attr-defined]
+        results = iter(association.store_many(instances(2)))
+        assert next(results).ok
+        assert association.echo().is_success
+        assert next(results).ok
+        assert list(results) == []
+        association.abort()
+
+
+def test_other_calls_between_results_over_asyncio() -> None:
+    rig = Rig("aio-sync")
+    listener = rig.listener(acceptance=granting(4))
+    listener.on_store()(lambda _: None)
+    with rig.pair(listener, CONTEXTS, extras=wide(4)) as association:
+        results = iter(association.store_many(instances(20)))
+        assert next(results).ok
+        with pytest.raises(dn.LocalProtocolError, match="still to come"):
+            association.echo()
+        assert all(result.ok for result in results)
+        assert association.echo().is_success
+    rig.close()
+
+
+@pytest.mark.parametrize("provider_face", faces.FACES)
 def test_what_is_answered_does_not_wait_for_slow_handlers(provider_face: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of two that came together is performed once the answer to the first has been read."""
     monkeypatch.setattr("dicomnet.sync.driver._SLICE", 0.0)

@@ -256,6 +256,7 @@ class Driver:
     def look(self) -> bool:
         """Take what came while nobody waited for anything, without waiting; whether the association goes on."""
         with suppress(DicomNetError):
+            self.settle()
             while not self.exchange.closed and not self._events and self._take():
                 self._events.extend(self.exchange.events())
                 self.settle()

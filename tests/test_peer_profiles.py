@@ -9,10 +9,12 @@ from typing import Any
 
 import faces
 import pytest
+from certificates import Authority
 from driving import pdus
 from faces import CT, MR
 from wiring import CONTEXTS, POLICY, echo, message, response, transfer
 
+import dicomnet as dn
 from dicomnet import uids
 from dicomnet._dimse import Command
 from dicomnet._pdu import Abort, AssociateAC, AssociateRJ
@@ -394,6 +396,71 @@ def test_what_a_profile_proposes(user: str) -> None:
         with faces.USERS[user](profile, extras=Extras(identity=UserIdentity.named("joe"))) as one:
             assert one.association.operations_window == (3, 1)
     assert seen == ["jane", "joe"]
+
+
+@pytest.mark.parametrize("user", faces.FACES)
+def test_a_profile_says_how_a_connection_is_secured(user: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    issued = authority.issue("localhost")
+    secure = dn.TLS(cert=issued.cert, key=issued.key, client_certificate="ignored")
+    with faces.provider("sync", tls=secure) as provider:
+        there = Entity("ARCHIVE", "127.0.0.1", provider.port)
+        with faces.USERS[user](Peer(there, tls=dn.TLS(ca=authority.file))) as one:
+            assert one.association.tls is not None
+            assert one.echo().is_success
+
+
+@pytest.mark.parametrize("face", faces.FACES)
+def test_a_move_goes_by_the_profile_of_its_destination(face: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    issued = authority.issue("localhost")
+    secure = dn.TLS(cert=issued.cert, key=issued.key, client_certificate="ignored")
+
+    def take(listener: Any) -> None:
+        listener.on_store(transfer_syntaxes=[uids.IMPLICIT_VR_LITTLE_ENDIAN])(
+            lambda request: taken.append(request.transfer_syntax_uid)
+        )
+
+    def give(listener: Any) -> None:
+        listener.transcode = "never"
+        listener.on_move("STUDY_ROOT")(lambda request: [faces.instance(100)])
+
+    taken: list[str] = []
+    with faces.provider("sync", take, tls=secure) as target:
+        there = Entity("THERE", "127.0.0.1", target.port)
+        profiles = [
+            Peer(there, tls=dn.TLS(ca=authority.file), transcode="if needed"),
+            Peer(there, tls=dn.TLS(ca=authority.file)),
+        ]
+        for profile, sent in zip(profiles, (1, 0), strict=True):
+            options = {"peers": [profile], "destinations": {"THERE": there}}
+            with (
+                faces.provider(face, give, **options) as provider,
+                faces.USERS["sync"](provider.peer(), contexts=dn.contexts.query_retrieve()) as user,
+            ):
+                if sent:
+                    assert user.move("STUDY", StudyInstanceUID="1.2", destination="THERE").completed == sent
+                else:
+                    with pytest.raises(dn.ServiceFailure):
+                        user.move("STUDY", StudyInstanceUID="1.2", destination="THERE")
+    assert taken == [uids.IMPLICIT_VR_LITTLE_ENDIAN]
+
+
+@pytest.mark.parametrize("user", faces.FACES)
+def test_a_profile_says_when_instances_are_converted(user: str) -> None:
+    def take(listener: Any) -> None:
+        listener.on_store(transfer_syntaxes=[uids.IMPLICIT_VR_LITTLE_ENDIAN])(lambda request: None)
+
+    contexts = dn.contexts.storage([CT], [uids.EXPLICIT_VR_LITTLE_ENDIAN]) + dn.contexts.storage(
+        [CT], [uids.IMPLICIT_VR_LITTLE_ENDIAN]
+    )
+    with faces.provider("sync", take) as provider:
+        there = Entity("ARCHIVE", "127.0.0.1", provider.port)
+        cases = [("if needed", {}, True), (None, {}, False), ("if needed", {"transcode": "never"}, False)]
+        for transcode, options, ok in cases:
+            with faces.USERS[user](Peer(there, transcode=transcode), contexts=contexts) as one:
+                (result,) = one.store_many([faces.instance(100)], **options)
+                assert result.ok is ok
 
 
 def test_profiles_that_nobody_could_be_found_by() -> None:

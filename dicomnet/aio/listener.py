@@ -164,11 +164,12 @@ class Listener(Provider):
 
     async def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
+        profile = self.peers.named(destination.ae_title)
         return await connect(
-            self.peers.named(destination.ae_title).__replace__(entity=destination),
+            profile.__replace__(entity=destination),
             calling=calling,
             contexts=contexts,
-            tls=self.tls if destination.tls else None,
+            tls=profile.tls or (self.tls if destination.tls else None),
             limits=self.limits,
             timeouts=self.timeouts,
             tap=self.tap,

@@ -71,7 +71,8 @@ def test_it_is_short(program: str) -> None:
 def test_there_are_ten_and_each_is_run() -> None:
     assert len(PROGRAMS) == 10
     source = Path(__file__).read_text(encoding="utf-8")
-    assert [program for program in PROGRAMS if f'run("{program}"' not in source] == []
+    page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
+    assert [program for program in PROGRAMS if f'run("{program}"' not in source or program not in page] == []
 
 
 @SERVERS

@@ -15,10 +15,11 @@ import clients
 import faces
 import peers
 import pytest
+import rig
 from faces import CT, MR, instance
 
 import dicomnet as dn
-from dicomnet._pdu import AssociateRJ
+from dicomnet._pdu import Abort, AssociateRJ
 from dicomnet.client import Client, Retry, events, threads
 from dicomnet.client import aio as client_aio
 from dicomnet.client.plan import lots
@@ -333,6 +334,61 @@ def test_leaving_a_query_cancels_it_and_keeps_the_association(made):
         results.close()
         assert len(list(client.find("STUDY", PatientName="DOE*"))) == 3
         assert watching.names() == ["AfterAssociate"]
+
+
+@pytest.mark.parametrize("face", ["sync", "aio"])
+def test_an_interrupted_association_is_aborted_on_the_wire(face):
+    asked, told = threading.Event(), []
+
+    def script(raw: Any) -> Any:
+        raw.accept()
+        raw.read()
+        asked.set()
+        return raw.read()
+
+    def wait(association: Any) -> None:
+        with pytest.raises(dn.AssociationAborted) as caught:
+            association.echo()
+        told.append(caught.value.by_peer)
+
+    with faces.raw_provider(script) as result:
+        one = rig.Rig(f"{face}-sync")
+        try:
+            with one.connected(result.peer, dn.contexts.verification()) as association:
+                thread = threading.Thread(target=wait, args=(association,))
+                thread.start()
+                assert asked.wait(faces.PATIENCE)
+                association.interrupt()
+                thread.join(faces.PATIENCE)
+                assert not association.check()
+                association.interrupt()  # it is over: nothing happens
+        finally:
+            one.close()
+        assert result() == Abort(0, 0)
+    assert told == [False]
+
+
+@pytest.mark.parametrize("face", ["sync", "aio"])
+def test_an_association_notices_its_end_while_nobody_asks_for_anything(face):
+    def script(raw: Any) -> None:
+        raw.accept()
+        go.wait(faces.PATIENCE)
+        raw.send(Abort(2, 1))
+        raw.read()
+
+    go = threading.Event()
+    with faces.raw_provider(script) as result:
+        one = rig.Rig(f"{face}-sync")
+        try:
+            with one.connected(result.peer, dn.contexts.verification()) as association:
+                assert association.check()
+                go.set()
+                while association.check():  # until it has arrived
+                    pass
+                with pytest.raises(dn.AssociationAborted):
+                    association.echo()
+        finally:
+            one.close()
 
 
 # ---- events ----------------------------------------------------------------------------------------------------------

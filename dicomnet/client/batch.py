@@ -213,14 +213,18 @@ class Batch:
 
     def tell(self, result: Stored, *, news: bool = True) -> Results[Stored]:
         """Write a result down, then pass it on."""
+        self.note(result, news=news)
+        yield result
+
+    def note(self, result: Stored, *, news: bool = True) -> None:
+        """Write a result down, before anybody is told, and draw the consequences."""
         if news and self._report is not None:
             self._report.write(result.record())
-        if result.ok and self._scu.commit and result.outcome is not Outcome.COMMITTED:
+        if self._scu.commit and result.ok and result.outcome is not Outcome.COMMITTED:
             self.stored.append(result)
         if self._scu.halt and not result.ok and result.outcome is not Outcome.SKIPPED:
             self.stop("the batch was stopped after a failure")
         self.last = result
-        yield result
 
     def set_aside(self) -> Results[Stored]:
         """Pass on results that came up where none could be passed on."""

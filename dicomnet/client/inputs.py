@@ -148,18 +148,20 @@ class Gatherer:
         def unreadable(error: OSError) -> None:
             self._refuse(error.filename, str(error.filename), _unreadable(str(error.filename), error))
 
+        wants = None if self._pattern == "*" else self._pattern
         for parent, directories, names in os.walk(directory, onerror=unreadable):
+            known_as = os.path.abspath(parent)
             for name in sorted(names):
-                if fnmatchcase(name, self._pattern):
-                    yield from self._file(os.path.join(parent, name), within=True)
+                if wants is None or fnmatchcase(name, wants):
+                    yield from self._file(os.path.join(parent, name), within=True, name=os.path.join(known_as, name))
             directories.sort()
             if not self._recurse:
                 break
 
-    def _file(self, given: Any, *, within: bool) -> Iterator[Item]:
+    def _file(self, given: Any, *, within: bool, name: str = "") -> Iterator[Item]:
         """A file by itself may be a DICOMDIR or an archive; the DICOMDIR among others is only their list."""
         whole = self._small and self._free > 0
-        name = os.path.abspath(os.fsdecode(given))
+        name = name or os.path.abspath(os.fsdecode(given))
         try:
             source = open_source(given, buffer=None if whole else self._buffer)
         except InputFileError as error:

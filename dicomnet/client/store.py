@@ -242,16 +242,20 @@ class StoreCore(Service):
         options = {"priority": self.priority, "transcode": self.transcode, "transfer_syntax": self.transfer_syntax}
         results = lease.association.store_many(sources, **options)
         alone = lease.association.operations_window[0] == 1  # nothing else is on its way when there is a result
+        following, handlers = Call(self.client.face.next, results), self.hooks.of(events.AfterStore)
         try:
-            while (result := (yield Call(self.client.face.next, results))) is not END:
+            while (result := (yield following)) is not END:
                 item = taken.popleft()
                 batch.given.pop(id(item), None)
-                if (yield from self._again(item, result)):
+                item.attempts += 1
+                if self._is_to_be_repeated(item, result) and not (yield from self._paused(item)):
                     one.items.appendleft(item)
                     continue
                 stored = batch.result(item, result)
-                yield from self._after(lease, result)
-                yield from batch.tell(stored)
+                if handlers:
+                    yield from self._after(lease, result)
+                batch.note(stored)
+                yield stored
                 yield from batch.set_aside()
                 if alone and not batch.wants_more:
                     break
@@ -261,21 +265,20 @@ class StoreCore(Service):
         taken.clear()
 
     def _after(self, lease: Lease, result: StoreResult) -> Script[None]:
-        if self.hooks.of(events.AfterStore):
-            yield from self.hooks.fire(
-                events.AfterStore(
-                    self.client.peer, association=lease.association, result=result, error=result.error
-                )
-            )
+        after = events.AfterStore(
+            self.client.peer, association=lease.association, result=result, error=result.error
+        )
+        yield from self.hooks.fire(after)
 
-    def _again(self, item: Item, result: StoreResult) -> Script[bool]:
-        """Whether an instance is to be sent once more, after a pause."""
+    def _is_to_be_repeated(self, item: Item, result: StoreResult) -> bool:
         retry = self.client.retry
-        item.attempts += 1
-        if item.attempts >= retry.attempts or not retry.wants(result.status):
-            return False
-        closed = yield Call(self.client.face.wait, self.client.pool.closing, retry.pauses()(item.attempts))
-        return not closed
+        return retry.wants(result.status) and item.attempts < retry.attempts
+
+    def _paused(self, item: Item) -> Script[bool]:
+        """Wait before an instance is sent once more; whether the client was closed meanwhile."""
+        pause = self.client.retry.pauses()(item.attempts)
+        closed: bool = yield Call(self.client.face.wait, self.client.pool.closing, pause)
+        return closed
 
     # ---- storage commitment ------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -600,6 +601,54 @@ def test_a_cancel_amid_a_retrieve_leaves_nothing(made: clients.Clients, port: in
             dn.connect(f"WS1@127.0.0.1:{port}", calling="ARCHIVE", contexts=dn.contexts.verification())
         assert made.tasks() == []
     assert uids_in(tmp_path) == STUDY_0[: done.completed]
+
+
+@pytest.mark.parametrize("way", ["get", "move"])
+def test_a_task_that_is_cancelled_leaves_nothing(port: int, tmp_path: Path, way: str) -> None:
+    destinations = {"WS1": dn.Entity("WS1", "127.0.0.1", port)}
+
+    async def retrieve(peer: str) -> list[str]:
+        arrived, never = asyncio.Event(), asyncio.Event()
+        scu = dn.client.aio.QueryRetrieveScu(peer, calling="WS1", listen=f"127.0.0.1:{port}")
+
+        @scu.on(events.Received)
+        async def hold(event: Any) -> None:
+            arrived.set()
+            await never.wait()
+
+        async with scu:
+            task = asyncio.create_task(scu.retrieve("STUDY", to=tmp_path, StudyInstanceUID="2.25.10"))
+            await arrived.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            with pytest.raises(ConnectionFailed):
+                await dn.aio.connect(f"WS1@127.0.0.1:{port}", contexts=dn.contexts.verification())
+        return [task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+
+    with faces.nothing_left(), Archive(way, destinations=destinations) as archive:
+        assert asyncio.run(retrieve(archive.peer)) == []
+    assert uids_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("way", ["get", "move"])
+def test_an_interrupt_leaves_nothing(port: int, tmp_path: Path, way: str) -> None:
+    destinations = {"WS1": dn.Entity("WS1", "127.0.0.1", port)}
+    listen = f"127.0.0.1:{port}"
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        faces.nothing_left(),
+        Archive(way, destinations=destinations) as archive,
+        dn.client.QueryRetrieveScu(archive.peer, calling="WS1", listen=listen) as scu,
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            scu.retrieve("STUDY", to=tmp_path, StudyInstanceUID="2.25.10", progress=interrupt)
+        with pytest.raises(ConnectionFailed):
+            dn.connect(f"WS1@127.0.0.1:{port}", contexts=dn.contexts.verification())
+    assert set(uids_in(tmp_path)) <= set(STUDY_0)
 
 
 def test_a_query_is_aborted_from_elsewhere(made: clients.Clients) -> None:

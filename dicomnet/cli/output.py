@@ -36,6 +36,11 @@ class Output:
         self.verbosity = verbosity
         self._lock = threading.Lock()
 
+    @property
+    def silent(self) -> bool:
+        """Whether nobody is told anything but what fails."""
+        return self.verbosity < 0 and not self.json
+
     def say(self, line: str) -> None:
         """A line for people."""
         if not self.json and self.verbosity >= 0:

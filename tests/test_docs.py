@@ -73,8 +73,8 @@ def samples(directory: Path) -> list[Path]:
 class Reader:
     """Runs the blocks of a page, as somebody would who types them."""
 
-    def __init__(self, page: Path, archive: str) -> None:
-        self.page, self.archive = page, archive
+    def __init__(self, page: Path, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.page, self.archive, self.monkeypatch = page, archive, monkeypatch
         self.namespace: dict[str, object] = {"__name__": "__docs__"}
         self.running: list[subprocess.Popen[str]] = []
         self.ports: dict[str, str] = {}
@@ -103,12 +103,18 @@ class Reader:
 
     def _placed(self, code: str) -> str:
         """The same with addresses that are there, and ports that are free."""
-        code = code.replace("ARCHIVE@pacs.local:11112", self.archive).replace("pacs.local:11112", self.archive)
+        address = self.archive.partition("@")[2]
+        code = code.replace("@pacs.local:11112", f"@{address}").replace("pacs.local:11112", self.archive)
         code = code.replace("pacs.local:2762", "localhost:2762")
         return PORT.sub(lambda found: found[1] + self.ports.setdefault(found[2], str(peers.free_port())), code)
 
     def _command(self, line: str) -> None:
         words = shlex.split(line, comments=True)
+        if words[0] == "export":
+            name, _, value = words[1].partition("=")
+            self.monkeypatch.setenv(name, value)
+            self.environment[name] = value
+            return
         assert words[0] in ("dicomnet", "python"), f"{self.page.name}: {line}"
         if words[-1] == "&":
             self.running.append(
@@ -169,7 +175,7 @@ def test_every_example_runs(page: Path, archive: Provider, tmp_path: Path, monke
     monkeypatch.chdir(here)
     if page.name != "tutorial.md":  # which begins with nothing
         samples(here / "studies")
-    reader = Reader(page, archive.peer)
+    reader = Reader(page, archive.peer, monkeypatch)
     try:
         for block in blocks_of(page):
             reader.run(block)

@@ -14,7 +14,7 @@ from typing import Any
 from . import datasets, queries, scu, uids
 from ._dimse import Message
 from .config import check_ae_title
-from .errors import InvalidArgument, ServiceFailure
+from .errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure
 from .events import RequestReceived, ResponseReceived
 from .exchange import POLL, Call, Exchange
 from .messages import CommandField, Priority
@@ -190,11 +190,21 @@ def receiver(to: Any, exchange: Exchange) -> Provider:
 
 
 def keeper(to: Any) -> tuple[str | None, Callable[[Any], Any]]:
-    """A spool and a handler of `StoreRequest` that keep what arrives: a function does, or a directory for files."""
+    """A spool and a handler of `StoreRequest` that keep what arrives: a function does, or a directory for files.
+
+    Raises:
+        OutputFileError: there can be no such directory.
+    """
     if callable(to):
         return None, to
+    if isinstance(to, Provider):
+        raise InvalidArgument("a provider does not say where instances go here", hint="Give a directory, or a function.")
     directory = str(to)
-    os.makedirs(directory, exist_ok=True)
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        what = f"no directory for what arrives: {error.strerror}"
+        raise OutputFileError(what, problem=OutputProblem.NO_DIRECTORY, path=directory, errno=error.errno) from error
 
     def keep(request: Any) -> Status:
         uid = request.sop_instance_uid

@@ -59,6 +59,14 @@ def test_retrieve_says_what_failed(tmp_path: Path) -> None:
     assert (done.returncode, "0xA801" in done.stderr) == (69, True)
 
 
+def test_retrieve_into_what_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with Archive("get") as archive:
+        done = run("retrieve", archive.peer, "study", *KEY, "--out", tmp_path / "file" / "into")
+    assert done.returncode == 45
+    assert done.stderr.startswith(f"error: {tmp_path / 'file' / 'into'}: no directory for what arrives: Not a directory")
+
+
 def test_ctrl_c_cancels_a_retrieve_even_while_the_peer_is_silent(tmp_path: Path) -> None:
     with Silent(CommandField.C_MOVE_RSP) as silent:
         arguments = ["retrieve", silent.peer, "study", *KEY, "--out", tmp_path, "--by", "move"]

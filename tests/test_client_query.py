@@ -28,6 +28,8 @@ from dicomnet.errors import (
     ConnectionFailed,
     InvalidArgument,
     NoAcceptedContext,
+    OutputFileError,
+    OutputProblem,
     ServiceFailure,
 )
 from dicomnet.messages import CommandField
@@ -309,6 +311,17 @@ def test_instances_go_to_a_function_and_may_be_refused(made: clients.Clients) ->
         done = scu.retrieve("STUDY", to=lambda r: kept.append(r.sop_instance_uid), StudyInstanceUID="2.25.10")
     assert kept == ["2.25.1000", "2.25.1002", "2.25.1003"]
     assert (done.completed, done.failed, done.failed_uids, done.ok) == (3, 1, ["2.25.1001"], False)
+
+
+def test_a_place_that_is_none_is_said_before_anything_is_asked(made: clients.Clients, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with Archive() as archive, made.make("QueryRetrieveScu", archive.peer) as scu:
+        with pytest.raises(OutputFileError, match="no directory for what arrives") as caught:
+            scu.retrieve("STUDY", to=tmp_path / "file" / "into", StudyInstanceUID="2.25.10")
+        assert caught.value.problem is OutputProblem.NO_DIRECTORY
+        with pytest.raises(InvalidArgument, match="a provider does not say"):
+            scu.retrieve("STUDY", to=dn.Provider(), StudyInstanceUID="2.25.10")
+        assert archive.asked == []
 
 
 def test_a_handler_that_raises_ends_the_retrieve(made: clients.Clients, port: int, tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def keeper(to: Any) -> tuple[str | None, Callable[[Any], Any]]:
     if callable(to):
         return None, to
     if isinstance(to, Provider):
-        raise InvalidArgument("a provider does not say where instances go here", hint="Give a directory, or a function.")
+        raise InvalidArgument("a provider is no place for instances here", hint="Give a directory, or a function.")
     directory = str(to)
     try:
         os.makedirs(directory, exist_ok=True)

@@ -319,7 +319,7 @@ def test_a_place_that_is_none_is_said_before_anything_is_asked(made: clients.Cli
         with pytest.raises(OutputFileError, match="no directory for what arrives") as caught:
             scu.retrieve("STUDY", to=tmp_path / "file" / "into", StudyInstanceUID="2.25.10")
         assert caught.value.problem is OutputProblem.NO_DIRECTORY
-        with pytest.raises(InvalidArgument, match="a provider does not say"):
+        with pytest.raises(InvalidArgument, match="a provider is no place"):
             scu.retrieve("STUDY", to=dn.Provider(), StudyInstanceUID="2.25.10")
         assert archive.asked == []
 

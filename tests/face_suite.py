@@ -7,6 +7,7 @@ import errno
 import itertools
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -643,6 +644,18 @@ class ProviderSuite:
             second.associate()
             assert third.associate() == AssociateRJ(2, 3, 2)
             assert first.echo().status == second.echo().status == 0
+
+    def test_a_drip_of_bytes_ends_its_association(self) -> None:
+        with self.provider(timeouts=dn.Timeouts(progress=QUICK)) as provider, provider.raw() as raw:
+            raw.associate()
+            raw.sock.settimeout(QUICK / 10)
+            heard = b""
+            for byte in store_request(bytes(1000)):
+                raw.sock.sendall(bytes([byte]))
+                with suppress(TimeoutError):
+                    heard = raw.sock.recv(100)
+                    break
+            assert heard == Abort(0, 0).encode()
 
     def test_stopping_ends_idle_associations_soon_and_lets_the_others_end(self) -> None:
         begun, go_on = threading.Event(), threading.Event()

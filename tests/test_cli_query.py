@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -147,6 +148,20 @@ def test_a_healthy_peer_is_said_to_be() -> None:
         shown = run("doctor", archive.peer)
     assert shown.stdout.splitlines()[-1] == f"{archive.peer} is well"
     assert "ok      DNS: 127.0.0.1 is 127.0.0.1" in shown.stdout
+
+
+def test_peers_go_by_name(tmp_path: Path) -> None:
+    into = tmp_path / "into"
+    with Archive("get") as archive:
+        (tmp_path / "peers.toml").write_text(f'[archive]\naddress = "{archive.peer}"\ncalling = "WS1"\n')
+        named = {"env": os.environ | {"DICOMNET_PEERS": str(tmp_path / "peers.toml")}}
+        examined = run("doctor", "archive", **named)
+        fetched = run("retrieve", "archive", "study", *KEY, "--out", into, **named)
+        unknown = run("doctor", "archiv", **named)
+    assert "ok      AE title: ARCHIVE takes associations from WS1" in examined.stdout
+    assert (examined.returncode, fetched.returncode) == (0, 0), examined.stderr + fetched.stderr
+    assert uids_in(into) == STUDY_0
+    assert (unknown.returncode, "Is it archive?" in unknown.stderr) == (2, True)
 
 
 @pytest.fixture

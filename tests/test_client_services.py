@@ -17,7 +17,7 @@ import dicomnet as dn
 from dicomnet import datasets, uids
 from dicomnet._dimse import Command, decode_command
 from dicomnet._pdu import ReleaseRP, ReleaseRQ
-from dicomnet.client import ProcedureStep, Query, StepState, events
+from dicomnet.client import ProcedureStep, Query, QueryOptions, StepState, events
 from dicomnet.errors import ConnectionFailed, DeadlineExceeded, InvalidArgument, LocalProtocolError, ServiceFailure
 from dicomnet.messages import CommandField
 
@@ -92,6 +92,20 @@ def test_a_worklist_is_asked_with_all_that_a_modality_needs(made: clients.Client
     assert (first.Modality, first.ScheduledProcedureStepStartDate, asked[0].PatientID) == ("CT", "20260101", "P1")
     assert "ScheduledStationAETitle" in first
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("granted", "declined"), [(b"\1\1\1\1", []), (b"\1\1\0\1", ["fuzzy"]), (b"", ["fuzzy", "timezone"])]
+)
+def test_a_worklist_has_options_of_its_own(made: clients.Clients, granted: bytes, declined: list[str]) -> None:
+    extended = {uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND: granted} if granted else {}
+    listener = dn.Listener("RIS", port=0, acceptance=dn.AcceptancePolicy(extended=extended))
+    asked = worklist(listener)
+    wanted = QueryOptions(fuzzy=True, timezone="-0500")
+    with listener, made.make("WorklistScu", peer_of(listener), wanted=wanted) as scu:
+        assert len(list(scu.items(PatientName="DOU*"))) == 1
+        assert scu.declined == declined
+    assert asked[0].get("TimezoneOffsetFromUTC") == (None if "timezone" in declined else "-0500")
 
 
 # ---- performed procedure steps ---------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ class QueryRetrieveCore(Finder):
         wanted: what is to be negotiated beyond the baseline; done without where the peer declines.
         by: how to retrieve, the preferred way first: of "get" and "move".
         listen: where instances of a C-MOVE to oneself are to come to, as "0.0.0.0:11112", with ``dicoms://`` over TLS;
-            the peer has to know our AE title, and this address. Without it there is no C-MOVE to oneself.
+            the peer has to know our AE title, and this address. Without it there is no C-MOVE to oneself; with it, one
+            at a time.
         listen_tls: how connections to it are secured; by default as those of the client.
         senders: AE titles by which the peer may call for that, beside its own.
         acceptance: further rules of who may.

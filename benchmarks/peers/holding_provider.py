@@ -14,7 +14,7 @@ MANY = 20_000
 def options() -> dict[str, object]:
     limits = dn.Limits(associations=MANY, pending=MANY)
     # The timer of a beginning, ARTIM, is looked at once more when it would have run out: soon, and not while idle.
-    return {"port": 0, "limits": limits, "timeouts": dn.Timeouts(idle=None, artim=1), "drain": 0.1}
+    return {"port": 0, "limits": limits, "timeouts": dn.Timeouts(idle=None, artim=5), "drain": 0.1}
 
 
 def keep(listener: dn.Provider, directory: str) -> None:

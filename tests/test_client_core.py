@@ -23,6 +23,7 @@ from dicomnet._pdu import Abort, AssociateRJ
 from dicomnet.client import Client, Retry, events, threads
 from dicomnet.client import aio as client_aio
 from dicomnet.client.plan import lots
+from dicomnet.client.pool import Pool
 from dicomnet.client.scripts import Call, Left
 from dicomnet.errors import AssociationRejected, ConnectionFailed, TLSFailed
 
@@ -160,6 +161,31 @@ def test_the_wait_for_an_association_has_an_end(made):
             client.echo()
         go.set()
         first.join(faces.PATIENCE)
+
+
+def test_who_gives_up_waiting_lets_the_next_have_it():
+    """In the very moment in which one is given back, whoever was to have it is cancelled."""
+
+    class One:
+        def check(self) -> bool:
+            return True
+
+    def open_one(_: Any) -> Any:
+        return One()
+        yield
+
+    pool = Pool(threads.FACE, open_one, lambda _: iter(()), most=1, idle=None, patience=None, requests=None)
+    lease = threads.complete(pool.take([]))
+    first, second = pool.take([]), pool.take([])
+    _, one = next(first).arguments[0], next(second).arguments[0]
+    threads.complete(pool.give_back(lease))
+    assert not one.is_set()
+    with pytest.raises(KeyboardInterrupt):
+        first.throw(KeyboardInterrupt())
+    assert one.is_set()
+    with pytest.raises(StopIteration) as ended:
+        second.send(True)
+    assert ended.value.value is lease
 
 
 def test_a_borrowed_association(made):

@@ -137,14 +137,15 @@ class Pool:
             raise LocalProtocolError("the client was closed")
 
     def _wait(self, gate: Gate, end: float | None) -> Script[None]:
+        left = None if end is None else max(end - self._face.now(), 0.0)
+        opened = False
         try:
-            left = None if end is None else max(end - self._face.now(), 0.0)
             opened = yield Call(self._face.wait, gate, left)
         finally:
             with self._lock:
                 if gate in self._waiting:
                     self._waiting.remove(gate)
-                elif not gate.is_set():
+                elif not opened:  # it was our turn, and we give up
                     self._next_in_line()
         if not opened:
             assert self._patience is not None

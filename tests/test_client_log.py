@@ -15,11 +15,13 @@ from rig import PAIRINGS, Rig, instance, keys
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet._dimse import Command
 from dicomnet.client.log import FIRST_LINE, MessageLog, redacted_elements
 from dicomnet.config import LOGGED_DATA_SET
 from dicomnet.errors import OutputFileError
+from dicomnet.taps import MessageSeen, PDUSeen, Watched
 
-SECRETS = ("DOE", "SMITH", "4711", "19700101", "Head of a patient", "open sesame", "no room for DOE")
+SECRETS = ("DOE", "SMITH", "Procedure 4711", "19700101", "Head of a patient", "open sesame", "no room for DOE")
 FIND = dn.contexts.sop_classes(uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND)
 CT = dn.contexts.storage([uids.CT_IMAGE_STORAGE])
 
@@ -43,7 +45,7 @@ def provider(rig: Rig) -> Any:
             PatientBirthDate="19700101",
             StudyDescription="Head of a patient",
             ModalitiesInStudy=["CT", "SR"],
-            RequestAttributesSequence=[keys(RequestedProcedureID="4711")],
+            RequestAttributesSequence=[keys(RequestedProcedureID="Procedure 4711")],
         )
 
     @listener.on_store()
@@ -219,3 +221,28 @@ def test_dump_says_which_line_is_broken(tmp_path: Path) -> None:
         file.write('{"time": "2026')
     shown = run("dump", path)
     assert (shown.returncode, shown.stderr.strip()) == (22, f"error: {path}: line 2 is none of a message log")
+
+
+def test_what_is_no_pdu_or_no_data_set_is_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    context = dn.PresentationContext(1, uids.CT_IMAGE_STORAGE, uids.EXPLICIT_VR_LITTLE_ENDIAN, 0)
+    command = Command(command_field=1, message_id=7, command_data_set_type=1)
+    junk = b"\xff" * 20
+    with MessageLog(path, datasets=True) as log:
+        watched = Watched(1, False, "there")
+        for header, body, whole in (
+            (b"\x42\0\0\0\0\0", b"", False),
+            (b"\x01\0\0\0\0\x02", b"\0\1", True),
+            (b"\x07\0\0\0\0\x04", b"", False),
+            (b"\x04\0\0\0\0\x1a", len(junk + b"..").to_bytes(4, "big") + b"\x01\x02" + junk, True),
+        ):
+            log.tell(PDUSeen(1.0, watched, False, header, body, whole))
+        log.tell(MessageSeen(1.0, watched, False, command, context, len(junk)))
+    assert not log.broken
+    _, noise, malformed, cut, data, message, last = lines(path)
+    assert noise["text"] == "<- type 42H, 0 bytes, of which 0 are known"
+    assert malformed["text"].startswith("<- malformed A-ASSOCIATE-RQ: ")
+    assert cut["text"] == "<- A-ABORT, 4 bytes, of which 0 are known"
+    assert data["pdvs"] == [{"context": 1, "kind": "data set", "last": True, "size": 20}]
+    assert (message["message"], message["message_id"]) == ("C-STORE-RQ", 7)
+    assert last["malformed"] == "no data set in Explicit VR Little Endian"

@@ -194,6 +194,43 @@ def test_handlers_edit_a_query_and_choose_among_its_matches(made: clients.Client
     assert told == [("SERIES", "2.25.20"), ("SERIES", "2.25.21"), 1]
 
 
+def test_a_match_is_vetoed_or_the_last(made: clients.Clients) -> None:
+    with Archive() as archive, made.make("QueryRetrieveScu", archive.peer) as scu:
+        choices: list[str] = ["", "end"]
+
+        def judge(event: Any) -> None:
+            choice = choices.pop(0)
+            if choice == "end":
+                event.skip_rest()
+            elif choice:
+                event.veto(choice)
+
+        scu.on(events.BeforeMatch)(made.handler(judge))
+        assert [one.uid for one in scu.find("SERIES")] == ["2.25.20"]
+        choices += ["not for us"]
+        with pytest.raises(events.Vetoed, match="not for us"):
+            list(scu.find("SERIES"))
+        choices += [""] * 4
+        assert len(list(scu.find("SERIES"))) == 4  # the association goes on
+
+
+def test_what_cannot_be_asked_for_is_said(made: clients.Clients, tmp_path: Path) -> None:
+    with Archive() as archive, made.make("QueryRetrieveScu", archive.peer) as scu:
+        patients = list(scu.patients())
+        studies = list(scu.studies())
+        assert [one.uid for one in scu.studies(patients[0])] == ["2.25.10"]
+        assert scu.retrieve(patients[0], to=tmp_path).completed == 4
+        with pytest.raises(InvalidArgument, match="has no level PATIENT"):
+            scu.retrieve([studies[0], patients[0]], to=tmp_path)
+        with pytest.raises(InvalidArgument, match="PatientID: a match has its keys already"):
+            scu.retrieve(studies[0], to=tmp_path, PatientID="P1")
+        del studies[0].dataset.StudyInstanceUID
+        with pytest.raises(InvalidArgument, match="a match without StudyInstanceUID cannot be retrieved"):
+            scu.retrieve(studies[0], to=tmp_path)
+        with pytest.raises(InvalidArgument, match="has nothing below it"):
+            list(scu.series(studies[0]))
+
+
 # ---- options ---------------------------------------------------------------------------------------------------------
 
 ALL = QueryOptions(relational=True, combined_datetime=True, fuzzy=True, timezone="+0100")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import programs
 import pytest
+from certificates import Authority
 
 import dicomnet as dn
 from dicomnet.negotiation import AcceptancePolicy
@@ -136,6 +137,15 @@ class TestServing:
             counted = one.listener.counters
             assert (counted["connections"], counted["associations"], counted["open"]) == (3, 3, 3)
         assert one.listener.counters == {"connections": 3, "associations": 3, "refused": 0, "open": 0}
+
+    def test_a_secured_port_is_served_by_all_of_them(self, tmp_path):
+        authority = Authority(tmp_path)
+        ours = authority.issue("server")
+        server = dn.TLS(cert=ours.cert, key=ours.key, client_certificate="ignored")
+        user = dn.TLS(ca=authority.file)
+        with crowd(tls=server) as one, one.connect(tls=user) as first, one.connect(tls=user) as second:
+            assert one.pid_of(first) != one.pid_of(second)
+            assert first.tls.version == "TLSv1.3"
 
     def test_serve_forever_returns_after_a_stop_from_elsewhere(self):
         one = Crowd()

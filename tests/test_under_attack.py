@@ -28,7 +28,8 @@ from dicomnet.sources import BytesSource
 CONTEXTS = [ProposedContext(uids.CT_IMAGE_STORAGE, (uids.EXPLICIT_VR_LITTLE_ENDIAN,))]
 POLICY = AcceptancePolicy(abstract_syntaxes={uids.CT_IMAGE_STORAGE: ()}, max_pdu=300)  # several fragments
 DATA = bytes(range(256)) * 3
-GROWTH = 4 << 20  # bytes, which the allocator keeps for the next threads
+GROWTH = 2 << 20  # bytes that the allocator may keep for the next threads
+ROUNDS = 3  # it does not do so for ever
 TIMEOUTS = dn.Timeouts(artim=2, progress=2, idle=5, associate=2, response=2, release=2, write=2)
 PATIENCE = 10.0
 
@@ -117,14 +118,17 @@ def back_to_base(sweep, cuts: range) -> None:
     """Leave at each of these cuts: descriptors, threads, objects and memory are what they were after some."""
     for cut in cuts[::3]:
         sweep(cut)  # what is loaded, and kept for reuse, at the first of each kind
-    before = threading.active_count(), descriptors(), *held()
-    for cut in cuts:
-        sweep(cut)
-    until(lambda: threading.active_count() <= before[0], threading.enumerate)
-    until(lambda: descriptors() <= before[1], lambda: descriptors() - before[1])
-    objects, memory = held()
-    assert objects - before[2] < len(cuts) / 2, "none of an association is left"
-    assert memory - before[3] < GROWTH
+    threads, base = threading.active_count(), descriptors()
+    for _ in range(ROUNDS):
+        objects, memory = held()
+        for cut in cuts:
+            sweep(cut)
+        until(lambda: threading.active_count() <= threads, threading.enumerate)
+        until(lambda: descriptors() <= base, lambda: descriptors() - base)
+        more = held()
+        if more[0] - objects < len(cuts) / 2 and more[1] - memory < GROWTH:
+            return
+    pytest.fail(f"something is left each time: {more[0] - objects} objects, {more[1] - memory} bytes")
 
 
 def held() -> tuple[int, int]:

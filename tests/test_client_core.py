@@ -629,6 +629,12 @@ def test_both_faces_have_the_same_names_and_signatures():
         assert inspect.signature(ours) == inspect.signature(theirs)
 
 
+def test_signatures_say_what_is_returned():
+    for module in (dn.client, client_aio):
+        assert inspect.signature(module.Client.echo).return_annotation == "Status"
+        assert inspect.signature(module.StoreScu.store).return_annotation == "Stored"
+
+
 def test_what_talks_to_the_peer_is_awaited():
     awaited = {name for name in dir(client_aio.Client) if inspect.iscoroutinefunction(getattr(client_aio.Client, name))}
     assert awaited >= {"echo", "store", "get", "move", "normalized", "commit", "close", "abort"}

@@ -244,7 +244,10 @@ class SubOperation(Event):
 
 
 class Received(Before):
-    """An instance has arrived by C-GET, or by C-MOVE to oneself: ``request``; a veto refuses it."""
+    """An instance has arrived for a `QueryRetrieveScu`, by C-GET or by C-MOVE to oneself: ``request``.
+
+    A veto refuses it; skipped, it is acknowledged and not kept.
+    """
 
     request: Any
 

@@ -165,6 +165,9 @@ class operation(_Scripted[P, T]):  # noqa: N801 -- a decorator
 
     def __init__(self, script: Callable[Concatenate[Any, P], Script[T]]) -> None:
         super().__init__(script)
+        # Whoever reads the signature wants to know what is returned, not how.
+        written = str(script.__annotations__.get("return", ""))
+        script.__annotations__["return"] = written.removeprefix("Script[").removesuffix("]")
 
     def _make(self, face: Face) -> Callable[..., Any]:
         return face.operation(self.script)

@@ -21,6 +21,7 @@ _HOMES = {
         "AssociationAborted",
         "AssociationError",
         "AssociationRejected",
+        "CannotListen",
         "ConnectionFailed",
         "DeadlineExceeded",
         "DicomNetError",

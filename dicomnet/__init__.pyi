@@ -9,6 +9,7 @@ from .datasets import Lossy as Lossy
 from .errors import AssociationAborted as AssociationAborted
 from .errors import AssociationError as AssociationError
 from .errors import AssociationRejected as AssociationRejected
+from .errors import CannotListen as CannotListen
 from .errors import ConnectionFailed as ConnectionFailed
 from .errors import DeadlineExceeded as DeadlineExceeded
 from .errors import DicomNetError as DicomNetError

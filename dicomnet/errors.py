@@ -13,6 +13,7 @@
     │   └── NoAcceptedContext         .abstract_syntax .transfer_syntaxes
     ├── ServiceFailure                .status
     ├── ConnectionFailed              also an OSError: .errno
+    │   ├── CannotListen
     │   └── TLSFailed
     ├── DeadlineExceeded              also a TimeoutError: .timeout .seconds
     ├── InputFileError                also an OSError: .path .problem
@@ -23,6 +24,7 @@ Facts are attributes. ``str()`` is one line: who, what happened, why, and what t
 
 from __future__ import annotations
 
+import errno
 import os
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -34,6 +36,7 @@ __all__ = [
     "AssociationAborted",
     "AssociationError",
     "AssociationRejected",
+    "CannotListen",
     "ConnectionFailed",
     "DeadlineExceeded",
     "DicomNetError",
@@ -48,6 +51,8 @@ __all__ = [
     "RemoteProtocolError",
     "ServiceFailure",
     "TLSFailed",
+    "cannot_connect",
+    "cannot_listen",
     "escaped",
 ]
 
@@ -299,6 +304,33 @@ class ConnectionFailed(_FromSystem):
         self, message: str, *, errno: int | None = None, peer: str | None = None, hint: str | None = None
     ) -> None:
         super().__init__(message, errno=errno, peer=peer, hint=hint)
+
+
+class CannotListen(ConnectionFailed):
+    """An address cannot be listened at."""
+
+
+def cannot_connect(error: OSError, peer: str) -> ConnectionFailed:
+    """What to raise where the operating system does not connect us to a peer."""
+    hint = "Is the program running, on that machine and that port? Does a firewall refuse us?"
+    if type(error).__name__ == "gaierror":  # by its name: whoever has one has loaded socket, and this module does not
+        hint = "Is the name spelt right, and does the name server know it? An address does without."
+    reason = error.strerror or str(error)
+    return ConnectionFailed(f"cannot connect: {reason}", errno=error.errno, peer=peer, hint=hint)
+
+
+_LISTEN_HINTS = {
+    errno.EADDRINUSE: "Another program has that port: stop it, or take another port; 0 is any that is free.",
+    errno.EADDRNOTAVAIL: "The address has to be one of this machine's; 0.0.0.0 is all of them.",
+    errno.EACCES: "Ports below 1024 take a privilege.",
+}
+
+
+def cannot_listen(error: OSError, host: str, port: int) -> CannotListen:
+    """What to raise where the operating system does not let us listen."""
+    reason = (error.strerror or str(error)).partition(" (while ")[0]  # asyncio and socket tell the address once more
+    hint = _LISTEN_HINTS.get(error.errno or 0)
+    return CannotListen(f"cannot listen on {host}:{port}: {reason}", errno=error.errno, hint=hint)
 
 
 class TLSFailed(ConnectionFailed):

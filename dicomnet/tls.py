@@ -327,9 +327,9 @@ def _words(reason: str) -> str:
 def _hint(reason: str, detail: str, server: bool) -> str | None:
     """What to try."""
     if "unable to get" in detail or "self-signed" in detail or "self signed" in detail:
-        return "Is it from an authority that we trust (ca)?"
+        return "Is it from an authority that we trust (ca, --tls-ca)?"
     if "mismatch" in detail or "not valid for" in detail:
-        return "server_name tells which name to expect."
+        return "server_name (--tls-name) tells which name to expect."
     for word, hint in _HINTS:
         if word in reason:
             return hint
@@ -337,7 +337,7 @@ def _hint(reason: str, detail: str, server: bool) -> str | None:
 
 
 _HINTS = (
-    ("CERTIFICATE_REQUIRED", "The peer wants a client certificate (cert, key)."),
+    ("CERTIFICATE_REQUIRED", "The peer wants a client certificate (cert and key, --tls-cert and --tls-key)."),
     ("UNKNOWN_CA", "Does the peer trust the authority of our certificate?"),
     ("ALERT_BAD_CERTIFICATE", "The peer does not take our certificate."),
     ("CERTIFICATE_EXPIRED", "Our certificate has expired: `dicomnet cert check` shows when."),

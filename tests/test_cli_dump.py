@@ -7,6 +7,7 @@ from pathlib import Path
 
 import programs
 import pytest
+from pydicom.data import get_testdata_file
 
 from dicomnet import uids
 from dicomnet._dimse import Command
@@ -204,3 +205,17 @@ def test_what_is_neither(content, code, tmp_path):
     assert result.returncode == code
     assert result.stderr.startswith(f"error: {path}: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_name_is_one_value_and_a_file_cut_short_is_shown_as_far_as_it_goes(tmp_path):
+    content = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    (tmp_path / "whole").write_bytes(content)
+    (tmp_path / "cut").write_bytes(content[:1000])
+    whole = programs.run("dump", tmp_path / "whole")
+    assert "(0010,0010) PN PatientName: CompressedSamples^CT1\n" in whole.stdout
+    assert "(0008,0008) CS ImageType: ORIGINAL\\PRIMARY\\AXIAL\n" in whole.stdout
+    cut = programs.run("dump", tmp_path / "cut", "--json")
+    assert cut.returncode == 22
+    assert cut.stderr.startswith(f"error: {tmp_path / 'cut'}: truncated: ")
+    assert programs.summary(cut.stdout) == {"elements": len(cut.stdout.splitlines()) - 1, "failed": 1}
+    assert "CompressedSamples^CT1" in cut.stdout

@@ -213,3 +213,16 @@ def test_ctrl_c_cancels_a_retrieve(operation: str, tmp_path: Path) -> None:
                 stdout, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert json.loads(stdout.splitlines()[-1])["summary"]["instances"] < (5_000 if operation == "get" else 200)
+
+
+def test_commit_of_nothing_says_so(tmp_path: Path, capsys: Any) -> None:
+    assert run(["commit", "A@127.0.0.1:1", str(tmp_path)]) == 20
+    assert capsys.readouterr().err == f"error: {tmp_path}: no files to commit\n"
+
+
+def test_listening_where_another_does(tmp_path: Path, capsys: Any) -> None:
+    with Provider() as provider:
+        where = provider.peer.rpartition("@")[2]
+        arguments = ["-k", "StudyInstanceUID=1.2", "--out", str(tmp_path), "--by", "move", "--listen", where]
+        assert run(["retrieve", provider.peer, "study", *arguments]) == 64
+    assert capsys.readouterr().err.startswith(f"error: cannot listen on {where}: ")

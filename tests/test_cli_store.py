@@ -192,6 +192,9 @@ class TestWhatCannotBeSent:
         result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path)
         assert result.returncode == 20
         assert result.stderr == f"error: {tmp_path}: no files to send\n"
+        result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path, "--json")
+        assert result.returncode == 20
+        assert programs.summary(result.stdout)["failed"] == 1
 
     def test_only_broken_files_need_no_connection(self, broken, tmp_path, free_port):
         result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path / "text", tmp_path / "cut")

@@ -145,3 +145,12 @@ def test_the_second_ctrl_c_aborts(five, tmp_path, associations):
         finally:
             go.set()
             programs.end(process)
+
+
+def test_an_archive_that_is_cut_short_is_said_to_be(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.dcm", bytes(1000))
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:300])
+    result = programs.run("store", "A@127.0.0.1:1", tmp_path / "a.zip", "--report", tmp_path / "r")
+    assert (result.returncode, result.stderr.count("\n")) == (20, 1)
+    assert result.stderr.startswith(f"error: {tmp_path / 'a.zip'}: cannot be read: File is not a zip file")

@@ -463,6 +463,13 @@ def test_a_program_is_run_for_each_connection(capsys):
     assert out.err.startswith("listening on 127.0.0.1:")
 
 
+def test_a_report_that_cannot_be_written(capsys, tmp_path):
+    with fake(accept_everything) as target:
+        where = tmp_path / "nowhere" / "report.xml"
+        assert conform([f"127.0.0.1:{target.port}", "-k", "PS3.8/9.3.2.2-1", "--junit", str(where)]) == 40
+    assert capsys.readouterr().err == f"error: {where}: cannot be written: No such file or directory\n"
+
+
 def test_listening_where_nobody_may(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

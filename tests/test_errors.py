@@ -1,7 +1,9 @@
 """The error tree: what is caught by what, what it says, and that it survives a pickle."""
 
 import copy
+import errno
 import pickle
+import socket
 
 import pytest
 
@@ -22,6 +24,7 @@ EXAMPLES = [
     errors.NoAcceptedContext("1.2.840.10008.1.1", ("1.2.840.10008.1.2",), peer=PEER),
     errors.ServiceFailure(Status(0xA700, "C-STORE", comment="disk full"), peer=PEER),
     errors.ConnectionFailed("connection refused", errno=111, peer=PEER),
+    errors.CannotListen("cannot listen on 0.0.0.0:104: Permission denied", errno=13),
     errors.TLSFailed("the peer speaks no TLS on this port", peer=PEER),
     errors.DeadlineExceeded("response", 60.0, peer=PEER),
     errors.InputFileError("not a DICOM file", problem=errors.InputProblem.NOT_PART10, path="x.dcm"),
@@ -181,3 +184,27 @@ def test_ordinary_text_is_shown_as_it_is():
 
 def test_errno_may_be_missing():
     assert errors.ConnectionFailed("x").errno is None
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "Is the program running"),
+        (socket.gaierror(-2, "Name or service not known"), "Is the name spelt right"),
+    ],
+)
+def test_why_one_cannot_connect_comes_with_what_to_try(error, hint):
+    made = errors.cannot_connect(error, PEER)
+    assert str(made).startswith(f"{PEER}: cannot connect: {error.strerror}. {hint}")
+    assert (made.errno, made.peer) == (error.errno, PEER)
+
+
+def test_why_one_cannot_listen_names_the_address_once_and_what_to_try():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use") as caught:
+            socket.create_server(("127.0.0.1", port))
+    made = errors.cannot_listen(caught.value, "localhost", port)
+    assert str(made).count(str(port)) == 1
+    assert made.hint == "Another program has that port: stop it, or take another port; 0 is any that is free."
+    assert made.errno == errno.EADDRINUSE

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
-from ..errors import ConnectionFailed, DeadlineExceeded, LocalProtocolError, NoAcceptedContext
+from ..errors import ConnectionFailed, DeadlineExceeded, LocalProtocolError, NoAcceptedContext, cannot_connect
 from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import (
@@ -486,5 +486,4 @@ async def _connect(driver: Driver, entity: Entity, timeout: float | None) -> Non
             raise ConnectionFailed("cannot connect: timed out", peer=str(entity), errno=error.errno) from error
         raise DeadlineExceeded(timeout="connect", seconds=timeout, peer=str(entity)) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConnectionFailed(f"cannot connect: {reason}", peer=str(entity), errno=error.errno) from error
+        raise cannot_connect(error, str(entity)) from error

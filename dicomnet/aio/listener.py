@@ -12,7 +12,7 @@ from time import monotonic, time
 from types import TracebackType
 
 from ..config import Entity, Limits, Timeouts
-from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError
+from ..errors import InvalidArgument, LocalProtocolError, cannot_listen
 from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import AcceptancePolicy, ProposedContext
@@ -113,7 +113,7 @@ class Listener(Provider):
         """Bind and listen; connections wait in the backlog until they are served.
 
         Raises:
-            ConnectionFailed: the address is taken, or not ours.
+            CannotListen: the address is taken, or not ours.
             InvalidArgument: TLS cannot be had from the files that are given.
         """
         if self.tls is not None:
@@ -126,8 +126,7 @@ class Listener(Provider):
             )[0]
             self._sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConnectionFailed(f"cannot listen on {host}:{port}: {reason}", errno=error.errno) from error
+            raise cannot_listen(error, host, port) from error
         self._sock.setblocking(False)
         self._address = self._sock.getsockname()[:2]
 

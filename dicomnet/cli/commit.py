@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..config import COMMITMENT_PATIENCE, Entity
-from ..errors import InputFileError
+from ..errors import InputFileError, InputProblem
 from ..operations import Commitment
 from ..sources import open_source
 from ..status import Status
@@ -53,8 +53,10 @@ def command(
                 instances.append((source.sop_class_uid, source.sop_instance_uid))
         except InputFileError as error:
             refuse(error)
+    if not instances and not codes:
+        raise InputFileError("no files to commit", problem=InputProblem.CANNOT_READ, path=", ".join(paths))
     if not instances:
-        return codes[0] if codes else Exit.USAGE
+        return codes[0]
     called = profile_of(peer.__replace__(ae_title=aec) if aec else peer)
     patience = COMMITMENT_PATIENCE if wait is None else wait
     with CommitmentScu(called, listen=where, patience=patience, **client_options(settings, peer)) as scu:

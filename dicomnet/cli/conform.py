@@ -10,7 +10,7 @@ from typing import Any
 from ..apps.conform import program
 from ..apps.conform.session import Target
 from ..config import Entity
-from ..errors import AssociationError, ConnectionFailed, DicomNetError, TLSFailed
+from ..errors import AssociationError, CannotListen, ConnectionFailed, DicomNetError, TLSFailed
 from ..tls import TLS
 from . import declare
 from .exits import Exit
@@ -124,6 +124,6 @@ def _test_user(address: Entity, options: program.Options, chosen: dict[str, Any]
     stage = program.Stage(address.host, address.port, chosen["timeout"], chosen["wait"], chosen["run"])
     try:
         return Exit.DONE if program.test_user(stage, options) else Exit.FAILURES
-    except program.CannotListen as error:
+    except CannotListen as error:
         complain(str(error))
         return Exit.CANNOT_LISTEN

@@ -142,8 +142,7 @@ class _Examination:
                 advice = "Is the machine on, is the address right, does a firewall drop what comes?"
                 raise _Failed("nothing answers", advice, Exit.TIMED_OUT) from error
             if isinstance(error, ConnectionFailed) and error.message.startswith("cannot connect"):
-                advice = "Is the program running, on that machine and that port? Does a firewall refuse us?"
-                raise _Failed(error.message, advice, Exit.CONNECTION) from error
+                raise _Failed(error.message, error.hint or "", Exit.CONNECTION) from error
         return "ok", f"connected to port {self._peer.port}"
 
     def _tls(self) -> tuple[str, str]:
@@ -200,4 +199,6 @@ def _advice_on(error: DicomNetError, peer: Entity) -> str:
     if isinstance(error, ConnectionFailed):
         secure = "" if peer.tls else ", or does it want TLS (dicoms://)"
         return f"It hung up: does it speak DICOM on this port{secure}? It may also know only some addresses."
+    if "speaks TLS" in error.message:
+        return "Connect with TLS: dicoms://AET@host:port."
     return "What it says is no DICOM: is this the right port?"

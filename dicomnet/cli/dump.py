@@ -52,11 +52,15 @@ def _dump_file(file: str, output: Output) -> int:
     from .headers import elements
 
     count = 0
-    for fields in elements(file):
-        output.say(f"{fields['tag']} {fields['vr']} {fields['keyword']}: {fields['value']}")
-        output.record(**fields)
-        count += 1
-    code = _check(file, output, readable=count > 0)
+    try:
+        for fields in elements(file):
+            output.say(f"{fields['tag']} {fields['vr']} {fields['keyword']}: {fields['value']}")
+            output.record(**fields)
+            count += 1
+        code = _check(file, output, readable=count > 0)
+    except InputFileError as error:
+        output.error(str(error))
+        code = exit_code(error)
     output.record(summary={"elements": count, "failed": int(code != Exit.DONE)})
     return code
 

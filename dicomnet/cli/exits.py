@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from ..errors import (
     AssociationRejected,
+    CannotListen,
     ConnectionFailed,
     DeadlineExceeded,
     DicomNetError,
@@ -63,6 +64,8 @@ def exit_code(error: BaseException, *, established: bool = False) -> int:
             return Exit.USAGE
         case TLSFailed():
             return Exit.TLS
+        case CannotListen():
+            return Exit.CANNOT_LISTEN
         case ConnectionFailed():
             return Exit.SENDING if established else Exit.CONNECTION
         case DicomNetError():

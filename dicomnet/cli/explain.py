@@ -119,4 +119,5 @@ def run(arguments: Sequence[str]) -> int:
 def _sentence(error: click.ClickException) -> str:
     usage = getattr(error, "ctx", None)
     message = escaped(error.format_message().replace("\n", " "))
-    return f"{message.rstrip('.')}. Try: {usage.command_path} --help" if usage else message
+    message = message.rstrip(".")
+    return f"{message}{'' if message.endswith('?') else '.'} Try: {usage.command_path} --help" if usage else message

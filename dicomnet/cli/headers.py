@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import InputFileError, InputProblem
@@ -37,6 +37,8 @@ def elements(path: str) -> Iterator[Fields]:
                 for tag in sorted(part.keys()):
                     yield _element(part, tag)
         except OSError as error:
+            if error.errno is None:  # pydicom's own, at the end of a file that is cut short
+                raise InputFileError(f"truncated: {error}", path=path, problem=InputProblem.TRUNCATED) from error
             raise InputFileError(
                 f"cannot be read: {error.strerror}", path=path, problem=InputProblem.CANNOT_READ, errno=error.errno
             ) from error
@@ -74,5 +76,6 @@ def _shown(vr: str, value: Any) -> str:
         return f"{len(value)} bytes {value[: _SHOWN // 4].hex(' ')}{more}".strip()
     if vr == "UI":
         return named(str(value))
-    text = "\\".join(map(str, value)) if hasattr(value, "__iter__") and not isinstance(value, str) else str(value)
+    several = isinstance(value, Sequence) and not isinstance(value, str)  # a PersonName has letters, and is one value
+    text = "\\".join(map(str, value)) if several else str(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"

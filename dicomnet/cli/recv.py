@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from ..config import Entity, parse_seconds
-from ..errors import ConnectionFailed, OutputFileError, OutputProblem
+from ..errors import CannotListen, OutputFileError, OutputProblem
 from ..negotiation import AcceptancePolicy
 from ..tls import TLS
 from . import declare
@@ -93,7 +93,7 @@ def command(
     )
     try:
         receiver.run()
-    except ConnectionFailed as error:
+    except CannotListen as error:
         settings.output.error(str(error))
         return Exit.CANNOT_LISTEN
     return Exit.DONE

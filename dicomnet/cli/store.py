@@ -72,7 +72,7 @@ def _send(
     output = settings.output
     lots = gather(files_in(paths, recurse, tally.refuse), tally.refuse)
     if not lots and not tally.failed:
-        raise InputFileError("no files to send", problem=InputProblem.CANNOT_READ, path=", ".join(paths))
+        tally.refuse(InputFileError("no files to send", problem=InputProblem.CANNOT_READ, path=", ".join(paths)))
     if not lots or (halt and tally.failed):
         return tally.finish(peer)
     tally.progress = Progress(sum(lot.size for lot in lots), wanted=not output.json and output.verbosity >= 0)

@@ -166,7 +166,8 @@ class Gatherer:
             source = open_source(given, buffer=None if whole else self._buffer)
         except InputFileError as error:
             if not within and error.problem is InputProblem.NOT_PART10 and _is_archive(given):
-                yield from self._not_empty(os.fsdecode(given), self._archive(given))
+                if archive := self._opened(given):
+                    yield from self._not_empty(os.fsdecode(given), self._archive(given, archive))
             else:
                 self._refuse(given, name, error)
             return
@@ -207,13 +208,16 @@ class Gatherer:
 
     # ---- archives ----------------------------------------------------------------------------------------------
 
-    def _archive(self, path: Any) -> Iterator[Item]:
+    def _opened(self, path: Any) -> zipfile.ZipFile | None:
         try:
             archive = zipfile.ZipFile(path)
         except _ZIP_PROBLEMS as error:
             self._refuse(path, os.fsdecode(path), _unreadable(os.fsdecode(path), error))
-            return
+            return None
         self._archives.append(archive)
+        return archive
+
+    def _archive(self, path: Any, archive: zipfile.ZipFile) -> Iterator[Item]:
         for entry in archive.infolist():
             if entry.is_dir() or not fnmatchcase(entry.filename.rpartition("/")[2], self._pattern):
                 continue

@@ -26,6 +26,7 @@ from .targets import Retrieved, Target, targets
 __all__ = ["QueryRetrieveCore"]
 
 _BOTH = ("get", "move")
+_ADDRESS = "Give listen (--listen), such as 0.0.0.0:11112."
 
 
 class QueryRetrieveCore(Finder):
@@ -221,7 +222,7 @@ class QueryRetrieveCore(Finder):
         if self.listen is not None:
             return ways
         if "get" not in ways:
-            raise InvalidArgument("a C-MOVE to oneself takes an address", hint="Give listen='0.0.0.0:11112'.")
+            raise InvalidArgument("a C-MOVE to oneself takes an address", hint=_ADDRESS)
         return ("get",)
 
     def _got(
@@ -257,7 +258,7 @@ class QueryRetrieveCore(Finder):
         found = [way for way in ways if queries.model_uid(model, way) in offered and (way == "move" or brings)]
         if found:
             return found
-        hint = "A C-MOVE to oneself takes an address: listen='0.0.0.0:11112'." if self.listen is None else None
+        hint = f"A C-MOVE to oneself takes an address. {_ADDRESS}" if self.listen is None else None
         raise NoAcceptedContext(queries.model_uid(model, next(iter(ways))), peer=self.peer, hint=hint)
 
     def _model_of(self, target: Target) -> str:

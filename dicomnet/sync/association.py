@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from .. import datasets, operations, scu, uids
 from ..config import Entity, Limits, Timeouts
-from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext
+from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext, cannot_connect
 from ..events import Tapping
 from ..exchange import Exchange
 from ..negotiation import (
@@ -87,8 +87,7 @@ def _open_socket(entity: Entity, timeout: float | None) -> socket.socket:
             raise ConnectionFailed("cannot connect: timed out", peer=str(entity), errno=error.errno) from error
         raise DeadlineExceeded(timeout="connect", seconds=timeout, peer=str(entity)) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConnectionFailed(f"cannot connect: {reason}", peer=str(entity), errno=error.errno) from error
+        raise cannot_connect(error, str(entity)) from error
 
 
 class Association:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from ..config import Entity, Limits, Timeouts
-from ..errors import ConnectionFailed, DicomNetError, InvalidArgument, LocalProtocolError
+from ..errors import DicomNetError, InvalidArgument, LocalProtocolError, cannot_listen
 from ..events import Tapping
 from ..exchange import Exchange
 from ..log import in_brief, log, log_failure
@@ -123,7 +123,7 @@ class Listener(Provider):
         """Bind and listen; connections wait in the backlog until they are served.
 
         Raises:
-            ConnectionFailed: the address is taken, or not ours.
+            CannotListen: the address is taken, or not ours.
             InvalidArgument: TLS cannot be had from the files that are given.
         """
         if self.tls is not None:
@@ -134,8 +134,7 @@ class Listener(Provider):
                                                           flags=socket.AI_PASSIVE)[0]
             self._sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConnectionFailed(f"cannot listen on {host}:{port}: {reason}", errno=error.errno) from error
+            raise cannot_listen(error, host, port) from error
         self._sock.setblocking(False)
         self._address = self._sock.getsockname()[:2]
         self._wake = socket.socketpair()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from ...errors import AssociationError, ConnectionFailed, InvalidArgument
+from ...errors import AssociationError, ConnectionFailed, InvalidArgument, cannot_listen
 from . import report
 from .case import Case, Unavailable
 from .catalog import PROVIDER_CASES, ordered, selected
@@ -16,7 +16,7 @@ from .listening import USER_CASES, Program, UserRunner
 from .runner import Outcome, Result, Runner, summarize
 from .session import Target, probe
 
-__all__ = ["CannotListen", "Options", "Stage", "list_cases", "test_provider", "test_user"]
+__all__ = ["Options", "Stage", "list_cases", "test_provider", "test_user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +119,7 @@ def _listen(stage: Stage) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(stage.host, stage.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CannotListen(f"cannot listen on {stage.host}:{stage.port}: {reason}", errno=error.errno) from error
-
-
-class CannotListen(ConnectionFailed):
-    """The address is taken, or not ours."""
+        raise cannot_listen(error, stage.host, stage.port) from error
 
 
 def _no_provider(reason: str, peer: str) -> Exception:

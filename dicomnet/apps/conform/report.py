@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 from xml.etree import ElementTree
 
+from ...errors import OutputFileError
 from .case import Case, Grade
 from .runner import Outcome, Result, Summary
 
@@ -141,4 +142,7 @@ def write_junit(results: Sequence[Result], summary: Summary, peer: str, path: st
             observed = escaped(result.observed)
             child = ElementTree.SubElement(entry, tags[result.outcome], message=observed, type=case.grade.value)
             child.text = textwrap.dedent(f"expected: {case.expected}\nobserved: {observed}\n")
-    ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+    try:
+        ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise OutputFileError(f"cannot be written: {error.strerror}", path=path, errno=error.errno) from error

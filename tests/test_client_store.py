@@ -109,7 +109,7 @@ def test_data_sets_bytes_sources_and_iterables(made, ten):
             results += list(scu.send(file))
     assert outcomes(results) == {"stored": 7}
     assert results[0].source is dataset
-    expected = [dataset.SOPInstanceUID, "1.2.3.0", "2.25.1", "1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.3.4"]
+    expected = [dataset.SOPInstanceUID, "1.2.3.0", "2.25.1", "1.2.3.3", "1.2.3.1", "1.2.3.2", "1.2.3.4"]
     assert archive.uids == expected
 
 

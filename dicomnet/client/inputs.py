@@ -105,10 +105,13 @@ class Gatherer:
         streams = []
         items: list[Item] = []
         for given in inputs:
-            if _is_stream(given):
-                streams.append(given)
-            else:
+            if not _is_stream(given):
                 items += self._items(given)
+            elif isinstance(given, list | tuple):  # all there, like the files of a directory
+                for one in given:
+                    items += self._items(one)
+            else:
+                streams.append(given)
         yield items
         for stream in streams:
             window: list[Item] = []

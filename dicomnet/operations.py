@@ -7,7 +7,8 @@ Each function takes an established exchange and gives a flow for a driver. A fai
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
@@ -15,7 +16,7 @@ from . import datasets, queries, scu, uids
 from ._dimse import Message
 from .config import check_ae_title
 from .errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure
-from .events import RequestReceived, ResponseReceived
+from .events import RequestReceived
 from .exchange import POLL, Call, Exchange
 from .messages import CommandField, Priority
 from .scp import Provider, perform
@@ -375,33 +376,41 @@ def _commitment_action(
     )
 
 
-def _commit(exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]) -> Generator[Any, Any, Commitment]:
-    exchange.defer_requests = True  # the report may come before the response
-    yield from action
-    exchange.expect(True)
+@contextmanager
+def _deferring(exchange: Exchange) -> Iterator[None]:
+    """Meanwhile requests of the peer wait, for the report may be the first of them; what is left is answered then."""
+    exchange.defer_requests = True
     try:
-        while True:
-            event = exchange.deferred.popleft() if exchange.deferred else (yield None)
-            report = _report_on(exchange, uid, event)
-            if report is not None:
-                return report
+        yield
     finally:
-        exchange.expect(False)
         exchange.defer_requests = False
+        while exchange.deferred and exchange.established:
+            exchange.set_aside(exchange.deferred.popleft())
+
+
+def _commit(exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]) -> Generator[Any, Any, Commitment]:
+    with _deferring(exchange):  # the report may come before the response
+        yield from action
+        exchange.expect(True)
+        try:
+            while True:
+                event = exchange.deferred.popleft() if exchange.deferred else (yield None)
+                report = _report_on(exchange, uid, event)
+                if report is not None:
+                    return report
+        finally:
+            exchange.expect(False)
 
 
 def _commit_elsewhere(
     exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]
 ) -> Generator[Any, Any, Commitment | None]:
     """A report that crosses our release is heard, though nothing can be answered any more: the peer was hasty."""
-    exchange.defer_requests = True
     found: Commitment | None = None
-    try:
+    with _deferring(exchange):
         yield from action
         while (event := exchange.deferred.popleft() if exchange.deferred else (yield POLL)) is not None:
             found = _report_on(exchange, uid, event) or found
-    finally:
-        exchange.defer_requests = False
     release = scu.release(exchange)
     wanted = next(release)
     try:
@@ -416,7 +425,9 @@ def _commit_elsewhere(
 def _report_on(exchange: Exchange, uid: str, event: Any) -> Commitment | None:
     """The report on this transaction, if this event is it; answered, where there still can be an answer."""
     if not isinstance(event, RequestReceived) or event.command.command_field != CommandField.N_EVENT_REPORT_RQ:
-        if exchange.established and not isinstance(event, ResponseReceived):
+        if exchange.established and isinstance(event, RequestReceived):
+            exchange.unasked(event.message)  # set aside it would wait for us, and we for it
+        elif exchange.established:
             exchange.set_aside(event)
         return None
     syntax = exchange.contexts[event.message.context_id].transfer_syntax

@@ -215,9 +215,12 @@ class _Results:
         except StopAsyncIteration:
             return False, None
 
-    def close(self) -> Call:
-        """The call that closes a generator before its end; nothing happens to a list."""
-        return Call(getattr(self._steps, "aclose", None) or getattr(self._steps, "close", None) or (lambda: None))
+    def close(self) -> Serving:
+        """Close a generator before its end; nothing happens to a list. What fails then changes no answer any more."""
+        try:
+            yield Call(getattr(self._steps, "aclose", None) or getattr(self._steps, "close", None) or (lambda: None))
+        except Exception as error:
+            log_failure("a handler failed as it was closed", error)
 
 
 def _cancelled(exchange: Exchange, message: Message, event: Event | None) -> bool:
@@ -244,7 +247,7 @@ def perform_find(exchange: Exchange, _: Any, service: Service, message: Message,
         raise
     finally:
         if results is not None:
-            yield results.close()
+            yield from results.close()
     respond(exchange, message, status)
 
 
@@ -331,7 +334,7 @@ def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any
         raise
     finally:
         if driven:
-            yield results.close()
+            yield from results.close()
 
 
 def _finish_retrieve(exchange: Exchange, message: Message, counts: _Counts, status: Status) -> None:
@@ -485,10 +488,13 @@ class _Mover:
         return result.status, uid
 
     def close(self) -> Serving:
-        """Release the association that is open."""
+        """Release the association that is open; what was sent on it is answered for, however that ends."""
         association, self._association = self._association, None
-        if association is not None:
-            yield Call(association.release)
+        try:
+            if association is not None:
+                yield Call(association.release)
+        except DicomNetError as error:
+            log.warning("the destination of a C-MOVE did not agree to the release: %s", in_brief(error))
 
     def forget(self) -> None:
         """Let go of the association that is open, where nobody can wait for its release."""

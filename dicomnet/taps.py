@@ -186,7 +186,8 @@ class TapQueue(Tap):
     Args:
         most: as many may wait; what is seen past it is counted and dropped.
         body, data: see `Tap`.
-        wake: called, in the thread of the association, when something waits where nothing did: an event's ``set``.
+        wake: called, in the thread of the association, when something waits for the first time since `take`, such as
+            an event's ``set``; clear that before you take.
 
     Attributes:
         dropped: how much was lost so far.
@@ -205,17 +206,20 @@ class TapQueue(Tap):
         self._most = most
         self._wake = wake
         self._waiting: deque[Seen] = deque()
+        self._woken = False  # since the last `take`; taken back before it looks, so that what comes later wakes anew
 
     def _put(self, seen: Seen) -> None:
         if len(self._waiting) >= self._most:
             self.dropped += 1
             return
         self._waiting.append(seen)
-        if self._wake is not None and len(self._waiting) == 1:
+        if self._wake is not None and not self._woken:
+            self._woken = True
             self._wake()
 
     def take(self) -> list[Seen]:
         """All that waits, in order."""
+        self._woken = False
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import faces
 import peers
 import pytest
 import rig as rigs
@@ -17,6 +18,7 @@ from rig import Rig, Script, instance, keys, message
 import dicomnet as dn
 from dicomnet import datasets, uids
 from dicomnet._dimse import Command
+from dicomnet._pdu import Abort, ReleaseRQ
 from dicomnet.errors import RemoteProtocolError, ServiceFailure
 from dicomnet.messages import CommandField
 from dicomnet.negotiation import ProposedContext
@@ -313,6 +315,23 @@ def test_an_asynchronous_generator_is_closed_too() -> None:
         assert closed.event.wait(rigs.PATIENCE)
     rig.close()
     assert closed.yielded < 10_000
+
+
+def test_a_query_that_fails_as_it_is_closed_is_answered(rig: Rig) -> None:
+    listener = rig.listener()
+
+    @listener.on_find("STUDY_ROOT")
+    def search(_: Any) -> Any:
+        try:
+            while True:
+                yield keys(StudyInstanceUID="2.25.1")
+        finally:
+            raise OSError("the database is gone")
+
+    with rig.pair(listener, [*QR, *dn.contexts.verification()]) as association:
+        for _ in association.find("STUDY"):
+            break
+        assert association.echo().is_success
 
 
 class Enough(Exception):
@@ -620,6 +639,23 @@ def test_move_to_somebody_who_is_not_there_is_a702(rig: Rig) -> None:
             association.move("STUDY", destination="GONE", StudyInstanceUID="2.25.100")
         assert association.established
     assert failure.value.status == 0xA702
+
+
+def test_a_move_is_answered_though_its_destination_goes_without_a_release(rig: Rig) -> None:
+    def script(raw: faces.RawProvider) -> None:
+        raw.accept()
+        raw.send(faces.message(1, faces.response(raw.read_command())))
+        while not isinstance(raw.read(), ReleaseRQ):
+            pass
+        raw.send(Abort(0, 0))
+
+    with faces.raw_provider(script) as told:
+        listener = rig.listener(destinations={"RAW": dn.Entity.parse(told.peer)})  # type: ignore[attr-defined]
+        listener.on_move("STUDY_ROOT")(lambda _: [instance(1)])
+        with rig.pair(listener, QR) as association:
+            done = association.move("STUDY", destination="RAW", StudyInstanceUID="2.25.100")
+            assert (done.status, done.completed) == (0x0000, 1)
+            assert association.established
 
 
 # ---- N-services ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -326,6 +327,47 @@ def test_a_queue_wakes_whoever_waits() -> None:
     session(queue)
     assert len(woken) == 2
     assert queue.dropped == 0
+
+
+class Interrupted(deque[Seen]):
+    """What waits in a queue, where ``meanwhile`` happens once, at the moment in which ``at`` is called."""
+
+    def __init__(self, at: str, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self._at, self._meanwhile = at, [meanwhile]
+
+    def _now(self, name: str) -> None:
+        if name == self._at and self._meanwhile:
+            self._meanwhile.pop()()
+
+    def append(self, seen: Seen) -> None:
+        super().append(seen)
+        self._now("append")
+
+    def popleft(self) -> Seen:
+        seen = super().popleft()
+        self._now("popleft")
+        return seen
+
+
+@pytest.mark.parametrize("at", ["append", "popleft"])
+def test_a_queue_wakes_for_what_another_thread_puts_at_the_same_moment(at: str) -> None:
+    """Two that put at once, or one that puts while what was there is taken: nothing waits without a word."""
+    tap, seen = recorder()
+    session(tap)
+    first, second, third = seen[:3]
+    woken: list[int] = []
+    queue = TapQueue(wake=lambda: woken.append(1))
+    queue._waiting = Interrupted(at, lambda: queue.tell(third))
+    queue.tell(first)
+    queue.tell(second)
+    assert woken
+    woken.clear()
+    taken = queue.take()
+    if len(taken) < 3:
+        assert woken
+        taken += queue.take()
+    assert taken.count(third) == 1 and len(taken) == 3
 
 
 # ---- both faces ------------------------------------------------------------------------------------------------------

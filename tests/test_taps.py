@@ -367,7 +367,8 @@ def test_a_queue_wakes_for_what_another_thread_puts_at_the_same_moment(at: str) 
     if len(taken) < 3:
         assert woken
         taken += queue.take()
-    assert taken.count(third) == 1 and len(taken) == 3
+    assert taken.count(third) == 1
+    assert len(taken) == 3
 
 
 # ---- both faces ------------------------------------------------------------------------------------------------------

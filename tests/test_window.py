@@ -157,6 +157,59 @@ def test_other_calls_between_results_over_asyncio() -> None:
     rig.close()
 
 
+@pytest.mark.parametrize("call", ["echo", "find", "store", "get"])
+def test_no_match_is_lost_to_a_call_between(rig: Rig, call: str) -> None:
+    """What else is asked between the matches of a query would have to keep them: it is refused before it is sent."""
+    listener = rig.listener(acceptance=granting(4))
+    listener.on_find("STUDY_ROOT")(lambda _: ({"StudyInstanceUID": f"2.25.{number}"} for number in range(1, 101)))
+    listener.on_get("STUDY_ROOT")(lambda _: [])
+    listener.on_store()(lambda _: None)
+    contexts = [*CONTEXTS, *dn.contexts.query_retrieve([CT])]
+    with rig.pair(listener, contexts, extras=wide(4)) as association:
+        calls = {
+            "echo": association.echo,
+            "find": lambda: list(association.find("STUDY")),
+            "store": lambda: list(association.store_many(instances(2))),
+            "get": lambda: association.get("STUDY", to=print, StudyInstanceUID="2.25.1"),
+        }
+        found = []
+        for match in association.find("STUDY"):
+            found.append(match.StudyInstanceUID)
+            if len(found) < 3:
+                with pytest.raises(dn.LocalProtocolError, match="still to come"):
+                    calls[call]()
+        assert found == [f"2.25.{number}" for number in range(1, 101)]
+        assert association.echo().is_success
+
+
+def test_a_call_when_all_matches_are_there_already(rig: Rig) -> None:
+    """Nothing is unanswered any more, and yet what has come is for whoever reads the matches."""
+    listener = rig.listener()
+    listener.on_find("STUDY_ROOT")(lambda _: [{"StudyInstanceUID": f"2.25.{number}"} for number in range(1, 4)])
+    with rig.pair(listener, [*CONTEXTS, *dn.contexts.query_retrieve([CT])]) as association:
+        found = []
+        for match in association.find("STUDY"):
+            found.append(match.StudyInstanceUID)
+            with pytest.raises(dn.LocalProtocolError, match="still to come"):
+                association.echo()
+        assert len(found) == 3
+
+
+def test_letting_go_of_other_results_loses_no_match(rig: Rig) -> None:
+    listener = rig.listener()
+    listener.on_find("STUDY_ROOT")(lambda _: ({"StudyInstanceUID": f"2.25.{number}"} for number in range(1, 101)))
+    listener.on_store()(lambda _: None)
+    with rig.pair(listener, [*CONTEXTS, *dn.contexts.query_retrieve([CT])]) as association:
+        results = association.store_many(instances(3))
+        assert next(results).ok
+        found = []
+        for match in association.find("STUDY"):
+            found.append(match.StudyInstanceUID)
+            if len(found) == 1:
+                results.close()
+        assert len(found) == 100
+
+
 @pytest.mark.parametrize("provider_face", faces.FACES)
 def test_what_is_answered_does_not_wait_for_slow_handlers(provider_face: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of two that came together is performed once the answer to the first has been read."""

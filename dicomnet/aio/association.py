@@ -195,6 +195,8 @@ class Association:
     ) -> AsyncIterator[Match]:
         """C-FIND: the matches as they come; leaving the loop cancels (PS3.7 Section 9.1.2).
 
+        Until they are read, or the loop is left, other calls are refused: what comes is for the matches.
+
         Args:
             level: PATIENT, STUDY, SERIES or IMAGE; nothing for a model without levels.
             model: "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" … (`queries.MODELS`).
@@ -441,8 +443,8 @@ class Association:
 
     def _let_go(self, flow: Generator[Any, Any, Any]) -> None:
         """Nobody wants more of a flow: what is left of it is cancelled."""
-        if self._unread is flow:
-            self._unread = None
+        if self._unread is flow:  # else it is another that stands between its results
+            self._unread, self._driver.between = None, False
         self._driver.close_flow(flow)
 
 

@@ -226,9 +226,8 @@ class Driver(_Driver):
                 self.turn()  # what nobody waits for any more, and what was said last
 
     def close_flow(self, flow: Generator[Any, Any, Any]) -> None:
-        """End a flow between its results, and send what it says then."""
+        """End a flow between its results, and send what it says then; ``between`` is for whoever knows whose it is."""
         flow.close()
-        self.between = False
         self.turn()
 
     def raise_failure(self) -> None:

@@ -197,6 +197,8 @@ class Association:
     ) -> Iterator[Match]:
         """C-FIND: the matches as they come; leaving the loop cancels (PS3.7 Section 9.1.2).
 
+        Until they are read, or the loop is left, other calls are refused: what comes is for the matches.
+
         Args:
             level: PATIENT, STUDY, SERIES or IMAGE; nothing for a model without levels.
             model: "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" … (`queries.MODELS`).
@@ -210,7 +212,7 @@ class Association:
             ServiceFailure: the peer answered with a failure.
         """
         flow = operations.find(self._exchange, level, model=model, returning=returning, query=query, **keys)
-        return self._results(flow)
+        return self._results(flow, streaming=True)
 
     def worklist(self, *, returning: Iterable[str] = (), query: Any = None, **keys: Any) -> Iterator[Match]:
         """C-FIND in the modality worklist (PS3.4 Annex K); see `find`."""
@@ -356,7 +358,7 @@ class Association:
         flow: Generator[Any, Any, RetrieveProgress],
         progress: Callable[[RetrieveProgress], object] | None,
     ) -> RetrieveProgress:
-        results = self._results(flow)
+        results = self._results(flow, streaming=True)
         try:
             while True:
                 step = next(results)
@@ -412,15 +414,17 @@ class Association:
     def _complete(self, flow: Generator[Any, Any, T]) -> T:
         try:
             self._require_association()
+            self._driver.require_turn(flow)
             return self._driver.complete(flow)
         except BaseException:
             self._after_failure()
             raise
 
-    def _results(self, flow: Generator[Any, Any, T]) -> Generator[Any, None, T]:
+    def _results(self, flow: Generator[Any, Any, T], *, streaming: bool = False) -> Generator[Any, None, T]:
         try:
             self._require_association()
-            return (yield from self._driver.results(flow))
+            self._driver.require_turn(flow)
+            return (yield from self._driver.results(flow, streaming=streaming))
         except GeneratorExit:
             raise  # the caller left the loop: the association goes on
         except BaseException:

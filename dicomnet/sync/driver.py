@@ -37,6 +37,7 @@ class Driver:
         self._unsent: list[Buffer] = []  # what another thread could not send of a C-CANCEL
         self._interrupted = False
         self._flushed = 0.0  # when everything was written
+        self._unread: Generator[Any, Any, Any] | None = None  # whose results are still to come
         exchange.tick(monotonic())
 
     def secure(self) -> None:
@@ -71,15 +72,30 @@ class Driver:
         finally:
             flow.close()
 
-    def results(self, flow: Generator[Any, Any, T]) -> Generator[Any, None, T]:
-        """Run a flow and pass on its results; leaving the loop closes the flow, and sends what it says then."""
+    def require_turn(self, flow: Generator[Any, Any, Any]) -> None:
+        """Raise where another flow stands between its results: what comes next is for that one."""
+        if self._unread not in (None, flow):
+            raise LocalProtocolError(
+                "the results of another call are still to come",
+                peer=self.exchange.peer,
+                hint="Take all of them first, or leave the loop over them.",
+            )
+
+    def results(self, flow: Generator[Any, Any, T], *, streaming: bool = False) -> Generator[Any, None, T]:
+        """Run a flow and pass on its results; leaving the loop closes the flow, and sends what it says then.
+
+        ``streaming``: between its results more of them arrive, and what arrives is for this flow.
+        """
         self.exchange.restart(monotonic())
         self._cancelling = False
         try:
             item = flow.send(None)
             while True:
                 if item is not None and item is not POLL and type(item) is not Call:
+                    if streaming:
+                        self._unread = flow
                     yield item
+                    self.require_turn(flow)
                 item = self._go_on(flow, item)
         except StopIteration as stop:
             self.flush()  # its last word may be a response
@@ -90,6 +106,8 @@ class Driver:
             self.flush()
             raise
         finally:
+            if self._unread is flow:
+                self._unread = None
             flow.close()
 
     def serve(self, flow: Generator[Any, Any, None]) -> None:

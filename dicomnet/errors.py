@@ -30,7 +30,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from dicomnet.status import Status
-from dicomnet.uids import name_of
+from dicomnet.uids import STORAGE_CLASSES, name_of
 
 __all__ = [
     "AssociationAborted",
@@ -269,6 +269,8 @@ class NoAcceptedContext(AssociationError):
         hint: str | None = None,
     ) -> None:
         encoded = f" in {' or '.join(map(name_of, transfer_syntaxes))}" if transfer_syntaxes else ""
+        if message is None and abstract_syntax not in STORAGE_CLASSES:
+            hint = hint or "`dicomnet doctor` shows which services the peer offers."
         super().__init__(
             message or f"no accepted presentation context for {name_of(abstract_syntax)}{encoded}", peer=peer, hint=hint
         )

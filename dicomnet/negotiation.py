@@ -312,7 +312,7 @@ def propose(
     if not 0 < len(contexts) <= MAX_CONTEXTS:
         raise InvalidArgument(
             f"an association takes 1 to {MAX_CONTEXTS} presentation contexts, not {len(contexts)}",
-            hint="Split them over several associations.",
+            hint="Split them over several associations." if contexts else "`dicomnet.contexts` makes the usual ones.",
         )
     for context in contexts:
         if not context.transfer_syntaxes:

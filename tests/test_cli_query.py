@@ -46,6 +46,8 @@ def test_retrieve_by_one_way_only(tmp_path: Path) -> None:
     with Archive("move") as archive:
         done = run("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--by", "get")
         assert (done.returncode, "no accepted presentation context" in done.stderr) == (66, True)
+        done = run("get", archive.peer, "study", *KEY, "--out", tmp_path)
+        assert (done.returncode, "`dicomnet doctor` shows which services" in done.stderr) == (66, True)
         done = run("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--by", "move")
         assert (done.returncode, "takes an address" in done.stderr) == (2, True)
         assert archive.asked == []

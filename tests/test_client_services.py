@@ -293,6 +293,26 @@ def test_a_commitment_on_the_same_association(made: clients.Clients) -> None:
         assert scu.commit([CT]).committed == [CT]
 
 
+def test_a_peer_that_ends_the_association_may_report_on_another(made: clients.Clients) -> None:
+    ending = []
+
+    def end(request: Any) -> dn.Status:
+        ending.append(threading.Thread(target=listener.stop))
+        ending[-1].start()
+        return dn.Status.SUCCESS
+
+    listener = dn.Listener("ARCHIVE", port=0, drain=2, timeouts=dn.Timeouts(quiet=0.1))
+    listener.on_n_action(PUSH)(end)
+    with (
+        listener,
+        made.make("CommitmentScu", peer_of(listener)) as scu,
+        pytest.raises(dn.DicomNetError, match=r"Give listen \(--listen\)"),
+    ):
+        scu.commit([CT])
+    for thread in ending:
+        thread.join()
+
+
 def test_a_commitment_with_a_listener(made: clients.Clients) -> None:
     port = peers.free_port()
     archive = Committing(port=port, where="later")

@@ -115,9 +115,9 @@ def test_up_to_128_contexts_have_odd_and_unique_ids(count):
     assert max(ids) <= 255
 
 
-@pytest.mark.parametrize("count", [0, MAX_CONTEXTS + 1])
-def test_no_context_or_too_many(count):
-    with pytest.raises(InvalidArgument, match="1 to 128"):
+@pytest.mark.parametrize(("count", "hint"), [(0, "makes the usual ones"), (MAX_CONTEXTS + 1, "Split them")])
+def test_no_context_or_too_many(count, hint):
+    with pytest.raises(InvalidArgument, match=f"1 to 128 .* {hint}"):
         propose([ProposedContext(CT, (IMPLICIT,))] * count, calling="A", called="B", max_pdu=0)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import datasets, planner, uids
 from ..config import COMMITMENT_PATIENCE, Entity, check_ae_title
-from ..errors import DeadlineExceeded, InvalidArgument
+from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, InvalidArgument
 from ..negotiation import AcceptancePolicy
 from ..operations import COMMITMENT_INSTANCE, Commitment
 from ..peers import Peer
@@ -23,6 +23,8 @@ from .scripts import Call, Results, Script, operation, streaming
 from .service import Service
 
 __all__ = ["CommitmentCore", "VerificationCore", "WorklistCore"]
+
+_REPORTS_LATER = "Does the peer report on an association of its own? Give listen (--listen), an address that it knows."
 
 
 class VerificationCore(Service):
@@ -131,7 +133,11 @@ class CommitmentCore(Service):
 
     def _reported(self, instances: list[tuple[str, str]], uid: str) -> Script[Commitment]:
         if self.listen is None:
-            here: Commitment = yield from self.client.using(planner.commitment(), _asking("commit", instances, uid))
+            try:
+                here: Commitment = yield from self.client.using(planner.commitment(), _asking("commit", instances, uid))
+            except (AssociationAborted, ConnectionFailed) as error:  # many report on an association of their own
+                error.hint = error.hint or _REPORTS_LATER
+                raise
             return here
         reports = _Reports(self.client, uid)
         tls = self.listen_tls if self.listen.tls else None

@@ -194,7 +194,7 @@ def keeper(to: Any) -> tuple[str | None, Callable[[Any], Any]]:
     """A spool and a handler of `StoreRequest` that keep what arrives: a function does, or a directory for files.
 
     Raises:
-        OutputFileError: there can be no such directory.
+        OutputFileError: there can be no such directory, or nothing can be written to it.
     """
     if callable(to):
         return None, to
@@ -206,6 +206,8 @@ def keeper(to: Any) -> tuple[str | None, Callable[[Any], Any]]:
     except OSError as error:
         what = f"no directory for what arrives: {error.strerror}"
         raise OutputFileError(what, problem=OutputProblem.NO_DIRECTORY, path=directory, errno=error.errno) from error
+    if not os.access(directory, os.W_OK | os.X_OK):  # before anything is asked for that could not be kept
+        raise OutputFileError("cannot be written to", problem=OutputProblem.NO_DIRECTORY, path=directory)
 
     def keep(request: Any) -> Status:
         uid = request.sop_instance_uid

@@ -226,3 +226,13 @@ def test_listening_where_another_does(tmp_path: Path, capsys: Any) -> None:
         arguments = ["-k", "StudyInstanceUID=1.2", "--out", str(tmp_path), "--by", "move", "--listen", where]
         assert run(["retrieve", provider.peer, "study", *arguments]) == 64
     assert capsys.readouterr().err.startswith(f"error: cannot listen on {where}: ")
+
+
+@pytest.mark.parametrize("command", ["get", "retrieve"])
+def test_nothing_is_asked_for_that_could_not_be_kept(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with Provider() as provider:
+        assert run([command, provider.peer, "study", "-k", "StudyInstanceUID=1.2", "--out", str(tmp_path)]) == 45
+    assert capsys.readouterr().err == f"error: {tmp_path}: cannot be written to\n"

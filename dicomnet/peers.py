@@ -214,15 +214,19 @@ def _mended_items(items: list[_Item], context: int, relax: frozenset[Relaxation]
 
 
 def _mended_item(kind: int, second: int, value: bytes, relax: frozenset[Relaxation]) -> _Item:
-    if kind in _UID_ITEMS and Relaxation.PADDED_UIDS in relax:
-        return kind, second, _text(value).encode("latin-1")
     start = 0 if kind == _USER_INFORMATION else 4
     inner = _items(value[start:]) if kind in _INSIDE else None
     if inner is None:
-        return kind, second, value
+        return _mended_uid(kind, second, value, relax)
     if Relaxation.STRAY_ITEMS in relax:
         inner = _belonging(inner, *_INSIDE[kind])
-    return kind, second, value[:start] + _encoded([_mended_item(*item, relax) for item in inner])
+    # No deeper: these hold no items, whatever their type says.
+    return kind, second, value[:start] + _encoded([_mended_uid(*item, relax) for item in inner])
+
+
+def _mended_uid(kind: int, second: int, value: bytes, relax: frozenset[Relaxation]) -> _Item:
+    padded = kind in _UID_ITEMS and Relaxation.PADDED_UIDS in relax
+    return kind, second, _text(value).encode("latin-1") if padded else value
 
 
 def _belonging(items: list[_Item], many: Collection[int], once: Collection[int]) -> list[_Item]:

@@ -16,7 +16,8 @@ __all__ = ["Settings", "Value"]
 class Value:
     """Base of a frozen value: its annotated attributes are its fields, in order, each with a default or without.
 
-    Fields are given by position or by name; values are equal where their class and all fields are.
+    Fields are given by position or by name; values are equal where their class and all fields are. `replace` gives a
+    copy with some of them changed; ``dataclasses.replace`` does not, for these are no dataclasses.
     """
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
@@ -68,9 +69,13 @@ class Value:
         fields = (f"{name}={value!r}" for name, value in self._items())
         return f"{type(self).__name__}({', '.join(fields)})"
 
-    def __replace__(self, /, **changes: object) -> Self:
-        """A copy with these fields changed; ``copy.replace`` calls this on newer Pythons."""
+    def replace(self, /, **changes: object) -> Self:
+        """A copy with these fields changed: ``limits.replace(pending=8)``."""
         return type(self)(**dict(self._items()) | changes)
+
+    def __replace__(self, /, **changes: object) -> Self:
+        """What ``copy.replace`` calls, from Python 3.13 on."""
+        return self.replace(**changes)
 
 
 class Settings(Value):
@@ -84,7 +89,7 @@ class Settings(Value):
         for name, value in named.items():
             self._check_field(name, value)
 
-    def __replace__(self, /, **changes: object) -> Self:
+    def replace(self, /, **changes: object) -> Self:
         """A copy with these fields changed."""
         return type(self)(**self.__dict__ | changes)
 

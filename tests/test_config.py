@@ -61,6 +61,8 @@ def test_settings_are_given_by_name_and_known_ones_only(settings):
 
 def test_a_changed_copy_is_looked_over_too():
     assert Limits(max_pdu=16384).__replace__(associations=2) == Limits(max_pdu=16384, associations=2)
+    assert Limits(max_pdu=16384).replace(associations=2) == Limits(max_pdu=16384, associations=2)
+    assert Entity("A", "h", 1).replace(port=2) == Entity("A", "h", 2)
     with pytest.raises(InvalidArgument, match="max_pdu"):
         Limits().__replace__(max_pdu=1)
     with pytest.raises(InvalidArgument, match="17 characters"):

@@ -174,6 +174,15 @@ def test_lengths_that_lie_are_never_mended() -> None:
         assert isinstance(mended(1, body, EVERYTHING), bytes)
 
 
+def test_items_in_items_without_end_are_not_followed() -> None:
+    """Items of user information, each in the one before: nothing that a peer sends raises anything but our errors."""
+    items = b""
+    while len(items) < 65_000:
+        items = pack(">BBH", 0x50, 0, len(items)) + items
+    body = bytes(68) + items
+    assert mended(1, body, frozenset({Relaxation.PADDED_UIDS})) == body
+
+
 def test_what_is_right_is_left_alone() -> None:
     body = request()[6:]
     assert mended(1, body, EVERYTHING) == body

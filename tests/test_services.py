@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import threading
@@ -656,6 +657,29 @@ def test_a_move_is_answered_though_its_destination_goes_without_a_release(rig: R
             done = association.move("STUDY", destination="RAW", StudyInstanceUID="2.25.100")
             assert (done.status, done.completed) == (0x0000, 1)
             assert association.established
+
+
+def test_a_call_from_a_progress_function_is_refused(rig: Rig) -> None:
+    """It would wait for its turn, which comes after the call that it was told about."""
+    listener, refusals = rig.listener(), []
+    listener.on_get("STUDY_ROOT")(lambda _: [instance(1), instance(2)])
+    with rig.pair(listener, [*QR, *dn.contexts.verification()]) as association:
+
+        def told(_: Any) -> None:
+            with pytest.raises(dn.LocalProtocolError, match="still to come"):
+                association.echo()
+            refusals.append(1)
+
+        async def awaited(_: Any) -> None:
+            with pytest.raises(dn.LocalProtocolError, match="still to come"):
+                async with asyncio.timeout(rigs.PATIENCE / 2):
+                    await association._association.echo()
+            refusals.append(1)
+
+        progress = told if rig.user == "sync" else awaited
+        done = association.get("STUDY", to=lambda _: None, StudyInstanceUID="2.25.100", progress=progress)
+        assert (done.completed, refusals) == (2, [1])
+        assert association.echo().is_success
 
 
 # ---- N-services ------------------------------------------------------------------------------------------------------

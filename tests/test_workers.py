@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import faces
 import programs
 import pytest
 from certificates import Authority
@@ -146,6 +147,14 @@ class TestServing:
         with crowd(tls=server) as one, one.connect(tls=user) as first, one.connect(tls=user) as second:
             assert one.pid_of(first) != one.pid_of(second)
             assert first.tls.version == "TLSv1.3"
+
+    def test_nothing_that_was_shared_stays_open(self):
+        def serve() -> None:
+            with dn.Listener(port=0, workers=2, drain=5) as one, dn.connect(address(one), contexts=ECHO) as association:
+                assert association.echo() == 0
+
+        with faces.nothing_left():
+            serve()
 
     def test_serve_forever_returns_after_a_stop_from_elsewhere(self):
         one = Crowd()

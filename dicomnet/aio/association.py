@@ -97,6 +97,7 @@ class Association:
         self._reports: operations.Reports | None = None
         self._turns = asyncio.Lock()
         self._unread: Generator[Any, Any, Any] | None = None
+        self._telling: asyncio.Task[Any] | None = None  # who has the turn, while it tells of its progress
 
     async def _open(self, entity: Entity, timeout: float | None) -> None:
         await _connect(self._driver, entity, timeout)
@@ -353,6 +354,7 @@ class Association:
 
     async def release(self) -> None:
         """Release the association and close the connection; does nothing where it is over already."""
+        self._require_turn()
         async with self._turns:
             try:
                 if self._exchange.established:
@@ -401,6 +403,7 @@ class Association:
         return await self._retrieve(flow, None)
 
     async def _retrieve(self, flow: Generator[Any, Any, T], progress: Callable[[RetrieveProgress], object] | None) -> T:
+        self._require_turn()
         async with self._turns:
             try:
                 while True:
@@ -409,23 +412,32 @@ class Association:
                         value: T = item
                         return value
                     if progress is not None:
+                        self._telling = asyncio.current_task()
                         await _awaited(progress(item))
+                        self._telling = None
             except BaseException:
+                self._telling = None
                 self._let_go(flow)
                 raise
 
     async def _next_result(self, flow: Generator[Any, Any, Any], streaming: bool) -> tuple[bool, Any]:
+        self._require_turn()
         async with self._turns:
             return await self._advance(flow, streaming)
+
+    def _require_turn(self) -> None:
+        """Raise where a progress function calls: it would wait for the end of the call that waits for it."""
+        if self._telling is not None and self._telling is asyncio.current_task():
+            raise self._refusal()
+
+    def _refusal(self) -> LocalProtocolError:
+        what = "the results of another call are still to come"
+        return LocalProtocolError(what, peer=self._exchange.peer, hint="Read or close them first.")
 
     async def _advance(self, flow: Generator[Any, Any, Any], streaming: bool) -> tuple[bool, Any]:
         """Run a flow to its next result or its end."""
         if self._unread not in (None, flow):
-            raise LocalProtocolError(
-                "the results of another call are still to come",
-                peer=self._exchange.peer,
-                hint="Read or close them first.",
-            )
+            raise self._refusal()
         try:
             if self._unread is None:  # else the flow is told itself, and may have results left
                 if not self._exchange.established:

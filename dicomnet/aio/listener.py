@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from ..config import Entity, Limits, Timeouts
 from ..errors import InvalidArgument, LocalProtocolError, cannot_listen
 from ..events import Tapping
 from ..exchange import Exchange
+from ..log import log
 from ..negotiation import AcceptancePolicy, ProposedContext
 from ..peers import Peer
 from ..performing import Serving
@@ -26,8 +26,6 @@ from .secure import make_transport
 from .transport import Transport, address_of
 
 __all__ = ["Listener"]
-
-log = logging.getLogger("dicomnet")
 
 _BACKLOG = 1024  # a full one would cost a peer a second, until it tries again
 _ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors

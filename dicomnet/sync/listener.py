@@ -145,9 +145,20 @@ class Listener(Provider):
             self.open()
         self._hire()
         if self._crew is not None:
-            self._crew.run()
+            self._serve_elsewhere(self._crew)
         else:
             self._serve_here()
+
+    def _serve_elsewhere(self, crew: Crew) -> None:
+        """Until the workers have ended; then let go of what was shared with them."""
+        assert self._seats is not None
+        assert self._wake is not None
+        try:
+            crew.run()
+        finally:
+            self._seats.close()
+            for end in self._wake:
+                end.close()
 
     def _serve_here(self) -> None:
         assert self._sock is not None

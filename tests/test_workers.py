@@ -21,6 +21,7 @@ from certificates import Authority
 import dicomnet as dn
 from dicomnet.negotiation import AcceptancePolicy
 from dicomnet.sync.board import MOST_SEATS, Board, Seats
+from dicomnet.sync.workers import Crew
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
 
@@ -168,6 +169,17 @@ class TestServing:
             signal.signal(signal.SIGALRM, lambda *_: dn.connect(address(other), contexts=ECHO).echo())
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             one.listener.serve_forever()
+        assert one.listener.counters["open"] == 0
+
+    def test_a_stop_while_the_workers_are_being_started(self, monkeypatch):
+        one = Crowd()
+
+        def start(*arguments):
+            one.listener.stop()
+            return Crew(*arguments)
+
+        monkeypatch.setattr("dicomnet.sync.listener.Crew", start)
+        one.listener.serve_forever()
         assert one.listener.counters["open"] == 0
 
     def test_a_listener_that_was_stopped_before_starts_nobody(self):

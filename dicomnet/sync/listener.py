@@ -246,6 +246,8 @@ class Listener(Provider):
         job = Job(self._work, self._hurry, self.drain)
         self._crew = Crew(job, self._workers, self._sock, self._board, self._seats)
         self._sock.close()
+        if self._stopping.is_set():
+            self._crew.stop()  # a stop that came meanwhile did not see them
 
     def _work(self, connections: Connections) -> None:
         """In a worker: serve what it is handed, then let it end. Called by the process that forked it."""

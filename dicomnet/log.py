@@ -39,9 +39,14 @@ class _Log:
 log = _Log()
 
 
-def in_brief(error: DicomNetError) -> str:
-    """An error in one line of a log: what it says, unless that could be a value of somebody's data set."""
-    return type(error).__name__ if isinstance(error, InvalidArgument) else escaped(str(error))
+def in_brief(error: Exception) -> str:
+    """An error in one line of a log: what it says, unless that could be a value of somebody's data set.
+
+    Of an error that is not ours only what the system says: the path in it may be made of a patient's name.
+    """
+    if isinstance(error, DicomNetError) and not isinstance(error, InvalidArgument):
+        return escaped(str(error))
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def log_failure(what: str, error: BaseException) -> None:

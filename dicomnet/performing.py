@@ -176,7 +176,7 @@ def status_of_failure(error: Exception, exchange: Exchange, command: Command) ->
     if not exchange.established:
         raise error
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _RESOURCE_ERRORS):
-        log.error("%s failed: %s", name_of(command), escaped(str(error)))
+        log.error("%s failed: %s", name_of(command), in_brief(error))
         return Status(Status.OUT_OF_RESOURCES, comment="out of resources")
     if isinstance(error, datasets.UndecodableDataSet):
         log.error("%s failed: %s", name_of(command), escaped(str(error)))

@@ -417,6 +417,29 @@ def test_an_association_notices_its_end_while_nobody_asks_for_anything(face):
             one.close()
 
 
+def test_a_look_has_an_end_where_the_peer_never_stops_talking():
+    def script(raw: Any) -> None:
+        raw.accept()
+        raw.send(faces.echo_request() * 8_000, Abort(2, 1))
+        said.set()
+        raw.read_to_the_end()
+
+    def look(peer: str) -> None:
+        with one.connected(peer, dn.contexts.verification()) as association:
+            assert said.wait(faces.PATIENCE)
+            assert association.check(), "the abort lies behind more than one look takes"
+            association.interrupt()
+
+    said = threading.Event()
+    with faces.raw_provider(script) as result:
+        one = rig.Rig("sync-sync")
+        try:
+            with pytest.raises(dn.AssociationAborted, match="this side"):
+                look(result.peer)
+        finally:
+            one.close()
+
+
 # ---- events ----------------------------------------------------------------------------------------------------------
 
 

@@ -334,6 +334,15 @@ def test_what_a_handler_raises_is_a_status_and_a_line_in_the_log(error, status, 
     assert served.echo().status == 0, "the association goes on"
 
 
+def test_a_path_that_a_handler_made_is_not_logged(caplog):
+    def fail(request):
+        raise OSError(errno.ENOSPC, "No space left on device", "/archive/DOE^JOHN/1.dcm")
+
+    assert Served(storing(fail)).store().status == 0xA700
+    (record,) = caplog.records
+    assert record.getMessage().endswith("No space left on device")
+
+
 def test_what_a_peer_had_its_part_in_stays_on_one_line_of_the_log(caplog):
     def fail(request):
         raise OutputFileError("not a name: 1.2\n2026-01-01 forged \x1b[2J")

@@ -21,6 +21,7 @@ __all__ = ["FAREWELL", "Driver", "unsent"]
 T = TypeVar("T")
 
 _SLICE = 0.002  # seconds that a response may wait for the next one, to leave together
+_GLANCES = 16  # reads of one look at what came: it is not to wait, not even for a peer that never stops talking
 FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and nobody wants to wait for it
 
 
@@ -275,7 +276,9 @@ class Driver:
         """Take what came while nobody waited for anything, without waiting; whether the association goes on."""
         with suppress(DicomNetError):
             self.settle()
-            while not self.exchange.closed and not self._events and self._take():
+            for _ in range(_GLANCES):
+                if self.exchange.closed or self._events or not self._take():
+                    break
                 self._events.extend(self.exchange.events())
                 self.settle()
             self.flush()

@@ -127,7 +127,7 @@ class Exchange:
     ) -> Exchange:
         """The requesting side, over a transport that is connected; its A-ASSOCIATE-RQ waits in `outgoing`."""
         # Whoever uses an association may leave it idle; only a provider has to protect itself from that.
-        self = cls(limits, (timeouts or Timeouts()).__replace__(idle=None), observer)
+        self = cls(limits, (timeouts or Timeouts()).replace(idle=None), observer)
         self.calling, self.called = calling, called
         self.peer = str(profile.entity) if profile.entity is not None else None
         self._adopt(profile)

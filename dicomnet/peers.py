@@ -101,7 +101,7 @@ class Peer(Value):
         if self.identity is None and self.window is None:
             return extras
         extras = extras or Extras()
-        return extras.__replace__(
+        return extras.replace(
             identity=extras.identity or self.identity,
             operations_window=extras.operations_window or self.window,
         )

@@ -187,7 +187,7 @@ class Provider:
         gets = any(field == CommandField.C_GET_RQ for field, _ in self._services)
         reported = {uid for field, uid in self._services if field == CommandField.N_EVENT_REPORT_RQ}
         rules = self.acceptance
-        return rules.__replace__(
+        return rules.replace(
             ae_title=self.ae_title if self.ae_title is not None else rules.ae_title,
             abstract_syntaxes=syntaxes | dict(rules.abstract_syntaxes),
             requestor_as_scp=rules.requestor_as_scp.union(reported, uids.STORAGE_CLASSES if gets else ()),

@@ -432,7 +432,7 @@ class TestIdentity:
     @pytest.mark.parametrize("confirm", [False, True])
     @pytest.mark.parametrize("verdict", [True, b"ticket", b"", False, None])
     def test_all_types_and_verdicts(self, identity, confirm, verdict):
-        identity = identity.__replace__(confirm=confirm)
+        identity = identity.replace(confirm=confirm)
         asked = decode(
             propose(
                 [ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=0, extras=Extras(identity=identity)
@@ -450,7 +450,7 @@ class TestIdentity:
     def test_identities_that_nobody_judges(self):
         asked = propose(
             [ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=0,
-            extras=Extras(identity=IDENTITIES[1].__replace__(confirm=True)),
+            extras=Extras(identity=IDENTITIES[1].replace(confirm=True)),
         )  # fmt: skip
         answer = judge(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
         assert isinstance(answer, AssociateAC)
@@ -459,7 +459,7 @@ class TestIdentity:
     def test_who_does_not_say_who_they_are(self):
         open_policy = AcceptancePolicy(identify=lambda *_: True)
         assert isinstance(judge(request(), open_policy), AssociateAC)
-        assert isinstance(judge(request(), open_policy.__replace__(identity_required=True)), AssociateRJ)
+        assert isinstance(judge(request(), open_policy.replace(identity_required=True)), AssociateRJ)
 
     @pytest.mark.parametrize("identity", IDENTITIES[1:], ids=lambda one: str(one.type))
     def test_secrets_do_not_show(self, identity):
@@ -491,7 +491,7 @@ class TestWhoMayCall:
         for fields in ({"certificates": {"WS1": frozenset({"x"})}}, {"calling_ae_titles": frozenset({"WS1"})}):
             policy = AcceptancePolicy(**fields)
             assert self.answer(policy, "WS9") == AssociateRJ(1, 1, 3)
-            assert isinstance(self.answer(policy.__replace__(anonymous_callers=True), "WS9"), AssociateAC)
+            assert isinstance(self.answer(policy.replace(anonymous_callers=True), "WS9"), AssociateAC)
 
     @pytest.mark.parametrize("field", ["title", "host"])
     def test_limits(self, field):

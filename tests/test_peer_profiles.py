@@ -30,7 +30,7 @@ from dicomnet.status import Status
 LAX = Entity("LAX", "127.0.0.1", 104)
 IMPLEMENTATION = "1.2.3.4"
 EVERYTHING = frozenset(Relaxation)
-ARCHIVE = POLICY.__replace__(ae_title="ARCHIVE")
+ARCHIVE = POLICY.replace(ae_title="ARCHIVE")
 
 # ---- requests by hand ------------------------------------------------------------------------------------------------
 
@@ -159,9 +159,9 @@ def test_a_blank_caller_is_nobody_in_particular() -> None:
     profile = Peer(implementation_class_uid=IMPLEMENTATION, relax=frozenset({Relaxation.BLANK_TITLES}))
     data = request(calling=b"")
     assert type(answer(data, profile)) is AssociateAC
-    listed = POLICY.__replace__(calling_ae_titles=frozenset({"CT1"}))
+    listed = POLICY.replace(calling_ae_titles=frozenset({"CT1"}))
     assert type(answer(data, profile, listed)) is AssociateRJ
-    assert type(answer(data, STRICT.__replace__(entity=LAX))) is AssociateRJ
+    assert type(answer(data, STRICT.replace(entity=LAX))) is AssociateRJ
 
 
 def test_lengths_that_lie_are_never_mended() -> None:
@@ -273,7 +273,7 @@ def established(profile: Peer, **limits: Any) -> tuple[Exchange, Exchange]:
     provider = Exchange.acceptor(peers=Peers([profile]), limits=Limits(**limits))
     transfer(user, provider)
     provider.events()
-    provider.judge(POLICY.__replace__(max_pdu=provider.limits.max_pdu))
+    provider.judge(POLICY.replace(max_pdu=provider.limits.max_pdu))
     transfer(provider, user)
     user.events()
     assert user.established

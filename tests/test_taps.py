@@ -72,7 +72,7 @@ def session(
         return events
 
     carry()
-    provider.judge(POLICY.__replace__(max_pdu=4096))
+    provider.judge(POLICY.replace(max_pdu=4096))
     carry()
     for ask in (echo, partial(store, data=DATA)):
         asked = ask(user)

@@ -54,7 +54,7 @@ def pair(
     ``window``: the operations window that is granted, and asked for unless ``asked_window`` says otherwise.
     """
     extras = Extras(operations_window=asked_window or window)
-    policy = policy if window is None else policy.__replace__(operations_window=window)
+    policy = policy if window is None else policy.replace(operations_window=window)
     user = Exchange.requestor(
         calling="USER", called="PROVIDER", contexts=contexts, extras=extras, limits=limits, timeouts=timeouts
     )
@@ -63,7 +63,7 @@ def pair(
     transfer(user, provider)
     (indication,) = provider.events()
     assert isinstance(indication, AssociateIndication)
-    assert provider.judge(policy.__replace__(max_pdu=provider.limits.max_pdu))
+    assert provider.judge(policy.replace(max_pdu=provider.limits.max_pdu))
     transfer(provider, user)
     (confirmation,) = user.events()
     assert isinstance(confirmation, AssociateAccepted)

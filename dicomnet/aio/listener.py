@@ -163,7 +163,7 @@ class Listener(Provider):
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
         profile = self.peers.named(destination.ae_title)
         return await connect(
-            profile.__replace__(entity=destination),
+            profile.replace(entity=destination),
             calling=calling,
             contexts=contexts,
             tls=profile.tls or (self.tls if destination.tls else None),

@@ -25,7 +25,7 @@ def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def call(peer: Entity, aec: str | None, contexts: Sequence[ProposedContext], settings: Settings) -> Association:
     """Connect to a peer, under another AE title if one was given."""
     return connect(
-        profile_of(peer.__replace__(ae_title=aec) if aec else peer),
+        profile_of(peer.replace(ae_title=aec) if aec else peer),
         calling=settings.calling(peer),
         contexts=contexts,
         tls=settings.tls,

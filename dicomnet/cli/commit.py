@@ -57,7 +57,7 @@ def command(
         raise InputFileError("no files to commit", problem=InputProblem.CANNOT_READ, path=", ".join(paths))
     if not instances:
         return codes[0]
-    called = profile_of(peer.__replace__(ae_title=aec) if aec else peer)
+    called = profile_of(peer.replace(ae_title=aec) if aec else peer)
     patience = COMMITMENT_PATIENCE if wait is None else wait
     with CommitmentScu(called, listen=where, patience=patience, **client_options(settings, peer)) as scu:
         outcome = scu.commit(instances)

@@ -66,7 +66,7 @@ def command(peer: Entity, aec: str | None, settings: Settings) -> int:
 
     Nothing is stored, and nothing is asked for but an echo.
     """
-    called = peer.__replace__(ae_title=aec) if aec else peer
+    called = peer.replace(ae_title=aec) if aec else peer
     return _Examination(called, settings).run()
 
 

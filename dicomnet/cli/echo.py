@@ -27,7 +27,7 @@ _EXITS = {Category.SUCCESS: Exit.DONE, Category.WARNING: Exit.WARNINGS}
 @common
 def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> int:
     """Verify that PEER answers a C-ECHO."""
-    peer = peer.__replace__(ae_title=aec) if aec else peer
+    peer = peer.replace(ae_title=aec) if aec else peer
     association = connect(
         profile_of(peer),
         calling=settings.calling(peer),

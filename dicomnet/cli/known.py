@@ -39,7 +39,7 @@ class KnownEntity(Entity):
     @property
     def peer(self) -> Peer:
         """The profile, with the address as it is here."""
-        return self.profile.__replace__(entity=Entity(self.ae_title, self.host, self.port, self.tls))
+        return self.profile.replace(entity=Entity(self.ae_title, self.host, self.port, self.tls))
 
 
 def known(name: str) -> KnownEntity:

@@ -78,7 +78,7 @@ def command(
     if (out is None) is not discard:
         raise declare.UsageError("one of --out DIR and --discard is needed, and only one")
     title, entity = address
-    limits = settings.limits if max_associations is None else settings.limits.__replace__(associations=max_associations)
+    limits = settings.limits if max_associations is None else settings.limits.replace(associations=max_associations)
     receiver = Receiver(
         None if out is None else _directory(out),
         settings.output,
@@ -114,7 +114,7 @@ def _tls(entity: Entity, given: TLS | None, clients: str) -> TLS | None:
         raise declare.UsageError(
             f"client certificates are {clients}, but --tls-ca does not say whose: give it, or --tls-clients ignored"
         )
-    return given.__replace__(client_certificate=clients)
+    return given.replace(client_certificate=clients)
 
 
 def _directory(path: str) -> str:

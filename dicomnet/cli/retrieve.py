@@ -44,7 +44,7 @@ def command(
     from ..client import QueryRetrieveScu
 
     asked = parse_keys(keys)
-    called = profile_of(peer.__replace__(ae_title=aec) if aec else peer)
+    called = profile_of(peer.replace(ae_title=aec) if aec else peer)
     scu = QueryRetrieveScu(called, model=model, listen=where, **client_options(settings, peer))
     with scu, Interrupts(releasable=True) as interrupts:
         interrupts.tell = scu.cancel

@@ -45,7 +45,7 @@ def command(peer: Entity, paths: tuple[str, ...], aec: str | None, settings: Set
     """
     if chosen["resume"] and not chosen["report"]:
         raise declare.UsageError("--resume goes on with a report: --report is missing")
-    peer = peer.__replace__(ae_title=aec) if aec else peer
+    peer = peer.replace(ae_title=aec) if aec else peer
     tally = Tally(settings.output)
     with Interrupts() as interrupts:
         if chosen["report"]:  # the framework knows about more than files, and is not loaded for less

@@ -97,7 +97,7 @@ class Door:
             "tls": tls,
             "limits": client.limits,
             "timeouts": client.timeouts,
-            "acceptance": rules.__replace__(calling_ae_titles=frozenset(known)),
+            "acceptance": rules.replace(calling_ae_titles=frozenset(known)),
             "drain": RECEIVE_DRAIN,
             "tap": client.tap,
         }

@@ -147,7 +147,7 @@ class Batch:
         key = item.sop_instance_uid, item.name
         if self._report is None or key not in self._report.acknowledged:
             return False
-        result = self._skipped(item, STORED_BEFORE).__replace__(sent_as=self._report.acknowledged[key])
+        result = self._skipped(item, STORED_BEFORE).replace(sent_as=self._report.acknowledged[key])
         if self._scu.commit and key not in self._report.committed:
             self.stored.append(result)
         self._aside.append((result, False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -30,7 +31,8 @@ from .events import Event, Hooks, Vetoed
 from .plan import storing
 from .pool import Pool
 from .retry import Retry
-from .scripts import END, Call, Face, Left, Results, Script, operation, streaming
+from .scripts import Call, Face, Left, Results, Script, operation, streaming
+from .telling import done, matches, progressing
 
 __all__ = ["Borrowed", "ClientCore", "Component"]
 
@@ -129,10 +131,7 @@ class ClientCore(Component):
     @operation
     def echo(self) -> Script[Status]:
         """C-ECHO: the peer's answer (PS3.7 Section 9.1.5)."""
-        status: Status = yield from self.using(
-            planner.verification(), lambda association: _called(association.echo)
-        )
-        return status
+        return (yield from self.using(planner.verification(), _echo))
 
     @operation
     def store(self, /, source: Any, *, transcode: Any = None, **options: Any) -> Script[StoreResult]:
@@ -148,7 +147,7 @@ class ClientCore(Component):
         contexts = storing(pair, policy) if pair else planner.verification()  # whoever opens it finds out why
         answer: StoreResult = yield from self.using(
             contexts,
-            lambda association: self.done(
+            lambda association: self._done(
                 events.AfterStore, association, association.store, event.sent, transcode=policy, **options
             ),
         )
@@ -178,26 +177,7 @@ class ClientCore(Component):
         found = association.find(
             event.level, model=event.model, returning=event.returning, query=event.query, **event.keys
         )
-        error, count = None, 0
-        try:
-            while (match := (yield Call(self.face.next, found))) is not END:
-                before = events.BeforeMatch(self.peer, level=event.level, match=match)
-                yield from self.hooks.fire(before)
-                if before.vetoed is not None:
-                    raise before.vetoed
-                if before.ended:
-                    break
-                if not before.skipped:
-                    count += 1
-                    yield before.match
-        except DicomNetError as problem:
-            error = problem
-            raise
-        finally:
-            yield Call(self.face.close, found)  # before its end: C-CANCEL
-            yield from self.hooks.fire(
-                events.AfterFind(self.peer, association=association, result=count, error=error)
-            )
+        yield from matches(self.face, self.hooks, self.peer, association, event.level, found, lambda match: match)
 
     @operation
     def get(
@@ -217,7 +197,7 @@ class ClientCore(Component):
         )
         yield from self.hooks.fire(event)
         event.require()
-        named = {"to": event.to, "progress": self._progress(progress)}
+        named = {"to": event.to, "progress": progressing(self.face, self.hooks, self.peer, progress)}
         contexts = planner.retrieving(queries.model_uid(event.model, "get"))
         return (yield from self._retrieved(events.AfterGet, contexts, "get", event, named))
 
@@ -239,7 +219,7 @@ class ClientCore(Component):
         )
         yield from self.hooks.fire(event)
         event.require()
-        named = {"destination": event.destination, "progress": self._progress(progress)}
+        named = {"destination": event.destination, "progress": progressing(self.face, self.hooks, self.peer, progress)}
         contexts = planner.sop_classes(queries.model_uid(event.model, "move"))
         return (yield from self._retrieved(events.AfterMove, contexts, "move", event, named))
 
@@ -248,7 +228,7 @@ class ClientCore(Component):
     ) -> Script[RetrieveProgress]:
         answer: RetrieveProgress = yield from self.using(
             contexts,
-            lambda association: self.done(
+            lambda association: self._done(
                 after,
                 association,
                 getattr(association, name),
@@ -260,19 +240,6 @@ class ClientCore(Component):
             ),
         )
         return answer
-
-    def _progress(self, own: Callable[[RetrieveProgress], object] | None) -> Callable[[RetrieveProgress], object]:
-        """What the association calls with each pending response; asyncio awaits what it gives."""
-
-        def told(step: RetrieveProgress) -> Script[None]:
-            yield from self.hooks.fire(events.SubOperation(self.peer, progress=step))
-            if own is not None:
-                yield Call(own, step)
-
-        def tell(step: RetrieveProgress) -> object:
-            return self.face.complete(told(step))
-
-        return tell
 
     @operation
     def normalized(
@@ -303,7 +270,7 @@ class ClientCore(Component):
         event.require()
         answer: Reply = yield from self.using(
             planner.sop_classes(context or event.sop_class_uid),
-            lambda association: self.done(
+            lambda association: self._done(
                 events.AfterAction,
                 association,
                 getattr(association, event.service),
@@ -330,7 +297,7 @@ class ClientCore(Component):
         event.require()
         answer: Commitment = yield from self.using(
             planner.commitment(),
-            lambda association: self.done(
+            lambda association: self._done(
                 events.AfterAction, association, association.commit, *event.arguments, transaction_uid=transaction_uid
             ),
         )
@@ -365,15 +332,8 @@ class ClientCore(Component):
         finally:
             yield from self.pool.drop(lease)
 
-    def done(self, after: type[Event], association: Any, method: Any, *arguments: Any, **named: Any) -> Script[Any]:
-        """Call a method of an association, and tell what came of it."""
-        try:
-            result = yield Call(_method(method, named), *arguments)
-        except DicomNetError as error:
-            yield from self.hooks.fire(after(self.peer, association=association, result=None, error=error))
-            raise
-        yield from self.hooks.fire(after(self.peer, association=association, result=result, error=None))
-        return result
+    def _done(self, after: type[Event], association: Any, method: Any, *arguments: Any, **named: Any) -> Script[Any]:
+        return done(self.hooks, self.peer, after, association, method, *arguments, **named)
 
     def _open(self, contexts: Sequence[ProposedContext]) -> Script[Any]:
         """Connect; what is transient is tried again."""
@@ -413,7 +373,7 @@ class ClientCore(Component):
             "tap": self.tap,
         }
         try:
-            association = yield Call(_method(self.face.connect, named), self.profile.__replace__(entity=entity))
+            association = yield Call(partial(self.face.connect, **named), self.profile.replace(entity=entity))
         except DicomNetError as error:
             yield from self._connected(None, error)
             raise
@@ -488,12 +448,9 @@ def _end_of(peer: str, association: Any, error: DicomNetError) -> Event:
     return events.Closed(peer, association=association, error=error)
 
 
-def _method(method: Callable[..., Any], named: dict[str, Any]) -> Callable[..., Any]:
-    return lambda *arguments: method(*arguments, **named)
-
-
-def _called(method: Callable[..., Any], *arguments: Any, **named: Any) -> Script[Any]:
-    return (yield Call(_method(method, named), *arguments))
+def _echo(association: Any) -> Script[Status]:
+    status: Status = yield Call(association.echo)
+    return status
 
 
 class Borrowed:

@@ -6,16 +6,16 @@ from typing import Any
 
 from .. import planner, queries
 from ..config import Entity
-from ..errors import DicomNetError
 from ..negotiation import Extras
 from ..peers import Peer
 from . import events
 from .core import ClientCore
 from .criteria import Query
-from .matches import match_class
+from .matches import TypedMatch, match_class
 from .options import QueryOptions
-from .scripts import END, Call, Results
+from .scripts import Results
 from .service import Service
+from .telling import matches
 
 __all__ = ["Finder"]
 
@@ -54,7 +54,7 @@ class Finder(Service):
             offered |= {uid: one for uid, one in self.wanted.offer(model, _OPERATIONS).items() if uid in proposed}
         if offered:
             extras = event.extras or Extras()
-            event.extras = extras.__replace__(extended={**extras.extended, **offered})
+            event.extras = extras.replace(extended={**extras.extended, **offered})
 
     def cancel(self) -> None:
         """Ask the peer to end what is under way, from any thread, or task; does not wait.
@@ -88,28 +88,13 @@ class Finder(Service):
         identifier, is_meant = query.fitted(self.wanted, granted)
         found = association.find(query.level, model=query.model.find, query=identifier)
         kind, above = match_class(query.level), query.above
-        error, count = None, 0
+
+        def typed(match: Any) -> TypedMatch | None:
+            one = kind(match, above)
+            return one if is_meant(one.dataset) else None
+
         self._under_way.append(association)
         try:
-            while (match := (yield Call(self.client.face.next, found))) is not END:
-                typed = kind(match, above)
-                if not is_meant(typed.dataset):
-                    continue
-                before = events.BeforeMatch(self.peer, level=query.level, match=typed)
-                yield from self.hooks.fire(before)
-                if before.vetoed is not None:
-                    raise before.vetoed
-                if before.ended:
-                    break
-                if not before.skipped:
-                    count += 1
-                    yield before.match
-        except DicomNetError as problem:
-            error = problem
-            raise
+            yield from matches(self.client.face, self.hooks, self.peer, association, query.level, found, typed)
         finally:
             self._under_way.remove(association)
-            yield Call(self.client.face.close, found)  # before its end: C-CANCEL
-            yield from self.hooks.fire(
-                events.AfterFind(self.peer, association=association, result=count, error=error)
-            )

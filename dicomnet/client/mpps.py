@@ -8,11 +8,12 @@ from enum import Enum
 from typing import Any
 
 from .. import datasets, planner, queries, uids
-from ..errors import DicomNetError, InvalidArgument, LocalProtocolError
+from ..errors import InvalidArgument, LocalProtocolError
 from . import events
 from .matches import WorklistItem
-from .scripts import Call, Script, operation
+from .scripts import Script, operation
 from .service import Service
+from .telling import done
 
 __all__ = ["MppsCore", "ProcedureStep", "StepState"]
 
@@ -226,19 +227,20 @@ class MppsCore(Service):
         )  # fmt: skip
         yield from self.hooks.fire(event)
         event.require()
-        yield from self.client.using(planner.procedure_step(), lambda association: self._tell(association, event))
+        yield from self.client.using(
+            planner.procedure_step(),
+            lambda association: done(
+                self.hooks,
+                self.peer,
+                events.AfterAction,
+                association,
+                getattr(association, event.service),
+                _MPPS,
+                event.sop_instance_uid,
+                *event.arguments,
+            ),
+        )
         step.attributes |= attributes
-
-    def _tell(self, association: Any, event: Any) -> Script[None]:
-        method = getattr(association, event.service)
-        try:
-            reply = yield Call(method, _MPPS, event.sop_instance_uid, *event.arguments)
-        except DicomNetError as error:
-            yield from self.hooks.fire(
-                events.AfterAction(self.peer, association=association, result=None, error=error)
-            )
-            raise
-        yield from self.hooks.fire(events.AfterAction(self.peer, association=association, result=reply, error=None))
 
 
 def _first(item: WorklistItem | None, station: str) -> dict[str, Any]:

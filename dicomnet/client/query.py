@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import planner, queries
 from ..config import Entity, check_ae_title
-from ..errors import DicomNetError, InvalidArgument, NoAcceptedContext
+from ..errors import InvalidArgument, NoAcceptedContext
 from ..negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, ProposedContext
 from ..peers import Peer
 from ..scu import RetrieveProgress
@@ -22,6 +22,7 @@ from .matches import InstanceMatch, PatientMatch, SeriesMatch, StudyMatch, Typed
 from .options import QueryOptions
 from .scripts import Call, Results, Script, operation, streaming
 from .targets import Retrieved, Target, targets
+from .telling import done, progressing
 
 __all__ = ["QueryRetrieveCore"]
 
@@ -327,32 +328,23 @@ class QueryRetrieveCore(Finder):
         **named: Any,
     ) -> Script[RetrieveProgress]:
         """Call a method of an association, and tell how far it is and what came of it."""
-
-        def told(step: RetrieveProgress) -> Script[None]:
-            yield from self.hooks.fire(events.SubOperation(client.peer, progress=step))
-            if progress is not None:
-                yield Call(progress, step)
-
-        def ask() -> Any:
-            return getattr(association, name)(
+        self._under_way.append(association)
+        try:
+            answer: RetrieveProgress = yield from done(
+                self.hooks,
+                client.peer,
+                after,
+                association,
+                getattr(association, name),
                 event.level,
                 model=event.model,
                 query=event.query,
-                progress=lambda step: client.face.complete(told(step)),
+                progress=progressing(client.face, self.hooks, client.peer, progress),
                 **named,
                 **event.keys,
             )
-
-        self._under_way.append(association)
-        try:
-            result = yield Call(ask)
-        except DicomNetError as error:
-            yield from self.hooks.fire(after(client.peer, association=association, result=None, error=error))
-            raise
         finally:
             self._under_way.remove(association)
-        yield from self.hooks.fire(after(client.peer, association=association, result=result, error=None))
-        answer: RetrieveProgress = result
         return answer
 
 

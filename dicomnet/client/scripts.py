@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, Sel
 from ..flows import Call
 
 __all__ = [
+    "AHEAD",
     "END",
     "Asyncio",
     "Blocking",
@@ -27,6 +28,7 @@ __all__ = [
     "Results",
     "Script",
     "operation",
+    "step",
     "streaming",
 ]
 
@@ -50,6 +52,18 @@ END = End.END
 
 class Left(BaseException):
     """Thrown into a script whose user wants no more results; unlike GeneratorExit it leaves time for last calls."""
+
+
+#: Results of each script that runs beside others that may wait for whoever asked for them.
+AHEAD = 4
+
+
+def step(advance: Callable[[Any], Any], value: Any) -> tuple[bool, Any]:
+    """Let a script go on: (False, what it asks for or gives), or (True, what it returns)."""
+    try:
+        return False, advance(value)
+    except StopIteration as stop:
+        return True, stop.value
 
 
 class Gate(Protocol):

@@ -41,12 +41,9 @@ class VerificationCore(Service):
         Raises:
             ConnectionFailed, AssociationError, DeadlineExceeded: there is none.
         """
-        return (yield from self.client.using(planner.verification(), _echo))
-
-
-def _echo(association: Any) -> Script[Status]:
-    status: Status = yield Call(association.echo)
-    return status
+        client: Any = self.client  # of either face
+        status: Status = yield Call(client.echo)
+        return status
 
 
 class WorklistCore(Finder):

@@ -12,63 +12,54 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from ..aio import Listener, connect
-from .scripts import END, Call, Face, Gate, Left, Results, Script
+from .scripts import AHEAD, END, Call, Face, Gate, Left, Results, Script, step
 
 __all__ = ["FACE", "complete", "results"]
 
 T = TypeVar("T")
 
-_AHEAD = 4  # results of each script that may wait for whoever asked for them
-
 
 async def results(script: Generator[Any, Any, Any]) -> AsyncGenerator[Any, None]:
     """Run a script and pass on its results; leaving the loop lets it say its last words first."""
-    over, item = await _to_result(script, _step(script.send, None))
+    over, item = await _to_result(script, step(script.send, None))
     while not over:
         try:
             yield item
         except GeneratorExit:
             await _leave(script)
             raise
-        over, item = await _to_result(script, _step(script.send, None))
+        over, item = await _to_result(script, step(script.send, None))
 
 
 async def complete(script: Script[T]) -> T:
     """Run a script to its end; what it returns."""
-    over, item = await _to_result(script, _step(script.send, None))
+    over, item = await _to_result(script, step(script.send, None))
     while not over:
-        over, item = await _to_result(script, _step(script.send, None))
+        over, item = await _to_result(script, step(script.send, None))
     value: T = item
     return value
 
 
-async def _to_result(script: Generator[Any, Any, Any], step: tuple[bool, Any]) -> tuple[bool, Any]:
+async def _to_result(script: Generator[Any, Any, Any], taken: tuple[bool, Any]) -> tuple[bool, Any]:
     """Do what the script asks for, until it has a result, (False, result), or ends, (True, return value)."""
-    over, item = step
+    over, item = taken
     while not over and type(item) is Call:
         try:
             answer = item.function(*item.arguments)
             if isawaitable(answer):
                 answer = await answer
         except BaseException as error:  # also a cancellation: the script tidies up, and lets it pass
-            over, item = _step(script.throw, error)
+            over, item = step(script.throw, error)
         else:
-            over, item = _step(script.send, answer)
+            over, item = step(script.send, answer)
     return over, item
-
-
-def _step(advance: Callable[[Any], Any], value: Any) -> tuple[bool, Any]:
-    try:
-        return False, advance(value)
-    except StopIteration as stop:
-        return True, stop.value
 
 
 async def _leave(script: Generator[Any, Any, Any]) -> None:
     with suppress(Left):
-        over, _ = await _to_result(script, _step(script.throw, Left()))
+        over, _ = await _to_result(script, step(script.throw, Left()))
         while not over:  # what it still yields, nobody wants
-            over, _ = await _to_result(script, _step(script.send, None))
+            over, _ = await _to_result(script, step(script.send, None))
 
 
 class Together(AsyncIterator[Any]):
@@ -81,7 +72,7 @@ class Together(AsyncIterator[Any]):
         self._left = False
         self._tasks = [asyncio.create_task(self._run(script), name="dicomnet-client") for script in scripts]
         self._running = len(self._tasks)
-        self._most = _AHEAD * self._running
+        self._most = AHEAD * self._running
 
     async def _run(self, script: Results[Any]) -> None:
         running = results(script)

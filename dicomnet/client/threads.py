@@ -11,61 +11,52 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from ..sync import Listener, connect
-from .scripts import END, Call, Face, Gate, Left, Results, Script
+from .scripts import AHEAD, END, Call, Face, Gate, Left, Results, Script, step
 
 __all__ = ["FACE", "complete", "results"]
 
 T = TypeVar("T")
 
-_AHEAD = 4  # results of each script that may wait for whoever asked for them
-
 
 def results(script: Generator[Any, Any, Any]) -> Generator[Any, None, None]:
     """Run a script and pass on its results; leaving the loop lets it say its last words first."""
-    over, item = _to_result(script, _step(script.send, None))
+    over, item = _to_result(script, step(script.send, None))
     while not over:
         try:
             yield item
         except GeneratorExit:
             _leave(script)
             raise
-        over, item = _to_result(script, _step(script.send, None))
+        over, item = _to_result(script, step(script.send, None))
 
 
 def complete(script: Script[T]) -> T:
     """Run a script to its end; what it returns."""
-    over, item = _to_result(script, _step(script.send, None))
+    over, item = _to_result(script, step(script.send, None))
     while not over:
-        over, item = _to_result(script, _step(script.send, None))
+        over, item = _to_result(script, step(script.send, None))
     value: T = item
     return value
 
 
-def _to_result(script: Generator[Any, Any, Any], step: tuple[bool, Any]) -> tuple[bool, Any]:
+def _to_result(script: Generator[Any, Any, Any], taken: tuple[bool, Any]) -> tuple[bool, Any]:
     """Do what the script asks for, until it has a result, (False, result), or ends, (True, return value)."""
-    over, item = step
+    over, item = taken
     while not over and type(item) is Call:
         try:
             answer = item.function(*item.arguments)
         except BaseException as error:  # also Ctrl-C: the script tidies up, and lets it pass
-            over, item = _step(script.throw, error)
+            over, item = step(script.throw, error)
         else:
-            over, item = _step(script.send, answer)
+            over, item = step(script.send, answer)
     return over, item
-
-
-def _step(advance: Callable[[Any], Any], value: Any) -> tuple[bool, Any]:
-    try:
-        return False, advance(value)
-    except StopIteration as stop:
-        return True, stop.value
 
 
 def _leave(script: Generator[Any, Any, Any]) -> None:
     with suppress(Left):
-        over, _ = _to_result(script, _step(script.throw, Left()))
+        over, _ = _to_result(script, step(script.throw, Left()))
         while not over:  # what it still yields, nobody wants
-            over, _ = _to_result(script, _step(script.send, None))
+            over, _ = _to_result(script, step(script.send, None))
 
 
 class Together(Iterator[Any]):
@@ -75,7 +66,7 @@ class Together(Iterator[Any]):
         self._scripts = list(scripts)
         self._changed = threading.Condition()
         self._waiting: deque[Any] = deque()
-        self._most = _AHEAD * len(self._scripts)
+        self._most = AHEAD * len(self._scripts)
         self._running = len(self._scripts)
         self._failure: BaseException | None = None
         self._left = False

@@ -226,7 +226,7 @@ class Listener(Provider):
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
         profile = self.peers.named(destination.ae_title)
         return connect(
-            profile.__replace__(entity=destination),
+            profile.replace(entity=destination),
             calling=calling,
             contexts=contexts,
             tls=profile.tls or (self.tls if destination.tls else None),
@@ -254,7 +254,7 @@ class Listener(Provider):
         assert self._seats is not None
         self.admission = self._seats
         # Connections are handed out evenly, so that this bounds those of all workers.
-        self.limits = self.limits.__replace__(pending=-(-self.limits.pending // self._workers))
+        self.limits = self.limits.replace(pending=-(-self.limits.pending // self._workers))
         policy = self.policy()
         for sock in connections:
             self._take(sock, policy)

@@ -439,8 +439,11 @@ def raw_provider(script: Callable[[RawProvider], T]) -> Iterator[Callable[[], T]
 def nothing_left() -> Iterator[None]:
     """After the block there are as many threads and descriptors as before."""
     gc.collect()  # what earlier tests left would go now or later
-    before = _held()
+    threads, before = threading.enumerate(), _held()
     yield
+    for thread in threading.enumerate():
+        if thread not in threads:
+            thread.join(1)  # one that is on its way out, as of a provider that waits for nobody, gets there
     left = _held() - before
     assert not left, f"left behind: {left}"
 

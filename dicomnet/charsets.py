@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
-from typing import Any
 
+from dicomnet._typing import Any
 from dicomnet.errors import InvalidArgument
 
 __all__ = ["is_text_in_its_own", "python_encodings", "reread"]

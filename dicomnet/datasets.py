@@ -9,10 +9,10 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from io import BytesIO
-from typing import Any
 
 from dicomnet import charsets, uids
 from dicomnet._elements import encode_text, fault_of
+from dicomnet._typing import Any
 from dicomnet.config import INFLATED_RATIO, INFLATED_SIZE
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from dicomnet.negotiation import PresentationContext

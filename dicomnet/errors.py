@@ -27,8 +27,8 @@ from __future__ import annotations
 import errno
 import os
 from enum import IntEnum
-from typing import Any, ClassVar
 
+from dicomnet._typing import Any, ClassVar
 from dicomnet.status import Status
 from dicomnet.uids import STORAGE_CLASSES, name_of
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Protocol
 
 from ._dimse import Command, Message
 from ._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
+from ._typing import Protocol
 from .config import Timeouts
 from .errors import (
     AssociationAborted,

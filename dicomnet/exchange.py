@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
 
 from . import messages, negotiation
 from ._dimse import Command, Message, MessageReader, fragment_size
 from ._pdu import AssociateAC, AssociateRJ, AssociateRQ
+from ._typing import Any
 from ._upper import UpperLayer
 from .config import Limits, Timeouts
 from .errors import AssociationError, DicomNetError, LocalProtocolError, NoAcceptedContext

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from enum import Enum
-from typing import Any
+
+from ._typing import Any
 
 __all__ = ["POLL", "Call", "Flow", "Poll"]
 

@@ -6,8 +6,8 @@ At INFO and above no record says anything of a patient: what an exception says m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from ._typing import Any
 from .errors import DicomNetError, InvalidArgument, escaped
 
 __all__ = ["in_brief", "log", "log_failure"]

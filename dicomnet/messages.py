@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Any, Protocol
 
 from ._dimse import Command, Message, frame
+from ._typing import Any, Protocol
 from .errors import InvalidArgument, LocalProtocolError
 from .negotiation import PresentationContext
 from .values import Value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Self
 
 from . import uids
 from ._pdu import (
@@ -28,6 +27,7 @@ from ._pdu import (
     UserIdentityAC,
     UserIdentityRQ,
 )
+from ._typing import Self
 from .config import check_ae_title
 from .errors import InvalidArgument, escaped
 from .values import Value

@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
-from typing import Any
 
 from . import datasets, queries, scu, uids
 from ._dimse import Message
+from ._typing import Any
 from .config import check_ae_title
 from .errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure
 from .events import RequestReceived

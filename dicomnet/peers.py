@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from enum import Enum
 from struct import pack
-from typing import Any
 
 from . import uids
 from ._pdu import PDU_ASSOCIATE_RQ, AssociateRQ
+from ._typing import Any
 from .config import ANY_SCP, Entity
 from .errors import InvalidArgument
 from .negotiation import Extras, UserIdentity

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator
-from typing import Any
 
 from . import datasets, planner, uids
 from ._dimse import Command, Message
+from ._typing import Any
 from .config import Entity
 from .errors import (
     AssociationError,

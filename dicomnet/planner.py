@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from . import queries, uids
+from ._typing import Any
 from .negotiation import MAX_CONTEXTS, ProposedContext
 from .sources import describe
 from .values import Value

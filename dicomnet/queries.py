@@ -9,9 +9,9 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from . import datasets, uids
+from ._typing import Any
 from .errors import InvalidArgument
 from .values import Value
 

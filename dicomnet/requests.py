@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import datasets
 from ._dimse import Command, Message
+from ._typing import Any
 from .exchange import Exchange
 from .messages import MESSAGES, CommandField, MessageType
 from .negotiation import PresentationContext

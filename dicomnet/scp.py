@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
-from typing import Any
 
 from . import performing, queries, uids
 from ._dimse import Command, Message
 from ._part10 import meta_header
+from ._typing import Any
 from .config import Entity, Limits, Timeouts, check_ae_title
 from .datasets import IF_NEEDED, Transcoding
 from .errors import ConnectionFailed, ServiceFailure

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from itertools import count
-from typing import Protocol
 
 from dicomnet import uids
+from dicomnet._typing import Protocol
 from dicomnet.errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
 
 __all__ = ["DiscardSink", "FileSink", "MemorySink", "Sink", "own_path", "uid_path"]

@@ -13,10 +13,10 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, Self
 
 from dicomnet import uids
 from dicomnet._part10 import FileMeta, Verdict, Walker, read_meta
+from dicomnet._typing import Any, Protocol, Self
 from dicomnet.config import (
     DESCRIBE_BUFFER,
     INFLATE_LIMIT,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar, NoReturn
+
+from ._typing import ClassVar, NoReturn
 
 __all__ = ["Category", "Status"]
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any
 
 from . import uids
 from ._dimse import ELEMENTS, Command, decode_command
 from ._items import UserIdentityAC, UserIdentityRQ
 from ._items import Value as Item
 from ._pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, PDataTF, ReleaseRP, ReleaseRQ
+from ._typing import Any
 from .config import TAPPED_BODY, TAPPED_WAITING
 from .errors import AssociationAborted, AssociationRejected, MalformedPDU
 from .events import Sized

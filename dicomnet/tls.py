@@ -12,8 +12,8 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
 
+from ._typing import Any
 from .errors import InvalidArgument, TLSFailed
 from .negotiation import SecureLink
 from .values import Value

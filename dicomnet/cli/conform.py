@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
 
+from .._typing import Any
 from ..apps.conform import program
 from ..apps.conform.session import Target
 from ..config import Entity

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+
+from .._typing import Any
 
 __all__ = [
     "Body",

@@ -11,9 +11,9 @@ from hashlib import sha256
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Any
 
 from .. import planner, uids
+from .._typing import Any
 from ..config import Entity
 from ..errors import ConnectionFailed, InputFileError, InputProblem
 from ..scu import StoreResult

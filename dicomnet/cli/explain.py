@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
 from .. import __version__
+from .._typing import Any
 from ..errors import InvalidArgument, escaped
 from . import commands
 from .declare import Choice, Command, Group, Kind, Parameter, Path, Whole

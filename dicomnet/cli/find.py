@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any
 
 from .. import planner, queries
+from .._typing import Any
 from ..config import Entity
 from ..datasets import UndecodableDataSet
 from ..scu import Match

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
 
+from .._typing import Any
 from ..errors import InvalidArgument
 from . import declare
 

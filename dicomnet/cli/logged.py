@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from json import loads
-from typing import Any
 
+from .._typing import Any
 from ..errors import InputProblem
 from ..taps import lines
 from .exits import Exit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any
 
+from .._typing import Any
 from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from ..errors import InvalidArgument
 from ..log import log

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Any
 
+from .._typing import Any
 from ..errors import escaped
 
 __all__ = ["Output", "amount", "complain", "counted", "rate"]

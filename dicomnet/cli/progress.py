@@ -6,8 +6,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from time import monotonic
-from typing import Any
 
+from .._typing import Any
 from ..sources import Source
 
 __all__ = ["Progress", "Watched"]

@@ -6,8 +6,8 @@ import signal
 import sys
 from time import monotonic
 from types import FrameType
-from typing import Any
 
+from .._typing import Any
 from ..exchange import Exchange
 from ..requests import StoreRequest
 from ..sinks import DiscardSink, Sink, own_path, uid_path

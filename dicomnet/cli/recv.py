@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
+from .._typing import Any
 from ..config import Entity, parse_seconds
 from ..errors import CannotListen, OutputFileError, OutputProblem
 from ..negotiation import AcceptancePolicy

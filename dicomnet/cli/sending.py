@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
-from typing import Any
 
+from .._typing import Any
 from ..config import Entity
 from ..errors import DicomNetError, InputFileError, NoAcceptedContext
 from ..negotiation import Extras

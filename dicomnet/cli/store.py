@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from .._typing import Any
 from ..config import Entity
 from ..errors import InputFileError, InputProblem
 from . import declare

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from time import monotonic
-from typing import Any
 
+from .._typing import Any
 from ..config import Entity
 from ..errors import InputFileError
 from ..scu import StoreResult

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from time import monotonic, time
 from types import TracebackType
-from typing import Any, TypeVar
 
 from .. import datasets, operations, scu, uids
+from .._typing import Any, TypeVar
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext, cannot_connect
 from ..events import Tapping

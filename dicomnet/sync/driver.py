@@ -8,9 +8,9 @@ from contextlib import suppress
 from math import inf
 from threading import Lock
 from time import monotonic
-from typing import Any, TypeVar
 
 from .. import scu
+from .._typing import Any, TypeVar
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
 from ..events import Event, forsake
 from ..exchange import POLL, Buffer, Call, Exchange

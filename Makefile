@@ -79,9 +79,10 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f dicomnet/*.c dicomnet/*.so
 
+# An older pip writes a program that loads re before anything else: a tenth of what `dicomnet echo` takes.
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q 'setuptools>=77' 'Cython>=3.0'
+	$(BIN)/python -m pip install -q 'pip>=25.3' 'setuptools>=77' 'Cython>=3.0'
 	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev,docs]'
 	touch $@
 

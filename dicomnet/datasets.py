@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import zlib
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from io import BytesIO
@@ -156,6 +154,8 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     data: bytes = file.getvalue()
     if syntax not in DEFLATED:
         return data
+    import zlib  # noqa: PLC0415
+
     data = zlib.compress(data, wbits=-zlib.MAX_WBITS)
     return data + b"\0" * (len(data) & 1)  # PS3.5 Section A.5
 
@@ -291,6 +291,8 @@ def _check_structure(plain: Buffer, syntax: str) -> None:
 
 def _inflate(data: Buffer) -> bytes:
     """Inflate piece by piece: a bomb is known by its ratio long before it has grown."""
+    import zlib  # noqa: PLC0415
+
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     view, plain, taken = memoryview(data), bytearray(), 0
     while not inflater.eof and (inflater.unconsumed_tail or taken < len(view)):
@@ -425,6 +427,8 @@ def _wanted(policy: Transcoding, own: str, fit: Mapping[str, PresentationContext
 
 def _convert(dataset: Dataset, own: str, wanted: str, rule: Lossy | None = None) -> None:
     """Bring a data set into the form that it has in another transfer syntax."""
+    from array import array  # noqa: PLC0415
+
     from pydicom.filewriter import correct_ambiguous_vr  # noqa: PLC0415
     from pydicom.uid import UID  # noqa: PLC0415
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from enum import Enum
-from struct import pack
 
 from . import uids
 from ._pdu import PDU_ASSOCIATE_RQ, AssociateRQ
@@ -266,7 +265,7 @@ def _items(data: bytes) -> list[_Item] | None:
 
 
 def _encoded(items: list[_Item]) -> bytes:
-    return b"".join(pack(">BBH", kind, second, len(value)) + value for kind, second, value in items)
+    return b"".join(bytes((kind, second)) + len(value).to_bytes(2) + value for kind, second, value in items)
 
 
 def _text(value: bytes) -> str:

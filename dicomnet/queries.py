@@ -6,9 +6,7 @@ cannot have, a date that is none, a level that the model does not have, a retrie
 
 from __future__ import annotations
 
-import datetime
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from . import datasets, uids
 from ._typing import Any
@@ -174,30 +172,24 @@ def _check_unique_keys(model: Model, level: str, keys: Mapping[str, Any], templa
 
 # What each value representation calls its values, how one looks, and how people are told to write them.
 _MOMENTS = {
-    "DA": ("date", re.compile(r"(\d{4})(\d\d)(\d\d)").fullmatch, "20260131, 20260101-20260131 or 20260101-"),
+    "DA": ("date", r"(\d{4})(\d\d)(\d\d)", "20260131, 20260101-20260131 or 20260101-"),
     "TM": (
         "time",
-        re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,6})?)?)?").fullmatch,
+        r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,6})?)?)?",
         "1430, 0800-1200 or 143000.5-",
     ),
     "DT": (
         "date with time",
-        re.compile(
-            r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?"
-        ).fullmatch,
+        r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?",
         "202601311430, 202601-202603 or 20260101-",
     ),
 }
 _ISO = {
-    "DA": re.compile(r"\d{4}-\d\d-\d\d").fullmatch,
-    "TM": re.compile(r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?").fullmatch,
-    "DT": re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([+-]\d\d:\d\d|Z)?)?").fullmatch,
+    "DA": r"\d{4}-\d\d-\d\d",
+    "TM": r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?",
+    "DT": r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([+-]\d\d:\d\d|Z)?)?",
 }
-_READERS: dict[str, Callable[[str], Any]] = {
-    "DA": datetime.date.fromisoformat,
-    "TM": datetime.time.fromisoformat,
-    "DT": datetime.datetime.fromisoformat,
-}
+_CLASSES = {"DA": "date", "TM": "time", "DT": "datetime"}  # of `datetime`
 _FARTHEST_OFFSETS = -1200, 1400  # hours and minutes from UTC (PS3.5 Section 6.2, VR DT)
 
 
@@ -231,6 +223,8 @@ def moments(keyword: str, value: Any) -> Any:
 
 def _plain_moments(value: Any) -> Any:
     """A date where the dictionary wants none: as text, which its value representation may take."""
+    import datetime
+
     for kind, vr in ((datetime.datetime, "DT"), (datetime.date, "DA"), (datetime.time, "TM")):
         if isinstance(value, kind):
             return _written(vr, value)
@@ -266,21 +260,26 @@ def _bound(keyword: str, vr: str, value: Any) -> str:
 
 def _single(vr: str, value: Any) -> str | None:
     """One date or time as DICOM writes it; None where it is none."""
+    import datetime
+    import re
+
     if isinstance(value, str):
         text = value.strip()
-        if _ISO[vr](text):
+        if re.fullmatch(_ISO[vr], text):
             try:
-                return _written(vr, _READERS[vr](text))
+                return _written(vr, getattr(datetime, _CLASSES[vr]).fromisoformat(text))
             except ValueError:
                 return None
-        match = _MOMENTS[vr][1](text)
+        match = re.fullmatch(_MOMENTS[vr][1], text)
         return text if match and _exists(vr, [part for part in match.groups() if part]) else None
-    kinds: dict[str, tuple[type, ...]] = {"DA": (datetime.date,), "TM": (datetime.time,), "DT": (datetime.date,)}
-    return _written(vr, value) if isinstance(value, kinds[vr]) else None
+    kind = datetime.time if vr == "TM" else datetime.date
+    return _written(vr, value) if isinstance(value, kind) else None
 
 
 def _exists(vr: str, parts: list[str]) -> bool:
     """Whether the numbers make a date or a time; those that are left out do not matter."""
+    import datetime
+
     offset = int(parts.pop()) if vr != "TM" and parts[-1][0] in "+-" else 0
     if not _FARTHEST_OFFSETS[0] <= offset <= _FARTHEST_OFFSETS[1]:
         return False
@@ -296,6 +295,8 @@ def _exists(vr: str, parts: list[str]) -> bool:
 
 
 def _written(vr: str, value: Any) -> str:
+    import datetime
+
     if vr == "DA":
         return f"{value:%Y%m%d}"
     if vr == "TM":

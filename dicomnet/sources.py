@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
-import zlib
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -46,7 +44,7 @@ _MORE, _TRUNCATED = Verdict.MORE, Verdict.TRUNCATED
 # O_NONBLOCK: to open a named pipe would wait for its writer; reading at an offset refuses it. Windows has O_BINARY.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 # Components with leading zeros are wrong, but stand in real files, and peers take them; what else is no UID at all.
-_is_usable = re.compile(r"[0-9.]{1,64}").fullmatch
+_UID_CHARACTERS = "0123456789."
 _AGAIN = "Copy or export it again."
 
 
@@ -160,6 +158,8 @@ def _walk(walker: Walker, view: memoryview, window_at: Callable[[int], Buffer]) 
 
 def _inflated(data: memoryview, *, is_whole: bool) -> Walker:
     """Walk over the start of a deflated data set, and look for its end if `data` is all of it."""
+    import zlib  # noqa: PLC0415 here: few data sets are deflated
+
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         piece = prefix = inflater.decompress(data, INFLATE_STEP)
@@ -181,7 +181,7 @@ def _inflated(data: memoryview, *, is_whole: bool) -> Walker:
 
 def _first_uid(what: str, *candidates: str | None) -> str:
     for candidate in candidates:
-        if candidate is not None and _is_usable(candidate):
+        if candidate is not None and 0 < len(candidate) <= 64 and not candidate.strip(_UID_CHARACTERS):
             return candidate
     given = next(filter(None, candidates), None)
     found = "" if given is None else f": {given!r} is none"

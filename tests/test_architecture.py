@@ -193,7 +193,11 @@ def may_import_late(path: Path, imported: Import) -> bool:
     if path in (PACKAGE / "__init__.py", PACKAGE / "sync" / "__init__.py"):
         return imported.function == "__getattr__"
     if path in (PACKAGE / "charsets.py", PACKAGE / "datasets.py"):
-        return imported.module.split(".")[0] in HEAVY
+        return imported.module.split(".")[0] in {*HEAVY, "zlib", "array"}
+    if path == PACKAGE / "sources.py":
+        return imported.module == "zlib"
+    if path == PACKAGE / "queries.py":
+        return imported.module in {"re", "datetime"}
     if path == PACKAGE / "log.py":
         return imported.module == "logging"
     if path == PACKAGE / "tls.py":

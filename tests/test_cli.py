@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import socket
 import subprocess
@@ -14,10 +15,13 @@ from pathlib import Path
 import programs
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import dicomnet as dn
 from dicomnet import errors
 from dicomnet.cli.exits import Exit, exit_code
+from dicomnet.cli.output import as_json
 from dicomnet.errors import InputProblem, OutputProblem
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -27,8 +31,16 @@ SAMPLE = Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm"
 UNNEEDED = {
     "pydicom", "numpy", "cryptography", "rich", "click", "asyncio", "concurrent", "ssl", "logging", "json", "traceback",
     "dataclasses", "inspect", "copy", "tempfile", "shutil", "random", "subprocess", "pathlib", "gettext", "uuid",
-    "typing",
+    "typing", "re", "warnings", "datetime", "struct", "zlib", "importlib",
 }  # fmt: skip
+# What loads logging with its first record has that, and what it brings along.
+WITH_LOGGING = {"logging", "traceback", "typing", "re", "warnings", "struct"}
+
+
+values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+records = st.dictionaries(
+    st.text(), st.recursive(values, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)), max_size=5
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +140,19 @@ class TestProgram:
         # What the environment loads at its own start is not ours: `site` ends it.
         packages = {name.partition(".")[0] for name in loaded[loaded.index("site") + 1 :]}
         assert "dicomnet" in packages
-        assert packages & UNNEEDED == ({"logging", "traceback", "typing"} if command == "recv" else set())
+        assert packages & UNNEEDED <= (WITH_LOGGING if command == "recv" else set())
+
+
+class TestJson:
+    @given(records)
+    def test_is_what_the_library_writes(self, record):
+        assert as_json(record) == json.dumps(record, ensure_ascii=False)
+
+    @pytest.mark.parametrize(
+        "value", [math.inf, -math.inf, Exit.DONE, True, -0.0, 1e300, "\x00\x1f\x7f\u2028\"\\/\b\f\n\r\t"]
+    )
+    def test_is_so_where_values_are_rare(self, value):
+        assert as_json({"x": value}) == json.dumps({"x": value}, ensure_ascii=False)
 
 
 class TestExitCodes:

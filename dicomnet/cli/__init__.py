@@ -6,7 +6,6 @@ import atexit
 import gc
 import os
 import sys
-from contextlib import suppress
 
 from .._typing import NoReturn
 
@@ -22,7 +21,9 @@ def main() -> NoReturn:
     code = run(sys.argv[1:])
     # Nothing is left to be put away but memory, and the system does that faster: a tenth of what a short command takes.
     atexit._run_exitfuncs()
-    with suppress(OSError):  # whoever read the output has gone
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
+    except OSError:
+        pass  # whoever read the output has gone
     os._exit(code)

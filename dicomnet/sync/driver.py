@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from contextlib import suppress
-from math import inf
 from threading import Lock
 from time import monotonic
 
@@ -22,6 +21,7 @@ T = TypeVar("T")
 
 _SLICE = 0.002  # seconds that a response may wait for the next one, to leave together
 _GLANCES = 16  # reads of one look at what came: it is not to wait, not even for a peer that never stops talking
+inf = float("inf")  # math would be loaded for nothing else
 FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and nobody wants to wait for it
 
 

@@ -62,15 +62,14 @@ __all__ = ["__version__", *sorted(_HOME_OF), *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> object:
+    home = _MODULES.get(name) or _HOME_OF.get(name)
+    if home is None:  # also asked for by Python itself, before it looks for a module of this name
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Loaded here: with the warnings that it brings along it would be half of what importing dicomnet takes.
     from importlib import import_module
 
-    if name in _MODULES:
-        value: object = import_module(_MODULES[name], __name__)
-    elif name in _HOME_OF:
-        value = getattr(import_module(_HOME_OF[name], __name__), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(home, __name__)
+    value: object = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
 

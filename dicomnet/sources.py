@@ -179,12 +179,12 @@ def _inflated(data: memoryview, *, is_whole: bool) -> Walker:
     return walker
 
 
-def _first_uid(what: str, *candidates: str | None) -> str:
-    for candidate in candidates:
-        if candidate is not None and 0 < len(candidate) <= 64 and not candidate.strip(_UID_CHARACTERS):
+def _first_uid(what: str, first: str | None, second: str | None) -> str:
+    for candidate in (first, second):
+        if candidate and len(candidate) <= 64 and not candidate.strip(_UID_CHARACTERS):
             return candidate
-    given = next(filter(None, candidates), None)
-    found = "" if given is None else f": {given!r} is none"
+    given = first or second
+    found = f": {given!r} is none" if given else ""
     raise InputFileError(f"it has no {what}{found}", problem=InputProblem.MISSING_UID)
 
 

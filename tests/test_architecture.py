@@ -20,8 +20,8 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Sockets, clocks and threads: what the core is given as arguments, or leaves to its driver.
 IMPURE = {
-    "_thread", "asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors", "signal", "socket",
-    "socketserver", "ssl", "subprocess", "threading", "time",
+    "_socket", "_thread", "asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors", "signal",
+    "socket", "socketserver", "ssl", "subprocess", "threading", "time",
 }  # fmt: skip
 # What `import dicomnet` must not load; tls.py, charsets.py and datasets.py reach for them when they are needed.
 HEAVY = {"cryptography", "numpy", "pydicom"}

@@ -32,9 +32,10 @@ UNNEEDED = {
     "pydicom", "numpy", "cryptography", "rich", "click", "asyncio", "concurrent", "ssl", "logging", "json", "traceback",
     "dataclasses", "inspect", "copy", "tempfile", "shutil", "random", "subprocess", "pathlib", "gettext", "uuid",
     "typing", "re", "warnings", "datetime", "struct", "zlib", "importlib",
+    "socket", "selectors", "math", "array",
 }  # fmt: skip
 # What loads logging with its first record has that, and what it brings along.
-WITH_LOGGING = {"logging", "traceback", "typing", "re", "warnings", "struct"}
+WITH_LOGGING = {"logging", "traceback", "typing", "re", "warnings", "struct", "socket", "selectors", "math", "array"}
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()

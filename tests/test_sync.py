@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 
@@ -12,10 +13,45 @@ from face_suite import ProviderSuite, UserSuite
 import dicomnet as dn
 from dicomnet._pdu import Abort, AssociateRQ, MaximumLength, UserIdentityRQ
 from dicomnet.negotiation import AcceptancePolicy
+from dicomnet.sync import association
 
 
 class TestUser(UserSuite):
     face = "sync"
+
+
+    def test_each_address_of_a_host_is_tried(self, addresses: list[tuple[str, int]]) -> None:
+        with faces.provider("sync") as provider:
+            addresses += [nobody(), ("127.0.0.1", provider.port)]
+            with dn.connect("many.addresses:104", contexts=dn.contexts.verification()) as association:
+                assert association.echo().is_success
+
+    def test_where_no_address_answers_the_first_says_why(self, addresses: list[tuple[str, int]]) -> None:
+        addresses += [nobody(), ("127.0.0.1.1", 104)]
+        with pytest.raises(dn.ConnectionFailed) as caught:
+            dn.connect("many.addresses:104", contexts=dn.contexts.verification())
+        assert caught.value.errno == errno.ECONNREFUSED
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What "many.addresses" resolves to; a test fills it in."""
+    found: list[tuple[str, int]] = []
+    resolve = association.socket.getaddrinfo
+
+    def getaddrinfo(host: object, *args: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        if host != b"many.addresses":
+            return resolve(host, *args)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in found]
+
+    monkeypatch.setattr(association.socket, "getaddrinfo", getaddrinfo)
+    return found
+
+
+def nobody() -> tuple[str, int]:
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        return closed.getsockname()
 
 
 class TestProvider(ProviderSuite):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import _socket as socket  # as in `transport`
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic

@@ -7,7 +7,6 @@ decodes the text, is loaded with the first data set.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 
 from dicomnet._typing import Any
@@ -53,9 +52,12 @@ def _texts(dataset: Dataset) -> Iterator[bytes]:
     for tag in dataset.keys():  # noqa: SIM118 iteration itself would decode
         element = dataset.get_item(tag)
         if isinstance(element.value, bytes):
-            with suppress(KeyError):  # a private element of implicit VR
-                if (element.VR or dictionary_VR(element.tag)) in _TEXT:
-                    yield element.value
+            try:
+                vr = element.VR or dictionary_VR(element.tag)
+            except KeyError:  # a private element of implicit VR
+                continue
+            if vr in _TEXT:
+                yield element.value
 
 
 def _can_be_in(text: bytes, codec: str, extended: bool) -> bool:

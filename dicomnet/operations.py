@@ -7,8 +7,7 @@ Each function takes an established exchange and gives a flow for a driver. A fai
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
 from itertools import cycle
 
 from . import datasets, queries, scu, uids
@@ -378,13 +377,17 @@ def _commitment_action(
     )
 
 
-@contextmanager
-def _deferring(exchange: Exchange) -> Iterator[None]:
+class _deferring:  # noqa: N801
     """Meanwhile requests of the peer wait, for the report may be the first of them; what is left is answered then."""
-    exchange.defer_requests = True
-    try:
-        yield
-    finally:
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __enter__(self) -> None:
+        self._exchange.defer_requests = True
+
+    def __exit__(self, *_: object) -> None:
+        exchange = self._exchange
         exchange.defer_requests = False
         while exchange.deferred and exchange.established:
             exchange.set_aside(exchange.deferred.popleft())

@@ -8,7 +8,6 @@ in. What an exception means for the peer is decided here, in one place (`perform
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 
 from . import performing, queries, uids
@@ -33,6 +32,16 @@ from .status import Status
 __all__ = ["Handler", "Provider", "host_of", "perform", "serve"]
 
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the provider (presentation related), PS3.8 Table 9-21
+
+
+class _Admission:
+    """Lets everybody in at once; a listener has a lock instead."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 class Provider:
@@ -67,7 +76,7 @@ class Provider:
         self.acceptance = acceptance or AcceptancePolicy()
         self.peers = Peers(peers)
         self.logins = Logins(self.limits, self.timeouts)
-        self.admission: AbstractContextManager[Any] = nullcontext()
+        self.admission: Any = _Admission()
         self.transcode: Transcoding = IF_NEEDED
         self._services: dict[tuple[int, str], Service] = {
             (CommandField.C_ECHO_RQ, uids.VERIFICATION): Service(success)

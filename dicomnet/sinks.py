@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from enum import Enum, auto
 from itertools import count
 
@@ -260,11 +259,15 @@ class FileSink:
         fd, self._fd = self._fd, -1
         path, self.path = self.path, None
         if fd >= 0:
-            with suppress(OSError):
+            try:
                 os.close(fd)
+            except OSError:
+                pass
         if path is not None:
-            with suppress(OSError):
+            try:
                 os.unlink(path)
+            except OSError:
+                pass
 
     def __del__(self) -> None:
         if self._stage is _OPEN or self._stage is _CLOSED:

@@ -409,6 +409,8 @@ def open_source(item: Any, transfer_syntax: str | None = None, *, buffer: bytear
         InputFileError: it cannot be sent.
         InvalidArgument: it is nothing of the kind.
     """
+    if isinstance(item, FileSource | BytesSource):
+        return item
     if isinstance(item, str | os.PathLike):
         return FileSource(item, buffer)
     if isinstance(item, bytes | bytearray | memoryview):

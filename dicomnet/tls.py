@@ -8,9 +8,8 @@ to time.
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 
 from ._typing import Any
@@ -193,7 +192,7 @@ class Channel:
             self._incoming, self._outgoing, server_side=self._server, server_hostname=server_name
         )
         self._greeted = False
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def receive(self, data: Buffer) -> None:
         """Take bytes of the transport, cut anywhere; an empty one is the end.
@@ -288,8 +287,11 @@ class Channel:
 
     def close(self) -> None:
         """Say that nothing more will be sent: a close_notify is in `outgoing`."""
-        with self._lock, suppress(OSError):
-            self._object.unwrap()
+        with self._lock:
+            try:
+                self._object.unwrap()
+            except OSError:
+                pass  # the peer is to answer it, which nobody waits for; or there is no session
 
     def _failure(self, error: OSError, what: str) -> TLSFailed:
         reason = getattr(error, "reason", None) or ""

@@ -32,10 +32,13 @@ UNNEEDED = {
     "pydicom", "numpy", "cryptography", "rich", "click", "asyncio", "concurrent", "ssl", "logging", "json", "traceback",
     "dataclasses", "inspect", "copy", "tempfile", "shutil", "random", "subprocess", "pathlib", "gettext", "uuid",
     "typing", "re", "warnings", "datetime", "struct", "zlib", "importlib",
-    "socket", "selectors", "math", "array",
+    "socket", "selectors", "math", "array", "threading", "contextlib",
 }  # fmt: skip
 # What loads logging with its first record has that, and what it brings along.
-WITH_LOGGING = {"logging", "traceback", "typing", "re", "warnings", "struct", "socket", "selectors", "math", "array"}
+WITH_LOGGING = {
+    "logging", "traceback", "typing", "re", "warnings", "struct", "socket", "selectors", "math", "array",
+    "threading", "contextlib",
+}  # fmt: skip
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 
 from .._typing import Any
 from ..errors import escaped
@@ -39,7 +39,7 @@ class Output:
     def __init__(self, *, json: bool, verbosity: int) -> None:
         self.json = json
         self.verbosity = verbosity
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     @property
     def silent(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
+from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 from collections.abc import Iterator
 from time import monotonic
 
@@ -31,7 +31,7 @@ class Progress:
         self.wanted = wanted and sys.stderr.isatty()
         self._waits = self.wanted
         self._total = total
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._begin = monotonic()
         self._done = 0
         self._bar: Any = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import get_ident
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import chain
 
 from .._typing import Any
@@ -75,6 +74,8 @@ class Sender:
             self._settle()
 
     def _work_in_threads(self, count: int) -> None:
+        import threading
+
         threads = [threading.Thread(target=self._guarded, daemon=True) for _ in range(count)]
         for thread in threads:
             thread.start()
@@ -83,8 +84,10 @@ class Sender:
                 thread.join()
         except KeyboardInterrupt:
             for association in list(self._alive.values()):
-                with suppress(Exception):  # its thread may be anywhere: what counts is that it ends
+                try:
                     association.abort()
+                except Exception:
+                    pass  # its thread may be anywhere: what counts is that it ends
             raise
         if self._crash is not None:
             raise self._crash
@@ -129,7 +132,7 @@ class Sender:
 
     def _store(self, association: Association, lot: Lot) -> None:
         taken: deque[tuple[Any, Any]] = deque()  # those under way, and the one that is opened meanwhile
-        key = threading.get_ident()
+        key = get_ident()
         self._alive[key] = association
         most = association.operations_window[0]
         unanswered = 0
@@ -137,7 +140,10 @@ class Sender:
             with association:
                 self._interrupts.releasable = True
                 for result in association.store_many(self._take(lot, taken)):
-                    taken.remove(next(one for one in taken if one[1] is result.source))
+                    if taken[0][1] is result.source:  # as it is but for what failed without being sent
+                        taken.popleft()
+                    else:
+                        taken.remove(next(one for one in taken if one[1] is result.source))
                     self._tally.add(result)
                     self._halted |= self._halt and not result.ok
                     if self._stopped and most == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 from collections.abc import Iterable
 from time import monotonic
 
@@ -39,7 +39,7 @@ class Tally:
         self.progress = Progress(0, wanted=False)
         self.instances = self.warnings = self.failed = self.size = 0
         self.codes: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._first = self._last = 0.0
 
     def begin(self) -> None:
@@ -57,12 +57,12 @@ class Tally:
             if result.ok:
                 self.instances += 1
                 self.size += result.size
+                if result.status != 0:
+                    self.warnings += 1
+                    self.codes.add(Exit.WARNINGS)
             else:
                 self.failed += 1
                 self.codes.add(Exit.FAILURES)
-            if result.ok and result.status != 0:
-                self.warnings += 1
-                self.codes.add(Exit.WARNINGS)
             self._tell(result)
 
     def refuse(self, error: InputFileError) -> None:

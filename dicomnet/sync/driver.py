@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 from collections import deque
 from collections.abc import Generator
-from contextlib import suppress
-from threading import Lock
 from time import monotonic
 
 from .. import scu
@@ -32,7 +31,7 @@ class Driver:
         self.exchange = exchange
         self.transport = transport
         self._events: deque[Event] = deque()
-        self._at_work = Lock()  # held but while the thread of the association rests
+        self._at_work = allocate_lock()  # held but while the thread of the association rests
         self._at_work.acquire()
         self._cancelling = False
         self._unsent: list[Buffer] = []  # what another thread could not send of a C-CANCEL
@@ -274,7 +273,7 @@ class Driver:
 
     def look(self) -> bool:
         """Take what came while nobody waited for anything, without waiting; whether the association goes on."""
-        with suppress(DicomNetError):
+        try:
             self.settle()
             for _ in range(_GLANCES):
                 if self.exchange.closed or self._events or not self._take():
@@ -282,6 +281,8 @@ class Driver:
                 self._events.extend(self.exchange.events())
                 self.settle()
             self.flush()
+        except DicomNetError:
+            pass  # it does not go on
         return self.exchange.established
 
     def _wait_for_room(self, since: float) -> None:
@@ -342,11 +343,15 @@ class Driver:
 
         It is a few bytes, such as an A-ABORT; where there is no room for them, nobody reads them either.
         """
-        with suppress(LocalProtocolError):  # there is no association yet, or none any more
+        try:
             self.exchange.abort()
-        with suppress(ConnectionFailed):
+        except LocalProtocolError:
+            pass  # there is no association yet, or none any more
+        try:
             if buffers := self.exchange.outgoing():
                 self.transport.send(buffers)
+        except ConnectionFailed:
+            pass
         if not self.exchange.closed:
             self.transport.shutdown()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _socket as socket  # as in `transport`
 from collections.abc import Sequence
-from contextlib import suppress
 from time import monotonic
 
 from ..config import Limits, Timeouts
@@ -97,13 +96,15 @@ class SecureTransport(Transport):
     def _say_why(self) -> None:
         """Let the alert reach the peer: what is closed with bytes unread is reset, and the alert with it."""
         end = monotonic() + _FAREWELL
-        with suppress(ConnectionFailed):
+        try:
             self._flush()
             super().shutdown()
             while (left := end - monotonic()) > 0 and super().wait(left):
                 received = super().receive()
                 if received is not None and not received:
                     return
+        except ConnectionFailed:
+            pass
 
     # ---- the verbs of a transport ------------------------------------------------------------------------------
 
@@ -188,5 +189,7 @@ class SecureTransport(Transport):
 
     def _part(self) -> None:
         self._channel.close()
-        with suppress(ConnectionFailed):
+        try:
             self._flush()
+        except ConnectionFailed:
+            pass

@@ -256,8 +256,7 @@ class Exchange:
     def _collect(self) -> None:
         """Look at what the upper layer tells."""
         for happened in self._upper.events():
-            event = self._translate(happened)
-            if event is not None:
+            if (event := self._translate(happened)) is not None:
                 self._happened.append(event)
 
     def _translate(self, event: Message | Event) -> Event | None:
@@ -302,8 +301,7 @@ class Exchange:
         if request is None and Relaxation.STRAY_RESPONSES in self.profile.relax:
             messages.discard(message)
             return None
-        fault = self._fault_of(command, request)
-        if request is None or fault:
+        if (fault := self._fault_of(command, request)) or request is None:
             return self._refuse(f"{messages.name_of(command)} {fault}", message)
         if command.status not in messages.PENDING:
             self._forget(request.command.message_id)
@@ -504,11 +502,11 @@ class Exchange:
             self._performing.remove(asked.message_id)
             self.cancelled.discard(asked.message_id)
 
-    def decline(self, message: Message) -> None:
-        """Answer a request that nobody here performs: 0211H, unrecognised operation (PS3.7 Annex C.5.23)."""
+    def decline(self, message: Message, status: int = _UNRECOGNIZED_OPERATION) -> None:
+        """Answer a request that is not performed here: 0211H, unrecognised operation (PS3.7 Annex C.5.23), or why."""
         messages.discard(message)
         if self._upper.established and message.command.command_field != messages.CommandField.C_CANCEL_RQ:
-            self.respond(message, _UNRECOGNIZED_OPERATION)
+            self.respond(message, status)
 
     def _send(self, context_id: int, command: Command, data: DataSource | Buffer | None) -> None:
         if not self._upper.established:
@@ -570,10 +568,12 @@ class Exchange:
                 self.cancelled.add(cancelled)
         elif not self.defer_requests:
             self.unasked(event.message)
-        elif len(self.deferred) < self._most_deferred:
+        elif len(self.deferred) >= self._most_deferred:
+            self.raise_for(self._refuse(f"{len(self.deferred)} requests wait for the end of another", event.message))
+        elif messages.fits(event.message, (kept.message for kept in self.deferred), self.limits.message):
             self.deferred.append(event)
         else:
-            self.raise_for(self._refuse(f"{len(self.deferred)} requests wait for the end of another", event.message))
+            self.decline(event.message, Status.OUT_OF_RESOURCES)
 
     def raise_for(self, event: Event) -> None:
         """Raise what an event means for whoever waits on the association; does nothing where it goes on."""

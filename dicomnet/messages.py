@@ -6,13 +6,14 @@ another message is its Command Field. `MESSAGES` says which elements each messag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from ._dimse import Command, Message, frame
 from ._typing import Any, Protocol
 from .errors import InvalidArgument, LocalProtocolError
 from .negotiation import PresentationContext
+from .sinks import MemorySink
 from .values import Value
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Request",
     "discard",
     "fault_of_response",
+    "fits",
     "missing_element",
     "name_of",
     "response_to",
@@ -243,6 +245,14 @@ def discard(message: Message) -> None:
     """Let go of the data set of a message that nobody wants."""
     if message.data is not None:
         message.data.discard()
+
+
+def fits(message: Message, others: Iterable[Message], most: int | None) -> bool:
+    """Whether this message and the others hold no more in memory than that; one in a file always does."""
+    if most is None or not isinstance(message.data, MemorySink):
+        return True
+    held = sum(one.data.size for one in others if isinstance(one.data, MemorySink))
+    return held + message.data.size <= most
 
 
 # ---- on the way out ------------------------------------------------------------------------------------------------

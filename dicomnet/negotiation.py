@@ -28,7 +28,7 @@ from ._pdu import (
     UserIdentityRQ,
 )
 from ._typing import Self
-from .config import check_ae_title
+from .config import OPERATIONS_WINDOW, check_ae_title
 from .errors import InvalidArgument, escaped
 from .values import Value
 
@@ -47,6 +47,7 @@ __all__ = [
     "identity_response",
     "judge",
     "maximum_length",
+    "offers_window",
     "operations_window",
     "outcome",
     "propose",
@@ -153,7 +154,7 @@ class Extras(Value):
     Attributes:
         identity: who the user is.
         operations_window: how many operations may be under way at a time, those that we invoke and those that we
-            perform; 0 is any number (PS3.7 Annex D.3.3.3). Without it, one.
+            perform; 0 is any number (PS3.7 Annex D.3.3.3). Without it, one; (1, 1) is that, and not proposed.
         extended: application information by SOP class (SOP class extended negotiation, PS3.7 Annex D.3.3.5).
         related: by SOP class, its service class and its related general SOP classes, by which a peer can tell what a
             SOP class is that it does not know (SOP class common extended negotiation, PS3.7 Annex D.3.3.6).
@@ -167,7 +168,7 @@ class Extras(Value):
     def items(self) -> tuple[SubItem, ...]:
         """The sub-items of user information that say so."""
         items: list[SubItem] = []
-        if self.operations_window is not None:
+        if self.operations_window not in (None, (1, 1)):  # nothing else holds where nothing is said
             items.append(AsynchronousOperationsWindow(*self.operations_window))
         items += [SOPClassExtendedNegotiation(uid, information) for uid, information in self.extended.items()]
         items += [SOPClassCommonExtendedNegotiation(uid, *related) for uid, related in self.related.items()]
@@ -261,7 +262,7 @@ class AcceptancePolicy(Value):
     certificates: Mapping[str, frozenset[str]] = MappingProxyType({})
     associations_per_title: int | None = None
     associations_per_host: int | None = None
-    operations_window: tuple[int, int] = (1, 1)
+    operations_window: tuple[int, int] = (OPERATIONS_WINDOW, 1)
     extended: Mapping[str, bytes] = MappingProxyType({})
     identify: Callable[[UserIdentity, Caller], bool | bytes] | None = None
     identity_required: bool = False
@@ -453,6 +454,11 @@ def _extended(pdu: AssociateRQ | AssociateAC | None) -> dict[str, bytes]:
 def _commons(request: AssociateRQ) -> dict[str, SOPClassCommonExtendedNegotiation]:
     items = (item for item in request.user_information if isinstance(item, SOPClassCommonExtendedNegotiation))
     return {item.sop_class_uid: item for item in items}
+
+
+def offers_window(request: AssociateRQ | None) -> bool:
+    """Whether the requestor asks for more than one operation at a time."""
+    return _window_of(request) is not None
 
 
 def operations_window(request: AssociateRQ | None, accept: AssociateAC | None) -> tuple[int, int]:

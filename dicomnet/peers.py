@@ -13,7 +13,7 @@ from enum import Enum
 from . import uids
 from ._pdu import PDU_ASSOCIATE_RQ, AssociateRQ
 from ._typing import Any
-from .config import ANY_SCP, Entity
+from .config import ANY_SCP, OPERATIONS_WINDOW, Entity
 from .errors import InvalidArgument
 from .negotiation import Extras, UserIdentity
 from .values import Value
@@ -62,7 +62,8 @@ class Peer(Value):
             separated by backslashes, as in ``\\ISO 2022 IR 87``.
         transcode: when instances for it are converted, where the call or the provider does not say; see
             `datasets.fitting`.
-        window: how many operations at a time to ask it for, see `Extras.operations_window`.
+        window: how many operations at a time to ask it for, see `Extras.operations_window`; (1, 1) keeps it from being
+            asked where instances are stored, too.
     """
 
     entity: Entity | None = None
@@ -104,6 +105,19 @@ class Peer(Value):
             identity=extras.identity or self.identity,
             operations_window=extras.operations_window or self.window,
         )
+
+    def storing(self, extras: Extras | None, window: int | None = None, usual: int = OPERATIONS_WINDOW) -> Extras:
+        """What to propose to it where instances are to be stored: `proposing`, and several of them at a time.
+
+        Args:
+            extras: what is to be proposed anyway.
+            window: how many, whatever they and the profile say; 1 proposes none.
+            usual: how many, where nobody says.
+        """
+        extras = self.proposing(extras) or Extras()
+        if window is None and extras.operations_window is not None:
+            return extras
+        return extras.replace(operations_window=(window or usual, 1))
 
 
 #: The profile of whoever has none.

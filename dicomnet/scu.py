@@ -14,7 +14,7 @@ from .errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedCo
 from .events import AssociateAccepted, Event, ReleaseConfirmation, ReleaseIndication, RequestReceived, ResponseReceived
 from .exchange import POLL, Exchange, Request
 from .messages import CommandField, Priority
-from .negotiation import PresentationContext
+from .negotiation import PresentationContext, offers_window
 from .scp import Provider, perform
 from .sources import Source
 from .states import State
@@ -149,11 +149,13 @@ def associate(exchange: Exchange) -> Generator[None, Event, None]:
     Raises:
         AssociationRejected, AssociationAborted, ConnectionFailed, DeadlineExceeded: there is no association.
     """
-    while True:
-        event = yield None
-        if isinstance(event, AssociateAccepted):
-            return  # what else arrived with it is for those who come next
-        exchange.raise_for(event)
+    try:
+        while not isinstance(event := (yield None), AssociateAccepted):
+            exchange.raise_for(event)
+    except DicomNetError as error:  # what else arrived with the answer is for those who come next
+        if error.hint is None and offers_window(exchange.request_pdu):
+            error.hint = "Some devices hang up where an operations window is proposed: `--window 1` proposes none."
+        raise
 
 
 def release(exchange: Exchange) -> Generator[None, Event, None]:

@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import pytest
 import rig
 from certificates import Authority
 from programs import PATIENCE, command, run, summary
+from test_cli_store import instance
 from test_client_query import STUDY_0, Archive, Silent, uids_in
 from test_client_services import CT, PUSH, Committing
 
 import dicomnet as dn
+from dicomnet import negotiation
 from dicomnet.messages import CommandField
 
 KEY = ("-k", "StudyInstanceUID=2.25.10")
@@ -122,7 +125,7 @@ def test_commit_does_not_wait_for_ever(tmp_path: Path) -> None:
 
 # ---- doctor ----------------------------------------------------------------------------------------------------------
 
-ORDER = ["dns", "tcp", "tls", "association", "contexts", "echo"]
+ORDER = ["dns", "tcp", "tls", "association", "contexts", "echo", "window"]
 
 
 def examine(peer: str, *options: object) -> tuple[int, dict[str, dict[str, Any]], dict[str, Any]]:
@@ -143,10 +146,11 @@ def verdicts(steps: dict[str, dict[str, Any]]) -> str:
 def test_a_healthy_peer_is_said_to_be() -> None:
     with Archive() as archive:
         code, steps, total = examine(archive.peer)
-        assert (code, verdicts(steps), total) == (0, "oooooo", {"steps": 6, "failed": 0, "healthy": True})
+        assert (code, verdicts(steps), total) == (0, "ooooooo", {"steps": 7, "failed": 0, "healthy": True})
         services = "verification, store CT, store MR, find study, get study, move study, find patient"
         assert steps["contexts"]["detail"] == f"{services} (not: worklist, procedure step, commitment)"
         assert steps["tls"]["detail"] == "not asked for"
+        assert steps["window"]["detail"] == "16 instances at a time"
         shown = run("doctor", archive.peer)
     assert shown.stdout.splitlines()[-1] == f"{archive.peer} is well"
     assert "ok      DNS: 127.0.0.1 is 127.0.0.1" in shown.stdout
@@ -176,23 +180,23 @@ def mute() -> Iterator[int]:
 def test_each_step_that_fails_is_named_with_what_to_try(mute: int) -> None:
     closed = peers.free_port()
     cases = [
-        ("A@no-such-host.invalid:104", (), 60, "fsssss", "spelt right"),
-        (f"A@127.0.0.1:{closed}", (), 60, "ofssss", "Is the program running"),
-        (f"A@127.0.0.1:{mute}", ("--timeout", "300ms"), 124, "ooofss", "is it DICOM"),
-        (f"dicoms://A@127.0.0.1:{mute}", ("--timeout", "300ms"), 124, "oofsss", "speak TLS"),
+        ("A@no-such-host.invalid:104", (), 60, "fssssss", "spelt right"),
+        (f"A@127.0.0.1:{closed}", (), 60, "ofsssss", "Is the program running"),
+        (f"A@127.0.0.1:{mute}", ("--timeout", "300ms"), 124, "ooofsss", "is it DICOM"),
+        (f"dicoms://A@127.0.0.1:{mute}", ("--timeout", "300ms"), 124, "oofssss", "speak TLS"),
     ]
     for peer, options, expected, shape, advice in cases:
         code, steps, total = examine(peer, *options)
         assert (code, verdicts(steps)) == (expected, shape), (peer, steps)
         [failed] = [step for step in steps.values() if step["verdict"] == "failed"]
         assert advice in failed["advice"]
-        assert total == {"steps": 6, "failed": 1, "healthy": False}
+        assert total == {"steps": 7, "failed": 1, "healthy": False}
 
 
 def test_a_title_that_is_not_known_is_named() -> None:
     with Archive() as archive:
         code, steps, _ = examine(archive.peer.replace("ARCHIVE", "ARCHIV"))
-        assert (code, verdicts(steps)) == (61, "ooofss")
+        assert (code, verdicts(steps)) == (61, "ooofsss")
         assert steps["association"]["detail"].endswith("called AE title not recognised")
         assert steps["association"]["advice"] == 'Is "ARCHIV" the peer\'s AE title?'
     strict = dn.AcceptancePolicy(calling_ae_titles=frozenset({"WS1"}))
@@ -202,6 +206,65 @@ def test_a_title_that_is_not_known_is_named() -> None:
         assert examine(archive.peer, "--aet", "WS1")[0] == 0
 
 
+def test_who_declines_an_operations_window_is_well() -> None:
+    with Archive(acceptance=dn.AcceptancePolicy(operations_window=(1, 1))) as archive:
+        code, steps, _ = examine(archive.peer)
+    assert (code, verdicts(steps), steps["window"]["detail"]) == (0, "ooooooo", "one instance at a time")
+
+
+def test_who_hangs_up_on_an_operations_window_is_found_out(tmp_path: Path) -> None:
+    """The doctor says so, `store` hints at it, and a line in peers.toml, or an option, helps."""
+    proposed = []
+
+    def look(request: Any) -> None:
+        offered = negotiation.offers_window(request)
+        proposed.append(offered)
+        if offered:
+            raise ConnectionResetError
+
+    with hanging_up(look) as peer:
+        code, steps, total = examine(peer)
+        assert (code, verdicts(steps), total["healthy"]) == (0, "oooooow", True)
+        assert "window = 1 in peers.toml" in steps["window"]["detail"]
+        assert proposed == [False, True]
+        (tmp_path / "peers.toml").write_text(f'[archive]\naddress = "{peer}"\nwindow = 1\n')
+        named = {"env": os.environ | {"DICOMNET_PEERS": str(tmp_path / "peers.toml")}}
+        path = instance(tmp_path / "1.dcm", 1)
+        hint = run("store", peer, path)
+        assert (hint.returncode, "`--window 1`" in hint.stderr) == (61, True), hint.stderr
+        assert run("store", peer, path, "--window", 1).returncode == 0
+        assert run("store", peer, path, "--halt").returncode == 0
+        assert run("store", "archive", path, **named).returncode == 0
+        assert run("store", "archive", path, "--report", tmp_path / "report", **named).returncode == 0
+        assert "none is proposed" in run("doctor", "archive", **named).stdout
+
+
+@contextmanager
+def hanging_up(look: Callable[[Any], None]) -> Iterator[str]:
+    """A peer that closes the connection where looking at the request fails."""
+    listener = dn.Listener("ARCHIVE", port=0)
+    listener.on_store()(lambda _: None)
+    flow = listener.flow
+
+    def watched(exchange: Any, *arguments: Any, **options: Any) -> Any:
+        judge = exchange.judge
+
+        def judged(*of: Any) -> Any:
+            try:
+                look(exchange.request_pdu)
+            except ConnectionResetError:
+                exchange.abort()
+                return False
+            return judge(*of)
+
+        exchange.judge = judged
+        return flow(exchange, *arguments, **options)
+
+    listener.flow = watched  # type: ignore[method-assign]
+    with listener:
+        yield f"ARCHIVE@127.0.0.1:{listener.address[1]}"
+
+
 def test_what_is_wrong_with_tls_is_said(tmp_path: Path) -> None:
     authority, stranger = Authority(tmp_path), Authority(tmp_path, "Stranger")
     issued = authority.issue("archive")
@@ -209,12 +272,12 @@ def test_what_is_wrong_with_tls_is_said(tmp_path: Path) -> None:
     with dn.Listener("ARCHIVE", port=0, tls=tls) as listener:
         peer = f"dicoms://ARCHIVE@127.0.0.1:{listener.address[1]}"
         code, steps, _ = examine(peer, "--tls-ca", authority.file)
-        assert (code, verdicts(steps)) == (0, "oooooo")
+        assert (code, verdicts(steps)) == (0, "ooooooo")
         assert steps["tls"]["detail"].startswith("TLSv1.")
         code, steps, _ = examine(peer, "--tls-ca", stranger.file)
-        assert (code, verdicts(steps)) == (70, "oofsss")
+        assert (code, verdicts(steps)) == (70, "oofssss")
         code, steps, _ = examine(peer.replace("dicoms://", ""))
-        assert verdicts(steps) == "ooofss"
+        assert verdicts(steps) == "ooofsss"
 
 
 def test_a_peer_that_does_not_answer_the_echo() -> None:

@@ -308,13 +308,16 @@ class TestWhatThePeerDoesNotWant:
 
 
 class TestInterrupted:
-    def start(self, scp, files):
+    def start(self, scp, files, *options):
         return subprocess.Popen(
-            programs.command("store", scp.address, *files, "--json"),
+            programs.command("store", scp.address, *files, "--json", *options),
             cwd=programs.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def test_once_releases(self, five):
+    @pytest.mark.parametrize(("options", "most"), [(["--window", 1], 1), ([], 17)])
+    def test_once_releases(self, tmp_path, options, most):
+        """What is under way is answered for, and so is the next, which was on its way to be sent."""
+        files = [instance(tmp_path / f"{number}.dcm", number) for number in range(1, 41)]
         arrived, go_on = threading.Event(), threading.Event()
 
         def answer(scp, request):
@@ -322,7 +325,7 @@ class TestInterrupted:
             assert go_on.wait(programs.PATIENCE)
 
         with archive(answer) as scp:
-            process = self.start(scp, five)
+            process = self.start(scp, files, *options)
             assert arrived.wait(programs.PATIENCE)
             process.send_signal(signal.SIGINT)
             line = process.stderr.readline()  # it has noticed
@@ -330,9 +333,10 @@ class TestInterrupted:
             stdout, _ = process.communicate(timeout=programs.PATIENCE)
         assert line == "interrupted: what is under way may end; once more aborts it\n"
         assert process.returncode == 130
-        assert scp.uids == ["1.2.3.1"]
+        assert scp.uids == [f"1.2.3.{number}" for number in range(1, len(scp.uids) + 1)]
+        assert 1 <= len(scp.uids) <= most
         total = programs.summary(stdout)
-        assert (total["instances"], total["failed"]) == (1, 4)
+        assert (total["instances"], total["failed"]) == (len(scp.uids), 40 - len(scp.uids))
 
     def test_twice_aborts(self, five):
         arrived, go_on = threading.Event(), threading.Event()
@@ -350,7 +354,8 @@ class TestInterrupted:
             go_on.set()
             stdout, _ = process.communicate(timeout=programs.PATIENCE)
         assert process.returncode == 130
-        assert programs.summary(stdout)["instances"] <= 1
+        assert programs.summary(stdout)["instances"] <= 5
+        assert programs.summary(stdout)["instances"] + programs.summary(stdout)["failed"] == 5
 
 
 class TestProgress:

@@ -28,7 +28,7 @@ from wiring import (
 )
 
 from dicomnet import events, uids
-from dicomnet._dimse import Command
+from dicomnet._dimse import Command, decode_command
 from dicomnet._pdu import (
     Abort,
     AssociateAC,
@@ -51,7 +51,7 @@ from dicomnet.errors import (
 from dicomnet.exchange import Exchange
 from dicomnet.messages import MESSAGES, CommandField, DataSet
 from dicomnet.negotiation import AcceptancePolicy, ProposedContext
-from dicomnet.sinks import MemorySink
+from dicomnet.sinks import FileSink, MemorySink
 from dicomnet.states import State
 
 VERIFICATION = uids.VERIFICATION
@@ -524,6 +524,48 @@ def test_how_many_requests_are_kept_is_the_owners_choice():
     set_aside(provider, *echoes(1))
     with pytest.raises(RemoteProtocolError):
         set_aside(provider, *echoes(1))
+
+
+STORE = Command(
+    affected_sop_class_uid=CT, command_field=0x0001, message_id=1, affected_sop_instance_uid="1.2", priority=0,
+    command_data_set_type=1,
+)  # fmt: skip
+
+
+def stores(provider, *sizes):
+    """Set C-STOREs aside; the message IDs of those that are refused for what they hold in memory."""
+    for number, size in enumerate(sizes, 1):
+        command = Command(**{name: getattr(STORE, name) for name in (
+            "affected_sop_class_uid", "command_field", "affected_sop_instance_uid", "priority", "command_data_set_type",
+        )}, message_id=number)  # fmt: skip
+        provider.receive(message(command, bytes(size), 3))
+        provider.set_aside(the(provider, events.RequestReceived))
+    answers = [decode_command(pdv.data) for pdv in fragments(sent(provider))]
+    assert {answer.status for answer in answers} <= {0xA700}
+    return [answer.message_id_being_responded_to for answer in answers]
+
+
+def test_requests_that_wait_hold_no_more_memory_than_a_message_may():
+    _, provider = pair(acceptor_limits=Limits(message=1000), window=(16, 1))
+    provider.defer_requests = True
+    assert stores(provider, 600, 402, 400, 2, 0) == [2, 4]
+    assert [kept.command.message_id for kept in provider.deferred] == [1, 3, 5]
+    assert provider.established
+    provider.deferred.clear()
+    assert stores(provider, 1000) == []
+
+
+def test_requests_that_wait_may_hold_what_their_owner_likes():
+    _, provider = pair(acceptor_limits=Limits(message=None), window=(16, 1))
+    provider.defer_requests = True
+    assert stores(provider, *[100_000] * 16) == []
+
+
+def test_what_waits_in_a_file_holds_no_memory(tmp_path):
+    _, provider = pair(acceptor_limits=Limits(message=1000), window=(16, 1))
+    provider.defer_requests = True
+    provider.open_sink = lambda *_: FileSink(tmp_path)
+    assert stores(provider, *[5000] * 16) == []
 
 
 def test_a_cancel_is_kept_however_many_requests_wait():

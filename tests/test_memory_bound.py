@@ -7,16 +7,18 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 
 import pytest
-from faces import RawUser, message, store_request
+from faces import RawUser, decode, message, store_request
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._dimse import Command
+from dicomnet._dimse import Command, frame
 from dicomnet._pdu import (
     AssociateAC,
     AssociateRQ,
@@ -45,6 +47,7 @@ ALLOWED = ANNOUNCED + (256 << 10)
 JUNK, PIECES = bytes(1 << 20), 64
 MOST = 0xFFFFFFFF
 CT, IMPLICIT = uids.CT_IMAGE_STORAGE, uids.IMPLICIT_VR_LITTLE_ENDIAN
+FIND = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
 
 COMMON = (
     MaximumLength(16384),
@@ -144,6 +147,24 @@ async def main():
         await asyncio.Event().wait()
 asyncio.run(main())
 """
+ASKED_TOO_MUCH = """
+import asyncio, sys, dicomnet as dn
+async def aio(listener):
+    async with listener:
+        print("listening on %s:%d" % listener.address, flush=True)
+        await asyncio.Event().wait()
+def matches(request):
+    while True:
+        yield {"StudyInstanceUID": "1.2.3"}
+listener = (dn.aio if sys.argv[1] == "aio" else dn).Listener(port=0, limits=dn.Limits(message=int(sys.argv[2])))
+listener.on_store()(lambda request: None)
+listener.on_find("STUDY_ROOT")(matches)
+if sys.argv[1] == "aio":
+    asyncio.run(aio(listener))
+listener.open()
+print("listening on %s:%d" % listener.address, flush=True)
+listener.serve_forever()
+"""
 USER = """
 import asyncio, sys, dicomnet as dn
 async def aio(peer):
@@ -234,6 +255,43 @@ def test_a_provider(face):
                 assert user.echo().status == 0
     dear = {name: cost for name, cost in costs.items() if cost >= ALLOWED}
     assert not dear
+
+
+@pytest.mark.parametrize("face", ["sync", "aio"])
+def test_a_window_full_of_instances_behind_a_query_without_end(face):
+    """They wait for its end, which a C-CANCEL may bring: in as much memory as one message, not as sixteen."""
+    most, count = 8 << 20, 16
+    find = Command(
+        affected_sop_class_uid=FIND, command_field=0x20, message_id=100, priority=0, command_data_set_type=1
+    )  # fmt: skip
+    key = b"\x08\x00\x52\x00\x06\x00\x00\x00STUDY "
+    with (
+        Child("-c", ASKED_TOO_MUCH, face, str(most)) as child,
+        hostile_user(int(child.line().rpartition(":")[2])) as user,
+    ):
+        user.send(
+            AssociateRQ(
+                "ANY-SCP",
+                "HOSTILE",
+                (PresentationContextRQ(3, CT, (IMPLICIT,)), PresentationContextRQ(5, FIND, (IMPLICIT,))),
+                (MaximumLength(16384), AsynchronousOperationsWindow(count, 1)),
+            )
+        )
+        assert AsynchronousOperationsWindow(count, 1) in user.read().user_information
+        user.send(message(5, find), *map(bytes, frame(5, key, 16378, False, True)))
+        user.read()
+        base = child.forget_peak()
+        instance = store_request(bytes(most), size=ANNOUNCED)
+        sender = threading.Thread(target=lambda: [user.send(instance) for _ in range(count)], daemon=True)
+        sender.start()
+        refused, end = 0, monotonic() + PATIENCE
+        while refused < count - 1 and monotonic() < end:
+            for pdv in user.read().pdvs:
+                refused += pdv.is_command and decode(pdv.data).status == 0xA700
+        cost = child.peak() - base
+        sender.join(PATIENCE)
+    assert refused == count - 1
+    assert most <= cost < 4 * most  # one waits, another arrives; what grows is moved, and has some room to grow into
 
 
 @pytest.mark.parametrize("face", ["sync", "aio"])

@@ -44,6 +44,7 @@ from dicomnet.negotiation import (
     identity_response,
     judge,
     maximum_length,
+    offers_window,
     operations_window,
     outcome,
     propose,
@@ -370,6 +371,16 @@ class TestExtras:
         smaller = min((asked or 99999, ours or 99999))
         assert invoked == (0 if smaller == 99999 else smaller)
         assert performed == 3
+
+    @pytest.mark.parametrize(("asked", "agreed"), [(4, 4), (16, 16), (64, 16), (0, 16)])
+    def test_a_provider_grants_sixteen_unless_told_otherwise(self, asked, agreed):
+        assert operations_window(*self.negotiate(Extras(operations_window=(asked, 0)))) == (agreed, 1)
+
+    def test_one_at_a_time_is_not_even_proposed(self):
+        asked, _ = self.negotiate(Extras(operations_window=(1, 1)))
+        assert not offers_window(asked)
+        assert not offers_window(None)
+        assert offers_window(self.negotiate(Extras(operations_window=(1, 2)))[0])
 
     def test_a_window_that_was_raised_is_not_believed(self):
         asked, _ = self.negotiate(Extras(operations_window=(4, 1)))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from .._typing import Any
 from ..config import Entity
-from ..negotiation import ProposedContext
+from ..negotiation import Extras, ProposedContext
 from ..sync import Association, connect
 from . import declare
 from .options import AE_TITLE, PEER, Settings, profile_of
@@ -22,13 +22,20 @@ def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return declare.argument("peer", type=PEER)(option(function))
 
 
-def call(peer: Entity, aec: str | None, contexts: Sequence[ProposedContext], settings: Settings) -> Association:
+def call(
+    peer: Entity,
+    aec: str | None,
+    contexts: Sequence[ProposedContext],
+    settings: Settings,
+    extras: Extras | None = None,
+) -> Association:
     """Connect to a peer, under another AE title if one was given."""
     return connect(
         profile_of(peer.replace(ae_title=aec) if aec else peer),
         calling=settings.calling(peer),
         contexts=contexts,
         tls=settings.tls,
+        extras=extras,
         limits=settings.limits,
         timeouts=settings.timeouts,
     )

@@ -17,17 +17,18 @@ from ..errors import (
     NoAcceptedContext,
     TLSFailed,
 )
+from ..peers import Peer
 from ..sync import Association
 from . import declare
 from .calling import call, peer_options
 from .exits import Exit, exit_code
-from .options import Settings, common
+from .options import Settings, common, profile_of
 from .output import Output
 
 __all__ = ["command"]
 
-STEPS = ("dns", "tcp", "tls", "association", "contexts", "echo")
-_TITLES = ("DNS", "TCP", "TLS", "AE title", "contexts", "echo")
+STEPS = ("dns", "tcp", "tls", "association", "contexts", "echo", "window")
+_TITLES = ("DNS", "TCP", "TLS", "AE title", "contexts", "echo", "operations window")
 
 # What is offered, to see what the peer takes: one SOP class of each service that archives and modalities have.
 _SERVICES = {
@@ -62,7 +63,7 @@ class _Failed(Exception):
 @peer_options
 @common
 def command(peer: Entity, aec: str | None, settings: Settings) -> int:
-    """Look at PEER step by step: DNS, TCP, TLS, AE title, presentation contexts, echo; each with what to try.
+    """Look at PEER step by step: DNS, TCP, TLS, AE title, contexts, echo, operations window; each with what to try.
 
     Nothing is stored, and nothing is asked for but an echo.
     """
@@ -79,7 +80,7 @@ class _Examination:
         self._output: Output = settings.output
         self._association: Association | None = None
         self._refusal: DicomNetError | None = None
-        examine = (self._dns, self._tcp, self._tls, self._title, self._contexts, self._echo)
+        examine = (self._dns, self._tcp, self._tls, self._title, self._contexts, self._echo, self._window)
         self._examine: dict[str, Callable[[], tuple[str, str]]] = dict(zip(STEPS, examine, strict=True))
 
     def run(self) -> int:
@@ -186,6 +187,21 @@ class _Examination:
         if not status.is_success:
             raise _Failed(f"answered {status}", "The peer's log may say why.", Exit.FAILURES)
         return "ok", f"answered in {(monotonic() - start) * 1000:.2f} ms"
+
+    def _window(self) -> tuple[str, str]:
+        """How many instances may be under way at a time, as storing proposes it; on another association."""
+        offered, extras = planner.sop_classes(*_SERVICES.values()), Peer.of(profile_of(self._peer)).storing(None)
+        if not extras.items():
+            return "ok", "none is proposed, as the peer's profile says"
+        try:
+            if self._association is not None:
+                self._association.release()  # some peers have room for no more than one
+                self._association = None
+            with call(self._peer, None, offered, self._settings, extras) as association:
+                most = association.operations_window[0]
+        except DicomNetError as error:
+            return "warning", f"{error.message} where one is proposed: `--window 1`, or window = 1 in peers.toml"
+        return "ok", f"{most} instances at a time" if most > 1 else "one instance at a time"
 
 
 def _advice_on(error: DicomNetError, peer: Entity) -> str:

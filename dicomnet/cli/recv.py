@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .._typing import Any
-from ..config import Entity, parse_seconds
+from ..config import OPERATIONS_WINDOW, Entity, parse_seconds
 from ..errors import CannotListen, OutputFileError, OutputProblem
 from ..negotiation import AcceptancePolicy
 from ..tls import TLS
@@ -42,8 +42,8 @@ def _drain(text: str) -> float:
     help="Processes that serve; about one for each core.  [default: 1]",
 )  # fmt: skip
 @declare.option(
-    "--window", type=declare.Whole(min=1), default=1, metavar="N",
-    help="Instances that a caller which asks for it may have under way at a time.  [default: 1]",
+    "--window", type=declare.Whole(min=1), default=OPERATIONS_WINDOW, metavar="N",
+    help=f"Instances that a caller which asks for it may have under way at a time.  [default: {OPERATIONS_WINDOW}]",
 )  # fmt: skip
 @declare.option(
     "--durable", is_flag=True,

@@ -9,7 +9,6 @@ from ..client import Outcome, Stored, StoreScu
 from ..client.batch import STORED_BEFORE
 from ..config import Entity
 from ..errors import AssociationRejected, DicomNetError, InputFileError
-from ..negotiation import Extras
 from ..scu import StoreResult
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
@@ -23,12 +22,10 @@ def send(
     peer: Entity, paths: tuple[str, ...], settings: Settings, tally: Tally, interrupts: Interrupts, **chosen: Any
 ) -> int:
     """Send the batch, or what is left of it; the exit code. What is ``chosen`` is as of `StoreScu`."""
-    window = chosen.pop("window")
     scu = StoreScu(
         profile_of(peer),
         calling=settings.calling(peer),
         tls=settings.tls,
-        extras=Extras(operations_window=(window, 1)) if window > 1 else None,
         limits=settings.limits,
         timeouts=settings.timeouts,
         **chosen,

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import chain
 
 from .._typing import Any
-from ..config import Entity
+from ..config import OPERATIONS_WINDOW, Entity
 from ..errors import DicomNetError, InputFileError, NoAcceptedContext
-from ..negotiation import Extras
+from ..peers import Peer
 from ..scu import StoreResult
 from ..sources import open_source
 from ..sync import Association, connect
@@ -31,7 +31,8 @@ class Sender:
         peer: where it goes.
         lots: what is sent; emptied from the front by all associations together.
         halt: stop after the first instance that fails; those under way by then still arrive.
-        window: how many may be under way at a time on an association, where the peer grants it.
+        window: how many may be under way at a time on an association, where the peer grants it; None is as the peer's
+            profile says, or as many as are worth it.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Sender:
         interrupts: Interrupts,
         *,
         halt: bool,
-        window: int,
+        window: int | None,
     ) -> None:
         self._peer = peer
         self._lots = lots
@@ -51,7 +52,8 @@ class Sender:
         self._tally = tally
         self._interrupts = interrupts
         self._halt = halt
-        self._extras = Extras(operations_window=(window, 1)) if window > 1 else None
+        self._extras = Peer.of(profile_of(peer)).storing(None, window, 1 if halt else OPERATIONS_WINDOW)
+        self._share = 1  # how many each association may have under way, for all to have some
         self._halted = False
         self._alive: dict[int, Association] = {}
         self._ends: list[tuple[DicomNetError, bool]] = []  # and whether there was an association
@@ -64,7 +66,9 @@ class Sender:
         Raises:
             KeyboardInterrupt: the second Ctrl-C; every association was aborted.
         """
-        wanted = min(associations, sum(len(lot.items) for lot in self._lots))
+        instances = sum(len(lot.items) for lot in self._lots)
+        wanted = min(associations, instances)
+        self._share = max(instances // max(wanted, 1), 1)
         try:
             if wanted <= 1:
                 self._work()
@@ -134,12 +138,12 @@ class Sender:
         taken: deque[tuple[Any, Any]] = deque()  # those under way, and the one that is opened meanwhile
         key = get_ident()
         self._alive[key] = association
-        most = association.operations_window[0]
+        most = min(association.operations_window[0], self._share)
         unanswered = 0
         try:
             with association:
                 self._interrupts.releasable = True
-                for result in association.store_many(self._take(lot, taken)):
+                for result in association.store_many(self._take(lot, taken), window=most):
                     if taken[0][1] is result.source:  # as it is but for what failed without being sent
                         taken.popleft()
                     else:

@@ -29,8 +29,8 @@ __all__ = ["command"]
     "--associations", type=declare.Whole(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
 )
 @declare.option(
-    "--window", type=declare.Whole(min=1), default=1, metavar="N",
-    help="Ask to have N under way at a time on each association.  [default: 1]",
+    "--window", type=declare.Whole(min=1), metavar="N",
+    help="Ask to have N under way at a time on each association.  [default: 16; 1 with --halt]",
 )  # fmt: skip
 @declare.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
 @declare.option("--report", type=declare.Path(), metavar="FILE", help="Write a line of JSON for each instance to FILE.")
@@ -63,7 +63,7 @@ def _send(
     *,
     recurse: bool,
     associations: int,
-    window: int,
+    window: int | None,
     halt: bool,
     **_: Any,
 ) -> int:

@@ -110,6 +110,8 @@ class Batch:
         over: no further instance is to be begun.
         given: by the identity of each item under way, what its association was given for it.
         leases: the associations that are used now.
+        share: how many instances each association may have under way: so many that all have some.
+        careful: an association ended with several under way: from then on it is one.
         stored: what the peer has, where that matters later.
         last: the last result.
     """
@@ -129,6 +131,8 @@ class Batch:
         self._ends: list[DicomNetError] = []
         self._why = ""
         self.over = False
+        self.share = 1
+        self.careful = False
         self.given: dict[int, Any] = {}
         self.leases: set[Lease] = set()
         self.stored: list[Stored] = []

@@ -10,7 +10,7 @@ A table for each peer; all but its address may be left out::
     relax = ["no priority"]                          # and the rest of its profile; see `Peer`
     character_set = "ISO_IR 100"
     transcode = "if needed"
-    window = [4, 1]
+    window = 4
     associations = 4                                 # and the rest of what a `Client` takes
 
 The system's file is ``/etc/dicomnet/peers.toml``, the user's ``$XDG_CONFIG_HOME/dicomnet/peers.toml``, whose peers
@@ -215,8 +215,10 @@ def _character_set(given: Any, _: str) -> str:
 
 
 def _window(given: Any, _: str) -> tuple[int, int]:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return _whole(given, ""), 1
     if not isinstance(given, list) or len(given) != 2 or not all(isinstance(one, int) for one in given):
-        raise TypeError(f"{given!r} is no pair of whole numbers")
+        raise TypeError(f"{given!r} is neither a whole number nor a pair of them")
     return given[0], given[1]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import planner
-from ..config import Entity
+from ..config import OPERATIONS_WINDOW, Entity
 from ..datasets import NEVER, Transcoding, check_policy
 from ..errors import DicomNetError, InvalidArgument, NoAcceptedContext
 from ..messages import Priority
@@ -37,6 +37,9 @@ class StoreCore(Service):
         associations: how many are used at a time; no more than the client may have.
         pattern, recurse: which files of directories and archives are meant.
         halt: stop after the first instance that fails.
+        window: how many may be under way at a time on each association, where the peer grants it. By default as the
+            client's ``extras`` or the peer's profile say, else `config.OPERATIONS_WINDOW`; with ``halt`` 1, so that
+            nothing follows what failed. A client that is there already has its own say.
         transcode: "never", "if needed", or a list of transfer syntaxes to be preferred (see `datasets.fitting`); by
             default as the peer's profile says, else never.
         transfer_syntax: of data sets and bytes that do not know theirs.
@@ -55,6 +58,7 @@ class StoreCore(Service):
         pattern: str = "*",
         recurse: bool = True,
         halt: bool = False,
+        window: int | None = None,
         transcode: Transcoding | None = None,
         transfer_syntax: str | None = None,
         priority: Priority = Priority.MEDIUM,
@@ -70,6 +74,7 @@ class StoreCore(Service):
         if not isinstance(client, ClientCore):
             options["associations"] = associations
         super().__init__(client, **options)
+        self._propose(window, 1 if halt else OPERATIONS_WINDOW)
         self.associations = min(associations, self.client.pool.most)
         self.pattern = pattern
         self.recurse = recurse
@@ -82,6 +87,17 @@ class StoreCore(Service):
         self.resume = resume
         self.commit = commit
         self.stopped = False
+
+    def _propose(self, window: int | None, usual: int) -> None:
+        """Have several C-STOREs under way at a time on the associations of a client of our own."""
+        if window is not None and (window < 1 or not self._own):
+            raise InvalidArgument(
+                f"a window of {window!r}: at least one instance has to be under way"
+                if self._own
+                else "window: proposed by the client, which is there already"
+            )
+        if self._own:
+            self.client.extras = self.client.profile.storing(self.client.extras, window, usual)
 
     @streaming
     def send(self, *sources: Any) -> Results[Stored]:
@@ -133,6 +149,7 @@ class StoreCore(Service):
         planned = lots([(item, item.pair) for item in items], self.transcode)
         work = [Work(lot, self._contexts(lot)) for lot in planned]
         width = min(self.associations, len(items))
+        batch.share = 1 if batch.careful else max(len(items) // max(width, 1), 1)
         if width <= 1 or not batch.wants_more:
             yield from self._work(batch, work)
         else:
@@ -200,12 +217,19 @@ class StoreCore(Service):
             batch.leases.discard(lease)
 
     def _unanswered(self, batch: Batch, one: Work, taken: deque[Item], error: DicomNetError) -> Results[Stored]:
-        """The association ended: what was on its way may have arrived or not, the rest waits for another."""
+        """The association ended: what was on its way may have arrived or not, the rest waits for another.
+
+        If that was a single instance, it failed: it may be why the peer left. Several are sent again, one at a time.
+        """
         begun = set(map(id, error.unanswered))
+        several = len(begun) > 1 and batch.wants_more
+        if several:
+            batch.careful, batch.share = True, 1
         waiting = []
         for item in taken:
+            sent = id(batch.given.pop(id(item), None)) in begun
             item.attempts += 1  # of which there are only so many, lest a peer that always leaves keeps us for ever
-            if id(batch.given.pop(id(item), None)) in begun or item.attempts >= self.client.retry.attempts:
+            if (sent and not several) or item.attempts >= self.client.retry.attempts:
                 yield from batch.tell(batch.failed(item, error))
             else:
                 waiting.append(item)
@@ -239,9 +263,15 @@ class StoreCore(Service):
         self, batch: Batch, one: Work, lease: Lease, taken: deque[Item], sources: Iterator[Any]
     ) -> Results[Stored]:
         """Have the association store what it is fed with."""
-        options = {"priority": self.priority, "transcode": self.transcode, "transfer_syntax": self.transfer_syntax}
-        results = lease.association.store_many(sources, **options)
-        alone = lease.association.operations_window[0] == 1  # nothing else is on its way when there is a result
+        results = lease.association.store_many(
+            sources,
+            priority=self.priority,
+            transcode=self.transcode,
+            transfer_syntax=self.transfer_syntax,
+            window=batch.share,
+        )
+        # Whether nothing else is on its way when there is a result.
+        alone = batch.share == 1 or lease.association.operations_window[0] == 1
         following, handlers = Call(self.client.face.next, results), self.hooks.of(events.AfterStore)
         try:
             while (result := (yield following)) is not END:

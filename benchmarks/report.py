@@ -52,8 +52,10 @@ GOALS = (
     Goal("small", "dicomnet-4", "dicomnet"),
     Goal("small", "dicomnet-4-workers", "dicomnet"),
     Goal("ct", "dicomnet-tls", "dcmtk-tls", 0.9),
-    Goal("small", "dicomnet-window", "dicomnet"),
-    Goal("small", "dicomnet-window", "dcmtk"),
+    Goal("ct", "dicomnet", "dicomnet-one"),
+    Goal("small", "dicomnet", "dicomnet-one"),
+    Goal("ct", "dicomnet-one", "dcmtk"),
+    Goal("small", "dicomnet-one", "dcmtk"),
 )
 CALL_GOALS = (
     Goal("echo", "dicomnet", "dcmtk", 1.0),

@@ -10,6 +10,7 @@ from contest import ROUNDS
 from test_provider_cost import provider
 
 import dicomnet as dn
+from dicomnet.config import OPERATIONS_WINDOW
 
 AT_MOST = 1.1  # of the bare association's time
 
@@ -21,8 +22,9 @@ def directory() -> Iterator[Path]:
 
 
 def by_association(peer: str, paths: list[Path]) -> int:
-    """Store files as one does without the framework: contexts planned from them, one association."""
-    with dn.connect(peer, contexts=dn.contexts.for_files(paths)) as association:
+    """Store files as one does without the framework: contexts planned from them, one association, the same window."""
+    extras = dn.Extras(operations_window=(OPERATIONS_WINDOW, 1))
+    with dn.connect(peer, contexts=dn.contexts.for_files(paths), extras=extras) as association:
         return sum(result.ok for result in association.store_many(paths))
 
 

@@ -16,8 +16,9 @@ CODEC := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py te
 COUNT ?= 200000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
 UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
-SOURCES := setup.py $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
-STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/*.pyi))))
+CYTHON := $(wildcard dicomnet/*.pyx dicomnet/*.pxd dicomnet/*/*.pyx dicomnet/*/*.pxd)
+SOURCES := setup.py $(CYTHON)
+STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/*.pyi dicomnet/*/*.pyi))))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -35,7 +36,7 @@ test: $(VENV)/built
 # cython-lint wants pycodestyle on the path. Nothing else may have $(BIN) there: pynetdicom's storescp would hide DCMTK's.
 lint: $(VENV)/built
 	$(BIN)/ruff check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(wildcard dicomnet/*.pyx dicomnet/*.pxd)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(CYTHON)
 	$(BIN)/python -m mypy
 	$(if $(STUBS),$(BIN)/python -m mypy.stubtest $(STUBS))
 
@@ -77,17 +78,17 @@ wheel: $(VENV)/installed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f dicomnet/*.c dicomnet/*.so
+	rm -f dicomnet/*.c dicomnet/*.so dicomnet/*/*.c dicomnet/*/*.so
 
 # An older pip writes a program that loads re before anything else: a tenth of what `dicomnet echo` takes.
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q 'pip>=25.3' 'setuptools>=77' 'Cython>=3.0'
+	$(BIN)/python -m pip install -q 'pip>=25.3' 'setuptools>=77' 'Cython>=3.1'
 	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev,docs]'
 	touch $@
 
 # Cython itself sees which modules a change concerns, except for one of the build script's directives.
 $(VENV)/built: $(VENV)/installed $(SOURCES)
-	$(if $(filter setup.py,$?),rm -f dicomnet/*.c)
+	$(if $(filter setup.py,$?),rm -f $(patsubst %.pyx,%.c,$(filter %.pyx,$(CYTHON))))
 	$(BIN)/python setup.py -q build_ext --inplace
 	touch $@

@@ -18,13 +18,13 @@ if BUILD not in FLAGS:
 
 extensions = [
     Extension(
-        f"dicomnet.{path.stem}",
+        ".".join(path.with_suffix("").parts),
         [path.as_posix()],
         extra_compile_args=[] if sys.platform == "win32" else FLAGS[BUILD],
         extra_link_args=SANITIZE if BUILD == "sanitize" else [],
         define_macros=MACROS[BUILD],
     )
-    for path in sorted(Path("dicomnet").glob("*.pyx"))
+    for path in sorted(Path("dicomnet").rglob("*.pyx"))
 ]
 
 setup(

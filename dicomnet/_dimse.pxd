@@ -55,7 +55,7 @@ cdef class MessageReader:
     cdef readonly bint in_data
     cdef bint _taken, _refused
     cdef int begin(self, int context_id, int control) except -1
-    cdef int take(self, object view, Py_ssize_t start, Py_ssize_t stop) except -1
+    cdef int take(self, object view, const unsigned char* data, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int end(self) except -1
     cdef int flush(self) except -1
     cdef int cancel(self) except -1
@@ -64,3 +64,8 @@ cdef class MessageReader:
     cdef void _rest(self)
     cdef int _refuse(self) except -1
     cdef int _close_sink(self) except -1
+
+
+cdef bytes pdu_headers(
+    int context_id, Py_ssize_t total, Py_ssize_t size, Py_ssize_t count, bint command, bint last)
+cpdef list frame(int context_id, object buffer, Py_ssize_t size, bint command, bint last)

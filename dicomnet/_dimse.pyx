@@ -386,7 +386,7 @@ def fragment_size(max_pdu, limit):
     return max(room - PDU_HEADER, 2) & ~1
 
 
-def frame(int context_id, buffer, Py_ssize_t size, bint command, bint last):
+cpdef list frame(int context_id, object buffer, Py_ssize_t size, bint command, bint last):
     """P-DATA-TF PDUs for one piece of a message, as buffers to write: headers, and slices of ``buffer`` itself.
 
     Each PDU holds one PDV of ``size`` bytes at most. All headers are laid out in one block (PS3.8 Section 9.3.5).
@@ -406,7 +406,7 @@ def frame(int context_id, buffer, Py_ssize_t size, bint command, bint last):
     cdef list buffers = []
     if count == 0 and last:
         count = 1            # an empty data set still needs its last fragment
-    headers = memoryview(_pdu_headers(context_id, total, size, count, command, last))
+    headers = memoryview(pdu_headers(context_id, total, size, count, command, last))
     for number in range(count):
         start = number * size
         buffers.append(headers[number * PDU_HEADERS:(number + 1) * PDU_HEADERS])
@@ -414,7 +414,7 @@ def frame(int context_id, buffer, Py_ssize_t size, bint command, bint last):
     return buffers
 
 
-cdef bytes _pdu_headers(int context_id, Py_ssize_t total, Py_ssize_t size, Py_ssize_t count, bint command, bint last):
+cdef bytes pdu_headers(int context_id, Py_ssize_t total, Py_ssize_t size, Py_ssize_t count, bint command, bint last):
     cdef int control = CONTROL_COMMAND if command else 0
     cdef Py_ssize_t number
     cdef Writer out
@@ -498,7 +498,7 @@ cdef class MessageReader:
         self.busy = True
         return 0
 
-    cdef int take(self, object view, Py_ssize_t start, Py_ssize_t stop) except -1:
+    cdef int take(self, object view, const unsigned char* data, Py_ssize_t start, Py_ssize_t stop) except -1:
         """Bytes of the fragment: a slice of the caller's buffer."""
         self._taken = True
         if self.in_data:
@@ -507,7 +507,7 @@ cdef class MessageReader:
             return 0
         if len(self._command_bytes) + stop - start > self._command_limit:
             raise _malformed(f"a command set of more than {self._command_limit} bytes", -1)
-        self._command_bytes += view[start:stop]
+        self._command_bytes += data[start:stop]
         return 0
 
     cdef int end(self) except -1:

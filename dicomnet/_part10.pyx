@@ -103,7 +103,9 @@ cdef str _text(object value, str name):
     """A value as it can stand in the header, without its padding; None for one that is absent or empty."""
     if value is None:
         return None
-    cdef str text = PyUnicode_FromObject(value).rstrip(" \0")   # also turns pydicom's UID into a plain str
+    cdef str text = PyUnicode_FromObject(value)   # also turns pydicom's UID into a plain str
+    if text and text[len(text) - 1] in " \0":
+        text = text.rstrip(" \0")
     if not text.isascii() and max(text) > "\xff":
         raise InvalidArgument(f"{name} {value!r}: its characters do not fit one byte each")
     if len(text) > 0xFFFE:
@@ -187,10 +189,16 @@ def meta_header(
 
     The preamble is all zero and the implementation is dicomnet (PS3.10 Section 7.1).
     """
-    return FileMeta(
-        sop_class_uid, sop_instance_uid, transfer_syntax_uid, source_ae_title=source_ae_title,
-        sending_ae_title=sending_ae_title, receiving_ae_title=receiving_ae_title,
-    ).encode()
+    cdef FileMeta meta = FileMeta.__new__(FileMeta)    # as its __init__ does, for there is one for each file received
+    meta.sop_class_uid = _text(sop_class_uid, "SOP Class UID")
+    meta.sop_instance_uid = _text(sop_instance_uid, "SOP Instance UID")
+    meta.transfer_syntax_uid = _text(transfer_syntax_uid, "Transfer Syntax UID")
+    meta.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    meta.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    meta.source_ae_title = _text(source_ae_title, "Source Application Entity Title")
+    meta.sending_ae_title = _text(sending_ae_title, "Sending Application Entity Title")
+    meta.receiving_ae_title = _text(receiving_ae_title, "Receiving Application Entity Title")
+    return meta.encode()
 
 
 cdef int _write_meta_elements(Writer* w, FileMeta meta) except -1:

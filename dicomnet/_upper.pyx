@@ -7,6 +7,10 @@ the buffer costs no memory. Everything else is collected up to its limit and dec
 """
 
 cimport cython
+from cpython.buffer cimport Py_buffer, PyBuffer_IsContiguous
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+
+from libc.math cimport INFINITY as NEVER
 
 from ._bytes cimport peek_u32be
 from ._dimse cimport MessageReader
@@ -37,9 +41,7 @@ cdef enum Part:
     PART_SKIP                # the body of a PDU that nobody wants (AA-6, AA-7)
     PART_NOISE               # the framing is lost: everything up to the end of the connection
 
-# The timers, and the fields of `config.Timeouts` that say how long they run.
-cdef enum:
-    ARTIM, ASSOCIATE, RELEASE, RESPONSE, PROGRESS, IDLE, NO_TIMER
+# The fields of `config.Timeouts` that say how long the timers run, in their order.
 _TIMERS = ("artim", "associate", "release", "response", "progress", "idle")
 
 ctypedef int (*ActionFunction)(UpperLayer, object) except -1
@@ -72,24 +74,6 @@ cdef class UpperLayer:
         tolerated_rest: the most bytes that may follow the last PDV of a P-DATA-TF.
     """
 
-    cdef int _state, _part, _type, _have, _pdv_control, _pdv_context
-    cdef bint _requestor, _opened, _abort_sent, _waiting, _timed
-    cdef unsigned char _header[6]
-    cdef long long _body_left, _pdv_left
-    cdef unsigned long _associate_limit, _data_limit
-    cdef double _now, _artim, _since, _paced
-    cdef long long _arrived, _least
-    cdef double _periods[NO_TIMER + 1]
-    cdef bytearray _body
-    cdef list _out, _events, _pdvs
-    cdef MessageReader _reader
-    cdef Py_ssize_t _position
-    cdef object _request, _echoed
-    cdef public object on_accept, on_transition, mend
-    cdef public unsigned long tolerated_pdu, tolerated_rest
-    cdef readonly int abort_reason
-    cdef readonly str abort_detail
-
     def __init__(self, limits=None, timeouts=None, MessageReader reader=None):
         limits, timeouts = limits or Limits(), timeouts or Timeouts()
         self._state, self._artim = 1, -1.0
@@ -113,6 +97,9 @@ cdef class UpperLayer:
     @property
     def closed(self):
         """True once the association is over and the transport is to be closed (or is closed)."""
+        return self.is_closed()
+
+    cdef bint is_closed(self) noexcept:
         return self._state == 1 and (self._opened or self._request is not None)
 
     @property
@@ -123,18 +110,26 @@ cdef class UpperLayer:
     @property
     def reading(self):
         """True in the middle of a PDU."""
+        return self.is_reading()
+
+    cdef bint is_reading(self) noexcept:
         return self._part != PART_HEADER or self._have > 0
 
     @property
     def deadline(self):
         """When `tick` wants to be called at the latest, in the owner's monotonic seconds; None for never."""
+        cdef double next_ = self.next_deadline()
+        return None if next_ == NEVER else next_
+
+    cdef double next_deadline(self) noexcept:
+        """The same, and `NEVER` for never."""
         if self._artim >= 0:
             return self._artim
         cdef double period = self._periods[self._timer()]
         if self._least and self._receiving():
             paced = self._paced + self._periods[PROGRESS]
             return paced if period < 0 else min(paced, self._since + period)
-        return None if period < 0 else self._since + period
+        return NEVER if period < 0 else self._since + period
 
     cpdef list outgoing(self):
         """Buffers to write, in order; calling it hands them over."""
@@ -198,9 +193,12 @@ cdef class UpperLayer:
 
         Fragments reach the reader's sink as slices of ``buffer``: they are not used after this call.
         """
-        cdef const unsigned char[::1] data = buffer
-        cdef Py_ssize_t size = data.shape[0]
         cdef object view = memoryview(buffer)
+        cdef Py_buffer* lent = PyMemoryView_GET_BUFFER(view)
+        cdef const unsigned char* data = <const unsigned char*>lent.buf
+        cdef Py_ssize_t size = lent.len
+        if not PyBuffer_IsContiguous(lent, b"C"):
+            raise LocalProtocolError("bytes with gaps between them")
         if not self._opened:
             raise LocalProtocolError("bytes were given without a transport connection")
         if self._state == 6:
@@ -253,7 +251,7 @@ cdef class UpperLayer:
         """Abort as the service-user (Evt15)."""
         self._local(15, None)
 
-    def wait_for_response(self, bint waiting):
+    cpdef object wait_for_response(self, bint waiting):
         """Choose the timer of an established association: ``response`` while waiting, else ``idle``."""
         if waiting != self._waiting:
             self._waiting = waiting
@@ -271,8 +269,7 @@ cdef class UpperLayer:
 
     cdef bint _receiving(self) noexcept:
         """Whether a message has begun to arrive, and not ended; a drip of it must not hold us for ever."""
-        return self._state == 6 and (
-            self._part != PART_HEADER or self._have > 0 or (self._reader is not None and self._reader.busy))
+        return self._state == 6 and (self.is_reading() or (self._reader is not None and self._reader.busy))
 
     cdef int _expire(self, int timer, str arrived) except -1:
         self._fire(15, None)
@@ -282,7 +279,7 @@ cdef class UpperLayer:
 
     # ---- the walk over the bytes -------------------------------------------------------------------------------
 
-    cdef int _step(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1:
+    cdef int _step(self, view, const unsigned char* data, Py_ssize_t size) except -1:
         """Take the bytes of one part. ``_position`` is past them before anything is raised, so the walk can go on."""
         if self._part == PART_FRAGMENT:
             self._take_fragment(view, data, size)
@@ -294,7 +291,7 @@ cdef class UpperLayer:
             self._take_header(data, size)
         return 0
 
-    cdef int _take_header(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
+    cdef int _take_header(self, const unsigned char* data, Py_ssize_t size) except -1:
         while self._have < HEADER_SIZE and self._position < size:
             self._header[self._have] = data[self._position]
             self._have, self._position = self._have + 1, self._position + 1
@@ -341,7 +338,7 @@ cdef class UpperLayer:
     cdef void _skip_body(self) noexcept:
         self._part = PART_SKIP if self._body_left else PART_HEADER
 
-    cdef int _take_body(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
+    cdef int _take_body(self, const unsigned char* data, Py_ssize_t size) except -1:
         cdef Py_ssize_t start = self._position
         cdef Py_ssize_t take = min(<Py_ssize_t>self._body_left, size - start)
         self._position += take
@@ -387,14 +384,14 @@ cdef class UpperLayer:
             self._end_fragment()
         return 0
 
-    cdef int _take_fragment(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1:
+    cdef int _take_fragment(self, view, const unsigned char* data, Py_ssize_t size) except -1:
         cdef Py_ssize_t start = self._position
         cdef Py_ssize_t take = min(<Py_ssize_t>self._pdv_left, size - start)
         self._position += take
         self._pdv_left -= take
         self._body_left -= take
         if self._reader is not None:
-            self._reader.take(view, start, start + take)
+            self._reader.take(view, data, start, start + take)
         else:
             self._body += data[start:start + take]
         if self._pdv_left == 0:
@@ -422,7 +419,7 @@ cdef class UpperLayer:
 
     cdef int _local(self, int event, object argument) except -1:
         """A primitive of the local user: where the table has no cell, nothing is sent and nothing changes."""
-        if CELL_ACTION[event][self._state] == 0 or (self._state == 1 and self.closed):
+        if CELL_ACTION[event][self._state] == 0 or self.is_closed():
             raise LocalProtocolError(
                 f"{states.Event(event).name} is not possible in state {states.State(self._state).name}"
             )

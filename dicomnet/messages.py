@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
-from ._dimse import Command, Message, frame
-from ._typing import Any, Protocol
-from .errors import InvalidArgument, LocalProtocolError
-from .negotiation import PresentationContext
+from ._dimse import Command, Message
+from ._typing import Protocol
+from .errors import InvalidArgument
 from .sinks import MemorySink
 from .values import Value
 
 __all__ = [
     "MESSAGES",
-    "PENDING",
     "RESPONSE",
     "Buffer",
     "CommandField",
@@ -26,15 +24,10 @@ __all__ = [
     "DataSet",
     "DataSource",
     "MessageType",
-    "Outgoing",
     "Priority",
-    "Request",
-    "discard",
-    "fault_of_response",
     "fits",
     "missing_element",
     "name_of",
-    "response_to",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -179,74 +172,6 @@ def missing_element(command: Command) -> str | None:
     return None
 
 
-#: The statuses of a response that another one follows, and the requests whose provider may send such (PS3.7 Annex C).
-PENDING = (0xFF00, 0xFF01)
-_WITH_PENDING = frozenset({CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ})
-
-
-class Request:
-    """A request of ours that is under way; `Exchange.response_to` waits for its responses.
-
-    Attributes:
-        context: the presentation context that it went out in.
-        command: its command set.
-        abandoned: nobody waits for it any more; what still comes for it is dropped (see `Exchange.cancel`).
-        responses: how many have come.
-        answer: the last of them.
-    """
-
-    __slots__ = ("abandoned", "answer", "command", "context", "responses")
-
-    def __init__(self, context: PresentationContext, command: Command) -> None:
-        self.context = context
-        self.command = command
-        self.abandoned = False
-        self.responses = 0
-        self.answer: Message | None = None
-
-
-def fault_of_response(command: Command, request: Request | None, limit: int) -> str:
-    """What is wrong with a response to ``request``, which counts it; nothing is where this is empty.
-
-    Args:
-        command: its command set.
-        request: what it is to answer; None where we asked for nothing by its message ID.
-        limit: how many pending responses there may be.
-    """
-    if request is None:
-        return "without a request of ours"
-    if command.command_field != (request.command.command_field or 0) | RESPONSE:
-        return f"to {name_of(request.command)}"
-    if command.status is None:
-        return "without a status"
-    if command.status in PENDING and request.command.command_field not in _WITH_PENDING:
-        return "with a pending status, which would make it not the last"
-    request.responses += 1
-    if request.responses > limit + 1:  # the last one is no pending one
-        return f"past the limit of {limit} pending responses"
-    return ""
-
-
-def response_to(asked: Command, status: int, has_data: bool, elements: dict[str, Any]) -> Command:
-    """The response to a request: its UIDs are repeated, as PS3.7 Section 9.3 allows and old peers expect."""
-    elements.setdefault("affected_sop_class_uid", asked.affected_sop_class_uid or asked.requested_sop_class_uid)
-    instance = asked.affected_sop_instance_uid or asked.requested_sop_instance_uid
-    elements.setdefault("affected_sop_instance_uid", instance)
-    return Command(
-        command_field=(asked.command_field or 0) | RESPONSE,
-        message_id_being_responded_to=asked.message_id,
-        command_data_set_type=0x0001 if has_data else 0x0101,
-        status=status,
-        **elements,
-    )
-
-
-def discard(message: Message) -> None:
-    """Let go of the data set of a message that nobody wants."""
-    if message.data is not None:
-        message.data.discard()
-
-
 def fits(message: Message, others: Iterable[Message], most: int | None) -> bool:
     """Whether this message and the others hold no more in memory than that; one in a file always does."""
     if most is None or not isinstance(message.data, MemorySink):
@@ -285,65 +210,3 @@ class DataInMemory:
             return iter((self._view,))
         step = max(self._piece // unit, 1) * unit
         return (self._view[start : start + step] for start in range(0, self.size, step))
-
-
-_NOTHING = memoryview(b"")
-_LAST_FRAGMENT = memoryview(bytes(2))  # an empty fragment would do, but must not be sent (PS3.8 Annex E.1)
-
-
-class Outgoing:
-    """A message on its way out, one piece at a time.
-
-    Attributes:
-        message_id: of a request; None for a response.
-        has_data: whether it brings a data set.
-    """
-
-    __slots__ = ("_command", "_context_id", "_left", "_pieces", "_unit", "has_data", "message_id")
-
-    def __init__(self, context_id: int, command: Command, data: DataSource | None, unit: int) -> None:
-        self.message_id = command.message_id
-        self._context_id = context_id
-        self._command: bytes | None = command.encode()
-        self._unit = unit
-        self.has_data = data is not None
-        self._left = data.size if data is not None else 0
-        self._pieces = data.chunks(unit) if data is not None else None
-
-    def next_piece(self) -> list[memoryview]:
-        """The next PDUs of the message: its command set with the first piece of its data set, then piece by piece.
-
-        Raises:
-            LocalProtocolError: the data source gave more or fewer bytes than its size.
-        """
-        data: list[memoryview] = []
-        if self._pieces is not None:
-            data = frame(self._context_id, self._next_data(self._pieces), self._unit, False, self._left == 0)
-        if self._command is None:
-            return data
-        command, self._command = self._command, None
-        buffers = frame(self._context_id, command, self._unit, True, True)
-        return buffers + data if data else buffers
-
-    def _next_data(self, pieces: Iterator[memoryview]) -> memoryview:
-        piece = next(pieces, _NOTHING)
-        self._left -= len(piece)
-        if self._left < 0 or (self._left and not piece):
-            raise LocalProtocolError("a data source gave more or fewer bytes than its size")
-        if self._left == 0:
-            self._pieces = None
-        return piece
-
-    def end_early(self) -> None:
-        """Send no more of the data set than a last fragment, which nobody will look at."""
-        self._pieces, self._left = iter((_LAST_FRAGMENT,)), len(_LAST_FRAGMENT)
-
-    @property
-    def begun(self) -> bool:
-        """Whether any of it has been given out."""
-        return self._command is None
-
-    @property
-    def done(self) -> bool:
-        """Whether all of it has."""
-        return self._command is None and self._pieces is None

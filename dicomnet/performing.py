@@ -27,7 +27,7 @@ from .exchange import POLL, Call, Exchange
 from .log import in_brief, log, log_failure
 from .messages import CommandField, name_of
 from .negotiation import ProposedContext
-from .requests import FindRequest, MoveRequest, NormalizedRequest, Request
+from .requests import FindRequest, MoveRequest, NormalizedRequest
 from .sources import Source
 from .status import Status
 
@@ -35,11 +35,11 @@ __all__ = [
     "Handler",
     "Service",
     "Serving",
+    "as_status",
     "perform_find",
     "perform_get",
     "perform_move",
     "perform_normalized",
-    "perform_plain",
     "respond",
     "status_of_failure",
     "success",
@@ -98,20 +98,8 @@ def _error_comment(text: str) -> str:
     return "".join(one if " " <= one <= "~" and one != "\\" else "?" for one in text[:_MAX_COMMENT])
 
 
-def perform_plain(
-    exchange: Exchange, _: Any, service: Service, message: Message, request: Request
-) -> Serving:
-    """C-ECHO and C-STORE: one call, one response."""
-    status = Status.SUCCESS
-    if service.function is not success:
-        try:
-            status = _as_status((yield Call(service.function, request)))
-        except Exception as error:
-            status = status_of_failure(error, exchange, message.command)
-    respond(exchange, message, status)
-
-
-def _as_status(answer: Any) -> Status:
+def as_status(answer: Any) -> Status:
+    """What a handler returned, as a status: nothing is success."""
     return Status.SUCCESS if answer is None else answer if isinstance(answer, Status) else Status(answer)
 
 
@@ -143,9 +131,9 @@ def perform_normalized(
 def _status_and_dataset(answer: Any) -> tuple[Status, Any]:
     if isinstance(answer, tuple):
         status, dataset = answer
-        return _as_status(status), dataset
+        return as_status(status), dataset
     if answer is None or isinstance(answer, int):
-        return _as_status(answer), None
+        return as_status(answer), None
     return Status.SUCCESS, answer
 
 
@@ -236,7 +224,7 @@ def perform_find(exchange: Exchange, _: Any, service: Service, message: Message,
     try:
         answer = yield Call(service.function, request)
         if answer is None or isinstance(answer, int):
-            respond(exchange, message, _as_status(answer))
+            respond(exchange, message, as_status(answer))
             return
         results = _Results(answer)
         status = yield from _send_matches(exchange, message, request, results)
@@ -259,7 +247,7 @@ def _send_matches(
     while True:
         more, match = yield results.step()
         if not more:
-            return _as_status(results.final)
+            return as_status(results.final)
         if not left:
             return Status(Status.OUT_OF_RESOURCES, comment=f"more than {exchange.limits.responses} matches")
         left -= 1
@@ -317,7 +305,7 @@ Instances = list[Any]
 def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any, Any, tuple[Instances, Status | None]]:
     """All instances that the handler gives, since their number is to be told, and its final status, if any."""
     if isinstance(answer, int):
-        return [], _as_status(answer)
+        return [], as_status(answer)
     instances: Instances = []
     results = _Results(answer if answer is not None else ())
     driven = True
@@ -325,7 +313,7 @@ def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any
         while True:
             more, instance = yield results.step()
             if not more:
-                return instances, None if results.final is None else _as_status(results.final)
+                return instances, None if results.final is None else as_status(results.final)
             instances.append(instance)
             if _cancelled(exchange, message, (yield POLL)):
                 return [], Status.CANCEL

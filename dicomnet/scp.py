@@ -8,6 +8,7 @@ in. What an exception means for the peer is decided here, in one place (`perform
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import count
 
 from . import performing, queries, uids
@@ -23,7 +24,7 @@ from .log import log, log_failure
 from .messages import CommandField, missing_element
 from .negotiation import AcceptancePolicy, Caller, PresentationContext, user_identity
 from .peers import Peer, Peers, Relaxation
-from .performing import Handler, Service, Serving, respond, status_of_failure, success
+from .performing import Handler, Service, Serving, as_status, respond, status_of_failure, success
 from .requests import REQUEST_CLASSES, NormalizedRequest
 from .sinks import FileSink, MemorySink, Sink
 from .states import State
@@ -248,6 +249,12 @@ class Provider:
         status = _unacceptable(exchange, command, context.abstract_syntax, service)
         if status is not None:
             raise ServiceFailure(status, f"refused: {status}")
+        return self._sink_for(service, exchange, context, command)
+
+    def _sink_for(
+        self, service: Service | None, exchange: Exchange, context: PresentationContext, command: Command
+    ) -> Sink:
+        """Where the data set of an acceptable request goes."""
         if service is None or service.spool is None:
             return MemorySink(self.limits.message)
         header = meta_header(
@@ -277,7 +284,7 @@ def serve(
         full: asked when an association is: whether there are more than the limit allows; this one is rejected then.
     """
     policy = policy or provider.policy()
-    exchange.open_sink = lambda context, command: provider.open_sink(exchange, context, command)
+    exchange.open_sink = partial(provider.open_sink, exchange)
     exchange.defer_requests = True
     exchange.address = address
     for pause in count(1):
@@ -290,7 +297,7 @@ def serve(
             return
         exchange.rests = 0
         if type(event) is RequestReceived:
-            yield from perform(exchange, provider, event.message, address)
+            yield from perform(exchange, provider, event.message, address, checked=True)
         elif isinstance(event, AssociateIndication):
             yield from _admit(exchange, provider, policy, full)
         elif isinstance(event, ReleaseIndication) and exchange.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
@@ -389,32 +396,48 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0]
 
 
-def perform(exchange: Exchange, provider: Provider, message: Message, address: str) -> Serving:
-    """Perform one request of the peer and answer it."""
+def perform(
+    exchange: Exchange, provider: Provider, message: Message, address: str, *, checked: bool = False
+) -> Serving:
+    """Perform one request of the peer and answer it.
+
+    ``checked``: a request with a data set is acceptable if that was taken, for `Provider.open_sink` took it.
+    """
     command = message.command
     if command.command_field == CommandField.C_CANCEL_RQ:
         return  # what it was for is over already
     service = provider.service_for(command, exchange.contexts[message.context_id].abstract_syntax)
     try:
-        status = _refusal(exchange, message, service)
+        status = _refusal(exchange, message, service, checked)
         if status is not None:
             respond(exchange, message, status)
             return
         assert service is not None
         request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, address)
-        performer: Callable[..., Serving] = _PERFORMERS.get(command.command_field, performing.perform_normalized)
-        yield from performer(exchange, provider, service, message, request)
+        performer = _PERFORMERS.get(command.command_field)
+        if performer is not None:
+            yield from performer(exchange, provider, service, message, request)
+            return
+        # C-ECHO and C-STORE: one call, one response, and no flow of their own, for there are many.
+        if service.function is not success:
+            try:
+                status = as_status((yield Call(service.function, request)))
+            except Exception as error:
+                status = status_of_failure(error, exchange, command)
+        respond(exchange, message, Status.SUCCESS if status is None else status)
     finally:
         if message.data is not None:
             message.data.discard()
 
 
-def _refusal(exchange: Exchange, message: Message, service: Service | None) -> Status | None:
+def _refusal(exchange: Exchange, message: Message, service: Service | None, checked: bool) -> Status | None:
     """Why a request is not handed to a handler; None where it is."""
     if isinstance(message.error, ServiceFailure):
         return message.error.status
     if message.error is not None:
         return status_of_failure(message.error, exchange, message.command)
+    if checked and message.data is not None:
+        return None
     negotiated = exchange.contexts[message.context_id].abstract_syntax
     status = _unacceptable(exchange, message.command, negotiated, service)
     if status is None and message.data is None and message.command.command_field in _WITH_DATA:
@@ -425,7 +448,7 @@ def _refusal(exchange: Exchange, message: Message, service: Service | None) -> S
 def _unacceptable(exchange: Exchange, command: Command, negotiated: str, service: Service | None) -> Status | None:
     """What is wrong with a command set in a context of this abstract syntax; None where nothing is."""
     if service is None:
-        known = command.command_field in _PERFORMERS or command.command_field in _NORMALIZED
+        known = command.command_field in _PERFORMERS or command.command_field in _PLAIN
         return Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION
     relax = exchange.profile.relax
     missing = missing_element(command)
@@ -439,22 +462,17 @@ def _unacceptable(exchange: Exchange, command: Command, negotiated: str, service
 
 
 _PERFORMERS: dict[int, Callable[..., Serving]] = {
-    CommandField.C_ECHO_RQ: performing.perform_plain,
-    CommandField.C_STORE_RQ: performing.perform_plain,
     CommandField.C_FIND_RQ: performing.perform_find,
     CommandField.C_GET_RQ: performing.perform_get,
     CommandField.C_MOVE_RQ: performing.perform_move,
+    CommandField.N_EVENT_REPORT_RQ: performing.perform_normalized,
+    CommandField.N_GET_RQ: performing.perform_normalized,
+    CommandField.N_SET_RQ: performing.perform_normalized,
+    CommandField.N_ACTION_RQ: performing.perform_normalized,
+    CommandField.N_CREATE_RQ: performing.perform_normalized,
+    CommandField.N_DELETE_RQ: performing.perform_normalized,
 }
-_NORMALIZED = frozenset(
-    {
-        CommandField.N_EVENT_REPORT_RQ,
-        CommandField.N_GET_RQ,
-        CommandField.N_SET_RQ,
-        CommandField.N_ACTION_RQ,
-        CommandField.N_CREATE_RQ,
-        CommandField.N_DELETE_RQ,
-    }
-)
+_PLAIN = (CommandField.C_ECHO_RQ, CommandField.C_STORE_RQ)
 _WITH_DATA = frozenset(
     {
         CommandField.C_STORE_RQ,

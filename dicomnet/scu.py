@@ -428,7 +428,7 @@ def get(
     priority: Priority = Priority.MEDIUM,
 ) -> Generator[Any, Event, RetrieveProgress]:
     """C-GET: the instances arrive as C-STOREs, and ``provider`` stores them (PS3.7 Section 9.1.3)."""
-    exchange.open_sink = lambda stored, command: provider.open_sink(exchange, stored, command)
+    exchange.open_sink = partial(provider.open_sink, exchange)
     request = exchange.request(
         context,
         CommandField.C_GET_RQ,

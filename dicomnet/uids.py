@@ -1092,13 +1092,14 @@ def is_valid(uid: str) -> bool:
 
     No component is empty or has a leading zero, and nothing pads it: what passes is safe as a file name.
     """
-    if len(uid) > 64 or not uid.isascii():
+    if not 2 < len(uid) <= 64 or "." not in uid or not uid.isascii() or not uid.replace(".", "").isdigit():
         return False
-    components = uid.split(".")
-    for component in components:
-        if not component.isdigit() or (component[0] == "0" and component != "0"):
-            return False
-    return len(components) > 1
+    dotted = f".{uid}."
+    return ".." not in dotted and (".0" not in dotted or not _has_leading_zero(uid))
+
+
+def _has_leading_zero(uid: str) -> bool:
+    return any(component[0] == "0" and component != "0" for component in uid.split("."))
 
 
 def new() -> str:

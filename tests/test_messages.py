@@ -7,9 +7,10 @@ from driving import STANDARD
 
 from dicomnet import messages
 from dicomnet._dimse import ELEMENTS, Command
+from dicomnet._exchange import Outgoing
 from dicomnet._pdu import PDV, decode_first
 from dicomnet.errors import InvalidArgument, LocalProtocolError
-from dicomnet.messages import MESSAGES, CommandField, DataInMemory, DataSet, Outgoing, Priority
+from dicomnet.messages import MESSAGES, CommandField, DataInMemory, DataSet, Priority
 
 STANDARDS = STANDARD["dimse"]["messages"]
 NAME = {tag: name for tag, name, _ in ELEMENTS}

@@ -18,7 +18,7 @@ from ..events import Event, forsake
 from ..exchange import POLL, Call, Exchange
 from ..log import in_brief, log, log_failure
 from ..performing import Serving
-from ..sync.driver import FAREWELL
+from ..sync._driver import FAREWELL
 from .transport import Transport
 
 __all__ = ["Driver", "ProviderDriver"]

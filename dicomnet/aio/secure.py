@@ -7,7 +7,7 @@ import threading
 
 from ..config import Limits, Timeouts
 from ..errors import DeadlineExceeded, DicomNetError, TLSFailed
-from ..sync.driver import unsent
+from ..sync._driver import unsent
 from ..tls import TLS, Channel
 from .transport import Transport
 

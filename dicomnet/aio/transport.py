@@ -17,8 +17,8 @@ from ..config import Limits, Timeouts
 from ..errors import DicomNetError
 from ..exchange import Buffer
 from ..negotiation import SecureLink
-from ..sync.driver import unsent
-from ..sync.transport import IOV_MAX, QUICK_ACK, gone, watch_host
+from ..sync._driver import IOV_MAX, unsent
+from ..sync.transport import QUICK_ACK, gone, watch_host
 
 __all__ = ["Owner", "Transport", "address_of"]
 

@@ -10,7 +10,7 @@ from types import FrameType
 from .._typing import Any
 from ..exchange import Exchange
 from ..requests import StoreRequest
-from ..sinks import DiscardSink, Sink, own_path, uid_path
+from ..sinks import DiscardSink, Sink, own_path
 from ..sync import Listener
 from ..uids import is_valid
 from .output import Output, counted, rate
@@ -48,24 +48,22 @@ class Receiver(Listener):
         self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
         self.on_store(spool=directory, unknown_classes=any_class, durable=durable)(self._keep)
 
-    def open_sink(self, exchange: Exchange, context: Any, command: Any) -> Sink:
+    def _sink_for(self, service: Any, exchange: Exchange, context: Any, command: Any) -> Sink:
         """As a provider does, but into nothing where nothing is kept. A data set begins to arrive."""
-        service = self.service_for(command, context.abstract_syntax)
         if not self._begun:
             self._begun = True
             self._board.note("first", monotonic())
-        if service is not None:
-            self._board.add("begun")
-        if service is not None and self._directory is None:
+        self._board.add("begun")
+        if self._directory is None:
             return DiscardSink()
-        return super().open_sink(exchange, context, command)
+        return super()._sink_for(service, exchange, context, command)
 
     def _keep(self, request: StoreRequest) -> None:
         path = None
         if self._directory is not None:
             uid = request.sop_instance_uid
             # A name that a peer made up never becomes a path.
-            path = uid_path(self._directory, uid) if is_valid(uid) else own_path(self._directory)
+            path = f"{self._directory}/{uid}.dcm" if is_valid(uid) else own_path(self._directory)
             request.file.commit(path)
         self._board.add("kept")
         self._board.add("bytes", request.size)

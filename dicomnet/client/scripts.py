@@ -13,7 +13,7 @@ from enum import Enum
 from types import MethodType, TracebackType
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
-from ..flows import Call
+from ..exchange import Call
 
 __all__ = [
     "AHEAD",

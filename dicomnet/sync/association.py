@@ -28,7 +28,7 @@ from ..scp import Handler
 from ..scu import Match, RetrieveProgress, StoreResult
 from ..status import Status
 from ..tls import TLS
-from .driver import FAREWELL, Driver
+from ._driver import FAREWELL, Driver
 from .secure import open_transport
 
 __all__ = ["Association", "connect"]

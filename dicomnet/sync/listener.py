@@ -20,9 +20,9 @@ from ..negotiation import AcceptancePolicy, ProposedContext
 from ..peers import Peer
 from ..scp import Provider, host_of, pause_of
 from ..tls import TLS
+from ._driver import Driver
 from .association import Association, connect
 from .board import MOST_WORKERS, Board, Seats
-from .driver import Driver
 from .secure import open_transport
 from .workers import ACCEPT_PAUSE, Connections, Crew, Job
 

@@ -10,7 +10,8 @@ from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, TLSFailed
 from ..negotiation import SecureLink
 from ..tls import TLS, Channel
-from .transport import Transport, give_back, take_large
+from ._driver import give_back, take_large
+from .transport import Transport
 
 __all__ = ["SecureTransport", "open_transport"]
 

@@ -1,46 +1,137 @@
-"""Drives an `Exchange` over a `Transport`: the whole of the blocking I/O, for both roles."""
+# cython: auto_pickle=False
+"""`Driver`: drives an `Exchange` over a `Transport`, the whole of blocking I/O for both roles; `Stream`: its socket.
 
-from __future__ import annotations
+They are compiled, as the core is: in a small message nearly all of the time is spent on the way from the socket to the
+service and back. There is nothing of DICOM in here.
+"""
+
+cimport cython
+from cpython.time cimport monotonic
+from libc.math cimport INFINITY as NEVER
 
 from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 from collections import deque
-from collections.abc import Generator
-from time import monotonic
+
+from .._exchange cimport Call, MessageExchange
 
 from .. import scu
-from .._typing import Any, TypeVar
+from .._exchange import POLL
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
-from ..events import Event, forsake
-from ..exchange import POLL, Buffer, Call, Exchange
-from .transport import Transport
+from ..events import forsake
 
-__all__ = ["FAREWELL", "Driver", "unsent"]
-
-T = TypeVar("T")
+__all__ = ["FAREWELL", "IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
 
 _SLICE = 0.002  # seconds that a response may wait for the next one, to leave together
-_GLANCES = 16  # reads of one look at what came: it is not to wait, not even for a peer that never stops talking
-inf = float("inf")  # math would be loaded for nothing else
 FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and nobody wants to wait for it
 
+IOV_MAX = 1024  # buffers per sendmsg; Linux, macOS and Windows take at least as many
 
-class Driver:
+cdef enum:
+    GLANCES = 16         # reads of one look at what came: it is not to wait, not even for a peer that never stops
+    SMALL = 16384        # bytes of receive buffer while nothing flows
+    MOST_SPARE = 16      # large receive buffers kept for the next message
+
+
+cdef class Stream:
+    """What every message passes through of a `Transport`: a connected socket that does not block, and a buffer.
+
+    Attributes:
+        failure: why the stream ended, where there is more to say than that it did.
+    """
+
+    def __init__(self, sock, polled, Py_ssize_t large):
+        self._sock = sock
+        self._recv_into, self._sendmsg, self._polled = sock.recv_into, sock.sendmsg, polled
+        self._large = large
+        self._use(bytearray(SMALL))
+
+    cdef int _use(self, bytearray buffer) except -1:
+        self._buffer, self._view = buffer, memoryview(buffer)
+        return 0
+
+    def send(self, buffers):
+        """Send what the socket takes now, in order; 0 where it takes nothing."""
+        try:
+            return self._sendmsg(buffers if len(buffers) <= IOV_MAX else buffers[:IOV_MAX])
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            what = f"the connection broke while sending: {error.strerror}"
+            raise ConnectionFailed(what, errno=error.errno) from error
+
+    def receive(self):
+        """What has arrived, valid until the next call; empty at the end of the stream, None where nothing is there."""
+        cdef Py_ssize_t size
+        try:
+            size = self._recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            size = 0  # a reset connection is a closed one
+            self.failure = self.failure or self._gone(error)
+        return self._view[:size]
+
+    def wait(self, timeout, *, bint read=True, bint write=False):
+        """Sleep until there is something to read or room to write, at most ``timeout`` seconds; True if to read."""
+        if write or not read or self._polled is None:
+            return self._wait_for(timeout, read, write)
+        return bool(self._polled(None if timeout is None else max(<long long>(<double>timeout * 1000) + 1, 0)))
+
+    def _wait_for(self, timeout, read, write):
+        """`wait`, where there is more to wait for than something to read."""
+        raise NotImplementedError
+
+    def _gone(self, error):
+        """What an error of the stream says beyond that it ended; None for nothing."""
+        return None
+
+    def grow(self):
+        """A data set flows: read more of it at a time from now on, until `rest`."""
+        if len(self._buffer) < self._large:
+            self._use(take_large(self._large))
+
+    def rest(self):
+        """Nothing flows for now: give a large buffer back."""
+        if len(self._buffer) > SMALL:
+            give_back(self._buffer)
+            self._use(bytearray(SMALL))
+
+
+# Large buffers that nobody uses: a new one for every message would be zeroed, and its pages mapped, each time.
+_spare = deque(maxlen=MOST_SPARE)
+
+
+def give_back(bytearray buffer not None):
+    """Keep a large buffer for whoever needs one next."""
+    _spare.append(buffer)
+
+
+def take_large(Py_ssize_t size):
+    """A buffer of so many bytes, whatever is in them."""
+    while _spare:
+        try:
+            buffer = _spare.pop()
+        except IndexError:  # another thread was faster
+            break
+        if len(buffer) == size:
+            return buffer
+    return bytearray(size)
+
+
+@cython.final
+cdef class Driver:
     """Reads, writes and waits for one association; owns the transport."""
 
-    def __init__(self, exchange: Exchange, transport: Transport) -> None:
+    def __init__(self, MessageExchange exchange not None, transport):
         self.exchange = exchange
         self.transport = transport
-        self._events: deque[Event] = deque()
-        self._at_work = allocate_lock()  # held but while the thread of the association rests
+        self._events = deque()
+        self._at_work = allocate_lock()
         self._at_work.acquire()
-        self._cancelling = False
-        self._unsent: list[Buffer] = []  # what another thread could not send of a C-CANCEL
-        self._interrupted = False
-        self._flushed = 0.0  # when everything was written
-        self._unread: Generator[Any, Any, Any] | None = None  # whose results are still to come
-        exchange.tick(monotonic())
+        self._unsent = []
+        exchange._upper.tick(monotonic())
 
-    def secure(self) -> None:
+    def secure(self):
         """Do the handshake of the transport; where it fails, the connection is closed.
 
         Raises:
@@ -53,13 +144,13 @@ class Driver:
             self.close()
             raise
 
-    def _name_peer(self, error: BaseException | None) -> None:
+    def _name_peer(self, error):
         if isinstance(error, DicomNetError):
             error.peer = error.peer or self.exchange.peer
 
-    def complete(self, flow: Generator[Any, Any, T]) -> T:
+    cpdef object complete(self, flow):
         """Run a flow to its end, whatever it yields on the way; its return value."""
-        self.exchange.restart(monotonic())
+        self.exchange._upper.restart(monotonic())
         self._cancelling = False
         try:
             item = flow.send(None)
@@ -67,26 +158,25 @@ class Driver:
                 item = self._go_on(flow, item)
         except StopIteration as stop:
             self.flush()  # its last word may be a response
-            value: T = stop.value
-            return value
+            return stop.value
         finally:
             flow.close()
 
-    def require_turn(self, flow: Generator[Any, Any, Any]) -> None:
+    def require_turn(self, flow):
         """Raise where another flow stands between its results: what comes next is for that one."""
-        if self._unread not in (None, flow):
+        if self._unread is not None and self._unread is not flow:
             raise LocalProtocolError(
                 "the results of another call are still to come",
                 peer=self.exchange.peer,
                 hint="Take all of them first, or leave the loop over them.",
             )
 
-    def results(self, flow: Generator[Any, Any, T], *, streaming: bool = False) -> Generator[Any, None, T]:
+    def results(self, flow, *, bint streaming=False):
         """Run a flow and pass on its results; leaving the loop closes the flow, and sends what it says then.
 
         ``streaming``: between its results more of them arrive, and what arrives is for this flow.
         """
-        self.exchange.restart(monotonic())
+        self.exchange._upper.restart(monotonic())
         self._cancelling = False
         try:
             item = flow.send(None)
@@ -99,8 +189,7 @@ class Driver:
                 item = self._go_on(flow, item)
         except StopIteration as stop:
             self.flush()  # its last word may be a response
-            value: T = stop.value
-            return value
+            return stop.value
         except GeneratorExit:
             flow.close()
             self.flush()
@@ -110,30 +199,33 @@ class Driver:
                 self._unread = None
             flow.close()
 
-    def serve(self, flow: Generator[Any, Any, None]) -> None:
+    cpdef object serve(self, flow):
         """Run a provider's flow until the association is over; then tell it so, and let it clean up.
 
         Raises:
             ConnectionFailed: the association was over while the flow was in the middle of something.
         """
+        cdef MessageExchange exchange = self.exchange
         try:
             item = flow.send(None)
             while True:
                 if type(item) is Call:
                     item = self._call(flow, item)
                 elif self._events:
-                    self._flush_in_time()
+                    # Requests that came together are answered together, unless their handlers take their time.
+                    if exchange._queue and monotonic() >= self._flushed + <double>_SLICE:
+                        self.flush()
                     item = flow.send(self._events.popleft())
-                elif self.exchange.closed:
+                elif exchange._upper.is_closed():
                     item = flow.throw(self._over())
                 elif item is POLL:
-                    item = flow.send(self._poll())
+                    item = flow.send(self._polled_event())
                 else:
-                    self.pump()
+                    self._pump()
         except StopIteration:
             return
 
-    def _go_on(self, flow: Generator[Any, Any, Any], item: Any) -> Any:
+    cdef object _go_on(self, flow, item):
         """Do what a flow has asked for, and let it go on; what it asks for then."""
         if type(item) is Call:
             return self._call(flow, item)
@@ -142,97 +234,104 @@ class Driver:
         try:
             if item is None:
                 # The flow may have taken its time, to read the next file or for the user: that was no silence.
-                self.exchange.restart(monotonic())
-                event: Event | None = self._next_event()
+                self.exchange._upper.restart(monotonic())
+                event = self._next_event()
             else:
-                event = self._poll()
+                event = self._polled_event()
         except DicomNetError as error:
             return flow.throw(error)
         return flow.send(event)
 
-    def _call(self, flow: Generator[Any, Any, Any], item: Call) -> Any:
+    cdef object _call(self, flow, Call item):
         try:
             answer = item.function(*item.arguments)
         except Exception as error:
-            self.exchange.restart(monotonic())
+            self.exchange._upper.restart(monotonic())
             return flow.throw(error)
-        self.exchange.restart(monotonic())
+        self.exchange._upper.restart(monotonic())
         return flow.send(answer)
 
-    def _poll(self) -> Event | None:
+    cdef object _polled_event(self):
         """Write everything; the next event if it has arrived."""
         self.flush()
-        if not self._events and not self.exchange.closed and self._take():
-            self._events.extend(self.exchange.events())
+        if not self._events and not self.exchange._upper.is_closed() and self._take():
+            self._heed()
         return self._events.popleft() if self._events else None
 
-    def _next_event(self) -> Event:
+    cdef object _next_event(self):
         if self._cancelling:
             self._cancel()
         while not self._events:
-            if self.exchange.closed:
+            if self.exchange._upper.is_closed():
                 raise self._over()
-            self.pump()
+            self._pump()
         return self._events.popleft()
 
-    def _over(self) -> DicomNetError:
+    cdef object _over(self):
         if self._interrupted and self.exchange.failure is not None:
             return self.exchange.failure
         return ConnectionFailed("the association is over", peer=self.exchange.peer)
 
-    def pump(self) -> None:
+    cdef int _pump(self) except -1:
         """Write what is to be written, then wait once for the peer or for a timer, and take what came."""
-        exchange = self.exchange
         if self._cancelling:
             self._cancel()
         self.flush()
-        if not self._events and not exchange.closed:
-            self._read()
-            self._events.extend(exchange.events())
+        if not self._events and not self.exchange._upper.is_closed():
+            self._read(NEVER)
+            self._heed()
+        return 0
 
-    def flush(self) -> None:
+    cdef int _heed(self) except -1:
+        """Queue what the exchange has to tell."""
+        cdef list events = self.exchange.events()
+        if events:
+            self._events.extend(events)
+        return 0
+
+    cpdef object flush(self):
         """Write everything, reading when the peer has something to say meanwhile."""
-        exchange = self.exchange
+        cdef MessageExchange exchange = self.exchange
+        cdef list buffers
         if self._unsent:
-            rest, self._unsent = self._unsent, []
-            self._send(rest)
-        while buffers := exchange.outgoing():
+            buffers, self._unsent = self._unsent, []
             self._send(buffers)
-            if not exchange.sending:
+        while True:
+            buffers = exchange.outgoing()
+            if not buffers:
+                break
+            self._send(buffers)
+            if not exchange._queue:
                 break
             if not self._events and self._take():
-                self._events.extend(exchange.events())  # a refusal, perhaps, which ends the message early
-        if events := exchange.events():
-            self._events.extend(events)
+                self._heed()  # a refusal, perhaps, which ends the message early
+        self._heed()
         self._flushed = monotonic()
 
-    def _flush_in_time(self) -> None:
-        """Requests that came together are answered together, unless their handlers take their time."""
-        if self.exchange.sending and monotonic() >= self._flushed + _SLICE:
-            self.flush()
-
-    def _send(self, buffers: list[Buffer]) -> None:
-        since = monotonic()
-        while buffers and not self.exchange.closed:
+    cpdef object _send(self, list buffers):
+        cdef double since = -1.0
+        cdef Py_ssize_t sent
+        while buffers and not self.exchange._upper.is_closed():
             try:
                 sent = self.transport.send(buffers)
             except ConnectionFailed:
                 self._hear_out()
                 return
-            if sent:
+            if sent or since < 0:
                 since = monotonic()
-                self.exchange.restart(since)
+            if sent:
+                self.exchange._upper.restart(since)
                 buffers = unsent(buffers, sent)
             if buffers:
                 self._wait_for_room(since)
 
-    def _hear_out(self) -> None:
+    cdef int _hear_out(self) except -1:
         """Nothing can be sent any more; what the peer said before it left says why."""
-        while not self.exchange.closed and self._take():
+        while not self.exchange._upper.is_closed() and self._take():
             pass
-        self._end()
+        return self._end()
 
-    def _end(self) -> None:
+    cdef int _end(self) except -1:
         failure = self.transport.failure
         if self._interrupted:
             failure = AssociationAborted(0, 0, by_peer=False)
@@ -240,13 +339,14 @@ class Driver:
         self._name_peer(failure)
         self.exchange.failure = failure
         self.exchange.receive_eof()
+        return 0
 
-    def interrupt(self) -> None:
+    def interrupt(self):
         """Abort from any thread: whoever waits on the association wakes up, says so to the peer, and is told."""
         self._interrupted = True
         self.transport.hush()
 
-    def cancel(self) -> None:
+    def cancel(self):
         """Ask the peer to end what is under way, from any thread; a call that waits goes on to the last response."""
         self._cancelling = True
         if self._at_work.acquire(blocking=False):  # else whoever works on the association will see
@@ -259,11 +359,12 @@ class Driver:
             finally:
                 self._at_work.release()
 
-    def _cancel(self) -> None:
+    cdef int _cancel(self) except -1:
         self._cancelling = False
         scu.cancel(self.exchange)
+        return 0
 
-    def _rest(self, timeout: float | None) -> bool:
+    cdef bint _rest(self, timeout) except -1:
         """Wait for the peer; meanwhile other threads may cancel. Whether there is something to read."""
         self._at_work.release()
         try:
@@ -271,21 +372,21 @@ class Driver:
         finally:
             self._at_work.acquire()
 
-    def look(self) -> bool:
+    def look(self):
         """Take what came while nobody waited for anything, without waiting; whether the association goes on."""
         try:
             self.settle()
-            for _ in range(_GLANCES):
-                if self.exchange.closed or self._events or not self._take():
+            for _ in range(GLANCES):
+                if self.exchange._upper.is_closed() or self._events or not self._take():
                     break
-                self._events.extend(self.exchange.events())
+                self._heed()
                 self.settle()
             self.flush()
         except DicomNetError:
             pass  # it does not go on
         return self.exchange.established
 
-    def _wait_for_room(self, since: float) -> None:
+    cdef int _wait_for_room(self, double since) except -1:
         """The peer does not take more for now; if that lasts, it is dead or stuck.
 
         What it says meanwhile is heard, but no more than that: it could say as much as it does not read.
@@ -294,51 +395,53 @@ class Driver:
         left = None if seconds is None else max(since + seconds - monotonic(), 0.0)
         readable = self.transport.wait(left, read=not self._events, write=True)
         now = monotonic()
-        self.exchange.tick(now)
+        self.exchange._upper.tick(now)
         if readable:
             self._take()
-            self._events.extend(self.exchange.events())
+            self._heed()
         elif seconds is not None and now >= since + seconds:
             self.exchange.receive_eof()
             raise DeadlineExceeded(timeout="write", seconds=seconds, peer=self.exchange.peer)
+        return 0
 
-    def _read(self, end: float = inf) -> None:
+    cdef int _read(self, double end) except -1:
         """Wait once for the peer or for a timer, at most until ``end``."""
-        exchange = self.exchange
-        if exchange.receiving and self._take():
-            return  # in the middle of a message the rest is usually there already
-        if exchange.receiving:
+        cdef MessageExchange exchange = self.exchange
+        if exchange.is_receiving() and self._take():
+            return 0  # in the middle of a message the rest is usually there already
+        if exchange.is_receiving():
             self.transport.acknowledge()
         else:
             self.transport.rest()
-        deadline = exchange.deadline
-        end = end if deadline is None else min(end, deadline)
-        readable = self._rest(None if end == inf else max(end - monotonic(), 0.0))
-        exchange.tick(monotonic())
+        end = min(end, exchange._upper.next_deadline())
+        cdef bint readable = self._rest(None if end == NEVER else max(end - monotonic(), 0.0))
+        exchange._upper.tick(monotonic())
         if readable:
             self._take()
+        return 0
 
-    def _take(self) -> bool:
+    cdef bint _take(self) except -1:
+        """Take what has arrived; false where nothing has."""
         if self._interrupted:
             self._end()
             return True
         received = self.transport.receive()
         if received is None:
             return False
-        if received:
+        if len(received):
             self.exchange.receive(received)
-            if self.exchange.streaming:
+            if self.exchange._reader.in_data:
                 self.transport.grow()
         else:
             self._end()
         return True
 
-    def settle(self) -> None:
+    def settle(self):
         """Heed what happened while nobody waited for anything; the end of the association raises."""
         while self._events:
             self.exchange.set_aside(self._events.popleft())
 
-    def leave(self) -> None:
+    def leave(self):
         """Nothing follows: say what is to be said, and that it was all. The peer closes, or we do later.
 
         It is a few bytes, such as an A-ABORT; where there is no room for them, nobody reads them either.
@@ -352,28 +455,28 @@ class Driver:
                 self.transport.send(buffers)
         except ConnectionFailed:
             pass
-        if not self.exchange.closed:
+        if not self.exchange._upper.is_closed():
             self.transport.shutdown()
 
-    def finish(self, patience: float = inf) -> None:
+    def finish(self, double patience=NEVER):
         """`leave`, give the peer so many seconds to close, then close (PS3.8 Section 9.1.4)."""
         self.leave()
         end = monotonic() + patience
-        while not self.exchange.closed and monotonic() < end:
+        while not self.exchange._upper.is_closed() and monotonic() < end:
             self._read(end)
             self.exchange.outgoing()
         self.close()
 
-    def close(self) -> None:
+    def close(self):
         """Close the transport, whatever is on its way."""
-        if not self.exchange.closed:
+        if not self.exchange._upper.is_closed():
             self.leave()
         self.exchange.receive_eof()
         self.transport.close()
         forsake(self._events, self.exchange.deferred, self.exchange.events())
 
 
-def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:
+def unsent(list buffers, Py_ssize_t sent):
     """What is left of ``buffers`` after the first ``sent`` bytes."""
     for index, buffer in enumerate(buffers):
         if sent < len(buffer):

@@ -1,25 +1,21 @@
+# cython: auto_pickle=False
 """Where a received data set goes: to a file that appears whole or not at all, into memory, or nowhere.
 
 A sink is written to as fragments arrive, closed when the last one has, and discarded when nobody wants it any more; a
 file that was committed by then stays. What goes wrong is raised from `write` or `close` as an OSError, and the sink
-leaves nothing behind.
+leaves nothing behind. It is compiled because each small instance makes a sink of its own.
 """
 
-from __future__ import annotations
+cimport cython
 
 import errno
 import os
-from collections.abc import Callable, Sequence
-from enum import Enum, auto
 from itertools import count
 
-from dicomnet import uids
-from dicomnet._typing import Protocol
-from dicomnet.errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
+from . import uids
+from .errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
 
 __all__ = ["DiscardSink", "FileSink", "MemorySink", "Sink", "own_path", "uid_path"]
-
-Buffer = bytes | bytearray | memoryview
 
 # How many buffers one writev takes: at least 16 by POSIX, 1024 on the systems that we know.
 _IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16) if hasattr(os, "sysconf") else 1024
@@ -27,118 +23,121 @@ _IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16) if hasattr(os, "sysconf") else 1024
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
-class Sink(Protocol):
-    """What takes the bytes of a data set."""
+class Sink:
+    """What takes the bytes of a data set: any object with these methods, and a ``size``, its bytes so far."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of the data set so far."""
+    size = 0
 
-    def write(self, views: list[memoryview]) -> None:
-        """Take the next bytes; the views die with the call.
+    def write(self, views):
+        """Take the next bytes, a list of memoryviews that die with the call.
 
         Raises:
             OSError: they cannot be kept. The rest of the data set is not written then.
         """
 
-    def close(self) -> None:
+    def close(self):
         """The data set is whole: there are no more writes."""
 
-    def discard(self) -> None:
+    def discard(self):
         """Nobody wants it any more; the last call, whatever happened before."""
 
 
-class DiscardSink:
+@cython.final
+cdef class DiscardSink:
     """Counts the bytes and drops them."""
 
-    __slots__ = ("size",)
+    cdef readonly long long size
 
-    def __init__(self) -> None:
-        self.size = 0
-
-    def write(self, views: list[memoryview]) -> None:
+    def write(self, list views not None):
         """Count."""
-        self.size += sum(map(len, views))
+        self.size += total_of(views)
 
-    def close(self) -> None:
+    def close(self):
         """Nothing is left to do."""
 
-    def discard(self) -> None:
+    def discard(self):
         """Nothing was kept."""
 
 
-class MemorySink:
+@cython.final
+cdef class MemorySink:
     """Holds the data set in memory, up to a limit.
 
     Args:
         limit: the most bytes that are taken; None takes them all.
     """
 
-    __slots__ = ("_data", "_limit")
+    cdef bytearray _data
+    cdef object _limit
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit=None):
         self._data = bytearray()
         self._limit = limit
 
     @property
-    def size(self) -> int:
+    def size(self):
         """Bytes so far."""
         return len(self._data)
 
-    def write(self, views: list[memoryview]) -> None:
+    def write(self, list views not None):
         """Keep a copy."""
-        if self._limit is not None and len(self._data) + sum(map(len, views)) > self._limit:
+        if self._limit is not None and len(self._data) + total_of(views) > self._limit:
             raise OutputFileError(f"the data set is longer than the limit of {self._limit} bytes", errno=errno.EFBIG)
         for view in views:
             self._data += view
 
-    def getvalue(self) -> bytes:
+    def getvalue(self):
         """The data set, copied."""
         return bytes(self._data)
 
-    def getbuffer(self) -> memoryview:
+    def getbuffer(self):
         """The data set, where it is."""
         return memoryview(self._data)
 
-    def close(self) -> None:
+    def close(self):
         """Nothing is left to do."""
 
-    def discard(self) -> None:
+    def discard(self):
         """Let go of the memory."""
         self._data = bytearray()
+
+
+cdef long long total_of(list views) except -1:
+    cdef long long total = 0
+    for view in views:
+        total += len(view)
+    return total
 
 
 class _Names:
     """Random names for files: no two of this process are equal, and other processes draw others."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.redraw()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.redraw)
 
-    def redraw(self) -> None:
+    def redraw(self):
         self._prefix = os.urandom(8).hex()
         self._count = count(1).__next__
 
-    def __call__(self) -> str:
+    def __call__(self):
         return f"{self._prefix}-{self._count():x}"
 
 
 _next_name = _Names()
 
 
-class _Stage(Enum):
-    NEW = auto()
-    OPEN = auto()
-    CLOSED = auto()  # all of it is in the file, which still has its own hidden name
-    COMMITTED = auto()
-    GONE = auto()
+cdef enum Stage:
+    NEW
+    OPEN
+    CLOSED     # all of it is in the file, which still has its own hidden name
+    COMMITTED
+    GONE
 
 
-_NEW, _OPEN, _CLOSED, _COMMITTED, _GONE = _Stage
-
-
-class FileSink:
+@cython.final
+cdef class FileSink:
     """A file in the making, hidden under a name of ours until `commit` gives it the one it is to have.
 
     The first write creates it. What is not committed is deleted: by `discard`, by an error, or when this object dies.
@@ -148,30 +147,34 @@ class FileSink:
         header: what stands before the data set, written together with its first bytes.
         durable: have the disk confirm the file, and its name, before `close` and `commit` return: a loss of power takes
             nothing then that was committed. Each file waits for the disk twice.
+
+    Attributes:
+        path: where the file is now, if anywhere.
+        size: bytes of the data set so far, without the header.
     """
 
-    __slots__ = ("_directory", "_durable", "_fd", "_header", "_stage", "path", "size")
+    cdef Stage _stage
+    cdef bint _durable
+    cdef int _fd
+    cdef object _directory, _header
+    cdef readonly object path
+    cdef readonly long long size
 
-    def __init__(self, directory: str | os.PathLike[str], header: bytes = b"", *, durable: bool = False) -> None:
-        self._stage = _NEW
+    def __init__(self, directory, header=b"", *, bint durable=False):
         self._durable = durable
         self._fd = -1
         self._directory = os.fspath(directory) or os.curdir
         self._header = header
-        #: Where the file is now, if anywhere.
-        self.path: str | None = None
-        #: Bytes of the data set so far, without the header.
-        self.size = 0
 
-    def write(self, views: list[memoryview]) -> None:
+    def write(self, list views not None):
         """Append to the file.
 
         Raises:
             OutputFileError: an OSError with an errno, such as ENOSPC; the file is gone then.
         """
-        total = sum(map(len, views))
+        cdef long long total = total_of(views)
         try:
-            if self._stage is _OPEN:
+            if self._stage == OPEN:
                 _write_all(self._fd, views, total)
             else:
                 self._create()
@@ -180,8 +183,8 @@ class FileSink:
             raise self._failed(error) from error
         self.size += total
 
-    def _create(self) -> None:
-        if self._stage is not _NEW:
+    cdef int _create(self) except -1:
+        if self._stage != NEW:
             raise LocalProtocolError("a write to a file sink that is closed")
         while self._fd < 0:
             path = f"{self._directory}/.{_next_name()}.part"
@@ -190,18 +193,19 @@ class FileSink:
             except FileExistsError:
                 _next_name.redraw()
         self.path = path
-        self._stage = _OPEN
+        self._stage = OPEN
+        return 0
 
-    def close(self) -> None:
+    cpdef object close(self):
         """The data set is whole. The file waits for `commit`.
 
         Raises:
             OutputFileError: the system could not keep what it had taken; the file is gone then.
         """
-        if self._stage is not _OPEN:
+        if self._stage != OPEN:
             return
         fd, self._fd = self._fd, -1
-        self._stage = _CLOSED
+        self._stage = CLOSED
         try:
             try:
                 if self._durable:
@@ -211,7 +215,7 @@ class FileSink:
         except OSError as error:
             raise self._failed(error) from error
 
-    def commit(self, path: str | os.PathLike[str], *, replace: bool = True) -> str:
+    def commit(self, path, *, bint replace=True):
         """Give the file its name, at once and whole; what is called so already is replaced, a symbolic link too.
 
         Args:
@@ -233,10 +237,10 @@ class FileSink:
                 f'"{escaped(target)}": a way out of a directory within a file name',
                 hint="Use uid_path for names that come from a peer.",
             )
-        if self._stage is _NEW:
+        if self._stage == NEW:
             self.write([])
         self.close()
-        if self._stage is not _CLOSED or self.path is None:
+        if self._stage != CLOSED or self.path is None:
             raise LocalProtocolError("a commit of a file sink that was discarded or committed")
         try:
             if replace:
@@ -246,16 +250,16 @@ class FileSink:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise _cannot_write(target, error) from error
         self.path = target
-        self._stage = _COMMITTED
+        self._stage = COMMITTED
         if self._durable:
             _sync_directory(target)
         return target
 
-    def discard(self) -> None:
+    cpdef object discard(self):
         """Delete the file, unless it was committed. It may be called at any time, and more than once."""
-        if self._stage is _COMMITTED:
+        if self._stage == COMMITTED:
             return
-        self._stage = _GONE
+        self._stage = GONE
         fd, self._fd = self._fd, -1
         path, self.path = self.path, None
         if fd >= 0:
@@ -269,17 +273,17 @@ class FileSink:
             except OSError:
                 pass
 
-    def __del__(self) -> None:
-        if self._stage is _OPEN or self._stage is _CLOSED:
+    def __del__(self):
+        if self._stage == OPEN or self._stage == CLOSED:
             self.discard()
 
-    def _failed(self, error: OSError) -> OutputFileError:
+    cdef object _failed(self, error):
         failure = _cannot_write(self.path or self._directory, error)
         self.discard()  # what is half there must not take the room that is missing
         return failure
 
 
-def _sync_directory(path: str) -> None:
+def _sync_directory(path):
     """Have the disk confirm the name of a file, which its directory holds. Windows has no way to ask for that."""
     if os.name == "nt":
         return
@@ -293,7 +297,7 @@ def _sync_directory(path: str) -> None:
         raise _cannot_write(path, error) from error
 
 
-def _cannot_write(path: str, error: OSError | ValueError) -> OutputFileError:
+def _cannot_write(path, error):
     code = error.errno if isinstance(error, OSError) else errno.EINVAL
     return OutputFileError(
         f"cannot be written: {getattr(error, 'strerror', None) or error}",
@@ -310,17 +314,17 @@ _HINTS = {
 }
 
 
-def _climbs(path: str) -> bool:
+def _climbs(path):
     """Whether ".." follows upon a name."""
-    entered = False
+    cdef bint entered = False
     for component in path.replace(os.altsep or os.sep, os.sep).split(os.sep):
         if entered and component == os.pardir:
             return True
-        entered |= component not in ("", os.curdir, os.pardir)
+        entered = entered or component not in ("", os.curdir, os.pardir)
     return False
 
 
-def _rename_to_free(path: str, target: str) -> None:
+def _rename_to_free(path, target):
     try:
         os.link(path, target, follow_symlinks=False)
     except OSError as error:
@@ -336,13 +340,17 @@ def _rename_to_free(path: str, target: str) -> None:
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
-def _write_all(fd: int, buffers: Sequence[Buffer], total: int) -> None:
-    while (written := _write(fd, buffers[:_IOV_MAX])) < total:
+cdef int _write_all(int fd, list buffers, long long total) except -1:
+    cdef long long written
+    while True:
+        written = _write(fd, buffers if len(buffers) <= <Py_ssize_t>_IOV_MAX else buffers[:_IOV_MAX])
+        if written >= total:
+            return 0
         total -= written
         buffers = _rest(buffers, written)
 
 
-def _rest(buffers: Sequence[Buffer], written: int) -> list[Buffer]:
+def _rest(buffers, written):
     """What is left after a write that took less than all; a full disk shows by the next write."""
     first = 0
     while written >= len(buffers[first]):
@@ -351,15 +359,15 @@ def _rest(buffers: Sequence[Buffer], written: int) -> list[Buffer]:
     return [memoryview(buffers[first])[written:], *buffers[first + 1 :]]
 
 
-def _write_first(fd: int, buffers: Sequence[Buffer], /) -> int:
+def _write_first(fd, buffers, /):
     return os.write(fd, next(filter(len, buffers), b""))
 
 
 # Windows has no writev.
-_write: Callable[[int, Sequence[Buffer]], int] = getattr(os, "writev", _write_first)
+_write = getattr(os, "writev", _write_first)
 
 
-def uid_path(directory: str | os.PathLike[str], uid: str) -> str:
+def uid_path(directory, uid):
     """Where an instance is kept: "DIRECTORY/UID.dcm".
 
     Raises:
@@ -370,6 +378,6 @@ def uid_path(directory: str | os.PathLike[str], uid: str) -> str:
     return f"{os.fspath(directory)}/{uid}.dcm"
 
 
-def own_path(directory: str | os.PathLike[str]) -> str:
+def own_path(directory):
     """Where an instance is kept whose UID is none: a name of ours that nothing else has."""
     return f"{os.fspath(directory)}/instance-{_next_name()}.dcm"

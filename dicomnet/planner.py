@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from . import queries, uids
 from ._typing import Any
@@ -30,8 +31,11 @@ __all__ = [
 #: Every application must take implicit VR little endian (PS3.5 Section 10.1); explicit loses less on the way.
 UNCOMPRESSED = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 
-#: The storage classes in the order in which a C-GET should ask for them: trial ones last.
-_COMMON_STORAGE = tuple(sorted(uids.STORAGE_CLASSES, key=lambda uid: ("Trial" in uids.name_of(uid), len(uid), uid)))
+
+@cache
+def _common_storage() -> tuple[str, ...]:
+    """The storage classes in the order in which a C-GET should ask for them: trial ones last."""
+    return tuple(sorted(uids.STORAGE_CLASSES, key=lambda uid: ("Trial" in uids.name_of(uid), len(uid), uid)))
 
 
 def verification() -> list[ProposedContext]:
@@ -113,7 +117,7 @@ def query_retrieve(
     """
     models = (queries.MODELS["STUDY_ROOT"], queries.MODELS["PATIENT_ROOT"])
     asked = [ProposedContext(uid, UNCOMPRESSED) for model in models for uid in (model.find, model.get, model.move)]
-    classes = _COMMON_STORAGE if storage_classes is None else tuple(storage_classes)
+    classes = _common_storage() if storage_classes is None else tuple(storage_classes)
     syntaxes = tuple(transfer_syntaxes)
     brought = [ProposedContext(sop_class, syntaxes, scu=False, scp=True) for sop_class in classes]
     return (asked + brought)[:MAX_CONTEXTS] if storage_classes is None else asked + brought
@@ -121,7 +125,7 @@ def query_retrieve(
 
 def retrieving(model: str) -> list[ProposedContext]:
     """Contexts for a C-GET by the SOP class of its model, and for as many storage classes as fit beside it."""
-    brought = [ProposedContext(sop_class, UNCOMPRESSED, scu=False, scp=True) for sop_class in _COMMON_STORAGE]
+    brought = [ProposedContext(sop_class, UNCOMPRESSED, scu=False, scp=True) for sop_class in _common_storage()]
     return (sop_classes(model) + brought)[:MAX_CONTEXTS]
 
 

@@ -189,6 +189,18 @@ def test_a_study_is_found(server: Server) -> None:
     assert sorted(int(image.InstanceNumber) for image in images) == list(range(COUNT))
 
 
+def test_a_batch_goes_one_by_one_to_who_does_not_answer_its_operations_window(server: Server) -> None:
+    held = server.held()
+    agreed: list[tuple[int, int]] = []
+    with dn.client.StoreScu(server.peer, calling=SELF) as scu:
+        scu.client.on(dn.client.events.AfterAssociate)(lambda event: agreed.append(event.association.operations_window))
+        assert scu.client.extras is not None
+        assert scu.client.extras.operations_window == (16, 1)
+        assert all(result.ok for result in scu.send(*study()))
+    assert agreed == [(1, 1)]
+    assert server.held() == held
+
+
 def test_a_find_loop_may_be_left(server: Server) -> None:
     with dn.connect(server.peer, calling=SELF, contexts=[*QR, *dn.contexts.verification()]) as association:
         for match in association.find("IMAGE", StudyInstanceUID="2.25.100", SeriesInstanceUID="2.25.200"):

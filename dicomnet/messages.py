@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from operator import attrgetter
 
 from ._dimse import Command, Message
 from ._typing import Protocol
@@ -157,6 +158,10 @@ MESSAGES: dict[int, MessageType] = {
 }
 
 
+# What each message needs, all of it at once; a name too many keeps it a tuple.
+_REQUIRED = {field: attrgetter("command_field", *message.required) for field, message in MESSAGES.items()}
+
+
 def name_of(command: Command) -> str:
     """The standard's name of a message, or its Command Field in hexadecimal where there is none."""
     message = MESSAGES.get(command.command_field or 0)
@@ -165,11 +170,10 @@ def name_of(command: Command) -> str:
 
 def missing_element(command: Command) -> str | None:
     """The first element that the message needs and the command set lacks; None where nothing is missing."""
-    message = MESSAGES.get(command.command_field or 0)
-    for name in message.required if message else ():
-        if getattr(command, name) is None:
-            return name
-    return None
+    values = _REQUIRED.get(command.command_field)
+    if values is None or None not in values(command):  # nearly always, and twice for each request
+        return None
+    return next(name for name in MESSAGES[command.command_field].required if getattr(command, name) is None)
 
 
 def fits(message: Message, others: Iterable[Message], most: int | None) -> bool:

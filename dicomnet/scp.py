@@ -32,6 +32,8 @@ from .status import Status
 
 __all__ = ["Handler", "Provider", "host_of", "perform", "serve"]
 
+# An enum's members are looked up by a function in Python, until 3.12; these are looked at for each message.
+_C_STORE_RQ, _C_CANCEL_RQ = CommandField.C_STORE_RQ, CommandField.C_CANCEL_RQ
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the provider (presentation related), PS3.8 Table 9-21
 
 
@@ -404,7 +406,7 @@ def perform(
     ``checked``: a request with a data set is acceptable if that was taken, for `Provider.open_sink` took it.
     """
     command = message.command
-    if command.command_field == CommandField.C_CANCEL_RQ:
+    if command.command_field == _C_CANCEL_RQ:
         return  # what it was for is over already
     service = provider.service_for(command, exchange.contexts[message.context_id].abstract_syntax)
     try:
@@ -413,13 +415,14 @@ def perform(
             respond(exchange, message, status)
             return
         assert service is not None
-        request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, address)
         performer = _PERFORMERS.get(command.command_field)
         if performer is not None:
+            request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, address)
             yield from performer(exchange, provider, service, message, request)
             return
         # C-ECHO and C-STORE: one call, one response, and no flow of their own, for there are many.
         if service.function is not success:
+            request = REQUEST_CLASSES[command.command_field](exchange, message, address)
             try:
                 status = as_status((yield Call(service.function, request)))
             except Exception as error:
@@ -455,7 +458,7 @@ def _unacceptable(exchange: Exchange, command: Command, negotiated: str, service
     if missing and not (missing == "priority" and Relaxation.NO_PRIORITY in relax):
         return Status(Status.MISTYPED_ARGUMENT, comment=f"missing: {missing}")
     # Its transfer syntaxes were negotiated for one SOP class, and so was that the peer may store it.
-    other = command.command_field == CommandField.C_STORE_RQ and command.affected_sop_class_uid != negotiated
+    other = command.command_field == _C_STORE_RQ and command.affected_sop_class_uid != negotiated
     if other and Relaxation.MISMATCHED_CLASS not in relax:
         return Status(Status.SOP_CLASS_NOT_SUPPORTED, comment="not the SOP class of its presentation context")
     return None

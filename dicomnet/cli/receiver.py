@@ -45,6 +45,7 @@ class Receiver(Listener):
         # For people who watch; a program that reads lines asks for them, and who does neither is not slowed down.
         watched = output.json or sys.stdout.isatty()
         self._begun = False
+        self._kept = self._board.counting("kept", "bytes")
         self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
         self.on_store(spool=directory, unknown_classes=any_class, durable=durable)(self._keep)
 
@@ -65,8 +66,7 @@ class Receiver(Listener):
             # A name that a peer made up never becomes a path.
             path = f"{self._directory}/{uid}.dcm" if is_valid(uid) else own_path(self._directory)
             request.file.commit(path)
-        self._board.add("kept")
-        self._board.add("bytes", request.size)
+        self._kept(1, request.size)
         self._board.note("last", monotonic())
         if self._talks:
             try:

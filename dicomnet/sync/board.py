@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 try:
     import fcntl
@@ -54,6 +54,18 @@ class Board:
         cell = self._base + self._columns[name]
         with self._lock:
             self._cells[cell] += amount
+
+    def counting(self, *names: str) -> Callable[..., None]:
+        """What counts several things at once: a function of as many numbers."""
+        columns = [self._columns[name] for name in names]
+
+        def add(*amounts: float) -> None:
+            cells, base = self._cells, self._base
+            with self._lock:
+                for column, amount in zip(columns, amounts, strict=True):
+                    cells[base + column] += amount
+
+        return add
 
     def note(self, name: str, value: float, row: int | None = None) -> None:
         """Write a value that is no sum, such as a time; into another row only where nobody writes any more."""

@@ -6,6 +6,7 @@ service and back. There is nothing of DICOM in here.
 """
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.time cimport monotonic
 from libc.math cimport INFINITY as NEVER
 
@@ -366,6 +367,7 @@ cdef class Driver:
 
     cdef bint _rest(self, timeout) except -1:
         """Wait for the peer; meanwhile other threads may cancel. Whether there is something to read."""
+        PyErr_CheckSignals()  # one that came since the last line of Python would not end the wait
         self._at_work.release()
         try:
             return not self._cancelling and self.transport.wait(timeout)

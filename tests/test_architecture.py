@@ -194,7 +194,7 @@ def may_import_late(path: Path, imported: Import) -> bool:
         return imported.function == "__getattr__"
     if path in (PACKAGE / "charsets.py", PACKAGE / "datasets.py"):
         return imported.module.split(".")[0] in {*HEAVY, "zlib", "array"}
-    if path == PACKAGE / "sources.py":
+    if path == PACKAGE / "sources.pyx":
         return imported.module == "zlib"
     if path == PACKAGE / "queries.py":
         return imported.module in {"re", "datetime"}

@@ -1,20 +1,17 @@
+# cython: auto_pickle=False
 """Where the bytes of a C-STORE come from: a file or memory, described first, then handed out in chunks.
 
 A source knows its SOP class, SOP instance, transfer syntax and size before its first chunk, and has been looked over:
 what was cut short, is no Part 10 file or does not say what it is, is an `InputFileError`, not an instance of which a
-peer gets half. The bytes of a data set are never decoded, copied or changed.
+peer gets half. The bytes of a data set are never decoded, copied or changed. It is compiled because thousands of small
+files are each looked over before the first is sent.
 """
-
-from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
-from types import TracebackType
 
 from dicomnet import uids
 from dicomnet._part10 import FileMeta, Verdict, Walker, read_meta
-from dicomnet._typing import Any, Protocol, Self
 from dicomnet.config import (
     DESCRIBE_BUFFER,
     INFLATE_LIMIT,
@@ -37,41 +34,28 @@ DEFLATED = frozenset(
     }
 )
 
-Buffer = bytes | bytearray | memoryview
-
 _FILE_BUFFER = Limits().file_buffer
 _MORE, _TRUNCATED = Verdict.MORE, Verdict.TRUNCATED
 # O_NONBLOCK: to open a named pipe would wait for its writer; reading at an offset refuses it. Windows has O_BINARY.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
-# Components with leading zeros are wrong, but stand in real files, and peers take them; what else is no UID at all.
-_UID_CHARACTERS = "0123456789."
 _AGAIN = "Copy or export it again."
 
 
-class Source(Protocol):
-    """An instance to be stored."""
+class Source:
+    """What can be stored: any object with these methods and attributes.
 
-    @property
-    def name(self) -> str:
-        """Its path, or what else tells people which one it is."""
+    Attributes:
+        name: its path, or what else tells people which one it is.
+        sop_class_uid: what kind of object it is.
+        sop_instance_uid: which one it is.
+        transfer_syntax_uid: how its data set is encoded.
+        size: all bytes of the data set as they go over the wire; even.
+    """
 
-    @property
-    def sop_class_uid(self) -> str:
-        """What kind of object it is."""
+    name = sop_class_uid = sop_instance_uid = transfer_syntax_uid = ""
+    size = 0
 
-    @property
-    def sop_instance_uid(self) -> str:
-        """Which one it is."""
-
-    @property
-    def transfer_syntax_uid(self) -> str:
-        """How its data set is encoded."""
-
-    @property
-    def size(self) -> int:
-        """All bytes of the data set as they go over the wire; even."""
-
-    def chunks(self, unit: int) -> Iterator[memoryview]:
+    def chunks(self, unit):
         """The data set in pieces whose length is a multiple of `unit` but for the last.
 
         A piece is valid until the next one is asked for.
@@ -80,41 +64,42 @@ class Source(Protocol):
             InputFileError: the file cannot be read any more, or became shorter.
         """
 
-    def close(self) -> None:
+    def close(self):
         """Let go of what it holds."""
 
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None: ...
-
-
-class _Described:
-    """What every source has."""
-
-    __slots__ = ("name", "size", "sop_class_uid", "sop_instance_uid", "transfer_syntax_uid")
-
-    name: str
-    size: int
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-
-    def close(self) -> None:
-        """Let go of the file."""
-
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, kind, error, _):
         self.close()
 
-    def __repr__(self) -> str:
+
+cdef class _Described:
+    """What every source has."""
+
+    cdef public object name
+    cdef public object sop_class_uid
+    cdef public object sop_instance_uid
+    cdef public object transfer_syntax_uid
+    cdef public long long size
+
+    def close(self):
+        """Let go of the file."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.close()
+
+    def __repr__(self):
         return f"<{type(self).__name__} {self.name!r}: {uids.name_of(self.sop_class_uid)}, {self.size} bytes>"
 
-    def _examine(
-        self, view: memoryview, start: int, end: int, meta: FileMeta, window_at: Callable[[int], Buffer]
-    ) -> None:
+    cdef object window_at(self, long long position):
+        """Read some more of the file."""
+        raise NotImplementedError
+
+    cdef int examine(self, view, long long start, long long end, meta) except -1:
         """Look for a cut, and find out what this is.
 
         Args:
@@ -122,18 +107,17 @@ class _Described:
             start: where the data set begins.
             end: where the file ends.
             meta: its file meta information.
-            window_at: reads some more of the file.
         """
-        syntax = meta.transfer_syntax_uid
-        size = end - start
+        cdef str syntax = meta.transfer_syntax_uid
+        cdef long long size = end - start
         if size == 0:
             raise _truncated("it ends after its file meta information")
         if syntax in DEFLATED:
-            walker = _inflated(view[start:], is_whole=len(view) == end)
-            size += size & 1  # PS3.5 Section A.5: padded with NUL to an even length
+            walker = _inflated(view[start:], len(view) == end)
+            size += size & 1        # PS3.5 Section A.5: padded with NUL to an even length
         else:
             walker = Walker(syntax, start, end)
-            if _walk(walker, view, window_at) is _TRUNCATED:
+            if self.walk(walker, view) is _TRUNCATED:
                 raise _truncated(f"the element at byte {walker.position} goes on past the end of the file, {end}")
         self.transfer_syntax_uid = syntax
         # Where the two differ the data set is right: the file meta information is a copy that tools forget to change.
@@ -144,21 +128,21 @@ class _Described:
         if size & 1:
             raise _truncated(f"its data set has an odd number of bytes, {size}")
         self.size = size
+        return 0
+
+    cdef object walk(self, walker, view):
+        cdef object verdict = walker.walk(view, 0)
+        cdef int windows = 0
+        while verdict is _MORE and windows < WALK_WINDOWS:
+            position = walker.position
+            verdict = walker.walk(self.window_at(position), position)
+            windows += 1
+        return verdict
 
 
-def _walk(walker: Walker, view: memoryview, window_at: Callable[[int], Buffer]) -> Verdict:
-    verdict = walker.walk(view, 0)
-    windows = 0
-    while verdict is _MORE and windows < WALK_WINDOWS:
-        position = walker.position
-        verdict = walker.walk(window_at(position), position)
-        windows += 1
-    return verdict
-
-
-def _inflated(data: memoryview, *, is_whole: bool) -> Walker:
+cdef object _inflated(data, bint is_whole):
     """Walk over the start of a deflated data set, and look for its end if `data` is all of it."""
-    import zlib  # noqa: PLC0415 here: few data sets are deflated
+    import zlib     # here: few data sets are deflated
 
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
@@ -179,20 +163,33 @@ def _inflated(data: memoryview, *, is_whole: bool) -> Walker:
     return walker
 
 
-def _first_uid(what: str, first: str | None, second: str | None) -> str:
-    for candidate in (first, second):
-        if candidate and len(candidate) <= 64 and not candidate.strip(_UID_CHARACTERS):
-            return candidate
+cdef str _first_uid(str what, str first, str second):
+    """The first that can be one."""
+    if _is_usable(first):
+        return first
+    if _is_usable(second):
+        return second
     given = first or second
     found = f": {given!r} is none" if given else ""
     raise InputFileError(f"it has no {what}{found}", problem=InputProblem.MISSING_UID)
 
 
-def _truncated(what: str, path: str | None = None) -> InputFileError:
+cdef bint _is_usable(str uid):
+    # Components with leading zeros are wrong, but stand in real files, and peers take them; what else is no UID at all.
+    cdef Py_UCS4 character
+    if uid is None or not 0 < len(uid) <= 64:
+        return False
+    for character in uid:
+        if not (u"0" <= character <= u"9" or character == u"."):
+            return False
+    return True
+
+
+def _truncated(what, path=None):
     return InputFileError(f"truncated: {what}", problem=InputProblem.TRUNCATED, path=path, hint=_AGAIN)
 
 
-class FileSource(_Described):
+cdef class FileSource(_Described):
     """A Part 10 file. A small one is read at once, whole, and closed; a larger one is read as it goes out.
 
     Files are read, not mapped: one that is cut meanwhile must be an error, not a signal.
@@ -206,14 +203,19 @@ class FileSource(_Described):
         InputFileError: it cannot be read, is no Part 10 file, is truncated or has no UIDs.
     """
 
-    __slots__ = ("_base", "_end", "_fd", "_in_buffer", "_is_ours", "_is_whole", "_start", "_view")
+    cdef int _fd
+    cdef bint _is_ours
+    cdef bint _is_whole
+    cdef long long _base
+    cdef long long _end
+    cdef long long _start
+    cdef long long _in_buffer
+    cdef object _view
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str] | io.FileIO | io.BufferedReader | io.BufferedRandom,
-        buffer: bytearray | None = None,
-    ) -> None:
+    def __cinit__(self):
         self._fd = -1
+
+    def __init__(self, path, buffer=None):
         try:
             self._open(path)
             self._load(buffer)
@@ -221,12 +223,12 @@ class FileSource(_Described):
             self.close()
             error.path = self.name
             raise
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path, a file that was closed
+        except (OSError, ValueError) as error:      # ValueError: a NUL in the path, a file that was closed
             self.close()
             raise _unreadable(self.name, error) from error
 
-    def _open(self, path: Any) -> None:
-        self._is_ours = not hasattr(path, "fileno")
+    cdef int _open(self, path) except -1:
+        self._is_ours = isinstance(path, str) or not hasattr(path, "fileno")
         if self._is_ours:
             self.name = os.fsdecode(path)
             self._base = 0
@@ -237,47 +239,54 @@ class FileSource(_Described):
             self._base = path.tell()
             self._fd = path.fileno()
             self._end = max(os.fstat(self._fd).st_size - self._base, 0)
+        return 0
 
-    def _load(self, buffer: bytearray | None) -> None:
+    cdef int _load(self, buffer) except -1:
         """Read as much as fits, and look it over. Offsets count from `_base`."""
-        end = self._end
+        cdef long long end = self._end
+        cdef long long room
         # One byte more than the file has, for the padding of a deflated data set.
         if buffer is None or len(buffer) < LEAST_BUFFER:
-            buffer = bytearray(min(end + 1, _FILE_BUFFER))
+            buffer = bytearray(min(end, _FILE_BUFFER - 1) + 1)
         view = self._view = memoryview(buffer)
-        self._is_whole = end < len(view)
-        self._in_buffer = end if self._is_whole else len(view)
+        room = len(view)
+        self._is_whole = end < room
+        self._in_buffer = min(end, room)
         head = view[: self._in_buffer]
         self._fill(head, 0)
         try:
-            meta, self._start = read_meta(head)
+            meta, start = read_meta(head)
         except InputFileError as error:
             if error.problem is not InputProblem.TRUNCATED or self._is_whole:
                 raise
-            if len(view) < _FILE_BUFFER:
-                self._load(None)
-                return
+            if room < _FILE_BUFFER:
+                return self._load(None)
             raise InputFileError(
-                f"its file meta information is longer than {len(view)} bytes", problem=InputProblem.NOT_PART10
+                f"its file meta information is longer than {room} bytes", problem=InputProblem.NOT_PART10
             ) from error
-        self._examine(head, self._start, end, meta, self._window_at)
+        self._start = start
+        self.examine(head, start, end, meta)
         if self._is_whole:
             view[end] = 0
             self.close()
+        return 0
 
-    def _window_at(self, position: int) -> bytearray:
+    cdef object window_at(self, long long position):
         window = bytearray(min(WALK_WINDOW, self._end - position))
         self._fill(memoryview(window), position)
         return window
 
-    def _fill(self, view: memoryview, position: int) -> None:
+    cdef int _fill(self, view, long long position) except -1:
         """Read what `view` has room for; past the end of the file there is at most the one byte of padding."""
+        cdef long long count
         if len(view) > self._end - position:
-            view[-1] = 0
-            view = view[:-1]
+            view[len(view) - 1] = 0
+            view = view[: len(view) - 1]
         try:
-            while view:
+            while len(view) > 0:
                 count = _read_at(self._fd, view, self._base + position)
+                if count == len(view):
+                    break
                 if count == 0:
                     raise _truncated("it became shorter while it was read", self.name)
                 view = view[count:]
@@ -286,19 +295,22 @@ class FileSource(_Described):
             raise
         except OSError as error:
             raise _unreadable(self.name, error) from error
+        return 0
 
-    def chunks(self, unit: int) -> Iterator[memoryview]:
+    def chunks(self, unit):
         """The data set in pieces whose length is a multiple of `unit` but for the last; see `Source.chunks`."""
         if self._is_whole:
             return iter((self._view[self._start : self._start + self.size],))
         return self._read_on(unit)
 
-    def _read_on(self, unit: int) -> Iterator[memoryview]:
+    def _read_on(self, long long unit):
+        cdef long long step, ready
+        cdef long long position = self._start
+        cdef long long end = self._start + self.size
         view = self._view if len(self._view) >= unit else memoryview(bytearray(unit))
         step = len(view) // unit * unit
-        position, end = self._start, self._start + self.size
-        ready = (self._in_buffer - position) // unit * unit
-        self._in_buffer = 0  # a second round has to read it again
+        ready = max(self._in_buffer - position, 0) // unit * unit
+        self._in_buffer = 0     # a second round has to read it again
         if ready > 0:
             yield self._view[position : position + ready]
             position += ready
@@ -308,22 +320,22 @@ class FileSource(_Described):
             yield piece
             position += len(piece)
 
-    def close(self) -> None:
+    def close(self):
         """Close the file, if it was opened here."""
         fd, self._fd = self._fd, -1
         if fd >= 0 and self._is_ours:
             os.close(fd)
 
-    def __del__(self) -> None:
+    def __del__(self):
         if self._fd >= 0:
             self.close()
 
 
-def _read_positioned(fd: int, view: memoryview, position: int) -> int:
+def _read_positioned(fd, view, position):
     return os.preadv(fd, (view,), position)
 
 
-def _seek_and_read(fd: int, view: memoryview, position: int) -> int:
+def _seek_and_read(fd, view, position):
     with io.FileIO(fd, closefd=False) as file:
         file.seek(position)
         return file.readinto(view)
@@ -333,7 +345,7 @@ def _seek_and_read(fd: int, view: memoryview, position: int) -> int:
 _read_at = _read_positioned if hasattr(os, "preadv") else _seek_and_read
 
 
-def _unreadable(path: str, error: Exception) -> InputFileError:
+def _unreadable(path, error):
     return InputFileError(
         f"cannot be read: {getattr(error, 'strerror', None) or error}",
         problem=InputProblem.CANNOT_READ,
@@ -342,7 +354,7 @@ def _unreadable(path: str, error: Exception) -> InputFileError:
     )
 
 
-class BytesSource(_Described):
+cdef class BytesSource(_Described):
     """A data set in memory, sent from where it is.
 
     Args:
@@ -356,17 +368,11 @@ class BytesSource(_Described):
         InputFileError: as of `FileSource`.
     """
 
-    __slots__ = ("_data",)
+    cdef object _data
 
     def __init__(
-        self,
-        data: Buffer,
-        transfer_syntax_uid: str | None = None,
-        sop_class_uid: str | None = None,
-        sop_instance_uid: str | None = None,
-        *,
-        name: str = "data set in memory",
-    ) -> None:
+        self, data, transfer_syntax_uid=None, sop_class_uid=None, sop_instance_uid=None, *, name="data set in memory"
+    ):
         self.name = name
         view = memoryview(data).cast("B")
         start = 0
@@ -375,7 +381,8 @@ class BytesSource(_Described):
                 meta, start = read_meta(view)
             else:
                 meta = FileMeta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
-            self._examine(view, start, len(view), meta, lambda position: view[position:])
+            self._data = view
+            self.examine(view, start, len(view), meta)
         except InputFileError as error:
             error.path = name
             raise
@@ -383,13 +390,16 @@ class BytesSource(_Described):
         self.sop_instance_uid = sop_instance_uid or self.sop_instance_uid
         self._data = view[start:]
 
-    def chunks(self, unit: int) -> Iterator[memoryview]:
+    cdef object window_at(self, long long position):
+        return self._data[position:]
+
+    def chunks(self, unit):
         """The data set in pieces whose length is a multiple of `unit` but for the last: slices of the caller's data."""
         if self.size <= _FILE_BUFFER and self.size == len(self._data):
             return iter((self._data,))
         return self._slices(max(_FILE_BUFFER // unit, 1) * unit)
 
-    def _slices(self, step: int) -> Iterator[memoryview]:
+    def _slices(self, step):
         for start in range(0, len(self._data), step):
             piece = self._data[start : start + step]
             if len(self._data) < start + step and self.size > len(self._data):
@@ -397,7 +407,7 @@ class BytesSource(_Described):
             yield piece
 
 
-def open_source(item: Any, transfer_syntax: str | None = None, *, buffer: bytearray | None = None) -> Source:
+def open_source(item, transfer_syntax=None, *, buffer=None):
     """Open what can be stored: a path, an open binary file, Part 10 bytes, a data set's bytes, or a `Source`.
 
     Args:
@@ -409,20 +419,19 @@ def open_source(item: Any, transfer_syntax: str | None = None, *, buffer: bytear
         InputFileError: it cannot be sent.
         InvalidArgument: it is nothing of the kind.
     """
-    if isinstance(item, FileSource | BytesSource):
+    if isinstance(item, _Described):
         return item
-    if isinstance(item, str | os.PathLike):
+    if isinstance(item, (str, os.PathLike)):
         return FileSource(item, buffer)
-    if isinstance(item, bytes | bytearray | memoryview):
+    if isinstance(item, (bytes, bytearray, memoryview)):
         is_part10 = bytes(memoryview(item).cast("B")[128:132]) == b"DICM"
         return BytesSource(item, None if is_part10 else transfer_syntax)
     if isinstance(item, io.FileIO) or (
-        isinstance(item, io.BufferedReader | io.BufferedRandom) and isinstance(item.raw, io.FileIO)
+        isinstance(item, (io.BufferedReader, io.BufferedRandom)) and isinstance(item.raw, io.FileIO)
     ):
         return FileSource(item, buffer)
     if hasattr(item, "chunks"):
-        source: Source = item
-        return source
+        return item
     if hasattr(item, "read") and not isinstance(item, io.TextIOBase):
         return BytesSource(_content(item), transfer_syntax, name=str(getattr(item, "name", item)))
     raise InvalidArgument(
@@ -431,11 +440,11 @@ def open_source(item: Any, transfer_syntax: str | None = None, *, buffer: bytear
     )
 
 
-def _content(file: Any) -> Buffer:
+def _content(file):
     """The rest of a file without a descriptor, such as BytesIO; its position stays, so that it can be sent again."""
     try:
         position = file.tell() if file.seekable() else None
-        content: Buffer = file.read()
+        content = file.read()
         if position is not None:
             file.seek(position)
     except (OSError, ValueError, EOFError) as error:
@@ -443,7 +452,7 @@ def _content(file: Any) -> Buffer:
     return content
 
 
-def describe(item: object) -> tuple[str, str] | None:
+def describe(item):
     """SOP class and transfer syntax of what `open_source` takes, or of a pydicom Dataset; None: it cannot be sent."""
     meta = getattr(item, "file_meta", None)
     if meta is not None:

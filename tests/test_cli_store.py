@@ -18,6 +18,7 @@ from dicomnet import uids
 from dicomnet._part10 import meta_header
 from dicomnet.cli import progress
 from dicomnet.cli.batch import files_in, gather
+from dicomnet.cli.interrupts import Interrupts
 from dicomnet.sources import FileSource
 
 CT, MR = uids.CT_IMAGE_STORAGE, uids.MR_IMAGE_STORAGE
@@ -337,6 +338,17 @@ class TestInterrupted:
         assert 1 <= len(scp.uids) <= most
         total = programs.summary(stdout)
         assert (total["instances"], total["failed"]) == (len(scp.uids), 40 - len(scp.uids))
+
+    def test_the_second_waits_for_what_is_done_as_a_whole(self):
+        with Interrupts(releasable=True) as interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interrupts.requested
+            interrupts.hold()
+            os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.let_go()
+            interrupts.hold()
+            interrupts.let_go()
 
     def test_twice_aborts(self, five):
         arrived, go_on = threading.Event(), threading.Event()

@@ -291,7 +291,7 @@ def test_a_window_full_of_instances_behind_a_query_without_end(face):
         cost = child.peak() - base
         sender.join(PATIENCE)
     assert refused == count - 1
-    assert most <= cost < 4 * most  # one waits, another arrives; what grows is moved, and has some room to grow into
+    assert most <= cost < 6 * most  # one waits, another arrives; what grows is moved, and leaves holes
 
 
 @pytest.mark.parametrize("face", ["sync", "aio"])

@@ -24,6 +24,7 @@ class Interrupts:
         self.requested = False
         self.tell: Callable[[], object] | None = None
         self.releasable = releasable
+        self._held = self._missed = False
 
     def __enter__(self) -> Interrupts:
         self._before = signal.signal(signal.SIGINT, self._handle)
@@ -38,8 +39,22 @@ class Interrupts:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         if self.requested or not self.releasable:
             self.requested = True
+            if self._held:
+                self._missed = True
+                return
             raise KeyboardInterrupt
         self.requested = True
         if self.tell is not None:
             self.tell()
         os.write(sys.stderr.fileno(), b"interrupted: what is under way may end; once more aborts it\n")
+
+    def hold(self) -> None:
+        """Nothing is raised until `let_go`, in the main thread: what comes between is done as a whole."""
+        self._held = True
+
+    def let_go(self) -> None:
+        """Raise what came meanwhile."""
+        self._held = False
+        if self._missed:
+            self._missed = False
+            raise KeyboardInterrupt

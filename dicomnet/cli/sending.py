@@ -54,6 +54,7 @@ class Sender:
         self._halt = halt
         self._extras = Peer.of(profile_of(peer)).storing(None, window, 1 if halt else OPERATIONS_WINDOW)
         self._share = 1  # how many each association may have under way, for all to have some
+        self._interruptible = False  # whether Ctrl-C raises here, in the main thread
         self._halted = False
         self._alive: dict[int, Association] = {}
         self._ends: list[tuple[DicomNetError, bool]] = []  # and whether there was an association
@@ -68,6 +69,7 @@ class Sender:
         """
         instances = sum(len(lot.items) for lot in self._lots)
         wanted = min(associations, instances)
+        self._interruptible = wanted <= 1
         self._share = max(instances // max(wanted, 1), 1)
         try:
             if wanted <= 1:
@@ -144,12 +146,7 @@ class Sender:
             with association:
                 self._interrupts.releasable = True
                 for result in association.store_many(self._take(lot, taken), window=most):
-                    if taken[0][1] is result.source:  # as it is but for what failed without being sent
-                        taken.popleft()
-                    else:
-                        taken.remove(next(one for one in taken if one[1] is result.source))
-                    self._tally.add(result)
-                    self._halted |= self._halt and not result.ok
+                    self._count(taken, result)
                     if self._stopped and most == 1:
                         break  # else the next one would still go out
         except BaseException as error:
@@ -161,6 +158,21 @@ class Sender:
             entries = [entry for entry, _ in taken]
             self._unanswered += entries[:unanswered]
             lot.items.extendleft(reversed(entries[unanswered:]))
+
+    def _count(self, taken: deque[tuple[Any, Any]], result: StoreResult) -> None:
+        """It is either under way or told of, whenever Ctrl-C comes."""
+        if self._interruptible:
+            self._interrupts.hold()
+        try:
+            if taken[0][1] is result.source:  # as it is but for what failed without being sent
+                taken.popleft()
+            else:
+                taken.remove(next(one for one in taken if one[1] is result.source))
+            self._tally.add(result)
+            self._halted |= self._halt and not result.ok
+        finally:
+            if self._interruptible:
+                self._interrupts.let_go()
 
     def _take(self, lot: Lot, taken: deque[tuple[Any, Any]]) -> Iterator[Any]:
         self._tally.begin()

@@ -285,21 +285,19 @@ class TestWhatThePeerDoesNotWant:
         assert result.stderr.count(": not sent: the association is over") == total["failed"]
 
     def test_an_association_too_many_costs_only_a_warning(self, five, monkeypatch):
-        second = threading.Event()
-        opened = []
+        refused = threading.Event()
 
         def answer(scp, request):
-            assert second.wait(programs.PATIENCE)
+            assert refused.wait(programs.PATIENCE)
 
-        def start(sock, policy):
-            opened.append(sock)
-            serve(sock, policy)
-            if len(opened) == 2:
-                second.set()
+        def is_full(driver):
+            if full := judge(driver):
+                refused.set()
+            return full
 
         with archive(answer) as scp:
-            serve = scp.scp._start
-            monkeypatch.setattr(scp.scp, "_start", start)
+            judge = scp.scp._is_full
+            monkeypatch.setattr(scp.scp, "_is_full", is_full)
             monkeypatch.setattr(scp.scp, "limits", dn.Limits(associations=1))
             result = programs.run("store", scp.address, *five, "--associations", 2, "--json")
         assert result.returncode == 0

@@ -204,7 +204,7 @@ def machine() -> dict[str, object]:
     return {
         "cpu": model,
         "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 

@@ -7,6 +7,8 @@ peer gets half. The bytes of a data set are never decoded, copied or changed. It
 files are each looked over before the first is sent.
 """
 
+cimport cython
+
 import io
 import os
 
@@ -303,6 +305,7 @@ cdef class FileSource(_Described):
             return iter((self._view[self._start : self._start + self.size],))
         return self._read_on(unit)
 
+    @cython.cdivision(False)  # 0 for a unit is to raise, not to end the process
     def _read_on(self, long long unit):
         cdef long long step, ready
         cdef long long position = self._start

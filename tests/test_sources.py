@@ -144,6 +144,11 @@ def test_every_size_buffer_and_unit(write, pixels, buffer, unit):
         assert content(source, 2 * unit) == data  # a second round
 
 
+def test_pieces_of_no_size(write):
+    with FileSource(write(part10(data_set(bytes(5000)))), bytearray(1024)) as source, pytest.raises(ZeroDivisionError):
+        content(source, 0)
+
+
 def test_sizes_around_the_buffer(write):
     for size in range(1016, 1032, 2):
         data = data_set(bytes(size - len(part10(data_set(b"\1\2"))) + 2))

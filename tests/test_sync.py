@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
+import io
+import os
 import socket
 import threading
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import faces
 import pytest
 from face_suite import ProviderSuite, UserSuite
+from wiring import CT, EXPLICIT, pair
 
 import dicomnet as dn
+from dicomnet._part10 import meta_header
 from dicomnet._pdu import Abort, AssociateRQ, MaximumLength, UserIdentityRQ
+from dicomnet.config import Limits, Timeouts
+from dicomnet.messages import CommandField
 from dicomnet.negotiation import AcceptancePolicy
+from dicomnet.sinks import DiscardSink
+from dicomnet.sources import FileSource
 from dicomnet.sync import association
+from dicomnet.sync._driver import Driver, Stream
+from dicomnet.sync.transport import Transport
 
 
 class TestUser(UserSuite):
@@ -95,3 +111,49 @@ class TestProvider(ProviderSuite):
             identity = UserIdentityRQ(1, b"me", b"", True)
             raw.send(AssociateRQ("ANY-SCP", "RAW", contexts, (MaximumLength(16384), identity)))
             assert raw.read() == Abort(0, 0)
+
+
+def interrupted_in(method: str, **socket_methods: object) -> Any:
+    """A transport that runs no Python and has something to read; Ctrl-C comes when this method of it is called."""
+    kind = type("Interrupted", (Stream,), {method: partial(_thread.interrupt_main)})
+    return kind(SimpleNamespace(**{"recv_into": None, "sendmsg": None} | socket_methods), str, 16384)
+
+
+def waiting() -> Generator[None, Any, Any]:
+    return (yield None)
+
+
+def test_ctrl_c_is_heeded_while_data_arrive() -> None:
+    user, provider = pair(timeouts=Timeouts(idle=None))
+    provider.open_sink = lambda *_: DiscardSink()
+    user.request(user.contexts[3], CommandField.C_STORE_RQ, bytes(1 << 20))
+    arriving = io.BytesIO()
+    while buffers := user.outgoing():
+        arriving.writelines(buffers)
+    arriving.seek(0)
+    driver = Driver(provider, interrupted_in("grow", recv_into=arriving.readinto))
+    with pytest.raises(KeyboardInterrupt):
+        driver.complete(waiting())
+    assert arriving.tell() < 1 << 16
+
+
+@pytest.mark.skipif(not hasattr(os, "writev"), reason="needs a sendmsg that is no Python")
+def test_ctrl_c_is_heeded_while_data_leave(tmp_path: Path) -> None:
+    user, _ = pair()
+    file = tmp_path / "large.dcm"
+    file.write_bytes(meta_header(CT, "1.2.3", EXPLICIT) + faces.data_of(faces.instance(1 << 20)))
+    with open(os.devnull, "wb") as nowhere, FileSource(file, bytearray(4096)) as source:
+        driver = Driver(user, interrupted_in("receive", sendmsg=partial(os.writev, nowhere.fileno())))
+        user.request(user.contexts[3], CommandField.C_STORE_RQ, source)
+        with pytest.raises(KeyboardInterrupt):
+            driver.flush()
+        assert user.sending
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_wait_may_be_longer_than_the_system_can_wait(write: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        transport = Transport(ours, Limits(), Timeouts())
+        theirs.send(b"x")
+        assert transport.wait(35 * 86400.0, write=write)

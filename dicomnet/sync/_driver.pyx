@@ -27,6 +27,8 @@ FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, 
 
 IOV_MAX = 1024  # buffers per sendmsg; Linux, macOS and Windows take at least as many
 
+cdef double LONGEST = 86400  # seconds of one wait, which goes on after it: poll takes no more than 24 days
+
 cdef enum:
     GLANCES = 16         # reads of one look at what came: it is not to wait, not even for a peer that never stops
     SMALL = 16384        # bytes of receive buffer while nothing flows
@@ -74,6 +76,8 @@ cdef class Stream:
 
     def wait(self, timeout, *, bint read=True, bint write=False):
         """Sleep until there is something to read or room to write, at most ``timeout`` seconds; True if to read."""
+        if timeout is not None and timeout > LONGEST:
+            timeout = LONGEST
         if write or not read or self._polled is None:
             return self._wait_for(timeout, read, write)
         return bool(self._polled(None if timeout is None else max(<long long>(<double>timeout * 1000) + 1, 0)))
@@ -298,6 +302,7 @@ cdef class Driver:
             buffers, self._unsent = self._unsent, []
             self._send(buffers)
         while True:
+            PyErr_CheckSignals()  # no line of Python need be run for as long as data flow, either way
             buffers = exchange.outgoing()
             if not buffers:
                 break

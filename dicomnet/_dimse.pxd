@@ -50,8 +50,8 @@ cdef class MessageReader:
     cdef Command _command
     cdef object _sink, _error
     cdef list _views
-    cdef int _context_id, _control, _empty
-    cdef int _command_limit, _empty_limit
+    cdef int _context_id, _control
+    cdef long long _empty, _command_limit, _empty_limit
     cdef readonly bint in_data
     cdef bint _taken, _refused
     cdef int begin(self, int context_id, int control) except -1

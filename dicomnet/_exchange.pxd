@@ -56,7 +56,6 @@ cdef class MessageExchange:
     cpdef list events(self)
     cpdef object _collect(self)
     cpdef object abort(self)
-    cpdef object decline(self, Message message, int status=*)
     cpdef object _refuse(self, str detail, Message message=*)
     cdef int _send_pieces(self) except -1
     cdef object _translate(self, object event)

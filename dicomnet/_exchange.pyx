@@ -485,7 +485,7 @@ cdef class MessageExchange:
             self._performing.remove(asked.message_id)
             self.cancelled.discard(asked.message_id)
 
-    cpdef object decline(self, Message message, int status=UNRECOGNIZED_OPERATION):
+    def decline(self, Message message not None, int status=UNRECOGNIZED_OPERATION):
         """Answer a request that is not performed here: 0211H, unrecognised operation (PS3.7 Annex C.5.23), or why."""
         discard(message)
         if self._upper._state == ESTABLISHED and message.command.command_field != C_CANCEL_RQ:

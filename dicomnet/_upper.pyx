@@ -197,8 +197,8 @@ cdef class UpperLayer:
         cdef Py_buffer* lent = PyMemoryView_GET_BUFFER(view)
         cdef const unsigned char* data = <const unsigned char*>lent.buf
         cdef Py_ssize_t size = lent.len
-        if not PyBuffer_IsContiguous(lent, b"C"):
-            raise LocalProtocolError("bytes with gaps between them")
+        if lent.ndim != 1 or lent.itemsize != 1 or not PyBuffer_IsContiguous(lent, b"C"):
+            raise LocalProtocolError("what was received is to be given as bytes, without gaps between them")
         if not self._opened:
             raise LocalProtocolError("bytes were given without a transport connection")
         if self._state == 6:

@@ -160,9 +160,11 @@ cdef class FileSink:
     cdef readonly object path
     cdef readonly long long size
 
+    def __cinit__(self):
+        self._fd = -1
+
     def __init__(self, directory, header=b"", *, bint durable=False):
         self._durable = durable
-        self._fd = -1
         self._directory = os.fspath(directory) or os.curdir
         self._header = header
 

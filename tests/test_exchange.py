@@ -78,6 +78,24 @@ def test_the_user_waits_for_as_long_as_it_likes_the_provider_does_not():
     assert provider.deadline == 300
 
 
+@pytest.mark.parametrize("name", Limits.__match_args__)
+def test_any_limit_may_be_as_high_as_a_limit_can_be(name):
+    user, provider = pair(limits=Limits(**{name: 0xFFFFFFFF}), acceptor_limits=Limits(**{name: 0xFFFFFFFF}))
+    request = user.request(user.contexts[1], CommandField.C_ECHO_RQ)
+    wire(user, provider)
+    (asked,) = provider.events()
+    provider.respond(asked.message, 0)
+    wire(user, provider)
+    user.events()
+    assert request.answer.command.status == 0
+
+
+def test_nothing_cannot_be_declined():
+    _, provider = pair()
+    with pytest.raises(TypeError):
+        provider.decline(None)
+
+
 def test_only_accepted_contexts_can_be_used():
     policy = AcceptancePolicy(abstract_syntaxes={VERIFICATION: ()})
     user, _ = pair(policy=policy)

@@ -292,6 +292,12 @@ def test_no_descriptor_is_left(spool):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_sink_that_was_never_made_closes_nothing():
+    before = os.fstat(0)
+    FileSink.__new__(FileSink).discard()
+    assert os.path.samestat(os.fstat(0), before)
+
+
 def test_a_committed_file_stays(spool):
     sink = filled(spool)
     sink.commit(spool / "x")

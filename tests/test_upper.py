@@ -240,6 +240,19 @@ def test_any_buffer_will_do(buffer):
     assert len(upper.events()) == (1 if len(buffer) else 0)
 
 
+@pytest.mark.parametrize(
+    "buffer",
+    [memoryview(bytes(16))[::2], memoryview(bytes(16)).cast("H"), memoryview(bytes(16)).cast("B", (4, 4))],
+    ids=["gaps", "numbers", "a table"],
+)
+def test_what_is_no_row_of_bytes_changes_nothing(buffer):
+    upper = bring(lambda upper: established(upper, ACCEPTOR))
+    with pytest.raises(LocalProtocolError):
+        upper.receive(buffer)
+    upper.receive(DATA.encode())
+    assert len(upper.events()) == 1
+
+
 def test_several_pdus_in_one_read_are_several_events():
     upper = bring(lambda upper: established(upper, ACCEPTOR))
     upper.receive(DATA.encode() * 3 + ReleaseRQ().encode())

@@ -157,3 +157,23 @@ def test_a_wait_may_be_longer_than_the_system_can_wait(write: bool) -> None:
         transport = Transport(ours, Limits(), Timeouts())
         theirs.send(b"x")
         assert transport.wait(35 * 86400.0, write=write)
+
+
+class Windows(socket.socket):
+    """A socket as Windows has them: one buffer at a time."""
+
+    @property
+    def sendmsg(self) -> None:
+        raise AttributeError
+
+
+def test_an_association_without_poll_and_sendmsg(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connected(host: object, port: int, timeout: float | None) -> socket.socket:
+        return Windows(fileno=socket.create_connection((host, port), timeout).detach())
+
+    monkeypatch.setattr(association, "_connected", connected)
+    monkeypatch.delattr("select.poll")
+    with faces.provider("sync") as provider, faces.SyncUser(f"127.0.0.1:{provider.port}") as user:
+        sent = faces.instance(1 << 20)
+        assert user.store(sent).status.is_success
+        assert provider.stored == [("2.25.1", faces.data_of(sent))]

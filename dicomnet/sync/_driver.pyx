@@ -12,6 +12,7 @@ from libc.math cimport INFINITY as NEVER
 
 from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 from collections import deque
+from functools import partial
 
 from .._exchange cimport Call, MessageExchange
 
@@ -25,7 +26,7 @@ __all__ = ["FAREWELL", "IOV_MAX", "Driver", "Stream", "give_back", "take_large",
 _SLICE = 0.002  # seconds that a response may wait for the next one, to leave together
 FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and nobody wants to wait for it
 
-IOV_MAX = 1024  # buffers per sendmsg; Linux, macOS and Windows take at least as many
+IOV_MAX = 1024  # buffers per sendmsg; Linux and macOS take at least as many
 
 cdef double LONGEST = 86400  # seconds of one wait, which goes on after it: poll takes no more than 24 days
 
@@ -44,7 +45,8 @@ cdef class Stream:
 
     def __init__(self, sock, polled, Py_ssize_t large):
         self._sock = sock
-        self._recv_into, self._sendmsg, self._polled = sock.recv_into, sock.sendmsg, polled
+        self._recv_into, self._polled = sock.recv_into, polled
+        self._sendmsg = getattr(sock, "sendmsg", None) or partial(_send_first, sock)
         self._large = large
         self._use(bytearray(SMALL))
 
@@ -100,6 +102,11 @@ cdef class Stream:
         if len(self._buffer) > SMALL:
             give_back(self._buffer)
             self._use(bytearray(SMALL))
+
+
+def _send_first(sock, buffers):
+    """Windows has no sendmsg: what the socket takes of the first buffer that is not empty."""
+    return sock.send(next(filter(len, buffers), b""))
 
 
 # Large buffers that nobody uses: a new one for every message would be zeroed, and its pages mapped, each time.

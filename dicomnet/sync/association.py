@@ -91,7 +91,7 @@ def _open_socket(entity: Entity, timeout: float | None) -> socket.socket:
 
 
 def _connected(host: Any, port: int, timeout: float | None) -> socket.socket:
-    """As `socket.create_connection`: the first address of a host that answers; the error of the first, if none does."""
+    """The first address of a host that answers; if none does, the error of the first, where `socket` has the last."""
     errors: list[OSError] = []
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
         sock = None

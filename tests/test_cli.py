@@ -228,6 +228,14 @@ class TestEcho:
             'Is "WRONG" the peer\'s AE title?'
         )
 
+    @pytest.mark.parametrize("redirection", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+    def test_standard_streams_may_be_closed(self, redirection, listener, free_port):
+        for peer, code in ((f"ARCHIVE@{listener}", 0), (f"127.0.0.1:{free_port}", 60)):
+            command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *programs.command("echo", peer)]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=programs.PATIENCE)
+            assert (result.returncode, result.stdout) == (code, "")
+            assert "Traceback" not in result.stderr
+
     def test_nobody_is_there(self, free_port):
         result = programs.run("echo", f"127.0.0.1:{free_port}")
         assert result.returncode == 60

@@ -269,6 +269,20 @@ class TestWhatThePeerDoesNotWant:
         result = programs.run("store", f"127.0.0.1:{free_port}", *five, "--associations", 2, "--json")
         assert result.returncode == 60
         assert programs.summary(result.stdout)["failed"] == 5
+        assert result.stderr.count("cannot connect") == 1  # however many associations have met it
+        assert result.stderr.count("not sent: no association") == 5
+
+    @pytest.mark.parametrize("associations", [1, 2])
+    def test_nobody_reads(self, associations, five):
+        """It ends as any program in a pipe does, and blames neither the peer nor a file."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        with archive() as scp, open(writer, "w") as stdout:
+            result = subprocess.run(
+                programs.command("store", scp.address, *five, "-v", "--associations", associations),
+                cwd=programs.ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=programs.PATIENCE,
+            )  # fmt: skip
+        assert (result.returncode, result.stderr) == (1, "")
 
     @pytest.mark.parametrize("associations", [1, 2])
     def test_a_connection_that_breaks_in_the_middle(self, associations, five):
@@ -348,7 +362,8 @@ class TestInterrupted:
             interrupts.hold()
             interrupts.let_go()
 
-    def test_twice_aborts(self, five):
+    @pytest.mark.parametrize("associations", [1, 2])
+    def test_twice_aborts(self, five, associations):
         arrived, go_on = threading.Event(), threading.Event()
 
         def answer(scp, request):
@@ -356,7 +371,7 @@ class TestInterrupted:
             assert go_on.wait(programs.PATIENCE)
 
         with archive(answer) as scp:
-            process = self.start(scp, five)
+            process = self.start(scp, five, "--associations", associations)
             assert arrived.wait(programs.PATIENCE)
             process.send_signal(signal.SIGINT)
             process.stderr.readline()
@@ -364,8 +379,10 @@ class TestInterrupted:
             go_on.set()
             stdout, _ = process.communicate(timeout=programs.PATIENCE)
         assert process.returncode == 130
-        assert programs.summary(stdout)["instances"] <= 5
-        assert programs.summary(stdout)["instances"] + programs.summary(stdout)["failed"] == 5
+        total = programs.summary(stdout)
+        assert total["instances"] <= 5
+        assert total["instances"] + total["failed"] == 5
+        assert len(stdout.splitlines()) == 6  # each is told of once, those that an association had taken, too
 
 
 class TestProgress:

@@ -16,6 +16,10 @@ def main() -> NoReturn:
     """Run the program with the arguments of the process, and end the process with its exit code."""
     # To look for garbage in what is being loaded would be a sixth of the start-up time.
     gc.disable()
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Closed by whoever started us: no file or connection of ours may take its place.
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
     from .app import run
 
     code = run(sys.argv[1:])

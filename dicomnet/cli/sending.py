@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from _thread import get_ident
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from time import monotonic
 
 from .._typing import Any
 from ..config import OPERATIONS_WINDOW, Entity
@@ -22,6 +23,9 @@ from .progress import Watched
 from .tally import Tally
 
 __all__ = ["Sender"]
+
+# Seconds that aborted associations have to end; one that reads a file from a disk which does not answer has no end.
+_GIVING_BACK = 2.0
 
 
 class Sender:
@@ -77,33 +81,48 @@ class Sender:
             else:
                 self._work_in_threads(wanted)
         finally:
-            self._settle()
+            self._interrupts.hold()
+            try:
+                self._settle()
+            finally:
+                self._interrupts.let_go()
 
     def _work_in_threads(self, count: int) -> None:
         import threading
 
-        threads = [threading.Thread(target=self._guarded, daemon=True) for _ in range(count)]
-        for thread in threads:
-            thread.start()
+        ended = [threading.Event() for _ in range(count)]  # a `join` that Ctrl-C interrupts takes its thread for ended
+        threads = [threading.Thread(target=self._guarded, args=(one,), daemon=True) for one in ended]
         try:
             for thread in threads:
-                thread.join()
+                thread.start()
+            for one in ended:
+                one.wait()
         except KeyboardInterrupt:
-            for association in list(self._alive.values()):
-                try:
-                    association.abort()
-                except Exception:
-                    pass  # its thread may be anywhere: what counts is that it ends
+            self._abort(zip(threads, ended, strict=True))
             raise
         if self._crash is not None:
             raise self._crash
 
-    def _guarded(self) -> None:
+    def _abort(self, threads: Iterable[tuple[Any, Any]]) -> None:
+        """Abort every association, and let its thread give back what it has taken: nobody else knows of that."""
+        alive, until = dict(self._alive), monotonic() + _GIVING_BACK
+        for association in alive.values():
+            try:
+                association.abort()
+            except Exception:
+                pass  # its thread may be anywhere: what counts is that it ends
+        for thread, ended in threads:
+            if thread.ident in alive:
+                ended.wait(max(until - monotonic(), 0.0))
+
+    def _guarded(self, ended: Any) -> None:
         try:
             self._work()
         except BaseException as error:
             self._crash = error
             self._halted = True
+        finally:
+            ended.set()
 
     def _work(self) -> None:
         """One association after another, as many as there are lots, until one breaks."""
@@ -154,10 +173,10 @@ class Sender:
             unanswered = len(error.unanswered) if isinstance(error, DicomNetError) else min(len(taken), most)
             raise
         finally:
-            del self._alive[key]
             entries = [entry for entry, _ in taken]
             self._unanswered += entries[:unanswered]
             lot.items.extendleft(reversed(entries[unanswered:]))
+            del self._alive[key]
 
     def _count(self, taken: deque[tuple[Any, Any]], result: StoreResult) -> None:
         """It is either under way or told of, whenever Ctrl-C comes."""
@@ -211,14 +230,17 @@ class Sender:
         if self._interrupts.requested:
             self._tally.codes.add(Exit.INTERRUPTED)
             self._tally.not_sent(left, "interrupted", listed=False)
+        elif left and (self._crash is not None or not (self._halted or self._ends)):
+            # What has come up says by itself what it is: that nobody reads our output any more, for instance.
+            self._tally.not_sent(left, "the program ended", listed=False)
         elif left and self._halted:
             self._tally.not_sent(left, "stopped after a failure")
         elif left:
             for error, established in self._ends:
-                self._tally.output.error(str(error))
                 self._tally.codes.add(exit_code(error, established=established))
-            was_there = self._ends and self._ends[-1][1]
-            self._tally.not_sent(left, "the association is over" if was_there else "no association")
+            for message in dict.fromkeys(str(error) for error, _ in self._ends):  # several may have met the same
+                self._tally.output.error(message)
+            self._tally.not_sent(left, "the association is over" if self._ends[-1][1] else "no association")
         else:
             for error, _ in self._ends:
                 self._tally.output.warn(str(error))

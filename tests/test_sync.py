@@ -6,6 +6,7 @@ import _thread
 import errno
 import io
 import os
+import select
 import socket
 import threading
 from collections.abc import Generator
@@ -157,6 +158,17 @@ def test_a_wait_may_be_longer_than_the_system_can_wait(write: bool) -> None:
         transport = Transport(ours, Limits(), Timeouts())
         theirs.send(b"x")
         assert transport.wait(35 * 86400.0, write=write)
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="select refuses what is closed")
+@pytest.mark.parametrize("write", [False, True])
+def test_a_socket_that_was_closed_meanwhile_is_an_end_like_others(write: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport = Transport(ours, Limits(), Timeouts())
+        transport.close()
+        assert transport.wait(faces.PATIENCE, write=write)
+        assert transport.receive() == b""
 
 
 class Windows(socket.socket):

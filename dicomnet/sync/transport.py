@@ -123,14 +123,14 @@ class _PollWaiter:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+        self._fd = sock.fileno()  # which a socket that another thread has closed does not tell any more
         poll = select.poll()
-        poll.register(sock, select.POLLIN)
+        poll.register(self._fd, select.POLLIN)
         self.readable: Callable[[int | None], Sequence[object]] | None = poll.poll
 
     def wait(self, timeout: float | None, read: bool, write: bool) -> bool:
         poll = select.poll()
-        poll.register(self._sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        poll.register(self._fd, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         ready = poll.poll(None if timeout is None else max(int(timeout * 1000) + 1, 0))
         return bool(ready and ready[0][1] & ~select.POLLOUT)
 

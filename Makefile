@@ -10,9 +10,10 @@ SANE := build/sanitize
 RUNTIMES = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 SANITIZING = PYTHONPATH=$(CURDIR)/$(SANE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=10000 PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(RUNTIMES)"
-CODEC := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py test_part10.py test_dimse.py \
+COMPILED := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py test_part10.py test_dimse.py \
 	test_dimse_fragments.py test_elements.py test_upper.py test_upper_hostile.py test_upper_walks.py \
-	test_upper_slow.py test_exchange_hostile.py test_exchange.py test_fuzz.py)
+	test_upper_slow.py test_exchange_hostile.py test_exchange.py test_fuzz.py test_messages.py test_sources.py \
+	test_sinks.py test_scp.py test_window.py test_sync.py)
 COUNT ?= 200000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
 UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
@@ -66,12 +67,12 @@ fuzz: $(VENV)/built
 conformance: $(VENV)/built
 	$(BIN)/python tools/conformance.py $(ARGS)
 
-# The codec's tests under address and undefined-behaviour sanitizers, in a copy; leaks at exit are the interpreter's own.
+# The tests of what is compiled under address and undefined-behaviour sanitizers, in a copy; leaks at exit are Python's.
 sanitize: $(VENV)/built
 	rm -rf $(SANE) && mkdir -p $(SANE)
 	tar -c $(UNTRACED:%=--exclude='%') . | tar -x -C $(SANE)
 	cd $(SANE) && DICOMNET_BUILD=sanitize $(PYTHON_HERE) setup.py -q build_ext --inplace
-	cd $(SANE) && $(SANITIZING) $(PYTHON_HERE) -m pytest -q -m 'not measures' $(CODEC) $(ARGS)
+	cd $(SANE) && $(SANITIZING) $(PYTHON_HERE) -m pytest -q -m 'not measures' $(COMPILED) $(ARGS)
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build

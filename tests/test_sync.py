@@ -8,8 +8,9 @@ import io
 import os
 import select
 import socket
+import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,10 +121,20 @@ def interrupted_in(method: str, **socket_methods: object) -> Any:
     return kind(SimpleNamespace(**{"recv_into": None, "sendmsg": None} | socket_methods), str, 16384)
 
 
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Coverage of Cython, too, is Python that runs meanwhile."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
+
+
 def waiting() -> Generator[None, Any, Any]:
     return (yield None)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_ctrl_c_is_heeded_while_data_arrive() -> None:
     user, provider = pair(timeouts=Timeouts(idle=None))
     provider.open_sink = lambda *_: DiscardSink()
@@ -138,6 +149,7 @@ def test_ctrl_c_is_heeded_while_data_arrive() -> None:
     assert arriving.tell() < 1 << 16
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.skipif(not hasattr(os, "writev"), reason="needs a sendmsg that is no Python")
 def test_ctrl_c_is_heeded_while_data_leave(tmp_path: Path) -> None:
     user, _ = pair()

@@ -55,7 +55,7 @@ cdef class MessageReader:
     cdef readonly bint in_data
     cdef bint _taken, _refused
     cdef int begin(self, int context_id, int control) except -1
-    cdef int take(self, object view, const unsigned char* data, Py_ssize_t start, Py_ssize_t stop) except -1
+    cdef int take(self, object view, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int end(self) except -1
     cdef int flush(self) except -1
     cdef int cancel(self) except -1

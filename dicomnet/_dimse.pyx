@@ -498,7 +498,7 @@ cdef class MessageReader:
         self.busy = True
         return 0
 
-    cdef int take(self, object view, const unsigned char* data, Py_ssize_t start, Py_ssize_t stop) except -1:
+    cdef int take(self, object view, Py_ssize_t start, Py_ssize_t stop) except -1:
         """Bytes of the fragment: a slice of the caller's buffer."""
         self._taken = True
         if self.in_data:
@@ -507,7 +507,7 @@ cdef class MessageReader:
             return 0
         if len(self._command_bytes) + stop - start > self._command_limit:
             raise _malformed(f"a command set of more than {self._command_limit} bytes", -1)
-        self._command_bytes += data[start:stop]
+        self._command_bytes += view[start:stop]
         return 0
 
     cdef int end(self) except -1:

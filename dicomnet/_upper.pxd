@@ -40,16 +40,16 @@ cdef class UpperLayer:
     cdef int _timer(self) noexcept
     cdef bint _receiving(self) noexcept
     cdef int _expire(self, int timer, str arrived) except -1
-    cdef int _step(self, view, const unsigned char* data, Py_ssize_t size) except -1
-    cdef int _take_header(self, const unsigned char* data, Py_ssize_t size) except -1
+    cdef int _step(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1
+    cdef int _take_header(self, const unsigned char[::1] data, Py_ssize_t size) except -1
     cdef int _begin_pdu(self, int kind, unsigned long length) except -1
     cdef unsigned long _longest(self, int kind)
     cdef void _skip_body(self) noexcept
-    cdef int _take_body(self, const unsigned char* data, Py_ssize_t size) except -1
+    cdef int _take_body(self, const unsigned char[::1] data, Py_ssize_t size) except -1
     cdef int _decode(self, body) except -1
     cdef void _take_body_unread(self, Py_ssize_t size) noexcept
     cdef int _begin_fragment(self, unsigned long length, int context_id, int control) except -1
-    cdef int _take_fragment(self, view, const unsigned char* data, Py_ssize_t size) except -1
+    cdef int _take_fragment(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1
     cdef int _end_fragment(self) except -1
     cdef int _local(self, int event, object argument) except -1
     cdef int _fire(self, int event, object argument) except -1

@@ -7,8 +7,6 @@ the buffer costs no memory. Everything else is collected up to its limit and dec
 """
 
 cimport cython
-from cpython.buffer cimport Py_buffer, PyBuffer_IsContiguous
-from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 
 from libc.math cimport INFINITY as NEVER
 
@@ -193,12 +191,9 @@ cdef class UpperLayer:
 
         Fragments reach the reader's sink as slices of ``buffer``: they are not used after this call.
         """
+        cdef const unsigned char[::1] data = buffer
+        cdef Py_ssize_t size = data.shape[0]
         cdef object view = memoryview(buffer)
-        cdef Py_buffer* lent = PyMemoryView_GET_BUFFER(view)
-        cdef const unsigned char* data = <const unsigned char*>lent.buf
-        cdef Py_ssize_t size = lent.len
-        if lent.ndim != 1 or lent.itemsize != 1 or not PyBuffer_IsContiguous(lent, b"C"):
-            raise LocalProtocolError("what was received is to be given as bytes, without gaps between them")
         if not self._opened:
             raise LocalProtocolError("bytes were given without a transport connection")
         if self._state == 6:
@@ -279,7 +274,7 @@ cdef class UpperLayer:
 
     # ---- the walk over the bytes -------------------------------------------------------------------------------
 
-    cdef int _step(self, view, const unsigned char* data, Py_ssize_t size) except -1:
+    cdef int _step(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1:
         """Take the bytes of one part. ``_position`` is past them before anything is raised, so the walk can go on."""
         if self._part == PART_FRAGMENT:
             self._take_fragment(view, data, size)
@@ -291,7 +286,7 @@ cdef class UpperLayer:
             self._take_header(data, size)
         return 0
 
-    cdef int _take_header(self, const unsigned char* data, Py_ssize_t size) except -1:
+    cdef int _take_header(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
         while self._have < HEADER_SIZE and self._position < size:
             self._header[self._have] = data[self._position]
             self._have, self._position = self._have + 1, self._position + 1
@@ -338,7 +333,7 @@ cdef class UpperLayer:
     cdef void _skip_body(self) noexcept:
         self._part = PART_SKIP if self._body_left else PART_HEADER
 
-    cdef int _take_body(self, const unsigned char* data, Py_ssize_t size) except -1:
+    cdef int _take_body(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
         cdef Py_ssize_t start = self._position
         cdef Py_ssize_t take = min(<Py_ssize_t>self._body_left, size - start)
         self._position += take
@@ -384,14 +379,14 @@ cdef class UpperLayer:
             self._end_fragment()
         return 0
 
-    cdef int _take_fragment(self, view, const unsigned char* data, Py_ssize_t size) except -1:
+    cdef int _take_fragment(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1:
         cdef Py_ssize_t start = self._position
         cdef Py_ssize_t take = min(<Py_ssize_t>self._pdv_left, size - start)
         self._position += take
         self._pdv_left -= take
         self._body_left -= take
         if self._reader is not None:
-            self._reader.take(view, data, start, start + take)
+            self._reader.take(view, start, start + take)
         else:
             self._body += data[start:start + take]
         if self._pdv_left == 0:

@@ -236,11 +236,13 @@ class Sender:
         elif left and self._halted:
             self._tally.not_sent(left, "stopped after a failure")
         elif left:
-            for error, established in self._ends:
+            # Where an association broke, that no other could be had then is no more than a consequence.
+            decisive = [end for end in self._ends if end[1]] or self._ends
+            for error, established in decisive:
                 self._tally.codes.add(exit_code(error, established=established))
             for message in dict.fromkeys(str(error) for error, _ in self._ends):  # several may have met the same
                 self._tally.output.error(message)
-            self._tally.not_sent(left, "the association is over" if self._ends[-1][1] else "no association")
+            self._tally.not_sent(left, "the association is over" if decisive[-1][1] else "no association")
         else:
             for error, _ in self._ends:
                 self._tally.output.warn(str(error))

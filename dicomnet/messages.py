@@ -18,7 +18,6 @@ from .values import Value
 
 __all__ = [
     "MESSAGES",
-    "RESPONSE",
     "Buffer",
     "CommandField",
     "DataInMemory",
@@ -32,8 +31,6 @@ __all__ = [
 ]
 
 Buffer = bytes | bytearray | memoryview
-
-RESPONSE = 0x8000  # bit 15 of the Command Field
 
 
 class CommandField(IntEnum):

@@ -129,6 +129,24 @@ class TestKeeping:
         assert errors.startswith("ERROR: ")
         assert errors.count("\n") == 1
 
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_what_is_refused_has_failed(self, tmp_path, kept):
+        with programs.provider(*(("--out", tmp_path) if kept else ("--discard",)), "--json") as recv:
+            with dn.connect(recv.address, contexts=CONTEXTS) as association:
+                exchange = association._exchange
+                request = exchange.request(
+                    exchange.context_for(CT, EXPLICIT),
+                    0x0001,
+                    source(),
+                    affected_sop_class_uid=CT,  # without a priority
+                    affected_sop_instance_uid=UID,
+                )
+                response = association._complete(exchange.response_to(request))
+            assert response.command.status == 0x0212
+            total = programs.summary(recv.stop())
+        assert files(tmp_path) == []
+        assert (total["instances"], total["failed"]) == (0, 1)
+
     def test_a_sender_that_goes_away_leaves_nothing(self, tmp_path):
         with programs.provider("--out", tmp_path, "--json") as recv:
             association = dn.connect(recv.address, contexts=CONTEXTS)

@@ -71,6 +71,18 @@ class Archive:
     def associations(self):
         return len({address for *_, address in self.requests})
 
+    def take_one(self, refused):
+        """Take one association at a time, and set an event where another is refused."""
+        judge = self.scp._is_full
+
+        def is_full(driver):
+            if full := judge(driver):
+                refused.set()
+            return full
+
+        self.scp._is_full = is_full
+        self.scp.limits = dn.Limits(associations=1)
+
     def break_off(self):
         for worker in self.scp._snapshot():
             worker.driver.transport.interrupt()
@@ -298,41 +310,27 @@ class TestWhatThePeerDoesNotWant:
         assert total["failed"] >= 3
         assert result.stderr.count(": not sent: the association is over") == total["failed"]
 
-    def test_what_breaks_says_more_than_that_no_other_could_be_had(self, five, monkeypatch):
+    def test_what_breaks_says_more_than_that_no_other_could_be_had(self, five):
         refused = threading.Event()
 
         def answer(scp, request):
             assert refused.wait(programs.PATIENCE)
             scp.break_off()
 
-        def is_full(driver):
-            if full := judge(driver):
-                refused.set()
-            return full
-
         with archive(answer) as scp:
-            judge = scp.scp._is_full
-            monkeypatch.setattr(scp.scp, "_is_full", is_full)
-            monkeypatch.setattr(scp.scp, "limits", dn.Limits(associations=1))
+            scp.take_one(refused)
             result = programs.run("store", scp.address, *five, "--associations", 2, "--json")
         assert result.returncode == 62
         assert result.stderr.count(": not sent: the association is over") == 5
 
-    def test_an_association_too_many_costs_only_a_warning(self, five, monkeypatch):
+    def test_an_association_too_many_costs_only_a_warning(self, five):
         refused = threading.Event()
 
         def answer(scp, request):
             assert refused.wait(programs.PATIENCE)
 
-        def is_full(driver):
-            if full := judge(driver):
-                refused.set()
-            return full
-
         with archive(answer) as scp:
-            judge = scp.scp._is_full
-            monkeypatch.setattr(scp.scp, "_is_full", is_full)
-            monkeypatch.setattr(scp.scp, "limits", dn.Limits(associations=1))
+            scp.take_one(refused)
             result = programs.run("store", scp.address, *five, "--associations", 2, "--json")
         assert result.returncode == 0
         assert programs.summary(result.stdout)["instances"] == 5

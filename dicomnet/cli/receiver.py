@@ -8,9 +8,10 @@ from time import monotonic
 from types import FrameType
 
 from .._typing import Any
+from ..errors import ServiceFailure
 from ..exchange import Exchange
 from ..requests import StoreRequest
-from ..sinks import DiscardSink, Sink, own_path
+from ..sinks import DiscardSink, Sink, own_path, uid_path
 from ..sync import Listener
 from ..uids import is_valid
 from .output import Output, counted, rate
@@ -49,6 +50,14 @@ class Receiver(Listener):
         self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
         self.on_store(spool=directory, unknown_classes=any_class, durable=durable)(self._keep)
 
+    def open_sink(self, exchange: Exchange, context: Any, command: Any) -> Sink:
+        """As a provider does; what is refused before it has come has failed, too."""
+        try:
+            return super().open_sink(exchange, context, command)
+        except ServiceFailure:
+            self._board.add("begun")
+            raise
+
     def _sink_for(self, service: Any, exchange: Exchange, context: Any, command: Any) -> Sink:
         """As a provider does, but into nothing where nothing is kept. A data set begins to arrive."""
         if not self._begun:
@@ -64,7 +73,7 @@ class Receiver(Listener):
         if self._directory is not None:
             uid = request.sop_instance_uid
             # A name that a peer made up never becomes a path.
-            path = f"{self._directory}/{uid}.dcm" if is_valid(uid) else own_path(self._directory)
+            path = uid_path(self._directory, uid) if is_valid(uid) else own_path(self._directory)
             request.file.commit(path)
         self._kept(1, request.size)
         self._board.note("last", monotonic())

@@ -39,10 +39,9 @@ class Board:
         self._base = 0
         self._lock = threading.Lock()
         cells = len(names) * rows
-        shared = rows > 1
-        self._cells: memoryview[float] | list[float] = (
-            memoryview(mmap.mmap(-1, 8 * cells)).cast("d") if shared else [0.0] * cells
-        )
+        self._cells: memoryview[float] | list[float] = [0.0] * cells
+        if rows > 1:
+            self._cells = memoryview(mmap.mmap(-1, 8 * cells)).cast("d")
 
     def use_row(self, row: int) -> None:
         """From now on this process counts in this row."""
@@ -69,11 +68,14 @@ class Board:
 
     def note(self, name: str, value: float, row: int | None = None) -> None:
         """Write a value that is no sum, such as a time; into another row only where nobody writes any more."""
-        self._cells[(self._base if row is None else row * len(self._columns)) + self._columns[name]] = value
+        self._cells[self._cell(name, row)] = value
 
     def of(self, name: str, row: int | None = None) -> float:
         """What a row says, or this process's."""
-        return float(self._cells[(self._base if row is None else row * len(self._columns)) + self._columns[name]])
+        return float(self._cells[self._cell(name, row)])
+
+    def _cell(self, name: str, row: int | None) -> int:
+        return (self._base if row is None else row * len(self._columns)) + self._columns[name]
 
     def values(self, name: str) -> list[float]:
         """What each row says."""

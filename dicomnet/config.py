@@ -139,6 +139,9 @@ class Limits(Settings, kw_only=True):
             raise InvalidArgument(f"limit {name}: {value!r} is not a whole number from {least} to 4294967295")
 
 
+# Seconds of ``Timeouts.watch``: to be woken takes less than this on any machine, and a processor is busy meanwhile.
+MOST_WATCH = 0.001
+
 # A P-DATA-TF below 16 bytes could carry headers, but hardly any data.
 _LEAST = {
     "max_pdu": 16,
@@ -182,6 +185,9 @@ class Timeouts(Settings, kw_only=True):
     keepalive: float | None = 60
     # TCP_USER_TIMEOUT, where there is such a thing: what was sent, and the peer's host does not acknowledge.
     acknowledge: float | None = 60
+    # How long a blocking association looks for the peer's next word before its thread sleeps, while that pays (see
+    # docs/architecture.md): to be woken can take longer than a message. None sleeps at once.
+    watch: float | None = 50e-6
     # A client's association that nobody uses: shorter than the idle time of most peers, who would abort it.
     kept: float | None = 30
     # Somebody who wants an association of a client while all that it may have are in use.
@@ -191,6 +197,11 @@ class Timeouts(Settings, kw_only=True):
         if value is not None and (not isinstance(value, int | float) or not 0 < value < _INFINITY):
             raise InvalidArgument(
                 f"time-out {name}: {value!r} is not a number of seconds above 0", hint="None turns it off."
+            )
+        if name == "watch" and value is not None and value > MOST_WATCH:
+            raise InvalidArgument(
+                f"time-out watch: {value!r} seconds keep a processor busy; {MOST_WATCH} is the most",
+                hint="None turns it off.",
             )
 
 

@@ -43,6 +43,12 @@ def test_a_time_out_out_of_range_is_refused_by_name(name, value):
     assert getattr(Timeouts(**{name: None}), name) is None
 
 
+def test_a_watch_is_short():
+    assert Timeouts(watch=0.001).watch == 0.001
+    with pytest.raises(InvalidArgument, match="keep a processor busy"):
+        Timeouts(watch=1)
+
+
 @pytest.mark.parametrize("settings", [Limits(max_pdu=16384), Timeouts(idle=None), Entity("A", "h", 1)])
 def test_settings_are_frozen_values(settings):
     with pytest.raises(AttributeError, match="immutable"):

@@ -172,6 +172,76 @@ def test_a_wait_may_be_longer_than_the_system_can_wait(write: bool) -> None:
         assert transport.wait(35 * 86400.0, write=write)
 
 
+class Watched(Stream):
+    """One end of a connection; how long its thread was to sleep each time, by a list that runs no Python."""
+
+    def __init__(self, sock: socket.socket, watch: float | None) -> None:
+        self.sleeps: list[object] = []
+        sleep: Any = self.sleeps.append
+        super().__init__(sock, sleep, 16384, watch)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return self.watches, len(self.sleeps)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nobody watches there")
+class TestWatch:
+    def test_who_sees_something_in_time_does_not_sleep(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        stream = Watched(ends[0], 1e-3)
+        assert not stream.wait(1.0)  # the first time it is not known that nobody else is busy
+        ends[1].send(b"x")
+        assert stream.wait(1.0)
+        assert stream.counts == (1, 1)
+
+    def test_in_vain_is_less_and_less_often(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        stream = Watched(ends[0], 1e-9)
+        watched = []
+        for turn in range(200):
+            before = stream.watches
+            assert not stream.wait(1.0)
+            if stream.watches > before:
+                watched.append(turn)
+        assert watched == [1, 3, 7, 15, 31, 63, 127, 191]
+        assert len(stream.sleeps) == 200
+
+    def test_what_was_worth_it_is_done_again(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        stream = Watched(ends[0], 1e-3)
+        for _ in range(3):
+            stream.wait(1.0)  # in vain at the second of them, so that the third goes without
+        ends[1].send(b"x")
+        assert [stream.wait(1.0) for _ in range(5)] == [True] * 5
+        assert stream.counts == (6, 3)
+
+    def test_not_where_several_are_busy_by_turns(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        streams = [Watched(end, 1e-3) for end in ends]
+        for stream in streams * 10:
+            stream.wait(1.0)
+        assert [stream.counts for stream in streams] == [(0, 10), (0, 10)]
+
+    def test_not_unless_it_is_wanted(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        stream = Watched(ends[0], None)
+        for _ in range(3):
+            stream.wait(1.0)
+        assert stream.counts == (0, 3)
+
+    @pytest.mark.usefixtures("untraced")
+    def test_ctrl_c_meanwhile_is_heeded_before_the_sleep(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        stream = Watched(ends[0], 1e-3)
+        stream.wait(1.0)
+        calls: list[partial[object]] = [partial(_thread.interrupt_main), partial(stream.wait, 1.0)]
+        with pytest.raises(KeyboardInterrupt):
+            list(map(partial.__call__, calls))  # no line of Python in between
+        assert stream.counts == (1, 1)
+
+
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="select refuses what is closed")
 @pytest.mark.parametrize("write", [False, True])
 def test_a_socket_that_was_closed_meanwhile_is_an_end_like_others(write: bool) -> None:

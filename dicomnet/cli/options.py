@@ -66,7 +66,8 @@ def profile_of(peer: Entity) -> Entity | Peer:
 
 
 def _all_timeouts(seconds: float) -> Timeouts:
-    return Timeouts(**dict.fromkeys(Timeouts.__match_args__, seconds))
+    # `watch` is how long a processor is kept busy, not how long anybody is waited for.
+    return Timeouts(**dict.fromkeys(Timeouts.__match_args__, seconds) | {"watch": Timeouts().watch})
 
 
 def _tls(ca: str | None, cert: str | None, key: str | None, crl: str | None, name: str | None) -> TLS | None:

@@ -11,7 +11,12 @@ cdef class Stream:
     cdef object _recv_into, _sendmsg, _polled, _view
     cdef bytearray _buffer
     cdef public Py_ssize_t _large
+    cdef int _fd
+    cdef double _moment        # seconds of one watch
+    cdef readonly long watches
+    cdef int _vain, _unwatched  # waits to begin without a watch, after the last one in vain; those that are left
     cdef int _use(self, bytearray buffer) except -1
+    cdef bint _watch(self, double most) except -1
 
 
 @cython.final

@@ -22,8 +22,14 @@ class Stream:
     failure: DicomNetError | None
     _large: int
     def __init__(
-        self, sock: socket, polled: Callable[[int | None], Sequence[object]] | None, large: int
+        self,
+        sock: socket,
+        polled: Callable[[int | None], Sequence[object]] | None,
+        large: int,
+        watch: float | None = None,
     ) -> None: ...
+    @property
+    def watches(self) -> int: ...
     @property
     def _sock(self) -> socket: ...
     def send(self, buffers: Sequence[Buffer]) -> int: ...

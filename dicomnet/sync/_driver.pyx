@@ -34,17 +34,42 @@ cdef enum:
     GLANCES = 16         # reads of one look at what came: it is not to wait, not even for a peer that never stops
     SMALL = 16384        # bytes of receive buffer while nothing flows
     MOST_SPARE = 16      # large receive buffers kept for the next message
+    MOST_UNWATCHED = 63  # waits that begin without a look after looks that saw nothing
+
+cdef extern from *:
+    """
+    #ifdef _WIN32
+    #define dicomnet_stirs(fd) 0
+    #else
+    #include <poll.h>
+    static int dicomnet_stirs(int fd) {
+        struct pollfd one = {fd, POLLIN, 0};
+        return poll(&one, 1, 0) > 0;
+    }
+    #endif
+    """
+    bint stirs "dicomnet_stirs"(int fd) noexcept nogil  # whether there is something to read now
+
+cdef void *_watcher = NULL  # the `Stream` of this process that waited last; never followed
 
 
 cdef class Stream:
     """What every message passes through of a `Transport`: a connected socket that does not block, and a buffer.
 
+    Before a thread sleeps until the peer says something it watches the socket for a moment, ``Timeouts.watch``: on many
+    machines to be woken takes several times as long as a message, and the caches are cold then. It does not where that
+    would be in vain: after watches that saw nothing it goes without more and more of them, and where several streams of
+    the process are busy by turns there is other work for the processor.
+
     Attributes:
         failure: why the stream ended, where there is more to say than that it did.
+        watches: how often it has watched, for a moment, before it slept or need not.
     """
 
-    def __init__(self, sock, polled, Py_ssize_t large):
+    def __init__(self, sock, polled, Py_ssize_t large, watch=None):
         self._sock = sock
+        self._moment = watch or 0.0
+        self._fd = sock.fileno() if self._moment else -1
         self._recv_into, self._polled = sock.recv_into, polled
         self._sendmsg = getattr(sock, "sendmsg", None) or partial(_send_first, sock)
         self._large = large
@@ -82,7 +107,30 @@ cdef class Stream:
             timeout = LONGEST
         if write or not read or self._polled is None:
             return self._wait_for(timeout, read, write)
+        if self._moment and self._watch(NEVER if timeout is None else timeout):
+            return True
         return bool(self._polled(None if timeout is None else max(<long long>(<double>timeout * 1000) + 1, 0)))
+
+    cdef bint _watch(self, double most) except -1:
+        """Look for a moment whether there is something to read, without the interpreter's lock."""
+        global _watcher
+        if _watcher is not <void *>self:
+            _watcher = <void *>self
+            return False
+        if self._unwatched:
+            self._unwatched -= 1
+            return False
+        cdef bint seen = False
+        cdef double end
+        self.watches += 1
+        with nogil:
+            end = monotonic() + min(most, self._moment)
+            while not seen and monotonic() < end:
+                seen = stirs(self._fd)
+        self._vain = 0 if seen else min(2 * self._vain + 1, <int>MOST_UNWATCHED)
+        self._unwatched = self._vain
+        PyErr_CheckSignals()  # one that came meanwhile would not end the sleep
+        return seen
 
     def _wait_for(self, timeout, read, write):
         """`wait`, where there is more to wait for than something to read."""

@@ -36,7 +36,7 @@ class Transport(Stream):
     def __init__(self, sock: socket.socket, limits: Limits, timeouts: Timeouts) -> None:
         sock.setblocking(False)
         self._waiter = _PollWaiter(sock) if hasattr(select, "poll") else _SelectWaiter(sock)
-        super().__init__(sock, self._waiter.readable, limits.receive_buffer)
+        super().__init__(sock, self._waiter.readable, limits.receive_buffer, timeouts.watch)
         self._internet = sock.family in (socket.AF_INET, socket.AF_INET6)
         if self._internet:
             # A request that ends in a small segment must not wait for a delayed ACK.

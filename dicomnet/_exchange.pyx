@@ -7,8 +7,7 @@ compiled because a small instance costs little else than this; how an associatio
 
 cimport cython
 
-from collections import deque
-from enum import Enum
+from _collections import deque
 
 from ._dimse cimport Command, Message, MessageReader, frame, pdu_headers
 from ._upper cimport UpperLayer
@@ -23,6 +22,7 @@ from .peers import STRICT, Relaxation
 from .sinks import MemorySink
 from .states import State
 from .status import Status
+from .values import Enum
 
 __all__ = ["POLL", "Call", "MessageExchange", "Outgoing", "Poll", "Request"]
 

@@ -2,6 +2,7 @@
 
 cimport cython
 
+from ._bytes cimport Cursor
 from ._dimse cimport MessageReader
 
 # The timers.
@@ -22,7 +23,6 @@ cdef class UpperLayer:
     cdef bytearray _body
     cdef list _out, _events, _pdvs
     cdef MessageReader _reader
-    cdef Py_ssize_t _position
     cdef object _request, _echoed
     cdef public object on_accept, on_transition, mend
     cdef public unsigned long tolerated_pdu, tolerated_rest
@@ -40,16 +40,17 @@ cdef class UpperLayer:
     cdef int _timer(self) noexcept
     cdef bint _receiving(self) noexcept
     cdef int _expire(self, int timer, str arrived) except -1
-    cdef int _step(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1
-    cdef int _take_header(self, const unsigned char[::1] data, Py_ssize_t size) except -1
+    cdef int _walk(self, view, Cursor* data) except -1
+    cdef int _step(self, view, Cursor* data) except -1
+    cdef int _take_header(self, Cursor* data) except -1
     cdef int _begin_pdu(self, int kind, unsigned long length) except -1
     cdef unsigned long _longest(self, int kind)
     cdef void _skip_body(self) noexcept
-    cdef int _take_body(self, const unsigned char[::1] data, Py_ssize_t size) except -1
+    cdef int _take_body(self, Cursor* data) except -1
     cdef int _decode(self, body) except -1
-    cdef void _take_body_unread(self, Py_ssize_t size) noexcept
+    cdef void _take_body_unread(self, Cursor* data) noexcept
     cdef int _begin_fragment(self, unsigned long length, int context_id, int control) except -1
-    cdef int _take_fragment(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1
+    cdef int _take_fragment(self, view, Cursor* data) except -1
     cdef int _end_fragment(self) except -1
     cdef int _local(self, int event, object argument) except -1
     cdef int _fire(self, int event, object argument) except -1

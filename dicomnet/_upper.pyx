@@ -8,12 +8,12 @@ the buffer costs no memory. Everything else is collected up to its limit and dec
 
 cimport cython
 
+from cpython.buffer cimport PyBUF_ND, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY as NEVER
 
-from ._bytes cimport peek_u32be
+from ._bytes cimport Cursor, cursor_over, peek_u32be, read_bytes, read_u8, remaining, skip
 from ._dimse cimport MessageReader
-from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, malformed_data, \
-    unrecognized
+from ._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, malformed_data, unrecognized
 
 from . import states
 from ._pdu import PDV, Abort, AssociateRJ, PDataTF, ReleaseRP, ReleaseRQ
@@ -191,26 +191,17 @@ cdef class UpperLayer:
 
         Fragments reach the reader's sink as slices of ``buffer``: they are not used after this call.
         """
-        cdef const unsigned char[::1] data = buffer
-        cdef Py_ssize_t size = data.shape[0]
-        cdef object view = memoryview(buffer)
-        if not self._opened:
-            raise LocalProtocolError("bytes were given without a transport connection")
-        if self._state == 6:
-            self._since = self._now      # elsewhere an answer is due, and a drip of bytes puts nothing off
-            if not self._receiving():
-                self._paced, self._arrived = self._now, 0
-            self._arrived += size
-        self._position = 0
-        while self._position < size and self._state != 1 and self._part != PART_NOISE:
-            try:
-                self._step(view, data, size)
-            except MalformedPDU as error:
-                if self._state != 13:
-                    self.abort_reason, self.abort_detail = error.reason, error.message
-                self._fire(19, None)
-        if self._reader is not None:
-            self._reader.flush()
+        cdef Py_buffer raw
+        cdef Cursor data
+        # Not as `const unsigned char[:]`: what Cython brings along for that takes longer to load than all of this.
+        PyObject_GetBuffer(buffer, &raw, PyBUF_ND)
+        try:
+            if raw.ndim != 1 or raw.itemsize != 1:
+                raise ValueError("what was received is a row of bytes")
+            data = cursor_over(&raw)
+            self._walk(memoryview(buffer), &data)
+        finally:
+            PyBuffer_Release(&raw)
 
     # ---- what the owner wants ----------------------------------------------------------------------------------
 
@@ -274,22 +265,41 @@ cdef class UpperLayer:
 
     # ---- the walk over the bytes -------------------------------------------------------------------------------
 
-    cdef int _step(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1:
-        """Take the bytes of one part. ``_position`` is past them before anything is raised, so the walk can go on."""
-        if self._part == PART_FRAGMENT:
-            self._take_fragment(view, data, size)
-        elif self._part == PART_BODY:
-            self._take_body(data, size)
-        elif self._part == PART_SKIP:
-            self._take_body_unread(size)
-        else:
-            self._take_header(data, size)
+    cdef int _walk(self, view, Cursor* data) except -1:
+        if not self._opened:
+            raise LocalProtocolError("bytes were given without a transport connection")
+        if self._state == 6:
+            self._since = self._now      # elsewhere an answer is due, and a drip of bytes puts nothing off
+            if not self._receiving():
+                self._paced, self._arrived = self._now, 0
+            self._arrived += remaining(data)
+        while remaining(data) > 0 and self._state != 1 and self._part != PART_NOISE:
+            try:
+                self._step(view, data)
+            except MalformedPDU as error:
+                if self._state != 13:
+                    self.abort_reason, self.abort_detail = error.reason, error.message
+                self._fire(19, None)
+        if self._reader is not None:
+            self._reader.flush()
         return 0
 
-    cdef int _take_header(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
-        while self._have < HEADER_SIZE and self._position < size:
-            self._header[self._have] = data[self._position]
-            self._have, self._position = self._have + 1, self._position + 1
+    cdef int _step(self, view, Cursor* data) except -1:
+        """Take the bytes of one part. The cursor is past them before anything is raised, so the walk can go on."""
+        if self._part == PART_FRAGMENT:
+            self._take_fragment(view, data)
+        elif self._part == PART_BODY:
+            self._take_body(data)
+        elif self._part == PART_SKIP:
+            self._take_body_unread(data)
+        else:
+            self._take_header(data)
+        return 0
+
+    cdef int _take_header(self, Cursor* data) except -1:
+        while self._have < HEADER_SIZE and remaining(data) > 0:
+            self._header[self._have] = read_u8(data)
+            self._have += 1
         if self._part == PART_HEADER and not 1 <= self._header[0] <= 7:
             # The type is judged as soon as it is there: nobody waits for the rest of what is not DICOM.
             self._part = PART_NOISE
@@ -333,19 +343,16 @@ cdef class UpperLayer:
     cdef void _skip_body(self) noexcept:
         self._part = PART_SKIP if self._body_left else PART_HEADER
 
-    cdef int _take_body(self, const unsigned char[::1] data, Py_ssize_t size) except -1:
-        cdef Py_ssize_t start = self._position
-        cdef Py_ssize_t take = min(<Py_ssize_t>self._body_left, size - start)
-        self._position += take
+    cdef int _take_body(self, Cursor* data) except -1:
+        cdef Py_ssize_t take = min(<Py_ssize_t>self._body_left, remaining(data))
+        cdef object body = read_bytes(data, take)
         self._body_left -= take
         if self._body_left or self._body:
-            self._body += data[start:start + take]
+            self._body += body
             if self._body_left:
                 return 0
             body, self._body = self._body, bytearray()
-            self._decode(body)
-        else:
-            self._decode(data[start:start + take])
+        self._decode(body)
         return 0
 
     cdef int _decode(self, body) except -1:
@@ -357,9 +364,9 @@ cdef class UpperLayer:
         self._fire(PDU_EVENT[self._type], decode_body(self._type, body))
         return 0
 
-    cdef void _take_body_unread(self, Py_ssize_t size) noexcept:
-        cdef Py_ssize_t take = min(<Py_ssize_t>self._body_left, size - self._position)
-        self._position += take
+    cdef void _take_body_unread(self, Cursor* data) noexcept:
+        cdef Py_ssize_t take = min(<Py_ssize_t>self._body_left, remaining(data))
+        skip(data, take)
         self._body_left -= take
         self._skip_body()
 
@@ -379,16 +386,16 @@ cdef class UpperLayer:
             self._end_fragment()
         return 0
 
-    cdef int _take_fragment(self, view, const unsigned char[::1] data, Py_ssize_t size) except -1:
-        cdef Py_ssize_t start = self._position
-        cdef Py_ssize_t take = min(<Py_ssize_t>self._pdv_left, size - start)
-        self._position += take
+    cdef int _take_fragment(self, view, Cursor* data) except -1:
+        cdef Py_ssize_t start = data.pos
+        cdef Py_ssize_t take = min(<Py_ssize_t>self._pdv_left, remaining(data))
         self._pdv_left -= take
         self._body_left -= take
-        if self._reader is not None:
-            self._reader.take(view, start, start + take)
+        if self._reader is None:
+            self._body += read_bytes(data, take)
         else:
-            self._body += data[start:start + take]
+            skip(data, take)
+            self._reader.take(view, start, data.pos)
         if self._pdv_left == 0:
             self._end_fragment()
         return 0

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from io import BytesIO
 
 from dicomnet import charsets, uids
 from dicomnet._elements import encode_text, fault_of
-from dicomnet._typing import Any
+from dicomnet._typing import Any, Iterable, Mapping, Sequence
 from dicomnet.config import INFLATED_RATIO, INFLATED_SIZE
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from dicomnet.negotiation import PresentationContext
 from dicomnet.sources import DEFLATED, BytesSource, Source
 from dicomnet.sources import open_source as _open_source
-from dicomnet.values import Value
+from dicomnet.values import Value, cached
 
 __all__ = [
     "IF_NEEDED",
@@ -172,7 +170,7 @@ def _encode_text(dataset: Any, syntax: str) -> bytes | None:
     return encode_text(elements, syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, character_set == "ISO_IR 192")
 
 
-@cache
+@cached(1000)
 def _tag_and_vr(keyword: str) -> tuple[int, str]:
     from pydicom import datadict  # noqa: PLC0415
 

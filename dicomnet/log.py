@@ -5,9 +5,7 @@ At INFO and above no record says anything of a patient: what an exception says m
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from ._typing import Any
+from ._typing import Any, Callable
 from .errors import DicomNetError, InvalidArgument, escaped
 
 __all__ = ["in_brief", "log", "log_failure"]

@@ -6,15 +6,13 @@ another message is its Command Field. `MESSAGES` says which elements each messag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from enum import IntEnum
-from operator import attrgetter
+from _operator import attrgetter
 
 from ._dimse import Command, Message
-from ._typing import Protocol
+from ._typing import Iterable, Iterator, Protocol
 from .errors import InvalidArgument
 from .sinks import MemorySink
-from .values import Value
+from .values import IntEnum, Value
 
 __all__ = [
     "MESSAGES",

@@ -6,11 +6,10 @@ Each performer is a flow (see `exchange`), called as ``performer(exchange, provi
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Generator
 
 from . import datasets, planner, uids
 from ._dimse import Command, Message
-from ._typing import Any
+from ._typing import Any, Callable, Generator
 from .config import Entity
 from .errors import (
     AssociationError,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cache
-
 from . import queries, uids
-from ._typing import Any
+from ._typing import Any, Iterable, Sequence
 from .negotiation import MAX_CONTEXTS, ProposedContext
 from .sources import describe
-from .values import Value
+from .values import Value, cached
 
 __all__ = [
     "UNCOMPRESSED",
@@ -32,7 +29,7 @@ __all__ = [
 UNCOMPRESSED = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 
 
-@cache
+@cached(1)
 def _common_storage() -> tuple[str, ...]:
     """The storage classes in the order in which a C-GET should ask for them: trial ones last."""
     return tuple(sorted(uids.STORAGE_CLASSES, key=lambda uid: ("Trial" in uids.name_of(uid), len(uid), uid)))

@@ -6,10 +6,8 @@ cannot have, a date that is none, a level that the model does not have, a retrie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from . import datasets, uids
-from ._typing import Any
+from ._typing import Any, Iterable, Mapping
 from .errors import InvalidArgument
 from .values import Value
 

@@ -7,14 +7,12 @@ in. What an exception means for the peer is decided here, in one place (`perform
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from itertools import count
 
 from . import performing, queries, uids
 from ._dimse import Command, Message
 from ._part10 import meta_header
-from ._typing import Any
+from ._typing import Any, Callable, Iterable, Mapping, partial
 from .config import Entity, Limits, Timeouts, check_ae_title
 from .datasets import IF_NEEDED, Transcoding
 from .errors import ConnectionFailed, ServiceFailure

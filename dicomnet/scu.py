@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from functools import partial
-
 from . import datasets, uids
 from ._dimse import Message
-from ._typing import Any
+from ._typing import Any, Callable, Generator, Iterable, deque, partial
 from .datasets import NEVER, Transcoding
 from .errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from .events import AssociateAccepted, Event, ReleaseConfirmation, ReleaseIndication, RequestReceived, ResponseReceived

@@ -10,8 +10,7 @@ where there is no connection. Two cells choose their next state while they run (
 
 from __future__ import annotations
 
-from enum import IntEnum
-from functools import cache
+from .values import IntEnum, cached
 
 __all__ = ["TABLE", "Action", "Cell", "Event", "State"]
 
@@ -117,7 +116,7 @@ _TABLE_9_10 = """
 """
 
 
-@cache  # most cells are alike, and this is read at every start
+@cached(100)  # most cells are alike, and this is read at every start
 def _cell(text: str) -> Cell:
     action, _, states = text.partition(">")
     return Action[action.replace("-", "_")], tuple(State(int(state)) for state in states.split("|"))

@@ -10,8 +10,6 @@ For logs, and for people, PDUs and commands are put into plain values here, too:
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
 from itertools import count
 
 from . import uids
@@ -19,7 +17,7 @@ from ._dimse import ELEMENTS, Command, decode_command
 from ._items import UserIdentityAC, UserIdentityRQ
 from ._items import Value as Item
 from ._pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, PDataTF, ReleaseRP, ReleaseRQ
-from ._typing import Any
+from ._typing import Any, Callable, Iterator, deque
 from .config import TAPPED_BODY, TAPPED_WAITING
 from .errors import AssociationAborted, AssociationRejected, MalformedPDU
 from .events import Sized

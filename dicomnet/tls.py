@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock  # what threading calls Lock, without loading the rest
-from collections.abc import Sequence
-from functools import lru_cache
 
-from ._typing import Any
+from ._typing import Any, Sequence
 from .errors import InvalidArgument, TLSFailed
 from .negotiation import SecureLink
-from .values import Value
+from .values import Value, cached
 
 __all__ = ["TLS", "Channel"]
 
@@ -117,7 +115,7 @@ class TLS(Value):
         return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
 
-@lru_cache(maxsize=32)
+@cached(32)
 def _context(tls: TLS, server: bool, _: tuple[tuple[int, int, int], ...]) -> Any:
     import ssl  # costs as much as all of dicomnet; only who speaks TLS pays
 

@@ -1,16 +1,19 @@
-"""`Value`: frozen values declared like dataclasses, without what a dataclass costs at import.
+"""Values declared like dataclasses and like enumerations, without what those cost at import.
 
 A dataclass compiles some six methods for each class, half a millisecond; two dozen of them would be a tenth of what a
-short command takes in all. These share their methods.
+short command takes in all. These share their methods. To load ``enum``, and to have it make the ten enumerations that a
+short command loads, would be a fifth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
 
-from ._typing import Any, ClassVar, NoReturn, Self, dataclass_transform
+from ._typing import TYPE_CHECKING, Any, Callable, ClassVar, Iterator, NoReturn, Self, TypeVar, dataclass_transform
 
-__all__ = ["Settings", "Value"]
+__all__ = ["Enum", "IntEnum", "LightEnum", "LightIntEnum", "Settings", "Value", "cached"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @dataclass_transform(frozen_default=True)
@@ -96,3 +99,141 @@ class Settings(Value):
 
     def _check_field(self, name: str, value: object) -> None:
         """Raise what is wrong with it."""
+
+
+def cached(most: int) -> Callable[[_Function], _Function]:
+    """Remember what a function gave: ``functools.lru_cache``, but that past so many results it starts over."""
+
+    def decorate(function: Any) -> Any:
+        known: dict[tuple[Any, ...], Any] = {}
+
+        def look_up(*arguments: Any) -> Any:
+            try:
+                return known[arguments]
+            except KeyError:
+                pass
+            if len(known) >= most:
+                known.clear()
+            known[arguments] = result = function(*arguments)
+            return result
+
+        look_up.__doc__ = function.__doc__
+        return look_up
+
+    return decorate
+
+
+class _Members(type):
+    """What a class of enumerated values can be asked."""
+
+    _of_name: dict[str, Any]
+    _of_value: dict[Any, Any]
+
+    def __call__(cls, value: object) -> Any:
+        """The member with this value; a member stands for itself."""
+        try:
+            return value if type(value) is cls else cls._of_value[value]
+        except (KeyError, TypeError):
+            raise ValueError(f"{value!r} is not a valid {cls.__qualname__}") from None
+
+    def __getitem__(cls, name: str) -> Any:
+        return cls._of_name[name]
+
+    def __iter__(cls) -> Iterator[Any]:
+        return iter(cls._of_name.values())
+
+    def __reversed__(cls) -> Iterator[Any]:
+        return reversed(cls._of_name.values())
+
+    def __len__(cls) -> int:
+        return len(cls._of_name)
+
+    def __bool__(cls) -> bool:
+        return True
+
+    def __contains__(cls, value: object) -> bool:
+        return type(value) is cls or value in cls._of_value
+
+    @property
+    def __members__(cls) -> dict[str, Any]:
+        return cls._of_name.copy()
+
+    def __repr__(cls) -> str:
+        return f"<enum {cls.__qualname__!r}>"
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        if name in cls._of_name:
+            raise AttributeError(f"cannot reassign member {name!r}")
+        super().__setattr__(name, value)
+
+
+class LightEnum(metaclass=_Members):
+    """An enumeration: what is assigned in a subclass becomes its members, as with ``enum.Enum``.
+
+    A class may have a ``__new__`` that makes a member of what was assigned, and says its ``_value_``. Each value is
+    given once, and nothing is derived from a class that has members.
+    """
+
+    _of_name: ClassVar[dict[str, Any]] = {}
+    _of_value: ClassVar[dict[Any, Any]] = {}
+    _name_: str
+    _value_: Any
+
+    def __init_subclass__(cls) -> None:
+        names: dict[str, Any] = {}
+        for name, value in cls.__dict__.items():
+            if not (name.startswith("_") or hasattr(value, "__get__")):
+                names[name] = member = cls.__new__(cls, *(value if isinstance(value, tuple) else (value,)))
+                member._name_ = name
+        for name, member in names.items():
+            setattr(cls, name, member)
+        cls._of_name, cls._of_value = names, {member._value_: member for member in names.values()}
+
+    def __new__(cls, *assigned: Any) -> Self:
+        """A member; a class with members, called, looks for one instead."""
+        member = object.__new__(cls)
+        member._value_ = assigned[0] if len(assigned) == 1 else assigned
+        return member
+
+    @property
+    def name(self) -> str:
+        """As it is written."""
+        return self._name_
+
+    @property
+    def value(self) -> Any:
+        """What it stands for."""
+        return self._value_
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}.{self._name_}: {self._value_!r}>"
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self._name_}"
+
+    def __format__(self, form: str) -> str:
+        return format(str(self), form)
+
+    def __reduce_ex__(self, _: object) -> tuple[Any, ...]:  # also what copies it
+        return type(self), (self._value_,)
+
+
+class LightIntEnum(int, LightEnum):
+    """An enumeration whose members are ints, as with ``enum.IntEnum``."""
+
+    def __new__(cls, value: int) -> Self:
+        """A member; a class with members, called, looks for one instead."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        return member
+
+    __repr__ = LightEnum.__repr__
+    __str__ = int.__repr__
+
+
+# A program that has loaded `enum`, as nearly all but short commands do, gets that: the two are alike, and yet somebody
+# may ask whether one of our enumerations is an `enum.Enum`.
+if TYPE_CHECKING or "enum" in sys.modules:
+    from enum import Enum, IntEnum
+else:
+    Enum, IntEnum = LightEnum, LightIntEnum

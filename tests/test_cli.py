@@ -33,13 +33,14 @@ UNNEEDED = {
     "dataclasses", "inspect", "copy", "tempfile", "shutil", "random", "subprocess", "pathlib", "gettext", "uuid",
     "typing", "re", "warnings", "datetime", "struct", "zlib", "importlib",
     "socket", "selectors", "math", "array", "threading", "contextlib",
+    "enum", "types", "collections", "functools", "operator", "keyword", "reprlib", "signal",
 }  # fmt: skip
 # Not by -m: what finds the module to run has imports of its own, in an environment that has not loaded them already.
 LISTING_IMPORTS = (sys.executable, "-X", "importtime")
 # What loads logging with its first record has that, and what it brings along.
 WITH_LOGGING = {
     "logging", "traceback", "typing", "re", "warnings", "struct", "socket", "selectors", "math", "array",
-    "threading", "contextlib",
+    "threading", "contextlib", "enum", "types", "collections", "functools", "operator", "keyword", "reprlib", "signal",
 }  # fmt: skip
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Sequence
 
+from .._typing import Sequence
 from ..errors import DicomNetError, escaped
 from ..log import log
 from . import commands

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from .._typing import Any
+from .._typing import Any, Callable, Sequence
 from ..config import Entity
 from ..negotiation import Extras, ProposedContext
 from ..sync import Association, connect

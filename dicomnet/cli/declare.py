@@ -8,9 +8,8 @@ declarations from `explain`. The decorators are named, and take what they take, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 
-from .._typing import Any
+from .._typing import Any, Callable, Sequence
 
 __all__ = [
     "Body",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from ..errors import (
     AssociationRejected,
     CannotListen,
@@ -17,6 +15,7 @@ from ..errors import (
     ServiceFailure,
     TLSFailed,
 )
+from ..values import IntEnum
 
 __all__ = ["Exit", "exit_code"]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 
-from .._typing import Any
+from .._typing import Any, Callable, Iterable
 from ..errors import InvalidArgument
 from . import declare
 

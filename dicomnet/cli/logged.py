@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from json import loads
 
-from .._typing import Any
+from .._typing import Any, Iterable
 from ..errors import InputProblem
 from ..taps import lines
 from .exits import Exit

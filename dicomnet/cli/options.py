@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial, wraps
-
-from .._typing import Any
+from .._typing import Any, Callable, partial
 from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from ..errors import InvalidArgument
 from ..log import log
@@ -137,10 +134,21 @@ def _show_records(verbosity: int) -> None:
     log_to_stderr(verbosity)
 
 
+def _described(function: Callable[..., int]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give what stands for a function that one's help, and its parameters so far."""
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        command.__doc__ = function.__doc__
+        command.__dict__ |= function.__dict__
+        return command
+
+    return decorate
+
+
 def output_options(function: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options about what is printed; it gets them as ``output``."""
 
-    @wraps(function)
+    @_described(function)
     def command(*args: Any, json: bool, verbose: bool, debug: bool, quiet: bool, **own: Any) -> int:
         return function(*args, output=_output(json, verbose, debug, quiet), **own)
 
@@ -150,7 +158,7 @@ def output_options(function: Callable[..., int]) -> Callable[..., int]:
 def tls_options(function: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options of TLS; it gets them as ``tls``, None where there are none."""
 
-    @wraps(function)
+    @_described(function)
     def command(*args: Any, **own: Any) -> int:
         tls = _tls(*(own.pop(f"tls_{name}") for name in ("ca", "cert", "key", "crl", "name")))
         return function(*args, tls=tls, **own)
@@ -163,7 +171,7 @@ def common(function: Callable[..., int]) -> Callable[..., int]:
 
     @tls_options
     @output_options
-    @wraps(function)
+    @_described(function)
     def command(
         *args: Any,
         aet: str | None,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from _thread import allocate_lock  # what threading calls Lock, without loading the rest
-from collections.abc import Iterator
 from time import monotonic
 
-from .._typing import Any
+from .._typing import Any, Iterator
 from ..sources import Source
 
 __all__ = ["Progress", "Watched"]

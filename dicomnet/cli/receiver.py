@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 from time import monotonic
-from types import FrameType
 
-from .._typing import Any
+from .._typing import Any, FrameType
 from ..errors import ServiceFailure
 from ..exchange import Exchange
 from ..requests import StoreRequest

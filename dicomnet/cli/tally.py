@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from _thread import allocate_lock  # what threading calls Lock, without loading the rest
-from collections.abc import Iterable
 from time import monotonic
 
-from .._typing import Any
+from .._typing import Any, Iterable
 from ..config import Entity
 from ..errors import InputFileError
 from ..scu import StoreResult

@@ -11,8 +11,8 @@ from cpython.time cimport monotonic
 from libc.math cimport INFINITY as NEVER
 
 from _thread import allocate_lock  # what threading calls Lock, without loading the rest
-from collections import deque
-from functools import partial
+from _collections import deque
+from _functools import partial
 
 from .._exchange cimport Call, MessageExchange
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import _socket as socket  # as in `transport`
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from time import monotonic, time
-from types import TracebackType
 
 from .. import datasets, operations, scu, uids
-from .._typing import Any, TypeVar
+from .._typing import Any, Callable, Generator, Iterable, Iterator, Sequence, TracebackType, TypeVar
 from ..config import Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext, cannot_connect
 from ..events import Tapping

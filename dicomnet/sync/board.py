@@ -10,7 +10,8 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+
+from .._typing import Callable, Sequence
 
 try:
     import fcntl

@@ -6,11 +6,10 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, time
-from types import TracebackType
 from typing import NamedTuple
 
+from .._typing import Iterable, Mapping, Sequence, TracebackType
 from ..config import Entity, Limits, Timeouts
 from ..errors import DicomNetError, InvalidArgument, LocalProtocolError, cannot_listen
 from ..events import Tapping

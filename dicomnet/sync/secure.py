@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import _socket as socket  # as in `transport`
-from collections.abc import Sequence
 from time import monotonic
 
+from .._typing import Sequence
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, TLSFailed
 from ..negotiation import SecureLink

@@ -11,8 +11,8 @@ from __future__ import annotations
 import _socket as socket
 import errno
 import select
-from collections.abc import Callable, Sequence
 
+from .._typing import Callable, Sequence
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed
 from ..negotiation import SecureLink

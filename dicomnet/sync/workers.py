@@ -21,11 +21,11 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple, NoReturn
 
+from .._typing import Callable, Iterator
 from ..errors import ConnectionFailed
 from ..log import log
 from .board import Board, Seats

@@ -129,7 +129,6 @@ _next_name = _Names()
 
 
 cdef enum Stage:
-    NEW
     OPEN
     CLOSED     # all of it is in the file, which still has its own hidden name
     COMMITTED
@@ -140,13 +139,17 @@ cdef enum Stage:
 cdef class FileSink:
     """A file in the making, hidden under a name of ours until `commit` gives it the one it is to have.
 
-    The first write creates it. What is not committed is deleted: by `discard`, by an error, or when this object dies.
+    It is created at once, while the data set is still on its way: whoever sends waits for the response, not for that. What
+    is not committed is deleted: by `discard`, by an error, or when this object dies.
 
     Args:
         directory: where it is written; it has to be on the file system where the file is to stay.
         header: what stands before the data set, written together with its first bytes.
         durable: have the disk confirm the file, and its name, before `close` and `commit` return: a loss of power takes
             nothing then that was committed. Each file waits for the disk twice.
+
+    Raises:
+        OutputFileError: it cannot be created.
 
     Attributes:
         path: where the file is now, if anywhere.
@@ -161,12 +164,16 @@ cdef class FileSink:
     cdef readonly long long size
 
     def __cinit__(self):
-        self._fd = -1
+        self._stage, self._fd = GONE, -1
 
     def __init__(self, directory, header=b"", *, bint durable=False):
         self._durable = durable
         self._directory = os.fspath(directory) or os.curdir
         self._header = header
+        try:
+            self._create()
+        except OSError as error:
+            raise self._failed(error) from error
 
     def write(self, list views not None):
         """Append to the file.
@@ -175,19 +182,19 @@ cdef class FileSink:
             OutputFileError: an OSError with an errno, such as ENOSPC; the file is gone then.
         """
         cdef long long total = total_of(views)
+        if self._stage != OPEN:
+            raise LocalProtocolError("a write to a file sink that is closed")
         try:
-            if self._stage == OPEN:
+            if self._header is None:
                 _write_all(self._fd, views, total)
             else:
-                self._create()
                 _write_all(self._fd, [self._header, *views], total + len(self._header))
+                self._header = None
         except OSError as error:
             raise self._failed(error) from error
         self.size += total
 
     cdef int _create(self) except -1:
-        if self._stage != NEW:
-            raise LocalProtocolError("a write to a file sink that is closed")
         while self._fd < 0:
             path = f"{self._directory}/.{_next_name()}.part"
             try:
@@ -206,6 +213,8 @@ cdef class FileSink:
         """
         if self._stage != OPEN:
             return
+        if self._header is not None:
+            self.write([])
         fd, self._fd = self._fd, -1
         self._stage = CLOSED
         try:
@@ -239,8 +248,6 @@ cdef class FileSink:
                 f'"{escaped(target)}": a way out of a directory within a file name',
                 hint="Use uid_path for names that come from a peer.",
             )
-        if self._stage == NEW:
-            self.write([])
         self.close()
         if self._stage != CLOSED or self.path is None:
             raise LocalProtocolError("a commit of a file sink that was discarded or committed")

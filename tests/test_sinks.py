@@ -44,8 +44,8 @@ def filled(spool: Path, data: bytes = b"data") -> FileSink:
 
 def test_a_file_appears_whole(spool):
     sink = FileSink(str(spool), b"header ")
-    assert (sink.size, sink.path) == (0, None)
-    assert listing(spool) == []
+    assert sink.size == 0
+    assert [os.path.basename(sink.path)] == listing(spool)
     sink.write(views(b"ab", b"", b"cdef"))
     sink.write([])
     sink.write(views(b"gh"))
@@ -406,13 +406,17 @@ def test_a_close_that_fails_leaves_nothing(spool, monkeypatch):
 @pytest.mark.parametrize("directory", ["missing", "file"])
 def test_a_spool_that_is_none(tmp_path, directory):
     (tmp_path / "file").touch()
-    sink = FileSink(tmp_path / directory, b"header")
     with pytest.raises(OutputFileError) as caught:
-        sink.write(views(b"data"))
+        FileSink(tmp_path / directory, b"header")
     assert caught.value.problem is OutputProblem.NO_DIRECTORY
     assert directory in str(caught.value)
-    sink.discard()
     assert listing(tmp_path) == ["file"]
+
+
+def test_a_data_set_of_no_bytes_has_its_header_too(spool):
+    sink = FileSink(spool, b"header")
+    sink.close()
+    assert Path(sink.commit(spool / "empty")).read_bytes() == b"header"
 
 
 def test_no_descriptors_left_is_an_error(spool, monkeypatch):

@@ -139,8 +139,8 @@ cdef enum Stage:
 cdef class FileSink:
     """A file in the making, hidden under a name of ours until `commit` gives it the one it is to have.
 
-    It is created at once, while the data set is still on its way: whoever sends waits for the response, not for that. What
-    is not committed is deleted: by `discard`, by an error, or when this object dies.
+    It is created at once, while the data set is still on its way: whoever sends waits for the response, not for that.
+    What is not committed is deleted: by `discard`, by an error, or when this object dies.
 
     Args:
         directory: where it is written; it has to be on the file system where the file is to stay.

@@ -1,13 +1,15 @@
 """TLS under DICOM: the secure transport connection profiles of PS3.15 Annex B, and the channel that speaks them.
 
-The only bridge to ``ssl``, which is imported when a connection wants it. `TLS` says what is wanted; a `Channel` is TLS
-on one connection without its socket: bytes in, bytes out. So both faces drive the same one, and the handshake is theirs
-to time.
+The only bridge to OpenSSL, which is loaded when a connection wants it: through ``_ssl``, what ``ssl`` is made of, for
+``socket``, ``enum``, ``re`` and ``base64``, which ``ssl`` loads, take longer than OpenSSL itself. `TLS` says what is
+wanted; a `Channel` is TLS on one connection without its socket: bytes in, bytes out. So both faces drive the same one,
+and the handshake is theirs to time.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 
 from ._typing import Any, Sequence
@@ -92,19 +94,24 @@ class TLS(Value):
         Raises:
             InvalidArgument: a file that cannot be read, or is not what it should be; a key that does not fit.
         """
-        return _context(self, False, self._stamps())
+        import ssl
+
+        return _context(self, False, ssl.SSLContext, self._stamps())
 
     def server_context(self) -> Any:
         """The ``ssl.SSLContext`` of the side that is connected to; raises as `client_context` does."""
-        return _context(self, True, self._stamps())
+        import ssl
+
+        return _context(self, True, ssl.SSLContext, self._stamps())
 
     def connect(self, host: str) -> Channel:
         """The channel of a connection that was made to ``host``."""
-        return Channel(self.client_context(), server_name=self.server_name or host)
+        context = _context(self, False, _kind(self.ca is None), self._stamps())
+        return Channel(context, server_name=self.server_name or host)
 
     def accept(self) -> Channel:
         """The channel of a connection that arrived."""
-        return Channel(self.server_context())
+        return Channel(_context(self, True, _kind(False), self._stamps()))
 
     def _stamps(self) -> tuple[tuple[int, int, int], ...]:
         """What changes when one of the files does."""
@@ -115,25 +122,34 @@ class TLS(Value):
         return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
 
-@cached(32)
-def _context(tls: TLS, server: bool, _: tuple[tuple[int, int, int], ...]) -> Any:
-    import ssl  # costs as much as all of dicomnet; only who speaks TLS pays
+def _kind(defaults: bool) -> Any:
+    """The class of a context: of ``ssl`` where that is loaded, or alone knows the ``defaults`` of the system."""
+    if defaults:
+        import ssl  # noqa: F401 - found below
+    import _ssl
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.minimum_version == "1.3" else ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    return getattr(sys.modules.get("ssl"), "SSLContext", _ssl._SSLContext)
+
+
+@cached(32)
+def _context(tls: TLS, server: bool, kind: Any, _: tuple[tuple[int, int, int], ...]) -> Any:
+    import _ssl
+
+    context = kind(_ssl.PROTOCOL_TLS_SERVER if server else _ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = _ssl.PROTO_TLSv1_3 if tls.minimum_version == "1.3" else _ssl.PROTO_TLSv1_2
+    context.options |= _ssl.OP_NO_RENEGOTIATION | _ssl.OP_NO_COMPRESSION | _ssl.OP_CIPHER_SERVER_PREFERENCE
     # A resumed session would skip the look at the peer's certificate; early data could be replayed.
-    context.options |= ssl.OP_NO_TICKET
+    context.options |= _ssl.OP_NO_TICKET
     context.set_ciphers(_PROFILES[tls.profile])
     if server:
         context.num_tickets = 0
-        _ask_for_certificates(tls, context, ssl)
+        _ask_for_certificates(tls, context, _ssl)
     else:
         context.check_hostname = tls.check_name
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = _ssl.CERT_REQUIRED
     _load_certificates(tls, context, server)
     if tls.crl is not None:
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        context.verify_flags |= _ssl.VERIFY_CRL_CHECK_LEAF
     return context
 
 
@@ -180,15 +196,14 @@ class Channel:
     """
 
     def __init__(self, context: Any, *, server_name: str | None = None) -> None:
-        import ssl  # loaded already: by whoever made the context
+        import _ssl as ssl  # loaded already: by whoever made the context
 
         self.link: SecureLink | None = None
         self._ssl = ssl
         self._server = server_name is None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=self._server, server_hostname=server_name
-        )
+        # Not `wrap_bio`: its SSLObject would be a call of Python around each of OpenSSL's.
+        self._object = context._wrap_bio(self._incoming, self._outgoing, self._server, _in_ascii(server_name))
         self._greeted = False
         self._lock = allocate_lock()
 
@@ -287,7 +302,7 @@ class Channel:
         """Say that nothing more will be sent: a close_notify is in `outgoing`."""
         with self._lock:
             try:
-                self._object.unwrap()
+                self._object.shutdown()
             except OSError:
                 pass  # the peer is to answer it, which nobody waits for; or there is no session
 
@@ -305,9 +320,9 @@ class Channel:
         return TLSFailed(f"{what}: {why}", hint=_hint(reason, detail, self._server))
 
     def _negotiated(self) -> SecureLink:
-        from hashlib import sha256  # loads all of OpenSSL, as ``ssl`` has done already
+        from _hashlib import openssl_sha256 as sha256  # what ``hashlib`` has for it
 
-        certificate = self._object.getpeercert(binary_form=True) or b""
+        certificate = self._object.getpeercert(True) or b""
         facts = (self._object.getpeercert() or {}) if certificate else {}
         cipher = self._object.cipher()
         return SecureLink(
@@ -318,6 +333,11 @@ class Channel:
             subject=", ".join(f"{name}={value}" for part in facts.get("subject", ()) for name, value in part),
             names=tuple(value for _, value in facts.get("subjectAltName", ())),
         )
+
+
+def _in_ascii(name: str | None) -> str | None:
+    """A name as it stands in certificates."""
+    return name if name is None or name.isascii() else name.encode("idna").decode()
 
 
 def _words(reason: str) -> str:

@@ -21,7 +21,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # Sockets, clocks and threads: what the core is given as arguments, or leaves to its driver.
 IMPURE = {
     "_socket", "_thread", "asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors", "signal",
-    "socket", "socketserver", "ssl", "subprocess", "threading", "time",
+    "socket", "socketserver", "_ssl", "ssl", "subprocess", "threading", "time",
 }  # fmt: skip
 # What `import dicomnet` must not load; tls.py, charsets.py and datasets.py reach for them when they are needed.
 HEAVY = {"cryptography", "numpy", "pydicom"}
@@ -201,7 +201,7 @@ def may_import_late(path: Path, imported: Import) -> bool:
     if path == PACKAGE / "log.py":
         return imported.module == "logging"
     if path == PACKAGE / "tls.py":
-        return imported.module in {"ssl", "hashlib"}  # OpenSSL: a connection without TLS must not pay for it
+        return imported.module in {"_ssl", "ssl", "_hashlib"}  # OpenSSL: a connection without TLS must not pay for it
     return unit(module_of(path)) == "cli"
 
 

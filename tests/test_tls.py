@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from time import monotonic
 
 import faces
@@ -24,6 +24,7 @@ from driving import STANDARD
 import dicomnet as dn
 from dicomnet.exchange import Exchange
 from dicomnet.sources import BytesSource
+from dicomnet.sync.secure import open_transport
 
 CT, EXPLICIT = dn.uids.CT_IMAGE_STORAGE, dn.uids.EXPLICIT_VR_LITTLE_ENDIAN
 CONTEXTS = [*dn.contexts.verification(), *dn.contexts.storage([CT])]
@@ -395,6 +396,41 @@ class TestWhatIsSaid:
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
         assert (ran.stdout.strip(), ran.stderr) == ("False", "")
 
+    def test_a_requestor_that_is_told_its_authorities_loads_openssl_alone(self, papers):
+        """And one that takes those of the system asks ``ssl``, which knows where every system keeps them."""
+        code = (
+            "import sys, dicomnet as dn\n"
+            "to = {'contexts': dn.contexts.verification(), 'tls': dn.TLS(ca=sys.argv[2], cert=sys.argv[3])}\n"
+            "with dn.connect(f'SCP@127.0.0.1:{sys.argv[1]}', **to) as a: print(a.tls.version)\n"
+            "print({'ssl', 'hashlib', 'socket'} & set(sys.modules))\n"
+            "dn.TLS().connect('example.org')\n"
+            "print('ssl' in sys.modules)"
+        )
+        both = papers.directory / "client with key.pem"
+        both.write_bytes(papers.client.cert.read_bytes() + papers.client.key.read_bytes())
+        with provider(papers.tls(papers.server)) as listener:
+            arguments = [str(listener.address[1]), papers.ours.file, both]
+            ran = subprocess.run(
+                [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=30, check=False
+            )
+        assert (ran.stdout.splitlines(), ran.stderr) == (["TLSv1.3", "set()", "True"], "")
+
+    def test_a_context_that_its_owner_has_seen_is_the_one_that_is_used(self, papers):
+        tls = papers.tls(papers.client)
+        tls.client_context().set_alpn_protocols(["acr-nema"])
+        client, server = tls.connect("127.0.0.1"), papers.tls(papers.server)
+        server.server_context().set_alpn_protocols(["acr-nema"])
+        accepted = server.accept()
+        shake(client, accepted)
+        assert client._object.selected_alpn_protocol() == "acr-nema"
+
+    @pytest.mark.parametrize("name", ["dicom.example", "127.0.0.1", "röntgen.example"])
+    def test_names_are_asked_for_as_certificates_have_them(self, papers, name):
+        client = papers.tls(papers.client).connect(name)
+        client.handshake()
+        hello = client.outgoing()
+        assert (name.encode("idna") in hello) == (not name[0].isdigit())  # an address is no server name (RFC 6066)
+
 
 class TestTime:
     def test_a_silent_client_delays_nobody_and_is_closed(self, papers):
@@ -592,6 +628,26 @@ class TestCuts:
         client.receive(server.outgoing())
         with pytest.raises(dn.TLSFailed, match="bad record mac"):
             client.read_into(memoryview(bytearray(100)))
+
+
+def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
+    """However little is encrypted at a time: who is told of less waits for room."""
+    monkeypatch.setattr(dn.tls, "_PORTION", 1000)
+    tls = papers.tls(papers.server)
+    ours, theirs = socket.socketpair()
+    client = open_transport(ours, dn.Limits(), QUICK, tls, "127.0.0.1")
+    server = open_transport(theirs, dn.Limits(), QUICK, tls)
+    with closing(client), closing(server):
+        thread = threading.Thread(target=server.handshake, args=(5,))
+        thread.start()
+        client.handshake(5)
+        thread.join()
+        data = [bytes(range(256)) * 10, b"DICOM", bytes(7000)]
+        assert client.send(data) == 9565
+        received = b""
+        while len(received) < 9565:
+            received += server.receive() or b""
+        assert received == b"".join(data)
 
 
 def accept_and_leave(listening, context, notified):

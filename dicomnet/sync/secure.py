@@ -10,7 +10,7 @@ from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, TLSFailed
 from ..negotiation import SecureLink
 from ..tls import TLS, Channel
-from ._driver import give_back, take_large
+from ._driver import give_back, take_large, unsent
 from .transport import Transport
 
 __all__ = ["SecureTransport", "open_transport"]
@@ -112,16 +112,25 @@ class SecureTransport(Transport):
     def send(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
         """Send what the socket takes now, in order; what it did not take must be given again, unchanged."""
         try:
-            if not self._owed:
-                if not self._flush():
-                    return 0  # the channel has something to say itself
-                self._owed = self._channel.write(buffers)
-                self._encrypted = memoryview(self._channel.outgoing())
-            before = len(self._encrypted)
-            done = self._flush()
+            total = sent = self._send_portion(buffers)
+            # Whoever got less than all of it sent would wait for room, which there is.
+            while sent and not self._owed and (buffers := unsent(list(buffers), sent)):
+                sent = self._send_portion(buffers)
+                total += sent
+            return total
         except ConnectionFailed as error:
             self._look_for_alert()
             raise self.failure or error from error
+
+    def _send_portion(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
+        """Send what the channel encrypts in one go, or what is left of it."""
+        if not self._owed:
+            if not self._flush():
+                return 0  # the channel has something to say itself
+            self._owed = self._channel.write(buffers)
+            self._encrypted = memoryview(self._channel.outgoing())
+        before = len(self._encrypted)
+        done = self._flush()
         # The last byte is kept back until all is out, or the caller would not come again for the rest.
         sent = self._owed if done else min(before - len(self._encrypted), self._owed - 1)
         self._owed -= sent

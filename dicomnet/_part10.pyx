@@ -528,6 +528,9 @@ cdef class Walker:
                 return False
             self._keep_uid(e, ahead[0])
         self._position = start + e.length
+        if self._position == self._end:     # most files end in pixel data: no window past them is needed to say so
+            self._state = COMPLETE if self._depth == 0 else self._cut()
+            return False
         c[0] = ahead[0]
         return skip(c, e.length)
 

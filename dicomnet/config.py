@@ -64,7 +64,7 @@ WALK_WINDOW = 4096
 INFLATE_LIMIT = 8 << 20
 INFLATE_STEP = 64 << 10
 # To describe a file, its file meta information and the start of its data set; more is read where that is not enough.
-DESCRIBE_BUFFER = 16 << 10
+DESCRIBE_BUFFER = 8 << 10
 # In less than this no preamble and no UID would fit; a smaller buffer is not used.
 LEAST_BUFFER = 1024
 # A deflated data set may be a bomb: it grows no further than this, or this many times its own size, whichever is more.

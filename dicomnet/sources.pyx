@@ -232,7 +232,7 @@ cdef class FileSource(_Described):
     cdef int _open(self, path) except -1:
         self._is_ours = isinstance(path, str) or not hasattr(path, "fileno")
         if self._is_ours:
-            self.name = os.fsdecode(path)
+            self.name = path if isinstance(path, str) else os.fsdecode(path)
             self._base = 0
             self._fd = os.open(path, _FLAGS)
             self._end = os.lseek(self._fd, 0, os.SEEK_END)

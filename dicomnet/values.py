@@ -186,7 +186,7 @@ class LightEnum(metaclass=_Members):
                 names[name] = member = cls.__new__(cls, *(value if isinstance(value, tuple) else (value,)))
                 member._name_ = name
         for name, member in names.items():
-            setattr(cls, name, member)
+            type.__setattr__(cls, name, member)
         cls._of_name, cls._of_value = names, {member._value_: member for member in names.values()}
 
     def __new__(cls, *assigned: Any) -> Self:

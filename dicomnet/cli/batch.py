@@ -68,8 +68,9 @@ def _walk(directory: str, recurse: bool, refuse: Callable[[InputFileError], None
         )
 
     for parent, directories, names in os.walk(directory, onerror=unreadable):
+        prefix = os.path.join(parent, "")
         for name in sorted(names):
-            yield os.path.join(parent, name)
+            yield prefix + name
         directories.sort()
         if not recurse:
             break

@@ -23,6 +23,7 @@ Buffer = bytes | bytearray | memoryview
 Path = str | os.PathLike[str]
 
 _PORTION = 128 << 10  # plaintext bytes encrypted in one go: several records for each system call
+_RECORD = 16384  # plaintext bytes of a record; what is left of a message and fits into one goes along
 
 _ALERT = bytes.fromhex("15 0303 0002 02 46")  # fatal: protocol version (RFC 8446 Section 6)
 
@@ -278,13 +279,14 @@ class Channel:
             TLSFailed: the connection is not fit for it any more.
         """
         taken: list[Buffer] = []
-        size = 0
+        size, most = 0, _PORTION + _RECORD
         for buffer in buffers:
-            taken.append(memoryview(buffer)[: _PORTION - size])
+            taken.append(memoryview(buffer)[: most - size])
             size += len(taken[-1])
-            if size >= _PORTION:
+            if size >= most:
+                size = _PORTION  # this was not the last of it
                 break
-        data = memoryview(taken[0] if len(taken) == 1 else b"".join(taken))  # small buffers share a record
+        data = memoryview(taken[0] if len(taken) == 1 else b"".join(taken))[:size]  # small buffers share a record
         with self._lock:
             try:
                 while data:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import random
 import socket
 import ssl
 import subprocess
@@ -614,6 +615,20 @@ class TestCuts:
                     association.echo()
             thread.join(5)
 
+    @pytest.mark.parametrize("size", [0, 1, 1 << 17, (1 << 17) + 16383, (1 << 17) + 16384, 1 << 18])
+    @pytest.mark.parametrize("cut", [0, 12, 140_000])
+    def test_the_end_of_a_message_is_not_left_for_a_portion_of_its_own(self, papers, size, cut):
+        tls = papers.tls(papers.server)
+        client, server = tls.connect("127.0.0.1"), tls.accept()
+        shake(client, server)
+        data = random.Random(size).randbytes(size)
+        written = client.write([data[:cut], data[cut:]])
+        assert written == (size if size < (1 << 17) + 16384 else 1 << 17)
+        server.receive(client.outgoing())
+        received = memoryview(bytearray(size + 1))
+        assert (server.read_into(received) or 0) == written
+        assert received[:written] == data[:written]
+
     def test_bytes_changed_on_the_way(self, papers):
         """A record that does not verify is the end: nothing of it is handed on."""
         tls = papers.tls(papers.server)
@@ -633,6 +648,7 @@ class TestCuts:
 def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
     """However little is encrypted at a time: who is told of less waits for room."""
     monkeypatch.setattr(dn.tls, "_PORTION", 1000)
+    monkeypatch.setattr(dn.tls, "_RECORD", 10)
     tls = papers.tls(papers.server)
     ours, theirs = socket.socketpair()
     client = open_transport(ours, dn.Limits(), QUICK, tls, "127.0.0.1")

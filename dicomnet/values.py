@@ -231,9 +231,9 @@ class LightIntEnum(int, LightEnum):
     __str__ = int.__repr__
 
 
-# A program that has loaded `enum`, as nearly all but short commands do, gets that: the two are alike, and yet somebody
-# may ask whether one of our enumerations is an `enum.Enum`.
-if TYPE_CHECKING or "enum" in sys.modules:
+# Whoever programs with this gets those of the library, as somebody may ask whether one of ours is an `enum.Enum`. Only our
+# own program, which nobody asks, has others, and only while it loads nothing that needs `enum` anyway.
+if TYPE_CHECKING or "enum" in sys.modules or "dicomnet.cli" not in sys.modules:
     from enum import Enum, IntEnum
 else:
     Enum, IntEnum = LightEnum, LightIntEnum

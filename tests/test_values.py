@@ -120,13 +120,24 @@ PUBLIC = [errors.InputProblem, errors.OutputProblem, messages.CommandField, mess
 
 
 @pytest.mark.parametrize("public", PUBLIC, ids=lambda one: one.__name__)
-def test_where_enum_is_loaded_ours_are_of_it(public: Any) -> None:
+def test_a_program_gets_those_of_the_library(public: Any) -> None:
     assert issubclass(public, enum.Enum)
 
 
-def test_where_it_is_not_the_same_members_are_there() -> None:
+def test_so_does_one_that_has_not_loaded_them() -> None:
     code = (
         f"import sys; sys.path = {sys.path!r}\n"
+        "from dicomnet import errors, states\n"
+        "import enum\n"
+        "assert issubclass(states.State, enum.IntEnum) and issubclass(errors.InputProblem, enum.Enum)"
+    )
+    subprocess.run([sys.executable, "-S", "-c", code], check=True, timeout=60)
+
+
+def test_our_own_program_has_others_with_the_same_members() -> None:
+    code = (
+        f"import sys; sys.path = {sys.path!r}\n"
+        "import dicomnet.cli\n"
         "from dicomnet import errors, messages, peers, states, status\n"
         "assert 'enum' not in sys.modules\n"
         f"print([[repr(member) for member in one] for one in ({', '.join(map(_path, PUBLIC))})])"

@@ -231,8 +231,8 @@ class LightIntEnum(int, LightEnum):
     __str__ = int.__repr__
 
 
-# Whoever programs with this gets those of the library, as somebody may ask whether one of ours is an `enum.Enum`. Only our
-# own program, which nobody asks, has others, and only while it loads nothing that needs `enum` anyway.
+# Whoever programs with this gets those of the library, as somebody may ask whether one of ours is an `enum.Enum`. Only
+# our own program, which nobody asks, has others, and only while it loads nothing that needs `enum` anyway.
 if TYPE_CHECKING or "enum" in sys.modules or "dicomnet.cli" not in sys.modules:
     from enum import Enum, IntEnum
 else:

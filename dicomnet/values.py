@@ -102,7 +102,7 @@ class Settings(Value):
 
 
 def cached(most: int) -> Callable[[_Function], _Function]:
-    """Remember what a function gave: ``functools.lru_cache``, but that past so many results it starts over."""
+    """Remember what a function gave: ``functools.lru_cache``, but that past so many results the oldest is forgotten."""
 
     def decorate(function: Any) -> Any:
         known: dict[tuple[Any, ...], Any] = {}
@@ -113,7 +113,7 @@ def cached(most: int) -> Callable[[_Function], _Function]:
             except KeyError:
                 pass
             if len(known) >= most:
-                known.clear()
+                known.pop(next(iter(known)), None)
             known[arguments] = result = function(*arguments)
             return result
 

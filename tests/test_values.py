@@ -160,6 +160,6 @@ def test_results_are_remembered_up_to_so_many() -> None:
         asked.append(number)
         return 2 * number
 
-    assert [double(number) for number in (1, 2, 1, 2, 3, 1)] == [2, 4, 2, 4, 6, 2]
+    assert [double(number) for number in (1, 2, 1, 2, 3, 2, 1)] == [2, 4, 2, 4, 6, 4, 2]
     assert asked == [1, 2, 3, 1]
     assert double.__doc__ == "Twice as much."

@@ -187,7 +187,7 @@ class Timeouts(Settings, kw_only=True):
     acknowledge: float | None = 60
     # How long a blocking association looks for the peer's next word before its thread sleeps, while that pays (see
     # docs/architecture.md): to be woken can take longer than a message. None sleeps at once.
-    watch: float | None = 50e-6
+    watch: float | None = 100e-6
     # A client's association that nobody uses: shorter than the idle time of most peers, who would abort it.
     kept: float | None = 30
     # Somebody who wants an association of a client while all that it may have are in use.

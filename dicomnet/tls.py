@@ -13,7 +13,7 @@ import sys
 from _thread import allocate_lock  # what threading calls Lock, without loading the rest
 
 from ._typing import Any, Sequence
-from .errors import InvalidArgument, TLSFailed
+from .errors import InvalidArgument, TLSFailed, escaped
 from .negotiation import SecureLink
 from .values import Value, cached
 
@@ -204,7 +204,10 @@ class Channel:
         self._server = server_name is None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # Not `wrap_bio`: its SSLObject would be a call of Python around each of OpenSSL's.
-        self._object = context._wrap_bio(self._incoming, self._outgoing, self._server, _in_ascii(server_name))
+        try:
+            self._object = context._wrap_bio(self._incoming, self._outgoing, self._server, _in_ascii(server_name))
+        except (ValueError, OSError) as error:  # UnicodeError is a ValueError, SSLError an OSError
+            raise InvalidArgument(f'"{escaped(server_name or "")}" is no name that a certificate has') from error
         self._greeted = False
         self._lock = allocate_lock()
 

@@ -19,7 +19,7 @@ from typing import Any
 import faces
 import pytest
 from face_suite import ProviderSuite, UserSuite
-from wiring import CT, EXPLICIT, pair
+from wiring import CT, EXPLICIT, pair, transfer
 
 import dicomnet as dn
 from dicomnet._part10 import meta_header
@@ -32,6 +32,8 @@ from dicomnet.sources import FileSource
 from dicomnet.sync import association
 from dicomnet.sync._driver import Driver, Stream
 from dicomnet.sync.transport import Transport
+
+FIND = dn.uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
 
 
 class TestUser(UserSuite):
@@ -130,6 +132,11 @@ def untraced() -> Iterator[None]:
     sys.settrace(tracer)
 
 
+def listening() -> Generator[None, Any, Any]:
+    while True:
+        yield None
+
+
 def waiting() -> Generator[None, Any, Any]:
     return (yield None)
 
@@ -163,6 +170,47 @@ def test_ctrl_c_is_heeded_while_data_leave(tmp_path: Path) -> None:
         assert user.sending
 
 
+class Full(Stream):
+    """A connection with room for 20 bytes at a time, whose thread is asked to cancel again and again while it rests."""
+
+    driver: Driver
+
+    def __init__(self) -> None:
+        self.wire = bytearray()
+        super().__init__(SimpleNamespace(recv_into=self.nothing, sendmsg=self.take_some), None, 16384)  # type: ignore[arg-type]
+
+    def nothing(self, _: object) -> int:
+        raise BlockingIOError
+
+    def take_some(self, buffers: list[Any]) -> int:
+        taken = b"".join(map(bytes, buffers))[:20]
+        self.wire += taken
+        return len(taken)
+
+    def acknowledge(self) -> None:
+        pass
+
+    def wait(self, *_: object, **__: object) -> bool:
+        for _turn in range(40):
+            self.driver.cancel()
+        raise KeyboardInterrupt
+
+
+def test_a_cancel_that_was_cut_is_finished_before_the_next() -> None:
+    policy, timeouts = AcceptancePolicy(abstract_syntaxes={FIND: ()}), Timeouts(response=None, idle=None)
+    user, provider = pair((dn.ProposedContext(FIND, (EXPLICIT,)),), policy, timeouts=timeouts)
+    user.request(user.contexts[1], CommandField.C_FIND_RQ, bytes(10))
+    transfer(user, provider)
+    transport: Any = Full()
+    transport.driver = Driver(user, transport)
+    with pytest.raises(KeyboardInterrupt):
+        transport.driver.complete(listening())
+    assert len(transport.wire) == 800
+    provider.receive(bytes(transport.wire))
+    assert provider.established
+    assert not provider.outgoing()
+
+
 @pytest.mark.parametrize("write", [False, True])
 def test_a_wait_may_be_longer_than_the_system_can_wait(write: bool) -> None:
     ours, theirs = socket.socketpair()
@@ -189,6 +237,7 @@ class Watched(Stream):
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     one, other = socket.socketpair()
     with one, other:
+        Watched(one, 1e-9).wait(0.0)  # the last to wait, and gone: nobody else is busy
         yield one, other
 
 
@@ -196,10 +245,9 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 class TestWatch:
     def test_who_sees_something_in_time_does_not_sleep(self, ends: tuple[socket.socket, socket.socket]) -> None:
         stream = Watched(ends[0], 1e-3)
-        assert not stream.wait(1.0)  # the first time it is not known that nobody else is busy
         ends[1].send(b"x")
         assert stream.wait(1.0)
-        assert stream.counts == (1, 1)
+        assert stream.counts == (1, 0)
 
     def test_in_vain_is_less_and_less_often(self, ends: tuple[socket.socket, socket.socket]) -> None:
         stream = Watched(ends[0], 1e-9)
@@ -209,22 +257,31 @@ class TestWatch:
             assert not stream.wait(1.0)
             if stream.watches > before:
                 watched.append(turn)
-        assert watched == [1, 3, 7, 15, 31, 63, 127, 191]
+        assert watched == [0, 2, 6, 14, 30, 62, 126, 190]
         assert len(stream.sleeps) == 200
 
     def test_what_was_worth_it_is_done_again(self, ends: tuple[socket.socket, socket.socket]) -> None:
         stream = Watched(ends[0], 1e-3)
-        for _ in range(3):
-            stream.wait(1.0)  # in vain at the second of them, so that the third goes without
+        for _ in range(2):
+            stream.wait(1.0)  # in vain, so that the second goes without
         ends[1].send(b"x")
         assert [stream.wait(1.0) for _ in range(5)] == [True] * 5
-        assert stream.counts == (6, 3)
+        assert stream.counts == (6, 2)
 
     def test_not_where_several_are_busy_by_turns(self, ends: tuple[socket.socket, socket.socket]) -> None:
         streams = [Watched(end, 1e-3) for end in ends]
-        for stream in streams * 10:
+        streams[0].wait(1.0)
+        for stream in streams[::-1] * 10:
             stream.wait(1.0)
-        assert [stream.counts for stream in streams] == [(0, 10), (0, 10)]
+        assert [stream.counts for stream in streams] == [(1, 11), (0, 10)]
+
+    def test_one_that_is_gone_is_not_busy(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        gone = Watched(ends[0], 1e-3)
+        gone.wait(1.0)
+        del gone
+        stream = Watched(ends[1], 1e-3)
+        stream.wait(1.0)
+        assert stream.counts == (1, 1)
 
     def test_not_unless_it_is_wanted(self, ends: tuple[socket.socket, socket.socket]) -> None:
         stream = Watched(ends[0], None)
@@ -235,11 +292,10 @@ class TestWatch:
     @pytest.mark.usefixtures("untraced")
     def test_ctrl_c_meanwhile_is_heeded_before_the_sleep(self, ends: tuple[socket.socket, socket.socket]) -> None:
         stream = Watched(ends[0], 1e-3)
-        stream.wait(1.0)
         calls: list[partial[object]] = [partial(_thread.interrupt_main), partial(stream.wait, 1.0)]
         with pytest.raises(KeyboardInterrupt):
             list(map(partial.__call__, calls))  # no line of Python in between
-        assert stream.counts == (1, 1)
+        assert stream.counts == (1, 0)
 
 
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="select refuses what is closed")

@@ -433,6 +433,12 @@ class TestWhatIsSaid:
         assert (name.encode("idna") in hello) == (not name[0].isdigit())  # an address is no server name (RFC 6066)
 
 
+    @pytest.mark.parametrize("name", ["a" * 300, ".a", "ö" * 100], ids=["long", "empty", "not ASCII"])
+    def test_a_name_that_no_certificate_has_is_a_wrong_argument(self, papers, name):
+        with pytest.raises(dn.InvalidArgument, match="no name that a certificate has"):
+            papers.tls(papers.client).connect(name)
+
+
 class TestTime:
     def test_a_silent_client_delays_nobody_and_is_closed(self, papers):
         tls = papers.tls(papers.server)
@@ -664,6 +670,32 @@ def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
         while len(received) < 9565:
             received += server.receive() or b""
         assert received == b"".join(data)
+
+
+def test_a_last_word_is_whole_though_other_bytes_were_still_owed(papers, monkeypatch):
+    """What the socket had no room for is given again by whoever goes on; an A-ABORT comes from whoever does not."""
+    monkeypatch.setattr(dn.tls, "_PORTION", 1000)
+    tls = papers.tls(papers.server)
+    ours, theirs = socket.socketpair()
+    client = open_transport(ours, dn.Limits(), QUICK, tls, "127.0.0.1")
+    server = open_transport(theirs, dn.Limits(), QUICK, tls)
+    with closing(client), closing(server):
+        thread = threading.Thread(target=server.handshake, args=(5,))
+        thread.start()
+        client.handshake(5)
+        thread.join()
+        sent, data = 0, bytes(1 << 24)
+        while some := client.send([data[sent:]]):
+            sent += some
+        received = bytearray()
+        while (arrived := server.receive()) is not None:
+            received += arrived
+        client.send_last([b"the last word"])
+        while not received.endswith(b"the last word"):
+            assert server.wait(faces.PATIENCE)
+            received += server.receive() or b""
+        assert sent <= len(received) - 13 <= sent + 1000
+        assert not any(received[:-13])
 
 
 def accept_and_leave(listening, context, notified):

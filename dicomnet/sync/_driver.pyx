@@ -54,7 +54,7 @@ cdef extern from *:
 
 cdef int _start = 0  # where in its first page the last large buffer was made to begin
 
-cdef void *_watcher = NULL  # the `Stream` of this process that waited last; never followed
+cdef void *_watcher = NULL  # the `Stream` of this process that waited last, while there is one; never followed
 
 
 cdef class Stream:
@@ -79,6 +79,11 @@ cdef class Stream:
         self._large = large
         self._use(bytearray(SMALL))
 
+    def __dealloc__(self):
+        global _watcher
+        if _watcher is <void *>self:
+            _watcher = NULL
+
     cdef int _use(self, bytearray buffer) except -1:
         self._buffer, self._view = buffer, memoryview(buffer)
         return 0
@@ -92,6 +97,10 @@ cdef class Stream:
         except OSError as error:
             what = f"the connection broke while sending: {error.strerror}"
             raise ConnectionFailed(what, errno=error.errno) from error
+
+    def send_last(self, buffers):
+        """Send what nothing follows, as far as the socket takes it now, whatever of others was not sent before."""
+        self.send(buffers)
 
     def receive(self):
         """What has arrived, valid until the next call; empty at the end of the stream, None where nothing is there."""
@@ -118,8 +127,9 @@ cdef class Stream:
     cdef bint _watch(self, double most) except -1:
         """Look for a moment whether there is something to read, without the interpreter's lock."""
         global _watcher
-        if _watcher is not <void *>self:
-            _watcher = <void *>self
+        cdef bint others = _watcher is not NULL and _watcher is not <void *>self
+        _watcher = <void *>self
+        if others:
             return False
         if self._unwatched:
             self._unwatched -= 1
@@ -129,8 +139,10 @@ cdef class Stream:
         self.watches += 1
         with nogil:
             end = monotonic() + min(most, self._moment)
-            while not seen and monotonic() < end:
+            while True:
                 seen = stirs(self._fd)
+                if seen or monotonic() >= end:
+                    break
         self._vain = 0 if seen else min(2 * self._vain + 1, <int>MOST_UNWATCHED)
         self._unwatched = self._vain
         PyErr_CheckSignals()  # one that came meanwhile would not end the sleep
@@ -426,7 +438,7 @@ cdef class Driver:
         if self._at_work.acquire(blocking=False):  # else whoever works on the association will see
             try:
                 self._cancel()
-                buffers = self.exchange.outgoing()
+                buffers = [*self._unsent, *self.exchange.outgoing()]
                 self._unsent = unsent(buffers, self.transport.send(buffers)) if buffers else []
             except ConnectionFailed:
                 pass  # whoever waits is told
@@ -527,7 +539,7 @@ cdef class Driver:
             pass  # there is no association yet, or none any more
         try:
             if buffers := self.exchange.outgoing():
-                self.transport.send(buffers)
+                self.transport.send_last(buffers)
         except ConnectionFailed:
             pass
         if not self.exchange._upper.is_closed():

@@ -122,6 +122,12 @@ class SecureTransport(Transport):
             self._look_for_alert()
             raise self.failure or error from error
 
+    def send_last(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+        """As `Transport.send_last`: what is encrypted already goes first, and counts for nobody."""
+        if self._flush():
+            self._owed = 0
+            self.send(buffers)
+
     def _send_portion(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
         """Send what the channel encrypts in one go, or what is left of it."""
         if not self._owed:
@@ -132,7 +138,7 @@ class SecureTransport(Transport):
         before = len(self._encrypted)
         done = self._flush()
         # The last byte is kept back until all is out, or the caller would not come again for the rest.
-        sent = self._owed if done else min(before - len(self._encrypted), self._owed - 1)
+        sent = self._owed if done else max(min(before - len(self._encrypted), self._owed - 1), 0)
         self._owed -= sent
         return sent
 

@@ -8,7 +8,7 @@ the buffer costs no memory. Everything else is collected up to its limit and dec
 
 cimport cython
 
-from cpython.buffer cimport PyBUF_ND, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY as NEVER
 
 from ._bytes cimport Cursor, cursor_over, peek_u32be, read_bytes, read_u8, remaining, skip
@@ -194,12 +194,13 @@ cdef class UpperLayer:
         cdef Py_buffer raw
         cdef Cursor data
         # Not as `const unsigned char[:]`: what Cython brings along for that takes longer to load than all of this.
-        PyObject_GetBuffer(buffer, &raw, PyBUF_ND)
+        cdef object view = memoryview(buffer)
+        if view.ndim != 1 or view.itemsize != 1 or not view.c_contiguous:
+            raise LocalProtocolError("what was received is to be given as bytes, without gaps between them")
+        PyObject_GetBuffer(view, &raw, PyBUF_SIMPLE)
         try:
-            if raw.ndim != 1 or raw.itemsize != 1:
-                raise ValueError("what was received is a row of bytes")
             data = cursor_over(&raw)
-            self._walk(memoryview(buffer), &data)
+            self._walk(view, &data)
         finally:
             PyBuffer_Release(&raw)
 

@@ -177,7 +177,8 @@ class Full(Stream):
 
     def __init__(self) -> None:
         self.wire = bytearray()
-        super().__init__(SimpleNamespace(recv_into=self.nothing, sendmsg=self.take_some), None, 16384)  # type: ignore[arg-type]
+        sock: Any = SimpleNamespace(recv_into=self.nothing, sendmsg=self.take_some)
+        super().__init__(sock, None, 16384)
 
     def nothing(self, _: object) -> int:
         raise BlockingIOError

@@ -432,7 +432,6 @@ class TestWhatIsSaid:
         hello = client.outgoing()
         assert (name.encode("idna") in hello) == (not name[0].isdigit())  # an address is no server name (RFC 6066)
 
-
     @pytest.mark.parametrize("name", ["a" * 300, ".a", "ö" * 100], ids=["long", "empty", "not ASCII"])
     def test_a_name_that_no_certificate_has_is_a_wrong_argument(self, papers, name):
         with pytest.raises(dn.InvalidArgument, match="no name that a certificate has"):
@@ -651,10 +650,9 @@ class TestCuts:
             client.read_into(memoryview(bytearray(100)))
 
 
-def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
-    """However little is encrypted at a time: who is told of less waits for room."""
-    monkeypatch.setattr(dn.tls, "_PORTION", 1000)
-    monkeypatch.setattr(dn.tls, "_RECORD", 10)
+@contextmanager
+def transports(papers):
+    """Both ends of a connection, after the handshake."""
     tls = papers.tls(papers.server)
     ours, theirs = socket.socketpair()
     client = open_transport(ours, dn.Limits(), QUICK, tls, "127.0.0.1")
@@ -664,6 +662,14 @@ def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
         thread.start()
         client.handshake(5)
         thread.join()
+        yield client, server
+
+
+def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
+    """However little is encrypted at a time: who is told of less waits for room."""
+    monkeypatch.setattr(dn.tls, "_PORTION", 1000)
+    monkeypatch.setattr(dn.tls, "_RECORD", 10)
+    with transports(papers) as (client, server):
         data = [bytes(range(256)) * 10, b"DICOM", bytes(7000)]
         assert client.send(data) == 9565
         received = b""
@@ -675,15 +681,7 @@ def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
 def test_a_last_word_is_whole_though_other_bytes_were_still_owed(papers, monkeypatch):
     """What the socket had no room for is given again by whoever goes on; an A-ABORT comes from whoever does not."""
     monkeypatch.setattr(dn.tls, "_PORTION", 1000)
-    tls = papers.tls(papers.server)
-    ours, theirs = socket.socketpair()
-    client = open_transport(ours, dn.Limits(), QUICK, tls, "127.0.0.1")
-    server = open_transport(theirs, dn.Limits(), QUICK, tls)
-    with closing(client), closing(server):
-        thread = threading.Thread(target=server.handshake, args=(5,))
-        thread.start()
-        client.handshake(5)
-        thread.join()
+    with transports(papers) as (client, server):
         sent, data = 0, bytes(1 << 24)
         while some := client.send([data[sent:]]):
             sent += some

@@ -10,10 +10,10 @@ SANE := build/sanitize
 RUNTIMES = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 SANITIZING = PYTHONPATH=$(CURDIR)/$(SANE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=10000 PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(RUNTIMES)"
-COMPILED := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py test_part10.py test_dimse.py \
-	test_dimse_fragments.py test_elements.py test_upper.py test_upper_hostile.py test_upper_walks.py \
-	test_upper_slow.py test_exchange_hostile.py test_exchange.py test_fuzz.py test_messages.py test_sources.py \
-	test_sinks.py test_scp.py test_window.py test_sync.py)
+COMPILED := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py test_part10.py test_command_set.py \
+	test_command_set_fragments.py test_elements.py test_upper_layer.py test_upper_hostile.py test_upper_walks.py \
+	test_upper_slow.py test_exchange_hostile.py test_exchange.py test_fuzz.py test_messages.py test_instance_source.py \
+	test_dataset_sink.py test_scp.py test_window.py test_sync.py)
 COUNT ?= 200000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
 UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results

@@ -77,7 +77,7 @@ def pynetdicom_associate() -> tuple[Task, Task]:
 
 def dicomnet_store() -> tuple[Task, Task]:
     """Make and encode, and decode, the command set of a C-STORE-RQ."""
-    dimse = pytest.importorskip("dicomnet._dimse")
+    dimse = pytest.importorskip("dicomnet.wire.command_set")
 
     def encode() -> bytes:
         command = dimse.Command(

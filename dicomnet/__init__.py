@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 # Where each public name lives; `__init__.pyi` says the same to type checkers.
 _HOMES = {
     ".config": ("Entity", "Limits", "Timeouts"),
-    ".datasets": ("Lossy",),
+    ".dataset.codec": ("Lossy",),
     ".errors": (
         "AssociationAborted",
         "AssociationError",
@@ -35,8 +35,8 @@ _HOMES = {
         "ServiceFailure",
         "TLSFailed",
     ),
-    ".exchange": ("Exchange",),
-    ".negotiation": (
+    ".protocol.exchange": ("Exchange",),
+    ".protocol.negotiation": (
         "AcceptancePolicy",
         "Caller",
         "Extras",
@@ -45,18 +45,25 @@ _HOMES = {
         "SecureLink",
         "UserIdentity",
     ),
-    ".peers": ("Peer", "Relaxation"),
-    ".operations": ("Commitment", "Reply"),
-    ".requests": ("EchoRequest", "FindRequest", "GetRequest", "MoveRequest", "NormalizedRequest", "StoreRequest"),
-    ".scp": ("Provider",),
-    ".scu": ("Match", "RetrieveProgress", "StoreResult"),
+    ".protocol.peer_profile": ("Peer", "Relaxation"),
+    ".services.user": ("Commitment", "Reply"),
+    ".services.provider_requests": (
+        "EchoRequest",
+        "FindRequest",
+        "GetRequest",
+        "MoveRequest",
+        "NormalizedRequest",
+        "StoreRequest",
+    ),
+    ".services.scp": ("Provider",),
+    ".services.scu": ("Match", "RetrieveProgress", "StoreResult"),
     ".status": ("Category", "Status"),
     ".sync": ("Association", "Listener", "connect"),
-    ".taps": ("MessageSeen", "PDUSeen", "Tap", "TapQueue", "TransitionSeen"),
-    ".tls": ("TLS",),
+    ".protocol.trace": ("MessageSeen", "PDUSeen", "Tap", "TapQueue", "TransitionSeen"),
+    ".net.tls": ("TLS",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = {"aio": ".aio", "client": ".client", "contexts": ".planner", "uids": ".uids"}
+_MODULES = {"aio": ".aio", "client": ".client", "contexts": ".services.presentation_contexts", "uids": ".uids"}
 
 __all__ = ["__version__", *sorted(_HOME_OF), *sorted(_MODULES)]
 

@@ -1,8 +1,8 @@
 # cython: language_level=3
 cimport cython
 
-from dicomnet._bytes cimport Cursor, Writer
-from dicomnet._items cimport Item, Value    # the sub-items are to be cimported from _items
+from dicomnet.wire.cursor cimport Cursor, Writer
+from dicomnet.wire.items cimport Item, Value    # the sub-items are to be cimported from wire.items
 
 cpdef enum:
     PDU_ASSOCIATE_RQ = 1

@@ -4,7 +4,7 @@ from typing import Final, final
 from _typeshed import ReadableBuffer
 from typing_extensions import disjoint_base
 
-from dicomnet._items import (
+from dicomnet.wire.items import (
     AsynchronousOperationsWindow,
     ImplementationClassUID,
     ImplementationVersionName,

@@ -11,18 +11,18 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromObject
 from libc.string cimport memset
 
-from dicomnet._bytes cimport (
+from dicomnet.wire.cursor cimport (
     Cursor, Py_buffer, Writer, child, cursor_over, patch_u32be, read_bytes, read_text, read_u8, read_u16be, read_u32be,
     remaining, skip, write_u8, write_u16be, write_u32be, write_zeros,
 )
-from dicomnet._items cimport (
+from dicomnet.wire.items cimport (
     ABSTRACT_SYNTAX_ITEM, APPLICATION_CONTEXT_ITEM, CONTEXT_AC_ITEM, CONTEXT_RQ_ITEM, INVALID_VALUE,
     TRANSFER_SYNTAX_ITEM, UNRECOGNIZED_PDU, USER_INFORMATION_ITEM, Item, Value, check_fits, close_field,
     keep_unknown, latin1_text, number, odd_id, only, open_item, read_item, read_uid, read_user_information,
     uid_text, uid_texts, unknown_items, write_bytes, write_text_item, write_values,
 )
 
-from dicomnet._items import (
+from dicomnet.wire.items import (
     AsynchronousOperationsWindow, Fault, ImplementationClassUID, ImplementationVersionName, MaximumLength,
     RoleSelection, SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation, SubItem, UnknownItem,
     UserIdentityAC, UserIdentityRQ,

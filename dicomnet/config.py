@@ -71,7 +71,7 @@ LEAST_BUFFER = 1024
 INFLATED_SIZE = 1 << 20
 INFLATED_RATIO = 200
 # Items that nobody knows, in each item of an A-ASSOCIATE-RQ or -AC: four bytes each on the wire, some 60 in memory.
-# Compiled in, as is the next: `_items.pxd`, `_part10.pyx` and `_elements.pyx` say the same.
+# Compiled in, as is the next: `wire/items.pxd`, `files/part10.pyx` and `wire/elements.pyx` say the same.
 MOST_UNKNOWN_ITEMS = 1024
 # Sequences within sequences, in files and in data sets; real ones stop below ten.
 DEEPEST_SEQUENCE = 64

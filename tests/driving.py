@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dicomnet._dimse import Command, MessageReader
 from dicomnet._pdu import (
     PDV,
     Abort,
@@ -20,9 +19,10 @@ from dicomnet._pdu import (
     ReleaseRQ,
     decode_first,
 )
-from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits, Timeouts
-from dicomnet.states import State
+from dicomnet.protocol.states import State
+from dicomnet.protocol.upper_layer import UpperLayer
+from dicomnet.wire.command_set import Command, MessageReader
 
 STANDARD = json.loads((Path(__file__).parent / "data" / "ps38.json").read_text(encoding="utf-8"))
 

@@ -16,9 +16,10 @@ import pytest
 from faces import CT, EVERYTHING, MR, SYNTAX, RawProvider, data_of, echo_request, instance, response, store_request
 
 import dicomnet as dn
-from dicomnet import datasets, uids
+from dicomnet import uids
 from dicomnet._pdu import PDV, Abort, AssociateRJ, PDataTF, ReleaseRP, ReleaseRQ
-from dicomnet.sinks import uid_path
+from dicomnet.dataset import codec
+from dicomnet.files.dataset_sink import uid_path
 
 QUERY = [*dn.contexts.query_retrieve([CT]), *dn.contexts.verification()]
 QUICK = 0.2  # seconds of a time-out that is to run out
@@ -760,7 +761,7 @@ def finder(count: int, closed: threading.Event | None = None) -> Any:
         def query(request: Any) -> Any:
             try:
                 for number in range(count if "DOE" in str(request.identifier.PatientName) else 0):
-                    yield datasets.from_keywords({"StudyInstanceUID": f"1.2.{number}"})
+                    yield codec.from_keywords({"StudyInstanceUID": f"1.2.{number}"})
             finally:
                 if closed is not None:
                     closed.set()
@@ -781,7 +782,7 @@ def keeper(store: Path, spool: Path) -> Any:
 
 def write_part10(path: Path, source: Any) -> Path:
     """The instance as a Part 10 file."""
-    from dicomnet._part10 import meta_header
+    from dicomnet.files.part10 import meta_header
 
     header = meta_header(source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid)
     path.write_bytes(header + data_of(source))

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._dimse import Command, frame
 from dicomnet._pdu import (
     PDU_ASSOCIATE_RQ,
     AssociateAC,
@@ -28,8 +27,9 @@ from dicomnet._pdu import (
     PresentationContextRQ,
     decode_first,
 )
-from dicomnet.messages import CommandField
-from dicomnet.sources import BytesSource
+from dicomnet.files.instance_source import BytesSource
+from dicomnet.protocol.messages import CommandField
+from dicomnet.wire.command_set import Command, frame
 
 T = TypeVar("T")
 
@@ -309,7 +309,7 @@ class RawPeer:
 
 def decode(data: bytes) -> Command:
     """A command set from its bytes."""
-    from dicomnet._dimse import decode_command
+    from dicomnet.wire.command_set import decode_command
 
     command: Command = decode_command(data)
     return command

@@ -15,8 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._dimse import Command, frame
 from dicomnet._pdu import AssociateAC, AssociateRQ, MaximumLength, PresentationContextAC, decode_first
+from dicomnet.wire.command_set import Command, frame
 
 PATIENCE = 30  # seconds for what takes none
 PAIRINGS = ("sync-sync", "sync-aio", "aio-sync", "aio-aio")  # user and provider

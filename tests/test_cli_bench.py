@@ -15,8 +15,8 @@ import pytest
 
 import dicomnet as dn
 from dicomnet import testing, uids
-from dicomnet.cli import generated
-from dicomnet.cli.measuring import percentile
+from dicomnet.cli import bench_objects
+from dicomnet.cli.bench_run import percentile
 from dicomnet.errors import InvalidArgument
 from dicomnet.uids import is_valid
 
@@ -49,7 +49,7 @@ def result_of(*arguments: object) -> dict:
 class TestObjects:
     @pytest.mark.parametrize("size", [1024, 1500, 65536, 512 << 10, (1 << 20) + 2, 3 << 20])
     def test_have_exactly_their_size_and_are_images(self, size):
-        made = generated.Generator(size, uids.new(), uids.new()).object()
+        made = bench_objects.Generator(size, uids.new(), uids.new()).object()
         data = b"".join(bytes(piece) for piece in made.chunks(1000))
         assert len(data) == made.size == size
         dataset = pydicom.filereader.read_dataset(io.BytesIO(data), is_implicit_VR=False, is_little_endian=True)
@@ -59,13 +59,13 @@ class TestObjects:
         assert dataset.PatientName == "BENCH^DICOMNET"
 
     def test_pieces_are_multiples_of_the_unit_but_for_the_last(self):
-        made = generated.Generator(3 << 20, uids.new(), uids.new()).object()
+        made = bench_objects.Generator(3 << 20, uids.new(), uids.new()).object()
         *pieces, _ = (len(piece) for piece in made.chunks(7000))
         assert pieces
         assert all(size % 7000 == 0 for size in pieces)
 
     def test_share_their_bytes_but_for_the_uid(self):
-        generator = generated.Generator(1024, uids.new(), uids.new())
+        generator = bench_objects.Generator(1024, uids.new(), uids.new())
         one, other = generator.object(), generator.object()
         first, second = (b"".join(bytes(piece) for piece in made.chunks(1 << 20)) for made in (one, other))
         assert first.replace(one.sop_instance_uid.encode(), other.sop_instance_uid.encode()) == second != first
@@ -73,7 +73,7 @@ class TestObjects:
     @pytest.mark.parametrize("size", [0, 100, 1025, 1 << 33])
     def test_of_a_size_that_none_has(self, size):
         with pytest.raises(InvalidArgument, match=f"no object has {size} bytes"):
-            generated.Generator(size, uids.new(), uids.new())
+            bench_objects.Generator(size, uids.new(), uids.new())
 
 
 class TestStore:

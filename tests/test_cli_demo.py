@@ -11,7 +11,7 @@ import pytest
 
 import dicomnet as dn
 from dicomnet.cli import demo
-from dicomnet.scu import StoreResult
+from dicomnet.services.scu import StoreResult
 
 
 def test_it_runs_by_itself(tmp_path):

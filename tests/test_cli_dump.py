@@ -10,7 +10,6 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from dicomnet import uids
-from dicomnet._dimse import Command
 from dicomnet._pdu import (
     PDV,
     Abort,
@@ -28,6 +27,7 @@ from dicomnet._pdu import (
     UnknownItem,
     UserIdentityRQ,
 )
+from dicomnet.wire.command_set import Command
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 USER_INFORMATION = (

@@ -23,8 +23,8 @@ from test_client_query import STUDY_0, Archive, Silent, uids_in
 from test_client_services import CT, PUSH, Committing
 
 import dicomnet as dn
-from dicomnet import negotiation
-from dicomnet.messages import CommandField
+from dicomnet.protocol import negotiation
+from dicomnet.protocol.messages import CommandField
 
 KEY = ("-k", "StudyInstanceUID=2.25.10")
 

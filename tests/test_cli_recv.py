@@ -18,7 +18,7 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.cli.output import Output
 from dicomnet.cli.receiver import Receiver
-from dicomnet.sources import BytesSource
+from dicomnet.files.instance_source import BytesSource
 
 CT = uids.CT_IMAGE_STORAGE
 EXPLICIT = uids.EXPLICIT_VR_LITTLE_ENDIAN

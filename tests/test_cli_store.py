@@ -15,11 +15,11 @@ import pytest
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._part10 import meta_header
 from dicomnet.cli import progress
 from dicomnet.cli.batch import files_in, gather
 from dicomnet.cli.interrupts import Interrupts
-from dicomnet.sources import FileSource
+from dicomnet.files.instance_source import FileSource
+from dicomnet.files.part10 import meta_header
 
 CT, MR = uids.CT_IMAGE_STORAGE, uids.MR_IMAGE_STORAGE
 EXPLICIT = uids.EXPLICIT_VR_LITTLE_ENDIAN

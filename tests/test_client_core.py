@@ -20,11 +20,11 @@ from faces import CT, MR, instance
 
 import dicomnet as dn
 from dicomnet._pdu import Abort, AssociateRJ
-from dicomnet.client import Client, Retry, events, threads
+from dicomnet.client import Client, Retry, blocking, events
 from dicomnet.client import aio as client_aio
 from dicomnet.client.plan import lots
 from dicomnet.client.pool import Pool
-from dicomnet.client.scripts import Call, Left
+from dicomnet.client.procedure import Call, Left
 from dicomnet.errors import AssociationRejected, ConnectionFailed, TLSFailed
 
 QUICKLY = Retry(attempts=4, first=0.01, jitter=0)
@@ -174,11 +174,11 @@ def test_who_gives_up_waiting_lets_the_next_have_it():
         return One()
         yield
 
-    pool = Pool(threads.FACE, open_one, lambda _: iter(()), most=1, idle=None, patience=None, requests=None)
-    lease = threads.complete(pool.take([]))
+    pool = Pool(blocking.FACE, open_one, lambda _: iter(()), most=1, idle=None, patience=None, requests=None)
+    lease = blocking.complete(pool.take([]))
     first, second = pool.take([]), pool.take([])
     _, one = next(first).arguments[0], next(second).arguments[0]
-    threads.complete(pool.give_back(lease))
+    blocking.complete(pool.give_back(lease))
     assert not one.is_set()
     with pytest.raises(KeyboardInterrupt):
         first.throw(KeyboardInterrupt())
@@ -589,23 +589,23 @@ def counting(start: int, count: int, log: list[Any]) -> Iterator[Any]:
 class TestScripts:
     def test_results(self) -> None:
         log: list[Any] = []
-        assert list(threads.results(counting(0, 3, log))) == [0, 1, 2]
+        assert list(blocking.results(counting(0, 3, log))) == [0, 1, 2]
         assert log == ["0", "1", "2"]
 
     def test_leaving(self) -> None:
         log: list[Any] = []
-        running = threads.results(counting(0, 3, log))
+        running = blocking.results(counting(0, 3, log))
         assert next(running) == 0
         running.close()
         assert log == ["0", "left", "tidied up"]
 
     def test_together(self) -> None:
-        merged = threads.Together([counting(start, 50, []) for start in (0, 100, 200)])
+        merged = blocking.Together([counting(start, 50, []) for start in (0, 100, 200)])
         assert sorted(merged) == [*range(50), *range(100, 150), *range(200, 250)]
 
     def test_together_holds_the_scripts_up(self) -> None:
         log: list[Any] = []
-        merged = threads.Together([counting(0, 1000, log)])
+        merged = blocking.Together([counting(0, 1000, log)])
         next(merged)
         merged.close()
         assert log[-2:] == ["left", "tidied up"]
@@ -618,7 +618,7 @@ class TestScripts:
 
         log: list[Any] = []
         with pytest.raises(ValueError, match="'x'"):
-            list(threads.Together([fail(), counting(0, 100_000, log)]))
+            list(blocking.Together([fail(), counting(0, 100_000, log)]))
         assert log[-1] == "tidied up"
 
 

@@ -15,11 +15,11 @@ from rig import PAIRINGS, Rig, instance, keys
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._dimse import Command
 from dicomnet.client.log import FIRST_LINE, MessageLog, redacted_elements
 from dicomnet.config import LOGGED_DATA_SET
 from dicomnet.errors import OutputFileError
-from dicomnet.taps import MessageSeen, PDUSeen, Watched
+from dicomnet.protocol.trace import MessageSeen, PDUSeen, Watched
+from dicomnet.wire.command_set import Command
 
 SECRETS = ("DOE", "SMITH", "Procedure 4711", "19700101", "Head of a patient", "open sesame", "no room for DOE")
 FIND = dn.contexts.sop_classes(uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND)

@@ -12,7 +12,7 @@ import pytest
 from test_cli_store import instance
 
 import dicomnet as dn
-from dicomnet.client import Client, StoreScu, book
+from dicomnet.client import Client, StoreScu, peer_directory
 
 WHOLE = """\
 # whom we know
@@ -41,13 +41,13 @@ def place(tmp_path, monkeypatch):
     path.parent.mkdir()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("DICOMNET_PEERS", raising=False)
-    monkeypatch.setattr(book, "SYSTEM", str(tmp_path / "system.toml"))
+    monkeypatch.setattr(peer_directory, "SYSTEM", str(tmp_path / "system.toml"))
     return path
 
 
 def test_all_that_can_be_said_of_a_peer(place):
     place.write_text(WHOLE)
-    known = book.load()
+    known = peer_directory.load()
     assert list(known) == ["archive", "ct1"]
     archive, ct1 = known.values()
     assert archive.place == f"{place}, line 3"
@@ -67,17 +67,20 @@ def test_all_that_can_be_said_of_a_peer(place):
 def test_the_user_has_the_last_word_and_the_environment_beyond(place, tmp_path, monkeypatch):
     (tmp_path / "system.toml").write_text('[a]\naddress = "A@x:1"\n[b]\naddress = "B@x:2"\n')
     place.write_text('[b]\naddress = "MINE@y:3"\n')
-    assert {name: str(one.peer.entity) for name, one in book.load().items()} == {"a": "A@x:1", "b": "MINE@y:3"}
+    assert {name: str(one.peer.entity) for name, one in peer_directory.load().items()} == {
+        "a": "A@x:1",
+        "b": "MINE@y:3",
+    }
     (tmp_path / "other.toml").write_text('[c]\naddress = "C@z:4"\n')
     monkeypatch.setenv("DICOMNET_PEERS", str(tmp_path / "other.toml"))
-    assert list(book.load()) == ["c"]
+    assert list(peer_directory.load()) == ["c"]
     monkeypatch.setenv("DICOMNET_PEERS", str(tmp_path / "gone.toml"))
     with pytest.raises(dn.InvalidArgument, match=r"gone\.toml: there is no such file"):
-        book.load()
+        peer_directory.load()
 
 
 def test_no_file_is_no_peer(place):
-    assert book.load() == {}
+    assert peer_directory.load() == {}
 
 
 PEER = '\n[pacs]\naddress = "A@h:1"\n'
@@ -116,7 +119,7 @@ PEER = '\n[pacs]\naddress = "A@h:1"\n'
 def test_what_makes_no_sense_is_one_line_that_names_the_place(place, text, what):
     place.write_text(text)
     with pytest.raises(dn.InvalidArgument) as caught:
-        book.find("pacs")
+        peer_directory.find("pacs")
     message = str(caught.value)
     assert message.startswith(f"{place}")
     assert what in message
@@ -126,7 +129,7 @@ def test_what_makes_no_sense_is_one_line_that_names_the_place(place, text, what)
 def test_a_file_that_is_no_text(place):
     place.write_bytes(b'[pacs]\naddress = "\xff"')
     with pytest.raises(dn.InvalidArgument, match=r"peers\.toml: .*utf-8"):
-        book.load()
+        peer_directory.load()
 
 
 def test_an_unknown_name_is_told_those_like_it(place):

@@ -17,12 +17,12 @@ import rig
 from certificates import Authority
 
 import dicomnet as dn
-from dicomnet import datasets, uids
-from dicomnet._dimse import Command, decode_command
+from dicomnet import uids
 from dicomnet._pdu import PDataTF, ReleaseRP, ReleaseRQ
 from dicomnet.client import Query, QueryOptions, events
 from dicomnet.client.matches import Availability, InstanceMatch, PatientMatch, SeriesMatch, StudyMatch
-from dicomnet.client.targets import Unavailable
+from dicomnet.client.retrieve_plan import Unavailable
+from dicomnet.dataset import codec
 from dicomnet.errors import (
     AssociationRejected,
     ConnectionFailed,
@@ -32,7 +32,8 @@ from dicomnet.errors import (
     OutputProblem,
     ServiceFailure,
 )
-from dicomnet.messages import CommandField
+from dicomnet.protocol.messages import CommandField
+from dicomnet.wire.command_set import Command, decode_command
 
 FIND = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
 UNIQUE = {"PATIENT": "PatientID", "STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -566,7 +567,7 @@ class Silent(rig.Script):
         self._field = field
 
     def _wait(self, sock: Any, reader: Any) -> None:
-        data = datasets.encode(rig.keys(StudyInstanceUID="2.25.10"), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        data = codec.encode(rig.keys(StudyInstanceUID="2.25.10"), uids.EXPLICIT_VR_LITTLE_ENDIAN)
         is_find = self._field == CommandField.C_FIND_RSP
         sock.sendall(rig.message(self._response(0xFF00, 1 if is_find else 0x0101), data if is_find else None))
         self.begun.set()

@@ -9,13 +9,14 @@ import pytest
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from dicomnet import datasets, uids
+from dicomnet import uids
 from dicomnet.client.criteria import Query
 from dicomnet.client.matches import Availability, StudyMatch, WorklistItem, match_class
 from dicomnet.client.options import QueryOptions
 from dicomnet.client.return_keys import BY_LEVEL, BY_MODALITY, COMMON, IMAGE, WORKLIST, instance_keys
+from dicomnet.dataset import codec
 from dicomnet.errors import InputFileError, InvalidArgument
-from dicomnet.scu import Match
+from dicomnet.services.scu import Match
 from dicomnet.status import Status
 
 FIND = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
@@ -37,8 +38,8 @@ def test_a_query_is_built_step_by_step():
 
 
 def test_a_query_is_laid_over_a_template_from_memory_or_disk(tmp_path: Path):
-    template = datasets.from_keywords({"PatientName": "ROE*", "StudyDescription": None})
-    (tmp_path / "template").write_bytes(datasets.encode(template, uids.EXPLICIT_VR_LITTLE_ENDIAN))
+    template = codec.from_keywords({"PatientName": "ROE*", "StudyDescription": None})
+    (tmp_path / "template").write_bytes(codec.encode(template, uids.EXPLICIT_VR_LITTLE_ENDIAN))
     for given in (template, tmp_path / "template", str(tmp_path / "template")):
         query = Query("STUDY", template=given, PatientID="1")
         assert (query.identifier.PatientName, query.identifier.PatientID) == ("ROE*", "1")
@@ -130,7 +131,7 @@ def test_instances_are_asked_by_their_modality(modality, expected, absent):
 
 
 def match(**keys):
-    data = datasets.encode(datasets.from_keywords(keys), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    data = codec.encode(codec.from_keywords(keys), uids.EXPLICIT_VR_LITTLE_ENDIAN)
     return Match(Status(0xFF00), data, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
@@ -239,17 +240,17 @@ def test_without_combined_matching_the_span_is_kept_here():
     wanted = QueryOptions(combined_datetime=True)
     identifier, meant = query.fitted(wanted, wanted)
     assert (identifier.StudyDate, identifier.StudyTime) == ("20260101-20260103", "100000-090000")
-    assert meant(datasets.from_keywords({"StudyDate": "20250101", "StudyTime": "10"}))
+    assert meant(codec.from_keywords({"StudyDate": "20250101", "StudyTime": "10"}))
     identifier, meant = query.fitted(wanted, QueryOptions())
     assert (identifier.StudyDate, identifier.StudyTime) == ("20260101-20260103", "")
     inside = [("20260101", "100000"), ("20260101", "1000"), ("20260102", "000000"), ("20260103", "090000"), ("", "")]
     outside = [("20260101", "095959"), ("20260103", "090001"), ("20260103", "1000")]
     for moments, expected in ((inside, True), (outside, False)):
         for day, hour in moments:
-            assert meant(datasets.from_keywords({"StudyDate": day, "StudyTime": hour})) is expected, (day, hour)
+            assert meant(codec.from_keywords({"StudyDate": day, "StudyTime": hour})) is expected, (day, hour)
     identifier, meant = Query("STUDY", StudyDate="20260101-", StudyTime="1000-").fitted(wanted, QueryOptions())
-    assert not meant(datasets.from_keywords({"StudyDate": "20260101", "StudyTime": "0900"}))
-    assert meant(datasets.from_keywords({"StudyDate": "20300101", "StudyTime": "0900"}))
+    assert not meant(codec.from_keywords({"StudyDate": "20260101", "StudyTime": "0900"}))
+    assert meant(codec.from_keywords({"StudyDate": "20300101", "StudyTime": "0900"}))
 
 
 def test_a_time_zone_goes_out_where_it_was_granted():

@@ -14,12 +14,13 @@ import pytest
 import rig
 
 import dicomnet as dn
-from dicomnet import datasets, uids
-from dicomnet._dimse import Command, decode_command
+from dicomnet import uids
 from dicomnet._pdu import ReleaseRP, ReleaseRQ
 from dicomnet.client import ProcedureStep, Query, QueryOptions, StepState, events
+from dicomnet.dataset import codec
 from dicomnet.errors import ConnectionFailed, DeadlineExceeded, InvalidArgument, LocalProtocolError, ServiceFailure
-from dicomnet.messages import CommandField
+from dicomnet.protocol.messages import CommandField
+from dicomnet.wire.command_set import Command, decode_command
 
 MPPS = uids.MODALITY_PERFORMED_PROCEDURE_STEP
 PUSH = uids.STORAGE_COMMITMENT_PUSH_MODEL
@@ -338,7 +339,7 @@ def test_a_hasty_report_on_the_same_association_is_heard_with_a_listener(made: c
     def play(sock: Any, reader: Any) -> None:
         while not (pdv := reader.next().pdvs[-1]).is_last or pdv.is_command:
             pass
-        asked = datasets.decode(bytes(pdv.data), dn.contexts.UNCOMPRESSED[0])
+        asked = codec.decode(bytes(pdv.data), dn.contexts.UNCOMPRESSED[0])
         instance = uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
         uid = {"affected_sop_class_uid": PUSH, "affected_sop_instance_uid": instance}
         accepted = Command(
@@ -347,7 +348,7 @@ def test_a_hasty_report_on_the_same_association_is_heard_with_a_listener(made: c
         report = Command(
             command_field=CommandField.N_EVENT_REPORT_RQ, message_id=9, event_type_id=1, command_data_set_type=1, **uid
         )
-        said = datasets.encode(asked, dn.contexts.UNCOMPRESSED[0])
+        said = codec.encode(asked, dn.contexts.UNCOMPRESSED[0])
         sock.sendall(rig.message(accepted) + rig.message(report, said))
         while not isinstance(pdu := reader.next(), ReleaseRQ):
             heard.append(decode_command(bytes(pdu.pdvs[0].data)).status == 0)

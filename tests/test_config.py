@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomnet import config, datasets, uids
+from dicomnet import config, uids
 from dicomnet._pdu import AssociateRQ, PresentationContextRQ, UnknownItem, decode
 from dicomnet.config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
+from dicomnet.dataset import codec
 from dicomnet.errors import InvalidArgument, MalformedPDU
 
 LIMITS = Limits.__match_args__
@@ -241,7 +242,7 @@ def test_sequences_nest_as_deep_as_is_said(deeper):
         item = b"\xfe\xff\x00\xe0" + len(data).to_bytes(4, "little") + data
         data = b"\x08\x00\x15\x11SQ\0\0" + len(item).to_bytes(4, "little") + item
     if deeper:
-        with pytest.raises(datasets.UndecodableDataSet, match=str(config.DEEPEST_SEQUENCE)):
-            datasets.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        with pytest.raises(codec.UndecodableDataSet, match=str(config.DEEPEST_SEQUENCE)):
+            codec.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)
     else:
-        assert len(datasets.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)) == 1
+        assert len(codec.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)) == 1

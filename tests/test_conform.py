@@ -18,17 +18,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dicomnet import _dimse, _pdu
-from dicomnet.apps.conform import layout, program, report, wire
-from dicomnet.apps.conform.case import Case, Departure, Expect, Grade, Unavailable
-from dicomnet.apps.conform.catalog import PROVIDER_CASES, ordered, selected
-from dicomnet.apps.conform.instance import ct_image, new_uid
-from dicomnet.apps.conform.listening import USER_CASES, UserRunner
-from dicomnet.apps.conform.peer import Answer, Connection, Kind
-from dicomnet.apps.conform.runner import Outcome, Result, Runner, run_case, summarize
-from dicomnet.apps.conform.session import Facts, Session, Target, probe, store_contexts, user_items
+from dicomnet import _pdu
 from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
+from dicomnet.conform import layout, program, report, wire
+from dicomnet.conform.case import Case, Departure, Expect, Grade, Unavailable
+from dicomnet.conform.catalog import PROVIDER_CASES, ordered, selected
+from dicomnet.conform.instance import ct_image, new_uid
+from dicomnet.conform.listening import USER_CASES, UserRunner
+from dicomnet.conform.peer import Answer, Connection, Kind
+from dicomnet.conform.runner import Outcome, Result, Runner, run_case, summarize
+from dicomnet.conform.session import Facts, Session, Target, probe, store_contexts, user_items
+from dicomnet.wire import command_set
 
 ALL_CASES = (*PROVIDER_CASES, *USER_CASES)
 FOLDER = Path(program.__file__).parent
@@ -49,7 +50,7 @@ def case(id_: str) -> Case:
 
 def test_the_suite_loads_nothing_of_the_codec():
     code = (
-        "import sys, dicomnet.apps.conform.program; print(*sorted(m for m in sys.modules if m.startswith('dicomnet')))"
+        "import sys, dicomnet.conform.program; print(*sorted(m for m in sys.modules if m.startswith('dicomnet')))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
     others = {name for name in found.split() if not name.startswith("dicomnet.apps")}
@@ -117,13 +118,13 @@ def test_short_pdus_and_fragments():
 
 
 def test_command_sets():
-    command = _dimse.decode_command(wire.command_set(wire.store_rq("1.2.3", 7)))
+    command = command_set.decode_command(wire.command_set(wire.store_rq("1.2.3", 7)))
     assert (command.command_field, command.message_id, command.affected_sop_instance_uid) == (1, 7, "1.2.3")
     assert command.affected_sop_class_uid == wire.CT_STORAGE
     assert command.has_data_set
     assert (
         wire.command_set(wire.echo_rq(9))
-        == _dimse.Command(
+        == command_set.Command(
             affected_sop_class_uid=wire.VERIFICATION, command_field=0x30, message_id=9, command_data_set_type=0x0101
         ).encode()
     )
@@ -341,7 +342,7 @@ SAMPLE = [
     ],
 )
 def test_a_bad_provider_fails(behave, passing, monkeypatch):
-    monkeypatch.setattr("dicomnet.apps.conform.session._PATIENCE", 0.2)
+    monkeypatch.setattr("dicomnet.conform.session._PATIENCE", 0.2)
     with fake(behave) as target:
         results = {name: run_case(case(name), target, Facts()) for name in SAMPLE}
     assert {name for name, result in results.items() if result.outcome is Outcome.PASSED} == passing
@@ -351,7 +352,7 @@ def test_a_bad_provider_fails(behave, passing, monkeypatch):
 
 
 def test_a_provider_that_aborts_everything_passes_hostile_cases_only_as_long_as_it_lives(monkeypatch):
-    monkeypatch.setattr("dicomnet.apps.conform.session._PATIENCE", 0.2)
+    monkeypatch.setattr("dicomnet.conform.session._PATIENCE", 0.2)
     with fake(abort_everything) as target:
         result = run_case(case("PS3.8/9.3.2.2-2"), target, Facts())
     assert (result.outcome, result.dead) == (Outcome.FAILED, True)
@@ -402,7 +403,7 @@ def test_a_provider_that_is_gone_is_not_tried_any_more(monkeypatch):
         calls.append(data)
         return accept_everything(data) if len(calls) < 4 else None
 
-    monkeypatch.setattr("dicomnet.apps.conform.session._PATIENCE", 0.1)
+    monkeypatch.setattr("dicomnet.conform.session._PATIENCE", 0.1)
     cases = [case("PS3.8/9.3.2.2-2"), case("PS3.8/9.3.2.2-3"), case("PS3.8/7.2-1")]
     with fake(once) as target:
         results = Runner(target, Facts(), jobs=1, recovery=0.3).run(cases)

@@ -14,13 +14,13 @@ from certificates import Authority
 
 import dicomnet as dn
 from dicomnet import aio, sync
-from dicomnet.apps.conform import wire
-from dicomnet.apps.conform.catalog import PROVIDER_CASES
-from dicomnet.apps.conform.listening import USER_CASES, UserRunner
-from dicomnet.apps.conform.runner import Outcome
 from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
-from dicomnet.negotiation import ProposedContext
+from dicomnet.conform import wire
+from dicomnet.conform.catalog import PROVIDER_CASES
+from dicomnet.conform.listening import USER_CASES, UserRunner
+from dicomnet.conform.runner import Outcome
+from dicomnet.protocol.negotiation import ProposedContext
 
 FACES = ("sync", "aio")
 CONTEXTS = [ProposedContext(uid, (wire.IMPLICIT,)) for uid in (wire.VERIFICATION, "1.2.3")]

@@ -13,8 +13,9 @@ from pydicom.filewriter import write_dataset
 from rig import keys
 
 import dicomnet as dn
-from dicomnet import datasets, uids
-from dicomnet._elements import encode_text, fault_of
+from dicomnet import uids
+from dicomnet.dataset import codec
+from dicomnet.wire.elements import encode_text, fault_of
 
 SYNTAXES = [uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN]
 KEYWORDS = {
@@ -46,19 +47,19 @@ def test_data_sets_are_encoded_as_pydicom_does(values: dict[str, Any], syntax: s
     dataset = keys(**values)
     if values.get("SpecificCharacterSet") == "ISO_IR 100" and "山田" in str(dataset.get("PatientName")):
         return
-    assert datasets.encode(dataset, syntax) == by_pydicom(dataset, syntax)
+    assert codec.encode(dataset, syntax) == by_pydicom(dataset, syntax)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_mappings_are_data_sets_too(syntax: str) -> None:
     values = {"PatientName": "DOE", "StudyInstanceUID": "1.2.3", "ModalitiesInStudy": ["CT", "MR"], "StudyDate": None}
-    assert datasets.encode(values, syntax) == by_pydicom(keys(**values), syntax)
+    assert codec.encode(values, syntax) == by_pydicom(keys(**values), syntax)
     deep = {"PatientName": "MÜLLER", "ReferencedStudySequence": [{"ReferencedSOPInstanceUID": "1.2"}], "Rows": 5}
-    back = datasets.decode(datasets.encode(deep, syntax), syntax)
+    back = codec.decode(codec.encode(deep, syntax), syntax)
     assert (str(back.PatientName), back.Rows) == ("MÜLLER", 5)
     assert back.ReferencedStudySequence[0].ReferencedSOPInstanceUID == "1.2"
     with pytest.raises(dn.InvalidArgument, match="NoSuch"):
-        datasets.encode({"NoSuch": "1"}, syntax)
+        codec.encode({"NoSuch": "1"}, syntax)
 
 
 @pytest.mark.parametrize(

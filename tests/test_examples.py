@@ -15,8 +15,9 @@ from rig import PATIENCE, instance, keys
 from test_interop_services import SELF, Server, dcmqrscp, orthanc
 
 import dicomnet as dn
-from dicomnet import datasets, uids
+from dicomnet import uids
 from dicomnet.cli.app import run as cli
+from dicomnet.dataset import codec
 from dicomnet.testing import Provider
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -184,7 +185,7 @@ def test_edit_before_store(server: Any, folder: Path, tmp_path: Path) -> None:
     assert (printed.count(": stored"), printed.count(": skipped")) == (COUNT, 1)
     assert len(held) == COUNT
     for data in held.values():
-        assert datasets.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN).PatientName == "ANON"
+        assert codec.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN).PatientName == "ANON"
 
 
 def test_forward(archive: Server, tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ from wiring import (
     wire,
 )
 
-from dicomnet import events, uids
-from dicomnet._dimse import Command, decode_command
+from dicomnet import uids
 from dicomnet._pdu import (
     Abort,
     AssociateAC,
@@ -48,11 +47,13 @@ from dicomnet.errors import (
     NoAcceptedContext,
     RemoteProtocolError,
 )
-from dicomnet.exchange import Exchange
-from dicomnet.messages import MESSAGES, CommandField, DataSet
-from dicomnet.negotiation import AcceptancePolicy, ProposedContext
-from dicomnet.sinks import FileSink, MemorySink
-from dicomnet.states import State
+from dicomnet.files.dataset_sink import FileSink, MemorySink
+from dicomnet.protocol import events
+from dicomnet.protocol.exchange import Exchange
+from dicomnet.protocol.messages import MESSAGES, CommandField, DataSet
+from dicomnet.protocol.negotiation import AcceptancePolicy, ProposedContext
+from dicomnet.protocol.states import State
+from dicomnet.wire.command_set import Command, decode_command
 
 VERIFICATION = uids.VERIFICATION
 

@@ -23,8 +23,7 @@ from wiring import (
     wire,
 )
 
-from dicomnet import events, uids
-from dicomnet._dimse import Command
+from dicomnet import uids
 from dicomnet._pdu import (
     Abort,
     AssociateAC,
@@ -40,9 +39,11 @@ from dicomnet.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from dicomnet.exchange import Exchange
-from dicomnet.messages import MESSAGES, CommandField
-from dicomnet.states import State
+from dicomnet.protocol import events
+from dicomnet.protocol.exchange import Exchange
+from dicomnet.protocol.messages import MESSAGES, CommandField
+from dicomnet.protocol.states import State
+from dicomnet.wire.command_set import Command
 
 VERIFICATION = uids.VERIFICATION
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from dicomnet import aio, sync
-from dicomnet.scp import Provider
+from dicomnet.services.scp import Provider
 
 # What an asynchronous function returns is what its twin returns; what it iterates and manages has its own types.
 TWINS = [

@@ -16,7 +16,7 @@ from pydicom.filereader import _read_file_meta_info, read_preamble
 
 from dicomnet import uids
 from dicomnet.errors import InputFileError
-from dicomnet.sources import FileSource
+from dicomnet.files.instance_source import FileSource
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # real files break rules
 

@@ -23,7 +23,7 @@ from rig import PATIENCE, instance, keys
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._part10 import read_meta
+from dicomnet.files.part10 import read_meta
 
 COUNT = 150
 SELF = "SELF"

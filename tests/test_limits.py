@@ -11,9 +11,9 @@ from rig import PAIRINGS, PATIENCE, PDUs, Rig, Script, keys, message
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._dimse import Command, decode_command, frame
 from dicomnet.errors import RemoteProtocolError, ServiceFailure
-from dicomnet.negotiation import propose
+from dicomnet.protocol.negotiation import propose
+from dicomnet.wire.command_set import Command, decode_command, frame
 
 CT = dn.contexts.storage([uids.CT_IMAGE_STORAGE])
 QR = dn.contexts.query_retrieve([uids.CT_IMAGE_STORAGE])

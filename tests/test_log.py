@@ -9,9 +9,10 @@ import programs
 import pytest
 
 import dicomnet as dn
-from dicomnet import scu, uids
+from dicomnet import uids
 from dicomnet.errors import InvalidArgument, OutputFileError
 from dicomnet.log import in_brief, log, log_failure
+from dicomnet.services import scu
 
 
 def test_it_is_the_logger_of_the_package(caplog):

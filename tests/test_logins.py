@@ -11,8 +11,8 @@ import pytest
 
 from dicomnet._pdu import AssociateAC, AssociateRJ, AssociateRQ, UserIdentityRQ
 from dicomnet.config import Limits, Timeouts
-from dicomnet.negotiation import AcceptancePolicy
-from dicomnet.scp import Logins
+from dicomnet.protocol.negotiation import AcceptancePolicy
+from dicomnet.services.scp import Logins
 
 LIMITS, TIMEOUTS = Limits(failed_logins=3, failing_hosts=5), Timeouts(login=60)
 FOR_NOW, FOR_GOOD = AssociateRJ(2, 3, 2), AssociateRJ(1, 2, 1)

@@ -18,7 +18,6 @@ from faces import RawUser, decode, message, store_request
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._dimse import Command, frame
 from dicomnet._pdu import (
     AssociateAC,
     AssociateRQ,
@@ -34,6 +33,7 @@ from dicomnet._pdu import (
     UserIdentityAC,
     UserIdentityRQ,
 )
+from dicomnet.wire.command_set import Command, frame
 
 pytestmark = [
     pytest.mark.measures,

@@ -5,12 +5,12 @@ import re
 import pytest
 from driving import STANDARD
 
-from dicomnet import messages
-from dicomnet._dimse import ELEMENTS, Command
-from dicomnet._exchange import Outgoing
 from dicomnet._pdu import PDV, decode_first
 from dicomnet.errors import InvalidArgument, LocalProtocolError
-from dicomnet.messages import MESSAGES, CommandField, DataInMemory, DataSet, Priority
+from dicomnet.protocol import messages
+from dicomnet.protocol.message_exchange import Outgoing
+from dicomnet.protocol.messages import MESSAGES, CommandField, DataInMemory, DataSet, Priority
+from dicomnet.wire.command_set import ELEMENTS, Command
 
 STANDARDS = STANDARD["dimse"]["messages"]
 NAME = {tag: name for tag, name, _ in ELEMENTS}

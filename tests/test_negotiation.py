@@ -26,7 +26,7 @@ from dicomnet._pdu import (
     decode,
 )
 from dicomnet.errors import InvalidArgument
-from dicomnet.negotiation import (
+from dicomnet.protocol.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
     ACCEPTED,
     MAX_CONTEXTS,

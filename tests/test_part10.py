@@ -15,7 +15,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from dicomnet import uids
-from dicomnet._part10 import (
+from dicomnet.errors import InputFileError, InputProblem, InvalidArgument
+from dicomnet.files.part10 import (
     GE_IMPLICIT_WITH_BIG_ENDIAN_PIXELS,
     FileMeta,
     Verdict,
@@ -23,7 +24,6 @@ from dicomnet._part10 import (
     meta_header,
     read_meta,
 )
-from dicomnet.errors import InputFileError, InputProblem, InvalidArgument
 
 IMPLICIT = uids.IMPLICIT_VR_LITTLE_ENDIAN
 LITTLE = uids.EXPLICIT_VR_LITTLE_ENDIAN

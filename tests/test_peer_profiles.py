@@ -16,16 +16,16 @@ from wiring import CONTEXTS, POLICY, echo, message, response, transfer
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._dimse import Command
 from dicomnet._pdu import Abort, AssociateAC, AssociateRJ
 from dicomnet.config import Entity, Limits
 from dicomnet.errors import AssociationRejected, InvalidArgument
-from dicomnet.events import AbortIndication, AssociateAccepted
-from dicomnet.exchange import Exchange
-from dicomnet.messages import CommandField
-from dicomnet.negotiation import AcceptancePolicy, Extras, UserIdentity
-from dicomnet.peers import STRICT, Peer, Peers, Relaxation, mended
+from dicomnet.protocol.events import AbortIndication, AssociateAccepted
+from dicomnet.protocol.exchange import Exchange
+from dicomnet.protocol.messages import CommandField
+from dicomnet.protocol.negotiation import AcceptancePolicy, Extras, UserIdentity
+from dicomnet.protocol.peer_profile import STRICT, Peer, Peers, Relaxation, mended
 from dicomnet.status import Status
+from dicomnet.wire.command_set import Command
 
 LAX = Entity("LAX", "127.0.0.1", 104)
 IMPLEMENTATION = "1.2.3.4"

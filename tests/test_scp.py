@@ -9,18 +9,19 @@ import pytest
 from driving import RQ
 from wiring import CT, EXPLICIT, IMPLICIT, Drive, aborts, fragments, message, pair, sent
 
-from dicomnet import queries, scp, uids
-from dicomnet._dimse import Command, decode_command
-from dicomnet._part10 import read_meta
+from dicomnet import uids
 from dicomnet._pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, MaximumLength, ReleaseRP, ReleaseRQ
 from dicomnet.config import Entity, Limits, Timeouts
 from dicomnet.errors import ConnectionFailed, InvalidArgument, OutputFileError
-from dicomnet.exchange import Call, Exchange
-from dicomnet.messages import MESSAGES, CommandField
-from dicomnet.negotiation import ProposedContext
-from dicomnet.requests import EchoRequest, StoreRequest
-from dicomnet.states import State
+from dicomnet.files.part10 import read_meta
+from dicomnet.protocol.exchange import Call, Exchange
+from dicomnet.protocol.messages import MESSAGES, CommandField
+from dicomnet.protocol.negotiation import ProposedContext
+from dicomnet.protocol.states import State
+from dicomnet.services import query_models, scp
+from dicomnet.services.provider_requests import EchoRequest, StoreRequest
 from dicomnet.status import Status
+from dicomnet.wire.command_set import Command, decode_command
 
 ECHO = Command(affected_sop_class_uid=uids.VERIFICATION, command_field=0x0030, message_id=7)
 
@@ -565,7 +566,7 @@ def test_the_flow_can_be_closed_in_the_middle_of_a_long_operation(field, steps):
     provider.connect = None  # what a listener has, and is not come to here
     for register in (provider.on_find, provider.on_get, provider.on_move):
         register("STUDY_ROOT")(matches)
-    model = queries.model_uid("STUDY_ROOT", {0x20: "find", 0x10: "get", 0x21: "move"}[field])
+    model = query_models.model_uid("STUDY_ROOT", {0x20: "find", 0x10: "get", 0x21: "move"}[field])
     exchange = pair((ProposedContext(model, (IMPLICIT,)),), provider.policy())[1]
     flow = scp.serve(exchange, provider)
     next(flow)

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from wiring import CONTEXTS, CT, EXPLICIT, POLICY, Drive, aborts, fragments, message, pair, run, sent, transfer
 
-from dicomnet import events, scp, scu, uids
-from dicomnet._dimse import Command, Message
+from dicomnet import uids
 from dicomnet._pdu import Abort, AssociateRJ, ReleaseRP, ReleaseRQ
 from dicomnet.config import Limits, Timeouts
 from dicomnet.errors import (
@@ -21,11 +20,14 @@ from dicomnet.errors import (
     NoAcceptedContext,
     RemoteProtocolError,
 )
-from dicomnet.exchange import Exchange
-from dicomnet.messages import CommandField, Priority
-from dicomnet.negotiation import AcceptancePolicy
-from dicomnet.states import State
+from dicomnet.protocol import events
+from dicomnet.protocol.exchange import Exchange
+from dicomnet.protocol.messages import CommandField, Priority
+from dicomnet.protocol.negotiation import AcceptancePolicy
+from dicomnet.protocol.states import State
+from dicomnet.services import scp, scu
 from dicomnet.status import Status
+from dicomnet.wire.command_set import Command, Message
 
 ONLY_ECHO = AcceptancePolicy(abstract_syntaxes={uids.VERIFICATION: ()})
 

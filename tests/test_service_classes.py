@@ -8,8 +8,9 @@ import pytest
 from rig import Rig, instance, keys
 
 import dicomnet as dn
-from dicomnet import queries, uids
+from dicomnet import uids
 from dicomnet.errors import ServiceFailure
+from dicomnet.services import query_models
 from dicomnet.status import Status
 
 PRINT_META = "1.2.840.10008.5.1.1.9"  # Basic Grayscale Print Management
@@ -39,14 +40,14 @@ NORMALIZED = {
     "storage management": ("1.2.840.10008.5.1.4.1.1.201.6", "create get action", 0x0110),
 }
 FINDING = [
-    *((name, queries.MODELS[name].find) for name in queries.MODELS if queries.MODELS[name].find),
+    *((name, query_models.MODELS[name].find) for name in query_models.MODELS if query_models.MODELS[name].find),
     ("a private model", "1.2.3.4.5.6"),
 ]
 RETRIEVING = [
     pytest.param(name, operation, id=f"{name}-{operation}")
-    for name in queries.MODELS
+    for name in query_models.MODELS
     for operation in ("get", "move")
-    if getattr(queries.MODELS[name], operation)
+    if getattr(query_models.MODELS[name], operation)
 ]
 
 
@@ -121,8 +122,8 @@ def test_print_management_by_its_meta_sop_class(rig: Rig) -> None:
 def test_a_service_class_that_is_queried(rig: Rig, name: str, uid: str) -> None:
     listener = rig.listener()
     listener.on_find(uid)(lambda request: [request.identifier])
-    levels = queries.MODELS[name].levels if name in queries.MODELS else ()
-    model = name if name in queries.MODELS else uid
+    levels = query_models.MODELS[name].levels if name in query_models.MODELS else ()
+    model = name if name in query_models.MODELS else uid
     with rig.pair(listener, dn.contexts.sop_classes(uid)) as user:
         [match] = user.find(levels[0][0] if levels else "", model=model, PatientID="1")
     assert match.PatientID == "1"
@@ -130,7 +131,7 @@ def test_a_service_class_that_is_queried(rig: Rig, name: str, uid: str) -> None:
 
 @pytest.mark.parametrize(("name", "operation"), RETRIEVING)
 def test_a_service_class_that_is_retrieved_from(rig: Rig, name: str, operation: str) -> None:
-    model = queries.MODELS[name]
+    model = query_models.MODELS[name]
     uid = getattr(model, operation)
     there = rig.listener("THERE")
     there.on_store()(lambda _: None)

@@ -17,14 +17,15 @@ import rig as rigs
 from rig import Rig, Script, instance, keys, message
 
 import dicomnet as dn
-from dicomnet import datasets, uids
-from dicomnet._dimse import Command
+from dicomnet import uids
 from dicomnet._pdu import Abort, ReleaseRQ
+from dicomnet.dataset import codec
 from dicomnet.errors import RemoteProtocolError, ServiceFailure
-from dicomnet.messages import CommandField
-from dicomnet.negotiation import ProposedContext
-from dicomnet.sources import BytesSource
+from dicomnet.files.instance_source import BytesSource
+from dicomnet.protocol.messages import CommandField
+from dicomnet.protocol.negotiation import ProposedContext
 from dicomnet.status import Status
+from dicomnet.wire.command_set import Command
 
 QR = dn.contexts.query_retrieve([uids.CT_IMAGE_STORAGE])
 CT = dn.contexts.storage([uids.CT_IMAGE_STORAGE])
@@ -144,7 +145,7 @@ def test_find_takes_nothing_lists_and_generators(rig: Rig, answer: Any, count: i
 
 def test_find_yields_pairs_and_bytes(rig: Rig) -> None:
     listener = rig.listener()
-    encoded = datasets.encode(keys(PatientID="RAW"), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    encoded = codec.encode(keys(PatientID="RAW"), uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
     @listener.on_find("PATIENT_ROOT")
     def find(_: Any) -> Any:
@@ -421,7 +422,7 @@ def raw(peer: str, *abstract_syntaxes: str, contexts: Any = None) -> Any:
     """An association over a bare socket: (socket, reader of PDUs)."""
     from contextlib import contextmanager
 
-    from dicomnet.negotiation import propose
+    from dicomnet.protocol.negotiation import propose
 
     @contextmanager
     def opened() -> Any:
@@ -440,7 +441,7 @@ def raw(peer: str, *abstract_syntaxes: str, contexts: Any = None) -> Any:
 
 def answer_in(reader: Any) -> Command:
     """The command set of the next message; its PDU holds nothing else."""
-    from dicomnet._dimse import decode_command
+    from dicomnet.wire.command_set import decode_command
 
     while True:
         pdu = reader.next()
@@ -459,7 +460,7 @@ def retrieve_request(model: str, **elements: Any) -> Command:
 
 
 def study() -> bytes:
-    return datasets.encode(
+    return codec.encode(
         keys(QueryRetrieveLevel="STUDY", StudyInstanceUID="2.25.100"), uids.EXPLICIT_VR_LITTLE_ENDIAN
     )
 
@@ -1102,8 +1103,8 @@ def test_an_instance_is_converted_if_needed(rig: Rig, syntax: str) -> None:
             with pytest.raises(dn.NoAcceptedContext):
                 association.store(image())
     [(data, dataset)] = stored
-    back = datasets.converted(BytesSource(data, syntax), uids.EXPLICIT_VR_LITTLE_ENDIAN)
-    assert b"".join(back.chunks(1 << 20)) == datasets.encode(image(), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    back = codec.converted(BytesSource(data, syntax), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    assert b"".join(back.chunks(1 << 20)) == codec.encode(image(), uids.EXPLICIT_VR_LITTLE_ENDIAN)
     assert dataset.SOPInstanceUID == image().SOPInstanceUID
 
 
@@ -1111,12 +1112,12 @@ def test_big_endian_pixels_are_swapped_as_real_files_have_them() -> None:
     import pydicom
 
     path = next(path for path in peers.sample_files() if path.name == "MR_small_bigendian.dcm")
-    little = datasets.converted(datasets.open_source(path), uids.EXPLICIT_VR_LITTLE_ENDIAN)
-    dataset = datasets.decode(b"".join(little.chunks(1 << 20)), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    little = codec.converted(codec.open_source(path), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    dataset = codec.decode(b"".join(little.chunks(1 << 20)), uids.EXPLICIT_VR_LITTLE_ENDIAN)
     assert dataset.PixelData == image().PixelData
     assert pydicom.dcmread(path).PixelData != dataset.PixelData
-    big = datasets.converted(little, uids.EXPLICIT_VR_BIG_ENDIAN)
-    assert b"".join(big.chunks(1 << 20)) == b"".join(datasets.open_source(path).chunks(1 << 20))
+    big = codec.converted(little, uids.EXPLICIT_VR_BIG_ENDIAN)
+    assert b"".join(big.chunks(1 << 20)) == b"".join(codec.open_source(path).chunks(1 << 20))
 
 
 def test_preferred_syntaxes_come_first(rig: Rig) -> None:
@@ -1138,7 +1139,7 @@ def test_preferred_syntaxes_come_first(rig: Rig) -> None:
 
 def test_nothing_is_compressed_with_loss() -> None:
     with pytest.raises(dn.InvalidArgument, match="without loss"):
-        datasets.converted(datasets.open_source(image()), "1.2.840.10008.1.2.4.50")
+        codec.converted(codec.open_source(image()), "1.2.840.10008.1.2.4.50")
 
 
 def test_a_get_and_a_move_convert_for_who_takes_only_implicit(rig: Rig) -> None:
@@ -1178,14 +1179,14 @@ def nested(depth: int, *, explicit: bool, defined: bool) -> bytes:
 @pytest.mark.parametrize("defined", [True, False])
 def test_sequences_nest_64_deep_and_no_deeper(explicit: bool, defined: bool) -> None:
     syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN if explicit else uids.IMPLICIT_VR_LITTLE_ENDIAN
-    deep = datasets.decode(nested(64, explicit=explicit, defined=defined), syntax)
+    deep = codec.decode(nested(64, explicit=explicit, defined=defined), syntax)
     depth = 0
     while deep:
         deep, depth = deep.ReferencedImageSequence[0], depth + 1
     assert depth == 64
     for depth in (65, 1000) if defined else (65, 100_000):
-        with pytest.raises(datasets.UndecodableDataSet, match="64"):
-            datasets.decode(nested(depth, explicit=explicit, defined=defined), syntax)
+        with pytest.raises(codec.UndecodableDataSet, match="64"):
+            codec.decode(nested(depth, explicit=explicit, defined=defined), syntax)
 
 
 def test_a_provider_refuses_identifiers_that_nest_too_deep(blocking: Rig) -> None:
@@ -1211,8 +1212,8 @@ def test_a_deflated_bomb_is_refused_without_growing() -> None:
     for size in (10 << 10, 10 << 20):
         bomb = (block * (size // len(block) + 1))[:size]
         tracemalloc.start()
-        with pytest.raises(datasets.UndecodableDataSet, match="deflated"):
-            datasets.decode(bomb, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+        with pytest.raises(codec.UndecodableDataSet, match="deflated"):
+            codec.decode(bomb, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < (4 << 20) + size
@@ -1275,7 +1276,7 @@ def test_a_match_that_is_no_data_set_is_a_typed_error_with_its_bytes() -> None:
     with Script(play) as script:
         association = dn.connect(script.peer, contexts=dn.contexts.sop_classes(STUDY_FIND))
         [match] = association.find("STUDY")
-        with pytest.raises(datasets.UndecodableDataSet) as error:
+        with pytest.raises(codec.UndecodableDataSet) as error:
             _ = match.PatientID
         association.abort()
     assert match.data == junk

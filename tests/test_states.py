@@ -3,8 +3,8 @@
 import pytest
 from driving import STANDARD
 
-from dicomnet import states
-from dicomnet.states import Action, Event, State
+from dicomnet.protocol import states
+from dicomnet.protocol.states import Action, Event, State
 
 CELLS = [(event, state) for event in Event for state in State]
 

@@ -22,11 +22,12 @@ from faces import RawPeer, provider
 from peers import full_backlog
 
 import dicomnet as dn
-from dicomnet import scu, states
 from dicomnet._pdu import Abort, AssociateRQ, ReleaseRP, ReleaseRQ, decode
 from dicomnet.errors import LocalProtocolError
-from dicomnet.exchange import Exchange
-from dicomnet.states import Event, State
+from dicomnet.protocol import states
+from dicomnet.protocol.exchange import Exchange
+from dicomnet.protocol.states import Event, State
+from dicomnet.services import scu
 
 PATIENCE = 20  # seconds for what takes none
 CELLS = STANDARD["fsm"]["table"]

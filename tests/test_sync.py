@@ -22,15 +22,15 @@ from face_suite import ProviderSuite, UserSuite
 from wiring import CT, EXPLICIT, pair, transfer
 
 import dicomnet as dn
-from dicomnet._part10 import meta_header
 from dicomnet._pdu import Abort, AssociateRQ, MaximumLength, UserIdentityRQ
 from dicomnet.config import Limits, Timeouts
-from dicomnet.messages import CommandField
-from dicomnet.negotiation import AcceptancePolicy
-from dicomnet.sinks import DiscardSink
-from dicomnet.sources import FileSource
+from dicomnet.files.dataset_sink import DiscardSink
+from dicomnet.files.instance_source import FileSource
+from dicomnet.files.part10 import meta_header
+from dicomnet.protocol.messages import CommandField
+from dicomnet.protocol.negotiation import AcceptancePolicy
 from dicomnet.sync import association
-from dicomnet.sync._driver import Driver, Stream
+from dicomnet.sync.driver import Driver, Stream
 from dicomnet.sync.transport import Transport
 
 FIND = dn.uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND

@@ -34,8 +34,8 @@ from peers import full_backlog
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._dimse import Command, frame
 from dicomnet._pdu import Abort, AssociateRQ, MaximumLength, PresentationContextRQ
+from dicomnet.wire.command_set import Command, frame
 
 pytestmark = pytest.mark.measures
 

@@ -23,8 +23,8 @@ from certificates import Authority, rsa_key
 from driving import STANDARD
 
 import dicomnet as dn
-from dicomnet.exchange import Exchange
-from dicomnet.sources import BytesSource
+from dicomnet.files.instance_source import BytesSource
+from dicomnet.protocol.exchange import Exchange
 from dicomnet.sync.secure import open_transport
 
 CT, EXPLICIT = dn.uids.CT_IMAGE_STORAGE, dn.uids.EXPLICIT_VR_LITTLE_ENDIAN
@@ -499,7 +499,7 @@ def hang_up(listening):
 
 
 def associate_request() -> bytes:
-    from dicomnet.negotiation import propose
+    from dicomnet.protocol.negotiation import propose
 
     return propose(CONTEXTS, calling="CALLER", called="SCP", max_pdu=16384).encode()
 

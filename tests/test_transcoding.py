@@ -12,10 +12,12 @@ import pytest
 from rig import Rig
 
 import dicomnet as dn
-from dicomnet import datasets, uids
-from dicomnet.datasets import Lossy, converted, fitting, open_source
+from dicomnet import uids
+from dicomnet.dataset import codec
+from dicomnet.dataset.codec import Lossy, converted, open_source
 from dicomnet.errors import InvalidArgument, NoAcceptedContext
-from dicomnet.negotiation import PresentationContext
+from dicomnet.protocol.negotiation import PresentationContext
+from dicomnet.services.transfer_choice import fitting
 
 EXPLICIT, IMPLICIT, BIG = (
     uids.EXPLICIT_VR_LITTLE_ENDIAN,
@@ -45,7 +47,7 @@ def path_of(name: str) -> Any:
 
 
 def dataset_of(source: Any) -> Any:
-    return datasets.decode(b"".join(bytes(chunk) for chunk in source.chunks(1 << 20)), source.transfer_syntax_uid)
+    return codec.decode(b"".join(bytes(chunk) for chunk in source.chunks(1 << 20)), source.transfer_syntax_uid)
 
 
 def pixels_of(source: Any) -> Any:
@@ -136,7 +138,7 @@ def test_an_earlier_loss_is_not_forgotten(rule: Lossy, method: str) -> None:
     dataset.LossyImageCompressionMethod = "ISO_10918_1"
     dataset.DerivationDescription = "Averaged"
     del dataset.ImageType
-    after = dataset_of(converted(datasets.source_of(dataset), rule))
+    after = dataset_of(converted(codec.source_of(dataset), rule))
     assert list(after.LossyImageCompressionMethod) == ["ISO_10918_1", method]
     assert [float(ratio) > 2 for ratio in after.LossyImageCompressionRatio] == [True, True]
     assert after.DerivationDescription.startswith("Averaged; Lossy compression")

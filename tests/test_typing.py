@@ -13,7 +13,9 @@ from dicomnet import _typing
 
 EVALUATE_ALL = """
 import dicomnet as dn
-from dicomnet import errors, exchange, sources, _typing
+from dicomnet import _typing, errors
+from dicomnet.files import instance_source
+from dicomnet.protocol import exchange
 assert "typing" not in sys.modules
 public = [getattr(dn, name) for name in dn.__all__ if name not in ("aio", "client")]
 import typing

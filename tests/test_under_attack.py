@@ -20,10 +20,10 @@ from test_memory_bound import AIO_PROVIDER
 import dicomnet as dn
 from dicomnet import uids
 from dicomnet._pdu import Abort
-from dicomnet.exchange import Exchange
-from dicomnet.messages import CommandField
-from dicomnet.negotiation import AcceptancePolicy, ProposedContext
-from dicomnet.sources import BytesSource
+from dicomnet.files.instance_source import BytesSource
+from dicomnet.protocol.exchange import Exchange
+from dicomnet.protocol.messages import CommandField
+from dicomnet.protocol.negotiation import AcceptancePolicy, ProposedContext
 
 CONTEXTS = [ProposedContext(uids.CT_IMAGE_STORAGE, (uids.EXPLICIT_VR_LITTLE_ENDIAN,))]
 POLICY = AcceptancePolicy(abstract_syntaxes={uids.CT_IMAGE_STORAGE: ()}, max_pdu=300)  # several fragments

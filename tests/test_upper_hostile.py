@@ -32,8 +32,6 @@ from driving import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomnet import events
-from dicomnet._dimse import Message
 from dicomnet._pdu import (
     PDV,
     Abort,
@@ -45,9 +43,11 @@ from dicomnet._pdu import (
     ReleaseRP,
     ReleaseRQ,
 )
-from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits
-from dicomnet.states import State
+from dicomnet.protocol import events
+from dicomnet.protocol.states import State
+from dicomnet.protocol.upper_layer import UpperLayer
+from dicomnet.wire.command_set import Message
 
 # ---- any cut gives the same --------------------------------------------------------------------------------------
 

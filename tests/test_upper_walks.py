@@ -23,17 +23,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dicomnet import events, states
-from dicomnet._dimse import Message
 from dicomnet._pdu import (
     Abort,
     ReleaseRP,
     ReleaseRQ,
 )
-from dicomnet._upper import UpperLayer
 from dicomnet.config import Limits
 from dicomnet.errors import LocalProtocolError
-from dicomnet.states import Event, State
+from dicomnet.protocol import events, states
+from dicomnet.protocol.states import Event, State
+from dicomnet.protocol.upper_layer import UpperLayer
+from dicomnet.wire.command_set import Message
 
 PEER = {
     3: AC.encode(),

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from dicomnet import errors, messages, peers, states, status, values
+from dicomnet import errors, status, values
+from dicomnet.protocol import messages, peer_profile, states
 
 
 class Colour(values.LightEnum):
@@ -116,7 +117,7 @@ def test_members_are_pickled_by_their_value(protocol: int) -> None:
 
 
 PUBLIC = [errors.InputProblem, errors.OutputProblem, messages.CommandField, messages.DataSet, messages.Priority,
-          peers.Relaxation, states.Action, states.Event, states.State, status.Category]  # fmt: skip
+          peer_profile.Relaxation, states.Action, states.Event, states.State, status.Category]  # fmt: skip
 
 
 @pytest.mark.parametrize("public", PUBLIC, ids=lambda one: one.__name__)

@@ -87,8 +87,8 @@ import subprocess, sys, threading
 sys.path.insert(0, "tests")
 import dicomnet as dn
 import faces
-from dicomnet.states import State
-from dicomnet.taps import Tap, TransitionSeen
+from dicomnet.protocol.states import State
+from dicomnet.protocol.trace import Tap, TransitionSeen
 
 face, role = sys.argv[1:]
 run = lambda *words: subprocess.run(words, check=True)

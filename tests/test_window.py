@@ -18,11 +18,10 @@ from rig import PAIRINGS, Rig
 from wiring import POLICY, Drive, pair, transfer
 
 import dicomnet as dn
-from dicomnet import operations
-from dicomnet._dimse import Command
 from dicomnet._pdu import Abort, AssociateAC, AsynchronousOperationsWindow, MaximumLength, PresentationContextAC
-from dicomnet.negotiation import AcceptancePolicy
-from dicomnet.sources import BytesSource
+from dicomnet.files.instance_source import BytesSource
+from dicomnet.protocol.negotiation import AcceptancePolicy
+from dicomnet.wire.command_set import Command
 
 CONTEXTS = [*dn.contexts.verification(), *dn.contexts.storage([CT])]
 COUNT = 40
@@ -89,7 +88,7 @@ def test_files_are_read_while_others_are_under_way(rig: Rig, tmp_path: Path) -> 
 
 
 def part10(source: BytesSource) -> bytes:
-    from dicomnet._part10 import meta_header
+    from dicomnet.files.part10 import meta_header
 
     header = meta_header(source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid)
     return bytes(header) + faces.data_of(source)
@@ -213,7 +212,7 @@ def test_letting_go_of_other_results_loses_no_match(rig: Rig) -> None:
 @pytest.mark.parametrize("provider_face", faces.FACES)
 def test_what_is_answered_does_not_wait_for_slow_handlers(provider_face: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of two that came together is performed once the answer to the first has been read."""
-    monkeypatch.setattr("dicomnet.sync._driver._SLICE", 0.0)
+    monkeypatch.setattr("dicomnet.sync.driver._SLICE", 0.0)
     rig, read, handled = Rig(f"sync-{provider_face}"), threading.Event(), []
 
     def keep(request: Any) -> None:
@@ -296,7 +295,7 @@ def test_as_many_are_under_way_as_were_granted_and_answers_come_in_any_order(fac
 def test_how_many_are_under_way(window: int | None, limit: int, under_way: int) -> None:
     policy = POLICY.replace(operations_window=(4, 1))
     user, provider = pair(policy=policy, limits=dn.Limits(window=limit), asked_window=(9, 1))
-    drive = Drive(operations.store_many(user, instances(), float, window=window), lambda: transfer(user, provider))
+    drive = Drive(user.store_many(user, instances(), float, window=window), lambda: transfer(user, provider))
     received = provider.events()
     assert len(received) == under_way
     provider.respond(received[0].message, 0)

@@ -19,8 +19,8 @@ import pytest
 from certificates import Authority
 
 import dicomnet as dn
-from dicomnet.negotiation import AcceptancePolicy
-from dicomnet.sync.board import MOST_SEATS, Board, Seats
+from dicomnet.protocol.negotiation import AcceptancePolicy
+from dicomnet.sync.shared_state import MOST_SEATS, Board, Seats
 from dicomnet.sync.workers import Crew
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")

@@ -8,13 +8,13 @@ from typing import Any
 from driving import pdus
 
 from dicomnet import uids
-from dicomnet._dimse import Command, frame
 from dicomnet._pdu import PDV, Abort, PDataTF
 from dicomnet.config import Limits, Timeouts
-from dicomnet.events import AssociateAccepted, AssociateIndication, Event
-from dicomnet.exchange import POLL, Call, Exchange, Request
-from dicomnet.messages import CommandField
-from dicomnet.negotiation import AcceptancePolicy, Extras, ProposedContext
+from dicomnet.protocol.events import AssociateAccepted, AssociateIndication, Event
+from dicomnet.protocol.exchange import POLL, Call, Exchange, Request
+from dicomnet.protocol.messages import CommandField
+from dicomnet.protocol.negotiation import AcceptancePolicy, Extras, ProposedContext
+from dicomnet.wire.command_set import Command, frame
 
 CT = uids.CT_IMAGE_STORAGE
 EXPLICIT, IMPLICIT = uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN

@@ -7,7 +7,7 @@ import socket
 import sys
 
 import dicomnet as dn
-from dicomnet.exchange import Exchange
+from dicomnet.protocol.exchange import Exchange
 
 
 def hold(port: int, request: bytes) -> socket.socket:

@@ -14,11 +14,11 @@ from inspect import isawaitable
 from typing import Any, TypeVar
 
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError, escaped
-from ..events import Event, forsake
-from ..exchange import POLL, Call, Exchange
 from ..log import in_brief, log, log_failure
-from ..performing import Serving
-from ..sync._driver import FAREWELL
+from ..protocol.events import Event, forsake
+from ..protocol.exchange import POLL, Call, Exchange
+from ..services.provider import Serving
+from ..sync.driver import FAREWELL
 from .transport import Transport
 
 __all__ = ["Driver", "ProviderDriver"]

@@ -12,14 +12,14 @@ from types import TracebackType
 
 from ..config import Entity, Limits, Timeouts
 from ..errors import InvalidArgument, LocalProtocolError, cannot_listen
-from ..events import Tapping
-from ..exchange import Exchange
 from ..log import log
-from ..negotiation import AcceptancePolicy, ProposedContext
-from ..peers import Peer
-from ..performing import Serving
-from ..scp import Provider, pause_of
-from ..tls import TLS
+from ..net.tls import TLS
+from ..protocol.events import Tapping
+from ..protocol.exchange import Exchange
+from ..protocol.negotiation import AcceptancePolicy, ProposedContext
+from ..protocol.peer_profile import Peer
+from ..services.provider import Serving
+from ..services.scp import Provider, pause_of
 from .association import Association, connect
 from .driver import ProviderDriver
 from .secure import make_transport

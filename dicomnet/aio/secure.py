@@ -7,8 +7,8 @@ import threading
 
 from ..config import Limits, Timeouts
 from ..errors import DeadlineExceeded, DicomNetError, TLSFailed
-from ..sync._driver import unsent
-from ..tls import TLS, Channel
+from ..net.tls import TLS, Channel
+from ..sync.driver import unsent
 from .transport import Transport
 
 __all__ = ["SecureTransport", "make_transport"]

@@ -15,9 +15,9 @@ from typing import Protocol, cast
 
 from ..config import Limits, Timeouts
 from ..errors import DicomNetError
-from ..exchange import Buffer
-from ..negotiation import SecureLink
-from ..sync._driver import IOV_MAX, unsent
+from ..protocol.exchange import Buffer
+from ..protocol.negotiation import SecureLink
+from ..sync.driver import IOV_MAX, unsent
 from ..sync.transport import QUICK_ACK, gone, watch_host
 
 __all__ = ["Owner", "Transport", "address_of"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from .. import planner
 from .._typing import Callable, Iterable, Iterator, deque
 from ..config import DESCRIBE_BUFFER
 from ..errors import InputFileError, InputProblem
-from ..negotiation import ProposedContext
-from ..sources import Source, open_source
+from ..files.instance_source import Source, open_source
+from ..protocol.negotiation import ProposedContext
+from ..services import presentation_contexts
 
 __all__ = ["Item", "Lot", "files_in", "gather", "name_of"]
 
@@ -106,7 +106,10 @@ def gather(files: Iterable[str], refuse: Callable[[InputFileError], None]) -> li
         pair = source.sop_class_uid, source.transfer_syntax_uid
         pairs.setdefault(pair, []).append(source if held else path)
         sizes[pair] = sizes.get(pair, 0) + source.size
-    return [_lot(contexts, pairs, sizes) for contexts in planner.split(planner.for_instances(pairs))]
+    return [
+        _lot(contexts, pairs, sizes)
+        for contexts in presentation_contexts.split(presentation_contexts.for_instances(pairs))
+    ]
 
 
 def _lot(

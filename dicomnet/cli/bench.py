@@ -11,12 +11,12 @@ from .._typing import Any
 from ..config import Entity
 from ..errors import InvalidArgument
 from . import declare
-from .calling import peer_options
-from .comparing import compare_command
+from .bench_compare import compare_command
+from .bench_objects import Generator
+from .bench_run import Echoes, Measurement, Stores, percentile
+from .connect import peer_options
 from .exits import Exit
-from .generated import Generator
 from .interrupts import Interrupts
-from .measuring import Echoes, Measurement, Stores, percentile
 from .options import SIZE, Settings, common
 from .output import amount
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..config import COMMITMENT_PATIENCE, Entity
 from ..errors import InputFileError, InputProblem
-from ..operations import Commitment
-from ..sources import open_source
+from ..files.instance_source import open_source
+from ..services.user import Commitment
 from ..status import Status
 from . import declare
 from .batch import files_in
-from .calling import client_options, listen_option, peer_options
+from .connect import client_options, listen_option, peer_options
 from .exits import Exit
 from .options import SECONDS, Settings, common, profile_of
 from .output import Output

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from .._typing import Any
-from ..apps.conform import program
-from ..apps.conform.session import Target
 from ..config import Entity
+from ..conform import program
+from ..conform.session import Target
 from ..errors import AssociationError, CannotListen, ConnectionFailed, DicomNetError, TLSFailed
-from ..tls import TLS
+from ..net.tls import TLS
 from . import declare
 from .exits import Exit
 from .options import AE_TITLE, PEER, SECONDS, output_options, tls_options
@@ -109,7 +109,7 @@ def _securing(tls: TLS, host: str) -> Callable[[socket.socket], socket.socket]:
 
 def _blame(peer: Entity, tls: TLS, calling: str) -> None:
     """Raise what is wrong with TLS, if that is what is wrong: our own user has the words for it."""
-    from ..planner import verification
+    from ..services.presentation_contexts import verification
     from ..sync import connect
 
     try:

@@ -12,13 +12,14 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-from .. import planner, uids
+from .. import uids
 from .._typing import Any
 from ..config import Entity
 from ..errors import ConnectionFailed, InputFileError, InputProblem
-from ..scu import StoreResult
-from ..sinks import uid_path
-from ..sources import Source, open_source
+from ..files.dataset_sink import uid_path
+from ..files.instance_source import Source, open_source
+from ..services import presentation_contexts
+from ..services.scu import StoreResult
 from ..sync import connect
 from . import declare
 from .batch import Lot, files_in, gather, name_of
@@ -47,7 +48,9 @@ def command(output: Output) -> int:
     with TemporaryDirectory(prefix="dicomnet-demo-") as directory, _provider(directory) as peer:
         results: list[tuple[StoreResult, bool]] = []
         for lot in lots:
-            with connect(peer, calling="DEMO-USER", contexts=lot.contexts + planner.verification()) as association:
+            with connect(
+                peer, calling="DEMO-USER", contexts=lot.contexts + presentation_contexts.verification()
+            ) as association:
                 start = monotonic()
                 status = association.echo()
                 output.say(f"{peer} answered C-ECHO with {status} in {(monotonic() - start) * 1000:.2f} ms")

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from time import monotonic
 
-from .. import planner, uids
+from .. import uids
 from ..config import Entity
 from ..errors import (
     AssociationAborted,
@@ -17,10 +17,11 @@ from ..errors import (
     NoAcceptedContext,
     TLSFailed,
 )
-from ..peers import Peer
+from ..protocol.peer_profile import Peer
+from ..services import presentation_contexts
 from ..sync import Association
 from . import declare
-from .calling import call, peer_options
+from .connect import call, peer_options
 from .exits import Exit, exit_code
 from .options import Settings, common, profile_of
 from .output import Output
@@ -136,7 +137,9 @@ class _Examination:
     def _tcp(self) -> tuple[str, str]:
         """The connection, and all that comes with it: the next steps tell what became of that."""
         try:
-            self._association = call(self._peer, None, planner.sop_classes(*_SERVICES.values()), self._settings)
+            self._association = call(
+                self._peer, None, presentation_contexts.sop_classes(*_SERVICES.values()), self._settings
+            )
         except DicomNetError as error:
             self._refusal = error
             if isinstance(error, DeadlineExceeded) and error.timeout == "connect":
@@ -190,7 +193,10 @@ class _Examination:
 
     def _window(self) -> tuple[str, str]:
         """How many instances may be under way at a time, as storing proposes it; on another association."""
-        offered, extras = planner.sop_classes(*_SERVICES.values()), Peer.of(profile_of(self._peer)).storing(None)
+        offered, extras = (
+            presentation_contexts.sop_classes(*_SERVICES.values()),
+            Peer.of(profile_of(self._peer)).storing(None),
+        )
         if not extras.items():
             return "ok", "none is proposed, as the peer's profile says"
         try:

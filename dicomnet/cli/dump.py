@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import DicomNetError, InputFileError, InputProblem
-from ..sources import open_source
+from ..files.instance_source import open_source
 from . import declare
 from .exits import Exit, exit_code
 from .options import output_options
@@ -39,7 +39,7 @@ def command(file: str, output: Output) -> int:
     if start[_PREFIX] == b"DICM":
         return _dump_file(file, output)
     if start.startswith(_LOG):
-        from .logged import dump
+        from .dump_log import dump
 
         return dump(file, output)
     if len(start) >= 2 and start[0] in _PDU_TYPES and start[1] == 0:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from time import monotonic
 
-from .. import planner
 from ..config import Entity
 from ..errors import DicomNetError
+from ..services import presentation_contexts
 from ..status import Category, Status
 from ..sync import Association, connect
 from . import declare
@@ -31,7 +31,7 @@ def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> in
     association = connect(
         profile_of(peer),
         calling=settings.calling(peer),
-        contexts=planner.verification(),
+        contexts=presentation_contexts.verification(),
         tls=settings.tls,
         limits=settings.limits,
         timeouts=settings.timeouts,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from time import monotonic
 
-from .. import planner, queries
 from .._typing import Any
 from ..config import Entity
-from ..datasets import UndecodableDataSet
-from ..scu import Match
+from ..dataset.codec import UndecodableDataSet
+from ..services import presentation_contexts, query_models
+from ..services.scu import Match
 from ..sync import Association
 from . import declare
-from .calling import call, peer_options
+from .connect import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
@@ -36,9 +36,9 @@ def command(
     Keys with a value are matched, keys without one are returned. Ctrl-C cancels the query.
     """
     asked = parse_keys(keys)
-    information = queries.model_of(model)
-    queries.identifier(information, level, asked)  # what is wrong with it is said before anybody is called
-    contexts = planner.sop_classes(queries.model_uid(model, "find"))
+    information = query_models.model_of(model)
+    query_models.identifier(information, level, asked)  # what is wrong with it is said before anybody is called
+    contexts = presentation_contexts.sop_classes(query_models.model_uid(model, "find"))
     with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
         done = _find(association, level, model, asked, limit, settings, interrupts)
     return Exit.INTERRUPTED if interrupts.requested else done
@@ -54,7 +54,7 @@ def _find(
     interrupts: Interrupts,
 ) -> int:
     output, start, count, unreadable = settings.output, monotonic(), 0, 0
-    unique = dict(queries.model_of(model).levels).get(level.upper())
+    unique = dict(query_models.model_of(model).levels).get(level.upper())
     columns = list(dict.fromkeys([*([unique] if unique else []), *keys]))
     table = Table(output, columns)
     for match in association.find(level, model=model, **keys):

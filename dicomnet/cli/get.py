@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .. import planner, queries
 from ..config import Entity
+from ..services import presentation_contexts, query_models
 from . import declare
-from .calling import call, peer_options
+from .connect import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
@@ -29,10 +29,12 @@ def command(
 ) -> int:
     """Fetch from PEER what the keys name at LEVEL: patient, study, series or image. Ctrl-C cancels."""
     asked = parse_keys(keys)
-    queries.identifier(queries.model_of(model), level, asked, retrieve=True)
+    query_models.identifier(query_models.model_of(model), level, asked, retrieve=True)
     with (
         Interrupts(releasable=True) as interrupts,
-        call(peer, aec, planner.retrieving(queries.model_uid(model, "get")), settings) as association,
+        call(
+            peer, aec, presentation_contexts.retrieving(query_models.model_uid(model, "get")), settings
+        ) as association,
     ):
         code = retrieve(
             lambda progress: association.get(level, to=directory, model=model, progress=progress, **asked),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from .._typing import Any
 from ..errors import InputFileError, InputProblem
-from ..taps import named
+from ..protocol.trace import named
 
 __all__ = ["elements"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .. import datasets, planner
 from ..config import Entity
+from ..dataset import codec
+from ..services import presentation_contexts
 from . import declare
-from .calling import call, peer_options
+from .connect import call, peer_options
 from .exits import Exit
 from .keys import key_option, parse_keys
 from .options import Settings, common
@@ -28,8 +29,8 @@ def command(
     values = parse_keys(keys)
     if status or not uid:
         values["PerformedProcedureStepStatus"] = (status or _STATES[0]).upper()
-    dataset = datasets.from_keywords(values)
-    with call(peer, aec, planner.procedure_step(), settings) as association:
+    dataset = codec.from_keywords(values)
+    with call(peer, aec, presentation_contexts.procedure_step(), settings) as association:
         reply = association.mpps_set(uid, dataset) if uid else association.mpps_create(dataset)
     step = uid or reply.sop_instance_uid
     settings.output.say(f"{step}: {reply.status}")

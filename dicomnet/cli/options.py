@@ -6,8 +6,8 @@ from .._typing import Any, Callable, partial
 from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from ..errors import InvalidArgument
 from ..log import log
-from ..peers import Peer
-from ..tls import TLS
+from ..net.tls import TLS
+from ..protocol.peer_profile import Peer
 from ..values import Value
 from . import declare
 from .output import Output
@@ -26,7 +26,7 @@ def _peer(text: str) -> Entity:
     """An address; or a name, of which none has one of these characters."""
     if not text or any(sign in text for sign in ":@/[]"):
         return Entity.parse(text)
-    from .known import known
+    from .peer_type import known
 
     return known(text)
 

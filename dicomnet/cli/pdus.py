@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from .._pdu import PDV, PDataTF, decode
 from ..errors import InputFileError, InputProblem, MalformedPDU
-from ..taps import PDU_NAMES, Fields, decoded_command, lines, value_fields
+from ..protocol.trace import PDU_NAMES, Fields, decoded_command, lines, value_fields
 
 __all__ = ["HEADER_SIZE", "lines", "pdus"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..client import book
+from ..client import peer_directory
 from . import declare
 from .exits import Exit
 from .options import output_options
@@ -19,7 +19,7 @@ def command(output: Output) -> int:
 
     Their names may stand wherever a command takes a PEER.
     """
-    known = book.load()
+    known = peer_directory.load()
     table = Table(output, ("name", "address", "calling", "security", "where"))
     for one in known.values():
         entity = one.peer.address()
@@ -28,6 +28,6 @@ def command(output: Output) -> int:
         table.add((one.name, entity, calling, "TLS" if secured else "", one.place))
         output.record(name=one.name, address=str(entity), calling=calling, tls=secured, place=one.place)
     table.close()
-    looked = " and ".join(book.places())
+    looked = " and ".join(peer_directory.places())
     output.summary(counted(len(known), "peer") if known else f"no peers in {looked}", peers=len(known))
     return Exit.DONE

@@ -7,7 +7,7 @@ from _thread import allocate_lock  # what threading calls Lock, without loading 
 from time import monotonic
 
 from .._typing import Any, Iterator
-from ..sources import Source
+from ..files.instance_source import Source
 
 __all__ = ["Progress", "Watched"]
 

@@ -8,9 +8,9 @@ from time import monotonic
 
 from .._typing import Any, FrameType
 from ..errors import ServiceFailure
-from ..exchange import Exchange
-from ..requests import StoreRequest
-from ..sinks import DiscardSink, Sink, own_path, uid_path
+from ..files.dataset_sink import DiscardSink, Sink, own_path, uid_path
+from ..protocol.exchange import Exchange
+from ..services.provider_requests import StoreRequest
 from ..sync import Listener
 from ..uids import is_valid
 from .output import Output, counted, rate

@@ -7,8 +7,8 @@ import os
 from .._typing import Any
 from ..config import OPERATIONS_WINDOW, Entity, parse_seconds
 from ..errors import CannotListen, OutputFileError, OutputProblem
-from ..negotiation import AcceptancePolicy
-from ..tls import TLS
+from ..net.tls import TLS
+from ..protocol.negotiation import AcceptancePolicy
 from . import declare
 from .exits import Exit
 from .options import Settings, common

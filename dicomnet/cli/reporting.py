@@ -9,7 +9,7 @@ from ..client import Outcome, Stored, StoreScu
 from ..client.batch import STORED_BEFORE
 from ..config import Entity
 from ..errors import AssociationRejected, DicomNetError, InputFileError
-from ..scu import StoreResult
+from ..services.scu import StoreResult
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
 from .options import Settings, profile_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Entity
 from . import declare
-from .calling import client_options, listen_option, peer_options
+from .connect import client_options, listen_option, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys

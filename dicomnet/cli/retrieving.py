@@ -8,7 +8,7 @@ from time import monotonic
 
 from .._typing import Protocol
 from ..errors import ServiceFailure
-from ..scu import RetrieveProgress
+from ..services.scu import RetrieveProgress
 from ..status import Status
 from .exits import Exit
 from .interrupts import Interrupts

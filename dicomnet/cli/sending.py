@@ -9,9 +9,9 @@ from time import monotonic
 from .._typing import Any, Iterable, Iterator, deque
 from ..config import OPERATIONS_WINDOW, Entity
 from ..errors import DicomNetError, InputFileError, NoAcceptedContext
-from ..peers import Peer
-from ..scu import StoreResult
-from ..sources import open_source
+from ..files.instance_source import open_source
+from ..protocol.peer_profile import Peer
+from ..services.scu import StoreResult
 from ..sync import Association, connect
 from .batch import Item, Lot
 from .exits import Exit, exit_code

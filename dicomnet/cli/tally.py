@@ -8,7 +8,7 @@ from time import monotonic
 from .._typing import Any, Iterable
 from ..config import Entity
 from ..errors import InputFileError
-from ..scu import StoreResult
+from ..services.scu import StoreResult
 from .batch import name_of
 from .exits import Exit, exit_code
 from .output import Output, counted, rate

@@ -11,15 +11,15 @@
 from importlib import import_module
 from typing import Any
 
-from . import events, threads
+from . import blocking, events
 from .batch import Outcome, Stored
 from .core import ClientCore
 from .criteria import Query
 from .mpps import MppsCore, ProcedureStep, StepState
 from .options import QueryOptions
+from .procedure import Blocking
 from .query import QueryRetrieveCore
 from .retry import Retry
-from .scripts import Blocking
 from .services import CommitmentCore, VerificationCore, WorklistCore
 from .store import StoreCore
 
@@ -52,46 +52,46 @@ def __getattr__(name: str) -> Any:
 class Client(ClientCore, Blocking):
     """A peer; see `core.ClientCore`."""
 
-    face = threads.FACE
+    face = blocking.FACE
 
 
 class QueryRetrieveScu(QueryRetrieveCore, Blocking):
     """Looks for studies and retrieves them; see `query.QueryRetrieveCore`."""
 
-    face = threads.FACE
+    face = blocking.FACE
     client_class = Client
 
 
 class StoreScu(StoreCore, Blocking):
     """Sends batches of instances; see `store.StoreCore`."""
 
-    face = threads.FACE
+    face = blocking.FACE
     client_class = Client
 
 
 class CommitmentScu(CommitmentCore, Blocking):
     """Asks peers to take responsibility for instances; see `services.CommitmentCore`."""
 
-    face = threads.FACE
+    face = blocking.FACE
     client_class = Client
 
 
 class MppsScu(MppsCore, Blocking):
     """Tells peers of performed procedure steps; see `mpps.MppsCore`."""
 
-    face = threads.FACE
+    face = blocking.FACE
     client_class = Client
 
 
 class VerificationScu(VerificationCore, Blocking):
     """Verifies that a peer is there; see `services.VerificationCore`."""
 
-    face = threads.FACE
+    face = blocking.FACE
     client_class = Client
 
 
 class WorklistScu(WorklistCore, Blocking):
     """Asks for modality worklists; see `services.WorklistCore`."""
 
-    face = threads.FACE
+    face = blocking.FACE
     client_class = Client

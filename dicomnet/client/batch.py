@@ -8,16 +8,16 @@ from enum import Enum
 from typing import Any
 
 from ..errors import DicomNetError, InputFileError, NoAcceptedContext
-from ..operations import Commitment
-from ..scu import StoreResult
+from ..services.scu import StoreResult
+from ..services.user import Commitment
 from ..status import Status
 from ..values import Value
 from .events import Vetoed
 from .inputs import Gatherer, Item
 from .plan import Lot
 from .pool import Lease
+from .procedure import Results
 from .report import Report
-from .scripts import Results
 
 __all__ = ["STORED_BEFORE", "Batch", "Outcome", "Stored", "Work", "committed"]
 

@@ -7,7 +7,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
-from .. import planner, queries, sources, uids
+from .. import uids
 from ..config import Entity, Limits, Timeouts, check_ae_title
 from ..errors import (
     AssociationAborted,
@@ -19,19 +19,21 @@ from ..errors import (
     NoAcceptedContext,
     ServiceFailure,
 )
-from ..events import Tapping
-from ..negotiation import Extras, ProposedContext, UserIdentity
-from ..operations import Commitment, Reply
-from ..peers import Peer
-from ..scu import Match, RetrieveProgress, StoreResult
+from ..files import instance_source
+from ..net.tls import TLS
+from ..protocol.events import Tapping
+from ..protocol.negotiation import Extras, ProposedContext, UserIdentity
+from ..protocol.peer_profile import Peer
+from ..services import presentation_contexts, query_models
+from ..services.scu import Match, RetrieveProgress, StoreResult
+from ..services.user import Commitment, Reply
 from ..status import Status
-from ..tls import TLS
-from . import book, events
+from . import events, peer_directory
 from .events import Event, Hooks, Vetoed
 from .plan import storing
 from .pool import Pool
+from .procedure import Call, Face, Left, Results, Script, operation, streaming
 from .retry import Retry
-from .scripts import Call, Face, Left, Results, Script, operation, streaming
 from .telling import done, matches, progressing
 
 __all__ = ["Borrowed", "ClientCore", "Component"]
@@ -131,7 +133,7 @@ class ClientCore(Component):
     @operation
     def echo(self) -> Script[Status]:
         """C-ECHO: the peer's answer (PS3.7 Section 9.1.5)."""
-        return (yield from self.using(planner.verification(), _echo))
+        return (yield from self.using(presentation_contexts.verification(), _echo))
 
     @operation
     def store(self, /, source: Any, *, transcode: Any = None, **options: Any) -> Script[StoreResult]:
@@ -142,9 +144,11 @@ class ClientCore(Component):
         event = events.BeforeStore(self.peer, source=source, association=None)
         yield from self.hooks.fire(event)
         event.require()
-        pair = sources.describe(event.sent)
+        pair = instance_source.describe(event.sent)
         policy = transcode or self.profile.transcode or "never"
-        contexts = storing(pair, policy) if pair else planner.verification()  # whoever opens it finds out why
+        contexts = (
+            storing(pair, policy) if pair else presentation_contexts.verification()
+        )  # whoever opens it finds out why
         answer: StoreResult = yield from self.using(
             contexts,
             lambda association: self._done(
@@ -170,7 +174,7 @@ class ClientCore(Component):
         )
         yield from self.hooks.fire(event)
         event.require()
-        contexts = planner.sop_classes(queries.model_uid(event.model, "find"))
+        contexts = presentation_contexts.sop_classes(query_models.model_uid(event.model, "find"))
         yield from self.using(contexts, lambda association: self._find(association, event))
 
     def _find(self, association: Any, event: Any) -> Results[Match]:
@@ -192,13 +196,11 @@ class ClientCore(Component):
         **keys: Any,
     ) -> Script[RetrieveProgress]:
         """C-GET: the instances come on the same association (PS3.7 Section 9.1.3). See ``Association.get``."""
-        event = events.BeforeGet(
-            self.peer, association=None, level=level, to=to, model=model, query=query, keys=keys
-        )
+        event = events.BeforeGet(self.peer, association=None, level=level, to=to, model=model, query=query, keys=keys)
         yield from self.hooks.fire(event)
         event.require()
         named = {"to": event.to, "progress": progressing(self.face, self.hooks, self.peer, progress)}
-        contexts = planner.retrieving(queries.model_uid(event.model, "get"))
+        contexts = presentation_contexts.retrieving(query_models.model_uid(event.model, "get"))
         return (yield from self._retrieved(events.AfterGet, contexts, "get", event, named))
 
     @operation
@@ -220,7 +222,7 @@ class ClientCore(Component):
         yield from self.hooks.fire(event)
         event.require()
         named = {"destination": event.destination, "progress": progressing(self.face, self.hooks, self.peer, progress)}
-        contexts = planner.sop_classes(queries.model_uid(event.model, "move"))
+        contexts = presentation_contexts.sop_classes(query_models.model_uid(event.model, "move"))
         return (yield from self._retrieved(events.AfterMove, contexts, "move", event, named))
 
     def _retrieved(
@@ -269,7 +271,7 @@ class ClientCore(Component):
         yield from self.hooks.fire(event)
         event.require()
         answer: Reply = yield from self.using(
-            planner.sop_classes(context or event.sop_class_uid),
+            presentation_contexts.sop_classes(context or event.sop_class_uid),
             lambda association: self._done(
                 events.AfterAction,
                 association,
@@ -296,7 +298,7 @@ class ClientCore(Component):
         yield from self.hooks.fire(event)
         event.require()
         answer: Commitment = yield from self.using(
-            planner.commitment(),
+            presentation_contexts.commitment(),
             lambda association: self._done(
                 events.AfterAction, association, association.commit, *event.arguments, transaction_uid=transaction_uid
             ),
@@ -428,8 +430,8 @@ class ClientCore(Component):
 
 def _known(peer: str | Entity | Peer) -> tuple[Peer, Mapping[str, Any]]:
     """The profile of a peer, and what else a file says of it."""
-    if isinstance(peer, str) and book.is_name(peer):
-        known = book.find(peer)
+    if isinstance(peer, str) and peer_directory.is_name(peer):
+        known = peer_directory.find(peer)
         return known.peer, known.options
     return Peer.of(peer), {}
 

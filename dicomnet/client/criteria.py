@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import datasets, queries
 from ..config import Limits
+from ..dataset import codec
 from ..errors import InvalidArgument
+from ..services import query_models
 from .options import QueryOptions
 from .return_keys import BY_LEVEL, WORKLIST, instance_keys
 
@@ -22,7 +23,7 @@ class Query:
 
     Args:
         level: PATIENT, STUDY, SERIES or IMAGE, in any case; nothing for a model without levels.
-        model: "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" … (`queries.MODELS`).
+        model: "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" … (`query_models.MODELS`).
         template: a pydicom Dataset, or the path of a file with one, over which the keys are laid.
         keys: values by keyword, as of ``Association.find``.
 
@@ -40,7 +41,7 @@ class Query:
     def __init__(
         self, level: str = "", *, model: str = "STUDY_ROOT", template: Any = None, **keys: Any
     ) -> None:
-        self.model = queries.model_of(model)
+        self.model = query_models.model_of(model)
         self.level = level.upper()
         self.keys: Keys = dict(keys)
         self.template = self._read(template)
@@ -49,11 +50,11 @@ class Query:
     @staticmethod
     def _read(template: Any) -> Any:
         if isinstance(template, str | os.PathLike):
-            return datasets.read(template, Limits().message)
+            return codec.read(template, Limits().message)
         return template
 
     def _check(self) -> None:
-        queries.identifier(self.model, self.level, self.keys, template=self.template)
+        query_models.identifier(self.model, self.level, self.keys, template=self.template)
 
     @classmethod
     def worklist(cls, *, template: Any = None, step: Mapping[str, Any] | None = None, **keys: Any) -> Query:
@@ -98,7 +99,7 @@ class Query:
     @property
     def identifier(self) -> Any:
         """The pydicom Dataset that goes out, as it is with nothing negotiated."""
-        return queries.identifier(self.model, self.level, self.keys, template=self.template)
+        return query_models.identifier(self.model, self.level, self.keys, template=self.template)
 
     @property
     def above(self) -> dict[str, str]:
@@ -130,7 +131,7 @@ class Query:
             keys |= {time: None for _, time, _, _ in spans}
         if granted.timezone:
             keys["TimezoneOffsetFromUTC"] = granted.timezone
-        identifier = queries.identifier(self.model, self.level, keys, template=self.template)
+        identifier = query_models.identifier(self.model, self.level, keys, template=self.template)
         return identifier, lambda dataset: all(_within(dataset, *span) for span in spans)
 
     def _require_hierarchy(self) -> None:
@@ -158,8 +159,8 @@ def _spans(keys: Keys) -> list[Span]:
         time = f"{date.removesuffix('Date')}Time"
         if not date.endswith("Date") or not keys.get(time):
             continue
-        days = str(queries.moments(date, keys[date]) or "").partition("-")
-        hours = str(queries.moments(time, keys[time]) or "").partition("-")
+        days = str(query_models.moments(date, keys[date]) or "").partition("-")
+        hours = str(query_models.moments(time, keys[time]) or "").partition("-")
         if days[1] and hours[1]:
             begin, end = (day and f"{day}{hour}" for day, hour in zip(days[::2], hours[::2], strict=True))
             spans.append((date, time, begin, end))

@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .. import datasets
 from ..config import Entity
+from ..dataset import codec
 from ..errors import DicomNetError
-from ..negotiation import Extras, ProposedContext, SecureLink
-from .scripts import Call, Script
+from ..protocol.negotiation import Extras, ProposedContext, SecureLink
+from .procedure import Call, Script
 
 __all__ = [
     "Aborted",
@@ -169,9 +169,9 @@ class BeforeStore(_Operation):
             InputFileError, UndecodableDataSet: it cannot be read.
         """
         if self._dataset is None:
-            with datasets.open_source(self.source) as source:
+            with codec.open_source(self.source) as source:
                 data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
-                self._dataset = datasets.decode(data, source.transfer_syntax_uid)
+                self._dataset = codec.decode(data, source.transfer_syntax_uid)
         return self._dataset
 
     @dataset.setter

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .. import datasets, uids
-from .._part10 import Walker, read_meta
+from .. import uids
 from ..config import DESCRIBE_BUFFER, Limits
+from ..dataset import codec
 from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
-from ..sources import DEFLATED, BytesSource, open_source
+from ..files.instance_source import DEFLATED, BytesSource, open_source
+from ..files.part10 import Walker, read_meta
 
 __all__ = ["Gatherer", "Item"]
 
@@ -190,7 +191,7 @@ class Gatherer:
         try:
             with open_source(path) as source:
                 data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
-                records = datasets.decode(data, source.transfer_syntax_uid).get("DirectoryRecordSequence") or ()
+                records = codec.decode(data, source.transfer_syntax_uid).get("DirectoryRecordSequence") or ()
         except DicomNetError as error:
             self._refuse(path, os.fsdecode(path), error)
             return
@@ -278,18 +279,18 @@ class Gatherer:
 
     def _object(self, given: Any) -> Iterator[Item]:
         """A data set, bytes, an open file, a source."""
-        if datasets.is_dataset(given):
+        if codec.is_dataset(given):
             described = _Described(
                 str(given.get("SOPClassUID", "")),
                 str(given.get("SOPInstanceUID", "")),
-                datasets.transfer_syntax_of(given) or self._transfer_syntax or "",
+                codec.transfer_syntax_of(given) or self._transfer_syntax or "",
             )
             if all((described.sop_class_uid, described.sop_instance_uid, described.transfer_syntax_uid)):
                 yield Item(given, str(getattr(given, "filename", None) or "data set in memory"), described)
                 return
         name = str(getattr(given, "name", None) or "data set in memory")
         try:
-            source = datasets.open_source(given, self._transfer_syntax)
+            source = codec.open_source(given, self._transfer_syntax)
         except InputFileError as error:
             self._refuse(given, name, error)
             return
@@ -299,7 +300,7 @@ class Gatherer:
 def _is_stream(given: Any) -> bool:
     """Whether this is several things to store."""
     single = isinstance(given, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(given, "chunks")
-    if single or datasets.is_dataset(given) or hasattr(given, "read"):
+    if single or codec.is_dataset(given) or hasattr(given, "read"):
         return False
     if not isinstance(given, Iterable):
         raise InvalidArgument(

@@ -15,16 +15,15 @@ from json import dumps
 from types import TracebackType
 from typing import Any, TextIO
 
-from .. import datasets
 from .._pdu import PDataTF, decode
 from ..config import LOGGED_DATA_SET, TAPPED_BODY
-from ..datasets import UndecodableDataSet
+from ..dataset import codec
+from ..dataset.codec import UndecodableDataSet
 from ..errors import MalformedPDU, OutputFileError
-from ..messages import name_of
-from ..negotiation import PresentationContext
-from ..states import State
-from ..status import Status
-from ..taps import (
+from ..protocol.messages import name_of
+from ..protocol.negotiation import PresentationContext
+from ..protocol.states import State
+from ..protocol.trace import (
     PDU_NAMES,
     Fields,
     MessageSeen,
@@ -36,6 +35,7 @@ from ..taps import (
     command_fields,
     value_fields,
 )
+from ..status import Status
 from ..uids import name_of as name_of_uid
 
 __all__ = ["FIRST_LINE", "MessageLog", "redacted_elements"]
@@ -288,7 +288,7 @@ class _DataSets:
 def _data_set_fields(data: bytes, context: PresentationContext | None, patient_data: bool) -> Fields:
     syntax = "" if context is None else context.transfer_syntax
     try:
-        dataset = datasets.decode(data, syntax)
+        dataset = codec.decode(data, syntax)
         return {"elements": redacted_elements(dataset, patient_data)}
     except UndecodableDataSet as error:
         return {"malformed": error.message if patient_data else f"no data set in {name_of_uid(syntax)}"}

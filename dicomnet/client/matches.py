@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar
 
-from ..scu import Match
+from ..services.scu import Match
 from ..uids import is_valid
 
 __all__ = [

@@ -7,11 +7,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from .. import datasets, planner, queries, uids
+from .. import uids
+from ..dataset import codec
 from ..errors import InvalidArgument, LocalProtocolError
+from ..services import presentation_contexts, query_models
 from . import events
 from .matches import WorklistItem
-from .scripts import Script, operation
+from .procedure import Script, operation
 from .service import Service
 from .telling import done
 
@@ -220,7 +222,7 @@ class MppsCore(Service):
         step.state = state
 
     def _send(self, service: str, step: ProcedureStep, attributes: dict[str, Any]) -> Script[None]:
-        dataset = datasets.from_keywords({key: queries.moments(key, value) for key, value in attributes.items()})
+        dataset = codec.from_keywords({key: query_models.moments(key, value) for key, value in attributes.items()})
         event = events.BeforeAction(
             self.peer, association=None, service=service, sop_class_uid=_MPPS, sop_instance_uid=step.uid,
             arguments=[dataset],
@@ -228,7 +230,7 @@ class MppsCore(Service):
         yield from self.hooks.fire(event)
         event.require()
         yield from self.client.using(
-            planner.procedure_step(),
+            presentation_contexts.procedure_step(),
             lambda association: done(
                 self.hooks,
                 self.peer,

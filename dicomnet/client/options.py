@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .. import queries, uids
+from .. import uids
 from ..errors import InvalidArgument
+from ..services import query_models
 from ..values import Value
 
 __all__ = ["QueryOptions"]
@@ -47,10 +48,10 @@ class QueryOptions(Value):
         """Application information by SOP class, for `Extras.extended`; only where there is something to ask for.
 
         Args:
-            model: as of `queries.model_of`.
+            model: as of `query_models.model_of`.
             operations: of "find", "get", "move", those that are proposed.
         """
-        information = queries.model_of(model)
+        information = query_models.model_of(model)
         offered = {}
         for sop_class in filter(None, (getattr(information, operation) for operation in operations)):
             wanted = self._wanted(sop_class)
@@ -63,7 +64,7 @@ class QueryOptions(Value):
         relational, combined, fuzzy, timezone = map(int, self._flags())
         if sop_class == uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND:
             return [1, 1, fuzzy, timezone] if fuzzy or timezone else []
-        if queries.model_of(sop_class).find == sop_class:
+        if query_models.model_of(sop_class).find == sop_class:
             return [relational, combined, fuzzy, timezone]
         return [relational]
 

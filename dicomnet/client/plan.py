@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..datasets import IF_NEEDED, Transcoding, preferred
-from ..negotiation import MAX_CONTEXTS, ProposedContext
-from ..planner import UNCOMPRESSED
+from ..dataset.codec import IF_NEEDED, Transcoding, preferred
+from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
+from ..services.presentation_contexts import UNCOMPRESSED
 from ..values import Value
 
 __all__ = ["Lot", "lots", "storing"]

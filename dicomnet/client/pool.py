@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import DeadlineExceeded, DicomNetError, LocalProtocolError
-from ..negotiation import ProposedContext
-from .scripts import Call, Face, Gate, Script
+from ..protocol.negotiation import ProposedContext
+from .procedure import Call, Face, Gate, Script
 
 __all__ = ["Lease", "Pool"]
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .. import planner, queries
 from ..config import Entity, check_ae_title
 from ..errors import InvalidArgument, NoAcceptedContext
-from ..negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, ProposedContext
-from ..peers import Peer
-from ..scu import RetrieveProgress
-from ..tls import TLS
-from . import book, events
-from .arrivals import Arrivals, Door, door_at
+from ..net.tls import TLS
+from ..protocol.negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, ProposedContext
+from ..protocol.peer_profile import Peer
+from ..services import presentation_contexts, query_models
+from ..services.scu import RetrieveProgress
+from . import events, peer_directory
 from .core import ClientCore
 from .criteria import Query
 from .events import Hooks
-from .finding import Finder
 from .matches import InstanceMatch, PatientMatch, SeriesMatch, StudyMatch, TypedMatch
 from .options import QueryOptions
-from .scripts import Call, Results, Script, operation, streaming
-from .targets import Retrieved, Target, targets
+from .procedure import Call, Results, Script, operation, streaming
+from .query_base import Finder
+from .retrieve_plan import Retrieved, Target, targets
+from .retrieve_receiver import Arrivals, Door, door_at
 from .telling import done, progressing
 
 __all__ = ["QueryRetrieveCore"]
@@ -35,7 +35,7 @@ class QueryRetrieveCore(Finder):
 
     Args:
         client: the peer; or its address for a client of its own, which takes the other ``options``.
-        model: "STUDY_ROOT" or "PATIENT_ROOT" (`queries.MODELS`).
+        model: "STUDY_ROOT" or "PATIENT_ROOT" (`query_models.MODELS`).
         wanted: what is to be negotiated beyond the baseline; done without where the peer declines.
         by: how to retrieve, the preferred way first: of "get" and "move".
         listen: where instances of a C-MOVE to oneself are to come to, as "0.0.0.0:11112", with ``dicoms://`` over TLS;
@@ -63,7 +63,7 @@ class QueryRetrieveCore(Finder):
         **options: Any,
     ) -> None:
         super().__init__(client, wanted=wanted, **options)
-        self.model = queries.model_of(model).name
+        self.model = query_models.model_of(model).name
         self.by = _ways(by)
         self.listen, self.listen_tls = door_at(listen, listen_tls or self.client.tls)
         self.senders = frozenset(map(check_ae_title, senders))
@@ -138,7 +138,7 @@ class QueryRetrieveCore(Finder):
         """The unique keys of a match that the model has."""
         if not match.uid:
             raise InvalidArgument(f"a match without {match.key} has nothing below it")
-        known = {key for _, key in queries.model_of(self.model).levels}
+        known = {key for _, key in query_models.model_of(self.model).levels}
         return {keyword: value for keyword, value in match.keys.items() if keyword in known}
 
     # ---- having it sent ----------------------------------------------------------------------------------------
@@ -256,18 +256,18 @@ class QueryRetrieveCore(Finder):
         accepted = [context for context in contexts.values() if context.accepted]
         offered = {context.abstract_syntax for context in accepted if context.scu}
         brings = any(context.scp and context.abstract_syntax not in offered for context in accepted)
-        found = [way for way in ways if queries.model_uid(model, way) in offered and (way == "move" or brings)]
+        found = [way for way in ways if query_models.model_uid(model, way) in offered and (way == "move" or brings)]
         if found:
             return found
         hint = f"A C-MOVE to oneself takes an address. {_ADDRESS}" if self.listen is None else None
-        raise NoAcceptedContext(queries.model_uid(model, next(iter(ways))), peer=self.peer, hint=hint)
+        raise NoAcceptedContext(query_models.model_uid(model, next(iter(ways))), peer=self.peer, hint=hint)
 
     def _model_of(self, target: Target) -> str:
         return "PATIENT_ROOT" if target.level == "PATIENT" else self.model
 
     def _contexts(self, model: str, ways: Iterable[str]) -> list[ProposedContext]:
-        asked = planner.sop_classes(*(queries.model_uid(model, way) for way in ways))
-        brought = planner.retrieving(queries.model_uid(model, "get"))[1:] if "get" in ways else []
+        asked = presentation_contexts.sop_classes(*(query_models.model_uid(model, way) for way in ways))
+        brought = presentation_contexts.retrieving(query_models.model_uid(model, "get"))[1:] if "get" in ways else []
         return (asked + brought)[:MAX_CONTEXTS]
 
     def _each(self, what: Any, keys: Mapping[str, Any], ways: Iterable[str], body: Any) -> Script[Retrieved]:
@@ -288,7 +288,7 @@ class QueryRetrieveCore(Finder):
         if own.ae_title in target.titles or not target.titles:
             return own
         if self.peers is None:
-            known = {one.peer.address().ae_title: one.peer for one in book.load().values()}
+            known = {one.peer.address().ae_title: one.peer for one in peer_directory.load().values()}
             return next((known[title] for title in target.titles if title in known), own)
         return next((self.peers[title] for title in target.titles if title in self.peers), own)
 

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from ..config import Entity
 from ..errors import InvalidArgument
-from ..peers import Peer
+from ..protocol.peer_profile import Peer
 from .core import ClientCore, Component
 from .events import Hooks
-from .scripts import Script, operation
+from .procedure import Script, operation
 
 __all__ = ["Service"]
 

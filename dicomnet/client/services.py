@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .. import datasets, planner, uids
+from .. import uids
 from ..config import COMMITMENT_PATIENCE, Entity, check_ae_title
+from ..dataset import codec
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, InvalidArgument
-from ..negotiation import AcceptancePolicy
-from ..operations import COMMITMENT_INSTANCE, Commitment
-from ..peers import Peer
+from ..net.tls import TLS
+from ..protocol.negotiation import AcceptancePolicy
+from ..protocol.peer_profile import Peer
+from ..services import presentation_contexts
+from ..services.user import COMMITMENT_INSTANCE, Commitment
 from ..status import Status
-from ..tls import TLS
 from . import events
-from .arrivals import Door, door_at
 from .core import ClientCore
 from .criteria import Query
-from .finding import Finder
 from .matches import WorklistItem
-from .scripts import Call, Results, Script, operation, streaming
+from .procedure import Call, Results, Script, operation, streaming
+from .query_base import Finder
+from .retrieve_receiver import Door, door_at
 from .service import Service
 
 __all__ = ["CommitmentCore", "VerificationCore", "WorklistCore"]
@@ -131,7 +133,9 @@ class CommitmentCore(Service):
     def _reported(self, instances: list[tuple[str, str]], uid: str) -> Script[Commitment]:
         if self.listen is None:
             try:
-                here: Commitment = yield from self.client.using(planner.commitment(), _asking("commit", instances, uid))
+                here: Commitment = yield from self.client.using(
+                    presentation_contexts.commitment(), _asking("commit", instances, uid)
+                )
             except (AssociationAborted, ConnectionFailed) as error:  # many report on an association of their own
                 error.hint = error.hint or _REPORTS_LATER
                 raise
@@ -143,7 +147,9 @@ class CommitmentCore(Service):
         return answer
 
     def _later(self, reports: _Reports, instances: list[tuple[str, str]], uid: str) -> Script[Commitment]:
-        early = yield from self.client.using(planner.commitment(), _asking("request_commitment", instances, uid))
+        early = yield from self.client.using(
+            presentation_contexts.commitment(), _asking("request_commitment", instances, uid)
+        )
         if early is None and not (yield Call(self.client.face.wait, reports.gate, self.patience)):
             hint = "Does the peer know our AE title, and the address that is listened at?"
             raise DeadlineExceeded("commitment", self.patience, peer=self.peer, hint=hint)
@@ -171,7 +177,7 @@ class _Reports:
         listener.on_event_report(uids.STORAGE_COMMITMENT_PUSH_MODEL)(self._report)
 
     def _report(self, request: Any) -> Status:
-        dataset = datasets.decode(request.data, request.transfer_syntax_uid)
+        dataset = codec.decode(request.data, request.transfer_syntax_uid)
         if str(dataset.get("TransactionUID", "")) != self._uid:
             return Status(Status.INVALID_ARGUMENT_VALUE, comment="unknown transaction")
         self.found = self.found or Commitment(self._uid, dataset)

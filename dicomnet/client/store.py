@@ -7,21 +7,21 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from .. import planner
 from ..config import OPERATIONS_WINDOW, Entity
-from ..datasets import NEVER, Transcoding, check_policy
+from ..dataset.codec import NEVER, Transcoding, check_policy
 from ..errors import DicomNetError, InvalidArgument, NoAcceptedContext
-from ..messages import Priority
-from ..negotiation import MAX_CONTEXTS
-from ..peers import Peer
-from ..scu import StoreResult
+from ..protocol.messages import Priority
+from ..protocol.negotiation import MAX_CONTEXTS
+from ..protocol.peer_profile import Peer
+from ..services import presentation_contexts
+from ..services.scu import StoreResult
 from . import events
 from .batch import Batch, Stored, Work, committed
 from .core import ClientCore
 from .inputs import Item
 from .plan import Lot, lots
 from .pool import Lease
-from .scripts import END, Call, Left, Results, Script, operation, streaming
+from .procedure import END, Call, Left, Results, Script, operation, streaming
 from .service import Service
 
 __all__ = ["StoreCore"]
@@ -159,7 +159,7 @@ class StoreCore(Service):
                 yield from batch.tell(batch.left_over(one.items.popleft()))
 
     def _contexts(self, lot: Lot) -> list[Any]:
-        wanted = planner.commitment() if self.commit is True else []
+        wanted = presentation_contexts.commitment() if self.commit is True else []
         return lot.contexts + wanted if len(lot.contexts) < MAX_CONTEXTS else lot.contexts
 
     def _work_together(self, batch: Batch, work: list[Work], width: int) -> Results[Stored]:

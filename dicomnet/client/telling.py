@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from ..errors import DicomNetError
-from ..scu import Match, RetrieveProgress
+from ..services.scu import Match, RetrieveProgress
 from . import events
 from .events import Hooks
-from .scripts import END, Call, Face, Results, Script
+from .procedure import END, Call, Face, Results, Script
 
 __all__ = ["done", "matches", "progressing"]
 

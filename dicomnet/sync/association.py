@@ -5,13 +5,15 @@ from __future__ import annotations
 import _socket as socket  # as in `transport`
 from time import monotonic, time
 
-from .. import datasets, operations, scu, uids
+from .. import uids
 from .._typing import Any, Callable, Generator, Iterable, Iterator, Sequence, TracebackType, TypeVar
 from ..config import Entity, Limits, Timeouts
+from ..dataset import codec
 from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext, cannot_connect
-from ..events import Tapping
-from ..exchange import Exchange
-from ..negotiation import (
+from ..net.tls import TLS
+from ..protocol.events import Tapping
+from ..protocol.exchange import Exchange
+from ..protocol.negotiation import (
     Extras,
     PresentationContext,
     ProposedContext,
@@ -20,13 +22,13 @@ from ..negotiation import (
     identity_response,
     operations_window,
 )
-from ..operations import Commitment, Reply
-from ..peers import Peer
-from ..scp import Handler
-from ..scu import Match, RetrieveProgress, StoreResult
+from ..protocol.peer_profile import Peer
+from ..services import scu, user
+from ..services.scp import Handler
+from ..services.scu import Match, RetrieveProgress, StoreResult
+from ..services.user import Commitment, Reply
 from ..status import Status
-from ..tls import TLS
-from ._driver import FAREWELL, Driver
+from .driver import FAREWELL, Driver
 from .secure import open_transport
 
 __all__ = ["Association", "connect"]
@@ -120,7 +122,7 @@ class Association:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._exchange = driver.exchange
-        self._reports: operations.Reports | None = None
+        self._reports: user.Reports | None = None
         try:
             driver.secure()
             driver.complete(scu.associate(self._exchange))
@@ -195,14 +197,14 @@ class Association:
         Args:
             sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `sources.Source` objects.
             options: ``transfer_syntax`` for data sets that do not know theirs; ``priority``; ``transcode``, which is
-                "never", "if needed", or a list of transfer syntaxes to be preferred (see `datasets.fitting`);
+                "never", "if needed", or a list of transfer syntaxes to be preferred (see `transfer_choice.fitting`);
                 ``window``, to have fewer under way than negotiated.
 
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended. Its
                 ``unanswered`` are the instances that were sent, and may have arrived.
         """
-        return self._results(operations.store_many(self._exchange, sources, monotonic, **options))
+        return self._results(user.store_many(self._exchange, sources, monotonic, **options))
 
     def find(
         self,
@@ -229,7 +231,7 @@ class Association:
             NoAcceptedContext: the model was not proposed, or not accepted.
             ServiceFailure: the peer answered with a failure.
         """
-        flow = operations.find(self._exchange, level, model=model, returning=returning, query=query, **keys)
+        flow = user.find(self._exchange, level, model=model, returning=returning, query=query, **keys)
         return self._results(flow, streaming=True)
 
     def worklist(self, *, returning: Iterable[str] = (), query: Any = None, **keys: Any) -> Iterator[Match]:
@@ -257,7 +259,7 @@ class Association:
         Raises:
             ServiceFailure: nothing was sent at all.
         """
-        flow = operations.get(self._exchange, level, to, model=model, query=query, **keys)
+        flow = user.get(self._exchange, level, to, model=model, query=query, **keys)
         return self._retrieve(flow, progress)
 
     def move(
@@ -271,7 +273,7 @@ class Association:
         **keys: Any,
     ) -> RetrieveProgress:
         """C-MOVE: the peer sends the instances to the AE ``destination`` (PS3.7 Section 9.1.4); see `get`."""
-        flow = operations.move(self._exchange, level, destination, model=model, query=query, **keys)
+        flow = user.move(self._exchange, level, destination, model=model, query=query, **keys)
         return self._retrieve(flow, progress)
 
     def n_get(
@@ -287,7 +289,7 @@ class Association:
         Raises:
             ServiceFailure: the peer answered with a failure. So do its sisters.
         """
-        wanted = datasets.tags(tags)
+        wanted = codec.tags(tags)
         return self._normalized(
             "n_get", sop_class_uid, sop_instance_uid, context=context, attribute_identifier_list=wanted
         )
@@ -329,7 +331,7 @@ class Association:
         `wait_for_event_report` does, in asyncio at any time; what it returns is the status. Without one, reports are
         declined.
         """
-        self._reports = self._reports or operations.Reports(self._exchange)
+        self._reports = self._reports or user.Reports(self._exchange)
         return self._reports.on_event_report(*sop_classes)
 
     def wait_for_event_report(self) -> None:
@@ -338,8 +340,8 @@ class Association:
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded: the association ended before.
         """
-        self._reports = self._reports or operations.Reports(self._exchange)
-        self._complete(operations.event_report(self._exchange, self._reports))
+        self._reports = self._reports or user.Reports(self._exchange)
+        self._complete(user.event_report(self._exchange, self._reports))
 
     def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Commitment:
         """Storage commitment of pairs of SOP class and instance UID, reported on this association (PS3.4 Annex J).
@@ -347,7 +349,7 @@ class Association:
         The wait for the report is that of every response, ``Timeouts.response``. A peer that reports on an association
         of its own is served by a `Listener` with ``on_event_report``, and asked by `request_commitment`.
         """
-        return self._complete(operations.commit(self._exchange, instances, transaction_uid=transaction_uid))
+        return self._complete(user.commit(self._exchange, instances, transaction_uid=transaction_uid))
 
     def request_commitment(
         self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
@@ -356,7 +358,7 @@ class Association:
 
         A report that is on its way already is returned.
         """
-        flow = operations.request_commitment(self._exchange, instances, transaction_uid=transaction_uid)
+        flow = user.request_commitment(self._exchange, instances, transaction_uid=transaction_uid)
         return self._complete(flow)
 
     def mpps_create(self, dataset: Any, sop_instance_uid: str | None = None) -> Reply:
@@ -369,7 +371,7 @@ class Association:
         return self.n_set(uids.MODALITY_PERFORMED_PROCEDURE_STEP, sop_instance_uid, dataset)
 
     def _normalized(self, service: str, *arguments: Any, **elements: Any) -> Reply:
-        return self._complete(operations.normalized(self._exchange, service, *arguments, **elements))
+        return self._complete(user.normalized(self._exchange, service, *arguments, **elements))
 
     def _retrieve(
         self,

@@ -12,17 +12,17 @@ from typing import NamedTuple
 from .._typing import Iterable, Mapping, Sequence, TracebackType
 from ..config import Entity, Limits, Timeouts
 from ..errors import DicomNetError, InvalidArgument, LocalProtocolError, cannot_listen
-from ..events import Tapping
-from ..exchange import Exchange
 from ..log import in_brief, log, log_failure
-from ..negotiation import AcceptancePolicy, ProposedContext
-from ..peers import Peer
-from ..scp import Provider, host_of, pause_of
-from ..tls import TLS
-from ._driver import Driver
+from ..net.tls import TLS
+from ..protocol.events import Tapping
+from ..protocol.exchange import Exchange
+from ..protocol.negotiation import AcceptancePolicy, ProposedContext
+from ..protocol.peer_profile import Peer
+from ..services.scp import Provider, host_of, pause_of
 from .association import Association, connect
-from .board import MOST_WORKERS, Board, Seats
+from .driver import Driver
 from .secure import open_transport
+from .shared_state import MOST_WORKERS, Board, Seats
 from .workers import ACCEPT_PAUSE, Connections, Crew, Job
 
 __all__ = ["Listener"]

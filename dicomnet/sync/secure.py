@@ -8,9 +8,9 @@ from time import monotonic
 from .._typing import Sequence
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, TLSFailed
-from ..negotiation import SecureLink
-from ..tls import TLS, Channel
-from ._driver import give_back, take_large, unsent
+from ..net.tls import TLS, Channel
+from ..protocol.negotiation import SecureLink
+from .driver import give_back, take_large, unsent
 from .transport import Transport
 
 __all__ = ["SecureTransport", "open_transport"]

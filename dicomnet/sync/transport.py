@@ -15,8 +15,8 @@ import select
 from .._typing import Callable, Sequence
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed
-from ..negotiation import SecureLink
-from ._driver import Stream
+from ..protocol.negotiation import SecureLink
+from .driver import Stream
 
 __all__ = ["QUICK_ACK", "Transport", "gone", "watch_host"]
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, NoReturn
 from .._typing import Callable, Iterator
 from ..errors import ConnectionFailed
 from ..log import log
-from .board import Board, Seats
+from .shared_state import Board, Seats
 
 __all__ = ["ACCEPT_PAUSE", "Connections", "Crew", "Job"]
 

@@ -6,19 +6,21 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from .. import datasets, queries, uids
-from .._dimse import Command, Message
+from .. import uids
+from ..dataset import codec
 from ..errors import ConnectionFailed
-from ..events import AssociateIndication, RequestReceived
-from ..exchange import Exchange
-from ..messages import name_of
-from ..negotiation import AcceptancePolicy
-from ..performing import Serving
-from ..requests import Request
-from ..scp import serve
+from ..protocol.events import AssociateIndication, RequestReceived
+from ..protocol.exchange import Exchange
+from ..protocol.messages import name_of
+from ..protocol.negotiation import AcceptancePolicy
+from ..services import query_models
+from ..services.provider import Serving
+from ..services.provider_requests import Request
+from ..services.scp import serve
 from ..status import Status
 from ..sync import Listener
 from ..values import Value
+from ..wire.command_set import Command, Message
 
 __all__ = ["Provider", "Received"]
 
@@ -54,7 +56,7 @@ class Received(Value):
     @property
     def dataset(self) -> Any:
         """The data set as a pydicom Dataset."""
-        return datasets.decode(self.data, self.transfer_syntax_uid)
+        return codec.decode(self.data, self.transfer_syntax_uid)
 
 
 class Provider(Listener):
@@ -107,7 +109,7 @@ class Provider(Listener):
         self._provide((*_SOP_CLASSES, *sop_classes))
 
     def _provide(self, sop_classes: Iterable[str]) -> None:
-        models = queries.MODELS.values()
+        models = query_models.MODELS.values()
         self.on_echo(self._answer)
         self.on_store(unknown_classes=True)(self._answer)
         self.on_find(*(model.find for model in models if model.find))(lambda request: self._give(request, self.matches))

@@ -10,17 +10,18 @@ import zlib
 from collections.abc import Callable
 from functools import cache, partial
 
-from dicomnet import datasets, uids
-from dicomnet._dimse import Command, decode_command
-from dicomnet._elements import fault_of
-from dicomnet._part10 import Walker, meta_header, read_meta
+from dicomnet import uids
 from dicomnet._pdu import PDV, PDataTF, decode, decode_first
+from dicomnet.dataset import codec
 from dicomnet.errors import InputFileError, MalformedPDU
-from dicomnet.exchange import Exchange
-from dicomnet.messages import MESSAGES, DataSet
-from dicomnet.negotiation import AcceptancePolicy, ProposedContext, propose
-from dicomnet.sinks import DiscardSink
-from dicomnet.states import State
+from dicomnet.files.dataset_sink import DiscardSink
+from dicomnet.files.part10 import Walker, meta_header, read_meta
+from dicomnet.protocol.exchange import Exchange
+from dicomnet.protocol.messages import MESSAGES, DataSet
+from dicomnet.protocol.negotiation import AcceptancePolicy, ProposedContext, propose
+from dicomnet.protocol.states import State
+from dicomnet.wire.command_set import Command, decode_command
+from dicomnet.wire.elements import fault_of
 
 SYNTAXES = (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 DATA_SYNTAXES = (*SYNTAXES, uids.EXPLICIT_VR_BIG_ENDIAN, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
@@ -75,8 +76,8 @@ def data_set(data: bytes) -> None:
     if not data:
         return
     try:
-        datasets.decode(data[1:], DATA_SYNTAXES[data[0] % len(DATA_SYNTAXES)])
-    except datasets.UndecodableDataSet:
+        codec.decode(data[1:], DATA_SYNTAXES[data[0] % len(DATA_SYNTAXES)])
+    except codec.UndecodableDataSet:
         pass
 
 

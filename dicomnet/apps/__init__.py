@@ -1,1 +1,0 @@
-"""The programs that come with dicomnet. None imports another."""

@@ -1,0 +1,1 @@
+"""The bridge to pydicom: data sets decoded and encoded, character sets, transcoding."""

@@ -1,0 +1,550 @@
+"""The only bridge to pydicom, which is loaded when the first data set has to be made or understood."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import BytesIO
+
+from dicomnet import uids
+from dicomnet._typing import Any, Iterable, Mapping, Sequence
+from dicomnet.config import INFLATED_RATIO, INFLATED_SIZE
+from dicomnet.dataset import character_sets
+from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
+from dicomnet.files.instance_source import DEFLATED, BytesSource, Source
+from dicomnet.files.instance_source import open_source as _open_source
+from dicomnet.values import Value, cached
+from dicomnet.wire.elements import encode_text, fault_of
+
+__all__ = [
+    "IF_NEEDED",
+    "LOSSLESS",
+    "NATIVE",
+    "NEVER",
+    "Lossy",
+    "Transcoding",
+    "UndecodableDataSet",
+    "check_policy",
+    "converted",
+    "decode",
+    "encode",
+    "from_keywords",
+    "is_dataset",
+    "open_source",
+    "preferred",
+    "read",
+    "source_of",
+    "tags",
+    "vr_of",
+]
+
+#: A pydicom Dataset; to name its class here would load it.
+Dataset = Any
+Buffer = bytes | bytearray | memoryview
+
+
+_INFLATE_PIECE = 64 << 10
+
+#: Transfer syntaxes without compression of pixel data.
+NATIVE = frozenset(
+    {
+        uids.IMPLICIT_VR_LITTLE_ENDIAN,
+        uids.EXPLICIT_VR_LITTLE_ENDIAN,
+        uids.EXPLICIT_VR_BIG_ENDIAN,
+        uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    }
+)
+#: Compressed transfer syntaxes that lose nothing, into which pydicom's plug-ins may compress.
+LOSSLESS = frozenset(
+    {uids.RLE_LOSSLESS, uids.JPEG_LS_LOSSLESS, uids.JPEG2000_LOSSLESS, uids.HTJ2K_LOSSLESS, uids.HTJ2K_LOSSLESS_RPCL}
+)
+_LITTLE_ENDIAN = frozenset({uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN})
+_WORDS = {"OW": "H", "OL": "I", "OF": "I", "OD": "Q", "OV": "Q"}  # values whose words pydicom leaves as they came
+_PIXEL_DATA = 0x7FE00010
+_DERIVED = ["DERIVED", "SECONDARY"]
+_FIRST_DATA_SET_TAG = 0x00040000  # below are commands and file meta information
+
+
+class Lossy(Value):
+    """The rule by which pixel data may be compressed with loss; nothing else makes dicomnet lose anything.
+
+    What comes out is another instance: it has a SOP Instance UID of its own, and says what was done to which
+    (PS3.3 Sections C.7.6.1.1.2 to C.7.6.1.1.5 and C.12.4).
+
+    Args:
+        transfer_syntax: JPEG 2000, or JPEG-LS near-lossless.
+        ratio: for JPEG 2000, how many times smaller the pixel data become; above 1.
+        error: for JPEG-LS, by how much a pixel value may be off; 1 to 255.
+
+    Raises:
+        InvalidArgument: no such compression is at hand, or not with these parameters.
+    """
+
+    transfer_syntax: str
+    ratio: float = 0
+    error: int = 0
+
+    def __init__(self, transfer_syntax: str, *, ratio: float = 0, error: int = 0) -> None:
+        super().__init__(str(transfer_syntax), ratio, error)
+        if self.transfer_syntax not in _METHODS:
+            raise InvalidArgument(
+                f"nothing is compressed with loss to {uids.name_of(transfer_syntax)}",
+                hint="JPEG 2000 and JPEG-LS near-lossless can be.",
+            )
+        if self.transfer_syntax == uids.JPEG2000:
+            fits = ratio > 1 and not error
+        else:
+            fits = isinstance(error, int) and 1 <= error <= 255 and not ratio
+        if not fits:
+            raise InvalidArgument(f"{self!r}: JPEG 2000 wants a ratio above 1, JPEG-LS an error from 1 to 255")
+
+
+#: When an instance is converted to another transfer syntax: "never", "if needed", or to those of a list, by preference.
+Transcoding = str | Lossy | Sequence[str | Lossy]
+NEVER, IF_NEEDED = "never", "if needed"
+# Defined terms of Lossy Image Compression Method (0028,2114), PS3.3 Section C.7.6.1.1.5.1.
+_METHODS = {uids.JPEG2000: "ISO_15444_1", uids.JPEG_LS_NEAR_LOSSLESS: "ISO_14495_1"}
+
+
+class UndecodableDataSet(RemoteProtocolError):
+    """Bytes of a peer that are no data set in their transfer syntax.
+
+    Attributes:
+        data: the bytes.
+        transfer_syntax: what they were said to be encoded in.
+    """
+
+    def __init__(self, message: str, *, data: bytes, transfer_syntax: str, peer: str | None = None) -> None:
+        super().__init__(message, peer=peer)
+        self.data = data
+        self.transfer_syntax = transfer_syntax
+
+
+def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
+    """Encode a pydicom Dataset as it goes over the wire, without file meta information; bytes are taken as they are.
+
+    A mapping of keywords to values will do, too; where all values are text, that is the fastest (see `from_keywords`).
+    Pixel data stay as they are: the data set must have been compressed, or not, as the transfer syntax wants it.
+
+    Raises:
+        InvalidArgument: it has elements that a data set cannot have, or values that cannot be encoded, or its pixel
+            data are in another transfer syntax.
+    """
+    if isinstance(dataset, bytes | bytearray | memoryview):
+        return bytes(dataset)
+    quick = _encode_text(dataset, transfer_syntax) if transfer_syntax in _LITTLE_ENDIAN else None
+    if quick is not None:
+        return quick
+    if not is_dataset(dataset):
+        dataset = from_keywords(dataset)
+    from pydicom.filebase import DicomBytesIO  # noqa: PLC0415 late on purpose
+    from pydicom.filewriter import write_dataset  # noqa: PLC0415
+
+    syntax = str(transfer_syntax)
+    _check_encodable(dataset, syntax)
+    file = DicomBytesIO()
+    file.is_implicit_VR, file.is_little_endian = _encoding(syntax)
+    try:
+        if _PIXEL_DATA in dataset:
+            dataset["PixelData"].is_undefined_length = syntax not in NATIVE
+        write_dataset(file, dataset)
+    except Exception as error:  # pydicom has no error of its own for this: values raise what their type makes of them
+        raise InvalidArgument(f"the data set cannot be encoded: {error}") from error
+    data: bytes = file.getvalue()
+    if syntax not in DEFLATED:
+        return data
+    import zlib  # noqa: PLC0415
+
+    data = zlib.compress(data, wbits=-zlib.MAX_WBITS)
+    return data + b"\0" * (len(data) & 1)  # PS3.5 Section A.5
+
+
+def _encode_text(dataset: Any, syntax: str) -> bytes | None:
+    """A data set of nothing but text, as most answers to queries are; None where it has anything else."""
+    if is_dataset(dataset):
+        elements = [(tag, element.VR, element.value) for tag, element in sorted(dataset.items())]
+    else:
+        elements = sorted((*_tag_and_vr(keyword), value) for keyword, value in dataset.items())
+    if not elements or elements[0][0] < _FIRST_DATA_SET_TAG:
+        return None
+    character_set = dataset.get("SpecificCharacterSet")
+    return encode_text(elements, syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, character_set == "ISO_IR 192")
+
+
+@cached(1000)
+def _tag_and_vr(keyword: str) -> tuple[int, str]:
+    from pydicom import datadict  # noqa: PLC0415
+
+    tag = datadict.tag_for_keyword(keyword)
+    if tag is None:
+        raise InvalidArgument(f"there is no attribute {keyword!r}", hint="Attributes go by their keyword, PatientName.")
+    return tag, datadict.dictionary_VR(tag)
+
+
+def vr_of(keyword: str) -> str:
+    """The value representation of an attribute; the first, where the standard leaves a choice.
+
+    Raises:
+        InvalidArgument: there is no such attribute.
+    """
+    return _tag_and_vr(keyword)[1].split(" ")[0]
+
+
+def read(path: str | os.PathLike[str], limit: int | None) -> Dataset:
+    """The data set of a file without its pixel data: Part 10, or as DICOM wrote them before there were headers.
+
+    Args:
+        path: the file.
+        limit: the most bytes of a file without a header, which is read into memory; None is any number.
+
+    Raises:
+        InputFileError: it cannot be read, or is no data set.
+    """
+    import pydicom  # noqa: PLC0415 late on purpose
+
+    try:
+        with open(path, "rb") as file:
+            if file.read(132)[128:] != b"DICM":
+                file.seek(0)
+                return _decode_headless(file.read(-1 if limit is None else limit))
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        if not len(dataset):
+            raise ValueError("it is empty")
+        return dataset
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise InputFileError(what, problem=InputProblem.CANNOT_READ, path=path, errno=error.errno) from error
+    except Exception as error:  # whatever pydicom stumbles over
+        raise InputFileError(f"no data set: {error}", problem=InputProblem.NOT_PART10, path=path) from error
+
+
+def _decode_headless(data: bytes) -> Dataset:
+    try:
+        return decode(data, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+    except UndecodableDataSet:
+        return decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+
+
+def _check_encodable(dataset: Dataset, syntax: str) -> None:
+    first = min(dataset.keys(), default=_FIRST_DATA_SET_TAG)
+    if first < _FIRST_DATA_SET_TAG:
+        raise InvalidArgument(f"element {first} belongs to a command or to file meta information, not to a data set")
+    own = transfer_syntax_of(dataset)
+    if own is None or own == syntax or _PIXEL_DATA not in dataset:
+        return
+    alike = own in NATIVE and syntax in NATIVE and _encoding(own)[1] == _encoding(syntax)[1]
+    if not alike:
+        raise InvalidArgument(
+            f"the pixel data are in {uids.name_of(own)}, not in {uids.name_of(syntax)}",
+            hint="Convert them first, for instance with pydicom's compress or decompress.",
+        )
+
+
+def decode(data: Buffer, transfer_syntax: str, character_set: str = "") -> Dataset:
+    """Decode a data set into a pydicom Dataset; its values are decoded when they are first touched.
+
+    Args:
+        data, transfer_syntax: the bytes, and what they are encoded in.
+        character_set: Specific Character Set of a data set that names none, or one in which its text cannot be.
+
+    Raises:
+        InvalidArgument: there is no such character set.
+        UndecodableDataSet: it is no data set in this transfer syntax, or inflates beyond measure.
+    """
+    from pydicom.dataset import FileMetaDataset  # noqa: PLC0415 late on purpose
+    from pydicom.filereader import read_dataset  # noqa: PLC0415
+    from pydicom.uid import UID  # noqa: PLC0415
+
+    syntax = str(transfer_syntax)
+    fallback = character_sets.python_encodings(character_set) if character_set else ()
+    try:
+        plain = _inflate(data) if syntax in DEFLATED else data
+        _check_structure(plain, syntax)
+        dataset = read_dataset(BytesIO(plain), *_encoding(syntax))
+        if fallback and not character_sets.is_text_in_its_own(dataset):
+            character_sets.reread(dataset, fallback)
+    except UndecodableDataSet:
+        raise
+    except Exception as error:  # whatever pydicom stumbles over in bytes that came from outside
+        # What pydicom says may quote values; it is the cause of this error.
+        said = error if isinstance(error, _NoElements) else type(error).__name__
+        what = f"not a data set in {uids.name_of(syntax)}: {said}"
+        raise UndecodableDataSet(what, data=bytes(data), transfer_syntax=syntax) from error
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    return dataset
+
+
+class _NoElements(ValueError):
+    """What `_check_structure` finds."""
+
+
+def _check_structure(plain: Buffer, syntax: str) -> None:
+    """Whether these are elements, nested within reason; pydicom would find out on the way, or not at all."""
+    implicit, little_endian = _encoding(syntax)
+    fault = fault_of(plain, implicit, little_endian)
+    # Some writers leave out VRs where there should be some, and pydicom reads that.
+    if fault and (implicit or fault_of(plain, True, little_endian)):
+        raise _NoElements(fault)
+
+
+def _inflate(data: Buffer) -> bytes:
+    """Inflate piece by piece: a bomb is known by its ratio long before it has grown."""
+    import zlib  # noqa: PLC0415
+
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    view, plain, taken = memoryview(data), bytearray(), 0
+    while not inflater.eof and (inflater.unconsumed_tail or taken < len(view)):
+        if not inflater.unconsumed_tail:
+            piece: Buffer = view[taken : taken + _INFLATE_PIECE]
+            taken += len(piece)
+        else:
+            piece = inflater.unconsumed_tail
+        plain += inflater.decompress(piece, _INFLATE_PIECE)
+        if len(plain) > max(INFLATED_SIZE, INFLATED_RATIO * (taken - len(inflater.unconsumed_tail))):
+            raise _uninflatable(data, f"more than {len(plain)} bytes")
+    plain += inflater.flush()
+    if not inflater.eof:
+        raise _uninflatable(data, "no end")
+    return bytes(plain)
+
+
+def _uninflatable(data: Buffer, what: str) -> UndecodableDataSet:
+    return UndecodableDataSet(
+        f"a deflated data set of {len(data)} bytes with {what} inside",
+        data=bytes(data),
+        transfer_syntax=uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    )
+
+
+def _encoding(syntax: str) -> tuple[bool, bool]:
+    """Whether it has implicit VR, and whether it is little endian."""
+    return syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, syntax != uids.EXPLICIT_VR_BIG_ENDIAN
+
+
+def converted(source: Source, wanted: str | Lossy) -> BytesSource:
+    """An instance in another transfer syntax: the same one, of which nothing is lost, unless a rule allows that.
+
+    Uncompressed syntaxes, deflated included, are converted here; pixel data are compressed and decompressed by
+    pydicom with the plug-ins that are installed (``pip install dicomnet[codecs]``).
+
+    Args:
+        source: the instance.
+        wanted: the transfer syntax, or the rule for a new instance that has lost some of its precision.
+
+    Raises:
+        InvalidArgument: it cannot be converted, or not without loss.
+    """
+    rule = wanted if isinstance(wanted, Lossy) else None
+    syntax = rule.transfer_syntax if rule else str(wanted)
+    if rule is None and syntax not in NATIVE | LOSSLESS:
+        raise InvalidArgument(
+            f"{source.name} cannot be converted to {uids.name_of(syntax)} without loss",
+            hint="A Lossy rule would allow it.",
+        )
+    data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
+    try:
+        dataset = decode(data, source.transfer_syntax_uid)
+        _convert(dataset, source.transfer_syntax_uid, syntax, rule)
+        encoded = encode(dataset, syntax)
+    except Exception as error:  # pydicom's plug-ins raise what they like
+        what = f"{source.name} cannot be converted to {uids.name_of(syntax)}: {error}"
+        raise InvalidArgument(what) from error
+    instance = str(dataset.SOPInstanceUID) if rule else source.sop_instance_uid
+    return BytesSource(encoded, syntax, source.sop_class_uid, instance, name=source.name)
+
+
+def check_policy(policy: Transcoding) -> Transcoding:
+    """Return ``policy`` if it is one; see `fitting`.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if isinstance(policy, str) and policy not in (NEVER, IF_NEEDED):
+        raise InvalidArgument(
+            f"{policy!r} is no way of converting instances",
+            hint='It is "never", "if needed", or a list of transfer syntaxes.',
+        )
+    return policy
+
+
+def preferred(policy: Transcoding) -> tuple[str, ...]:
+    """The transfer syntaxes that a policy prefers to the one that an instance has."""
+    if isinstance(policy, str):
+        return ()
+    rules = (policy,) if isinstance(policy, Lossy) else policy
+    return tuple(rule.transfer_syntax if isinstance(rule, Lossy) else str(rule) for rule in rules)
+
+
+def _convert(dataset: Dataset, own: str, wanted: str, rule: Lossy | None = None) -> None:
+    """Bring a data set into the form that it has in another transfer syntax."""
+    from array import array  # noqa: PLC0415
+
+    from pydicom.filewriter import correct_ambiguous_vr  # noqa: PLC0415
+    from pydicom.uid import UID  # noqa: PLC0415
+
+    if own not in NATIVE and _PIXEL_DATA in dataset:
+        dataset.decompress(generate_instance_uid=False)
+        own = uids.EXPLICIT_VR_LITTLE_ENDIAN
+    correct_ambiguous_vr(dataset, _encoding(own)[1])
+    swapped = _encoding(own)[1] != _encoding(wanted)[1]
+    for element in dataset.iterall():  # this also decodes every value, which is still in its old encoding
+        if swapped and element.VR in _WORDS and element.value:
+            words = array(_WORDS[element.VR], element.value)
+            words.byteswap()
+            element.value = words.tobytes()
+    if rule is not None:
+        _compress_with_loss(dataset, rule)
+    elif wanted not in NATIVE and _PIXEL_DATA in dataset:
+        # The plug-ins read pixel data in the byte order that this says, and they are in little endian now.
+        dataset.file_meta.TransferSyntaxUID = UID(uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        dataset.compress(wanted, generate_instance_uid=False)
+    dataset.file_meta.TransferSyntaxUID = UID(wanted)
+
+
+def _compress_with_loss(dataset: Dataset, rule: Lossy) -> None:
+    """Make it a derived instance, and say how it was derived (PS3.3 Sections C.7.6.1.1 and C.12.4)."""
+    from pydicom.uid import UID  # noqa: PLC0415
+
+    if _PIXEL_DATA not in dataset:
+        raise InvalidArgument("it has no pixel data")
+    before = len(dataset.PixelData)
+    dataset.file_meta.TransferSyntaxUID = UID(uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    options: dict[str, Any] = {"j2k_cr": [rule.ratio]} if rule.ratio else {"jls_error": rule.error}
+    dataset.compress(rule.transfer_syntax, generate_instance_uid=False, **options)
+    ratio = before / len(dataset.PixelData)
+    dataset.LossyImageCompression = "01"
+    _append(dataset, "LossyImageCompressionRatio", f"{ratio:.4g}")
+    _append(dataset, "LossyImageCompressionMethod", _METHODS[rule.transfer_syntax])
+    dataset.ImageType = ["DERIVED", *_values(dataset, "ImageType")[1:]] if "ImageType" in dataset else _DERIVED
+    bound = f"ratio {rule.ratio:g}" if rule.ratio else f"greatest error {rule.error}"
+    done = f"Lossy compression: {uids.name_of(rule.transfer_syntax)}, {bound}"
+    dataset.DerivationDescription = "; ".join(filter(None, (dataset.get("DerivationDescription"), done)))[-1024:]
+    _append(dataset, "DerivationCodeSequence", _code("113040", "Lossy Compression"))
+    origin = {
+        "ReferencedSOPClassUID": dataset.SOPClassUID,
+        "ReferencedSOPInstanceUID": dataset.SOPInstanceUID,
+        "PurposeOfReferenceCodeSequence": [_code("121320", "Uncompressed predecessor")],
+    }
+    _append(dataset, "SourceImageSequence", from_keywords(origin))
+    dataset.SOPInstanceUID = uids.new()
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    return from_keywords({"CodeValue": value, "CodingSchemeDesignator": "DCM", "CodeMeaning": meaning})
+
+
+def _values(dataset: Dataset, keyword: str) -> list[Any]:
+    """All values of an attribute that may have several, or one, or none."""
+    value = dataset.get(keyword)
+    return [] if value in (None, "") else [value] if isinstance(value, str | float) else list(value)
+
+
+def _append(dataset: Dataset, keyword: str, value: Any) -> None:
+    setattr(dataset, keyword, [*_values(dataset, keyword), value])
+
+
+def is_dataset(item: object) -> bool:
+    """Whether this is a pydicom Dataset; there is none before pydicom was imported, by whomever."""
+    module = sys.modules.get("pydicom.dataset")
+    return module is not None and isinstance(item, getattr(module, "Dataset", ()))
+
+
+def transfer_syntax_of(dataset: Dataset) -> str | None:
+    """The transfer syntax that a pydicom Dataset says it has."""
+    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+    return str(syntax) if syntax else None
+
+
+def source_of(dataset: Dataset, transfer_syntax: str | None = None) -> BytesSource:
+    """A pydicom Dataset as something to store, encoded now.
+
+    Args:
+        dataset: with SOP Class UID and SOP Instance UID.
+        transfer_syntax: what to encode it in if its file meta information does not say; see `encode`.
+
+    Raises:
+        InputFileError: it does not say what it is.
+        InvalidArgument: it cannot be encoded.
+    """
+    syntax = transfer_syntax_of(dataset) or transfer_syntax
+    name = str(getattr(dataset, "filename", None) or f"data set {dataset.get('SOPInstanceUID', '')}".rstrip())
+    if syntax is None:
+        raise InputFileError(
+            "it has no Transfer Syntax UID (0002,0010)",
+            problem=InputProblem.MISSING_UID,
+            path=name,
+            hint="Set its file_meta.TransferSyntaxUID, or tell the transfer syntax.",
+        )
+    meta = getattr(dataset, "file_meta", {})
+    return BytesSource(
+        encode(dataset, syntax),
+        syntax,
+        str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""),
+        str(dataset.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or ""),
+        name=name,
+    )
+
+
+def open_source(item: Any, transfer_syntax: str | None = None, *, buffer: bytearray | None = None) -> Source:
+    """Open what can be stored: a pydicom Dataset, or whatever `sources.open_source` takes."""
+    if is_dataset(item):
+        return source_of(item, transfer_syntax)
+    return _open_source(item, transfer_syntax, buffer=buffer)
+
+
+def from_keywords(values: Mapping[str, Any], template: Dataset | None = None) -> Dataset:
+    """A pydicom Dataset from keywords and values, over a copy of ``template``; a list of mappings is a sequence.
+
+    Text goes out as it is if it is ASCII, else the data set says that it is UTF-8.
+
+    Raises:
+        InvalidArgument: a keyword that does not exist, or a value that its value representation cannot have.
+    """
+    from pydicom.dataset import Dataset as PydicomDataset  # noqa: PLC0415
+
+    dataset = PydicomDataset()
+    if template is not None:
+        dataset.update(template)
+    for keyword, value in values.items():
+        _set(dataset, keyword, value)
+    if "SpecificCharacterSet" not in dataset and not _is_ascii(values):
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+    return dataset
+
+
+def _is_ascii(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isascii()
+    if isinstance(value, Mapping):
+        return all(map(_is_ascii, value.values()))
+    return not isinstance(value, list | tuple) or all(map(_is_ascii, value))
+
+
+def _set(dataset: Dataset, keyword: str, value: Any) -> None:
+    from pydicom import config  # noqa: PLC0415
+    from pydicom.dataelem import DataElement  # noqa: PLC0415
+
+    tag, vr = _tag_and_vr(keyword)
+    vr = vr.split(" ")[0]
+    if vr == "SQ":
+        value = [item if is_dataset(item) else from_keywords(item) for item in value or ()]
+    wildcards = isinstance(value, str) and any(mark in value for mark in "*?-\\")
+    mode = config.IGNORE if value is None or wildcards else config.RAISE
+    try:
+        dataset.add(DataElement(tag, vr, "" if value is None and vr != "SQ" else value, validation_mode=mode))
+    except Exception as error:  # pydicom's validators raise what their value type raises
+        raise InvalidArgument(f"{keyword} ({vr}) cannot have the value {value!r}: {error}") from error
+
+
+def tags(wanted: Iterable[int | str]) -> tuple[int, ...] | None:
+    """Attribute tags from ints and keywords; None for none."""
+    from pydicom import datadict  # noqa: PLC0415
+
+    found = []
+    for one in wanted:
+        tag = one if isinstance(one, int) else datadict.tag_for_keyword(one)
+        if tag is None:
+            raise InvalidArgument(f"there is no attribute {one!r}")
+        found.append(int(tag))
+    return tuple(found) or None

@@ -1,0 +1,392 @@
+# cython: auto_pickle=False
+"""Where a received data set goes: to a file that appears whole or not at all, into memory, or nowhere.
+
+A sink is written to as fragments arrive, closed when the last one has, and discarded when nobody wants it any more; a
+file that was committed by then stays. What goes wrong is raised from `write` or `close` as an OSError, and the sink
+leaves nothing behind. It is compiled because each small instance makes a sink of its own.
+"""
+
+cimport cython
+
+import errno
+import os
+from itertools import count
+
+from .. import uids
+from ..errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
+
+__all__ = ["DiscardSink", "FileSink", "MemorySink", "Sink", "own_path", "uid_path"]
+
+# How many buffers one writev takes: at least 16 by POSIX, 1024 on the systems that we know.
+_IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16) if hasattr(os, "sysconf") else 1024
+# O_EXCL also refuses a symbolic link; O_NOFOLLOW says it twice. Python itself adds O_CLOEXEC.
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Sink:
+    """What takes the bytes of a data set: any object with these methods, and a ``size``, its bytes so far."""
+
+    size = 0
+
+    def write(self, views):
+        """Take the next bytes, a list of memoryviews that die with the call.
+
+        Raises:
+            OSError: they cannot be kept. The rest of the data set is not written then.
+        """
+
+    def close(self):
+        """The data set is whole: there are no more writes."""
+
+    def discard(self):
+        """Nobody wants it any more; the last call, whatever happened before."""
+
+
+@cython.final
+cdef class DiscardSink:
+    """Counts the bytes and drops them."""
+
+    cdef readonly long long size
+
+    def write(self, list views not None):
+        """Count."""
+        self.size += total_of(views)
+
+    def close(self):
+        """Nothing is left to do."""
+
+    def discard(self):
+        """Nothing was kept."""
+
+
+@cython.final
+cdef class MemorySink:
+    """Holds the data set in memory, up to a limit.
+
+    Args:
+        limit: the most bytes that are taken; None takes them all.
+    """
+
+    cdef bytearray _data
+    cdef object _limit
+
+    def __init__(self, limit=None):
+        self._data = bytearray()
+        self._limit = limit
+
+    @property
+    def size(self):
+        """Bytes so far."""
+        return len(self._data)
+
+    def write(self, list views not None):
+        """Keep a copy."""
+        if self._limit is not None and len(self._data) + total_of(views) > self._limit:
+            raise OutputFileError(f"the data set is longer than the limit of {self._limit} bytes", errno=errno.EFBIG)
+        for view in views:
+            self._data += view
+
+    def getvalue(self):
+        """The data set, copied."""
+        return bytes(self._data)
+
+    def getbuffer(self):
+        """The data set, where it is."""
+        return memoryview(self._data)
+
+    def close(self):
+        """Nothing is left to do."""
+
+    def discard(self):
+        """Let go of the memory."""
+        self._data = bytearray()
+
+
+cdef long long total_of(list views) except -1:
+    cdef long long total = 0
+    for view in views:
+        total += len(view)
+    return total
+
+
+class _Names:
+    """Random names for files: no two of this process are equal, and other processes draw others."""
+
+    def __init__(self):
+        self.redraw()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.redraw)
+
+    def redraw(self):
+        self._prefix = os.urandom(8).hex()
+        self._count = count(1).__next__
+
+    def __call__(self):
+        return f"{self._prefix}-{self._count():x}"
+
+
+_next_name = _Names()
+
+
+cdef enum Stage:
+    OPEN
+    CLOSED     # all of it is in the file, which still has its own hidden name
+    COMMITTED
+    GONE
+
+
+@cython.final
+cdef class FileSink:
+    """A file in the making, hidden under a name of ours until `commit` gives it the one it is to have.
+
+    It is created at once, while the data set is still on its way: whoever sends waits for the response, not for that.
+    What is not committed is deleted: by `discard`, by an error, or when this object dies.
+
+    Args:
+        directory: where it is written; it has to be on the file system where the file is to stay.
+        header: what stands before the data set, written together with its first bytes.
+        durable: have the disk confirm the file, and its name, before `close` and `commit` return: a loss of power takes
+            nothing then that was committed. Each file waits for the disk twice.
+
+    Raises:
+        OutputFileError: it cannot be created.
+
+    Attributes:
+        path: where the file is now, if anywhere.
+        size: bytes of the data set so far, without the header.
+    """
+
+    cdef Stage _stage
+    cdef bint _durable
+    cdef int _fd
+    cdef object _directory, _header
+    cdef readonly object path
+    cdef readonly long long size
+
+    def __cinit__(self):
+        self._stage, self._fd = GONE, -1
+
+    def __init__(self, directory, header=b"", *, bint durable=False):
+        self._durable = durable
+        self._directory = os.fspath(directory) or os.curdir
+        self._header = header
+        try:
+            self._create()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def write(self, list views not None):
+        """Append to the file.
+
+        Raises:
+            OutputFileError: an OSError with an errno, such as ENOSPC; the file is gone then.
+        """
+        cdef long long total = total_of(views)
+        if self._stage != OPEN:
+            raise LocalProtocolError("a write to a file sink that is closed")
+        try:
+            if self._header is None:
+                _write_all(self._fd, views, total)
+            else:
+                _write_all(self._fd, [self._header, *views], total + len(self._header))
+                self._header = None
+        except OSError as error:
+            raise self._failed(error) from error
+        self.size += total
+
+    cdef int _create(self) except -1:
+        while self._fd < 0:
+            path = f"{self._directory}/.{_next_name()}.part"
+            try:
+                self._fd = os.open(path, _FLAGS, 0o666)
+            except FileExistsError:
+                _next_name.redraw()
+        self.path = path
+        self._stage = OPEN
+        return 0
+
+    cpdef object close(self):
+        """The data set is whole. The file waits for `commit`.
+
+        Raises:
+            OutputFileError: the system could not keep what it had taken; the file is gone then.
+        """
+        if self._stage != OPEN:
+            return
+        if self._header is not None:
+            self.write([])
+        fd, self._fd = self._fd, -1
+        self._stage = CLOSED
+        try:
+            try:
+                if self._durable:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def commit(self, path, *, bint replace=True):
+        """Give the file its name, at once and whole; what is called so already is replaced, a symbolic link too.
+
+        Args:
+            path: the name; in a directory that exists, on the same file system.
+            replace: False: what is there already stays, and this fails with EEXIST.
+
+        Returns:
+            The name, which is now `path`.
+
+        Raises:
+            OutputFileError: it cannot have this name. It may be committed under another one. A durable one may have the
+                name, but not for sure.
+            InvalidArgument: the name climbs out of a directory that it entered, as no name does that was meant.
+            LocalProtocolError: it was discarded, or committed before.
+        """
+        target = os.fspath(path)
+        if ".." in target and _climbs(target):
+            raise InvalidArgument(
+                f'"{escaped(target)}": a way out of a directory within a file name',
+                hint="Use uid_path for names that come from a peer.",
+            )
+        self.close()
+        if self._stage != CLOSED or self.path is None:
+            raise LocalProtocolError("a commit of a file sink that was discarded or committed")
+        try:
+            if replace:
+                os.replace(self.path, target)
+            else:
+                _rename_to_free(self.path, target)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise _cannot_write(target, error) from error
+        self.path = target
+        self._stage = COMMITTED
+        if self._durable:
+            _sync_directory(target)
+        return target
+
+    cpdef object discard(self):
+        """Delete the file, unless it was committed. It may be called at any time, and more than once."""
+        if self._stage == COMMITTED:
+            return
+        self._stage = GONE
+        fd, self._fd = self._fd, -1
+        path, self.path = self.path, None
+        if fd >= 0:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+        if path is not None:
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
+
+    def __del__(self):
+        if self._stage == OPEN or self._stage == CLOSED:
+            self.discard()
+
+    cdef object _failed(self, error):
+        failure = _cannot_write(self.path or self._directory, error)
+        self.discard()  # what is half there must not take the room that is missing
+        return failure
+
+
+def _sync_directory(path):
+    """Have the disk confirm the name of a file, which its directory holds. Windows has no way to ask for that."""
+    if os.name == "nt":
+        return
+    try:
+        fd = os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path, error):
+    code = error.errno if isinstance(error, OSError) else errno.EINVAL
+    return OutputFileError(
+        f"cannot be written: {getattr(error, 'strerror', None) or error}",
+        problem=OutputProblem.NO_DIRECTORY if code in (errno.ENOENT, errno.ENOTDIR) else OutputProblem.CANNOT_WRITE,
+        path=path,
+        errno=code,
+        hint=_HINTS.get(code or 0),
+    )
+
+
+_HINTS = {
+    errno.ENOENT: "Does its directory exist?",
+    errno.EXDEV: "Let the spool be on the file system where files are to stay.",
+}
+
+
+def _climbs(path):
+    """Whether ".." follows upon a name."""
+    cdef bint entered = False
+    for component in path.replace(os.altsep or os.sep, os.sep).split(os.sep):
+        if entered and component == os.pardir:
+            return True
+        entered = entered or component not in ("", os.curdir, os.pardir)
+    return False
+
+
+def _rename_to_free(path, target):
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without hard links: take the name first, then replace what took it.
+        os.close(os.open(target, _FLAGS, 0o666))
+        os.replace(path, target)
+    else:
+        os.unlink(path)
+
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+cdef int _write_all(int fd, list buffers, long long total) except -1:
+    cdef long long written
+    while True:
+        written = _write(fd, buffers if len(buffers) <= <Py_ssize_t>_IOV_MAX else buffers[:_IOV_MAX])
+        if written >= total:
+            return 0
+        total -= written
+        buffers = _rest(buffers, written)
+
+
+def _rest(buffers, written):
+    """What is left after a write that took less than all; a full disk shows by the next write."""
+    first = 0
+    while written >= len(buffers[first]):
+        written -= len(buffers[first])
+        first += 1
+    return [memoryview(buffers[first])[written:], *buffers[first + 1 :]]
+
+
+def _write_first(fd, buffers, /):
+    return os.write(fd, next(filter(len, buffers), b""))
+
+
+# Windows has no writev.
+_write = getattr(os, "writev", _write_first)
+
+
+def uid_path(directory, uid):
+    """Where an instance is kept: "DIRECTORY/UID.dcm".
+
+    Raises:
+        InvalidArgument: `uid` is none (PS3.5 Section 9.1), and whatever else a peer sends is never part of a path.
+    """
+    if not uids.is_valid(uid):
+        raise InvalidArgument(f'"{escaped(uid)}" is not a UID, hence no file name')
+    return f"{os.fspath(directory)}/{uid}.dcm"
+
+
+def own_path(directory):
+    """Where an instance is kept whose UID is none: a name of ours that nothing else has."""
+    return f"{os.fspath(directory)}/instance-{_next_name()}.dcm"

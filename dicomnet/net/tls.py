@@ -1,0 +1,372 @@
+"""TLS under DICOM: the secure transport connection profiles of PS3.15 Annex B, and the channel that speaks them.
+
+The only bridge to OpenSSL, which is loaded when a connection wants it: through ``_ssl``, what ``ssl`` is made of, for
+``socket``, ``enum``, ``re`` and ``base64``, which ``ssl`` loads, take longer than OpenSSL itself. `TLS` says what is
+wanted; a `Channel` is TLS on one connection without its socket: bytes in, bytes out. So both faces drive the same one,
+and the handshake is theirs to time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import allocate_lock  # what threading calls Lock, without loading the rest
+
+from .._typing import Any, Sequence
+from ..errors import InvalidArgument, TLSFailed, escaped
+from ..protocol.negotiation import SecureLink
+from ..values import Value, cached
+
+__all__ = ["TLS", "Channel"]
+
+Buffer = bytes | bytearray | memoryview
+Path = str | os.PathLike[str]
+
+_PORTION = 128 << 10  # plaintext bytes encrypted in one go: several records for each system call
+_RECORD = 16384  # plaintext bytes of a record; what is left of a message and fits into one goes along
+
+_ALERT = bytes.fromhex("15 0303 0002 02 46")  # fatal: protocol version (RFC 8446 Section 6)
+
+# TLS 1.2 cipher suites by profile; those of TLS 1.3 are all of them authenticated and forward secret already.
+# At level 2 OpenSSL refuses certificates below 112 bits: RSA under 2048, signatures with SHA-1 or MD5.
+_PROFILES = {
+    "B.12": (
+        "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=2"
+    ),
+    "B.10": (
+        "ECDHE-RSA-AES256-GCM-SHA384:DHE-RSA-AES256-GCM-SHA384:"
+        "ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=2"
+    ),
+}
+_CLIENT_CERTIFICATES = ("required", "optional", "ignored")
+
+
+class TLS(Value):
+    """How a connection is secured; the same value serves either side.
+
+    Files are in PEM form. They are read again when they have changed, so that certificates can be renewed while a
+    listener runs.
+
+    Attributes:
+        ca: the authorities that the peer's certificate must come from; None, for a requestor only, takes the system's.
+        cert, key: our certificate (with its intermediates) and private key; without ``key`` both are in ``cert``.
+        key_password: of the private key; it never shows.
+        client_certificate: what a listener asks of its callers: "required", "optional" or "ignored".
+        server_name: the name to ask for (SNI) and to find in the peer's certificate; None takes the host connected to.
+        check_name: False takes any name that the authorities vouch for, as old peers need that have none.
+        crl: revocation lists of the authorities; with one, a certificate without a list is not taken.
+        minimum_version: "1.2" or "1.3".
+        profile: of PS3.15 Annex B: "B.12" (BCP 195 as of RFC 8996 and 9325), or "B.10", retired, which adds DHE.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    key_password: str | None = None
+    client_certificate: str = "required"
+    server_name: str | None = None
+    check_name: bool = True
+    crl: Path | None = None
+    minimum_version: str = "1.2"
+    profile: str = "B.12"
+
+    def __init__(self, *values: object, **named: object) -> None:
+        super().__init__(*values, **named)
+        if self.profile not in _PROFILES:
+            raise InvalidArgument(f"TLS profile {self.profile!r} is none of {', '.join(_PROFILES)}")
+        if self.minimum_version not in ("1.2", "1.3"):
+            raise InvalidArgument(f"minimum TLS version {self.minimum_version!r}: 1.2 and 1.3 are what DICOM allows")
+        if self.client_certificate not in _CLIENT_CERTIFICATES:
+            raise InvalidArgument(
+                f"client_certificate {self.client_certificate!r} is none of {', '.join(_CLIENT_CERTIFICATES)}"
+            )
+        if self.key is not None and self.cert is None:
+            raise InvalidArgument("a private key without its certificate")
+
+    def __repr__(self) -> str:
+        given = {name: getattr(self, name) for name in self.__match_args__ if name != "key_password"}
+        shown = (f"{name}={value!r}" for name, value in given.items() if value != getattr(type(self), name))
+        return f"TLS({', '.join(shown)})"
+
+    def client_context(self) -> Any:
+        """The ``ssl.SSLContext`` of the side that connects.
+
+        Raises:
+            InvalidArgument: a file that cannot be read, or is not what it should be; a key that does not fit.
+        """
+        import ssl
+
+        return _context(self, False, ssl.SSLContext, self._stamps())
+
+    def server_context(self) -> Any:
+        """The ``ssl.SSLContext`` of the side that is connected to; raises as `client_context` does."""
+        import ssl
+
+        return _context(self, True, ssl.SSLContext, self._stamps())
+
+    def connect(self, host: str) -> Channel:
+        """The channel of a connection that was made to ``host``."""
+        context = _context(self, False, _kind(self.ca is None), self._stamps())
+        return Channel(context, server_name=self.server_name or host)
+
+    def accept(self) -> Channel:
+        """The channel of a connection that arrived."""
+        return Channel(_context(self, True, _kind(False), self._stamps()))
+
+    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
+        """What changes when one of the files does."""
+        try:
+            stats = [os.stat(path) for path in (self.ca, self.cert, self.key, self.crl) if path is not None]
+        except OSError as error:
+            raise InvalidArgument(f"TLS: {error.filename}: {error.strerror}") from error
+        return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
+
+
+def _kind(defaults: bool) -> Any:
+    """The class of a context: of ``ssl`` where that is loaded, or alone knows the ``defaults`` of the system."""
+    if defaults:
+        import ssl  # noqa: F401 - found below
+    import _ssl
+
+    return getattr(sys.modules.get("ssl"), "SSLContext", _ssl._SSLContext)
+
+
+@cached(32)
+def _context(tls: TLS, server: bool, kind: Any, _: tuple[tuple[int, int, int], ...]) -> Any:
+    import _ssl
+
+    context = kind(_ssl.PROTOCOL_TLS_SERVER if server else _ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = _ssl.PROTO_TLSv1_3 if tls.minimum_version == "1.3" else _ssl.PROTO_TLSv1_2
+    context.options |= _ssl.OP_NO_RENEGOTIATION | _ssl.OP_NO_COMPRESSION | _ssl.OP_CIPHER_SERVER_PREFERENCE
+    # A resumed session would skip the look at the peer's certificate; early data could be replayed.
+    context.options |= _ssl.OP_NO_TICKET
+    context.set_ciphers(_PROFILES[tls.profile])
+    if server:
+        context.num_tickets = 0
+        _ask_for_certificates(tls, context, _ssl)
+    else:
+        context.check_hostname = tls.check_name
+        context.verify_mode = _ssl.CERT_REQUIRED
+    _load_certificates(tls, context, server)
+    if tls.crl is not None:
+        context.verify_flags |= _ssl.VERIFY_CRL_CHECK_LEAF
+    return context
+
+
+def _ask_for_certificates(tls: TLS, context: Any, ssl: Any) -> None:
+    if tls.cert is None:
+        raise InvalidArgument("a TLS listener needs a certificate", hint="`dicomnet cert make` makes one to try with.")
+    if tls.client_certificate != "ignored" and tls.ca is None:
+        raise InvalidArgument(
+            f'client certificates are "{tls.client_certificate}", but nothing says which authority they come from',
+            hint='Give ca=FILE, or client_certificate="ignored" to let in any caller.',
+        )
+    modes = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "ignored": ssl.CERT_NONE}
+    context.verify_mode = modes[tls.client_certificate]
+
+
+def _load_certificates(tls: TLS, context: Any, server: bool) -> None:
+    doing = "certificate authorities"
+    path = tls.ca
+    try:
+        if tls.ca is not None:
+            context.load_verify_locations(tls.ca)
+        elif not server:
+            context.load_default_certs()
+        doing, path = "revocation lists", tls.crl
+        if tls.crl is not None:
+            context.load_verify_locations(tls.crl)
+        doing, path = "certificate and key", tls.cert
+        if tls.cert is not None:
+            # Without a function OpenSSL would ask for the password at the terminal.
+            context.load_cert_chain(tls.cert, tls.key, lambda: tls.key_password or "")
+    except OSError as error:  # an SSLError is one, too
+        why = _words(getattr(error, "reason", None) or error.strerror or str(error))
+        where = f"{tls.cert}, {tls.key}" if path is tls.cert and tls.key is not None else path
+        raise InvalidArgument(f"TLS: {where}: cannot be used as {doing}: {why}") from error
+
+
+class Channel:
+    """TLS on one connection, over any transport: give it what arrives, send what `outgoing` gives.
+
+    Its calls may come from several threads, one of which only wants to say good-bye.
+
+    Attributes:
+        link: what was negotiated, once it is.
+    """
+
+    def __init__(self, context: Any, *, server_name: str | None = None) -> None:
+        import _ssl as ssl  # loaded already: by whoever made the context
+
+        self.link: SecureLink | None = None
+        self._ssl = ssl
+        self._server = server_name is None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # Not `wrap_bio`: its SSLObject would be a call of Python around each of OpenSSL's.
+        try:
+            self._object = context._wrap_bio(self._incoming, self._outgoing, self._server, _in_ascii(server_name))
+        except (ValueError, OSError) as error:  # UnicodeError is a ValueError, SSLError an OSError
+            raise InvalidArgument(f'"{escaped(server_name or "")}" is no name that a certificate has') from error
+        self._greeted = False
+        self._lock = allocate_lock()
+
+    def receive(self, data: Buffer) -> None:
+        """Take bytes of the transport, cut anywhere; an empty one is the end.
+
+        Raises:
+            TLSFailed: the peer does not speak TLS at all.
+        """
+        with self._lock:
+            if not data:
+                self._incoming.write_eof()
+                return
+            if not self._greeted:
+                self._greet(data[0])
+            self._incoming.write(data)
+
+    def _greet(self, first: int) -> None:
+        """The first byte of a TLS stream is that of a handshake, or of an alert; what else is there has a name, too."""
+        self._greeted = True
+        if first in (0x15, 0x16):
+            return
+        self._outgoing.write(_ALERT)  # by which it may know TLS; ``ssl`` itself would leave without a word
+        what = "DICOM without TLS" if 1 <= first <= 7 else "no TLS"
+        where = "to this TLS port" if self._server else "on this port"
+        hint = "Connect with TLS." if self._server else "Connect without TLS, or to the port where the peer speaks it."
+        raise TLSFailed(f"the peer speaks {what} {where}", hint=hint)
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; True once it is done. Send what `outgoing` gives, whatever comes of it.
+
+        Raises:
+            TLSFailed: it failed; an alert for the peer is in `outgoing`.
+        """
+        with self._lock:
+            try:
+                self._object.do_handshake()
+            except self._ssl.SSLWantReadError:
+                return False
+            except OSError as error:
+                raise self._failure(error, "TLS handshake failed") from error
+            self.link = self._negotiated()
+            return True
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """Decrypt into ``buffer``; how many bytes, 0 at the end of the stream, None where more has to arrive first.
+
+        Raises:
+            TLSFailed: the peer ended the connection with an alert, or its bytes were changed on the way.
+        """
+        size = 0
+        with self._lock:
+            try:
+                while size < len(buffer):
+                    got = self._object.read(len(buffer) - size, buffer[size:])
+                    if not got:
+                        break
+                    size += got
+            except self._ssl.SSLWantReadError:
+                return size or None
+            except (self._ssl.SSLZeroReturnError, self._ssl.SSLEOFError):
+                pass  # with or without its close_notify: whether an association was cut is known above
+            except OSError as error:
+                if not size:
+                    raise self._failure(error, "the TLS connection broke") from error
+        return size
+
+    def write(self, buffers: Sequence[Buffer]) -> int:
+        """Encrypt some of ``buffers``, in order; how many of their bytes. The rest is for later calls.
+
+        Raises:
+            TLSFailed: the connection is not fit for it any more.
+        """
+        taken: list[Buffer] = []
+        size, most = 0, _PORTION + _RECORD
+        for buffer in buffers:
+            taken.append(memoryview(buffer)[: most - size])
+            size += len(taken[-1])
+            if size >= most:
+                size = _PORTION  # this was not the last of it
+                break
+        data = memoryview(taken[0] if len(taken) == 1 else b"".join(taken))[:size]  # small buffers share a record
+        with self._lock:
+            try:
+                while data:
+                    data = data[self._object.write(data) :]
+            except OSError as error:
+                raise self._failure(error, "the TLS connection broke") from error
+        return size
+
+    def outgoing(self) -> bytes:
+        """Bytes to send to the peer; empty where there are none."""
+        with self._lock:
+            return self._outgoing.read() if self._outgoing.pending else b""
+
+    def close(self) -> None:
+        """Say that nothing more will be sent: a close_notify is in `outgoing`."""
+        with self._lock:
+            try:
+                self._object.shutdown()
+            except OSError:
+                pass  # the peer is to answer it, which nobody waits for; or there is no session
+
+    def _failure(self, error: OSError, what: str) -> TLSFailed:
+        reason = getattr(error, "reason", None) or ""
+        detail = getattr(error, "verify_message", "")
+        if "ALERT" in reason:
+            why = f"the peer answered with the alert \"{_words(reason.partition('ALERT')[2])}\""
+        elif detail:
+            why = f"the peer's certificate is not taken: {detail.rstrip('.')}"
+        elif isinstance(error, self._ssl.SSLEOFError):
+            why = "the peer closed the connection"
+        else:
+            why = _words(reason or str(error))
+        return TLSFailed(f"{what}: {why}", hint=_hint(reason, detail, self._server))
+
+    def _negotiated(self) -> SecureLink:
+        from _hashlib import openssl_sha256 as sha256  # what ``hashlib`` has for it
+
+        certificate = self._object.getpeercert(True) or b""
+        facts = (self._object.getpeercert() or {}) if certificate else {}
+        cipher = self._object.cipher()
+        return SecureLink(
+            version=self._object.version() or "",
+            cipher=cipher[0] if cipher else "",
+            certificate=certificate,
+            fingerprint=sha256(certificate).hexdigest() if certificate else "",
+            subject=", ".join(f"{name}={value}" for part in facts.get("subject", ()) for name, value in part),
+            names=tuple(value for _, value in facts.get("subjectAltName", ())),
+        )
+
+
+def _in_ascii(name: str | None) -> str | None:
+    """A name as it stands in certificates."""
+    return name if name is None or name.isascii() else name.encode("idna").decode()
+
+
+def _words(reason: str) -> str:
+    return reason.replace("_", " ").strip().lower() if reason.isupper() else reason
+
+
+def _hint(reason: str, detail: str, server: bool) -> str | None:
+    """What to try."""
+    if "unable to get" in detail or "self-signed" in detail or "self signed" in detail:
+        return "Is it from an authority that we trust (ca, --tls-ca)?"
+    if "mismatch" in detail or "not valid for" in detail:
+        return "server_name (--tls-name) tells which name to expect."
+    for word, hint in _HINTS:
+        if word in reason:
+            return hint
+    return "The caller needs a client certificate (cert, key)." if server and "DID_NOT_RETURN" in reason else None
+
+
+_HINTS = (
+    ("CERTIFICATE_REQUIRED", "The peer wants a client certificate (cert and key, --tls-cert and --tls-key)."),
+    ("UNKNOWN_CA", "Does the peer trust the authority of our certificate?"),
+    ("ALERT_BAD_CERTIFICATE", "The peer does not take our certificate."),
+    ("CERTIFICATE_EXPIRED", "Our certificate has expired: `dicomnet cert check` shows when."),
+    ("PROTOCOL", "TLS 1.2 and 1.3 are spoken; older versions are broken."),
+    ("NO_SHARED_CIPHER", "The two sides have no cipher suite in common."),
+    ("HANDSHAKE_FAILURE", "The two sides may have no cipher suite or version in common."),
+)

@@ -1,0 +1,195 @@
+"""What the protocol tells its owner: one frozen value per indication and confirmation (PS3.8 Section 7).
+
+``UpperLayer.events()`` and ``Exchange.events()`` give these in the order in which things happened. What the peer did
+wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive``.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from .._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
+from .._typing import Callable, Iterable, Iterator, Protocol
+from ..config import Timeouts
+from ..errors import (
+    AssociationAborted,
+    AssociationRejected,
+    ConnectionFailed,
+    DeadlineExceeded,
+    DicomNetError,
+    RemoteProtocolError,
+)
+from ..values import Value
+from ..wire.command_set import Command, Message
+from .negotiation import PresentationContext
+
+__all__ = [
+    "AbortIndication",
+    "AssociateAccepted",
+    "AssociateIndication",
+    "AssociateRejected",
+    "DataIndication",
+    "Event",
+    "Observer",
+    "ReleaseConfirmation",
+    "ReleaseIndication",
+    "RequestReceived",
+    "ResponseReceived",
+    "Tapping",
+    "forsake",
+]
+
+Buffer = bytes | bytearray | memoryview
+
+
+class AssociateIndication(Value):
+    """The peer requests an association; answer with ``accept`` or ``reject`` (PS3.8 Section 7.1)."""
+
+    request: AssociateRQ
+
+
+class AssociateAccepted(Value):
+    """The peer accepted our request: A-ASSOCIATE confirmation (accept)."""
+
+    accept: AssociateAC
+
+
+class AssociateRejected(Value):
+    """The peer rejected our request: A-ASSOCIATE confirmation (reject). The transport is to be closed."""
+
+    reject: AssociateRJ
+
+    def error(self, peer: str | None, calling: str) -> AssociationRejected:
+        """What it is for whoever waits for the association."""
+        one = self.reject
+        return AssociationRejected(
+            result=one.result, source=one.source, reason=one.reason, peer=peer, calling=calling
+        )
+
+
+class DataIndication(Value):
+    """A P-DATA-TF arrived; only from an `UpperLayer` without a message reader (PS3.8 Section 7.6)."""
+
+    pdvs: tuple[PDV, ...]
+
+
+class ReleaseIndication(Value):
+    """The peer wants to release; answer with ``release_response`` (PS3.8 Section 7.2).
+
+    ``collision`` is true where both sides asked at once (AR-8).
+    """
+
+    collision: bool = False
+
+
+class ReleaseConfirmation(Value):
+    """The peer agreed to our release."""
+
+
+class AbortIndication(Value):
+    """The association is over: A-ABORT or A-P-ABORT (PS3.8 Sections 7.3 and 7.4).
+
+    Attributes:
+        source: 0 the service-user, 2 the service-provider.
+        reason: the A-ABORT reason where the source is 2.
+        by_peer: an A-ABORT PDU of the peer said so; false where this side noticed.
+        detail: what was wrong, in words, where this side noticed.
+        timer: the name of the timer that expired (a field of `config.Timeouts`), else the empty string.
+        lost: the transport connection closed before the association was over.
+    """
+
+    source: int
+    reason: int
+    by_peer: bool
+    detail: str = ""
+    timer: str = ""
+    lost: bool = False
+
+    def error(self, peer: str | None, timeouts: Timeouts) -> DicomNetError:
+        """What it is for whoever waits on the association."""
+        if self.timer:
+            return DeadlineExceeded(timeout=self.timer, seconds=getattr(timeouts, self.timer), peer=peer)
+        if self.lost:
+            return ConnectionFailed("the peer closed the connection before the association was over", peer=peer)
+        if self.by_peer:
+            return AssociationAborted(source=self.source, reason=self.reason, peer=peer)
+        return RemoteProtocolError(f"the association was aborted: {self.detail}", peer=peer)
+
+
+class RequestReceived(Value):
+    """A DIMSE request (or C-CANCEL) of the peer, complete with its data set (PS3.7 Section 6.3)."""
+
+    message: Message
+
+    def __init__(self, message: Message) -> None:  # one for each message: faster than the general way
+        self.__dict__["message"] = message
+
+    @property
+    def command(self) -> Command:
+        """The command set of the request."""
+        return self.message.command
+
+
+class ResponseReceived(Value):
+    """A DIMSE response of the peer to a request of ours."""
+
+    message: Message
+
+    def __init__(self, message: Message) -> None:
+        self.__dict__["message"] = message
+
+    @property
+    def command(self) -> Command:
+        """The command set of the response."""
+        return self.message.command
+
+
+Event = (
+    AssociateIndication
+    | AssociateAccepted
+    | AssociateRejected
+    | DataIndication
+    | ReleaseIndication
+    | ReleaseConfirmation
+    | AbortIndication
+    | RequestReceived
+    | ResponseReceived
+)
+
+
+def forsake(*queues: Iterable[object]) -> None:
+    """Nobody will perform these requests any more: what came with them is discarded, files included."""
+    for event in chain(*queues):
+        if isinstance(event, RequestReceived) and event.message.data is not None:
+            event.message.data.discard()
+
+
+class Sized(Protocol):
+    """A data set, of which nothing but the size is of interest."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+
+class Observer(Protocol):
+    """Who is told all that happens on one association, see `taps.Tap`; nothing that it does reaches the association."""
+
+    def received(self, buffer: Buffer) -> Iterator[memoryview]:
+        """Bytes that arrived; gives them back, in order and cut as it likes, each piece before it is acted upon."""
+
+    def sent(self, buffers: list[Buffer]) -> None:
+        """Whole PDUs that are to be written."""
+
+    def transition(self, before: int, event: int, action: int, after: int) -> None:
+        """The state machine acted: a `states.State`, an `Event`, an `Action`, and the `State` that follows."""
+
+    def message(self, sent: bool, command: Command, context: PresentationContext | None, data: Sized | None) -> None:
+        """A message begins to be sent, or has arrived; ``data``, where there are any, are not to be touched."""
+
+
+class Tapping(Protocol):
+    """What watches associations: a `taps.Tap`."""
+
+    def observe(self, peer: str, requestor: bool, clock: Callable[[], float]) -> Observer:
+        """Watch one more."""

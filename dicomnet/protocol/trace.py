@@ -1,0 +1,472 @@
+"""Taps: whoever wants to know what happens on an association is told, and can neither alter nor stall it.
+
+A tap is told of each PDU, each change of state and each message, both ways, as values of its own: there is nothing in
+them by which the association could be reached. One tap does for any number of associations; it is called in the thread
+of each, so a function that takes long holds that one up: give it a `TapQueue` instead, and take from that elsewhere.
+
+What a PDU shows is what goes over the wire. An A-ASSOCIATE-RQ holds the user's passcode, a data set the patient's name.
+For logs, and for people, PDUs and commands are put into plain values here, too: names for numbers, and no secrets.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from .. import uids
+from .._pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, PDataTF, ReleaseRP, ReleaseRQ
+from .._typing import Any, Callable, Iterator, deque
+from ..config import TAPPED_BODY, TAPPED_WAITING
+from ..errors import AssociationAborted, AssociationRejected, MalformedPDU
+from ..log import log_failure
+from ..status import Status
+from ..values import Value
+from ..wire.command_set import ELEMENTS, Command, decode_command
+from ..wire.items import UserIdentityAC, UserIdentityRQ
+from ..wire.items import Value as Item
+from .events import Sized
+from .messages import Buffer, name_of
+from .negotiation import PresentationContext
+from .states import Action, Event, State
+
+__all__ = [
+    "PDU_NAMES",
+    "Fields",
+    "MessageSeen",
+    "PDUSeen",
+    "Seen",
+    "Tap",
+    "TapQueue",
+    "TransitionSeen",
+    "Watched",
+    "command_fields",
+    "decoded_command",
+    "lines",
+    "named",
+    "value_fields",
+]
+
+_HEADER = 6  # bytes: of a PDU its type, a reserved one and its length; of a PDV its length, context and control
+_DATA_TF = 4
+_COMMAND = 1  # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
+_NONE_KEPT = memoryview(b"")
+
+
+class Watched(Value):
+    """The association that something was seen on.
+
+    Attributes:
+        number: counts those that one tap has watched, from 1.
+        requestor: whether we asked for it.
+        peer: whom we asked, as an address, or where the one who asked us connected from.
+    """
+
+    number: int
+    requestor: bool
+    peer: str
+
+
+class PDUSeen(Value):
+    """A PDU, sent or received (PS3.8 Section 9.3).
+
+    Attributes:
+        time: seconds since the epoch, by the clock of whoever does the I/O.
+        association: which it was seen on.
+        sent: by us; else it was received.
+        header: its six bytes. Of what is no PDU only the first is of use.
+        body: what follows, as far as the tap keeps it; of a P-DATA-TF the headers of its PDVs and its command
+            fragments, unless data are asked for.
+        whole: whether that is all of it.
+    """
+
+    time: float
+    association: Watched
+    sent: bool
+    header: bytes
+    body: bytes
+    whole: bool
+
+    @property
+    def type(self) -> int:
+        """PDU-type: 1 to 7; anything else is noise."""
+        return self.header[0]
+
+    @property
+    def length(self) -> int:
+        """PDU-length, as it is claimed."""
+        return int.from_bytes(self.header[2:])
+
+
+class TransitionSeen(Value):
+    """An event that the state machine acted on (PS3.8 Table 9-10).
+
+    P-DATA in an established association changes no state: it is told as PDUs and messages only.
+    """
+
+    time: float
+    association: Watched
+    before: State
+    event: Event
+    action: Action
+    after: State
+
+
+class MessageSeen(Value):
+    """A DIMSE message: one of ours before the first of its PDUs, one of the peer's after the last (PS3.7 Section 6.3).
+
+    Attributes:
+        time, association, sent: see `PDUSeen`.
+        command: its command set.
+        context: the presentation context that it is in.
+        size: bytes of its data set; of one that was refused half-way, those that had come.
+    """
+
+    time: float
+    association: Watched
+    sent: bool
+    command: Command
+    context: PresentationContext | None
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Which message it is, such as ``C-STORE-RQ``."""
+        return name_of(self.command)
+
+    @property
+    def message_id(self) -> int | None:
+        """Message ID of a request; of a response, or a C-CANCEL, that of the request that it is about."""
+        own = self.command.message_id
+        return self.command.message_id_being_responded_to if own is None else own
+
+
+Seen = PDUSeen | TransitionSeen | MessageSeen
+
+
+class Tap:
+    """Calls a function with whatever is seen; where that raises, it is logged, and the tap is told nothing more.
+
+    Args:
+        function: takes a `PDUSeen`, a `TransitionSeen` or a `MessageSeen`; called in the thread of the association.
+        body: the most bytes of a PDU's body to keep; None keeps all.
+        data: whether that includes the fragments of data sets.
+
+    Attributes:
+        broken: whether it raised.
+    """
+
+    def __init__(
+        self, function: Callable[[Seen], object], *, body: int | None = TAPPED_BODY, data: bool = False
+    ) -> None:
+        self.body = body
+        self.data = data
+        self.broken = False
+        self._function = function
+        self._numbers = count(1)
+
+    def observe(self, peer: str, requestor: bool, clock: Callable[[], float]) -> Watch:
+        """Watch one more association; give the result to its `Exchange`."""
+        return Watch(self, Watched(next(self._numbers), requestor, peer), clock)
+
+    def tell(self, seen: Seen) -> None:
+        """Call the function, unless it has failed."""
+        if self.broken:
+            return
+        try:
+            self._function(seen)
+        except Exception as error:
+            self.broken = True
+            log_failure("a tap failed, and is told nothing more", error)
+
+
+class TapQueue(Tap):
+    """A tap for whoever takes their time: what is seen waits for `take`, in another thread; what is too much is lost.
+
+    Args:
+        most: as many may wait; what is seen past it is counted and dropped.
+        body, data: see `Tap`.
+        wake: called, in the thread of the association, when something waits for the first time since `take`, such as
+            an event's ``set``; clear that before you take.
+
+    Attributes:
+        dropped: how much was lost so far.
+    """
+
+    def __init__(
+        self,
+        most: int = TAPPED_WAITING,
+        *,
+        body: int | None = TAPPED_BODY,
+        data: bool = False,
+        wake: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(self._put, body=body, data=data)
+        self.dropped = 0
+        self._most = most
+        self._wake = wake
+        self._waiting: deque[Seen] = deque()
+        self._woken = False  # since the last `take`; taken back before it looks, so that what comes later wakes anew
+
+    def _put(self, seen: Seen) -> None:
+        if len(self._waiting) >= self._most:
+            self.dropped += 1
+            return
+        self._waiting.append(seen)
+        if self._wake is not None and not self._woken:
+            self._woken = True
+            self._wake()
+
+    def take(self) -> list[Seen]:
+        """All that waits, in order."""
+        self._woken = False
+        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+
+
+class Watch:
+    """What one association tells a tap: the `events.Observer` of its exchange."""
+
+    def __init__(self, tap: Tap, association: Watched, clock: Callable[[], float]) -> None:
+        self._tap = tap
+        self._association = association
+        self._clock = clock
+        self._received = _Splitter(tap)
+        self._sent = _Splitter(tap)
+
+    def received(self, buffer: Buffer) -> Iterator[memoryview]:
+        """Tell of the PDUs in what arrives, each before its last bytes are handed on to be acted upon."""
+        view = memoryview(buffer).cast("B")
+        while len(view):
+            taken = len(view) if self._tap.broken else self._split(self._received, view, sent=False)
+            yield view[:taken]
+            view = view[taken:]
+
+    def sent(self, buffers: list[Buffer]) -> None:
+        """Tell of the PDUs in what is to be written."""
+        for buffer in buffers:
+            view = memoryview(buffer).cast("B")
+            while len(view) and not self._tap.broken:
+                view = view[self._split(self._sent, view, sent=True) :]
+
+    def _split(self, splitter: _Splitter, view: memoryview, *, sent: bool) -> int:
+        taken = splitter.take(view)
+        if splitter.complete:
+            self._tell_pdu(splitter, sent=sent)
+        return taken
+
+    def _tell_pdu(self, splitter: _Splitter, *, sent: bool) -> None:
+        header, body, whole = splitter.pop()
+        self._tap.tell(PDUSeen(self._clock(), self._association, sent, header, body, whole))
+
+    def transition(self, before: int, event: int, action: int, after: int) -> None:
+        """Tell of a change of state; at the end also of the PDU in whose middle it came."""
+        if self._tap.broken or (before == after and event in (Event.P_DATA_REQUEST, Event.RECV_P_DATA_TF)):
+            return
+        if after == State.STA1_IDLE and self._received.begun:
+            self._tell_pdu(self._received, sent=False)
+        states = State(before), Event(event), Action(action), State(after)
+        self._tap.tell(TransitionSeen(self._clock(), self._association, *states))
+
+    def message(self, sent: bool, command: Command, context: PresentationContext | None, data: Sized | None) -> None:
+        """Tell of a message."""
+        if not self._tap.broken:
+            size = 0 if data is None else data.size
+            self._tap.tell(MessageSeen(self._clock(), self._association, sent, command, context, size))
+
+
+class _Splitter:
+    """Cuts the bytes of one direction where PDUs end, and keeps of each what its tap wants.
+
+    Attributes:
+        complete: whether what was taken ends with the end of a PDU, or with that of all sense.
+    """
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self._lost = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.complete = False
+        self._header, self._kept, self._pdv = bytearray(), bytearray(), bytearray()
+        self._left = self._fragment = 0
+        self._wanted = self._whole = True
+
+    @property
+    def begun(self) -> bool:
+        """In the middle of a PDU."""
+        return len(self._header) > 0
+
+    def take(self, view: memoryview) -> int:
+        """Go on to the end of a PDU at most; how many bytes that took."""
+        if self._lost:
+            return len(view)
+        begin = min(_HEADER - len(self._header), len(view))
+        self._header += view[:begin]
+        if not 1 <= self._header[0] <= 7:
+            self._lost = self.complete = True
+            self._keep(view[begin:])
+            self._whole = False
+            return len(view)
+        if len(self._header) < _HEADER:
+            return begin
+        if begin:
+            self._left = int.from_bytes(self._header[2:])
+        end = begin + min(self._left, len(view) - begin)
+        self._left -= end - begin
+        self._take_body(view[begin:end])
+        self.complete = self._left == 0
+        return end
+
+    def _take_body(self, view: memoryview) -> None:
+        if self._header[0] != _DATA_TF or self._tap.data:
+            self._keep(view)
+            return
+        while len(view):
+            view = self._take_fragment(view) if self._fragment else self._take_pdv_header(view)
+
+    def _take_pdv_header(self, view: memoryview) -> memoryview:
+        begin = _HEADER - len(self._pdv)
+        self._pdv += view[:begin]
+        if len(self._pdv) == _HEADER:
+            self._keep(memoryview(self._pdv))
+            self._fragment = max(int.from_bytes(self._pdv[:4]) - 2, 0)
+            self._wanted = bool(self._pdv[5] & _COMMAND)
+            self._pdv = bytearray()
+        return view[begin:]
+
+    def _take_fragment(self, view: memoryview) -> memoryview:
+        fragment, rest = view[: self._fragment], view[self._fragment :]
+        self._fragment -= len(fragment)
+        self._keep(fragment if self._wanted else _NONE_KEPT)
+        self._whole = self._whole and self._wanted
+        return rest
+
+    def _keep(self, view: memoryview) -> None:
+        room = len(view) if self._tap.body is None else max(self._tap.body - len(self._kept), 0)
+        self._kept += view[:room]
+        self._whole = self._whole and len(view) <= room
+
+    def pop(self) -> tuple[bytes, bytes, bool]:
+        """The PDU, as far as it was taken: header, what is kept of its body, and whether that is all."""
+        pdu = bytes(self._header), bytes(self._kept), self._whole and self._left == 0
+        self._begin()
+        return pdu
+
+
+# ---- what was seen, in words -------------------------------------------------------------------------------------
+
+#: What the standard calls them.
+PDU_NAMES = {
+    AssociateRQ: "A-ASSOCIATE-RQ",
+    AssociateAC: "A-ASSOCIATE-AC",
+    AssociateRJ: "A-ASSOCIATE-RJ",
+    PDataTF: "P-DATA-TF",
+    ReleaseRQ: "A-RELEASE-RQ",
+    ReleaseRP: "A-RELEASE-RP",
+    Abort: "A-ABORT",
+}
+_NAMED_USER = {1, 2}  # types of user identity whose primary field is a name and no secret (PS3.7 Annex D.3.3.7)
+_SHOWN_BYTES = 16
+
+Fields = dict[str, Any]
+
+
+def value_fields(value: Item) -> Fields:
+    """The fields of a PDU or an item by their names; those of items in it, too."""
+    names: tuple[str, ...] = type(value).__match_args__
+    fields: Fields = {name: getattr(value, name) for name in names}
+    if isinstance(value, UserIdentityRQ):
+        is_name = value.type in _NAMED_USER
+        fields["primary"] = value.primary.decode("utf-8", "replace") if is_name else _sized(value.primary)
+        fields["secondary"] = _sized(value.secondary)
+    if isinstance(value, UserIdentityAC):
+        fields["response"] = _sized(value.response)  # it may be a ticket
+    if isinstance(value, AssociateRJ):
+        fields["meaning"] = AssociationRejected(value.result, value.source, value.reason, hint="").message
+    if isinstance(value, Abort):
+        fields["meaning"] = AssociationAborted(value.source, value.reason).message
+    return {name: _plain(field) for name, field in fields.items() if field not in ((), None)}
+
+
+def _plain(field: Any) -> Any:
+    if isinstance(field, Item):
+        return {"item": type(field).__name__} | value_fields(field)
+    if isinstance(field, tuple):
+        return [_plain(part) for part in field]
+    if isinstance(field, bytes):
+        return _hex(field)
+    return named(field) if isinstance(field, str) else field
+
+
+def named(text: str) -> str:
+    """A UID with its name, where it has one."""
+    name = uids.name_of(text)
+    return text if name == text else f"{text} ({name})"
+
+
+def _sized(data: bytes) -> str:
+    """So many bytes."""
+    return f"{len(data)} byte{'' if len(data) == 1 else 's'}"
+
+
+def _hex(data: bytes) -> str:
+    more = "…" if len(data) > _SHOWN_BYTES else ""
+    return f"{_sized(data)} {data[:_SHOWN_BYTES].hex(' ')}{more}".strip()
+
+
+def decoded_command(data: bytes | bytearray) -> Fields:
+    """What is in the bytes of a command set, or what is wrong with them."""
+    try:
+        command = decode_command(data)
+    except MalformedPDU as error:
+        return {"malformed": error.message}
+    return command_fields(command)
+
+
+def command_fields(command: Command) -> Fields:
+    """The elements of a command set by their names, after that of its message."""
+    elements = {name: getattr(command, name) for _, name, _ in ELEMENTS if getattr(command, name) is not None}
+    return {"message": name_of(command)} | {name: _element(command, name, elements[name]) for name in elements}
+
+
+def _element(command: Command, name: str, value: Any) -> Any:
+    if name == "status":
+        return str(Status(value, name_of(command).removesuffix("-RSP")))
+    if isinstance(value, tuple):
+        return [f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in value]
+    if name in ("command_field", "command_data_set_type"):
+        return f"{value:04X}H"
+    return named(value) if isinstance(value, str) else value
+
+
+def lines(fields: Fields, depth: int = 1) -> Iterator[str]:
+    """The fields of a PDU, an item or a message for people: one to a line, what is in them indented."""
+    margin = "    " * depth
+    for name, field in fields.items():
+        if not isinstance(field, list):
+            yield f"{margin}{_words(name)}: {field}"
+        elif all(isinstance(part, str) for part in field):
+            yield f"{margin}{_words(name)}: {', '.join(field)}"
+        else:
+            yield f"{margin}{_words(name)}:"
+            for part in field:
+                yield from _part(dict(part), depth + 1)
+
+
+def _part(part: Fields, depth: int) -> Iterator[str]:
+    """An item or a fragment: a heading, and below it what does not fit there."""
+    if "item" in part:
+        heading = str(part.pop("item"))
+        if len(part) == 1:
+            heading += f": {part.popitem()[1]}"
+    else:
+        last = ", the last" if part.pop("last") else ""
+        heading = f"context {part.pop('context')}: {part.pop('kind')}, {part.pop('size')} bytes{last}"
+    yield "    " * depth + heading
+    yield from lines(part, depth + 1)
+
+
+_UPPER = {"ae": "AE", "id": "ID", "scp": "SCP", "scu": "SCU", "uid": "UID"}
+
+
+def _words(name: str) -> str:
+    return " ".join(_UPPER.get(word, word) for word in name.split("_"))

@@ -1,0 +1,162 @@
+"""From what is to be done to the presentation contexts it needs; users know it as ``dn.contexts`` (PS3.4)."""
+
+from __future__ import annotations
+
+from .. import uids
+from .._typing import Any, Iterable, Sequence
+from ..files.instance_source import describe
+from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
+from ..values import Value, cached
+from . import query_models
+
+__all__ = [
+    "UNCOMPRESSED",
+    "Batch",
+    "batches",
+    "commitment",
+    "for_files",
+    "for_instances",
+    "procedure_step",
+    "query_retrieve",
+    "retrieving",
+    "sop_classes",
+    "split",
+    "storage",
+    "verification",
+    "worklist",
+]
+
+#: Every application must take implicit VR little endian (PS3.5 Section 10.1); explicit loses less on the way.
+UNCOMPRESSED = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+
+
+@cached(1)
+def _common_storage() -> tuple[str, ...]:
+    """The storage classes in the order in which a C-GET should ask for them: trial ones last."""
+    return tuple(sorted(uids.STORAGE_CLASSES, key=lambda uid: ("Trial" in uids.name_of(uid), len(uid), uid)))
+
+
+def verification() -> list[ProposedContext]:
+    """The context for C-ECHO (PS3.4 Annex A)."""
+    return [ProposedContext(uids.VERIFICATION, UNCOMPRESSED)]
+
+
+def storage(
+    sop_classes: Iterable[str], transfer_syntaxes: Iterable[str] = UNCOMPRESSED
+) -> list[ProposedContext]:
+    """One context for each storage class, each with all of the transfer syntaxes."""
+    syntaxes = tuple(transfer_syntaxes)
+    return [ProposedContext(sop_class, syntaxes) for sop_class in dict.fromkeys(sop_classes)]
+
+
+def for_instances(instances: Iterable[tuple[str, str]]) -> list[ProposedContext]:
+    """Contexts in which instances of these (SOP class, transfer syntax) can be sent as they are.
+
+    Each pair gets a context of its own, since the acceptor chooses one transfer syntax per context.
+    """
+    return [ProposedContext(sop_class, (syntax,)) for sop_class, syntax in dict.fromkeys(instances)]
+
+
+class Batch(Value):
+    """What fits one association: its presentation contexts, and the instances that use them."""
+
+    contexts: list[ProposedContext]
+    instances: list[Any]
+
+
+def batches(instances: Iterable[Any], *, also: Sequence[str] = (), fallback: bool = False) -> list[Batch]:
+    """Distribute instances over as few associations as possible, each within 128 presentation contexts (PS3.8 9.3.2.2).
+
+    Each pair of SOP class and transfer syntax needs a context of its own. Instances keep their order within a pair.
+    What cannot be read goes into the first batch, so that whoever sends it finds out why.
+
+    Args:
+        instances: whatever can be stored.
+        also: where there is room, transfer syntaxes that each SOP class is proposed in, too.
+        fallback: where there is room, also propose each SOP class uncompressed, for what has to be converted.
+    """
+    by_pair: dict[tuple[str, str], list[Any]] = {}
+    unreadable: list[Any] = []
+    for instance in instances:
+        pair = describe(instance)
+        (unreadable if pair is None else by_pair.setdefault(pair, [])).append(instance)
+    planned = [
+        Batch(contexts, [instance for context in contexts for instance in by_pair[_pair(context)]])
+        for contexts in split(for_instances(by_pair))
+    ]
+    for batch in planned:
+        classes = sorted({context.abstract_syntax for context in batch.contexts})
+        spare = for_instances((sop_class, str(syntax)) for syntax in also for sop_class in classes)
+        spare = [context for context in spare if context not in batch.contexts]
+        spare += storage(classes) if fallback else ()
+        batch.contexts.extend(spare[: MAX_CONTEXTS - len(batch.contexts)])
+    if unreadable and planned:
+        planned[0].instances.extend(unreadable)
+    return planned
+
+
+def split(contexts: Sequence[ProposedContext]) -> list[list[ProposedContext]]:
+    """Contexts in lots of at most 128, as many as one association can propose (PS3.8 Section 9.3.2.2)."""
+    return [list(contexts[start : start + MAX_CONTEXTS]) for start in range(0, len(contexts), MAX_CONTEXTS)]
+
+
+def _pair(context: ProposedContext) -> tuple[str, str]:
+    return context.abstract_syntax, context.transfer_syntaxes[0]
+
+
+def query_retrieve(
+    storage_classes: Iterable[str] | None = None, transfer_syntaxes: Iterable[str] = UNCOMPRESSED
+) -> list[ProposedContext]:
+    """Contexts for C-FIND, C-GET and C-MOVE in the patient and study root models, and for what C-GET brings.
+
+    Args:
+        storage_classes: what C-GET may bring; by default the storage classes in use, as many as fit.
+        transfer_syntaxes: in which it may come.
+    """
+    models = (query_models.MODELS["STUDY_ROOT"], query_models.MODELS["PATIENT_ROOT"])
+    asked = [ProposedContext(uid, UNCOMPRESSED) for model in models for uid in (model.find, model.get, model.move)]
+    classes = _common_storage() if storage_classes is None else tuple(storage_classes)
+    syntaxes = tuple(transfer_syntaxes)
+    brought = [ProposedContext(sop_class, syntaxes, scu=False, scp=True) for sop_class in classes]
+    return (asked + brought)[:MAX_CONTEXTS] if storage_classes is None else asked + brought
+
+
+def retrieving(model: str) -> list[ProposedContext]:
+    """Contexts for a C-GET by the SOP class of its model, and for as many storage classes as fit beside it."""
+    brought = [ProposedContext(sop_class, UNCOMPRESSED, scu=False, scp=True) for sop_class in _common_storage()]
+    return (sop_classes(model) + brought)[:MAX_CONTEXTS]
+
+
+def worklist() -> list[ProposedContext]:
+    """The context for modality worklist queries (PS3.4 Annex K)."""
+    return [ProposedContext(uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND, UNCOMPRESSED)]
+
+
+def commitment() -> list[ProposedContext]:
+    """The context for storage commitment (PS3.4 Annex J)."""
+    return [ProposedContext(uids.STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED)]
+
+
+def procedure_step() -> list[ProposedContext]:
+    """The context for modality performed procedure steps (PS3.4 Annex F)."""
+    return [ProposedContext(uids.MODALITY_PERFORMED_PROCEDURE_STEP, UNCOMPRESSED)]
+
+
+def sop_classes(*abstract_syntaxes: str) -> list[ProposedContext]:
+    """One context for each SOP class, or meta SOP class, in the uncompressed transfer syntaxes."""
+    return [ProposedContext(uid, UNCOMPRESSED) for uid in abstract_syntaxes]
+
+
+def for_files(paths: Iterable[object], also: Iterable[str] = ()) -> list[ProposedContext]:
+    """Contexts in which these Part 10 files can be sent as they are; unreadable files ask for nothing.
+
+    Only the file meta information is read. Verification is added where there is room.
+
+    Args:
+        paths: the files.
+        also: transfer syntaxes that each of their SOP classes is proposed in, too, for what is to be converted.
+    """
+    pairs = [pair for pair in map(describe, paths) if pair is not None]
+    converted = [(sop_class, str(syntax)) for syntax in also for sop_class, _ in pairs]
+    contexts = for_instances(pairs + converted)
+    return contexts + verification() if len(contexts) < MAX_CONTEXTS else contexts

@@ -1,0 +1,202 @@
+"""What a provider's handlers are given: one class for each kind of request (PS3.7 Sections 9 and 10)."""
+
+from __future__ import annotations
+
+from .._typing import Any
+from ..dataset import codec
+from ..files.dataset_sink import FileSink, MemorySink, Sink
+from ..protocol.exchange import Exchange
+from ..protocol.messages import MESSAGES, CommandField, MessageType
+from ..protocol.negotiation import PresentationContext
+from ..wire.command_set import Command, Message
+
+__all__ = ["EchoRequest", "FindRequest", "GetRequest", "MoveRequest", "NormalizedRequest", "Request", "StoreRequest"]
+
+
+class Request:
+    """What every request tells its handler.
+
+    Attributes:
+        context: the presentation context that it came in.
+        command: its command set.
+        calling, called: the AE titles of the association.
+        address: where the peer connected from, ``host:port``.
+        tls: what TLS negotiated, with the peer's certificate; None on a plain connection.
+        user: the caller's user, where ``AcceptancePolicy.identify`` let them in.
+    """
+
+    __slots__ = (
+        "_character_set", "_dataset", "_sink", "address", "called", "calling", "command", "context", "tls", "user",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
+        self.context: PresentationContext = exchange.contexts[message.context_id]
+        self.command: Command = message.command
+        self.calling = exchange.calling
+        self.called = exchange.called
+        self.address = address
+        self.tls = exchange.tls
+        self.user = exchange.user
+        self._character_set = exchange.profile.character_set
+        self._sink: Sink | None = message.data
+        self._dataset: Any = None
+
+    @property
+    def sop_class_uid(self) -> str:
+        """Affected or Requested SOP Class UID, as the peer sent it."""
+        return self.command.affected_sop_class_uid or self.command.requested_sop_class_uid or ""
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Affected or Requested SOP Instance UID, as the peer sent it: it need not be a UID (`uids.is_valid`)."""
+        return self.command.affected_sop_instance_uid or self.command.requested_sop_instance_uid or ""
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """The transfer syntax of the data set."""
+        return self.context.transfer_syntax
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data set; 0 where there is none."""
+        return 0 if self._sink is None else self._sink.size
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the data set; empty where there is none. Not where a spool took them."""
+        if self._sink is None:
+            return b""
+        if not isinstance(self._sink, MemorySink):
+            raise TypeError("this handler has a spool: the data set is in request.file")
+        return self._sink.getvalue()
+
+    @property
+    def dataset(self) -> Any:
+        """The data set as a pydicom Dataset, decoded when first asked for."""
+        if self._dataset is None:
+            self._dataset = codec.decode(self.data, self.transfer_syntax_uid, self._character_set)
+        return self._dataset
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(calling={self.calling!r}, sop_class_uid={self.sop_class_uid!r})"
+
+
+class EchoRequest(Request):
+    """A C-ECHO-RQ (PS3.7 Section 9.1.5)."""
+
+    __slots__ = ()
+
+
+class StoreRequest(Request):
+    """A C-STORE-RQ whose data set has arrived (PS3.7 Section 9.1.1).
+
+    With a spool, ``file`` holds the instance as a Part 10 file that is not visible yet: ``file.commit(path)`` puts it
+    in its place; what is not committed is deleted when the handler returns. Without one, ``data`` holds its bytes.
+    """
+
+    __slots__ = ()
+
+    @property
+    def file(self) -> FileSink:
+        """The spooled file; only where the handler was registered with a spool."""
+        if not isinstance(self._sink, FileSink):
+            raise TypeError("this handler has no spool: read request.data, or register it with on_store(spool=...)")
+        return self._sink
+
+
+class FindRequest(Request):
+    """A C-FIND-RQ (PS3.7 Section 9.1.2)."""
+
+    __slots__ = ()
+
+    @property
+    def identifier(self) -> Any:
+        """The keys, as a pydicom Dataset."""
+        return self.dataset
+
+    @property
+    def level(self) -> str:
+        """Query/Retrieve Level (0008,0052): PATIENT, STUDY, SERIES or IMAGE; empty where the model has no levels."""
+        return str(self.dataset.get("QueryRetrieveLevel", ""))
+
+
+class GetRequest(FindRequest):
+    """A C-GET-RQ (PS3.7 Section 9.1.3)."""
+
+    __slots__ = ()
+
+
+class MoveRequest(FindRequest):
+    """A C-MOVE-RQ (PS3.7 Section 9.1.4)."""
+
+    __slots__ = ()
+
+    @property
+    def destination(self) -> str:
+        """Move Destination: the AE title that the instances are to go to."""
+        return self.command.move_destination or ""
+
+
+class NormalizedRequest(Request):
+    """A request of an N-service (PS3.7 Section 10.1).
+
+    Attributes:
+        created_uid: for an N-CREATE without an instance UID, the one that the created instance gets; it may be changed.
+        reports: event reports to send once the response to this request is out; see `report`.
+    """
+
+    __slots__ = ("created_uid", "reports")
+
+    def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
+        super().__init__(exchange, message, address)
+        self.created_uid = ""
+        self.reports: list[tuple[str, str, int, Any]] = []
+
+    @property
+    def operation(self) -> MessageType:
+        """Which N-service it is."""
+        return MESSAGES[self.command.command_field]
+
+    @property
+    def event_type_id(self) -> int | None:
+        """Event Type ID, of an N-EVENT-REPORT."""
+        return self.command.event_type_id
+
+    @property
+    def action_type_id(self) -> int | None:
+        """Action Type ID, of an N-ACTION."""
+        return self.command.action_type_id
+
+    @property
+    def attribute_identifier_list(self) -> tuple[int, ...]:
+        """The tags that an N-GET asks for; empty asks for all."""
+        return self.command.attribute_identifier_list or ()
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """The instance; for an N-CREATE that names none, `created_uid`."""
+        return super().sop_instance_uid or self.created_uid
+
+    def report(
+        self, event_type_id: int, dataset: Any = None, *, sop_class_uid: str = "", sop_instance_uid: str = ""
+    ) -> None:
+        """Send an N-EVENT-REPORT on this association once the response is out (PS3.7 Section 10.1.1).
+
+        Args:
+            event_type_id: which event.
+            dataset: Event Information, a pydicom Dataset or encoded bytes.
+            sop_class_uid, sop_instance_uid: of the event's instance; by default those of this request.
+        """
+        self.reports.append(
+            (sop_class_uid or self.sop_class_uid, sop_instance_uid or self.sop_instance_uid, event_type_id, dataset)
+        )
+
+
+#: The class of request for each Command Field that a provider performs.
+REQUEST_CLASSES: dict[int, type[Request]] = {
+    CommandField.C_ECHO_RQ: EchoRequest,
+    CommandField.C_STORE_RQ: StoreRequest,
+    CommandField.C_FIND_RQ: FindRequest,
+    CommandField.C_GET_RQ: GetRequest,
+    CommandField.C_MOVE_RQ: MoveRequest,
+}

@@ -1,0 +1,530 @@
+"""The services as their user sees them: each procedure once, as a flow over an exchange (PS3.4, PS3.7 Section 9)."""
+
+from __future__ import annotations
+
+from .. import uids
+from .._typing import Any, Callable, Generator, Iterable, deque, partial
+from ..dataset import codec
+from ..dataset.codec import NEVER, Transcoding
+from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
+from ..files.instance_source import Source
+from ..protocol.events import (
+    AssociateAccepted,
+    Event,
+    ReleaseConfirmation,
+    ReleaseIndication,
+    RequestReceived,
+    ResponseReceived,
+)
+from ..protocol.exchange import POLL, Exchange, Request
+from ..protocol.messages import CommandField, Priority
+from ..protocol.negotiation import PresentationContext, offers_window
+from ..protocol.states import State
+from ..status import Status
+from ..values import Value
+from ..wire.command_set import Message
+from .scp import Provider, perform
+from .transfer_choice import fitting
+
+__all__ = [
+    "Match",
+    "RetrieveProgress",
+    "StoreResult",
+    "associate",
+    "cancel",
+    "echo",
+    "find",
+    "get",
+    "move",
+    "normalized",
+    "release",
+    "store_many",
+]
+
+Waiting = Generator[None, Event, Status]
+
+_CANCELLABLE = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
+_OURS_TO_ANSWER = (State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL, State.STA12_COLLISION_ACCEPTOR_AWAIT_LOCAL)
+
+
+class StoreResult(Value):
+    """What became of one instance.
+
+    Attributes:
+        source: what was asked to be stored, as it was given.
+        status: the peer's answer; None where nothing was sent.
+        error: why nothing was sent; None where there is a status.
+        sop_class_uid, sop_instance_uid, transfer_syntax_uid: of the instance, as far as they are known.
+        size: bytes of its data set.
+        seconds: from its first byte sent to its response.
+    """
+
+    source: object
+    status: Status | None = None
+    error: Exception | None = None
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    transfer_syntax_uid: str = ""
+    size: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """The peer has it: success, or a warning."""
+        return self.status is not None and (self.status.is_success or self.status.is_warning)
+
+
+class Match:
+    """One match of a query; a pydicom Dataset once it is touched: ``match.StudyInstanceUID``.
+
+    Attributes:
+        status: pending; with a warning where an optional key was not supported (FF01).
+        data: the identifier as the peer sent it, bytes in ``transfer_syntax``.
+        transfer_syntax: of ``data``.
+        character_set: of the identifier, if it names none; see `peers.Peer`.
+        dataset: the identifier, decoded when first asked for.
+    """
+
+    __slots__ = ("_dataset", "character_set", "data", "status", "transfer_syntax")
+
+    def __init__(self, status: Status, data: bytes, transfer_syntax: str, character_set: str = "") -> None:
+        self.status = status
+        self.data = data
+        self.character_set = character_set
+        self.transfer_syntax = transfer_syntax
+        self._dataset: Any = None
+
+    @property
+    def dataset(self) -> Any:
+        """The identifier as a pydicom Dataset."""
+        if self._dataset is None:
+            self._dataset = codec.decode(self.data, self.transfer_syntax, self.character_set)
+        return self._dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.dataset[key]
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self.dataset
+
+    def __repr__(self) -> str:
+        return f"Match({self.status!r}, {len(self.data)} bytes)"
+
+
+class RetrieveProgress(Value):
+    """What a C-GET or C-MOVE has done so far, or in the end (PS3.7 Sections 9.1.3 and 9.1.4).
+
+    Attributes:
+        status: pending on the way.
+        remaining, completed, failed, warning: sub-operations, as the peer counts them.
+        data: the identifier of the response, bytes in ``transfer_syntax``; empty where there is none.
+        transfer_syntax: of ``data``.
+    """
+
+    status: Status
+    remaining: int = 0
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    data: bytes = b""
+    transfer_syntax: str = ""
+
+    @property
+    def failed_uids(self) -> list[str]:
+        """The instances that could not be sent: Failed SOP Instance UID List (0008,0058)."""
+        if not self.data:
+            return []
+        uids_ = codec.decode(self.data, self.transfer_syntax).get("FailedSOPInstanceUIDList") or []
+        return [uids_] if isinstance(uids_, str) else [str(uid) for uid in uids_]
+
+    @property
+    def ok(self) -> bool:
+        """Everything was sent, warnings included."""
+        return self.failed == 0 and (self.status.is_success or self.status.is_warning)
+
+
+def associate(exchange: Exchange) -> Generator[None, Event, None]:
+    """Wait for the answer to our A-ASSOCIATE-RQ.
+
+    Raises:
+        AssociationRejected, AssociationAborted, ConnectionFailed, DeadlineExceeded: there is no association.
+    """
+    try:
+        while not isinstance(event := (yield None), AssociateAccepted):
+            exchange.raise_for(event)
+    except DicomNetError as error:  # what else arrived with the answer is for those who come next
+        if error.hint is None and offers_window(exchange.request_pdu):
+            error.hint = "Some devices hang up where an operations window is proposed: `--window 1` proposes none."
+        raise
+
+
+def release(exchange: Exchange) -> Generator[None, Event, None]:
+    """Release the association; a collision with the peer's release is resolved as PS3.8 Section 7.2.2 wants it.
+
+    There the requestor of the association answers first; its acceptor answers once its own release is confirmed.
+    """
+    exchange.release()
+    confirmed = False
+    while not confirmed:
+        event = yield None
+        confirmed = isinstance(event, ReleaseConfirmation)
+        if exchange.state in _OURS_TO_ANSWER and (confirmed or isinstance(event, ReleaseIndication)):
+            exchange.release_response()
+        exchange.raise_for(event)
+
+
+def echo(exchange: Exchange) -> Waiting:
+    """C-ECHO: is the peer there, and does it speak DICOM (PS3.7 Section 9.1.5)?"""
+    context = exchange.context_for(uids.VERIFICATION)
+    request = exchange.request(context, CommandField.C_ECHO_RQ, affected_sop_class_uid=uids.VERIFICATION)
+    response = yield from exchange.response_to(request)
+    return status_of(response, "C-ECHO")
+
+
+def store_many(
+    exchange: Exchange,
+    sources: Iterable[object],
+    open_source: Callable[[object], Source],
+    clock: Callable[[], float],
+    priority: Priority = Priority.MEDIUM,
+    originator: tuple[str, int] | None = None,
+    transcode: Transcoding = NEVER,
+    window: int = 1,
+) -> Generator[Any, Any, None]:
+    """C-STORE of one instance after another, each in the transfer syntax that it has (PS3.7 Section 9.1.1).
+
+    Yields a result for each, in their order, and goes on after one that cannot be sent.
+
+    Args:
+        exchange: an established association.
+        sources: what to store, each as ``open_source`` takes it.
+        open_source: opens one of them; closed here once its bytes are out.
+        clock: gives the time in seconds, for the results.
+        priority: of every C-STORE.
+        originator: AE title and message ID of the C-MOVE that this is for.
+        transcode: when to convert to another transfer syntax; see `transfer_choice.fitting`.
+        window: how many may be unanswered at a time; no more than ``exchange.window``.
+
+    Raises:
+        AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended.
+    """
+    send = partial(_send_store, exchange, clock, priority, originator, transcode)
+    opened = _open_each(sources, open_source)
+    under_way: deque[_Store] = deque()
+    try:
+        yield from _store_each(exchange, opened, send, under_way, clock, window)
+    except DicomNetError as error:
+        error.unanswered = tuple(store.given for store in under_way if not store.done)
+        yield from [store.result() for store in under_way if store.done]
+        raise
+    finally:
+        opened.close()
+        _abandon(under_way)
+
+
+class _Store:
+    """One instance: opened, or why not; then its request, and what came of it."""
+
+    __slots__ = ("done", "error", "given", "request", "seconds", "sent", "source", "status")
+
+    def __init__(self, given: object, source: Source | None, error: Exception | None) -> None:
+        self.given = given
+        self.source = source  # until its bytes are out
+        self.error = error
+        self.done = source is None
+        self.sent = source  # as it goes out
+        self.request: Request | None = None
+        self.status: Status | None = None
+        self.seconds = 0.0
+
+    def close(self) -> None:
+        """Its bytes are out, or never will be."""
+        if self.source is not None:
+            self.source.close()
+            self.source = None
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self.close()
+        if self.request is not None:
+            self.request.abandoned = True
+
+    def result(self) -> StoreResult:
+        """What became of it."""
+        sent = self.sent
+        if sent is None:
+            return StoreResult(self.given, None, self.error)
+        return StoreResult(
+            self.given,
+            self.status,
+            self.error,
+            sent.sop_class_uid,
+            sent.sop_instance_uid,
+            sent.transfer_syntax_uid,
+            sent.size,
+            self.seconds,
+        )
+
+
+def _abandon(under_way: Iterable[_Store]) -> None:
+    for store in under_way:
+        store.abandon()
+
+
+def _store_each(
+    exchange: Exchange,
+    opened: Generator[_Store, None, None],
+    send: Callable[[_Store], bool],
+    under_way: deque[_Store],
+    clock: Callable[[], float],
+    window: int,
+) -> Generator[Any, Any, None]:
+    """Keep so many ``under_way``; what is done leaves at the front."""
+    following = next(opened, None)
+    while following is not None or under_way:
+        event = None
+        if following is not None and len(under_way) < window and exchange.established:
+            under_way.append(following)
+            if send(following):
+                event = yield POLL
+            following.close()  # everything is written now: the source is not needed any more
+            following = next(opened, None)  # a fifth of the time of a small file, while the peer stores this one
+        else:
+            event = yield None
+        if event is not None and type(event) is not ResponseReceived:
+            exchange.set_aside(event)
+        _take_answers(under_way, clock)
+        while under_way and under_way[0].done:
+            yield under_way.popleft().result()
+            _take_answers(under_way, clock)  # they may have come to another call
+
+
+def _take_answers(under_way: Iterable[_Store], clock: Callable[[], float]) -> None:
+    for store in under_way:
+        if not store.done and store.request is not None and store.request.answer is not None:
+            store.status = status_of(store.request.answer, "C-STORE")
+            store.seconds += clock()
+            store.done = True
+
+
+def _open_each(sources: Iterable[object], open_source: Callable[[object], Source]) -> Generator[_Store, None, None]:
+    """Open one after another; the one that nobody took is closed with the generator."""
+    store = None
+    try:
+        for given in sources:
+            try:
+                store = _Store(given, open_source(given), None)
+            except (InputFileError, InvalidArgument) as error:
+                store = _Store(given, None, error)
+            yield store
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _send_store(
+    exchange: Exchange,
+    clock: Callable[[], float],
+    priority: Priority,
+    originator: tuple[str, int] | None,
+    transcode: Transcoding,
+    store: _Store,
+) -> bool:
+    """Send the request of an instance; false where there is none, or no way to."""
+    if store.source is None:
+        return False
+    store.seconds = -clock()
+    try:
+        context, store.sent = _fitting(exchange, store.source, transcode)
+        store.request = _request_store(exchange, context, store.sent, priority, originator)
+    except (NoAcceptedContext, InvalidArgument) as refusal:
+        refusal.peer = exchange.peer
+        store.error, store.done = refusal, True
+        return False
+    return True
+
+
+def _fitting(exchange: Exchange, source: Source, transcode: Transcoding) -> tuple[PresentationContext, Source]:
+    if transcode == NEVER:  # the way of nearly everything that is sent
+        return exchange.context_for(source.sop_class_uid, source.transfer_syntax_uid), source
+    return fitting(source, exchange.contexts.values(), transcode)
+
+
+def _request_store(
+    exchange: Exchange,
+    context: PresentationContext,
+    instance: Source,
+    priority: Priority,
+    originator: tuple[str, int] | None,
+) -> Request:
+    return exchange.request(
+        context,
+        CommandField.C_STORE_RQ,
+        instance,
+        affected_sop_class_uid=instance.sop_class_uid,
+        affected_sop_instance_uid=instance.sop_instance_uid,
+        priority=priority,
+        move_originator_ae_title=originator[0] if originator else None,
+        move_originator_message_id=originator[1] if originator else None,
+    )
+
+
+def find(
+    exchange: Exchange, context: PresentationContext, identifier: bytes, priority: Priority = Priority.MEDIUM
+) -> Generator[Match | None, Event, Status]:
+    """C-FIND: yield each match, return the final status (PS3.7 Section 9.1.2).
+
+    Closing the flow before its end cancels: C-CANCEL goes out, and what the peer still sends is dropped.
+
+    Args:
+        exchange: an established association.
+        context: of the information model.
+        identifier: the keys, encoded in the context's transfer syntax.
+        priority: of the operation.
+    """
+    request = exchange.request(
+        context,
+        CommandField.C_FIND_RQ,
+        identifier,
+        affected_sop_class_uid=context.abstract_syntax,
+        priority=priority,
+    )
+    try:
+        while True:
+            response = yield from exchange.response_to(request)
+            status = status_of(response, "C-FIND")
+            if not status.is_pending:
+                return status
+            yield Match(status, data_of(response), context.transfer_syntax, exchange.profile.character_set)
+    except GeneratorExit:
+        exchange.cancel(request)
+        raise
+
+
+def move(
+    exchange: Exchange,
+    context: PresentationContext,
+    identifier: bytes,
+    destination: str,
+    priority: Priority = Priority.MEDIUM,
+) -> Generator[RetrieveProgress | None, Event, RetrieveProgress]:
+    """C-MOVE: yield the progress that the peer reports, return the outcome (PS3.7 Section 9.1.4)."""
+    request = exchange.request(
+        context,
+        CommandField.C_MOVE_RQ,
+        identifier,
+        affected_sop_class_uid=context.abstract_syntax,
+        priority=priority,
+        move_destination=destination,
+    )
+    return (yield from _retrieve(exchange, request, "C-MOVE", None))
+
+
+def get(
+    exchange: Exchange,
+    context: PresentationContext,
+    identifier: bytes,
+    provider: Provider,
+    priority: Priority = Priority.MEDIUM,
+) -> Generator[Any, Event, RetrieveProgress]:
+    """C-GET: the instances arrive as C-STOREs, and ``provider`` stores them (PS3.7 Section 9.1.3)."""
+    exchange.open_sink = partial(provider.open_sink, exchange)
+    request = exchange.request(
+        context,
+        CommandField.C_GET_RQ,
+        identifier,
+        affected_sop_class_uid=context.abstract_syntax,
+        priority=priority,
+    )
+    return (yield from _retrieve(exchange, request, "C-GET", provider))
+
+
+def _retrieve(
+    exchange: Exchange, request: Request, service: str, provider: Provider | None
+) -> Generator[Any, Event, RetrieveProgress]:
+    try:
+        while True:
+            event = yield None
+            if isinstance(event, RequestReceived) and provider is not None:
+                yield from perform(exchange, provider, event.message, exchange.peer or "")
+            elif isinstance(event, ResponseReceived) and exchange.answers(event.message, request):
+                progress = _progress(event.message, service, request.context.transfer_syntax)
+                if not progress.status.is_pending:
+                    return progress
+                yield progress
+            else:
+                exchange.set_aside(event)
+    except GeneratorExit:
+        exchange.cancel(request)
+        raise
+
+
+def cancel(exchange: Exchange) -> None:
+    """Ask the peer to end each C-FIND, C-GET and C-MOVE that is under way (PS3.7 Section 9.3.2.3).
+
+    Their flows go on to the final response, which says that they were cancelled, or that it was too late.
+    """
+    for request in list(exchange.pending.values()):
+        if request.command.command_field in _CANCELLABLE and not request.abandoned:
+            exchange.cancel(request, abandon=False)
+
+
+def normalized(
+    exchange: Exchange,
+    context: PresentationContext,
+    field: CommandField,
+    data: bytes | None = None,
+    **elements: Any,
+) -> Generator[None, Event, Message]:
+    """One N-service: N-EVENT-REPORT, N-GET, N-SET, N-ACTION, N-CREATE or N-DELETE; its response (PS3.7 Section 10.1).
+
+    Args:
+        exchange: an established association.
+        context: for the SOP class, or the meta SOP class that it belongs to.
+        field: the request's Command Field.
+        data: the attributes or the information, encoded in the context's transfer syntax.
+        elements: the request's other elements, by their attribute of `Command`.
+    """
+    request = exchange.request(context, field, data, **elements)
+    response: Message = yield from exchange.response_to(request)
+    return response
+
+
+def data_of(response: Message) -> bytes:
+    """The data set of a response as bytes; empty where there is none.
+
+    Raises:
+        RemoteProtocolError: it did not fit the limit for data sets in memory.
+    """
+    if response.error is not None:
+        raise RemoteProtocolError(f"a response's data set could not be kept: {response.error}") from response.error
+    return response.data.getvalue() if response.data is not None else b""
+
+
+def _progress(response: Message, service: str, transfer_syntax: str) -> RetrieveProgress:
+    command = response.command
+    return RetrieveProgress(
+        status_of(response, service),
+        command.number_of_remaining_suboperations or 0,
+        command.number_of_completed_suboperations or 0,
+        command.number_of_failed_suboperations or 0,
+        command.number_of_warning_suboperations or 0,
+        data_of(response),
+        transfer_syntax,
+    )
+
+
+def status_of(response: Message, service: str) -> Status:
+    """The status of a response, with what the peer said about it (PS3.7 Annex C)."""
+    command = response.command
+    return Status(
+        command.status,
+        service=service,
+        comment=command.error_comment,
+        offending=command.offending_element or (),
+    )

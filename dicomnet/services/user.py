@@ -1,0 +1,448 @@
+"""What users call, as flows: arguments are checked and encoded here, once for both faces, and nothing is sent before.
+
+Each function takes an established exchange and gives a flow for a driver. A failure status is raised as a
+`ServiceFailure`; warnings and partial retrieves are returned.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import cycle
+
+from .. import uids
+from .._typing import Any, Callable, Generator, Iterable
+from ..config import check_ae_title
+from ..dataset import codec
+from ..errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure
+from ..files.dataset_sink import uid_path
+from ..protocol.events import RequestReceived
+from ..protocol.exchange import POLL, Call, Exchange
+from ..protocol.messages import CommandField, Priority
+from ..status import Status
+from ..wire.command_set import Message
+from . import query_models, scu
+from .scp import Provider, perform
+from .scu import Match, RetrieveProgress, StoreResult
+
+__all__ = [
+    "Commitment",
+    "Reply",
+    "Reports",
+    "commit",
+    "event_report",
+    "find",
+    "get",
+    "keeper",
+    "move",
+    "normalized",
+    "request_commitment",
+    "store_many",
+]
+
+COMMITMENT_INSTANCE = uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
+
+
+class Reply:
+    """The answer to an N-service.
+
+    Attributes:
+        status: success or a warning.
+        data: the data set that came with it, bytes in ``transfer_syntax``; empty where there is none.
+        transfer_syntax: of ``data``.
+        character_set: of ``data``, if they name none; see `peers.Peer`.
+        sop_instance_uid: Affected SOP Instance UID; for an N-CREATE the one that the provider chose.
+        action_type_id, event_type_id: as the provider repeats them.
+    """
+
+    __slots__ = (
+        "action_type_id",
+        "character_set",
+        "data",
+        "event_type_id",
+        "sop_instance_uid",
+        "status",
+        "transfer_syntax",
+    )
+
+    def __init__(self, message: Message, status: Status, transfer_syntax: str, character_set: str = "") -> None:
+        command = message.command
+        self.character_set = character_set
+        self.status = status
+        self.data = scu.data_of(message)
+        self.transfer_syntax = transfer_syntax
+        self.sop_instance_uid: str = command.affected_sop_instance_uid or ""
+        self.action_type_id: int | None = command.action_type_id
+        self.event_type_id: int | None = command.event_type_id
+
+    @property
+    def dataset(self) -> Any:
+        """The data set as a pydicom Dataset; None where there is none."""
+        return codec.decode(self.data, self.transfer_syntax, self.character_set) if self.data else None
+
+    def __repr__(self) -> str:
+        return f"Reply({self.status!r}, {len(self.data)} bytes)"
+
+
+def _raise_failure(exchange: Exchange, status: Status, what: str) -> None:
+    if status.is_failure:
+        raise ServiceFailure(status, f"{what} failed: {status}", peer=exchange.peer)
+
+
+def store_many(
+    exchange: Exchange,
+    sources: Iterable[Any],
+    clock: Callable[[], float],
+    *,
+    transfer_syntax: str | None = None,
+    priority: Priority = Priority.MEDIUM,
+    originator: tuple[str, int] | None = None,
+    transcode: codec.Transcoding | None = None,
+    window: int | None = None,
+) -> Generator[StoreResult | None, Any, None]:
+    """C-STORE of many instances; see ``Association.store_many``."""
+    if window is not None and window < 1:
+        raise InvalidArgument(f"a window of {window!r}: at least one instance has to be under way")
+    most = min(exchange.window, exchange.limits.window, window or exchange.window)
+    policy = codec.check_policy((exchange.profile.transcode if transcode is None else transcode) or codec.NEVER)
+    buffers = cycle([bytearray(exchange.limits.file_buffer) for _ in range(2)])  # one is sent, one is read into
+
+    def opened(given: Any) -> Any:
+        return codec.open_source(given, transfer_syntax, buffer=next(buffers))
+
+    return scu.store_many(exchange, sources, opened, clock, priority, originator, policy, most)
+
+
+def find(
+    exchange: Exchange,
+    level: str,
+    *,
+    model: str = "STUDY_ROOT",
+    returning: Iterable[str] = (),
+    query: Any = None,
+    priority: Priority = Priority.MEDIUM,
+    **keys: Any,
+) -> Generator[Match | None, Any, Status]:
+    """C-FIND; see ``Association.find``."""
+    information = query_models.model_of(model)
+    dataset = query_models.identifier(information, level, keys, returning, template=query)
+    context = exchange.context_for(query_models.model_uid(model, "find"))
+    return _find(exchange, scu.find(exchange, context, codec.encode(dataset, context.transfer_syntax), priority))
+
+
+def _find(exchange: Exchange, flow: Generator[Match | None, Any, Status]) -> Generator[Match | None, Any, Status]:
+    status = yield from flow
+    _raise_failure(exchange, status, "C-FIND")
+    return status
+
+
+def move(
+    exchange: Exchange,
+    level: str,
+    destination: str,
+    *,
+    model: str = "STUDY_ROOT",
+    query: Any = None,
+    priority: Priority = Priority.MEDIUM,
+    **keys: Any,
+) -> Generator[RetrieveProgress | None, Any, RetrieveProgress]:
+    """C-MOVE; see ``Association.move``."""
+    dataset = query_models.identifier(query_models.model_of(model), level, keys, retrieve=True, template=query)
+    context = exchange.context_for(query_models.model_uid(model, "move"))
+    data = codec.encode(dataset, context.transfer_syntax)
+    flow = scu.move(exchange, context, data, check_ae_title(destination), priority)
+    return _retrieved(exchange, flow, "C-MOVE")
+
+
+def get(
+    exchange: Exchange,
+    level: str,
+    to: Any,
+    *,
+    model: str = "STUDY_ROOT",
+    query: Any = None,
+    priority: Priority = Priority.MEDIUM,
+    **keys: Any,
+) -> Generator[Any, Any, RetrieveProgress]:
+    """C-GET; see ``Association.get``."""
+    dataset = query_models.identifier(query_models.model_of(model), level, keys, retrieve=True, template=query)
+    context = exchange.context_for(query_models.model_uid(model, "get"))
+    data = codec.encode(dataset, context.transfer_syntax)
+    return _retrieved(exchange, scu.get(exchange, context, data, receiver(to, exchange), priority), "C-GET")
+
+
+def _retrieved(
+    exchange: Exchange, flow: Generator[Any, Any, RetrieveProgress], what: str
+) -> Generator[Any, Any, RetrieveProgress]:
+    """Only a retrieve that did nothing at all is a failure to be raised."""
+    done = yield from flow
+    if not (done.completed or done.failed or done.warning):
+        _raise_failure(exchange, done.status, what)
+    return done
+
+
+def receiver(to: Any, exchange: Exchange) -> Provider:
+    """Who takes the instances of a retrieve: a `Provider`, a function of `StoreRequest`, or a directory for files."""
+    if isinstance(to, Provider):
+        return to
+    provider = Provider(limits=exchange.limits, timeouts=exchange.timeouts)
+    spool, keep = keeper(to)
+    provider.on_store(spool=spool, unknown_classes=True)(keep)
+    return provider
+
+
+def keeper(to: Any) -> tuple[str | None, Callable[[Any], Any]]:
+    """A spool and a handler of `StoreRequest` that keep what arrives: a function does, or a directory for files.
+
+    Raises:
+        OutputFileError: there can be no such directory, or nothing can be written to it.
+    """
+    if callable(to):
+        return None, to
+    if isinstance(to, Provider):
+        raise InvalidArgument("a provider is no place for instances here", hint="Give a directory, or a function.")
+    directory = str(to)
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        what = f"no directory for what arrives: {error.strerror}"
+        raise OutputFileError(what, problem=OutputProblem.NO_DIRECTORY, path=directory, errno=error.errno) from error
+    if not os.access(directory, os.W_OK | os.X_OK):  # before anything is asked for that could not be kept
+        raise OutputFileError("cannot be written to", problem=OutputProblem.NO_DIRECTORY, path=directory)
+
+    def keep(request: Any) -> Status:
+        uid = request.sop_instance_uid
+        request.file.commit(uid_path(directory, uid if uids.is_valid(uid) else uids.new()))
+        return Status.SUCCESS
+
+    return directory, keep
+
+
+_NORMALIZED = {
+    "n_get": (CommandField.N_GET_RQ, "requested"),
+    "n_set": (CommandField.N_SET_RQ, "requested"),
+    "n_action": (CommandField.N_ACTION_RQ, "requested"),
+    "n_create": (CommandField.N_CREATE_RQ, "affected"),
+    "n_delete": (CommandField.N_DELETE_RQ, "requested"),
+    "n_event_report": (CommandField.N_EVENT_REPORT_RQ, "affected"),
+}
+
+
+def normalized(
+    exchange: Exchange,
+    service: str,
+    sop_class_uid: str,
+    sop_instance_uid: str | None,
+    dataset: Any = None,
+    *,
+    context: str = "",
+    **elements: Any,
+) -> Generator[Any, Any, Reply]:
+    """One N-service; see ``Association.n_get`` and its sisters.
+
+    Args:
+        exchange: an established association.
+        service: "n_get", "n_set", "n_action", "n_create", "n_delete" or "n_event_report".
+        sop_class_uid, sop_instance_uid: of the instance; an N-CREATE may leave the choice to the provider.
+        dataset: what goes with it, a pydicom Dataset or encoded bytes.
+        context: the abstract syntax to use, where it is a meta SOP class; by default the SOP class.
+        elements: other elements of the command set.
+    """
+    field, kind = _NORMALIZED[service]
+    # Event reports go from the provider of a SOP class to its user: on an association that the provider asked for, it
+    # has proposed that role (PS3.4 Section J.3.3); peers that negotiate no roles are told all the same.
+    chosen = exchange.context_for(context or sop_class_uid, scp=None if service == "n_event_report" else False)
+    data = None if dataset is None else codec.encode(dataset, chosen.transfer_syntax)
+    elements[f"{kind}_sop_class_uid"] = sop_class_uid
+    if sop_instance_uid is not None:
+        elements[f"{kind}_sop_instance_uid"] = sop_instance_uid
+    flow = scu.normalized(exchange, chosen, field, data, **elements)
+    return _normalized(exchange, field, chosen.transfer_syntax, flow)
+
+
+def _normalized(
+    exchange: Exchange, field: CommandField, syntax: str, flow: Generator[Any, Any, Message]
+) -> Generator[Any, Any, Reply]:
+    message = yield from flow
+    name = field.name.removesuffix("_RQ").replace("_", "-")
+    status = scu.status_of(message, name)
+    _raise_failure(exchange, status, name)
+    return Reply(message, status, syntax, exchange.profile.character_set)
+
+
+class Reports(Provider):
+    """Performs what the peer asks of the association's requestor, in the middle of whatever waits for the peer.
+
+    Attributes:
+        heard: event reports that came, and that nobody has waited for.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__(limits=exchange.limits, timeouts=exchange.timeouts)
+        self.heard = 0
+        self._exchange = exchange
+        exchange.unasked = self._perform
+
+    def _perform(self, message: Message) -> None:
+        _perform_now(perform(self._exchange, self, message, self._exchange.peer or ""))
+        self.heard += message.command.command_field == CommandField.N_EVENT_REPORT_RQ
+
+
+def _perform_now(flow: Generator[Any, Any, None]) -> None:
+    """Run a performer whose handler is an ordinary function; it can wait for nothing."""
+    try:
+        item = flow.send(None)
+        while type(item) is Call:
+            try:
+                answer = item.function(*item.arguments)
+            except Exception as error:
+                item = flow.throw(error)
+            else:
+                item = flow.send(answer)
+    except StopIteration:
+        pass
+    finally:
+        flow.close()
+
+
+def event_report(exchange: Exchange, reports: Reports) -> Generator[None, Any, None]:
+    """Wait for an N-EVENT-REPORT, or for none if one has come already that nobody has waited for."""
+    exchange.expect(True)
+    try:
+        while not reports.heard:
+            exchange.set_aside((yield None))
+        reports.heard -= 1
+    finally:
+        exchange.expect(False)
+
+
+class Commitment:
+    """What became of a storage commitment (PS3.4 Annex J).
+
+    Attributes:
+        transaction_uid: as we asked.
+        committed: pairs of SOP class and SOP instance UID that the peer takes responsibility for.
+        failed: triples of SOP class, SOP instance UID and failure reason (0008,1197).
+    """
+
+    __slots__ = ("committed", "failed", "transaction_uid")
+
+    def __init__(self, transaction_uid: str, dataset: Any) -> None:
+        self.transaction_uid = transaction_uid
+        self.committed = [_reference(item) for item in dataset.get("ReferencedSOPSequence") or ()]
+        self.failed = [
+            (*_reference(item), int(item.get("FailureReason") or 0)) for item in dataset.get("FailedSOPSequence") or ()
+        ]
+
+    @property
+    def ok(self) -> bool:
+        """Everything is committed."""
+        return bool(self.committed) and not self.failed
+
+    def __repr__(self) -> str:
+        return f"Commitment({len(self.committed)} committed, {len(self.failed)} failed)"
+
+
+def _reference(item: Any) -> tuple[str, str]:
+    return str(item.get("ReferencedSOPClassUID", "")), str(item.get("ReferencedSOPInstanceUID", ""))
+
+
+def commit(
+    exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
+) -> Generator[Any, Any, Commitment]:
+    """Storage commitment: N-ACTION, then wait for the N-EVENT-REPORT on this association (PS3.4 Section J.3)."""
+    uid = transaction_uid or uids.new()
+    return _commit(exchange, uid, _commitment_action(exchange, instances, uid))
+
+
+def request_commitment(
+    exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
+) -> Generator[Any, Any, Commitment | None]:
+    """Storage commitment to be reported on another association: N-ACTION, then the release (PS3.4 Section J.3)."""
+    uid = transaction_uid or uids.new()
+    return _commit_elsewhere(exchange, uid, _commitment_action(exchange, instances, uid))
+
+
+def _commitment_action(
+    exchange: Exchange, instances: Iterable[tuple[str, str]], uid: str
+) -> Generator[Any, Any, Reply]:
+    references = [{"ReferencedSOPClassUID": one, "ReferencedSOPInstanceUID": other} for one, other in instances]
+    if not references:
+        raise InvalidArgument("a storage commitment needs at least one instance")
+    return normalized(
+        exchange,
+        "n_action",
+        uids.STORAGE_COMMITMENT_PUSH_MODEL,
+        COMMITMENT_INSTANCE,
+        codec.from_keywords({"TransactionUID": uid, "ReferencedSOPSequence": references}),
+        action_type_id=1,
+    )
+
+
+class _deferring:  # noqa: N801
+    """Meanwhile requests of the peer wait, for the report may be the first of them; what is left is answered then."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __enter__(self) -> None:
+        self._exchange.defer_requests = True
+
+    def __exit__(self, *_: object) -> None:
+        exchange = self._exchange
+        exchange.defer_requests = False
+        while exchange.deferred and exchange.established:
+            exchange.set_aside(exchange.deferred.popleft())
+
+
+def _commit(exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]) -> Generator[Any, Any, Commitment]:
+    with _deferring(exchange):  # the report may come before the response
+        yield from action
+        exchange.expect(True)
+        try:
+            while True:
+                event = exchange.deferred.popleft() if exchange.deferred else (yield None)
+                report = _report_on(exchange, uid, event)
+                if report is not None:
+                    return report
+        finally:
+            exchange.expect(False)
+
+
+def _commit_elsewhere(
+    exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]
+) -> Generator[Any, Any, Commitment | None]:
+    """A report that crosses our release is heard, though nothing can be answered any more: the peer was hasty."""
+    found: Commitment | None = None
+    with _deferring(exchange):
+        yield from action
+        while (event := exchange.deferred.popleft() if exchange.deferred else (yield POLL)) is not None:
+            found = _report_on(exchange, uid, event) or found
+    release = scu.release(exchange)
+    wanted = next(release)
+    try:
+        while True:
+            event = yield wanted
+            found = found or _report_on(exchange, uid, event)
+            wanted = release.send(event)
+    except StopIteration:
+        return found
+
+
+def _report_on(exchange: Exchange, uid: str, event: Any) -> Commitment | None:
+    """The report on this transaction, if this event is it; answered, where there still can be an answer."""
+    if not isinstance(event, RequestReceived) or event.command.command_field != CommandField.N_EVENT_REPORT_RQ:
+        if exchange.established and isinstance(event, RequestReceived):
+            exchange.unasked(event.message)  # set aside it would wait for us, and we for it
+        elif exchange.established:
+            exchange.set_aside(event)
+        return None
+    syntax = exchange.contexts[event.message.context_id].transfer_syntax
+    dataset = codec.decode(scu.data_of(event.message), syntax)
+    ours = str(dataset.get("TransactionUID", "")) == uid
+    if exchange.established:
+        exchange.respond(
+            event.message,
+            Status.SUCCESS if ours else Status.INVALID_ARGUMENT_VALUE,
+            event_type_id=event.command.event_type_id,
+        )
+    return Commitment(uid, dataset) if ours else None

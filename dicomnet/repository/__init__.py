@@ -1,0 +1,1 @@
+"""What archive, router and workstation share: blob stores, index, group commit, matching, outbox."""

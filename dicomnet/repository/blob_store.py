@@ -1,0 +1,158 @@
+"""What a blob store is: it keeps Part 10 streams, and says where each one is.
+
+A store knows nothing of patients and studies. Its callers keep the `BlobRef` of each blob in an index, and may rebuild
+that index from `BlobStore.scan`. What a group of blobs needs to survive (bytes on the disk, or an object store's word)
+has happened when `put` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+__all__ = ["BlobReader", "BlobRef", "BlobStore", "BlobWriter", "NewBlob", "StoreStats", "StoredBlob"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """Where a blob is: ``length`` bytes of a Part 10 stream, from ``offset`` on, under ``key``.
+
+    Attributes:
+        key: a path relative to the store, or the name of an object; the same for all blobs of a segment.
+        offset: in bytes; 0 for a blob that is alone under its key.
+        length: bytes of the Part 10 stream, file meta information included.
+    """
+
+    key: str
+    offset: int
+    length: int
+
+
+class BlobWriter(Protocol):
+    """A blob that is too large for memory, written as it arrives."""
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, the header included."""
+
+    def write(self, views: Sequence[bytes | memoryview]) -> None:
+        """Append; the views may die after the call.
+
+        Raises:
+            OSError: such as ENOSPC. The blob is gone then.
+        """
+
+    def finish(self) -> None:
+        """All of it is written: have the store confirm the bytes. It still has to be `put`.
+
+        Raises:
+            OSError: it could not; the blob is gone then, and this is not tried again.
+        """
+
+    def discard(self) -> None:
+        """Delete what was written, unless it was `put`. May be called at any time, and more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlob:
+    """A blob to be put: what describes it, and its bytes, in memory or in a finished `BlobWriter`.
+
+    Attributes:
+        sop_class_uid, sop_instance_uid, transfer_syntax_uid: valid UIDs.
+        header: preamble and file meta information, which stand before the data set.
+        content: the bytes of the data set in pieces; or the writer that was given header and data set.
+        sha256: of the data set alone, since the header tells who sent it.
+        size: bytes of the data set.
+        names: values of the data set by keyword, for stores that name files by a template.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    header: bytes
+    content: list[bytes] | BlobWriter
+    sha256: bytes
+    size: int
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Bytes of the Part 10 stream."""
+        return len(self.header) + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as the store itself describes it, without an index.
+
+    Attributes:
+        sha256: of the data set, as it was when it came.
+        header_length: bytes before the data set.
+    """
+
+    ref: BlobRef
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    sha256: bytes
+    header_length: int
+
+
+@runtime_checkable
+class BlobReader(Protocol):
+    """An open blob. It can be read to its end, even if the blob is deleted meanwhile."""
+
+    def read_into(self, start: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` with bytes of the blob from ``start`` on; how many there were."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What a store holds: bytes in use, and those of deleted blobs that compaction would give back."""
+
+    segments: int
+    bytes: int
+    dead_bytes: int
+    free_bytes: int
+    total_bytes: int
+
+
+class BlobStore(Protocol):
+    """Keeps blobs. All methods may be called from any thread; one thread at a time puts."""
+
+    def put(self, group: Sequence[NewBlob]) -> list[BlobRef]:
+        """Keep all blobs of a group, or none; they are durable when this returns, in the order given.
+
+        Raises:
+            OSError: such as ENOSPC or EIO; nothing of the group is kept.
+        """
+
+    def writer(self, header: bytes) -> BlobWriter:
+        """Begin a blob whose size is unknown, with its preamble and file meta information."""
+
+    def open(self, ref: BlobRef) -> BlobReader:
+        """Open a blob.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+    def delete(self, refs: Sequence[BlobRef]) -> None:
+        """Forget blobs, for good; what is not there any more is no error."""
+
+    def scan(self, *, recent: bool = False) -> Iterator[StoredBlob]:
+        """Every blob that is not deleted.
+
+        Args:
+            recent: only those that came so late that a crash may have kept them from the index.
+        """
+
+    def stats(self) -> StoreStats:
+        """Numbers for people and metrics."""
+
+    def close(self) -> None:
+        """Nothing is put any more."""

@@ -1,0 +1,57 @@
+"""What it takes to have a file, and its name, on the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["make_directory", "sync_directory", "write_all"]
+
+_IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16)
+
+
+def write_all(fd: int, buffers: Sequence[bytes | memoryview]) -> int:
+    """Write all buffers; how many bytes that were.
+
+    Raises:
+        OSError: part of them may have been written.
+    """
+    left = [memoryview(one) for one in buffers]
+    total = 0
+    while left:
+        written = os.writev(fd, left[:_IOV_MAX])
+        total += written
+        first = 0
+        while first < len(left) and written >= len(left[first]):
+            written -= len(left[first])
+            first += 1
+        left = left[first:]
+        if written:
+            left[0] = left[0][written:]
+    return total
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Have the disk confirm the names in a directory."""
+    with _directory(path) as fd:
+        os.fsync(fd)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and have the disk confirm its name; one that exists is taken."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)

@@ -1,0 +1,330 @@
+"""Append-only segment files: one writer each, a torn tail cut, deletions marked beside them.
+
+``segments/000001.seg`` holds records (see `record`), ``segments/000001.dead`` the places of those that are deleted,
+``active/000001`` says that a process appends to this segment, and is locked by it: what a dead process left is found
+by that name alone, so that a start looks at the last segment and not at all of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..log import log
+from .durable import make_directory, sync_directory, write_all
+from .record import ALIGNMENT, INLINE, MAGIC, MOST_HEADER, Record, is_intact, parse
+
+__all__ = ["Entry", "Segment", "SegmentLog", "dead_places", "mark_dead", "read_segment"]
+
+_DEAD = struct.Struct("<QQ")
+_PIECE = 1 << 20
+_EXCLUSIVE = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record, and where in its segment it begins."""
+
+    position: int
+    record: Record
+
+
+class _Window:
+    """Reads a file in large pieces. It is not mapped: a writer that gives up cuts what it wrote."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._start, self._held = fd, 0, b""
+
+    def view(self, start: int, length: int) -> memoryview:
+        """Bytes of the file; fewer at its end."""
+        if not self._start <= start <= start + length <= self._start + len(self._held):
+            self._start, self._held = start, os.pread(self._fd, max(length, _PIECE), start)
+        return memoryview(self._held)[start - self._start :][:length]
+
+    def hash(self, start: int, length: int) -> bytes:
+        """SHA-256 of so many bytes, or of those that there are."""
+        digest = hashlib.sha256()
+        while length > 0 and (piece := self.view(start, min(length, _PIECE))):
+            digest.update(piece)
+            start, length = start + len(piece), length - len(piece)
+        return digest.digest()
+
+    def next_magic(self, start: int) -> int:
+        """The next aligned place that could be a record; -1 where there is none."""
+        while len(piece := bytes(self.view(start, _PIECE))) >= len(MAGIC):
+            place = piece.find(MAGIC)
+            while place >= 0 and (start + place) % ALIGNMENT:
+                place = piece.find(MAGIC, place + 1)
+            if place >= 0:
+                return start + place
+            start += len(piece) // ALIGNMENT * ALIGNMENT or ALIGNMENT
+        return -1
+
+
+def read_segment(path: Path, *, hashed: bool = False) -> Iterator[Entry]:
+    """The intact records of a segment, in their order. What is damaged is passed over.
+
+    Args:
+        path: the segment.
+        hashed: also compare the data sets with their hashes.
+    """
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        window = _Window(file.fileno())
+        position = 0
+        while 0 <= position < size:
+            record = _record_at(window, position, size, hashed=hashed)
+            if record is None:
+                position = window.next_magic(position + ALIGNMENT)
+                continue
+            yield Entry(position, record)
+            position += record.span
+
+
+def _record_at(window: _Window, position: int, size: int, *, hashed: bool) -> Record | None:
+    record = parse(window.view(position, MOST_HEADER))
+    if record is None or position + record.span > size:
+        return None
+    inline = record.kind == INLINE
+    whole = window.view(position, record.header_length + (record.meta_length if inline else 0))
+    if not is_intact(record, whole[: record.header_length], whole[record.header_length :]):
+        return None
+    if hashed and inline:
+        begin = position + record.header_length + record.meta_length
+        if window.hash(begin, record.length - record.meta_length) != record.sha256:
+            return None
+    return record
+
+
+def dead_places(path: Path) -> dict[int, int]:
+    """The records of a segment that are deleted: bytes by position. A torn mark at the end is none."""
+    try:
+        marks = path.with_suffix(".dead").read_bytes()
+    except FileNotFoundError:
+        return {}
+    return dict(_DEAD.iter_unpack(marks[: len(marks) // _DEAD.size * _DEAD.size]))
+
+
+def mark_dead(path: Path, places: dict[int, int], *, durable: bool) -> None:
+    """Mark records as deleted, by position, with the bytes of each."""
+    marks = path.with_suffix(".dead")
+    fd = os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        torn = os.fstat(fd).st_size % _DEAD.size
+        if torn:
+            os.ftruncate(fd, os.fstat(fd).st_size - torn)
+        write_all(fd, [b"".join(_DEAD.pack(*place) for place in places.items())])
+        if durable:
+            os.fdatasync(fd)
+    finally:
+        os.close(fd)
+    if durable:
+        sync_directory(marks.parent)
+
+
+class Segment:
+    """The segment that this process appends to.
+
+    Attributes:
+        key: of its blobs.
+        size: bytes so far.
+    """
+
+    def __init__(self, root: Path, number: int) -> None:
+        """Claim a new segment, so that a later start finds it.
+
+        Raises:
+            FileExistsError: another process has this number.
+        """
+        self.name = f"{number:06}"
+        self.path = root / "segments" / f"{self.name}.seg"
+        self._claim = root / "active" / self.name
+        self._lock = _claim(self._claim)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | _EXCLUSIVE, 0o666)
+        sync_directory(self.path.parent)
+        self.size = 0
+        self.key = f"segments/{self.name}.seg"
+
+    def append(self, buffers: Sequence[bytes | memoryview], *, durable: bool) -> int:
+        """Append buffers; the position of the first byte.
+
+        Raises:
+            OSError: none of them is there. After a failed sync the segment is unusable, since the system may have
+                dropped what it could not write: `usable` is false then.
+        """
+        start = self.size
+        try:
+            self.size += write_all(self._fd, buffers)
+        except OSError:
+            self._cut(start)
+            raise
+        if durable:
+            try:
+                os.fdatasync(self._fd)
+            except OSError:
+                self._cut(start)
+                self.abandon()
+                raise
+        return start
+
+    @property
+    def usable(self) -> bool:
+        """Whether more can be appended."""
+        return self._fd >= 0
+
+    def _cut(self, size: int) -> None:
+        try:
+            os.ftruncate(self._fd, size)
+            self.size = size
+        except OSError as error:
+            log.error("segment %s: %s; no more is appended to it", self.name, error.strerror)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Append no more, and have the next start look at this segment."""
+        for fd in (self._fd, self._lock):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._lock = -1
+
+    def seal(self) -> None:
+        """Append no more: all of it is on the disk and known to the index."""
+        if self._fd < 0:
+            return
+        os.fdatasync(self._fd)
+        self._claim.unlink(missing_ok=True)
+        self.abandon()
+
+
+def _claim(path: Path) -> int:
+    """A new file that is locked before other processes see its name; its descriptor.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    hidden = path.with_name(f".{path.name}-{os.getpid()}")
+    fd = os.open(hidden, os.O_RDWR | _EXCLUSIVE, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.link(hidden, path)
+        sync_directory(path.parent)
+    except OSError:
+        os.close(fd)
+        raise
+    finally:
+        hidden.unlink()
+    return fd
+
+
+class SegmentLog:
+    """The segments of a store, and the one that is appended to.
+
+    Args:
+        root: the store's directory.
+        most: bytes after which a segment is sealed and the next begun.
+        durable: whether the disk confirms what is appended.
+    """
+
+    def __init__(self, root: Path, *, most: int, durable: bool) -> None:
+        self.root, self._most, self._durable = root, most, durable
+        for name in ("segments", "active"):
+            make_directory(root / name)
+        self._segment: Segment | None = None
+
+    def append(self, buffers: Sequence[bytes | memoryview]) -> tuple[str, int]:
+        """Append the records of one group; the key of their segment and the position of the first.
+
+        Raises:
+            OSError: none of them is there.
+        """
+        segment = self._current()
+        start = segment.append(buffers, durable=self._durable)
+        return segment.key, start
+
+    def _current(self) -> Segment:
+        segment = self._segment
+        if segment is not None and segment.usable and segment.size < self._most:
+            return segment
+        self._segment = None
+        if segment is not None:
+            segment.seal()
+        self._segment = self._claim()
+        return self._segment
+
+    def _claim(self) -> Segment:
+        number = 1 + max((int(path.stem) for path in self.paths()), default=0)
+        while True:
+            try:
+                return Segment(self.root, number)
+            except FileExistsError:
+                number += 1
+
+    @property
+    def active(self) -> str:
+        """The key of the segment that is appended to; empty where there is none."""
+        return self._segment.key if self._segment is not None else ""
+
+    def paths(self) -> list[Path]:
+        """All segments, the oldest first."""
+        return sorted(path for path in (self.root / "segments").glob("*.seg") if path.stem.isdecimal())
+
+    def abandoned(self) -> list[Path]:
+        """The segments that a dead process appended to; their torn tails are cut."""
+        found = []
+        for claim in sorted((self.root / "active").glob("[0-9]*")):
+            path = self.root / "segments" / f"{claim.name}.seg"
+            if _is_locked(claim):
+                continue
+            if path.exists():
+                _cut_torn_tail(path)
+                found.append(path)
+            else:
+                claim.unlink(missing_ok=True)
+        return found
+
+    def settle(self, paths: Sequence[Path]) -> None:
+        """What dead processes left is in order: the next start need not look at it again."""
+        for path in paths:
+            (self.root / "active" / path.stem).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Append no more."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.seal()
+
+
+def _is_locked(claim: Path) -> bool:
+    """Whether a process that lives holds this claim."""
+    try:
+        fd = os.open(claim, os.O_RDWR)
+    except FileNotFoundError:
+        return True  # its process has just sealed it
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _cut_torn_tail(path: Path) -> None:
+    """Cut what follows the last whole record. Damage before that is left for a scrub to report."""
+    end = 0
+    for entry in read_segment(path, hashed=True):
+        end = entry.position + entry.record.span
+    size = path.stat().st_size
+    if end < size:
+        log.info("segment %s: %d bytes of a write that did not end are cut off", path.stem, size - end)
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            os.ftruncate(fd, end)
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -7,7 +7,7 @@ import pytest
 
 import dicomnet
 from dicomnet import uids
-from dicomnet.cli import commands
+from dicomnet.cli.app import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -29,7 +29,7 @@ def test_the_readme_starts_with_commands_that_exist(command):
 @pytest.mark.parametrize("document", ["README.md", "docs/interface.md"])
 def test_the_documents_name_every_command(document):
     text = (ROOT / document).read_text(encoding="utf-8")
-    assert [name for name in commands.NAMES if f"dicomnet {name}" not in text and f"`{name}`" not in text] == []
+    assert [name for name in COMMANDS if f"dicomnet {name}" not in text and f"`{name}`" not in text] == []
 
 
 def test_a_source_distribution_carries_what_it_is_built_from():

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
-import gc
+import logging
 import os
 import sys
+import traceback
+from collections.abc import Sequence
 
-from .._typing import Sequence
+import click
+
+from .. import __version__
 from ..errors import DicomNetError, escaped
-from ..log import log
-from . import commands
-from .declare import UsageError
 from .exits import Exit, exit_code
+from .lazy_group import Lazy, LazyGroup
 from .output import complain
 
-__all__ = ["run"]
+__all__ = ["COMMANDS", "dicomnet", "run"]
 
-_DEBUG = 10  # logging.DEBUG, without loading it
+#: In the order of `dicomnet --help`. CONTRIBUTING.md says how a command is added.
+COMMANDS = {
+    "echo": Lazy("dicomnet.cli.echo:command", "Verify that a peer answers (C-ECHO)."),
+    "store": Lazy("dicomnet.cli.store:command", "Send files and directories of files (C-STORE)."),
+    "find": Lazy("dicomnet.cli.find:command", "Query a peer (C-FIND)."),
+    "get": Lazy("dicomnet.cli.get:command", "Fetch instances (C-GET)."),
+    "move": Lazy("dicomnet.cli.move:command", "Have a peer send instances (C-MOVE)."),
+    "retrieve": Lazy("dicomnet.cli.retrieve:command", "Fetch instances by C-GET, or by C-MOVE to here."),
+    "recv": Lazy("dicomnet.cli.recv:command", "Receive instances (C-STORE provider)."),
+    "plan": Lazy("dicomnet.cli.plan:command", "Show the associations and contexts that files need."),
+    "peers": Lazy("dicomnet.cli.peers:command", "List the peers that are known by name."),
+    "mpps": Lazy("dicomnet.cli.mpps:command", "Begin and end a performed procedure step (N-CREATE, N-SET)."),
+    "commit": Lazy("dicomnet.cli.commit:command", "Ask for storage commitment (N-ACTION, N-EVENT-REPORT)."),
+    "dump": Lazy("dicomnet.cli.dump:command", "Show the headers of a file, captured PDUs, or a message log."),
+    "doctor": Lazy("dicomnet.cli.doctor:command", "Find out what keeps one from talking to a peer."),
+    "conform": Lazy("dicomnet.cli.conform:command", "Test how a provider keeps the standard."),
+    "bench": Lazy("dicomnet.cli.bench:command", "Measure how fast a peer is."),
+    "cert": Lazy("dicomnet.cli.cert:command", "Make, show and check certificates for TLS."),
+    "demo": Lazy("dicomnet.cli.demo:command", "Send real files to a provider of one's own, and compare."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def dicomnet() -> None:
+    """DICOM over the network: verify, send, receive, look into.
+
+    PEER is AET@HOST:PORT, AET@[::1]:11112, HOST:PORT (called AE title ANY-SCP), or a name from peers.toml.
+    """
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,37 +55,38 @@ def run(arguments: Sequence[str]) -> int:
         code = _run(arguments)
         sys.stdout.flush()
         return code
-    except UsageError as error:
-        complain(escaped(str(error)))
-        return error.code
     except BrokenPipeError:
-        return _nobody_reads()
+        # The reader of our standard output went away: end quietly, as programs in a pipe do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.INTERNAL
     except (KeyboardInterrupt, DicomNetError, OSError) as error:
         _report(error)
         return exit_code(error)
 
 
 def _run(arguments: Sequence[str]) -> int:
-    completes = "_DICOMNET_COMPLETE" in os.environ  # a shell asks for completions, by click's protocol
-    command = commands.load(arguments[0]) if arguments and not completes else None
-    plain = command.plain(arguments[1:]) if command else None
-    if plain:
-        _collect_garbage()
-        return plain()
+    if "_DICOMNET_COMPLETE" in os.environ:
+        dicomnet.main(arguments, prog_name="dicomnet")  # tells a shell how the line may go on, and ends the process
     try:
-        from . import explain
-    except ImportError:  # click is an extra: only who uses the command line needs it
-        sys.exit("error: the command line needs the package click: pip install 'dicomnet[cli]'")
-    _collect_garbage()
-    if completes:
-        explain.complete(arguments)
-    return explain.run(arguments)
+        # Not `main`, which prints what it catches in its own way.
+        with dicomnet.make_context("dicomnet", list(arguments)) as context:
+            return int(dicomnet.invoke(context) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return Exit.USAGE
+    except click.exceptions.Exit as error:  # of --help and --version
+        return error.exit_code
+    except click.ClickException as error:
+        complain(_sentence(error))
+        return error.exit_code
 
 
-def _collect_garbage() -> None:
-    """From now on, and not in what is loaded: that stays."""
-    gc.freeze()
-    gc.enable()
+def _sentence(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    message = escaped(error.format_message().replace("\n", " ")).rstrip(".")
+    if context is None:
+        return message
+    return f"{message}{'' if message.endswith(('?', '?)')) else '.'} Try: {context.command_path} --help"
 
 
 def _report(error: BaseException) -> None:
@@ -63,13 +94,5 @@ def _report(error: BaseException) -> None:
         complain("interrupted")
         return
     complain(escaped(str(error)))
-    if log.isEnabledFor(_DEBUG):
-        import traceback
-
+    if logging.getLogger("dicomnet").isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
-
-
-def _nobody_reads() -> int:
-    """Whoever read our standard output went away: end quietly, as programs in a pipe do."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.INTERNAL

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
-from .._typing import Callable, Iterable, Iterator, deque
 from ..config import DESCRIBE_BUFFER
 from ..errors import InputFileError, InputProblem
 from ..files.instance_source import Source, open_source

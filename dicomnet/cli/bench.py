@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Any
+
+import click
 
 from .. import __version__, uids
-from .._typing import Any
 from ..config import Entity
 from ..errors import InvalidArgument
-from . import declare
 from .bench_compare import compare_command
 from .bench_objects import Generator
 from .bench_run import Echoes, Measurement, Stores, percentile
@@ -23,17 +24,17 @@ from .output import amount
 __all__ = ["command"]
 
 
-@declare.command("run", short_help="Measure a peer; what `dicomnet bench PEER` does.")
+@click.command("run", short_help="Measure a peer; what `dicomnet bench PEER` does.")
 @peer_options
-@declare.option(
-    "--service", type=declare.Choice(["store", "echo"]), default="store", help="What is asked.  [default: store]"
+@click.option(
+    "--service", type=click.Choice(["store", "echo"]), default="store", help="What is asked.  [default: store]"
 )
-@declare.option("--size", type=SIZE, default=512 << 10, metavar="SIZE", help="Of each object.  [default: 512k]")
-@declare.option(
-    "-n", "--count", type=declare.Whole(min=1), default=1000, metavar="N", help="How many.  [default: 1000]"
+@click.option("--size", type=SIZE, default=512 << 10, metavar="SIZE", help="Of each object.  [default: 512k]")
+@click.option(
+    "-n", "--count", type=click.IntRange(min=1), default=1000, metavar="N", help="How many.  [default: 1000]"
 )
-@declare.option(
-    "--associations", type=declare.Whole(min=1), default=1, metavar="N", help="Over N at a time.  [default: 1]"
+@click.option(
+    "--associations", type=click.IntRange(min=1), default=1, metavar="N", help="Over N at a time.  [default: 1]"
 )
 @common
 def measure(
@@ -49,7 +50,7 @@ def measure(
     try:
         work = Echoes() if service == "echo" else Stores([Generator(size, study, series) for _ in range(associations)])
     except InvalidArgument as error:
-        raise declare.UsageError(f"Invalid value for --size: {error}") from error
+        raise click.UsageError(f"Invalid value for --size: {error}") from error
     with Interrupts() as interrupts:
         measured = Measurement(work, count, interrupts)
         measured.run(peer, aec, settings, associations)
@@ -100,10 +101,18 @@ def _tell(measured: Measurement, settings: Settings, facts: dict[str, Any]) -> N
     output.record(summary=facts)
 
 
-command = declare.Group(
-    "bench",
-    "Measure a peer: `dicomnet bench PEER`; and compare what two runs with --json have printed.",
-    "Measure how fast a peer is.",
-    (measure, compare_command),
-    default="run",
-)
+class _Bench(click.Group):
+    """The name of the usual command may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {*self.commands, *self.get_help_option_names(ctx)}
+        return super().parse_args(ctx, args if not args or args[0] in known else ["run", *args])
+
+
+@click.group("bench", cls=_Bench)
+def command() -> None:
+    """Measure a peer: `dicomnet bench PEER`; and compare what two runs with --json have printed."""
+
+
+command.add_command(measure)
+command.add_command(compare_command)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from .._typing import Any
+from typing import Any
+
+import click
+
 from ..errors import InputFileError, InputProblem
-from . import declare
 from .exits import Exit
-from .options import output_options
+from .options import PATH, output_options
 from .output import Output, amount
 from .tables import Table
 
@@ -25,9 +27,9 @@ _MEASURES = {
 }
 
 
-@declare.command("compare", short_help="Compare the results of two runs.")
-@declare.argument("first", type=declare.Path(), metavar="A.json")
-@declare.argument("second", type=declare.Path(), metavar="B.json")
+@click.command("compare", short_help="Compare the results of two runs.")
+@click.argument("first", type=PATH, metavar="A.json")
+@click.argument("second", type=PATH, metavar="B.json")
 @output_options
 def compare_command(first: str, second: str, output: Output) -> int:
     """Show what two runs of `dicomnet bench --json` printed side by side, and each number of the second by the first's.

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from . import declare
+import click
+
 from .certificates import Facts, facts_of, make, read_certificates
 from .exits import Exit
-from .options import output_options
+from .options import DIRECTORY, PATH, output_options
 from .output import Output
 
 __all__ = ["command"]
 
-_FILES = declare.argument("files", type=declare.Path(), nargs=-1, required=True, metavar="FILE...")
+_FILES = click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...")
 
 
-@declare.command("make", short_help="Make a small authority, a server and a client.")
-@declare.argument("directory", type=declare.Path(file_okay=False), metavar="DIR")
-@declare.option(
+
+@click.group("cert")
+def command() -> None:
+    """Make certificates to try TLS with, show what certificates say, and check when they expire."""
+
+
+@command.command("make", short_help="Make a small authority, a server and a client.")
+@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@click.option(
     "--host", "hosts", multiple=True, default=("localhost", "127.0.0.1", "::1"), metavar="NAME",
     help="A name or address of the server; can be given again.  [default: localhost]",
 )  # fmt: skip
-@declare.option("--client", default="dicomnet", metavar="NAME", help="The name of the client.  [default: dicomnet]")
-@declare.option(
-    "--days", type=declare.Whole(min=1, max=36500), default=825, metavar="N",
+@click.option("--client", default="dicomnet", metavar="NAME", help="The name of the client.  [default: dicomnet]")
+@click.option(
+    "--days", type=click.IntRange(min=1, max=36500), default=825, metavar="N",
     help="How long they are valid.  [default: 825]",
 )  # fmt: skip
 @output_options
@@ -37,7 +44,7 @@ def make_command(directory: str, hosts: tuple[str, ...], client: str, days: int,
     return Exit.DONE
 
 
-@declare.command("show", short_help="Show what certificates say.")
+@command.command("show", short_help="Show what certificates say.")
 @_FILES
 @output_options
 def show_command(files: tuple[str, ...], output: Output) -> int:
@@ -73,10 +80,10 @@ def _show(path: str, facts: Facts, now: datetime, output: Output) -> None:
     )
 
 
-@declare.command("check", short_help="Check when certificates expire.")
+@command.command("check", short_help="Check when certificates expire.")
 @_FILES
-@declare.option(
-    "--days", type=declare.Whole(min=0), default=30, metavar="N", help="Warn when fewer are left.  [default: 30]"
+@click.option(
+    "--days", type=click.IntRange(min=0), default=30, metavar="N", help="Warn when fewer are left.  [default: 30]"
 )
 @output_options
 def check_command(files: tuple[str, ...], days: int, output: Output) -> int:
@@ -114,11 +121,3 @@ def _left(facts: Facts, now: datetime) -> str:
     if now >= facts.ends:
         return f"expired {facts.ends:%Y-%m-%d %H:%M} UTC"
     return f"{facts.days_left(now)} days left"
-
-
-command = declare.Group(
-    "cert",
-    "Make certificates to try TLS with, show what certificates say, and check when they expire.",
-    "Make, show and check certificates for TLS.",
-    (make_command, show_command, check_command),
-)

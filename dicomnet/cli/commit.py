@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import click
+
 from ..config import COMMITMENT_PATIENCE, Entity
 from ..errors import InputFileError, InputProblem
 from ..files.instance_source import open_source
 from ..services.user import Commitment
 from ..status import Status
-from . import declare
 from .batch import files_in
 from .connect import client_options, listen_option, peer_options
 from .exits import Exit
-from .options import SECONDS, Settings, common, profile_of
+from .options import PATH, SECONDS, Settings, common, profile_of
 from .output import Output
 
 __all__ = ["command"]
 
 
-@declare.command("commit", short_help="Ask for storage commitment (N-ACTION, N-EVENT-REPORT).")
+@click.command("commit")
 @peer_options
-@declare.argument("paths", type=declare.Path(), nargs=-1, required=True, metavar="PATH...")
-@declare.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
+@click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
 @listen_option("Where PEER is to report, on an association of its own; it has to know this, with our AE title.")
-@declare.option("--wait", type=SECONDS, metavar="SECONDS", help="For the report, with --listen.  [default: 5m]")
+@click.option("--wait", type=SECONDS, metavar="SECONDS", help="For the report, with --listen.  [default: 5m]")
 @common
 def command(
     peer: Entity,

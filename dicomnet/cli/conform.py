@@ -5,57 +5,58 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
-from .._typing import Any
+import click
+
 from ..config import Entity
 from ..conform import program
 from ..conform.session import Target
 from ..errors import AssociationError, CannotListen, ConnectionFailed, DicomNetError, TLSFailed
 from ..net.tls import TLS
-from . import declare
 from .exits import Exit
-from .options import AE_TITLE, PEER, SECONDS, output_options, tls_options
+from .options import AE_TITLE, PATH, PEER, SECONDS, Parsed, output_options, tls_options
 from .output import Output, complain
 
 __all__ = ["command"]
 
 
-@declare.command("conform", short_help="Test how a provider keeps the standard.")
-@declare.argument("peer", type=PEER, required=False)
-@declare.option("-aet", "--aet", type=AE_TITLE, default="CONFORM", metavar="ME", help="Our own AE title.")
-@declare.option(
+@click.command("conform")
+@click.argument("peer", type=PEER, required=False)
+@click.option("-aet", "--aet", type=AE_TITLE, default="CONFORM", metavar="ME", help="Our own AE title.")
+@click.option(
     "-to", "--timeout", type=SECONDS, default=2.0, metavar="SECONDS", help="What an answer may take.  [default: 2]"
 )
-@declare.option("-k", "pattern", metavar="PATTERN", help="Only cases with an id, or else words, like PATTERN.")
-@declare.option("--list", "listing", is_flag=True, help="List the cases, run none.")
-@declare.option(
+@click.option("-k", "pattern", metavar="PATTERN", help="Only cases with an id, or else words, like PATTERN.")
+@click.option("--list", "listing", is_flag=True, help="List the cases, run none.")
+@click.option(
     "--as-provider",
     "address",
-    type=declare.Kind("address", Entity.parse),
+    type=Parsed("address", Entity.parse),
     metavar="HOST:PORT",
     help="Listen, and test the users that connect, a connection for each case.",
 )
-@declare.option(
+@click.option(
     "--run",
     "run",
     metavar="COMMAND",
     help="With --as-provider: run it for each connection; {host} and {port} are put in.",
 )
-@declare.option(
+@click.option(
     "--wait",
     type=SECONDS,
     default=60.0,
     metavar="SECONDS",
     help="With --as-provider: what a connection may take.  [default: 60]",
 )
-@declare.option("--slow", is_flag=True, help="Also wait for the provider's timers.")
-@declare.option(
+@click.option("--slow", is_flag=True, help="Also wait for the provider's timers.")
+@click.option(
     "--artim", type=SECONDS, default=35.0, metavar="SECONDS", help="What ARTIM may be, for --slow.  [default: 35]"
 )
-@declare.option("--no-store", is_flag=True, help="Leave no objects with the provider.")
-@declare.option("--jobs", type=declare.Whole(min=1), default=4, metavar="N", help="Cases at a time.  [default: 4]")
-@declare.option("--junit", type=declare.Path(), metavar="FILE", help="Write JUnit XML, too.")
-@declare.option("--strict", is_flag=True, help="Fail for should and robust cases as well.")
+@click.option("--no-store", is_flag=True, help="Leave no objects with the provider.")
+@click.option("--jobs", type=click.IntRange(min=1), default=4, metavar="N", help="Cases at a time.  [default: 4]")
+@click.option("--junit", type=PATH, metavar="FILE", help="Write JUnit XML, too.")
+@click.option("--strict", is_flag=True, help="Fail for should and robust cases as well.")
 @tls_options
 @output_options
 def command(
@@ -77,11 +78,11 @@ def command(
         program.list_cases(options.pattern, users=address is not None)
         return Exit.DONE
     if address is not None and (tls is not None or address.tls):
-        raise declare.UsageError("users are tested without TLS: --as-provider goes with none of its options")
+        raise click.UsageError("users are tested without TLS: --as-provider goes with none of its options")
     if address is not None and peer is None:
         return _test_user(address, options, chosen)
     if peer is None or address is not None:
-        raise declare.UsageError("one of PEER and --as-provider HOST:PORT is needed, and only one")
+        raise click.UsageError("one of PEER and --as-provider HOST:PORT is needed, and only one")
     return _test_provider(peer, tls or (TLS() if peer.tls else None), options, chosen)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from .._typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
 from ..config import Entity
 from ..protocol.negotiation import Extras, ProposedContext
 from ..sync import Association, connect
-from . import declare
 from .options import AE_TITLE, PEER, Settings, profile_of
 
 __all__ = ["call", "client_options", "listen_option", "peer_options"]
@@ -14,10 +17,10 @@ __all__ = ["call", "client_options", "listen_option", "peer_options"]
 
 def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The argument PEER, and the option that changes its AE title."""
-    option = declare.option(
+    option = click.option(
         "-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER."
     )
-    return declare.argument("peer", type=PEER)(option(function))
+    return click.argument("peer", type=PEER)(option(function))
 
 
 def call(
@@ -51,4 +54,4 @@ def client_options(settings: Settings, peer: Entity) -> dict[str, Any]:
 
 def listen_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option --listen: where the peer is to call back."""
-    return declare.option("--listen", "where", type=PEER, metavar="HOST:PORT", help=what)
+    return click.option("--listen", "where", type=PEER, metavar="HOST:PORT", help=what)

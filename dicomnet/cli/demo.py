@@ -11,9 +11,11 @@ from hashlib import sha256
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Any
+
+import click
 
 from .. import uids
-from .._typing import Any
 from ..config import Entity
 from ..errors import ConnectionFailed, InputFileError, InputProblem
 from ..files.dataset_sink import uid_path
@@ -21,7 +23,6 @@ from ..files.instance_source import Source, open_source
 from ..services import presentation_contexts
 from ..services.scu import StoreResult
 from ..sync import connect
-from . import declare
 from .batch import Lot, files_in, gather, name_of
 from .exits import Exit
 from .options import output_options
@@ -34,7 +35,7 @@ _PATIENCE = 10.0  # seconds for the provider to end by itself
 _UNIT = 1 << 20  # bytes at a time for the hashes
 
 
-@declare.command("demo", short_help="Send real files to a provider of one's own, and compare.")
+@click.command("demo")
 @output_options
 def command(output: Output) -> int:
     """Start a provider on a free loopback port, verify it, send it the sample files of pydicom, and compare every byte.
@@ -140,7 +141,7 @@ def _draw(rows: list[dict[str, Any]]) -> None:
         from rich.console import Console
         from rich.table import Table
     except ImportError as error:  # the extra brings both, and a table is most of what a demo is
-        raise declare.UsageError("the table needs the package rich: pip install dicomnet[cli]") from error
+        raise click.UsageError("the table needs the package rich: pip install dicomnet[cli]") from error
     table = Table()
     for name in ("File", "SOP class", "Transfer syntax"):
         table.add_column(name, overflow="fold")

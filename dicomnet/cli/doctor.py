@@ -6,6 +6,8 @@ import socket
 from collections.abc import Callable
 from time import monotonic
 
+import click
+
 from .. import uids
 from ..config import Entity
 from ..errors import (
@@ -20,7 +22,6 @@ from ..errors import (
 from ..protocol.peer_profile import Peer
 from ..services import presentation_contexts
 from ..sync import Association
-from . import declare
 from .connect import call, peer_options
 from .exits import Exit, exit_code
 from .options import Settings, common, profile_of
@@ -60,7 +61,7 @@ class _Failed(Exception):
         self.advice, self.code = advice, code
 
 
-@declare.command("doctor", short_help="Find out what keeps one from talking to a peer.")
+@click.command("doctor")
 @peer_options
 @common
 def command(peer: Entity, aec: str | None, settings: Settings) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+import click
+
 from ..errors import DicomNetError, InputFileError, InputProblem
 from ..files.instance_source import open_source
-from . import declare
 from .exits import Exit, exit_code
-from .options import output_options
+from .options import PATH, output_options
 from .output import Output
 
 __all__ = ["command"]
@@ -18,8 +19,8 @@ _PDU_TYPES = range(1, 8)
 _LOG = b'{"log": "dicomnet"'  # how a message log begins (`client.log`)
 
 
-@declare.command("dump", short_help="Show the headers of a file, the PDUs of a captured stream, or a message log.")
-@declare.argument("file", type=declare.Path())
+@click.command("dump")
+@click.argument("file", type=PATH)
 @output_options
 def command(file: str, output: Output) -> int:
     """Show what is in FILE: the elements of a Part 10 file, the PDUs of a captured stream, or a message log.

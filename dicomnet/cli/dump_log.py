@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from json import loads
+from typing import Any
 
-from .._typing import Any, Iterable
 from ..errors import InputProblem
 from ..protocol.trace import lines
 from .exits import Exit

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from time import monotonic
 
+import click
+
 from ..config import Entity
 from ..errors import DicomNetError
 from ..services import presentation_contexts
 from ..status import Category, Status
 from ..sync import Association, connect
-from . import declare
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
 from .options import AE_TITLE, PEER, Settings, common, profile_of
@@ -20,10 +21,10 @@ __all__ = ["command"]
 _EXITS = {Category.SUCCESS: Exit.DONE, Category.WARNING: Exit.WARNINGS}
 
 
-@declare.command("echo", short_help="Verify that a peer answers (C-ECHO).")
-@declare.argument("peer", type=PEER)
-@declare.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
-@declare.option("--count", type=declare.Whole(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
+@click.command("echo")
+@click.argument("peer", type=PEER)
+@click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
+@click.option("--count", type=click.IntRange(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
 @common
 def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> int:
     """Verify that PEER answers a C-ECHO."""

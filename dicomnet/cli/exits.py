@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from ..errors import (
     AssociationRejected,
     CannotListen,
@@ -15,7 +17,6 @@ from ..errors import (
     ServiceFailure,
     TLSFailed,
 )
-from ..values import IntEnum
 
 __all__ = ["Exit", "exit_code"]
 

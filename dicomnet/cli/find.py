@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Any
 
-from .._typing import Any
+import click
+
 from ..config import Entity
 from ..dataset.codec import UndecodableDataSet
 from ..services import presentation_contexts, query_models
 from ..services.scu import Match
 from ..sync import Association
-from . import declare
 from .connect import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
@@ -21,12 +22,12 @@ from .tables import Table
 __all__ = ["command"]
 
 
-@declare.command("find", short_help="Query a peer (C-FIND).")
+@click.command("find")
 @peer_options
-@declare.argument("level", required=False, default="")
+@click.argument("level", required=False, default="")
 @key_option
-@declare.option("--model", default="study", metavar="MODEL", help="study, patient, worklist, ….  [default: study]")
-@declare.option("--limit", type=declare.Whole(min=1), metavar="N", help="Cancel after so many matches.")
+@click.option("--model", default="study", metavar="MODEL", help="study, patient, worklist, ….  [default: study]")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Cancel after so many matches.")
 @common
 def command(
     peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, limit: int | None, settings: Settings

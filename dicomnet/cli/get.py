@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import click
+
 from ..config import Entity
 from ..services import presentation_contexts, query_models
-from . import declare
 from .connect import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
-from .options import Settings, common
+from .options import DIRECTORY, Settings, common
 from .retrieving import retrieve
 
 __all__ = ["command"]
 
 
-@declare.command("get", short_help="Fetch instances (C-GET).")
+@click.command("get")
 @peer_options
-@declare.argument("level")
+@click.argument("level")
 @key_option
-@declare.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
-@declare.option(
-    "--out", "directory", type=declare.Path(file_okay=False), required=True, metavar="DIR", help="For files."
+@click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
+@click.option(
+    "--out", "directory", type=DIRECTORY, required=True, metavar="DIR", help="For files."
 )
 @common
 def command(

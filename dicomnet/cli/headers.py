@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from .._typing import Any
 from ..errors import InputFileError, InputProblem
 from ..protocol.trace import named
 

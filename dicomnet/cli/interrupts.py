@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found]  # without the enumerations that `signal` makes
 import os
+import signal
 import sys
-
-from .._typing import Callable, FrameType, TracebackType
+from collections.abc import Callable
+from types import FrameType, TracebackType
 
 __all__ = ["Interrupts"]
 

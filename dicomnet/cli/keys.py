@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from .._typing import Any, Callable, Iterable
+import click
+
 from ..errors import InvalidArgument
-from . import declare
 
 __all__ = ["key_option", "parse_keys"]
 
@@ -47,6 +49,6 @@ def _keyword(part: str, text: str) -> str:
 
 def key_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option -k, which may be given many times."""
-    return declare.option(
+    return click.option(
         "-k", "--key", "keys", multiple=True, metavar="KEY[=VALUE]", help="PatientName=DOE*; without a value: returned."
     )(function)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from .._typing import Any
 from ..errors import escaped
 
 __all__ = ["log_to_stderr"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import click
+
 from ..config import Entity
 from ..services import presentation_contexts, query_models
-from . import declare
 from .connect import call, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
@@ -15,12 +16,12 @@ from .retrieving import retrieve
 __all__ = ["command"]
 
 
-@declare.command("move", short_help="Have a peer send instances (C-MOVE).")
+@click.command("move")
 @peer_options
-@declare.argument("level")
+@click.argument("level")
 @key_option
-@declare.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
-@declare.option(
+@click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
+@click.option(
     "--dest", "-aem", "destination", type=AE_TITLE, required=True, metavar="AET", help="Who is to get them."
 )
 @common

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import click
+
 from ..config import Entity
 from ..dataset import codec
 from ..services import presentation_contexts
-from . import declare
 from .connect import call, peer_options
 from .exits import Exit
 from .keys import key_option, parse_keys
@@ -16,10 +17,10 @@ __all__ = ["command"]
 _STATES = ("IN PROGRESS", "COMPLETED", "DISCONTINUED")
 
 
-@declare.command("mpps", short_help="Begin and end a performed procedure step (N-CREATE, N-SET).")
+@click.command("mpps")
 @peer_options
-@declare.option("--uid", metavar="UID", help="The step to change; without it, one is begun.")
-@declare.option("--status", type=declare.Choice(_STATES, case_sensitive=False), help="Performed Procedure Step Status.")
+@click.option("--uid", metavar="UID", help="The step to change; without it, one is begun.")
+@click.option("--status", type=click.Choice(_STATES, case_sensitive=False), help="Performed Procedure Step Status.")
 @key_option
 @common
 def command(

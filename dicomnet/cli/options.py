@@ -2,24 +2,66 @@
 
 from __future__ import annotations
 
-from .._typing import Any, Callable, partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import click
+
 from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from ..errors import InvalidArgument
-from ..log import log
 from ..net.tls import TLS
 from ..protocol.peer_profile import Peer
-from ..values import Value
-from . import declare
+from .logs import log_to_stderr
 from .output import Output
 
-__all__ = ["AE_TITLE", "PEER", "Settings", "common", "output_options", "profile_of", "tls_options"]
+__all__ = [
+    "AE_TITLE",
+    "DIRECTORY",
+    "FILE",
+    "PATH",
+    "PEER",
+    "SECONDS",
+    "SIZE",
+    "Parsed",
+    "Settings",
+    "common",
+    "output_options",
+    "profile_of",
+    "tls_options",
+]
 
 _CALLING = "DICOMNET"
 
+T = TypeVar("T")
 
-SECONDS = declare.Kind("seconds", parse_seconds)
-SIZE = declare.Kind("size", parse_size)
-AE_TITLE = declare.Kind("title", check_ae_title)
+
+class Parsed(click.ParamType[T]):
+    """A parameter whose text a function reads; what it raises as `errors.InvalidArgument` is told as it is.
+
+    Args:
+        name: what people call it.
+        parse: makes the value of the text.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        """What click calls with the text from the command line, or with a default, which is none."""
+        if not isinstance(value, str):
+            return cast(T, value)
+        try:
+            return self._parse(value)
+        except InvalidArgument as error:
+            self.fail(str(error), param, ctx)
+
+
+SECONDS = Parsed("seconds", parse_seconds)
+SIZE = Parsed("size", parse_size)
+AE_TITLE = Parsed("title", check_ae_title)
 
 
 def _peer(text: str) -> Entity:
@@ -31,11 +73,15 @@ def _peer(text: str) -> Entity:
     return known(text)
 
 
-PEER = declare.Kind("peer", _peer)
-FILE = declare.Path(exists=True, dir_okay=False)
+PEER = Parsed("peer", _peer)
+# Whether a file can be read or written shows when that is tried, and is said then.
+PATH = click.Path(readable=False)
+DIRECTORY = click.Path(file_okay=False, readable=False)
+FILE = click.Path(exists=True, dir_okay=False, readable=False)
 
 
-class Settings(Value):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """What the common options say.
 
     Attributes:
@@ -72,7 +118,7 @@ def _tls(ca: str | None, cert: str | None, key: str | None, crl: str | None, nam
     if not any((ca, cert, key, crl, name)):
         return None
     if key and not cert:
-        raise declare.UsageError("--tls-key is the key of a certificate: --tls-cert is missing")
+        raise click.UsageError("--tls-key is the key of a certificate: --tls-cert is missing")
     any_name = name == "any"
     return TLS(ca=ca, cert=cert, key=key, crl=crl, server_name=None if any_name else name, check_name=not any_name)
 
@@ -81,38 +127,38 @@ def _settings(aet: str | None, timeout: float | None, max_pdu: int | None, tls: 
     try:
         limits = Limits() if max_pdu is None else Limits(max_pdu=max_pdu)
     except InvalidArgument as error:
-        raise declare.UsageError(f"Invalid value for --max-pdu: {error}") from error
+        raise click.UsageError(f"Invalid value for --max-pdu: {error}") from error
     timeouts = Timeouts() if timeout is None else _all_timeouts(timeout)
     return Settings(aet, limits, timeouts, tls, output)
 
 
 _NETWORK = (
-    declare.option("-aet", "--aet", type=AE_TITLE, metavar="ME", help="Our own AE title."),
-    declare.option(
+    click.option("-aet", "--aet", type=AE_TITLE, metavar="ME", help="Our own AE title."),
+    click.option(
         "-to",
         "--timeout",
         type=SECONDS,
         metavar="SECONDS",
         help="The longest of each wait for the peer: 30, 500ms, 2m.",
     ),
-    declare.option(
+    click.option(
         "-pdu", "--max-pdu", type=SIZE, metavar="SIZE", help="The largest PDU that the peer may send: 16384, 512k."
     ),
 )
 _TLS = (
-    declare.option("--tls-ca", type=FILE, metavar="FILE", help="TLS: the authorities behind peers' certificates."),
-    declare.option("--tls-cert", type=FILE, metavar="FILE", help="TLS: our certificate."),
-    declare.option("--tls-key", type=FILE, metavar="FILE", help="TLS: its private key, if in a file of its own."),
-    declare.option("--tls-crl", type=FILE, metavar="FILE", help="TLS: the authorities' revocation lists."),
-    declare.option(
+    click.option("--tls-ca", type=FILE, metavar="FILE", help="TLS: the authorities behind peers' certificates."),
+    click.option("--tls-cert", type=FILE, metavar="FILE", help="TLS: our certificate."),
+    click.option("--tls-key", type=FILE, metavar="FILE", help="TLS: its private key, if in a file of its own."),
+    click.option("--tls-crl", type=FILE, metavar="FILE", help="TLS: the authorities' revocation lists."),
+    click.option(
         "--tls-name", metavar="NAME", help='TLS: the name that the peer\'s certificate must have, or "any".'
     ),
 )  # fmt: skip
 _OUTPUT = (
-    declare.option("--json", is_flag=True, help="One JSON object per line on standard output, the summary last."),
-    declare.option("-v", "--verbose", is_flag=True, help="Say what happens."),
-    declare.option("-d", "--debug", is_flag=True, help="Say everything, with tracebacks."),
-    declare.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option("--json", is_flag=True, help="One JSON object per line on standard output, the summary last."),
+    click.option("-v", "--verbose", is_flag=True, help="Say what happens."),
+    click.option("-d", "--debug", is_flag=True, help="Say everything, with tracebacks."),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
 )
 
 
@@ -124,31 +170,14 @@ def _decorated(function: Callable[..., Any], decorators: tuple[Callable[[Any], A
 
 def _output(json: bool, verbose: bool, debug: bool, quiet: bool) -> Output:
     verbosity = 2 if debug else 1 if verbose else -1 if quiet else 0
-    log.prepare = partial(_show_records, verbosity)
-    return Output(json=json, verbosity=verbosity)
-
-
-def _show_records(verbosity: int) -> None:
-    from .logs import log_to_stderr
-
     log_to_stderr(verbosity)
-
-
-def _described(function: Callable[..., int]) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give what stands for a function that one's help, and its parameters so far."""
-
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        command.__doc__ = function.__doc__
-        command.__dict__ |= function.__dict__
-        return command
-
-    return decorate
+    return Output(json=json, verbosity=verbosity)
 
 
 def output_options(function: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options about what is printed; it gets them as ``output``."""
 
-    @_described(function)
+    @wraps(function)
     def command(*args: Any, json: bool, verbose: bool, debug: bool, quiet: bool, **own: Any) -> int:
         return function(*args, output=_output(json, verbose, debug, quiet), **own)
 
@@ -158,7 +187,7 @@ def output_options(function: Callable[..., int]) -> Callable[..., int]:
 def tls_options(function: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options of TLS; it gets them as ``tls``, None where there are none."""
 
-    @_described(function)
+    @wraps(function)
     def command(*args: Any, **own: Any) -> int:
         tls = _tls(*(own.pop(f"tls_{name}") for name in ("ca", "cert", "key", "crl", "name")))
         return function(*args, tls=tls, **own)
@@ -171,7 +200,7 @@ def common(function: Callable[..., int]) -> Callable[..., int]:
 
     @tls_options
     @output_options
-    @_described(function)
+    @wraps(function)
     def command(
         *args: Any,
         aet: str | None,

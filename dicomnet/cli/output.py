@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from _thread import allocate_lock  # what threading calls Lock, without loading the rest
+from threading import Lock
+from typing import Any
 
-from .._typing import Any
 from ..errors import escaped
 
-__all__ = ["Output", "amount", "as_json", "complain", "counted", "rate"]
-
-_WORDS = {None: "null", True: "true", False: "false"}
-_ESCAPES = {code: f"\\u{code:04x}" for code in range(32)} | str.maketrans(
-    {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", "\b": "\\b"}
-)
+__all__ = ["Output", "amount", "complain", "counted", "rate"]
 
 
 def complain(message: str, word: str = "error") -> None:
@@ -39,7 +35,7 @@ class Output:
     def __init__(self, *, json: bool, verbosity: int) -> None:
         self.json = json
         self.verbosity = verbosity
-        self._lock = allocate_lock()
+        self._lock = Lock()
 
     @property
     def silent(self) -> bool:
@@ -54,7 +50,7 @@ class Output:
     def record(self, **fields: Any) -> None:
         """A line for programs."""
         if self.json:
-            self._write(as_json(fields))
+            self._write(json.dumps(fields, ensure_ascii=False))
 
     def summary(self, line: str, **fields: Any) -> None:
         """The last line, in either form."""
@@ -75,21 +71,6 @@ class Output:
         with self._lock:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-
-
-def as_json(value: Any) -> str:
-    """What ``json.dumps`` makes of it. To load that for a line or two would be a twentieth of a short command."""
-    if isinstance(value, str):
-        return f'"{value.translate(_ESCAPES)}"'
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return "{" + ", ".join([f"{as_json(key)}: {as_json(item)}" for key, item in value.items()]) + "}"
-    if value is None or isinstance(value, bool):
-        return _WORDS[value]
-    if type(value) is int or (type(value) is float and value - value == 0):  # which no infinity does
-        return repr(value)
-    from json import dumps
-
-    return dumps(value, ensure_ascii=False)
 
 
 def counted(number: int, noun: str) -> str:

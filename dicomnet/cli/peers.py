@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import click
+
 from ..client import peer_directory
-from . import declare
 from .exits import Exit
 from .options import output_options
 from .output import Output, counted
@@ -12,7 +13,7 @@ from .tables import Table
 __all__ = ["command"]
 
 
-@declare.command("peers", short_help="List the peers that are known by name.")
+@click.command("peers")
 @output_options
 def command(output: Output) -> int:
     """List the peers of /etc/dicomnet/peers.toml and ~/.config/dicomnet/peers.toml, or of the file in DICOMNET_PEERS.

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 
+import click
+
 from ..errors import InputFileError
 from ..uids import name_of
-from . import declare
 from .batch import Lot, files_in, gather
 from .exits import Exit
-from .options import output_options
+from .options import PATH, output_options
 from .output import Output, amount, counted
 
 __all__ = ["command"]
 
 
-@declare.command("plan", short_help="Show the associations and contexts that files need.")
-@declare.argument("paths", type=declare.Path(), nargs=-1, required=True, metavar="PATH...")
-@declare.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
+@click.command("plan")
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
+@click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
 @output_options
 def command(paths: tuple[str, ...], recurse: bool, output: Output) -> int:
     """Show how `dicomnet store` would send these files: which associations, with which presentation contexts."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock  # what threading calls Lock, without loading the rest
+from collections.abc import Iterator
+from threading import Lock
 from time import monotonic
+from typing import Any
 
-from .._typing import Any, Iterator
 from ..files.instance_source import Source
 
 __all__ = ["Progress", "Watched"]
@@ -30,7 +31,7 @@ class Progress:
         self.wanted = wanted and sys.stderr.isatty()
         self._waits = self.wanted
         self._total = total
-        self._lock = allocate_lock()
+        self._lock = Lock()
         self._begin = monotonic()
         self._done = 0
         self._bar: Any = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 from time import monotonic
+from types import FrameType
+from typing import Any
 
-from .._typing import Any, FrameType
 from ..errors import ServiceFailure
 from ..files.dataset_sink import DiscardSink, Sink, own_path, uid_path
 from ..protocol.exchange import Exchange

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from .._typing import Any
+import click
+
 from ..config import OPERATIONS_WINDOW, Entity, parse_seconds
 from ..errors import CannotListen, OutputFileError, OutputProblem
 from ..net.tls import TLS
 from ..protocol.negotiation import AcceptancePolicy
-from . import declare
 from .exits import Exit
-from .options import Settings, common
+from .options import PATH, Parsed, Settings, common
 from .receiver import Receiver
 
 __all__ = ["command"]
@@ -26,36 +27,36 @@ def _drain(text: str) -> float:
     return 0.0 if text.strip() == "0" else parse_seconds(text)
 
 
-@declare.command("recv", short_help="Receive instances (C-STORE provider).")
-@declare.argument("address", type=declare.Kind("address", _address), metavar="[AET@]HOST:PORT")
-@declare.option(
-    "-od", "--out", metavar="DIR", type=declare.Path(), help="Keep each instance as DIR/<SOP Instance UID>.dcm."
+@click.command("recv")
+@click.argument("address", type=Parsed("address", _address), metavar="[AET@]HOST:PORT")
+@click.option(
+    "-od", "--out", metavar="DIR", type=PATH, help="Keep each instance as DIR/<SOP Instance UID>.dcm."
 )
-@declare.option("--discard", is_flag=True, help="Keep nothing.")
-@declare.option("+B", "bit_preserving", is_flag=True, hidden=True, expose_value=False)  # DCMTK's; here every file is
-@declare.option(
-    "--max-associations", type=declare.Whole(min=1), metavar="N",
+@click.option("--discard", is_flag=True, help="Keep nothing.")
+@click.option("+B", "bit_preserving", is_flag=True, hidden=True, expose_value=False)  # DCMTK's; here every file is
+@click.option(
+    "--max-associations", type=click.IntRange(min=1), metavar="N",
     help="Associations at a time; more are rejected for the moment.  [default: 100]",
 )  # fmt: skip
-@declare.option(
-    "--workers", type=declare.Whole(min=1, max=255), default=1, metavar="N",
+@click.option(
+    "--workers", type=click.IntRange(min=1, max=255), default=1, metavar="N",
     help="Processes that serve; about one for each core.  [default: 1]",
 )  # fmt: skip
-@declare.option(
-    "--window", type=declare.Whole(min=1), default=OPERATIONS_WINDOW, metavar="N",
+@click.option(
+    "--window", type=click.IntRange(min=1), default=OPERATIONS_WINDOW, metavar="N",
     help=f"Instances that a caller which asks for it may have under way at a time.  [default: {OPERATIONS_WINDOW}]",
 )  # fmt: skip
-@declare.option(
+@click.option(
     "--durable", is_flag=True,
     help="Answer once the disk has confirmed an instance, which then survives a loss of power.",
 )  # fmt: skip
-@declare.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
-@declare.option(
-    "--drain", type=declare.Kind("seconds", _drain), default=30.0, metavar="SECONDS",
+@click.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
+@click.option(
+    "--drain", type=Parsed("seconds", _drain), default=30.0, metavar="SECONDS",
     help="What associations in flight get when the program is stopped.  [default: 30]",
 )  # fmt: skip
-@declare.option(
-    "--tls-clients", type=declare.Choice(["required", "optional", "ignored"]), default="required",
+@click.option(
+    "--tls-clients", type=click.Choice(["required", "optional", "ignored"]), default="required",
     help="TLS: whether callers need a certificate of the authorities in --tls-ca.  [default: required]",
 )  # fmt: skip
 @common
@@ -76,7 +77,7 @@ def command(
     accepted, in any transfer syntax.
     """
     if (out is None) is not discard:
-        raise declare.UsageError("one of --out DIR and --discard is needed, and only one")
+        raise click.UsageError("one of --out DIR and --discard is needed, and only one")
     title, entity = address
     limits = settings.limits if max_associations is None else settings.limits.replace(associations=max_associations)
     receiver = Receiver(
@@ -101,7 +102,7 @@ def command(
 
 def _one_title(addressed: str | None, chosen: str | None) -> str | None:
     if addressed and chosen and addressed != chosen:
-        raise declare.UsageError(f'two AE titles: "{addressed}" in the address, "{chosen}" by --aet')
+        raise click.UsageError(f'two AE titles: "{addressed}" in the address, "{chosen}" by --aet')
     return addressed or chosen
 
 
@@ -109,9 +110,9 @@ def _tls(entity: Entity, given: TLS | None, clients: str) -> TLS | None:
     if given is None and not entity.tls:
         return None
     if given is None or given.cert is None:
-        raise declare.UsageError("TLS needs a certificate: --tls-cert. `dicomnet cert make` makes one to try with")
+        raise click.UsageError("TLS needs a certificate: --tls-cert. `dicomnet cert make` makes one to try with")
     if given.ca is None and clients != "ignored":
-        raise declare.UsageError(
+        raise click.UsageError(
             f"client certificates are {clients}, but --tls-ca does not say whose: give it, or --tls-clients ignored"
         )
     return given.replace(client_certificate=clients)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
-from .._typing import Any
 from ..client import Outcome, Stored, StoreScu
 from ..client.batch import STORED_BEFORE
 from ..config import Entity

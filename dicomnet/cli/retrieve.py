@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import click
+
 from ..config import Entity
-from . import declare
 from .connect import client_options, listen_option, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
-from .options import Settings, common, profile_of
+from .options import DIRECTORY, Settings, common, profile_of
 from .retrieving import retrieve
 
 __all__ = ["command"]
 
 
-@declare.command("retrieve", short_help="Fetch instances by C-GET, or by C-MOVE to here.")
+@click.command("retrieve")
 @peer_options
-@declare.argument("level")
+@click.argument("level")
 @key_option
-@declare.option("--model", default="study", metavar="MODEL", help="study, patient.  [default: study]")
-@declare.option(
-    "--out", "directory", type=declare.Path(file_okay=False), required=True, metavar="DIR", help="For files."
+@click.option("--model", default="study", metavar="MODEL", help="study, patient.  [default: study]")
+@click.option(
+    "--out", "directory", type=DIRECTORY, required=True, metavar="DIR", help="For files."
 )
-@declare.option("--by", type=declare.Choice(("get", "move")), help="One way only; by default the one the peer offers.")
+@click.option("--by", type=click.Choice(("get", "move")), help="One way only; by default the one the peer offers.")
 @listen_option("Where a C-MOVE to here is to come to; the peer has to know it, with our AE title.")
 @common
 def command(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
-from .._typing import Protocol
 from ..errors import ServiceFailure
 from ..services.scu import RetrieveProgress
 from ..status import Status

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
+from collections import deque
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from threading import get_ident
 from time import monotonic
+from typing import Any
 
-from .._typing import Any, Iterable, Iterator, deque
 from ..config import OPERATIONS_WINDOW, Entity
 from ..errors import DicomNetError, InputFileError, NoAcceptedContext
 from ..files.instance_source import open_source

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from .._typing import Any
+from typing import Any
+
+import click
+
 from ..config import Entity
 from ..errors import InputFileError, InputProblem
-from . import declare
 from .batch import files_in, gather
 from .exits import Exit
 from .interrupts import Interrupts
-from .options import AE_TITLE, PEER, Settings, common
+from .options import AE_TITLE, PATH, PEER, Settings, common
 from .progress import Progress
 from .sending import Sender
 from .tally import Tally
@@ -17,24 +19,24 @@ from .tally import Tally
 __all__ = ["command"]
 
 
-@declare.command("store", short_help="Send files and directories of files (C-STORE).")
-@declare.argument("peer", type=PEER)
-@declare.argument("paths", type=declare.Path(), nargs=-1, required=True, metavar="PATH...")
-@declare.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
-@declare.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
-@declare.option(
+@click.command("store")
+@click.argument("peer", type=PEER)
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
+@click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
+@click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
+@click.option(
     "+sd", "--scan-directories", is_flag=True, hidden=True, expose_value=False
 )  # DCMTK; here it is always so
-@declare.option(
-    "--associations", type=declare.Whole(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
+@click.option(
+    "--associations", type=click.IntRange(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
 )
-@declare.option(
-    "--window", type=declare.Whole(min=1), metavar="N",
+@click.option(
+    "--window", type=click.IntRange(min=1), metavar="N",
     help="Ask to have N under way at a time on each association.  [default: 16; 1 with --halt]",
 )  # fmt: skip
-@declare.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
-@declare.option("--report", type=declare.Path(), metavar="FILE", help="Write a line of JSON for each instance to FILE.")
-@declare.option("--resume", is_flag=True, help="Go on with FILE: leave out what it says is stored.")
+@click.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
+@click.option("--report", type=PATH, metavar="FILE", help="Write a line of JSON for each instance to FILE.")
+@click.option("--resume", is_flag=True, help="Go on with FILE: leave out what it says is stored.")
 @common
 def command(peer: Entity, paths: tuple[str, ...], aec: str | None, settings: Settings, **chosen: Any) -> int:
     """Send Part 10 files to PEER, bit for bit in the transfer syntax that they have.
@@ -43,7 +45,7 @@ def command(peer: Entity, paths: tuple[str, ...], aec: str | None, settings: Set
     the others are sent all the same. With --report a PATH may also be a DICOMDIR or a zip archive.
     """
     if chosen["resume"] and not chosen["report"]:
-        raise declare.UsageError("--resume goes on with a report: --report is missing")
+        raise click.UsageError("--resume goes on with a report: --report is missing")
     peer = peer.replace(ae_title=aec) if aec else peer
     tally = Tally(settings.output)
     with Interrupts() as interrupts:

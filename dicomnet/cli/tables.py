@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from .._typing import Any
 from .output import Output
 
 __all__ = ["Table"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock  # what threading calls Lock, without loading the rest
+from collections.abc import Iterable
+from threading import Lock
 from time import monotonic
+from typing import Any
 
-from .._typing import Any, Iterable
 from ..config import Entity
 from ..errors import InputFileError
 from ..services.scu import StoreResult
@@ -38,7 +39,7 @@ class Tally:
         self.progress = Progress(0, wanted=False)
         self.instances = self.warnings = self.failed = self.size = 0
         self.codes: set[int] = set()
-        self._lock = allocate_lock()
+        self._lock = Lock()
         self._first = self._last = 0.0
 
     def begin(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dicomnet.errors import InvalidArgument, escaped
 from dicomnet.values import Settings, Value
 
@@ -30,8 +32,6 @@ __all__ = [
     "parse_seconds",
     "parse_size",
 ]
-
-_INFINITY, _NOT_A_NUMBER = float("inf"), float("nan")
 
 # The called title of a peer that was given as host:port alone; DCMTK's default, so that most test peers take it.
 ANY_SCP = "ANY-SCP"
@@ -194,7 +194,7 @@ class Timeouts(Settings, kw_only=True):
     pool: float | None = 120
 
     def _check_field(self, name: str, value: object) -> None:
-        if value is not None and (not isinstance(value, int | float) or not 0 < value < _INFINITY):
+        if value is not None and (not isinstance(value, int | float) or not 0 < value < math.inf):
             raise InvalidArgument(
                 f"time-out {name}: {value!r} is not a number of seconds above 0", hint="None turns it off."
             )
@@ -308,7 +308,7 @@ def parse_size(text: str) -> int:
     """Read a number of bytes: "16384", "512k", "1.5M", "2 GiB"; the units are powers of 1024."""
     number, unit = _split_unit(text, "size", "512k")
     unit = unit.removesuffix("ib") if unit.endswith("ib") else unit.removesuffix("b") or unit
-    size = number * _SIZES.get(unit, _NOT_A_NUMBER)
+    size = number * _SIZES.get(unit, math.nan)
     if not size.is_integer():  # NaN is none either
         raise InvalidArgument(f'"{escaped(text)}" is not a size', hint='Write it like "16384", "512k" or "2M".')
     return int(size)
@@ -317,8 +317,8 @@ def parse_size(text: str) -> int:
 def parse_seconds(text: str) -> float:
     """Read a duration above 0, in seconds: "30", "500ms", "1.5s", "2m", "1h"."""
     number, unit = _split_unit(text, "duration", "30s")
-    seconds = number * _SECONDS.get(unit, _NOT_A_NUMBER)
-    if not 0 < seconds < _INFINITY:
+    seconds = number * _SECONDS.get(unit, math.nan)
+    if not 0 < seconds < math.inf:
         raise InvalidArgument(f'"{escaped(text)}" is not a duration', hint='Write it like "30", "500ms" or "2m".')
     return seconds
 

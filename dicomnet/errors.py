@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any, ClassVar
 
-from dicomnet._typing import Any, ClassVar
 from dicomnet.status import Status
 from dicomnet.uids import STORAGE_CLASSES, name_of
 from dicomnet.values import IntEnum

@@ -1,46 +1,23 @@
-"""The logger of the package, ``logging.getLogger("dicomnet")``, loaded with the first record that anybody makes.
+"""The logger of the package, ``logging.getLogger("dicomnet")``, and what may be said of errors.
 
 At INFO and above no record says anything of a patient: what an exception says may quote a value, so that is for DEBUG.
 """
 
 from __future__ import annotations
 
-from ._typing import Any, Callable
+import logging
+
 from .errors import DicomNetError, InvalidArgument, escaped
 
 __all__ = ["in_brief", "log", "log_failure"]
 
-
-class _Log:
-    """The logger, once anything is asked of it.
-
-    Attributes:
-        prepare: called before, where somebody wants to say first where records go.
-    """
-
-    prepare: Callable[[], None] | None = None
-
-    def load(self) -> Any:
-        """The logger itself, now: before the process is forked, for one."""
-        import logging  # here: it takes a quarter of what a short command does
-
-        prepare = self.__dict__.pop("prepare", None)  # once, whichever thread is the first
-        if prepare is not None:
-            prepare()
-        return logging.getLogger("dicomnet")
-
-    def __getattr__(self, name: str) -> Any:
-        value = self.__dict__[name] = getattr(self.load(), name)
-        return value
-
-
-log = _Log()
+log = logging.getLogger("dicomnet")
 
 
 def in_brief(error: Exception) -> str:
-    """An error in one line of a log: what it says, unless that could be a value of somebody's data set.
+    """An error in one line of a log: what it says, unless it may quote a value of a data set.
 
-    Of an error that is not ours only what the system says: the path in it may be made of a patient's name.
+    Of an error that is not one of this package only what the system says: a path may be made of a patient's name.
     """
     if isinstance(error, DicomNetError) and not isinstance(error, InvalidArgument):
         return escaped(str(error))

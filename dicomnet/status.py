@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ._typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn
+
 from .values import Enum
 
 __all__ = ["Category", "Status"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 
 # fmt: off
 # ruff: noqa: E501
@@ -1104,5 +1104,4 @@ def _has_leading_zero(uid: str) -> bool:
 
 def new() -> str:
     """A new unique UID, a random UUID under 2.25 (PS3.5 Section B.2)."""
-    number = int.from_bytes(os.urandom(16)) & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62
-    return f"2.25.{number}"
+    return f"2.25.{uuid.uuid4().int}"

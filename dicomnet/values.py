@@ -8,12 +8,10 @@ short command loads, would be a fifth.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, dataclass_transform
 
-from ._typing import TYPE_CHECKING, Any, Callable, ClassVar, Iterator, NoReturn, Self, TypeVar, dataclass_transform
-
-__all__ = ["Enum", "IntEnum", "LightEnum", "LightIntEnum", "Settings", "Value", "cached"]
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+__all__ = ["Enum", "IntEnum", "LightEnum", "LightIntEnum", "Settings", "Value"]
 
 
 @dataclass_transform(frozen_default=True)
@@ -99,28 +97,6 @@ class Settings(Value):
 
     def _check_field(self, name: str, value: object) -> None:
         """Raise what is wrong with it."""
-
-
-def cached(most: int) -> Callable[[_Function], _Function]:
-    """Remember what a function gave: ``functools.lru_cache``, but that past so many results the oldest is forgotten."""
-
-    def decorate(function: Any) -> Any:
-        known: dict[tuple[Any, ...], Any] = {}
-
-        def look_up(*arguments: Any) -> Any:
-            try:
-                return known[arguments]
-            except KeyError:
-                pass
-            if len(known) >= most:
-                known.pop(next(iter(known)), None)
-            known[arguments] = result = function(*arguments)
-            return result
-
-        look_up.__doc__ = function.__doc__
-        return look_up
-
-    return decorate
 
 
 class _Members(type):

@@ -20,8 +20,8 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Sockets, clocks and threads: what the core is given as arguments, or leaves to its driver.
 IMPURE = {
-    "_socket", "_thread", "asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors", "signal",
-    "socket", "socketserver", "_ssl", "ssl", "subprocess", "threading", "time",
+    "asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors", "signal",
+    "socket", "socketserver", "ssl", "subprocess", "threading", "time",
 }  # fmt: skip
 # What `import dicomnet` must not load; what needs them loads them when it is first used.
 HEAVY = {"cryptography", "numpy", "pydicom", "rich"}
@@ -29,7 +29,7 @@ GENERATED = {"uids.py"}
 # Public names that load when they are used.
 LAZY = {PACKAGE / "__init__.py", PACKAGE / "client" / "__init__.py"}
 # Modules at the package's root belong to a room, too.
-ROOT_MODULES = {"errors", "config", "status", "uids", "log", "values", "_typing"}
+ROOT_MODULES = {"errors", "config", "status", "uids", "log", "values"}
 APPLICATIONS = ("archive", "router", "workstation", "site", "conform")
 # SQL, HTTP and plug-ins begin with the server framework.
 ABOVE_THE_CLIENT = {"sqlalchemy", "alembic", "starlette", "uvicorn", "pluggy", "jinja2", "psycopg", "obstore"}
@@ -195,13 +195,7 @@ def test_there_are_no_cycles():
 
 
 def may_import_late(path: Path, imported: Import) -> bool:
-    if path in (PACKAGE / "__init__.py", PACKAGE / "sync" / "__init__.py"):
-        return imported.function == "__getattr__"
-    if imported.module.split(".")[0] in HEAVY or place_of(path) == CLI:
-        return True
-    early = {"dataset/codec.py": {"zlib", "array"}, "files/instance_source.pyx": {"zlib"}, "log.py": {"logging"}}
-    late = early | {"services/query_models.py": {"re", "datetime"}, "net/tls.py": {"_ssl", "ssl", "_hashlib"}}
-    return imported.module in late.get(name(path), ())
+    return imported.module.split(".")[0] in HEAVY or place_of(path) == CLI
 
 
 @every_source
@@ -212,9 +206,15 @@ def test_no_import_hides_in_a_function(path):
 
 
 @every_source
+def test_the_standard_library_is_used_by_its_public_names(path):
+    for imported in imports(path):
+        assert not re.match(r"_[a-z]", imported.module), f"{name(path)}:{imported.line} imports {imported.module}"
+
+
+@every_source
 def test_no_import_hides_otherwise(path):
     text = path.read_text(encoding="utf-8")
-    assert "TYPE_CHECKING" not in text or path in (PACKAGE / "_typing.py", PACKAGE / "values.py")
+    assert "TYPE_CHECKING" not in text or path in (PACKAGE / "__init__.py", PACKAGE / "values.py")
     if path not in LAZY and place_of(path) != CLI:
         assert not re.search(r"\b(importlib|__import__)\b", text)
 

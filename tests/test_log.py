@@ -1,11 +1,8 @@
-"""The logger that is loaded with its first record."""
+"""The logger of the package, and what is said of errors."""
 
 import logging
-import subprocess
-import sys
 
 import faces
-import programs
 import pytest
 
 import dicomnet as dn
@@ -20,21 +17,6 @@ def test_it_is_the_logger_of_the_package(caplog):
         log.info("%s to see", "something")
     assert [(record.name, record.getMessage()) for record in caplog.records] == [("dicomnet", "something to see")]
     assert log.isEnabledFor(logging.CRITICAL)
-
-
-def test_whoever_prepares_is_asked_once_before_the_first_record():
-    code = """
-import sys
-from dicomnet.log import log
-asked = []
-log.prepare = lambda: asked.append("logging" in sys.modules)
-assert "logging" not in sys.modules
-log.error("one")
-log.warning("two")
-assert asked == [True]
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=programs.ROOT)
-    assert (result.returncode, result.stderr) == (0, "one\ntwo\n")
 
 
 # ---- no patient is named at INFO and above ---------------------------------------------------------------------------

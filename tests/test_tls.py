@@ -11,7 +11,6 @@ import random
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from time import monotonic
@@ -386,36 +385,6 @@ class TestWhatIsSaid:
         assert isinstance(error, dn.ConnectionFailed)
         assert str(error) == "A@b:1: no. Try."
 
-    def test_plain_connections_do_not_load_ssl(self):
-        code = (
-            "import sys, dicomnet as dn\n"
-            "with dn.Listener(port=0) as scp, dn.connect(f'A@127.0.0.1:{scp.address[1]}',"
-            " contexts=dn.contexts.verification()) as a: a.echo()\n"
-            "dn.TLS()\n"
-            "print('ssl' in sys.modules)"
-        )
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
-        assert (ran.stdout.strip(), ran.stderr) == ("False", "")
-
-    def test_a_requestor_that_is_told_its_authorities_loads_openssl_alone(self, papers):
-        """And one that takes those of the system asks ``ssl``, which knows where every system keeps them."""
-        code = (
-            "import sys, dicomnet as dn\n"
-            "to = {'contexts': dn.contexts.verification(), 'tls': dn.TLS(ca=sys.argv[2], cert=sys.argv[3])}\n"
-            "with dn.connect(f'SCP@127.0.0.1:{sys.argv[1]}', **to) as a: print(a.tls.version)\n"
-            "print({'ssl', 'hashlib', 'socket'} & set(sys.modules))\n"
-            "dn.TLS().connect('example.org')\n"
-            "print('ssl' in sys.modules)"
-        )
-        both = papers.directory / "client with key.pem"
-        both.write_bytes(papers.client.cert.read_bytes() + papers.client.key.read_bytes())
-        with provider(papers.tls(papers.server)) as listener:
-            arguments = [str(listener.address[1]), papers.ours.file, both]
-            ran = subprocess.run(
-                [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=30, check=False
-            )
-        assert (ran.stdout.splitlines(), ran.stderr) == (["TLSv1.3", "set()", "True"], "")
-
     def test_a_context_that_its_owner_has_seen_is_the_one_that_is_used(self, papers):
         tls = papers.tls(papers.client)
         tls.client_context().set_alpn_protocols(["acr-nema"])
@@ -667,8 +636,8 @@ def transports(papers):
 
 def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
     """However little is encrypted at a time: who is told of less waits for room."""
-    monkeypatch.setattr(dn.tls, "_PORTION", 1000)
-    monkeypatch.setattr(dn.tls, "_RECORD", 10)
+    monkeypatch.setattr("dicomnet.net.tls._PORTION", 1000)
+    monkeypatch.setattr("dicomnet.net.tls._RECORD", 10)
     with transports(papers) as (client, server):
         data = [bytes(range(256)) * 10, b"DICOM", bytes(7000)]
         assert client.send(data) == 9565
@@ -680,7 +649,7 @@ def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
 
 def test_a_last_word_is_whole_though_other_bytes_were_still_owed(papers, monkeypatch):
     """What the socket had no room for is given again by whoever goes on; an A-ABORT comes from whoever does not."""
-    monkeypatch.setattr(dn.tls, "_PORTION", 1000)
+    monkeypatch.setattr("dicomnet.net.tls._PORTION", 1000)
     with transports(papers) as (client, server):
         sent, data = 0, bytes(1 << 24)
         while some := client.send([data[sent:]]):

@@ -6,9 +6,11 @@ decodes the text, is loaded with the first data set.
 
 from __future__ import annotations
 
-from dicomnet._typing import Any, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
 from dicomnet.errors import InvalidArgument
-from dicomnet.values import cached
 
 __all__ = ["is_text_in_its_own", "python_encodings", "reread"]
 
@@ -19,7 +21,7 @@ _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # what Specific C
 _ASCII_TERMS = ("", "ISO_IR 6", "ISO 2022 IR 6")
 
 
-@cached(1000)
+@lru_cache(1000)
 def python_encodings(character_set: str) -> tuple[str, ...]:
     """The codecs of a Specific Character Set, its values separated by backslashes (PS3.3 Section C.12.1.1.2)."""
     from pydicom.charset import convert_encodings, python_encoding  # noqa: PLC0415

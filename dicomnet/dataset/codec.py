@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from io import BytesIO
+from typing import Any
 
 from dicomnet import uids
-from dicomnet._typing import Any, Iterable, Mapping, Sequence
 from dicomnet.config import INFLATED_RATIO, INFLATED_SIZE
 from dicomnet.dataset import character_sets
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
 from dicomnet.files.instance_source import DEFLATED, BytesSource, Source
 from dicomnet.files.instance_source import open_source as _open_source
-from dicomnet.values import Value, cached
+from dicomnet.values import Value
 from dicomnet.wire.elements import encode_text, fault_of
 
 __all__ = [
@@ -153,8 +157,6 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     data: bytes = file.getvalue()
     if syntax not in DEFLATED:
         return data
-    import zlib  # noqa: PLC0415
-
     data = zlib.compress(data, wbits=-zlib.MAX_WBITS)
     return data + b"\0" * (len(data) & 1)  # PS3.5 Section A.5
 
@@ -171,7 +173,7 @@ def _encode_text(dataset: Any, syntax: str) -> bytes | None:
     return encode_text(elements, syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, character_set == "ISO_IR 192")
 
 
-@cached(1000)
+@lru_cache(1000)
 def _tag_and_vr(keyword: str) -> tuple[int, str]:
     from pydicom import datadict  # noqa: PLC0415
 
@@ -290,8 +292,6 @@ def _check_structure(plain: Buffer, syntax: str) -> None:
 
 def _inflate(data: Buffer) -> bytes:
     """Inflate piece by piece: a bomb is known by its ratio long before it has grown."""
-    import zlib  # noqa: PLC0415
-
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     view, plain, taken = memoryview(data), bytearray(), 0
     while not inflater.eof and (inflater.unconsumed_tail or taken < len(view)):
@@ -378,8 +378,6 @@ def preferred(policy: Transcoding) -> tuple[str, ...]:
 
 def _convert(dataset: Dataset, own: str, wanted: str, rule: Lossy | None = None) -> None:
     """Bring a data set into the form that it has in another transfer syntax."""
-    from array import array  # noqa: PLC0415
-
     from pydicom.filewriter import correct_ambiguous_vr  # noqa: PLC0415
     from pydicom.uid import UID  # noqa: PLC0415
 

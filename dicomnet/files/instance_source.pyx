@@ -11,6 +11,7 @@ cimport cython
 
 import io
 import os
+import zlib
 
 from dicomnet import uids
 from dicomnet.files.part10 import FileMeta, Verdict, Walker, read_meta
@@ -144,8 +145,6 @@ cdef class _Described:
 
 cdef object _inflated(data, bint is_whole):
     """Walk over the start of a deflated data set, and look for its end if `data` is all of it."""
-    import zlib     # here: few data sets are deflated
-
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         piece = prefix = inflater.decompress(data, INFLATE_STEP)

@@ -1,21 +1,22 @@
 """TLS under DICOM: the secure transport connection profiles of PS3.15 Annex B, and the channel that speaks them.
 
-The only bridge to OpenSSL, which is loaded when a connection wants it: through ``_ssl``, what ``ssl`` is made of, for
-``socket``, ``enum``, ``re`` and ``base64``, which ``ssl`` loads, take longer than OpenSSL itself. `TLS` says what is
-wanted; a `Channel` is TLS on one connection without its socket: bytes in, bytes out. So both faces drive the same one,
-and the handshake is theirs to time.
+`TLS` says what is wanted; a `Channel` is TLS on one connection without its socket: bytes in, bytes out. So both faces
+drive the same one, and the handshake is theirs to time.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import sys
-from _thread import allocate_lock  # what threading calls Lock, without loading the rest
+import ssl
+from collections.abc import Sequence
+from functools import lru_cache
+from threading import Lock
+from typing import Any
 
-from .._typing import Any, Sequence
 from ..errors import InvalidArgument, TLSFailed, escaped
 from ..protocol.negotiation import SecureLink
-from ..values import Value, cached
+from ..values import Value
 
 __all__ = ["TLS", "Channel"]
 
@@ -89,30 +90,25 @@ class TLS(Value):
         shown = (f"{name}={value!r}" for name, value in given.items() if value != getattr(type(self), name))
         return f"TLS({', '.join(shown)})"
 
-    def client_context(self) -> Any:
-        """The ``ssl.SSLContext`` of the side that connects.
+    def client_context(self) -> ssl.SSLContext:
+        """The context of the side that connects.
 
         Raises:
             InvalidArgument: a file that cannot be read, or is not what it should be; a key that does not fit.
         """
-        import ssl
+        return _context(self, False, self._stamps())
 
-        return _context(self, False, ssl.SSLContext, self._stamps())
-
-    def server_context(self) -> Any:
-        """The ``ssl.SSLContext`` of the side that is connected to; raises as `client_context` does."""
-        import ssl
-
-        return _context(self, True, ssl.SSLContext, self._stamps())
+    def server_context(self) -> ssl.SSLContext:
+        """The context of the side that is connected to; raises as `client_context` does."""
+        return _context(self, True, self._stamps())
 
     def connect(self, host: str) -> Channel:
         """The channel of a connection that was made to ``host``."""
-        context = _context(self, False, _kind(self.ca is None), self._stamps())
-        return Channel(context, server_name=self.server_name or host)
+        return Channel(self.client_context(), server_name=self.server_name or host)
 
     def accept(self) -> Channel:
         """The channel of a connection that arrived."""
-        return Channel(_context(self, True, _kind(False), self._stamps()))
+        return Channel(self.server_context())
 
     def _stamps(self) -> tuple[tuple[int, int, int], ...]:
         """What changes when one of the files does."""
@@ -123,38 +119,27 @@ class TLS(Value):
         return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
 
-def _kind(defaults: bool) -> Any:
-    """The class of a context: of ``ssl`` where that is loaded, or alone knows the ``defaults`` of the system."""
-    if defaults:
-        import ssl  # noqa: F401 - found below
-    import _ssl
-
-    return getattr(sys.modules.get("ssl"), "SSLContext", _ssl._SSLContext)
-
-
-@cached(32)
-def _context(tls: TLS, server: bool, kind: Any, _: tuple[tuple[int, int, int], ...]) -> Any:
-    import _ssl
-
-    context = kind(_ssl.PROTOCOL_TLS_SERVER if server else _ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = _ssl.PROTO_TLSv1_3 if tls.minimum_version == "1.3" else _ssl.PROTO_TLSv1_2
-    context.options |= _ssl.OP_NO_RENEGOTIATION | _ssl.OP_NO_COMPRESSION | _ssl.OP_CIPHER_SERVER_PREFERENCE
+@lru_cache(32)
+def _context(tls: TLS, server: bool, _: tuple[tuple[int, int, int], ...]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.minimum_version == "1.3" else ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     # A resumed session would skip the look at the peer's certificate; early data could be replayed.
-    context.options |= _ssl.OP_NO_TICKET
+    context.options |= ssl.OP_NO_TICKET
     context.set_ciphers(_PROFILES[tls.profile])
     if server:
         context.num_tickets = 0
-        _ask_for_certificates(tls, context, _ssl)
+        _ask_for_certificates(tls, context)
     else:
         context.check_hostname = tls.check_name
-        context.verify_mode = _ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_REQUIRED
     _load_certificates(tls, context, server)
     if tls.crl is not None:
-        context.verify_flags |= _ssl.VERIFY_CRL_CHECK_LEAF
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
 
 
-def _ask_for_certificates(tls: TLS, context: Any, ssl: Any) -> None:
+def _ask_for_certificates(tls: TLS, context: ssl.SSLContext) -> None:
     if tls.cert is None:
         raise InvalidArgument("a TLS listener needs a certificate", hint="`dicomnet cert make` makes one to try with.")
     if tls.client_certificate != "ignored" and tls.ca is None:
@@ -166,7 +151,7 @@ def _ask_for_certificates(tls: TLS, context: Any, ssl: Any) -> None:
     context.verify_mode = modes[tls.client_certificate]
 
 
-def _load_certificates(tls: TLS, context: Any, server: bool) -> None:
+def _load_certificates(tls: TLS, context: ssl.SSLContext, server: bool) -> None:
     doing = "certificate authorities"
     path = tls.ca
     try:
@@ -196,20 +181,16 @@ class Channel:
         link: what was negotiated, once it is.
     """
 
-    def __init__(self, context: Any, *, server_name: str | None = None) -> None:
-        import _ssl as ssl  # loaded already: by whoever made the context
-
+    def __init__(self, context: ssl.SSLContext, *, server_name: str | None = None) -> None:
         self.link: SecureLink | None = None
-        self._ssl = ssl
         self._server = server_name is None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        # Not `wrap_bio`: its SSLObject would be a call of Python around each of OpenSSL's.
         try:
-            self._object = context._wrap_bio(self._incoming, self._outgoing, self._server, _in_ascii(server_name))
+            self._object = context.wrap_bio(self._incoming, self._outgoing, self._server, server_name)
         except (ValueError, OSError) as error:  # UnicodeError is a ValueError, SSLError an OSError
             raise InvalidArgument(f'"{escaped(server_name or "")}" is no name that a certificate has') from error
         self._greeted = False
-        self._lock = allocate_lock()
+        self._lock = Lock()
 
     def receive(self, data: Buffer) -> None:
         """Take bytes of the transport, cut anywhere; an empty one is the end.
@@ -245,7 +226,7 @@ class Channel:
         with self._lock:
             try:
                 self._object.do_handshake()
-            except self._ssl.SSLWantReadError:
+            except ssl.SSLWantReadError:
                 return False
             except OSError as error:
                 raise self._failure(error, "TLS handshake failed") from error
@@ -265,10 +246,10 @@ class Channel:
                     got = self._object.read(len(buffer) - size, buffer[size:])
                     if not got:
                         break
-                    size += got
-            except self._ssl.SSLWantReadError:
+                    size += got  # type: ignore[operator]  # with a buffer it is a number of bytes
+            except ssl.SSLWantReadError:
                 return size or None
-            except (self._ssl.SSLZeroReturnError, self._ssl.SSLEOFError):
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 pass  # with or without its close_notify: whether an association was cut is known above
             except OSError as error:
                 if not size:
@@ -307,7 +288,7 @@ class Channel:
         """Say that nothing more will be sent: a close_notify is in `outgoing`."""
         with self._lock:
             try:
-                self._object.shutdown()
+                self._object.unwrap()
             except OSError:
                 pass  # the peer is to answer it, which nobody waits for; or there is no session
 
@@ -318,31 +299,24 @@ class Channel:
             why = f"the peer answered with the alert \"{_words(reason.partition('ALERT')[2])}\""
         elif detail:
             why = f"the peer's certificate is not taken: {detail.rstrip('.')}"
-        elif isinstance(error, self._ssl.SSLEOFError):
+        elif isinstance(error, ssl.SSLEOFError):
             why = "the peer closed the connection"
         else:
             why = _words(reason or str(error))
         return TLSFailed(f"{what}: {why}", hint=_hint(reason, detail, self._server))
 
     def _negotiated(self) -> SecureLink:
-        from _hashlib import openssl_sha256 as sha256  # what ``hashlib`` has for it
-
         certificate = self._object.getpeercert(True) or b""
-        facts = (self._object.getpeercert() or {}) if certificate else {}
+        facts: dict[str, Any] = (self._object.getpeercert() or {}) if certificate else {}
         cipher = self._object.cipher()
         return SecureLink(
             version=self._object.version() or "",
             cipher=cipher[0] if cipher else "",
             certificate=certificate,
-            fingerprint=sha256(certificate).hexdigest() if certificate else "",
+            fingerprint=hashlib.sha256(certificate).hexdigest() if certificate else "",
             subject=", ".join(f"{name}={value}" for part in facts.get("subject", ()) for name, value in part),
             names=tuple(value for _, value in facts.get("subjectAltName", ())),
         )
-
-
-def _in_ascii(name: str | None) -> str | None:
-    """A name as it stands in certificates."""
-    return name if name is None or name.isascii() else name.encode("idna").decode()
 
 
 def _words(reason: str) -> str:

@@ -6,10 +6,11 @@ wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from typing import Protocol
 
 from .._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
-from .._typing import Callable, Iterable, Iterator, Protocol
 from ..config import Timeouts
 from ..errors import (
     AssociationAborted,

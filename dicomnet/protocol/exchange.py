@@ -11,8 +11,11 @@ answer. `scu` and `scp` hold them; ``sync`` and ``aio`` drive them.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Sequence
+from typing import Any
+
 from .._pdu import AssociateAC, AssociateRJ, AssociateRQ
-from .._typing import Any, Generator, Sequence, deque
 from ..config import Limits, Timeouts
 from ..errors import AssociationError, LocalProtocolError, NoAcceptedContext
 from ..status import Status

@@ -7,7 +7,7 @@ compiled because a small instance costs little else than this; how an associatio
 
 cimport cython
 
-from _collections import deque
+from collections import deque
 
 from ..wire.command_set cimport Command, Message, MessageReader, frame, pdu_headers
 from .upper_layer cimport UpperLayer

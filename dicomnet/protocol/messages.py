@@ -6,9 +6,10 @@ another message is its Command Field. `MESSAGES` says which elements each messag
 
 from __future__ import annotations
 
-from _operator import attrgetter
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import Protocol
 
-from .._typing import Iterable, Iterator, Protocol
 from ..errors import InvalidArgument
 from ..files.dataset_sink import MemorySink
 from ..values import IntEnum, Value

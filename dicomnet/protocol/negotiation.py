@@ -6,6 +6,10 @@ and `outcome` reads the answer. The acceptor's half: `AcceptancePolicy` says wha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Self
+
 from .. import uids
 from .._pdu import (
     AssociateAC,
@@ -24,7 +28,6 @@ from .._pdu import (
     UserIdentityAC,
     UserIdentityRQ,
 )
-from .._typing import Callable, Iterable, Mapping, MappingProxyType, Self, Sequence
 from ..config import OPERATIONS_WINDOW, check_ae_title
 from ..errors import InvalidArgument, escaped
 from ..values import Value

@@ -7,9 +7,11 @@ Nothing here makes a decoder lenient: an A-ASSOCIATE-RQ or -AC is mended first, 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from typing import Any
+
 from .. import uids
 from .._pdu import PDU_ASSOCIATE_RQ, AssociateRQ
-from .._typing import Any, Collection, Iterable
 from ..config import ANY_SCP, OPERATIONS_WINDOW, Entity
 from ..errors import InvalidArgument
 from ..values import Enum, Value

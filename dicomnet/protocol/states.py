@@ -10,7 +10,9 @@ where there is no connection. Two cells choose their next state while they run (
 
 from __future__ import annotations
 
-from ..values import IntEnum, cached
+from functools import lru_cache
+
+from ..values import IntEnum
 
 __all__ = ["TABLE", "Action", "Cell", "Event", "State"]
 
@@ -116,7 +118,7 @@ _TABLE_9_10 = """
 """
 
 
-@cached(100)  # most cells are alike, and this is read at every start
+@lru_cache  # most cells are alike
 def _cell(text: str) -> Cell:
     action, _, states = text.partition(">")
     return Action[action.replace("-", "_")], tuple(State(int(state)) for state in states.split("|"))

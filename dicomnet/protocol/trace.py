@@ -10,11 +10,13 @@ For logs, and for people, PDUs and commands are put into plain values here, too:
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 from .. import uids
 from .._pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, PDataTF, ReleaseRP, ReleaseRQ
-from .._typing import Any, Callable, Iterator, deque
 from ..config import TAPPED_BODY, TAPPED_WAITING
 from ..errors import AssociationAborted, AssociationRejected, MalformedPDU
 from ..log import log_failure

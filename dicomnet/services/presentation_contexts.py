@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
 from .. import uids
-from .._typing import Any, Iterable, Sequence
 from ..files.instance_source import describe
 from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
-from ..values import Value, cached
+from ..values import Value
 from . import query_models
 
 __all__ = [
@@ -30,7 +33,7 @@ __all__ = [
 UNCOMPRESSED = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 
 
-@cached(1)
+@lru_cache(1)
 def _common_storage() -> tuple[str, ...]:
     """The storage classes in the order in which a C-GET should ask for them: trial ones last."""
     return tuple(sorted(uids.STORAGE_CLASSES, key=lambda uid: ("Trial" in uids.name_of(uid), len(uid), uid)))

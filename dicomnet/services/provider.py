@@ -6,9 +6,10 @@ Each performer is a flow (see `exchange`), called as ``performer(exchange, provi
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Generator
+from typing import Any
 
 from .. import uids
-from .._typing import Any, Callable, Generator
 from ..config import Entity
 from ..dataset import codec
 from ..errors import (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .._typing import Any
+from typing import Any
+
 from ..dataset import codec
 from ..files.dataset_sink import FileSink, MemorySink, Sink
 from ..protocol.exchange import Exchange

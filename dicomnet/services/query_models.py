@@ -6,8 +6,12 @@ cannot have, a date that is none, a level that the model does not have, a retrie
 
 from __future__ import annotations
 
+import datetime
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from .. import uids
-from .._typing import Any, Iterable, Mapping
 from ..dataset import codec
 from ..errors import InvalidArgument
 from ..values import Value
@@ -222,8 +226,6 @@ def moments(keyword: str, value: Any) -> Any:
 
 def _plain_moments(value: Any) -> Any:
     """A date where the dictionary wants none: as text, which its value representation may take."""
-    import datetime
-
     for kind, vr in ((datetime.datetime, "DT"), (datetime.date, "DA"), (datetime.time, "TM")):
         if isinstance(value, kind):
             return _written(vr, value)
@@ -259,9 +261,6 @@ def _bound(keyword: str, vr: str, value: Any) -> str:
 
 def _single(vr: str, value: Any) -> str | None:
     """One date or time as DICOM writes it; None where it is none."""
-    import datetime
-    import re
-
     if isinstance(value, str):
         text = value.strip()
         if re.fullmatch(_ISO[vr], text):
@@ -277,8 +276,6 @@ def _single(vr: str, value: Any) -> str | None:
 
 def _exists(vr: str, parts: list[str]) -> bool:
     """Whether the numbers make a date or a time; those that are left out do not matter."""
-    import datetime
-
     offset = int(parts.pop()) if vr != "TM" and parts[-1][0] in "+-" else 0
     if not _FARTHEST_OFFSETS[0] <= offset <= _FARTHEST_OFFSETS[1]:
         return False
@@ -294,8 +291,6 @@ def _exists(vr: str, parts: list[str]) -> bool:
 
 
 def _written(vr: str, value: Any) -> str:
-    import datetime
-
     if vr == "DA":
         return f"{value:%Y%m%d}"
     if vr == "TM":

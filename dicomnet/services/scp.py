@@ -7,10 +7,12 @@ in. What an exception means for the peer is decided here, in one place (`provide
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import count
+from typing import Any
 
 from .. import uids
-from .._typing import Any, Callable, Iterable, Mapping, partial
 from ..config import Entity, Limits, Timeouts, check_ae_title
 from ..dataset.codec import IF_NEEDED, Transcoding
 from ..errors import ConnectionFailed, ServiceFailure

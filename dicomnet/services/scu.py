@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
+from typing import Any
+
 from .. import uids
-from .._typing import Any, Callable, Generator, Iterable, deque, partial
 from ..dataset import codec
 from ..dataset.codec import NEVER, Transcoding
 from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .._typing import Iterable, Mapping
+from collections.abc import Iterable, Mapping
+
 from ..dataset.codec import IF_NEEDED, LOSSLESS, NATIVE, NEVER, Lossy, Transcoding, check_policy, converted
 from ..errors import InvalidArgument, NoAcceptedContext
 from ..files.instance_source import Source

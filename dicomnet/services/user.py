@@ -7,10 +7,11 @@ Each function takes an established exchange and gives a flow for a driver. A fai
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Generator, Iterable
 from itertools import cycle
+from typing import Any
 
 from .. import uids
-from .._typing import Any, Callable, Generator, Iterable
 from ..config import check_ae_title
 from ..dataset import codec
 from ..errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import _socket as socket  # as in `transport`
+import socket
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from time import monotonic, time
+from types import TracebackType
+from typing import Any, TypeVar
 
 from .. import uids
-from .._typing import Any, Callable, Generator, Iterable, Iterator, Sequence, TracebackType, TypeVar
 from ..config import Entity, Limits, Timeouts
 from ..dataset import codec
 from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext, cannot_connect
@@ -78,36 +80,14 @@ def connect(
 
 
 def _open_socket(entity: Entity, timeout: float | None) -> socket.socket:
-    # As bytes a host spares the start the codec of internationalised names, which few have.
-    host: Any = entity.host.encode() if entity.host.isascii() else entity.host
     try:
-        return _connected(host, entity.port, timeout)
+        return socket.create_connection((entity.host, entity.port), timeout)
     except TimeoutError as error:
         if timeout is None:
             raise ConnectionFailed("cannot connect: timed out", peer=str(entity), errno=error.errno) from error
         raise DeadlineExceeded(timeout="connect", seconds=timeout, peer=str(entity)) from error
     except OSError as error:
         raise cannot_connect(error, str(entity)) from error
-
-
-def _connected(host: Any, port: int, timeout: float | None) -> socket.socket:
-    """The first address of a host that answers; if none does, the error of the first, where `socket` has the last."""
-    errors: list[OSError] = []
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
-        sock = None
-        try:
-            sock = socket.socket(family, kind, protocol)
-            sock.settimeout(timeout)
-            sock.connect(address)
-            return sock
-        except OSError as error:
-            errors.append(error)
-            if sock is not None:
-                sock.close()
-    try:
-        raise errors[0]
-    finally:
-        errors.clear()  # else the error would hold this frame, and that the error
 
 
 class Association:

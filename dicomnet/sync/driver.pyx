@@ -10,9 +10,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.time cimport monotonic
 from libc.math cimport INFINITY as NEVER
 
-from _thread import allocate_lock  # what threading calls Lock, without loading the rest
-from _collections import deque
-from _functools import partial
+from collections import deque
+from functools import partial
+from threading import Lock
 
 from ..protocol.message_exchange cimport Call, MessageExchange
 
@@ -211,7 +211,7 @@ cdef class Driver:
         self.exchange = exchange
         self.transport = transport
         self._events = deque()
-        self._at_work = allocate_lock()
+        self._at_work = Lock()
         self._at_work.acquire()
         self._unsent = []
         exchange._upper.tick(monotonic())

@@ -6,10 +6,11 @@ import os
 import selectors
 import socket
 import threading
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, time
+from types import TracebackType
 from typing import NamedTuple
 
-from .._typing import Iterable, Mapping, Sequence, TracebackType
 from ..config import Entity, Limits, Timeouts
 from ..errors import DicomNetError, InvalidArgument, LocalProtocolError, cannot_listen
 from ..log import in_brief, log, log_failure

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import _socket as socket  # as in `transport`
+import socket
+from collections.abc import Sequence
 from time import monotonic
 
-from .._typing import Sequence
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, TLSFailed
 from ..net.tls import TLS, Channel

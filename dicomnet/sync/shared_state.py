@@ -10,8 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-
-from .._typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 try:
     import fcntl

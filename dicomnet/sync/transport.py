@@ -6,13 +6,11 @@ while we still send is heard, and a dead one cannot hold a thread.
 
 from __future__ import annotations
 
-# What `socket` is made of: the enums, selectors and files that it adds, and nobody here needs, would be a fifteenth of
-# what a short command takes.
-import _socket as socket
 import errno
 import select
+import socket
+from collections.abc import Callable, Sequence
 
-from .._typing import Callable, Sequence
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed
 from ..protocol.negotiation import SecureLink

@@ -21,11 +21,11 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple, NoReturn
 
-from .._typing import Callable, Iterator
 from ..errors import ConnectionFailed
 from ..log import log
 from .shared_state import Board, Seats
@@ -68,7 +68,6 @@ class Crew:
     """
 
     def __init__(self, job: Job, size: int, listening: socket.socket, board: Board, seats: Seats) -> None:
-        log.load()  # whoever has a say in where records go has it here, and not in each process
         if threading.active_count() > 1:
             log.warning("workers are forked while other threads run: locks that those hold stay locked in the workers")
         self._stopped = False

@@ -23,16 +23,26 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint docs bench trace fuzz sanitize conformance wheel clean
+.PHONY: help demo test test-all lint docs bench trace fuzz sanitize conformance wheel clean
 
 help:
-	@echo 'make demo | test | lint | docs | bench | trace | fuzz | sanitize | conformance | wheel | clean'
+	@echo 'make demo | test | test-all | lint | docs | bench | trace | fuzz | sanitize | conformance | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
 
+# What is about time or memory runs by itself, after the rest, which runs on two processors.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist worksteal
+
 test: $(VENV)/built
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(PARALLEL) -m 'not long and not measures' $(ARGS)
+	$(PYTEST) -m 'measures and not long' $(ARGS)
+
+# The long proofs too: walks, churn, junk, every byte, kills.
+test-all: $(VENV)/built
+	$(PYTEST) $(PARALLEL) -m 'not measures' $(ARGS)
+	$(PYTEST) -m 'measures' $(ARGS)
 
 # cython-lint wants pycodestyle on the path. Nothing else may have $(BIN) there: pynetdicom's storescp would hide DCMTK's.
 lint: $(VENV)/built

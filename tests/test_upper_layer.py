@@ -233,7 +233,11 @@ def test_sent_pdvs_are_one_pdu_and_framed_buffers_are_the_callers_own():
     assert second is body
 
 
-@pytest.mark.parametrize("buffer", [b"", bytearray(DATA.encode()), memoryview(b"xx" + DATA.encode())[2:]], ids=repr)
+@pytest.mark.parametrize(
+    "buffer",
+    [b"", bytearray(DATA.encode()), memoryview(b"xx" + DATA.encode())[2:]],
+    ids=["empty", "bytearray", "memoryview"],
+)
 def test_any_buffer_will_do(buffer):
     upper = bring(lambda upper: established(upper, ACCEPTOR))
     upper.receive(buffer)

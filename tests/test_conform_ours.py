@@ -72,6 +72,8 @@ def blocking(listener: sync.Listener | aio.Listener) -> Iterator[None]:
         loop.close()
 
 
+@pytest.mark.long
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("face", FACES)
 def test_our_provider_passes_every_case(face, tmp_path, capsys):
     with provider(face, str(tmp_path), artim=3) as peer:
@@ -92,6 +94,8 @@ def papers(tmp_path_factory):
     return authority, authority.issue("server"), authority.issue("client")
 
 
+@pytest.mark.long
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("face", FACES)
 def test_our_provider_passes_every_case_over_tls(face, tmp_path, capsys, papers):
     authority, server, client = papers
@@ -120,6 +124,8 @@ def test_what_is_wrong_with_tls_is_said(capsys, papers):
         assert "DICOM without TLS" in capsys.readouterr().err
 
 
+@pytest.mark.long
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("face", FACES)
 def test_our_provider_keeps_its_timers(face, capsys):
     with provider(face, artim=1) as peer:
@@ -157,6 +163,8 @@ class OwnUser:
         return "it does not end" if self.thread.is_alive() else ""
 
 
+@pytest.mark.long
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("face", FACES)
 def test_our_user_passes_every_case(face):
     with socket.create_server(("127.0.0.1", 0)) as listening:

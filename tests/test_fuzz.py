@@ -26,7 +26,7 @@ def test_every_target_takes_every_seed_as_it_is(name):
 def test_the_data_sets_and_files_that_are_mutated_are_well_formed():
     for data, file in zip(targets.data_sets(), targets.files(), strict=True):
         syntax = targets.DATA_SYNTAXES[data[0]]
-        read = targets.datasets.decode(data[1:], syntax)
+        read = targets.codec.decode(data[1:], syntax)
         assert (read.PatientName, len(read.ReferencedImageSequence), len(read.PixelData)) == ("DOE^JANE", 1, 16)
         meta, start = targets.read_meta(file)
         assert (meta.transfer_syntax_uid, file[start:]) == (syntax, data[1:])

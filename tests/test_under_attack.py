@@ -137,9 +137,10 @@ def held() -> tuple[int, int]:
     return len(gc.get_objects()), resident(os.getpid())
 
 
+@pytest.mark.long
 @pytest.mark.measures
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("how", ["fin", "reset", "abort"])
 def test_a_user_that_leaves_at_any_byte_leaves_nothing_behind(keeper, tmp_path, how):
     opening, accept, message, _ = store_session()
@@ -180,9 +181,10 @@ def dying_provider(answers: bytes, how: str, opening: int):
             thread.join(PATIENCE)
 
 
+@pytest.mark.long
 @pytest.mark.measures
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("face", USERS)
 @pytest.mark.parametrize("how", ["fin", "reset", "abort"])
 def test_a_provider_that_leaves_at_any_byte_is_an_error_and_leaves_nothing_behind(face, how):

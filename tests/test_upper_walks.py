@@ -200,7 +200,8 @@ TestAnyStateAnyEvent.settings = settings(
 )
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.long
+@pytest.mark.deadline(300)
 def test_random_walks():
     """Longer and many more than the machine above takes, along likely paths; the seed makes each run the same."""
     generator = random.Random(20260101)

@@ -21,6 +21,7 @@ import dicomnet as dn
 from dicomnet._pdu import Abort, AssociateAC, AsynchronousOperationsWindow, MaximumLength, PresentationContextAC
 from dicomnet.files.instance_source import BytesSource
 from dicomnet.protocol.negotiation import AcceptancePolicy
+from dicomnet.services import user as services_user
 from dicomnet.wire.command_set import Command
 
 CONTEXTS = [*dn.contexts.verification(), *dn.contexts.storage([CT])]
@@ -295,7 +296,7 @@ def test_as_many_are_under_way_as_were_granted_and_answers_come_in_any_order(fac
 def test_how_many_are_under_way(window: int | None, limit: int, under_way: int) -> None:
     policy = POLICY.replace(operations_window=(4, 1))
     user, provider = pair(policy=policy, limits=dn.Limits(window=limit), asked_window=(9, 1))
-    drive = Drive(user.store_many(user, instances(), float, window=window), lambda: transfer(user, provider))
+    drive = Drive(services_user.store_many(user, instances(), float, window=window), lambda: transfer(user, provider))
     received = provider.events()
     assert len(received) == under_way
     provider.respond(received[0].message, 0)

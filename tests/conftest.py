@@ -6,10 +6,15 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import peers
+import postgres
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from dicomnet.repository.database import Database
 
 USUAL_DEADLINE = 60
 PATIENCE = float(os.environ.get("DICOMNET_PATIENCE", "1"))  # for a slow machine, or a tracing build
@@ -50,3 +55,36 @@ def sample_files() -> tuple[Path, ...]:
 def free_port() -> int:
     """A port for a peer that cannot pick its own; see `peers.free_port`."""
     return peers.free_port()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgres.Cluster]:
+    """A private PostgreSQL server for this run."""
+    with postgres.cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def index_template(postgresql: postgres.Cluster) -> str:
+    """The name of a PostgreSQL database with the index's tables, to be copied."""
+    from dicomnet.repository.database import Database
+
+    name = postgresql.new_database()
+    Database.opened(postgresql.url(name)).close()
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty index, in each kind of database."""
+    from dicomnet.repository.database import Database
+
+    if request.param == "sqlite":
+        with Database.opened(tmp_path / "index.db", durable=False) as opened:
+            yield opened
+        return
+    cluster = request.getfixturevalue("postgresql")
+    name = cluster.new_database(request.getfixturevalue("index_template"))
+    with Database(cluster.url(name)) as opened:
+        yield opened
+    cluster.drop(name)

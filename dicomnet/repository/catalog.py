@@ -1,0 +1,265 @@
+"""The attributes that the index knows: their level, and the column that holds those that are searched most.
+
+An attribute without a column is kept, with its level, among the other attributes of its row (``attrs``). What is not
+in this table is in the stored instance alone: as a key of a query it matches everything and comes back empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = ["ATTRIBUTES", "BY_KEYWORD", "COMPUTED", "VR_OF", "Attribute", "Level", "keyword_of", "of_level"]
+
+
+class Level(IntEnum):
+    """The levels of the information models, from the top (PS3.4 Section C.6.1.1)."""
+
+    PATIENT = 0
+    STUDY = 1
+    SERIES = 2
+    IMAGE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute of the index.
+
+    Attributes:
+        tag, vr, keyword: as PS3.6 has them; of several VRs the first.
+        level: the entity that it belongs to.
+        column: the column of that level's table; empty where it is among the row's other attributes.
+        computed: it is told from other rows, not from an element of the instances.
+    """
+
+    tag: int
+    vr: str
+    keyword: str
+    level: Level
+    column: str = ""
+    computed: bool = False
+
+
+_Row = tuple[int, str, str] | tuple[int, str, str, str]
+
+_PATIENT: tuple[_Row, ...] = (
+    (0x00100010, "PN", "PatientName", "name"),
+    (0x00100020, "LO", "PatientID", "pid"),
+    (0x00100021, "LO", "IssuerOfPatientID", "issuer"),
+    (0x00100022, "CS", "TypeOfPatientID"),
+    (0x00100024, "SQ", "IssuerOfPatientIDQualifiersSequence"),
+    (0x00100030, "DA", "PatientBirthDate", "birth"),
+    (0x00100032, "TM", "PatientBirthTime"),
+    (0x00100040, "CS", "PatientSex", "sex"),
+    (0x00100200, "CS", "QualityControlSubject"),
+    (0x00101000, "LO", "OtherPatientIDs"),
+    (0x00101001, "PN", "OtherPatientNames"),
+    (0x00101002, "SQ", "OtherPatientIDsSequence"),
+    (0x00101005, "PN", "PatientBirthName"),
+    (0x00101060, "PN", "PatientMotherBirthName"),
+    (0x00101080, "LO", "MilitaryRank"),
+    (0x00101081, "LO", "BranchOfService"),
+    (0x00102150, "LO", "CountryOfResidence"),
+    (0x00102160, "SH", "EthnicGroup"),
+    (0x00102201, "LO", "PatientSpeciesDescription"),
+    (0x00102202, "SQ", "PatientSpeciesCodeSequence"),
+    (0x00102292, "LO", "PatientBreedDescription"),
+    (0x00102297, "PN", "ResponsiblePerson"),
+    (0x00102299, "LO", "ResponsibleOrganization"),
+    (0x00104000, "LT", "PatientComments"),
+    (0x00120062, "CS", "PatientIdentityRemoved"),
+)
+_STUDY: tuple[_Row, ...] = (
+    (0x00080020, "DA", "StudyDate", "date"),
+    (0x00080030, "TM", "StudyTime", "time"),
+    (0x00080050, "SH", "AccessionNumber", "acc"),
+    (0x00080051, "SQ", "IssuerOfAccessionNumberSequence"),
+    (0x00080090, "PN", "ReferringPhysicianName", "refphys"),
+    (0x00080096, "SQ", "ReferringPhysicianIdentificationSequence"),
+    (0x0008009C, "PN", "ConsultingPhysicianName"),
+    (0x00080201, "SH", "TimezoneOffsetFromUTC"),
+    (0x00081030, "LO", "StudyDescription", "descr"),
+    (0x00081032, "SQ", "ProcedureCodeSequence"),
+    (0x00081048, "PN", "PhysiciansOfRecord"),
+    (0x00081060, "PN", "NameOfPhysiciansReadingStudy"),
+    (0x00081080, "LO", "AdmittingDiagnosesDescription"),
+    (0x00081084, "SQ", "AdmittingDiagnosesCodeSequence"),
+    (0x00081110, "SQ", "ReferencedStudySequence"),
+    (0x00101010, "AS", "PatientAge"),
+    (0x00101020, "DS", "PatientSize"),
+    (0x00101030, "DS", "PatientWeight"),
+    (0x00102000, "LO", "MedicalAlerts"),
+    (0x00102110, "LO", "Allergies"),
+    (0x00102180, "SH", "Occupation"),
+    (0x001021A0, "CS", "SmokingStatus"),
+    (0x001021B0, "LT", "AdditionalPatientHistory"),
+    (0x0020000D, "UI", "StudyInstanceUID", "uid"),
+    (0x00200010, "SH", "StudyID", "study_id"),
+    (0x0032000A, "CS", "StudyStatusID"),
+    (0x0032000C, "CS", "StudyPriorityID"),
+    (0x00321030, "LO", "ReasonForStudy"),
+    (0x00321032, "PN", "RequestingPhysician"),
+    (0x00321033, "LO", "RequestingService"),
+    (0x00321060, "LO", "RequestedProcedureDescription"),
+    (0x00321064, "SQ", "RequestedProcedureCodeSequence"),
+    (0x00324000, "LT", "StudyComments"),
+    (0x00380010, "LO", "AdmissionID"),
+    (0x00380014, "SQ", "IssuerOfAdmissionIDSequence"),
+    (0x00380060, "LO", "ServiceEpisodeID"),
+    (0x00380500, "LO", "PatientState"),
+)
+_SERIES: tuple[_Row, ...] = (
+    (0x00080021, "DA", "SeriesDate"),
+    (0x00080031, "TM", "SeriesTime"),
+    (0x00080060, "CS", "Modality", "modality"),
+    (0x00080068, "CS", "PresentationIntentType"),
+    (0x00080070, "LO", "Manufacturer"),
+    (0x00080080, "LO", "InstitutionName"),
+    (0x00080081, "ST", "InstitutionAddress"),
+    (0x00080082, "SQ", "InstitutionCodeSequence"),
+    (0x00081010, "SH", "StationName", "station"),
+    (0x0008103E, "LO", "SeriesDescription", "descr"),
+    (0x0008103F, "SQ", "SeriesDescriptionCodeSequence"),
+    (0x00081040, "LO", "InstitutionalDepartmentName"),
+    (0x00081050, "PN", "PerformingPhysicianName"),
+    (0x00081070, "PN", "OperatorsName"),
+    (0x00081090, "LO", "ManufacturerModelName"),
+    (0x00081111, "SQ", "ReferencedPerformedProcedureStepSequence"),
+    (0x00082218, "SQ", "AnatomicRegionSequence"),
+    (0x00120010, "LO", "ClinicalTrialSponsorName"),
+    (0x00120020, "LO", "ClinicalTrialProtocolID"),
+    (0x00120021, "LO", "ClinicalTrialProtocolName"),
+    (0x00120040, "LO", "ClinicalTrialSubjectID"),
+    (0x00180010, "LO", "ContrastBolusAgent"),
+    (0x00180015, "CS", "BodyPartExamined", "body"),
+    (0x00180020, "CS", "ScanningSequence"),
+    (0x00180021, "CS", "SequenceVariant"),
+    (0x00180022, "CS", "ScanOptions"),
+    (0x00180023, "CS", "MRAcquisitionType"),
+    (0x00180024, "SH", "SequenceName"),
+    (0x00181000, "LO", "DeviceSerialNumber"),
+    (0x00181020, "LO", "SoftwareVersions"),
+    (0x00181030, "LO", "ProtocolName"),
+    (0x00185100, "CS", "PatientPosition"),
+    (0x00185101, "CS", "ViewPosition"),
+    (0x0020000E, "UI", "SeriesInstanceUID", "uid"),
+    (0x00200011, "IS", "SeriesNumber", "number"),
+    (0x00200052, "UI", "FrameOfReferenceUID"),
+    (0x00200060, "CS", "Laterality"),
+    (0x00201040, "LO", "PositionReferenceIndicator"),
+    (0x00400244, "DA", "PerformedProcedureStepStartDate"),
+    (0x00400245, "TM", "PerformedProcedureStepStartTime"),
+    (0x00400250, "DA", "PerformedProcedureStepEndDate"),
+    (0x00400251, "TM", "PerformedProcedureStepEndTime"),
+    (0x00400253, "SH", "PerformedProcedureStepID"),
+    (0x00400254, "LO", "PerformedProcedureStepDescription"),
+    (0x00400260, "SQ", "PerformedProtocolCodeSequence"),
+    (0x00400275, "SQ", "RequestAttributesSequence"),
+)
+_IMAGE: tuple[_Row, ...] = (
+    (0x00080016, "UI", "SOPClassUID", "cls"),
+    (0x00080018, "UI", "SOPInstanceUID", "uid"),
+    (0x00080023, "DA", "ContentDate"),
+    (0x00080033, "TM", "ContentTime"),
+    (0x00081115, "SQ", "ReferencedSeriesSequence"),
+    (0x00083002, "UI", "AvailableTransferSyntaxUID", "ts"),
+    (0x00200013, "IS", "InstanceNumber", "number"),
+    (0x00280008, "IS", "NumberOfFrames", "frames"),
+    (0x00280010, "US", "Rows", "rows"),
+    (0x00280011, "US", "Columns", "columns"),
+    (0x00280100, "US", "BitsAllocated", "bits"),
+    (0x0040A032, "DT", "ObservationDateTime"),
+    (0x0040A043, "SQ", "ConceptNameCodeSequence"),
+    (0x0040A073, "SQ", "VerifyingObserverSequence"),
+    (0x0040A370, "SQ", "ReferencedRequestSequence"),
+    (0x0040A491, "CS", "CompletionFlag"),
+    (0x0040A492, "LO", "CompletionFlagDescription"),
+    (0x0040A493, "CS", "VerificationFlag"),
+    (0x0040A504, "SQ", "ContentTemplateSequence"),
+    (0x00420010, "ST", "DocumentTitle"),
+    (0x00420012, "LO", "MIMETypeOfEncapsulatedDocument"),
+    (0x00700080, "CS", "ContentLabel"),
+    (0x00700081, "LO", "ContentDescription"),
+    (0x00700082, "DA", "PresentationCreationDate"),
+    (0x00700083, "TM", "PresentationCreationTime"),
+    (0x00700084, "PN", "ContentCreatorName"),
+)
+# Those of no level in particular (availability, the title to retrieve from) are answered at each one.
+_COMPUTED = (
+    (0x00080054, "AE", "RetrieveAETitle", Level.PATIENT, ""),
+    (0x00080056, "CS", "InstanceAvailability", Level.PATIENT, ""),
+    (0x00080061, "CS", "ModalitiesInStudy", Level.STUDY, "mods"),
+    (0x00080062, "UI", "SOPClassesInStudy", Level.STUDY, "sop_classes"),
+    (0x00201200, "IS", "NumberOfPatientRelatedStudies", Level.PATIENT, ""),
+    (0x00201202, "IS", "NumberOfPatientRelatedSeries", Level.PATIENT, ""),
+    (0x00201204, "IS", "NumberOfPatientRelatedInstances", Level.PATIENT, ""),
+    (0x00201206, "IS", "NumberOfStudyRelatedSeries", Level.STUDY, "n_series"),
+    (0x00201208, "IS", "NumberOfStudyRelatedInstances", Level.STUDY, "n_inst"),
+    (0x00201209, "IS", "NumberOfSeriesRelatedInstances", Level.SERIES, "n_inst"),
+)
+# What items of sequences are kept with; the rest of an item is in the stored instance alone.
+_NESTED = (
+    (0x00080100, "SH", "CodeValue"),
+    (0x00080102, "SH", "CodingSchemeDesignator"),
+    (0x00080103, "SH", "CodingSchemeVersion"),
+    (0x00080104, "LO", "CodeMeaning"),
+    (0x00080105, "CS", "MappingResource"),
+    (0x0008010F, "CS", "ContextIdentifier"),
+    (0x00080119, "UC", "LongCodeValue"),
+    (0x00080120, "UR", "URNCodeValue"),
+    (0x00081150, "UI", "ReferencedSOPClassUID"),
+    (0x00081155, "UI", "ReferencedSOPInstanceUID"),
+    (0x00081199, "SQ", "ReferencedSOPSequence"),
+    (0x00082220, "SQ", "AnatomicRegionModifierSequence"),
+    (0x00400007, "LO", "ScheduledProcedureStepDescription"),
+    (0x00400008, "SQ", "ScheduledProtocolCodeSequence"),
+    (0x00400009, "SH", "ScheduledProcedureStepID"),
+    (0x00400031, "UT", "LocalNamespaceEntityID"),
+    (0x00400032, "UT", "UniversalEntityID"),
+    (0x00400033, "CS", "UniversalEntityIDType"),
+    (0x00400035, "CS", "IdentifierTypeCode"),
+    (0x00400036, "SQ", "AssigningFacilitySequence"),
+    (0x00400440, "SQ", "ProtocolContextSequence"),
+    (0x00401001, "SH", "RequestedProcedureID"),
+    (0x00401002, "LO", "ReasonForTheRequestedProcedure"),
+    (0x00401101, "SQ", "PersonIdentificationCodeSequence"),
+    (0x00401102, "ST", "PersonAddress"),
+    (0x00402016, "LO", "PlacerOrderNumberImagingServiceRequest"),
+    (0x00402017, "LO", "FillerOrderNumberImagingServiceRequest"),
+    (0x0040A027, "LO", "VerifyingOrganization"),
+    (0x0040A030, "DT", "VerificationDateTime"),
+    (0x0040A075, "PN", "VerifyingObserverName"),
+    (0x0040A088, "SQ", "VerifyingObserverIdentificationCodeSequence"),
+    (0x0040DB00, "CS", "TemplateIdentifier"),
+)
+
+_BY_LEVEL = ((Level.PATIENT, _PATIENT), (Level.STUDY, _STUDY), (Level.SERIES, _SERIES), (Level.IMAGE, _IMAGE))
+
+#: What is told from other rows: counts, what a study holds, and where its instances are.
+COMPUTED: dict[int, Attribute] = {
+    tag: Attribute(tag, vr, keyword, level, column, computed=True) for tag, vr, keyword, level, column in _COMPUTED
+}
+#: All attributes of the index by tag, in ascending order.
+ATTRIBUTES: dict[int, Attribute] = dict(
+    sorted(
+        [
+            *((row[0], Attribute(*row[:3], level, *row[3:])) for level, rows in _BY_LEVEL for row in rows),
+            *COMPUTED.items(),
+        ]
+    )
+)
+#: Value representation by tag, for these attributes and for those in the items of their sequences.
+VR_OF: dict[int, str] = {tag: vr for tag, vr, _ in _NESTED} | {tag: one.vr for tag, one in ATTRIBUTES.items()}
+_KEYWORDS = {tag: keyword for tag, _, keyword in _NESTED} | {tag: one.keyword for tag, one in ATTRIBUTES.items()}
+#: Tag by keyword, for the same attributes.
+BY_KEYWORD: dict[str, int] = {keyword: tag for tag, keyword in _KEYWORDS.items()}
+
+
+def keyword_of(tag: int) -> str:
+    """The keyword of an attribute, or its tag where the index does not know it."""
+    return _KEYWORDS.get(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def of_level(level: Level) -> tuple[Attribute, ...]:
+    """The attributes that the rows of a level hold, in ascending order of tags."""
+    return tuple(one for one in ATTRIBUTES.values() if one.level == level and not one.computed)

@@ -1,0 +1,195 @@
+"""The index's database: SQLite in a file, with nothing to set up, or PostgreSQL by URL.
+
+SQLite has one writer at a time, which waits its turn in this process instead of asking again and again; readers have
+connections of their own and are never held up (WAL). A commit is on the disk when it returns (``synchronous=FULL``).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from ..errors import InvalidArgument
+from .migrations import check_version, upgrade
+
+__all__ = ["Database"]
+
+BUSY_SECONDS = 30.0  # how long SQLite waits for a writer of another process
+READERS = 16  # connections that are kept for readers; more are opened when they are needed
+MORE_READERS = 48
+WRITERS = 4  # of PostgreSQL
+ATTEMPTS = 10  # of a transaction that the database called off in favour of another
+_CALLED_OFF = frozenset({"40001", "40P01", "55P03"})  # serialization failure, deadlock, lock not available
+
+T = TypeVar("T")
+
+
+class Database:
+    """Connections to an index.
+
+    Args:
+        url: a path or ``sqlite:///…`` for SQLite; ``postgresql://user@host/name`` for PostgreSQL, through psycopg.
+        durable: False leaves the time of writing to the operating system: a crash of the machine, not of the program,
+            may lose the last commits, and never the database itself.
+
+    Raises:
+        InvalidArgument: it is no URL of either.
+    """
+
+    def __init__(self, url: str | Path, *, durable: bool = True) -> None:
+        self.url = _url(url)
+        self.durable = durable
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self._writer = self._sqlite(1, 0, "IMMEDIATE")
+            self._reader = self._sqlite(READERS, MORE_READERS, "DEFERRED")
+        else:
+            self._writer = self._reader = self._postgresql()
+        self._turn = threading.Lock()
+
+    @classmethod
+    def opened(cls, url: str | Path, *, durable: bool = True) -> Database:
+        """A database that has all tables: new ones are made, older ones brought up to date.
+
+        Raises:
+            InvalidArgument: it cannot be opened, or was made by a newer version.
+        """
+        database = cls(url, durable=durable)
+        database.migrate()
+        return database
+
+    def migrate(self) -> None:
+        """Bring the tables up to date; two processes that do so at once are one after the other."""
+        try:
+            with self.write() as connection:
+                upgrade(connection)
+        except OperationalError as error:
+            raise InvalidArgument(
+                f"the index {self.url.render_as_string()} cannot be opened: {str(error.orig).strip()}",
+                hint="Check that its directory exists and may be written, or that the server runs.",
+            ) from error
+
+    def check(self) -> None:
+        """Refuse tables of another version than this program's.
+
+        Raises:
+            InvalidArgument: the tables are older or newer.
+        """
+        with self.read() as connection:
+            check_version(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes; committed at the end, rolled back if an exception leaves the block."""
+        if not self.is_sqlite:
+            with self._writer.begin() as connection:
+                yield connection
+            return
+        with self._turn, self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that only reads, with a view of the data that does not change in the block."""
+        with self._reader.connect() as connection:
+            if not self.is_sqlite:
+                connection.execute(sqlalchemy.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            yield connection
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Do ``work`` in a transaction that writes, again if the database called it off in favour of another.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: it failed for another reason, or too often.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if attempt == ATTEMPTS or getattr(error.orig, "sqlstate", None) not in _CALLED_OFF:
+                    raise
+                threading.Event().wait(random.uniform(0, 0.01 * attempt))
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _sqlite(self, size: int, more: int, begin: str) -> Engine:
+        engine = sqlalchemy.create_engine(
+            self.url,
+            poolclass=sqlalchemy.QueuePool,
+            pool_size=size,
+            max_overflow=more,
+            # The driver's own idea of transactions begins them late and as readers.
+            connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS, "isolation_level": None},
+        )
+        synchronous = "FULL" if self.durable else "NORMAL"
+
+        @event.listens_for(engine, "connect")
+        def _configure(connection: sqlalchemy.engine.interfaces.DBAPIConnection, _: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute(f"PRAGMA synchronous={synchronous}")
+            cursor.execute("PRAGMA foreign_keys=ON")
+            cursor.execute("PRAGMA cache_size=-65536")  # KiB
+            cursor.execute("PRAGMA mmap_size=1073741824")
+            cursor.execute("PRAGMA case_sensitive_like=ON")
+            if begin == "DEFERRED":
+                cursor.execute("PRAGMA query_only=ON")
+            cursor.close()
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql(f"BEGIN {begin}")
+
+        return engine
+
+    def _postgresql(self) -> Engine:
+        engine = sqlalchemy.create_engine(
+            self.url, pool_size=WRITERS + READERS, max_overflow=MORE_READERS, pool_pre_ping=True
+        )
+        if not self.durable:
+
+            @event.listens_for(engine, "connect")
+            def _configure(connection: sqlalchemy.engine.interfaces.DBAPIConnection, _: object) -> None:
+                cursor = connection.cursor()
+                cursor.execute("SET synchronous_commit = off")
+                cursor.close()
+                connection.commit()
+
+        return engine
+
+
+def _url(url: str | Path) -> URL:
+    text = str(url)
+    if isinstance(url, Path) or "://" not in text:
+        return URL.create("sqlite", database=text)
+    try:
+        parsed = make_url(text)
+    except ArgumentError as error:
+        raise InvalidArgument(f"{text!r} is no database URL", hint="Write postgresql://user@host/name.") from error
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() != "sqlite":
+        raise InvalidArgument(
+            f"{parsed.get_backend_name()} is no database of an index", hint="SQLite and PostgreSQL are."
+        )
+    return parsed

@@ -1,0 +1,398 @@
+"""One group of instances into the index, in one transaction: insert or get, from the patient down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Insert, Row, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from . import schema
+from .attributes import InstanceRecord, PatientRecord, SeriesRecord, StudyRecord
+from .patients import Demographics
+
+__all__ = ["Added", "Insertion", "Outcome"]
+
+MOST_VALUES = 500  # in one list of an SQL statement
+
+Contradiction = Callable[[Demographics, Demographics], str]
+
+
+class Outcome(Enum):
+    """What became of an instance that was brought to the index."""
+
+    NEW = "new"
+    SAME = "same"  # it is there already, with the same hash
+    DIFFERENT = "different"  # there is one of this UID with other bytes, or in another series
+    PATIENT_CONFLICT = "patient conflict"  # another patient has this ID, or this study
+    SERIES_CONFLICT = "series conflict"  # the series is part of another study
+
+
+class Added(NamedTuple):
+    """The outcome for one instance, and for a conflict what conflicts, without patient data."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Patient:
+    """A patient's row."""
+
+    id: int
+    pid: str
+    issuer: str
+    demographics: Demographics
+
+
+@dataclass(slots=True)
+class _Study:
+    """A study's row, and what this group adds to it."""
+
+    id: int
+    uid: str
+    patient: _Patient
+    modalities: set[str]
+    sop_classes: set[str]
+    is_new: bool = False
+    series: int = 0
+    instances: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Series:
+    """A series' row, and what this group adds to it."""
+
+    id: int
+    uid: str
+    study_id: int
+    instances: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What is under way: an instance for each UID, the rows that they belong to, and outcomes by place in the group."""
+
+    group: Sequence[InstanceRecord]
+    places: list[int]
+    outcomes: dict[int, Added]
+    studies: dict[str, _Study] = field(default_factory=dict)
+    series: dict[str, _Series] = field(default_factory=dict)
+
+    def undecided(self) -> list[tuple[int, InstanceRecord]]:
+        return [(place, self.group[place]) for place in self.places if place not in self.outcomes]
+
+
+class Insertion:
+    """One group's way into the index.
+
+    Args:
+        connection: in a transaction that writes.
+        now: seconds since 1970.
+        contradiction: says why two descriptions are not of one patient, or nothing.
+    """
+
+    def __init__(self, connection: Connection, now: float, contradiction: Contradiction) -> None:
+        self.connection = connection
+        self.now = now
+        self.contradiction = contradiction
+        self.is_sqlite = connection.dialect.name == "sqlite"
+
+    def add(self, group: Sequence[InstanceRecord]) -> list[Added]:
+        """Add all; the outcome for each, in order."""
+        outcomes: dict[int, Added] = {}
+        while len(outcomes) < len(group):
+            # One of each UID at a time; a repeated one is compared with the first. What another transaction added in
+            # the meantime is found in the next turn, too.
+            first = {group[place].uid: place for place in range(len(group) - 1, -1, -1) if place not in outcomes}
+            self._turn(_Pass(group, sorted(first.values()), outcomes))
+        return [outcomes[place] for place in range(len(group))]
+
+    def _turn(self, turn: _Pass) -> None:
+        self._find_known(turn)
+        self._find_studies(turn)
+        self._make_studies(turn)
+        self._find_series(turn)
+        self._make_series(turn)
+        self._insert(turn)
+        self._count(turn)
+
+    # Instances that are there
+
+    def _find_known(self, turn: _Pass) -> None:
+        places = {record.uid: place for place, record in turn.undecided()}
+        columns = schema.instance.c
+        query = select(columns.uid, columns.sha, schema.series.c.uid.label("series")).join(schema.series)
+        for row in self._rows(query, schema.instance, places):
+            record = turn.group[places[row.uid]]
+            same = bytes(row.sha) == record.sha and row.series == record.series.uid
+            turn.outcomes[places[row.uid]] = Added(Outcome.SAME if same else Outcome.DIFFERENT)
+
+    def _rows(
+        self, query: Select[tuple[object, ...]], table: Table, uids: Iterable[str]
+    ) -> list[Row[tuple[object, ...]]]:
+        """The rows of a query whose UIDs are among these."""
+        wanted = sorted(set(uids))
+        found: list[Row[tuple[object, ...]]] = []
+        for start in range(0, len(wanted), MOST_VALUES):
+            part = query.where(table.c.uid.in_(wanted[start : start + MOST_VALUES]))
+            found += self.connection.execute(part).all()
+        return found
+
+    # Studies and their patients
+
+    def _find_studies(self, turn: _Pass) -> None:
+        # Locked in the order of their UIDs: their counts are ours until the commit.
+        query = _STUDIES if self.is_sqlite else _STUDIES.order_by(schema.study.c.uid).with_for_update(of=schema.study)
+        for row in self._rows(query, schema.study, (record.study.uid for _, record in turn.undecided())):
+            known = _Patient(row.patient_id, row.pid or "", row.issuer, Demographics(row.name_n, row.birth, row.sex))
+            turn.studies[row.uid] = _Study(row.id, row.uid, known, _split(row.mods), _split(row.sop_classes))
+        for place, record in turn.undecided():
+            self._check_patient(turn, place, record)
+
+    def _check_patient(self, turn: _Pass, place: int, record: InstanceRecord) -> None:
+        study = turn.studies.get(record.study.uid)
+        if study is None:
+            return
+        patient = record.patient
+        why = self._contradiction(study.patient, patient)
+        if not why and not _same_id(study.patient, patient) and not self._is_alias(study.patient, patient):
+            why = "the study is another patient's"
+        if why:
+            turn.outcomes[place] = Added(Outcome.PATIENT_CONFLICT, why)
+
+    def _contradiction(self, known: _Patient, told: PatientRecord) -> str:
+        differing = self.contradiction(known.demographics, Demographics(told.name_n, told.birth, told.sex))
+        return f"the patient differs in {differing}" if differing else ""
+
+    def _is_alias(self, known: _Patient, told: PatientRecord) -> bool:
+        found = self._patient_row(told)
+        return found is not None and found.id == known.id
+
+    def _make_studies(self, turn: _Pass) -> None:
+        fresh = sorted(turn.undecided(), key=lambda one: (one[1].study.uid, one[0]))
+        for place, record in fresh:
+            if record.study.uid not in turn.studies:
+                self._make_study(turn, place, record)
+            else:
+                self._check_patient(turn, place, record)
+
+    def _make_study(self, turn: _Pass, place: int, record: InstanceRecord) -> None:
+        patient = self._patient_of(record.patient)
+        why = self._contradiction(patient, record.patient)
+        if why:
+            turn.outcomes[place] = Added(Outcome.PATIENT_CONFLICT, why)
+            return
+        row = _study_row(record.study, patient, self.now)
+        study_id = self._insert_or_none(schema.study, ["uid"], row)
+        if study_id is not None:
+            turn.studies[record.study.uid] = _Study(study_id, record.study.uid, patient, set(), set(), is_new=True)
+            return
+        if not patient.pid:  # made for this study, which another transaction has made with a patient of its own
+            self.connection.execute(delete(schema.patient).where(schema.patient.c.id == patient.id))
+        self._find_studies(turn)
+
+    def _patient_of(self, record: PatientRecord) -> _Patient:
+        """Insert or get; without a Patient ID there is nothing to get it by."""
+        found = self._patient_row(record) if record.pid else None
+        while found is None:
+            row = {name: getattr(record, name) for name in _PATIENT_COLUMNS} | {"pid": record.pid or None}
+            patient_id = self._insert_or_none(schema.patient, ["pid", "issuer"], row)
+            if patient_id is not None:
+                known = Demographics(record.name_n, record.birth, record.sex)
+                return _Patient(patient_id, record.pid, record.issuer, known)
+            found = self._patient_row(record)
+        return found
+
+    def _patient_row(self, record: PatientRecord) -> _Patient | None:
+        """The patient of this ID; where it was merged into another one, that one."""
+        if not record.pid:
+            return None
+        columns = schema.patient.c
+        row = self.connection.execute(
+            _PATIENTS.where(columns.pid == record.pid, columns.issuer == record.issuer)
+        ).one_or_none()
+        while row is not None and row.merged_into is not None:
+            row = self.connection.execute(_PATIENTS.where(columns.id == row.merged_into)).one_or_none()
+        if row is None:
+            return None
+        return _Patient(row.id, row.pid or "", row.issuer, Demographics(row.name_n, row.birth, row.sex))
+
+    # Series
+
+    def _find_series(self, turn: _Pass) -> None:
+        columns = schema.series.c
+        query = select(columns.id, columns.uid, columns.study_id)
+        for row in self._rows(query, schema.series, (record.series.uid for _, record in turn.undecided())):
+            turn.series[row.uid] = _Series(row.id, row.uid, row.study_id)
+
+    def _make_series(self, turn: _Pass) -> None:
+        for place, record in sorted(turn.undecided(), key=lambda one: (one[1].series.uid, one[0])):
+            study = turn.studies[record.study.uid]
+            series = turn.series.get(record.series.uid) or self._make_one_series(study, record.series)
+            turn.series[series.uid] = series
+            if series.study_id != study.id:
+                turn.outcomes[place] = Added(Outcome.SERIES_CONFLICT, "the series is part of another study")
+
+    def _make_one_series(self, study: _Study, record: SeriesRecord) -> _Series:
+        row = {name: getattr(record, name) for name in _SERIES_COLUMNS} | {"study_id": study.id}
+        series_id = self._insert_or_none(schema.series, ["uid"], row)
+        if series_id is None:
+            columns = schema.series.c
+            found = self.connection.execute(select(columns.id, columns.study_id).where(columns.uid == record.uid)).one()
+            return _Series(found.id, record.uid, found.study_id)
+        study.series += 1
+        study.modalities |= _split(record.modality)
+        return _Series(series_id, record.uid, study.id)
+
+    # Instances and counts
+
+    def _insert(self, turn: _Pass) -> None:
+        fresh = turn.undecided()
+        if not fresh:
+            return
+        blobs = self._blobs(sorted({(record.storage, record.key) for _, record in fresh}))
+        rows = [
+            _instance_row(record, turn.series[record.series.uid].id, blobs[record.storage, record.key])
+            for _, record in fresh
+        ]
+        statement = self._insert_ignoring(schema.instance, ["uid"]).returning(schema.instance.c.uid)
+        inserted = {uid for (uid,) in self.connection.execute(statement, rows)}
+        used: dict[int, int] = {}
+        for place, record in fresh:
+            if record.uid not in inserted:
+                continue
+            turn.outcomes[place] = Added(Outcome.NEW)
+            used[blobs[record.storage, record.key]] = used.get(blobs[record.storage, record.key], 0) + 1
+            series, study = turn.series[record.series.uid], turn.studies[record.study.uid]
+            series.instances += 1
+            series.bytes += record.size
+            study.sop_classes.add(record.cls)
+        if used:
+            self.connection.execute(_COUNT_BLOB, [{"b_id": one, "b_refs": count} for one, count in used.items()])
+
+    def _blobs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        columns = schema.blob.c
+        found: dict[tuple[str, str], int] = {}
+        for storage, key in keys:
+            query = select(columns.id).where(columns.storage == storage, columns.key == key)
+            known = self.connection.execute(query).scalar()
+            while known is None:
+                known = self._insert_or_none(schema.blob, ["storage", "key"], {"storage": storage, "key": key})
+                known = self.connection.execute(query).scalar() if known is None else known
+            found[storage, key] = known
+        return found
+
+    def _count(self, turn: _Pass) -> None:
+        """One update for each series and each study that has grown, and a line for each in the log of changes."""
+        grown = [series for series in turn.series.values() if series.instances]
+        by_id = {study.id: study for study in turn.studies.values()}
+        for series in grown:
+            by_id[series.study_id].instances += series.instances
+            by_id[series.study_id].bytes += series.bytes
+        studies = [study for study in by_id.values() if study.instances or study.series]
+        if grown:
+            self.connection.execute(
+                _COUNT_SERIES, [{"b_id": one.id, "b_inst": one.instances, "b_bytes": one.bytes} for one in grown]
+            )
+        if studies:
+            self.connection.execute(_COUNT_STUDY, [_growth(study, self.now) for study in studies])
+            changes = [("new", "STUDY", study.uid) for study in studies if study.is_new]
+            changes += [("stored", "SERIES", series.uid) for series in grown]
+            rows = [{"kind": kind, "level": level, "uid": uid} for kind, level, uid in changes]
+            self.connection.execute(insert(schema.change), rows)
+
+    def _insert_ignoring(self, table: Table, unique: list[str]) -> Insert:
+        if self.is_sqlite:
+            return sqlite.insert(table).on_conflict_do_nothing(index_elements=unique)
+        return postgresql.insert(table).on_conflict_do_nothing(index_elements=unique)
+
+    def _insert_or_none(self, table: Table, unique: list[str], row: dict[str, object]) -> int | None:
+        """The id of the new row; None where there is one already."""
+        statement = self._insert_ignoring(table, unique).values(row).returning(table.c.id)
+        return self.connection.execute(statement).scalar()
+
+
+_PATIENT_COLUMNS = ("issuer", "name", "name_n", "name_i", "name_p", "birth", "sex", "attrs")
+_SERIES_COLUMNS = ("uid", "modality", "number", "descr", "body", "station", "pps_uid", "attrs")
+_STUDY_COLUMNS = ("uid", "date", "time", "acc", "issuer_acc", "study_id", "descr", "refphys", "refphys_n", "attrs")
+
+_P, _S, _SE, _B = schema.patient.c, schema.study.c, schema.series.c, schema.blob.c
+_PATIENTS = select(_P.id, _P.pid, _P.issuer, _P.name_n, _P.birth, _P.sex, _P.merged_into)
+_STUDIES = select(
+    _S.id, _S.uid, _S.mods, _S.sop_classes, _S.patient_id, _P.pid, _P.issuer, _P.name_n, _P.birth, _P.sex
+).join(schema.patient)
+
+_COUNT_BLOB = update(schema.blob).where(_B.id == bindparam("b_id")).values(refs=_B.refs + bindparam("b_refs"))
+_COUNT_SERIES = (
+    update(schema.series)
+    .where(_SE.id == bindparam("b_id"))
+    .values(n_inst=_SE.n_inst + bindparam("b_inst"), bytes=_SE.bytes + bindparam("b_bytes"), version=_SE.version + 1)
+)
+_COUNT_STUDY = (
+    update(schema.study)
+    .where(_S.id == bindparam("b_id"))
+    .values(
+        n_series=_S.n_series + bindparam("b_series"),
+        n_inst=_S.n_inst + bindparam("b_inst"),
+        bytes=_S.bytes + bindparam("b_bytes"),
+        mods=bindparam("b_mods"),
+        sop_classes=bindparam("b_classes"),
+        seen_at=bindparam("b_now"),
+        version=_S.version + 1,
+        state="",
+    )
+)
+
+
+def _split(values: str) -> set[str]:
+    return set(values.split("\\")) - {""}
+
+
+def _same_id(known: _Patient, told: PatientRecord) -> bool:
+    """Whether an ID is the known one; an instance without an ID, or without an issuer, is its study's patient's."""
+    if not told.pid:
+        return True
+    return told.pid == known.pid and (told.issuer == known.issuer or not told.issuer)
+
+
+def _study_row(record: StudyRecord, patient: _Patient, now: float) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(record, name) for name in _STUDY_COLUMNS}
+    name_n = patient.demographics.name_n
+    return row | {"patient_id": patient.id, "pid": patient.pid, "name_n": name_n, "seen_at": now}
+
+
+def _instance_row(record: InstanceRecord, series_id: int, blob_id: int) -> dict[str, object]:
+    return {
+        "series_id": series_id,
+        "uid": record.uid,
+        "cls": record.cls,
+        "ts": record.ts,
+        "number": record.number,
+        "frames": record.frames,
+        "rows": record.rows,
+        "columns": record.columns,
+        "bits": record.bits,
+        "bytes": record.size,
+        "sha": record.sha,
+        "blob_id": blob_id,
+        "off": record.offset,
+        "attrs": record.attrs or None,
+    }
+
+
+def _growth(study: _Study, now: float) -> dict[str, object]:
+    return {
+        "b_id": study.id,
+        "b_series": study.series,
+        "b_inst": study.instances,
+        "b_bytes": study.bytes,
+        "b_mods": "\\".join(sorted(study.modalities)),
+        "b_classes": "\\".join(sorted(study.sop_classes)),
+        "b_now": now,
+    }

@@ -1,0 +1,81 @@
+"""A private PostgreSQL for the tests: its own directory, its own Unix socket, gone at the end of the run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_SERVER = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200", "-c", "log_min_messages=fatal")
+
+
+class Cluster:
+    """A running server; `new_database` gives the URL of an empty database."""
+
+    def __init__(self, sockets: Path) -> None:
+        self.sockets = sockets
+        self._numbers = itertools.count(1)
+
+    def url(self, name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={self.sockets}"
+
+    def new_database(self, template: str = "template1") -> str:
+        import psycopg
+
+        name = f"test{next(self._numbers)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template}"')
+        return name
+
+    def drop(self, name: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def programs() -> Path | None:
+    """The directory of PostgreSQL's programs; None where it is not installed."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return versions[-1].parent if versions else None
+
+
+@contextmanager
+def cluster(*settings: str) -> Iterator[Cluster]:
+    """Start a server, as another user where this one is root, which PostgreSQL refuses."""
+    bin_directory = programs()
+    if bin_directory is None:
+        if os.environ.get("DICOMNET_REQUIRE_PEERS"):
+            pytest.fail("PostgreSQL is not installed")
+        pytest.skip("PostgreSQL is not installed")
+    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    root = Path(tempfile.mkdtemp(prefix="dicomnet-pg-"))
+    os.chown(root, user.pw_uid, user.pw_gid)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(bin_directory / program), *arguments]
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60, cwd=root, **as_user)
+
+    data, log = str(root / "data"), str(root / "log")
+    try:
+        run("initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+        options = " ".join((*_SERVER, *(f"-c {one}" for one in settings), "-k", str(root)))
+        run("pg_ctl", "-D", data, "-l", log, "-w", "-o", options, "start")
+        try:
+            yield Cluster(root)
+        finally:
+            run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(root, ignore_errors=True)

@@ -302,7 +302,13 @@ class TestRecords:
 
     @pytest.mark.parametrize(
         ("written", "time"),
-        [("101530", "101530"), ("1015", "101500"), ("10:15:30", "101530"), ("101530.500", "101530.5"), ("250000", "")],
+        [
+            ("101530", "101530"),
+            ("1015", "101500"),
+            ("10:15:30", "101530"),
+            ("101530.500", "101530.500"),
+            ("250000", ""),
+        ],
     )
     def test_times(self, written, time):
         data = header(StudyTime="").replace(b"\x08\x00\x30\x00TM\x00\x00", b"\x08\x00\x30\x00TM" + encoded(written))

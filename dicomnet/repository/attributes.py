@@ -70,7 +70,7 @@ class PatientRecord:
         pid, issuer: Patient ID and its issuer; empty where absent.
         name: Patient's Name with all its groups; name_n, name_i and name_p are folded: all groups, the ideographic and
             the phonetic one.
-        birth, sex: as they are.
+        birth: in normal form; as it was written among the other attributes, where that is another one.
         attrs: JSON of the other attributes.
     """
 
@@ -164,9 +164,9 @@ def normal_date(text: str) -> str:
 
 
 def normal_time(text: str) -> str:
-    """A time as HHMMSS, with a fraction unless it is 0, also from the old form with colons; empty where it is none.
+    """A time as HHMMSS, with its fraction, also from the old form with colons; empty where it is none.
 
-    What is left out counts as 0, so that times compare as text.
+    Minutes and seconds that are left out count as 0, so that times compare as text.
     """
     match = _TIME.fullmatch(text)
     if match is None:
@@ -174,8 +174,7 @@ def normal_time(text: str) -> str:
     hour, minute, second = match[1], match[2] or "00", match[3] or "00"
     if hour > "23" or minute > "59" or second > "60":
         return ""
-    fraction = (match[4] or "").rstrip("0")
-    return f"{hour}{minute}{second}.{fraction}" if fraction else hour + minute + second
+    return hour + minute + second + (f".{match[4]}" if match[4] else "")
 
 
 # From elements to attributes
@@ -306,9 +305,9 @@ def _others(level: Level, found: Attributes, extra: Attributes | None = None) ->
 
 
 def _patient(found: Attributes) -> PatientRecord:
-    others = _others(Level.PATIENT, found)
     pid, issuer, birth, sex = (_short(found, tag) for tag in (0x00100020, 0x00100021, 0x00100030, 0x00100040))
-    return patient_record(pid, issuer, _text(found, 0x00100010), birth, sex, others)
+    others = _others(Level.PATIENT, found, _as_written(0x00100030, birth, normal_date(birth)))
+    return patient_record(pid, issuer, _text(found, 0x00100010), normal_date(birth), sex, others)
 
 
 @lru_cache(256)
@@ -324,11 +323,7 @@ def patient_record(
 def _study(found: Attributes) -> StudyRecord:
     date, time = _text(found, 0x00080020), _text(found, 0x00080030)
     normal = normal_date(date), normal_time(time)
-    as_written: Attributes = {}
-    if date != normal[0]:
-        as_written["00080020"] = date
-    if time != normal[1]:
-        as_written["00080030"] = time
+    as_written = _as_written(0x00080020, date, normal[0]) | _as_written(0x00080030, time, normal[1])
     physician = _text(found, 0x00080090)
     return StudyRecord(
         uid=_unique(found, _STUDY_UID),
@@ -344,6 +339,11 @@ def _study(found: Attributes) -> StudyRecord:
     )
 
 
+def _as_written(tag: int, text: str, normal: str) -> Attributes:
+    """A value whose column holds another form of it."""
+    return {f"{tag:08X}": text} if text != normal else {}
+
+
 def _issuer(found: Attributes) -> str:
     """Who gave the accession number: Local Namespace Entity ID, else Universal Entity ID (PS3.3 Table 10-17)."""
     items = found.get("00080051")
@@ -356,7 +356,7 @@ def _series(found: Attributes) -> SeriesRecord:
     step = steps[0] if isinstance(steps, list) and steps else {}
     return SeriesRecord(
         uid=_unique(found, _SERIES_UID),
-        modality=_short(found, 0x00080060),
+        modality=_short(found, 0x00080060).partition("\\")[0],
         number=_integer(found, 0x00200011),
         descr=_text(found, 0x0008103E),
         body=_text(found, 0x00180015),

@@ -247,10 +247,7 @@ def instance_record(
     Raises:
         MissingElement: an element without which it cannot be indexed.
     """
-    item = read_elements(header, transfer_syntax, _WANTED)
-    named = next((_bytes_text(one) for one in item if one.tag == _CHARACTER_SET), "")
-    found = attributes_of(item, encodings_of(named or character_set))
-    found.pop(f"{_CHARACTER_SET:08X}", None)
+    found = _read(header, transfer_syntax, character_set)
     uid = _unique(found, _SOP_UID, sop_instance_uid)
     cls = _unique(found, _SOP_CLASS, sop_class_uid)
     rows = _integer(found, 0x00280010)
@@ -268,6 +265,14 @@ def instance_record(
         bits=_integer(found, 0x00280100),
         attrs="" if rows else _others(Level.IMAGE, found),
     )
+
+
+def _read(header: bytes | bytearray | memoryview, transfer_syntax: str, character_set: str) -> Attributes:
+    item = read_elements(header, transfer_syntax, _WANTED)
+    named = next((_bytes_text(one) for one in item if one.tag == _CHARACTER_SET), "")
+    found = attributes_of(item, encodings_of(named or character_set))
+    found.pop(f"{_CHARACTER_SET:08X}", None)
+    return found
 
 
 def _bytes_text(element: Element) -> str:

@@ -243,7 +243,7 @@ def _criterion(tag: int, vr: str, text: str, options: QueryOptions) -> Criterion
     if text == '""' and options.empty_value:
         return Empty()
     if vr == "PN":
-        return _name(text)
+        return _name(text, _is_single(tag))
     if vr == "DA":
         return _date_range(tag, text)
     if vr == "TM":
@@ -258,19 +258,24 @@ def _criterion(tag: int, vr: str, text: str, options: QueryOptions) -> Criterion
 def _words(tag: int, vr: str, text: str) -> Criterion | None:
     if vr not in _WILD and vr not in ("UI", "AS"):
         return None  # what cannot be matched matches all
-    attribute = ATTRIBUTES.get(tag)
-    whole = vr in _PROSE or (attribute is not None and bool(attribute.column) and not attribute.computed)
+    whole = vr in _PROSE or _is_single(tag)
     words = (text,) if vr in _PROSE else tuple(dict.fromkeys([*filter(None, text.split("\\")), text]))
     if vr in _WILD and any(not word.strip("*") for word in words):
         return None
     return Words(words, exact=vr not in _WILD, whole=whole)
 
 
-def _name(text: str) -> Criterion | None:
-    words = tuple(dict.fromkeys(filter(None, text.split("\\"))))
+def _is_single(tag: int) -> bool:
+    """What has a column has one value there, whatever is in it."""
+    attribute = ATTRIBUTES.get(tag)
+    return attribute is not None and bool(attribute.column) and not attribute.computed
+
+
+def _name(text: str, whole: bool) -> Criterion | None:
+    words = tuple(dict.fromkeys([*filter(None, text.split("\\")), text]))
     if any(not word.strip("*=^") for word in words):
         return None
-    return Name.of(words)
+    return Name.of(words, whole=whole)
 
 
 def _numbers(tag: int, text: str) -> Criterion:

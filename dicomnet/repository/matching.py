@@ -96,23 +96,26 @@ class Name:
     Attributes:
         alternatives: for each value of the key its three folded groups with wild cards, an empty one accepts all.
         anywhere: for each of them, whether the first group stands for any: the key has no "=".
+        whole: the attribute has one value, of which a backslash is part.
     """
 
     alternatives: tuple[tuple[str, str, str], ...]
     anywhere: tuple[bool, ...]
+    whole: bool = False
 
     @classmethod
-    def of(cls, words: tuple[str, ...]) -> Name:
+    def of(cls, words: tuple[str, ...], *, whole: bool = False) -> Name:
         """The criterion of a key's values."""
         marked = (word.replace("*", _ANY_TEXT).replace("?", _ANY_CHARACTER) for word in words)
         groups = tuple(_unmarked(fold_name(word)) for word in marked)
-        return cls(groups, tuple("=" not in word for word in words))
+        return cls(groups, tuple("=" not in word for word in words), whole)
 
     def accepts(self, value: str | list[Attributes]) -> bool:
         """Whether one of a value's names is accepted."""
         if not isinstance(value, str):
             return False
-        return any(self._accepts_one(fold_name(name)) for name in value.split("\\"))
+        names = (value,) if self.whole else value.split("\\")
+        return any(self._accepts_one(fold_name(name)) for name in names)
 
     def _accepts_one(self, name: FoldedName) -> bool:
         for groups, anywhere in zip(self.alternatives, self.anywhere, strict=True):
@@ -147,10 +150,11 @@ class DateRange:
     last: str
 
     def accepts(self, value: str | list[Attributes]) -> bool:
-        """Whether one of a value's dates is accepted."""
+        """Whether a date is accepted."""
         if not isinstance(value, str):
             return False
-        return any(date and self.holds(date) for date in map(normal_date, value.split("\\")))
+        date = normal_date(value)
+        return bool(date) and self.holds(date)
 
     def holds(self, date: str) -> bool:
         """Whether a date in normal form is in the range."""
@@ -170,10 +174,11 @@ class TimeRange:
     last: str
 
     def accepts(self, value: str | list[Attributes]) -> bool:
-        """Whether one of a value's times is accepted."""
+        """Whether a time is accepted."""
         if not isinstance(value, str):
             return False
-        return any(time and self.holds(time) for time in map(normal_time, value.split("\\")))
+        time = normal_time(value)
+        return bool(time) and self.holds(time)
 
     @property
     def is_over_midnight(self) -> bool:

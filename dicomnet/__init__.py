@@ -59,6 +59,7 @@ from .services.provider_requests import (
 )
 from .services.scp import Provider
 from .services.scu import Match, RetrieveProgress, StoreResult
+from .services.service_registry import Registration, ServiceRegistry, ServiceSnapshot
 from .services.user import Commitment, Reply
 from .status import Category, Status
 from .sync import Association, Listener, connect
@@ -106,12 +107,15 @@ __all__ = [
     "PresentationContext",
     "ProposedContext",
     "Provider",
+    "Registration",
     "Relaxation",
     "RemoteProtocolError",
     "Reply",
     "RetrieveProgress",
     "SecureLink",
     "ServiceFailure",
+    "ServiceRegistry",
+    "ServiceSnapshot",
     "Status",
     "StoreRequest",
     "StoreResult",

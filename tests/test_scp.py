@@ -48,7 +48,7 @@ class Served:
             ProposedContext("1.2.3", (EXPLICIT,)),
         )
         self.exchange = pair(contexts, provider.policy(), acceptor_limits=provider.limits)[1]
-        self.drive = Drive(scp.serve(self.exchange, provider, "192.0.2.1:5678"))
+        self.drive = Drive(scp.AssociationProvider(self.exchange, provider, "192.0.2.1:5678").serve())
 
     def take(self, data: bytes) -> list[Command]:
         """Bytes of the peer; the command sets that it is answered with."""
@@ -77,7 +77,7 @@ def storing(function=lambda request: None, **options) -> scp.Provider:
 def asked(provider: scp.Provider, request: AssociateRQ = RQ, behind: bytes = b"", **options) -> tuple[Exchange, Drive]:
     """A provider that was asked for an association."""
     exchange = Exchange.acceptor(limits=provider.limits, timeouts=provider.timeouts)
-    drive = Drive(scp.serve(exchange, provider, "192.0.2.1:5678", **options))
+    drive = Drive(scp.AssociationProvider(exchange, provider, "192.0.2.1:5678").serve(**options))
     exchange.receive(request.encode() + behind)
     drive.give(*exchange.events())
     return exchange, drive
@@ -125,7 +125,7 @@ def test_a_request_that_is_over_before_it_is_answered(behind, full):
 def test_a_request_that_cannot_be_read():
     exchange, _ = asked(scp.Provider(), RQ, b"")
     other = Exchange.acceptor()
-    drive = Drive(scp.serve(other, scp.Provider()))
+    drive = Drive(scp.AssociationProvider(other, scp.Provider()).serve())
     other.receive(RQ.encode()[:74] + b"\xff" * (len(RQ.encode()) - 74))
     drive.give(*other.events())
     assert sent(other) == [Abort(0, 0)]
@@ -539,7 +539,7 @@ def test_a_driver_that_says_that_it_is_over_ends_the_flow():
 def test_the_flow_can_be_closed_anywhere(at, tmp_path):
     provider = storing(spool=tmp_path)
     exchange = pair(policy=provider.policy())[1]
-    flow = scp.serve(exchange, provider)
+    flow = scp.AssociationProvider(exchange, provider).serve()
     next(flow)
     if at == "in a handler":
         exchange.receive(message(store_command(), b"data", 3))
@@ -568,7 +568,7 @@ def test_the_flow_can_be_closed_in_the_middle_of_a_long_operation(field, steps):
         register("STUDY_ROOT")(matches)
     model = query_models.model_uid("STUDY_ROOT", {0x20: "find", 0x10: "get", 0x21: "move"}[field])
     exchange = pair((ProposedContext(model, (IMPLICIT,)),), provider.policy())[1]
-    flow = scp.serve(exchange, provider)
+    flow = scp.AssociationProvider(exchange, provider).serve()
     next(flow)
     asked = {"affected_sop_instance_uid": None, "affected_sop_class_uid": model, "move_destination": "ANYWHERE"}
     exchange.receive(message(store_command(command_field=field, **asked), b"keys", 1))

@@ -346,7 +346,7 @@ def test_store_many_gives_a_result_for_each_and_goes_on():
     }
     open_source = opened(sources)
     flow = scu.store_many(user, list(sources), open_source, Clock())
-    drive = run(user, flow, other, Drive(scp.serve(other, provider)))
+    drive = run(user, flow, other, Drive(scp.AssociationProvider(other, provider).serve()))
     assert [result.source for result in drive.results] == list(sources)
     first, unread, refused, wrong, without, last = drive.results
     assert (first.ok, first.status, first.error, first.seconds, first.size) == (True, 0, None, 1.0, 4)
@@ -377,7 +377,7 @@ def test_of_many_under_way_two_are_open_at_the_most():
     user, other = pair(policy=provider.policy(), window=(8, 1))
     sources = {str(number): Instance(bytes([number]) * 50_000, number) for number in range(30)}
     flow = scu.store_many(user, list(sources), opened(sources), Clock(), window=8)
-    drive = run(user, flow, other, Drive(scp.serve(other, provider)))
+    drive = run(user, flow, other, Drive(scp.AssociationProvider(other, provider).serve()))
     assert [result.ok for result in drive.results] == [True] * 30
     assert got == [source.data for source in sources.values()]
 

@@ -19,7 +19,8 @@ from ..protocol.exchange import Exchange
 from ..protocol.negotiation import AcceptancePolicy, ProposedContext
 from ..protocol.peer_profile import Peer
 from ..services.provider import Serving
-from ..services.scp import Provider, pause_of
+from ..services.scp import COUNTED, Provider, pause_of
+from ..services.service_registry import ServiceRegistry
 from .association import Association, connect
 from .driver import ProviderDriver
 from .secure import make_transport
@@ -50,6 +51,7 @@ class Listener(Provider):
         tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
         workers: 1. An event loop cannot be forked; the blocking listener can have more.
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
+        services: the registry of its handlers, which several listeners may share; by default one of its own.
     """
 
     _clock = staticmethod(monotonic)
@@ -69,15 +71,15 @@ class Listener(Provider):
         tap: Tapping | None = None,
         workers: int = 1,
         peers: Iterable[Peer] = (),
+        services: ServiceRegistry | None = None,
     ) -> None:
         if workers != 1:
-            raise InvalidArgument(
-                f"{workers!r} workers: an asynchronous listener serves in its own process",
-                hint="dicomnet.Listener can have several.",
-            )
+            what = f"{workers!r} workers: an asynchronous listener serves in its own process"
+            raise InvalidArgument(what, hint="dicomnet.Listener can have several.")
         super().__init__(
-            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers
-        )
+            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers,
+            services=services,
+        )  # fmt: skip
         self.drain = drain
         self.tap = tap
         self.tls = tls
@@ -85,12 +87,11 @@ class Listener(Provider):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
-        self._policy: AcceptancePolicy | None = None
         self._arrivals: set[asyncio.Task[None]] = set()  # connections that do not stand yet
         self._strangers: set[ProviderDriver] = set()  # connections whose handshake is not done
         self._drivers: dict[ProviderDriver, None] = {}  # the oldest first
         self._admitted: set[ProviderDriver] = set()  # who counts as an association
-        self._counters = dict.fromkeys(("connections", "associations", "refused", "open"), 0)
+        self._counters = dict.fromkeys(("connections", "associations", "refused", *COUNTED, "open"), 0)
         self._stopping = asyncio.Event()
         self._alone = asyncio.Event()
         self._alone.set()
@@ -104,7 +105,10 @@ class Listener(Provider):
 
     @property
     def counters(self) -> dict[str, int]:
-        """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now."""
+        """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now.
+
+        ``requests_refused`` are requests that no handler was asked to perform.
+        """
         return dict(self._counters)
 
     async def open(self) -> None:
@@ -155,6 +159,10 @@ class Listener(Provider):
     ) -> None:
         await self._end(self.drain)
 
+    def count(self, name: str, number: int = 1) -> None:
+        """Something happened that is counted."""
+        self._counters[name] += number
+
     def present(self) -> list[Exchange]:
         """The associations that are served now."""
         return [driver.exchange for driver in self._drivers]
@@ -177,7 +185,6 @@ class Listener(Provider):
     async def _start(self) -> None:
         if self._sock is None:
             await self.open()
-        self._policy = self.policy()
         if not self._stopping.is_set():
             self._accept_more()
 
@@ -245,7 +252,7 @@ class Listener(Provider):
         self._counters["open"] += 1
         self._alone.clear()
         address = driver.exchange.peer = driver.transport.peer_address
-        return self.flow(driver.exchange, address, self._policy, full=lambda: self._is_full(driver))
+        return self.flow(driver.exchange, address, full=lambda: self._is_full(driver))
 
     def _make_room(self) -> None:
         """End the oldest connection that has not asked for an association, if there are too many of those."""

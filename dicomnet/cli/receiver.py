@@ -8,10 +8,8 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
-from ..errors import ServiceFailure
 from ..files.dataset_sink import DiscardSink, Sink, own_path, uid_path
-from ..protocol.exchange import Exchange
-from ..services.provider_requests import StoreRequest
+from ..services.provider_requests import Arrival, StoreRequest
 from ..sync import Listener
 from ..uids import is_valid
 from .output import Output, counted, rate
@@ -48,25 +46,18 @@ class Receiver(Listener):
         self._begun = False
         self._kept = self._board.counting("kept", "bytes")
         self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
-        self.on_store(spool=directory, unknown_classes=any_class, durable=durable)(self._keep)
+        self._durable = durable
+        self.on_store(sink=self._open, unknown_classes=any_class)(self._keep)
 
-    def open_sink(self, exchange: Exchange, context: Any, command: Any) -> Sink:
-        """As a provider does; what is refused before it has come has failed, too."""
-        try:
-            return super().open_sink(exchange, context, command)
-        except ServiceFailure:
-            self._board.add("begun")
-            raise
-
-    def _sink_for(self, service: Any, exchange: Exchange, context: Any, command: Any) -> Sink:
-        """As a provider does, but into nothing where nothing is kept. A data set begins to arrive."""
+    def _open(self, arrival: Arrival) -> Sink:
+        """A data set begins to arrive: where it goes."""
         if not self._begun:
             self._begun = True
             self._board.note("first", monotonic())
         self._board.add("begun")
         if self._directory is None:
             return DiscardSink()
-        return super()._sink_for(service, exchange, context, command)
+        return arrival.file_sink(self._directory, durable=self._durable)
 
     def _keep(self, request: StoreRequest) -> None:
         path = None
@@ -122,6 +113,7 @@ class Receiver(Listener):
     def _sum_up(self) -> None:
         board = self._board
         kept, size, failed = board.total("kept"), board.total("bytes"), board.total("begun") - board.total("kept")
+        failed += board.total("requests_refused")
         first = min(filter(None, board.values("first")), default=0.0)
         seconds = max(max(board.values("last")) - first, 0.0)
         line = f"{counted(kept, 'instance')} received: {rate(size, seconds)}"

@@ -32,11 +32,10 @@ from ..status import Status
 from ..wire.command_set import Command, Message
 from . import presentation_contexts
 from .provider_requests import FindRequest, MoveRequest, NormalizedRequest
+from .service_registry import Registration
 from .transfer_choice import fitting
 
 __all__ = [
-    "Handler",
-    "Service",
     "Serving",
     "as_status",
     "perform_find",
@@ -45,44 +44,12 @@ __all__ = [
     "perform_normalized",
     "respond",
     "status_of_failure",
-    "success",
 ]
 
 _RESOURCE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG})
 _MAX_COMMENT = 64  # characters of an Error Comment, VR LO
 
-Handler = Callable[[Any], Any]
 Serving = Generator[Any, Any, None]
-
-
-class Service:
-    """A handler and how it is to be fed.
-
-    Attributes:
-        function: the user's code.
-        transfer_syntaxes: what is taken, in order of preference; empty takes any.
-        spool: a directory for data sets on their way; None keeps them in memory.
-        durable: whether the disk is to confirm what is spooled, see `sinks.FileSink`.
-    """
-
-    __slots__ = ("durable", "function", "spool", "transfer_syntaxes")
-
-    def __init__(
-        self,
-        function: Handler,
-        transfer_syntaxes: tuple[str, ...] = (),
-        spool: str | None = None,
-        durable: bool = False,
-    ) -> None:
-        self.function = function
-        self.transfer_syntaxes = transfer_syntaxes
-        self.spool = spool
-        self.durable = durable
-
-
-def success(_: object) -> Status:
-    """The handler of C-ECHO where the user has none."""
-    return Status.SUCCESS
 
 
 def respond(exchange: Exchange, message: Message, status: Status, data: bytes | None = None, **elements: Any) -> None:
@@ -107,7 +74,7 @@ def as_status(answer: Any) -> Status:
 
 
 def perform_normalized(
-    exchange: Exchange, _: Any, service: Service, message: Message, request: NormalizedRequest
+    exchange: Exchange, _: Any, service: Registration, message: Message, request: NormalizedRequest
 ) -> Serving:
     """The six N-services: one call, one response, then the event reports that the handler asked for."""
     command, data = message.command, None
@@ -115,7 +82,7 @@ def perform_normalized(
     if command.command_field == CommandField.N_CREATE_RQ and not command.affected_sop_instance_uid:
         request.created_uid = uids.new()
     try:
-        status, dataset = _status_and_dataset((yield Call(service.function, request)))
+        status, dataset = _status_and_dataset((yield Call(service.handler, request)))
         if dataset is not None:
             data = codec.encode(dataset, request.transfer_syntax_uid)
     except Exception as error:
@@ -221,11 +188,11 @@ def _cancelled(exchange: Exchange, message: Message, event: Event | None) -> boo
     return message.command.message_id in exchange.cancelled
 
 
-def perform_find(exchange: Exchange, _: Any, service: Service, message: Message, request: FindRequest) -> Serving:
+def perform_find(exchange: Exchange, _: Any, service: Registration, message: Message, request: FindRequest) -> Serving:
     """C-FIND: a pending response for each match, then the final one (PS3.7 Section 9.1.2.2)."""
     results = None
     try:
-        answer = yield Call(service.function, request)
+        answer = yield Call(service.handler, request)
         if answer is None or isinstance(answer, int):
             respond(exchange, message, as_status(answer))
             return
@@ -363,10 +330,12 @@ def _retrieve(
     _finish_retrieve(exchange, message, counts, sent if final is None or not sent.is_success else final)
 
 
-def perform_get(exchange: Exchange, provider: Any, service: Service, message: Message, request: FindRequest) -> Serving:
+def perform_get(
+    exchange: Exchange, provider: Any, service: Registration, message: Message, request: FindRequest
+) -> Serving:
     """C-GET: C-STORE sub-operations on this association (PS3.7 Section 9.1.3.2)."""
     try:
-        instances, final = yield from _collect(exchange, message, (yield Call(service.function, request)))
+        instances, final = yield from _collect(exchange, message, (yield Call(service.handler, request)))
         buffer = bytearray(exchange.limits.file_buffer)
         yield from _retrieve(
             exchange, message, instances, final, lambda given: _send_back(exchange, provider, message, given, buffer)
@@ -404,7 +373,7 @@ def _send_back(
 
 
 def perform_move(
-    exchange: Exchange, provider: Any, service: Service, message: Message, request: MoveRequest
+    exchange: Exchange, provider: Any, service: Registration, message: Message, request: MoveRequest
 ) -> Serving:
     """C-MOVE: C-STORE sub-operations on associations of their own, to a configured destination only."""
     destination = provider.destinations.get(request.destination)
@@ -414,7 +383,7 @@ def perform_move(
         return
     mover = _Mover(provider, destination, exchange, message)
     try:
-        instances, final = yield from _collect(exchange, message, (yield Call(service.function, request)))
+        instances, final = yield from _collect(exchange, message, (yield Call(service.handler, request)))
         yield from _retrieve(exchange, message, mover.plan(instances), final, mover.send)
     except Exception as error:
         respond(exchange, message, _status_of_move(error, exchange, message.command))

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ..dataset import codec
 from ..files.dataset_sink import FileSink, MemorySink, Sink
+from ..files.part10 import meta_header
 from ..protocol.exchange import Exchange
 from ..protocol.messages import MESSAGES, CommandField, MessageType
 from ..protocol.negotiation import PresentationContext
 from ..wire.command_set import Command, Message
 
-__all__ = ["EchoRequest", "FindRequest", "GetRequest", "MoveRequest", "NormalizedRequest", "Request", "StoreRequest"]
+__all__ = [
+    "Arrival",
+    "EchoRequest",
+    "FindRequest",
+    "GetRequest",
+    "MoveRequest",
+    "NormalizedRequest",
+    "Request",
+    "StoreRequest",
+]
 
 
 class Request:
@@ -80,6 +91,40 @@ class Request:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(calling={self.calling!r}, sop_class_uid={self.sop_class_uid!r})"
+
+
+class Arrival:
+    """A data set that is about to arrive, for who decides where it goes; see `StoreOptions`.
+
+    Attributes:
+        context: the presentation context that it comes in.
+        command: the command set of its request.
+        calling, called: the AE titles of the association.
+        address: where the peer connected from, ``host:port``.
+    """
+
+    __slots__ = ("address", "called", "calling", "command", "context")
+
+    def __init__(self, exchange: Exchange, context: PresentationContext, command: Command) -> None:
+        self.context = context
+        self.command = command
+        self.calling = exchange.calling
+        self.called = exchange.called
+        self.address = exchange.address
+
+    def file_sink(self, spool: str | os.PathLike[str], *, durable: bool = False) -> FileSink:
+        """A Part 10 file in a directory, as ``on_store(spool=...)`` has it.
+
+        Raises:
+            OutputFileError: it cannot be created.
+        """
+        header = meta_header(
+            self.command.affected_sop_class_uid or "",
+            self.command.affected_sop_instance_uid or "",
+            self.context.transfer_syntax,
+            self.calling,
+        )
+        return FileSink(spool, header, durable=durable)
 
 
 class EchoRequest(Request):

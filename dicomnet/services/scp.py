@@ -1,23 +1,21 @@
 """The services as their provider performs them: the handlers of an AE, and one flow that serves an association.
 
-The flow (`serve`) yields None where it needs the next event, `POLL` between the results of a long operation, and a
-`Call` where the user's code is to run; the driver calls or awaits it and sends its result back, or throws its exception
-in. What an exception means for the peer is decided here, in one place (`provider.status_of_failure`).
+The flow (`AssociationProvider.serve`) yields None where it needs the next event, `POLL` between the results of a long
+operation, and a `Call` where the user's code is to run; the driver calls or awaits it and sends its result back, or
+throws its exception in. What an exception means for the peer is decided here, in one place
+(`provider.status_of_failure`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from itertools import count
 from typing import Any
 
-from .. import uids
 from ..config import Entity, Limits, Timeouts, check_ae_title
 from ..dataset.codec import IF_NEEDED, Transcoding
 from ..errors import ConnectionFailed, ServiceFailure
-from ..files.dataset_sink import FileSink, MemorySink, Sink
-from ..files.part10 import meta_header
+from ..files.dataset_sink import MemorySink, Sink
 from ..log import log, log_failure
 from ..protocol.events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
 from ..protocol.exchange import Call, Exchange
@@ -27,11 +25,23 @@ from ..protocol.peer_profile import Peer, Peers, Relaxation
 from ..protocol.states import State
 from ..status import Status
 from ..wire.command_set import Command, Message
-from . import provider, query_models
-from .provider import Handler, Service, Serving, as_status, respond, status_of_failure, success
-from .provider_requests import REQUEST_CLASSES, NormalizedRequest
+from . import provider
+from .provider import Serving, as_status, respond, status_of_failure
+from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest
+from .service_registry import (
+    ANY_CLASS,
+    Handler,
+    Registering,
+    Registration,
+    ServiceRegistry,
+    ServiceSnapshot,
+    success,
+)
 
-__all__ = ["Handler", "Provider", "host_of", "perform", "serve"]
+__all__ = ["COUNTED", "AssociationProvider", "Handler", "Provider", "host_of"]
+
+#: What a provider counts, beside the connections and associations that a listener counts.
+COUNTED = ("requests_refused",)
 
 # An enum's members are looked up by a function in Python, until 3.12; these are looked at for each message.
 _C_STORE_RQ, _C_CANCEL_RQ = CommandField.C_STORE_RQ, CommandField.C_CANCEL_RQ
@@ -48,14 +58,17 @@ class _Admission:
         pass
 
 
-class Provider:
-    """What an AE provides: its handlers, and the policy that follows from them. Both listeners are providers.
+class Provider(Registering):
+    """What an AE provides: its services, and the policy that follows from them. Both listeners are providers.
+
+    Its decorators (`on_store` and so on) are those of its `ServiceRegistry`.
 
     Args:
         ae_title: the called AE title that a requestor must ask for; None takes any.
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         peers: what is known of those who call, and of those to whom a C-MOVE sends.
+        services: the registry of its handlers, which several providers may share; by default one of its own.
 
     Attributes:
         transcode: when the instances of a C-GET or C-MOVE are converted to another transfer syntax.
@@ -72,7 +85,9 @@ class Provider:
         destinations: Mapping[str, Entity] | None = None,
         acceptance: AcceptancePolicy | None = None,
         peers: Iterable[Peer] = (),
+        services: ServiceRegistry | None = None,
     ) -> None:
+        self.services = ServiceRegistry() if services is None else services
         self.ae_title = None if ae_title is None else check_ae_title(ae_title)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
@@ -82,130 +97,28 @@ class Provider:
         self.logins = Logins(self.limits, self.timeouts)
         self.admission: Any = _Admission()
         self.transcode: Transcoding = IF_NEEDED
-        self._services: dict[tuple[int, str], Service] = {(CommandField.C_ECHO_RQ, uids.VERIFICATION): Service(success)}
-        self._any_storage: Service | None = None
+        self._rules: tuple[tuple[AcceptancePolicy, str | None, int], AcceptancePolicy] | None = None
 
-    # ---- registering -------------------------------------------------------------------------------------------
-
-    def on_echo(self, function: Handler) -> Handler:
-        """Register the handler of C-ECHO: ``function(EchoRequest) -> Status``. Without one, C-ECHO succeeds."""
-        self._services[CommandField.C_ECHO_RQ, uids.VERIFICATION] = Service(function)
-        return function
-
-    def on_store(
-        self,
-        sop_classes: Iterable[str] | None = None,
-        *,
-        spool: str | None = None,
-        durable: bool = False,
-        transfer_syntaxes: Iterable[str] = (),
-        unknown_classes: bool = False,
-    ) -> Callable[[Handler], Handler]:
-        """Register a handler of C-STORE: ``function(StoreRequest) -> Status``; None from it is success.
-
-        Args:
-            sop_classes: UIDs of the SOP classes it stores; None for every storage class that dicomnet knows.
-            spool: a directory for files on their way, on the file system where they are to stay; without one, data
-                sets are held in memory up to ``Limits.message``.
-            durable: success means that the disk has confirmed the file and its name, at the price of waiting for it.
-            transfer_syntaxes: what is taken, in order of preference; empty takes any, as the requestor prefers.
-            unknown_classes: also take SOP classes that dicomnet does not know.
-        """
-        classes = uids.STORAGE_CLASSES if sop_classes is None else tuple(sop_classes)
-
-        def register(function: Handler) -> Handler:
-            service = Service(function, tuple(transfer_syntaxes), None if spool is None else str(spool), durable)
-            self._register(CommandField.C_STORE_RQ, classes, service)
-            if unknown_classes:
-                self._any_storage = service
-            return function
-
-        return register
-
-    def on_find(self, *models: str) -> Callable[[Handler], Handler]:
-        """Register a handler of C-FIND: ``function(FindRequest)`` gives or yields the matches.
-
-        A match is a pydicom Dataset, a mapping of keywords to values, encoded bytes, or a pair of pending status and
-        one of these. A generator is closed when the peer cancels; its ``return`` gives the final status, success if it
-        gives none.
-
-        Args:
-            models: information models, "STUDY_ROOT", "PATIENT_ROOT", "WORKLIST" and so on, or UIDs; see
-                `query_models.MODELS`.
-        """
-        return self._on_models(CommandField.C_FIND_RQ, models, "find")
-
-    def on_get(self, *models: str) -> Callable[[Handler], Handler]:
-        """Register a handler of C-GET: ``function(GetRequest)`` gives or yields the instances to send back.
-
-        An instance is anything that can be stored: a path, Part 10 bytes, a pydicom Dataset.
-        """
-        return self._on_models(CommandField.C_GET_RQ, models, "get")
-
-    def on_move(self, *models: str) -> Callable[[Handler], Handler]:
-        """Register a handler of C-MOVE: ``function(MoveRequest)`` gives or yields the instances to send.
-
-        They go to the AE of ``destinations`` that the request names, over an association of their own.
-        """
-        return self._on_models(CommandField.C_MOVE_RQ, models, "move")
-
-    def on_event_report(self, *sop_classes: str) -> Callable[[Handler], Handler]:
-        """Register a handler of N-EVENT-REPORT; for what it may return see `on_n_get`."""
-        return self._on_classes(CommandField.N_EVENT_REPORT_RQ, sop_classes)
-
-    def on_n_get(self, *sop_classes: str) -> Callable[[Handler], Handler]:
-        """Register a handler of N-GET: ``function(NormalizedRequest)`` returns a data set, a status, or both."""
-        return self._on_classes(CommandField.N_GET_RQ, sop_classes)
-
-    def on_n_set(self, *sop_classes: str) -> Callable[[Handler], Handler]:
-        """Register a handler of N-SET; for what it may return see `on_n_get`."""
-        return self._on_classes(CommandField.N_SET_RQ, sop_classes)
-
-    def on_n_action(self, *sop_classes: str) -> Callable[[Handler], Handler]:
-        """Register a handler of N-ACTION; for what it may return see `on_n_get`."""
-        return self._on_classes(CommandField.N_ACTION_RQ, sop_classes)
-
-    def on_n_create(self, *sop_classes: str) -> Callable[[Handler], Handler]:
-        """Register a handler of N-CREATE; for what it may return see `on_n_get`."""
-        return self._on_classes(CommandField.N_CREATE_RQ, sop_classes)
-
-    def on_n_delete(self, *sop_classes: str) -> Callable[[Handler], Handler]:
-        """Register a handler of N-DELETE; for what it may return see `on_n_get`."""
-        return self._on_classes(CommandField.N_DELETE_RQ, sop_classes)
-
-    def _on_models(self, field: CommandField, models: Iterable[str], operation: str) -> Callable[[Handler], Handler]:
-        return self._on_classes(field, [query_models.model_uid(model, operation) for model in models])
-
-    def _on_classes(self, field: CommandField, sop_classes: Iterable[str]) -> Callable[[Handler], Handler]:
-        classes = tuple(sop_classes)
-
-        def register(function: Handler) -> Handler:
-            self._register(field, classes, Service(function))
-            return function
-
-        return register
-
-    def _register(self, field: CommandField, sop_classes: Iterable[str], service: Service) -> None:
-        for sop_class in sop_classes:
-            self._services[field, sop_class] = service
+    def register(self, registration: Registration) -> Registration:
+        """Have requests performed by a handler from the next association on; see `ServiceRegistry.register`."""
+        return self.services.register(registration)
 
     # ---- looking up --------------------------------------------------------------------------------------------
 
     def policy(self) -> AcceptancePolicy:
-        """What the handlers make acceptable."""
-        syntaxes: dict[str, tuple[str, ...]] = {}
-        for (_, sop_class), service in self._services.items():
-            syntaxes[sop_class] = syntaxes.get(sop_class, ()) or service.transfer_syntaxes
-        gets = any(field == CommandField.C_GET_RQ for field, _ in self._services)
-        reported = {uid for field, uid in self._services if field == CommandField.N_EVENT_REPORT_RQ}
-        rules = self.acceptance
-        return rules.replace(
-            ae_title=self.ae_title if self.ae_title is not None else rules.ae_title,
-            abstract_syntaxes=syntaxes | dict(rules.abstract_syntaxes),
-            requestor_as_scp=rules.requestor_as_scp.union(reported, uids.STORAGE_CLASSES if gets else ()),
-            unknown_abstract_syntaxes=rules.unknown_abstract_syntaxes or self._any_storage is not None,
-            max_pdu=self.limits.max_pdu,
-        )
+        """What is acceptable to an association that is asked for now: by the rules, and by what is registered."""
+        return self._policy_of(self.services.snapshot())
+
+    def _policy_of(self, services: ServiceSnapshot) -> AcceptancePolicy:
+        return services.acceptance(self._own_rules())
+
+    def _own_rules(self) -> AcceptancePolicy:
+        """The rules without what follows from services; the same object until they change."""
+        now = self.acceptance, self.ae_title, self.limits.max_pdu
+        if self._rules is None or self._rules[0] != now or self._rules[0][0] is not now[0]:
+            title = self.ae_title if self.ae_title is not None else self.acceptance.ae_title
+            self._rules = now, self.acceptance.replace(ae_title=title, max_pdu=self.limits.max_pdu)
+        return self._rules[1]
 
     def present(self) -> Iterable[Exchange]:
         """The associations that are served now; a listener knows."""
@@ -226,87 +139,120 @@ class Provider:
     def unseat(self, exchange: Exchange) -> None:
         """An association is about to be released."""
 
-    def flow(
-        self, exchange: Exchange, address: str, policy: AcceptancePolicy | None, *, full: Callable[[], bool] = bool
-    ) -> Serving:
-        """What serves an association, for the driver; see `serve`."""
-        return serve(exchange, self, address, policy, full=full)
+    def count(self, name: str, number: int = 1) -> None:
+        """Something happened that is counted; a listener has counters, see ``COUNTED``."""
 
-    def service_for(self, command: Command, abstract_syntax: str) -> Service | None:
+    def flow(self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool) -> Serving:
+        """What serves an association, for the driver; see `AssociationProvider.serve`."""
+        return AssociationProvider(exchange, self, address).serve(full=full)
+
+
+class AssociationProvider:
+    """What performs the requests of one association, by the services that were registered when it began.
+
+    Args:
+        exchange: the acceptor's side of a transport that just opened, or the requestor's of a C-GET.
+        provider: whose services and rules.
+        address: of the peer, for handlers and the log.
+    """
+
+    __slots__ = ("address", "exchange", "provider", "services")
+
+    def __init__(self, exchange: Exchange, provider: Provider, address: str = "") -> None:
+        self.exchange = exchange
+        self.provider = provider
+        self.address = address
+        self.services = provider.services.snapshot()
+
+    def service_for(self, command: Command, context: PresentationContext) -> Registration | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
-        field = command.command_field
-        named = command.affected_sop_class_uid or command.requested_sop_class_uid or abstract_syntax
-        service = self._services.get((field, named)) or self._services.get((field, abstract_syntax))
-        if service is None and field == CommandField.C_STORE_RQ:
-            return self._any_storage
-        return service
+        field, syntax = command.command_field or 0, context.transfer_syntax
+        named = command.affected_sop_class_uid or command.requested_sop_class_uid or context.abstract_syntax
+        find = self.services.find
+        service = find(field, named, syntax)
+        if service is None and named != context.abstract_syntax:
+            service = find(field, context.abstract_syntax, syntax)
+        return find(field, ANY_CLASS, syntax) if service is None else service
 
-    def open_sink(self, exchange: Exchange, context: PresentationContext, command: Command) -> Sink:
+    def open_sink(self, context: PresentationContext, command: Command) -> Sink:
         """Where the data set of a request goes: to its spool, or into memory.
 
         Raises:
             ServiceFailure: nowhere: the request is refused before its data set has come (PS3.7 Section 9.3.1.3).
         """
-        service = self.service_for(command, context.abstract_syntax)
-        status = _unacceptable(exchange, command, context.abstract_syntax, service)
+        service = self.service_for(command, context)
+        status = _unacceptable(self.exchange, command, context.abstract_syntax, service)
         if status is not None:
+            self.provider.count("requests_refused")
             raise ServiceFailure(status, f"refused: {status}")
-        return self._sink_for(service, exchange, context, command)
+        assert service is not None
+        if service.sink is not None:
+            return service.sink(Arrival(self.exchange, context, command))
+        if service.spool is None:
+            return MemorySink(self.provider.limits.message)
+        return Arrival(self.exchange, context, command).file_sink(service.spool, durable=service.durable)
 
-    def _sink_for(
-        self, service: Service | None, exchange: Exchange, context: PresentationContext, command: Command
-    ) -> Sink:
-        """Where the data set of an acceptable request goes."""
-        if service is None or service.spool is None:
-            return MemorySink(self.limits.message)
-        header = meta_header(
-            command.affected_sop_class_uid or "",
-            command.affected_sop_instance_uid or "",
-            context.transfer_syntax,
-            exchange.calling,
-        )
-        return FileSink(service.spool, header, durable=service.durable)
+    def serve(self, *, full: Callable[[], bool] = bool) -> Serving:
+        """Serve until the association is closed; the driver closes this flow then.
 
+        Args:
+            full: asked when an association is: whether there are more than the limit allows; it is rejected then.
+        """
+        exchange, address = self.exchange, self.address
+        exchange.open_sink = self.open_sink
+        exchange.defer_requests = True
+        exchange.address = address
+        for pause in count(1):
+            exchange.rests = pause
+            try:
+                event: Event = exchange.deferred.popleft() if exchange.deferred else (yield None)
+            except ConnectionFailed:  # the driver says that the association is over; nothing was going on
+                if exchange.request_pdu is None and exchange.fault:
+                    log.info("no association with %s: %s", address, exchange.fault)
+                return
+            exchange.rests = 0
+            if type(event) is RequestReceived:
+                yield from self.perform(event.message, checked=True)
+            elif isinstance(event, AssociateIndication):
+                self.services = self.provider.services.snapshot()
+                yield from _admit(exchange, self.provider, self.provider._policy_of(self.services), full)
+            elif isinstance(event, ReleaseIndication) and exchange.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
+                self.provider.unseat(exchange)
+                exchange.release_response()
+            elif isinstance(event, AbortIndication):
+                log.info("association with %s ended: %s", address, exchange.error_of(event))
 
-def serve(
-    exchange: Exchange,
-    provider: Provider,
-    address: str = "",
-    policy: AcceptancePolicy | None = None,
-    *,
-    full: Callable[[], bool] = bool,
-) -> Serving:
-    """Serve one association until it is closed; the driver closes this flow then.
+    def perform(self, message: Message, *, checked: bool = False) -> Serving:
+        """Perform one request of the peer and answer it.
 
-    Args:
-        exchange: the acceptor's side of a transport that just opened.
-        provider: the handlers.
-        address: of the peer, for handlers and the log.
-        policy: the provider's policy, where the caller holds it already.
-        full: asked when an association is: whether there are more than the limit allows; this one is rejected then.
-    """
-    policy = policy or provider.policy()
-    exchange.open_sink = partial(provider.open_sink, exchange)
-    exchange.defer_requests = True
-    exchange.address = address
-    for pause in count(1):
-        exchange.rests = pause
+        ``checked``: a request with a data set is acceptable if that was taken, for `open_sink` took it.
+        """
+        exchange, command = self.exchange, message.command
+        if command.command_field == _C_CANCEL_RQ:
+            return  # what it was for is over already
+        service = self.service_for(command, exchange.contexts[message.context_id])
         try:
-            event: Event = exchange.deferred.popleft() if exchange.deferred else (yield None)
-        except ConnectionFailed:  # the driver says that the association is over; nothing was going on
-            if exchange.request_pdu is None and exchange.fault:
-                log.info("no association with %s: %s", address, exchange.fault)
-            return
-        exchange.rests = 0
-        if type(event) is RequestReceived:
-            yield from perform(exchange, provider, event.message, address, checked=True)
-        elif isinstance(event, AssociateIndication):
-            yield from _admit(exchange, provider, policy, full)
-        elif isinstance(event, ReleaseIndication) and exchange.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
-            provider.unseat(exchange)
-            exchange.release_response()
-        elif isinstance(event, AbortIndication):
-            log.info("association with %s ended: %s", address, exchange.error_of(event))
+            status = _refusal(exchange, message, service, checked)
+            if status is not None:
+                respond(exchange, message, status)
+                return
+            assert service is not None
+            performer = _PERFORMERS.get(command.command_field)
+            if performer is not None:
+                request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, self.address)
+                yield from performer(exchange, self.provider, service, message, request)
+                return
+            # C-ECHO and C-STORE: one call, one response, and no flow of their own, for there are many.
+            if service.handler is not success:
+                request = REQUEST_CLASSES[command.command_field](exchange, message, self.address)
+                try:
+                    status = as_status((yield Call(service.handler, request)))
+                except Exception as error:
+                    status = status_of_failure(error, exchange, command)
+            respond(exchange, message, Status.SUCCESS if status is None else status)
+        finally:
+            if message.data is not None:
+                message.data.discard()
 
 
 class Logins:
@@ -398,42 +344,7 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0]
 
 
-def perform(
-    exchange: Exchange, provider: Provider, message: Message, address: str, *, checked: bool = False
-) -> Serving:
-    """Perform one request of the peer and answer it.
-
-    ``checked``: a request with a data set is acceptable if that was taken, for `Provider.open_sink` took it.
-    """
-    command = message.command
-    if command.command_field == _C_CANCEL_RQ:
-        return  # what it was for is over already
-    service = provider.service_for(command, exchange.contexts[message.context_id].abstract_syntax)
-    try:
-        status = _refusal(exchange, message, service, checked)
-        if status is not None:
-            respond(exchange, message, status)
-            return
-        assert service is not None
-        performer = _PERFORMERS.get(command.command_field)
-        if performer is not None:
-            request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, address)
-            yield from performer(exchange, provider, service, message, request)
-            return
-        # C-ECHO and C-STORE: one call, one response, and no flow of their own, for there are many.
-        if service.function is not success:
-            request = REQUEST_CLASSES[command.command_field](exchange, message, address)
-            try:
-                status = as_status((yield Call(service.function, request)))
-            except Exception as error:
-                status = status_of_failure(error, exchange, command)
-        respond(exchange, message, Status.SUCCESS if status is None else status)
-    finally:
-        if message.data is not None:
-            message.data.discard()
-
-
-def _refusal(exchange: Exchange, message: Message, service: Service | None, checked: bool) -> Status | None:
+def _refusal(exchange: Exchange, message: Message, service: Registration | None, checked: bool) -> Status | None:
     """Why a request is not handed to a handler; None where it is."""
     if isinstance(message.error, ServiceFailure):
         return message.error.status
@@ -448,7 +359,7 @@ def _refusal(exchange: Exchange, message: Message, service: Service | None, chec
     return status
 
 
-def _unacceptable(exchange: Exchange, command: Command, negotiated: str, service: Service | None) -> Status | None:
+def _unacceptable(exchange: Exchange, command: Command, negotiated: str, service: Registration | None) -> Status | None:
     """What is wrong with a command set in a context of this abstract syntax; None where nothing is."""
     if service is None:
         known = command.command_field in _PERFORMERS or command.command_field in _PLAIN

@@ -27,7 +27,7 @@ from ..protocol.states import State
 from ..status import Status
 from ..values import Value
 from ..wire.command_set import Message
-from .scp import Provider, perform
+from .scp import AssociationProvider, Provider
 from .transfer_choice import fitting
 
 __all__ = [
@@ -437,7 +437,8 @@ def get(
     priority: Priority = Priority.MEDIUM,
 ) -> Generator[Any, Event, RetrieveProgress]:
     """C-GET: the instances arrive as C-STOREs, and ``provider`` stores them (PS3.7 Section 9.1.3)."""
-    exchange.open_sink = partial(provider.open_sink, exchange)
+    performer = AssociationProvider(exchange, provider, exchange.peer or "")
+    exchange.open_sink = performer.open_sink
     request = exchange.request(
         context,
         CommandField.C_GET_RQ,
@@ -445,17 +446,17 @@ def get(
         affected_sop_class_uid=context.abstract_syntax,
         priority=priority,
     )
-    return (yield from _retrieve(exchange, request, "C-GET", provider))
+    return (yield from _retrieve(exchange, request, "C-GET", performer))
 
 
 def _retrieve(
-    exchange: Exchange, request: Request, service: str, provider: Provider | None
+    exchange: Exchange, request: Request, service: str, performer: AssociationProvider | None
 ) -> Generator[Any, Event, RetrieveProgress]:
     try:
         while True:
             event = yield None
-            if isinstance(event, RequestReceived) and provider is not None:
-                yield from perform(exchange, provider, event.message, exchange.peer or "")
+            if isinstance(event, RequestReceived) and performer is not None:
+                yield from performer.perform(event.message)
             elif isinstance(event, ResponseReceived) and exchange.answers(event.message, request):
                 progress = _progress(event.message, service, request.context.transfer_syntax)
                 if not progress.status.is_pending:

@@ -22,7 +22,7 @@ from ..protocol.messages import CommandField, Priority
 from ..status import Status
 from ..wire.command_set import Message
 from . import query_models, scu
-from .scp import Provider, perform
+from .scp import AssociationProvider, Provider
 from .scu import Match, RetrieveProgress, StoreResult
 
 __all__ = [
@@ -284,7 +284,7 @@ class Reports(Provider):
         exchange.unasked = self._perform
 
     def _perform(self, message: Message) -> None:
-        _perform_now(perform(self._exchange, self, message, self._exchange.peer or ""))
+        _perform_now(AssociationProvider(self._exchange, self, self._exchange.peer or "").perform(message))
         self.heard += message.command.command_field == CommandField.N_EVENT_REPORT_RQ
 
 

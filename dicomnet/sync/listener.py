@@ -19,7 +19,8 @@ from ..protocol.events import Tapping
 from ..protocol.exchange import Exchange
 from ..protocol.negotiation import AcceptancePolicy, ProposedContext
 from ..protocol.peer_profile import Peer
-from ..services.scp import Provider, host_of, pause_of
+from ..services.scp import COUNTED, Provider, host_of, pause_of
+from ..services.service_registry import ServiceRegistry
 from .association import Association, connect
 from .driver import Driver
 from .secure import open_transport
@@ -58,9 +59,10 @@ class Listener(Provider):
         tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
         workers: how many processes serve; 1 is this one. More want `os.fork`, and to be started before other threads.
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
+        services: the registry of its handlers, which several listeners may share; by default one of its own.
     """
 
-    _counted: tuple[str, ...] = ("connections", "ended", "associations", "refused")
+    _counted: tuple[str, ...] = ("connections", "ended", "associations", "refused", *COUNTED)
 
     _clock = staticmethod(monotonic)
 
@@ -79,17 +81,17 @@ class Listener(Provider):
         tap: Tapping | None = None,
         workers: int = 1,
         peers: Iterable[Peer] = (),
+        services: ServiceRegistry | None = None,
     ) -> None:
         super().__init__(
-            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers
-        )
+            ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers,
+            services=services,
+        )  # fmt: skip
         if not 1 <= workers <= MOST_WORKERS:
             raise InvalidArgument(f"{workers!r} workers: 1 to {MOST_WORKERS}")
         if workers > 1 and not hasattr(os, "fork"):
             raise InvalidArgument("several workers need a system with fork")
-        self.drain = drain
-        self.tap = tap
-        self.tls = tls
+        self.drain, self.tap, self.tls = drain, tap, tls
         self._bind = (host, port)
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
@@ -114,9 +116,12 @@ class Listener(Provider):
 
     @property
     def counters(self) -> dict[str, int]:
-        """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now."""
+        """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now.
+
+        ``requests_refused`` are requests that no handler was asked to perform.
+        """
         total = self._board.total
-        counted = {name: total(name) for name in ("connections", "associations", "refused")}
+        counted = {name: total(name) for name in ("connections", "associations", "refused", *COUNTED)}
         return {**counted, "open": counted["connections"] - total("ended")}
 
     def open(self) -> None:
@@ -163,7 +168,6 @@ class Listener(Provider):
     def _serve_here(self) -> None:
         assert self._sock is not None
         assert self._wake is not None
-        policy = self.policy()
         selector = selectors.DefaultSelector()
         selector.register(self._sock, selectors.EVENT_READ)
         selector.register(self._wake[0], selectors.EVENT_READ)
@@ -171,7 +175,7 @@ class Listener(Provider):
             while not self._stopping.is_set():
                 selector.select()
                 # One at a time: a burst must not make the first of it the oldest before its thread has looked at it.
-                self._accept(self._sock, policy)
+                self._accept(self._sock)
         finally:
             selector.close()
             self._sock.close()
@@ -201,6 +205,10 @@ class Listener(Provider):
         self.stop()
         if self._thread is not None:
             self._thread.join()
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Something happened that is counted."""
+        self._board.add(name, number)
 
     def present(self) -> list[Exchange]:
         """The associations that are served now."""
@@ -255,9 +263,8 @@ class Listener(Provider):
         self.admission = self._seats
         # Connections are handed out evenly, so that this bounds those of all workers.
         self.limits = self.limits.replace(pending=-(-self.limits.pending // self._workers))
-        policy = self.policy()
         for sock in connections:
-            self._take(sock, policy)
+            self._take(sock)
         self._drain()
 
     def _hurry(self) -> None:
@@ -273,7 +280,7 @@ class Listener(Provider):
 
     # ---- associations ------------------------------------------------------------------------------------------
 
-    def _accept(self, listening: socket.socket, policy: AcceptancePolicy) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         """Take one connection from the backlog."""
         try:
             sock, _ = listening.accept()
@@ -283,19 +290,19 @@ class Listener(Provider):
             log.error("cannot accept a connection: %s", error)
             self._stopping.wait(ACCEPT_PAUSE)
             return
-        self._take(sock, policy)
+        self._take(sock)
 
-    def _take(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
+    def _take(self, sock: socket.socket) -> None:
         """Serve a new connection."""
         self._board.add("connections")
         try:
-            self._start(sock, policy)
+            self._start(sock)
         except (OSError, RuntimeError, InvalidArgument) as error:
             log.error("cannot serve a connection: %s", error)
             sock.close()
             self._board.add("ended")
 
-    def _start(self, sock: socket.socket, policy: AcceptancePolicy) -> None:
+    def _start(self, sock: socket.socket) -> None:
         transport = open_transport(sock, self.limits, self.timeouts, self.tls)
         observer = self.tap.observe(transport.peer_address, False, time) if self.tap is not None else None
         exchange = Exchange.acceptor(
@@ -305,7 +312,7 @@ class Listener(Provider):
         with self._lock:
             self._make_room()
             thread = threading.Thread(
-                target=self._serve, args=(driver, policy), name="dicomnet-association", daemon=True
+                target=self._serve, args=(driver,), name="dicomnet-association", daemon=True
             )
             thread.start()  # where that fails, nobody is to wait for it
             self._served[id(driver)] = _Served(thread, driver)
@@ -329,13 +336,13 @@ class Listener(Provider):
         self._board.add("refused" if seat is None else "associations")
         return seat is None
 
-    def _serve(self, driver: Driver, policy: AcceptancePolicy) -> None:
+    def _serve(self, driver: Driver) -> None:
         """One association, from its first byte to its last; nothing that happens here reaches another."""
         address = driver.transport.peer_address
         driver.exchange.peer = address
         try:
             driver.secure()
-            driver.serve(self.flow(driver.exchange, address, policy, full=lambda: self._is_full(driver)))
+            driver.serve(self.flow(driver.exchange, address, full=lambda: self._is_full(driver)))
         except DicomNetError as error:
             log.info("association ended: %s", in_brief(error))
         except Exception as error:

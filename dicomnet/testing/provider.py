@@ -16,7 +16,7 @@ from ..protocol.negotiation import AcceptancePolicy
 from ..services import query_models
 from ..services.provider import Serving
 from ..services.provider_requests import Request
-from ..services.scp import serve
+from ..services.service_registry import ServiceSnapshot
 from ..status import Status
 from ..sync import Listener
 from ..values import Value
@@ -175,9 +175,9 @@ class Provider(Listener):
 
     # ---- misbehaving -------------------------------------------------------------------------------------------
 
-    def policy(self) -> AcceptancePolicy:
+    def _policy_of(self, services: ServiceSnapshot) -> AcceptancePolicy:
         """What is accepted: everything but what is to be refused."""
-        policy = super().policy()
+        policy = super()._policy_of(services)
         syntaxes = {uid: order for uid, order in policy.abstract_syntaxes.items() if uid not in self.refuse}
         return AcceptancePolicy(
             ae_title=policy.ae_title,
@@ -187,11 +187,9 @@ class Provider(Listener):
             max_pdu=policy.max_pdu,
         )
 
-    def flow(
-        self, exchange: Exchange, address: str, policy: AcceptancePolicy | None, *, full: Callable[[], bool] = bool
-    ) -> Serving:
+    def flow(self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool) -> Serving:
         """Serve an association as a provider does, unless something else was asked for."""
-        inner = serve(exchange, self, address, policy, full=full)
+        inner = super().flow(exchange, address, full=full)
         requests = 0
         try:
             item = inner.send(None)

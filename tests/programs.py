@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -92,6 +93,34 @@ def peer(program: Sequence[object], port: int, **options: Any) -> Iterator[subpr
             yield process
         finally:
             end(process)
+
+
+@contextmanager
+def closing_at_release(port: int) -> Iterator[int]:
+    """A port before another one on this host, which closes where the requestor asks for release."""
+    release = b"\x05\0\0\0\0\x04\0\0\0\0"
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if data.endswith(release):
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = server.accept()
+                far = socket.create_connection(("127.0.0.1", port), PATIENCE)
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
 
 
 def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:

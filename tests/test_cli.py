@@ -263,6 +263,14 @@ class TestEcho:
             assert (result.returncode, result.stdout) == (code, "")
             assert "Traceback" not in result.stderr
 
+    def test_a_peer_that_closes_instead_of_releasing(self, listener):
+        with programs.closing_at_release(int(listener.rpartition(":")[2])) as port:
+            result = programs.run("echo", f"ARCHIVE@127.0.0.1:{port}")
+        assert result.returncode == 0
+        assert "0x0000 (success)" in result.stdout
+        assert result.stderr.startswith("warning: the peer did not release the association: ")
+        assert result.stderr.count("\n") == 1
+
     def test_nobody_is_there(self, free_port):
         result = programs.run("echo", f"127.0.0.1:{free_port}")
         assert result.returncode == 60

@@ -11,7 +11,7 @@ import pytest
 
 import dicomnet as dn
 from dicomnet.cli import demo
-from dicomnet.services.scu import StoreResult
+from dicomnet.client import Outcome, Stored
 
 
 def test_it_runs_by_itself(tmp_path):
@@ -46,7 +46,7 @@ def test_a_difference_is_noticed(sample_files, tmp_path):
     path = next(path for path in sample_files if path.name == "CT_small.dcm")
     with demo.open_source(str(path)) as source:
         uid = source.sop_instance_uid
-    result = StoreResult(str(path), dn.Status.SUCCESS, sop_instance_uid=uid)
+    result = Stored(Outcome.STORED, str(path), str(path), dn.Status.SUCCESS, sent_as=uid)
     kept = tmp_path / f"{uid}.dcm"
     kept.write_bytes(path.read_bytes())
     assert demo._is_kept(result, str(tmp_path))
@@ -54,7 +54,7 @@ def test_a_difference_is_noticed(sample_files, tmp_path):
     content[-1] ^= 1
     kept.write_bytes(content)
     assert not demo._is_kept(result, str(tmp_path))
-    assert not demo._is_kept(StoreResult(str(path), dn.Status(0xA700)), str(tmp_path))
+    assert not demo._is_kept(Stored(Outcome.FAILED, str(path), str(path), dn.Status(0xA700)), str(tmp_path))
 
 
 def test_without_samples(monkeypatch):

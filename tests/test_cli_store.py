@@ -7,17 +7,17 @@ import os
 import signal
 import subprocess
 import threading
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import programs
+import pydicom
 import pytest
 
 import dicomnet as dn
 from dicomnet import uids
 from dicomnet.cli import progress
-from dicomnet.cli.batch import files_in, gather
-from dicomnet.cli.interrupts import Interrupts
 from dicomnet.files.instance_source import FileSource
 from dicomnet.files.part10 import meta_header
 
@@ -171,11 +171,27 @@ class TestWhatIsSent:
         assert scp.uids == [f"1.2.3.{number}" for number in range(300)]
         assert scp.associations == 3
 
-    def test_large_files_are_not_held(self, tmp_path):
-        small = [instance(tmp_path / f"{number}.dcm", number, size=100) for number in (1, 2)]
-        large = instance(tmp_path / "3.dcm", 3, size=200_000)
-        (lot,) = gather(map(str, [*small, large]), lambda error: pytest.fail(str(error)))
-        assert [type(item) for item, _ in lot.items] == [str, FileSource, str]
+    def test_archives_and_dicomdirs(self, five, tmp_path):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+            file.write(five[0], "1.dcm")
+        with archive() as scp:
+            result = programs.run("store", scp.address, tmp_path / "a.zip", "--json")
+        assert (result.returncode, scp.uids) == (0, ["1.2.3.1"])
+        assert json.loads(result.stdout.splitlines()[0])["file"] == f"{tmp_path / 'a.zip'}!1.dcm"
+
+    def test_transcodes_what_is_not_taken_as_it_is(self, tmp_path):
+        path = instance(tmp_path / "1.dcm", 1)
+        deflated = pydicom.dcmread(path)
+        deflated.save_as(path := tmp_path / "deflated.dcm")
+        deflated.file_meta.TransferSyntaxUID = uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        deflated.save_as(path)
+        with archive(transfer_syntaxes=[EXPLICIT]) as scp:
+            as_it_is = programs.run("store", scp.address, path)
+            converted = programs.run("store", scp.address, path, "--transcode")
+        assert as_it_is.returncode == 66
+        assert "With --transcode it may be converted" in as_it_is.stderr
+        assert (converted.returncode, converted.stderr) == (0, "")
+        assert [syntax for _, syntax, *_ in scp.requests] == [EXPLICIT]
 
 
 class TestWhatCannotBeSent:
@@ -204,7 +220,7 @@ class TestWhatCannotBeSent:
     def test_nothing_at_all(self, tmp_path, free_port):
         result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path)
         assert result.returncode == 20
-        assert result.stderr == f"error: {tmp_path}: no files to send\n"
+        assert result.stderr == f"error: {tmp_path}: no DICOM files in it\n"
         result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path, "--json")
         assert result.returncode == 20
         assert programs.summary(result.stdout)["failed"] == 1
@@ -220,14 +236,32 @@ class TestWhatCannotBeSent:
         assert "red\\x1b[31m\\n: " in result.stderr
         assert result.stderr.count("\n") == 1
 
-    def test_a_directory_that_cannot_be_listed(self, five, monkeypatch):
-        def denied(path):
-            raise PermissionError(13, "Permission denied", str(path))
+    def test_a_transfer_syntax_that_is_no_uid(self, five, tmp_path):
+        path = tmp_path / "odd.dcm"
+        path.write_bytes(five[0].read_bytes().replace(EXPLICIT.encode(), b"1.2.840.10008.1.2.x"))
+        with archive() as scp:
+            result = programs.run("store", scp.address, path, *five)
+        assert result.returncode == 23
+        assert len(scp.uids) == 5
+        assert result.stderr.startswith(f'error: {path}: its transfer syntax, "1.2.840.10008.1.2.x", is no UID')
 
-        monkeypatch.setattr(os, "scandir", denied)
-        refused = []
-        assert list(files_in([str(five[0].parent)], True, refused.append)) == []
-        assert [(error.path, error.errno) for error in refused] == [(str(five[0].parent), 13)]
+    @pytest.mark.parametrize("kind", ["empty", "encrypted"])
+    def test_a_place_with_nothing_to_send_does_not_keep_the_others(self, kind, five, tmp_path):
+        place = tmp_path / "place"
+        if kind == "empty":
+            place.mkdir()
+        else:
+            with zipfile.ZipFile(place, "w") as file:
+                file.write(five[0], "1.dcm")
+            data = bytearray(place.read_bytes())
+            for header in (b"PK\x03\x04", b"PK\x01\x02"):  # bit 0 of the flags, at 6 and at 8, says so
+                data[data.index(header) + (6 if header[2] == 3 else 8)] |= 1
+            place.write_bytes(data)
+        with archive() as scp:
+            result = programs.run("store", scp.address, place, *five)
+        assert (result.returncode, len(scp.uids)) == (20, 5)
+        assert result.stderr.startswith(f"error: {place}")
+        assert result.stderr.count("\n") == 1
 
     def test_halt_does_not_begin_with_a_broken_file(self, broken, five, tmp_path, free_port):
         result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path / "text", *five, "--halt")
@@ -267,7 +301,7 @@ class TestWhatThePeerDoesNotWant:
             result = programs.run("store", scp.address, *five, "--halt")
         assert result.returncode == 69
         assert len(scp.uids) == 2
-        assert result.stderr.count("not sent: stopped after a failure") == 3
+        assert result.stderr.count("not sent: the batch was stopped after a failure") == 3
 
     def test_another_title(self, five):
         with archive() as scp:
@@ -283,6 +317,7 @@ class TestWhatThePeerDoesNotWant:
         assert programs.summary(result.stdout)["failed"] == 5
         assert result.stderr.count("cannot connect") == 1  # however many associations have met it
         assert result.stderr.count("not sent: no association") == 5
+        assert result.stderr.splitlines()[0].startswith("error: ANY-SCP@")
 
     @pytest.mark.parametrize("associations", [1, 2])
     def test_nobody_reads(self, associations, five):
@@ -297,7 +332,7 @@ class TestWhatThePeerDoesNotWant:
         assert (result.returncode, result.stderr) == (1, "")
 
     @pytest.mark.parametrize("associations", [1, 2])
-    def test_a_connection_that_breaks_in_the_middle(self, associations, five):
+    def test_a_connection_that_breaks_at_every_instance(self, associations, five):
         def answer(scp, request):
             if len(scp.uids) >= 3:
                 scp.break_off()
@@ -308,20 +343,34 @@ class TestWhatThePeerDoesNotWant:
         total = programs.summary(result.stdout)
         assert total["instances"] + total["failed"] == 5
         assert total["failed"] >= 3
-        assert result.stderr.count(": not sent: the association is over") == total["failed"]
+        assert result.stderr.count(": the association ended while it was sent: ") == total["failed"]
 
-    def test_what_breaks_says_more_than_that_no_other_could_be_had(self, five):
-        refused = threading.Event()
+    @pytest.mark.parametrize("options", [[], ["--window", 1]])
+    def test_an_instance_at_which_the_peer_aborts(self, options, tmp_path):
+        """It is named, and the others arrive."""
+        files = [instance(tmp_path / f"{number}.dcm", number) for number in range(1, 31)]
 
         def answer(scp, request):
-            assert refused.wait(programs.PATIENCE)
-            scp.break_off()
+            if request.sop_instance_uid == "1.2.3.7":
+                scp.break_off()
 
         with archive(answer) as scp:
-            scp.take_one(refused)
-            result = programs.run("store", scp.address, *five, "--associations", 2, "--json")
+            result = programs.run("store", scp.address, *files, "--json", *options)
         assert result.returncode == 62
-        assert result.stderr.count(": not sent: the association is over") == 5
+        assert set(scp.uids) == {f"1.2.3.{number}" for number in range(1, 31)}
+        total = programs.summary(result.stdout)
+        assert (total["instances"], total["failed"]) == (29, 1)
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert line.startswith(f"error: {files[6]}: the association ended while it was sent: ")
+
+    def test_a_peer_that_closes_instead_of_releasing(self, five):
+        """The work is done: a warning."""
+        with archive() as scp, programs.closing_at_release(scp.scp.address[1]) as port:
+            result = programs.run("store", f"ARCHIVE@127.0.0.1:{port}", *five)
+        assert result.returncode == 0
+        assert result.stdout.startswith("5 instances sent to ")
+        assert result.stderr.startswith("warning: the peer did not release the association: ")
+        assert result.stderr.count("\n") == 1
 
     def test_an_association_too_many_costs_only_a_warning(self, five):
         refused = threading.Event()
@@ -369,17 +418,6 @@ class TestInterrupted:
         total = programs.summary(stdout)
         assert (total["instances"], total["failed"]) == (len(scp.uids), 40 - len(scp.uids))
 
-    def test_the_second_waits_for_what_is_done_as_a_whole(self):
-        with Interrupts(releasable=True) as interrupts:
-            os.kill(os.getpid(), signal.SIGINT)
-            assert interrupts.requested
-            interrupts.hold()
-            os.kill(os.getpid(), signal.SIGINT)
-            with pytest.raises(KeyboardInterrupt):
-                interrupts.let_go()
-            interrupts.hold()
-            interrupts.let_go()
-
     @pytest.mark.parametrize("associations", [1, 2])
     def test_twice_aborts(self, five, associations):
         arrived, go_on = threading.Event(), threading.Event()
@@ -412,13 +450,13 @@ class TestProgress:
         return now
 
     def test_short_batches_have_no_bar(self, clock):
-        bar = progress.Progress(100, wanted=True)
+        bar = progress.Progress(lambda: 100, wanted=True)
         bar.advance(50)
         assert bar._bar is None
         bar.close()
 
     def test_long_batches_get_one(self, clock):
-        bar = progress.Progress(100, wanted=True)
+        bar = progress.Progress(lambda: 100, wanted=True)
         clock[0] = 2.0
         bar.advance(50)
         assert bar._bar is not None
@@ -429,7 +467,7 @@ class TestProgress:
 
     def test_it_moves_within_a_file(self, clock, tmp_path):
         path = instance(tmp_path / "1.dcm", 1, size=3_000_000)
-        bar = progress.Progress(path.stat().st_size, wanted=True)
+        bar = progress.Progress(lambda: path.stat().st_size, wanted=True)
         clock[0] = 2.0
         with progress.Watched(FileSource(path), bar) as source:
             seen = [(len(chunk), bar._done) for chunk in source.chunks(1 << 20)]
@@ -438,9 +476,18 @@ class TestProgress:
         assert bar._done == source.size
         bar.close()
 
+    def test_it_counts_what_is_one_piece(self, clock, tmp_path):
+        path = instance(tmp_path / "1.dcm", 1, size=1000)
+        bar = progress.Progress(lambda: 1000, wanted=True)
+        source = bar.watched(str(path))
+        for _ in source.chunks(1 << 20):
+            break  # whoever has sent the last piece does not ask for another
+        assert bar._done == source.size
+        source.__exit__()
+
     def test_none_away_from_a_terminal(self, clock, monkeypatch):
         monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
-        bar = progress.Progress(100, wanted=True)
+        bar = progress.Progress(lambda: 100, wanted=True)
         clock[0] = 2.0
         bar.advance(50)
         assert bar._bar is None

@@ -58,7 +58,8 @@ def test_archives_and_what_cannot_be_read(five, tmp_path):
 def test_nobody_there(five, tmp_path):
     result = programs.run("store", "A@127.0.0.1:1", *five, "--report", tmp_path / "r", "-q")
     assert result.returncode == 60
-    assert result.stderr.count("Connection refused") == 5
+    assert result.stderr.count("Connection refused") == 1
+    assert result.stderr.count("not sent: no association") == 5
     assert outcomes(tmp_path / "r") == ["failed"] * 5
 
 
@@ -66,7 +67,7 @@ def test_nothing_to_send(tmp_path):
     (tmp_path / "empty").mkdir()
     result = programs.run("store", "A@127.0.0.1:1", tmp_path / "empty", "--report", tmp_path / "r")
     assert (result.returncode, result.stderr) == (20, f"error: {tmp_path / 'empty'}: no DICOM files in it\n")
-    assert not (tmp_path / "r").exists()
+    assert outcomes(tmp_path / "r") == ["unreadable"]
 
 
 def test_options_that_make_no_sense(five, tmp_path):

@@ -154,8 +154,9 @@ def test_a_dicomdir_names_no_file_outside_its_folder(made, tmp_path):
     listing.file_meta.TransferSyntaxUID = SYNTAX
     (tmp_path / "in").mkdir()
     listing.save_as(tmp_path / "in" / "DICOMDIR", enforce_file_format=True)
-    with sending(made) as (scu, archive), pytest.raises(dn.InputFileError, match="DICOMDIR: no DICOM files in it"):
-        list(scu.send(tmp_path / "in" / "DICOMDIR"))
+    with sending(made) as (scu, archive):
+        results = list(scu.send(tmp_path / "in" / "DICOMDIR"))
+    assert outcomes(results) == {"unreadable": 2}
     assert archive.uids == []
     shutil.copy(instance(tmp_path / "good.dcm", 2), tmp_path / "in" / "gone")  # written in small letters
     with sending(made) as (scu, archive):
@@ -220,7 +221,7 @@ def test_what_cannot_be_read_is_a_result(made, ten, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["empty", "no DICOM", "zip"])
-def test_where_there_is_nothing_nothing_is_sent(made, kind, ten, tmp_path):
+def test_where_there_is_nothing_the_others_are_sent(made, kind, ten, tmp_path):
     place = tmp_path / "place"
     place.mkdir()
     if kind == "no DICOM":
@@ -230,12 +231,13 @@ def test_where_there_is_nothing_nothing_is_sent(made, kind, ten, tmp_path):
         zipfile.ZipFile(place, "w").close()
     report = tmp_path / "report.jsonl"
     with sending(made, report=report) as (scu, archive):
-        with pytest.raises(dn.InputFileError) as caught:
-            list(scu.send(ten[0], place))
-        assert str(caught.value) == f"{place}: no DICOM files in it"
-        assert len(scu.client.pool) == 0
-    assert archive.uids == []
-    assert not report.exists()
+        (first, *others) = scu.send(place, ten[0])
+    assert (first.outcome.value, [result.outcome.value for result in others]) == ("unreadable", ["stored"])
+    reason = "not a DICOM file" if kind == "no DICOM" else "no DICOM files in it"
+    assert reason in first.reason
+    assert first.reason.startswith(str(place))
+    assert archive.uids == [others[0].sop_instance_uid]
+    assert len(report.read_text().splitlines()) == 2
 
 
 def test_transcoding_to_what_is_preferred(made, tmp_path):

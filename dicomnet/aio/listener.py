@@ -107,8 +107,7 @@ class Listener(Provider):
     def counters(self) -> dict[str, int]:
         """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now.
 
-        ``contexts_refused`` are presentation contexts, ``requests_refused`` requests that no handler was asked to
-        perform; the log says why.
+        ``requests_refused`` are requests that no handler was asked to perform.
         """
         return dict(self._counters)
 

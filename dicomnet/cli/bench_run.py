@@ -15,7 +15,7 @@ from ..services import presentation_contexts
 from ..status import Status
 from ..sync import Association
 from .bench_objects import SOP_CLASS, TRANSFER_SYNTAX, Generator
-from .connect import call
+from .connect import associate
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
 from .options import Settings
@@ -104,7 +104,7 @@ class Measurement:
         opened: list[Association] = []
         try:
             # One by one: where one of them fails, the others are there to be aborted.
-            opened.extend(call(peer, aec, contexts, settings) for _ in range(associations))
+            opened.extend(associate(peer, aec, contexts, settings) for _ in range(associations))
             self._interrupts.releasable = True
             self._together(opened, settings.output.error)
         except BaseException:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
+from ..client import CommitmentScu
+from ..client.inputs import gather
 from ..config import COMMITMENT_PATIENCE, Entity
-from ..errors import InputFileError, InputProblem
-from ..files.instance_source import open_source
+from ..errors import DicomNetError
 from ..services.user import Commitment
 from ..status import Status
-from .batch import files_in
 from .connect import client_options, listen_option, peer_options
-from .exits import Exit
+from .exits import Exit, exit_code
 from .options import PATH, SECONDS, Settings, common, profile_of
 from .output import Output
 
@@ -38,24 +38,14 @@ def command(
 
     It comes on the same association, or, with --listen, on a later one.
     """
-    from ..client import CommitmentScu
-
     output = settings.output
     codes: list[int] = []
 
-    def refuse(error: InputFileError) -> None:
-        codes.append(int(error.problem))
+    def refuse(_: object, __: str, error: DicomNetError) -> None:
+        codes.append(exit_code(error))
         output.error(str(error))
 
-    instances = []
-    for path in files_in(paths, recurse, refuse):
-        try:
-            with open_source(path) as source:
-                instances.append((source.sop_class_uid, source.sop_instance_uid))
-        except InputFileError as error:
-            refuse(error)
-    if not instances and not codes:
-        raise InputFileError("no files to commit", problem=InputProblem.CANNOT_READ, path=", ".join(paths))
+    instances = [(item.pair[0], item.sop_instance_uid) for item in gather(paths, refuse, recurse=recurse)]
     if not instances:
         return codes[0]
     called = profile_of(peer.replace(ae_title=aec) if aec else peer)

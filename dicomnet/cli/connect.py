@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from ..config import Entity
+from ..errors import DicomNetError
 from ..protocol.negotiation import Extras, ProposedContext
 from ..sync import Association, connect
 from .options import AE_TITLE, PEER, Settings, profile_of
 
-__all__ = ["call", "client_options", "listen_option", "peer_options"]
+__all__ = ["associate", "call", "client_options", "listen_option", "peer_options"]
 
 
 def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,7 +25,7 @@ def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("peer", type=PEER)(option(function))
 
 
-def call(
+def associate(
     peer: Entity,
     aec: str | None,
     contexts: Sequence[ProposedContext],
@@ -40,6 +42,26 @@ def call(
         limits=settings.limits,
         timeouts=settings.timeouts,
     )
+
+
+@contextmanager
+def call(
+    peer: Entity, aec: str | None, contexts: Sequence[ProposedContext], settings: Settings
+) -> Iterator[Association]:
+    """An association with a peer, released in the end, or aborted where the block ends in an exception.
+
+    A peer that closes the connection instead of releasing is no more than a warning: the work is done.
+    """
+    association = associate(peer, aec, contexts, settings)
+    try:
+        yield association
+    except BaseException:
+        association.abort()
+        raise
+    try:
+        association.release()
+    except DicomNetError as error:
+        settings.output.warn(f"the peer did not release the association: {error}")
 
 
 def client_options(settings: Settings, peer: Entity) -> dict[str, Any]:

@@ -16,14 +16,11 @@ from typing import Any
 import click
 
 from .. import uids
+from ..client import Client, Outcome, Stored, StoreScu
 from ..config import Entity
 from ..errors import ConnectionFailed, InputFileError, InputProblem
 from ..files.dataset_sink import uid_path
 from ..files.instance_source import Source, open_source
-from ..services import presentation_contexts
-from ..services.scu import StoreResult
-from ..sync import connect
-from .batch import Lot, files_in, gather, name_of
 from .exits import Exit
 from .options import output_options
 from .output import Output, amount, rate
@@ -43,22 +40,17 @@ def command(output: Output) -> int:
     It takes seconds, leaves nothing behind, and needs no network.
     """
     root = _samples()
-    skipped: list[InputFileError] = []
-    lots = gather(files_in([root], True, skipped.append), skipped.append)
-    _leave_out_directories(lots)
     with TemporaryDirectory(prefix="dicomnet-demo-") as directory, _provider(directory) as peer:
-        results: list[tuple[StoreResult, bool]] = []
-        for lot in lots:
-            with connect(
-                peer, calling="DEMO-USER", contexts=lot.contexts + presentation_contexts.verification()
-            ) as association:
-                start = monotonic()
-                status = association.echo()
-                output.say(f"{peer} answered C-ECHO with {status} in {(monotonic() - start) * 1000:.2f} ms")
-                sent = association.store_many(item for item, _ in lot.items)
-                results += [(result, _is_kept(result, directory)) for result in sent]
-    _print_table(results, root, output)
-    return _conclude(results, len(skipped), output)
+        with Client(peer, calling="DEMO-USER") as client:
+            start = monotonic()
+            status = client.echo()
+            output.say(f"{peer} answered C-ECHO with {status} in {(monotonic() - start) * 1000:.2f} ms")
+        # One at a time: some samples are the same instance in another encoding, and replace each other.
+        with StoreScu(peer, calling="DEMO-USER", window=1) as scu:
+            results = [(result, _is_kept(result, directory)) for result in scu.send(root)]
+    sent = [one for one in results if one[0].outcome is not Outcome.UNREADABLE]
+    _print_table(sent, root, output)
+    return _conclude(sent, len(results) - len(sent), output)
 
 
 def _samples() -> str:
@@ -69,14 +61,6 @@ def _samples() -> str:
     if not os.path.isdir(path):
         raise InputFileError("the demo wants the test files of pydicom", problem=InputProblem.CANNOT_READ)
     return path
-
-
-def _leave_out_directories(lots: list[Lot]) -> None:
-    """A DICOMDIR lies on a medium; it is nothing to store (PS3.4 Section B.5)."""
-    for lot in lots:
-        kept = [pair for pair in lot.items if pair[1].abstract_syntax != uids.MEDIA_STORAGE_DIRECTORY_STORAGE]
-        lot.items.clear()
-        lot.items.extend(kept)
 
 
 @contextmanager
@@ -98,15 +82,11 @@ def _provider(directory: str) -> Iterator[Entity]:
                 process.kill()
 
 
-def _is_kept(result: StoreResult, directory: str) -> bool:
-    """Whether the data set that was stored hashes equal to the one that was sent.
-
-    Looked at after each response: some samples are the same instance in another encoding, and replace each other.
-    """
+def _is_kept(result: Stored, directory: str) -> bool:
+    """Whether the data set that was stored hashes equal to the one that was sent."""
     if not result.ok:
         return False
-    item: Any = result.source
-    with open_source(item) as sent, open_source(uid_path(directory, result.sop_instance_uid)) as kept:
+    with open_source(result.source) as sent, open_source(uid_path(directory, result.sent_as)) as kept:
         return _hash(sent) == _hash(kept)
 
 
@@ -118,16 +98,16 @@ def _hash(source: Source) -> bytes:
     return digest.digest()
 
 
-def _print_table(results: list[tuple[StoreResult, bool]], root: str, output: Output) -> None:
+def _print_table(results: list[tuple[Stored, bool]], root: str, output: Output) -> None:
     rows = []
     for result, kept in results:
         row = {
-            "file": os.path.relpath(name_of(result.source), root),
+            "file": os.path.relpath(result.name, root),
             "sop_class": uids.name_of(result.sop_class_uid),
             "transfer_syntax": uids.name_of(result.transfer_syntax_uid),
             "size": result.size,
             "milliseconds": round(result.seconds * 1000, 3),
-            "status": str(result.status if result.error is None else result.error),
+            "status": str(result.status) if result.error is None else result.reason,
             "identical": kept,
         }
         output.record(**row)
@@ -161,7 +141,7 @@ def _draw(rows: list[dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(table)
 
 
-def _conclude(results: list[tuple[StoreResult, bool]], skipped: int, output: Output) -> int:
+def _conclude(results: list[tuple[Stored, bool]], skipped: int, output: Output) -> int:
     size = sum(result.size for result, _ in results)
     seconds = sum(result.seconds for result, _ in results)
     kept = sum(kept for _, kept in results)

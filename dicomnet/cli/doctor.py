@@ -22,7 +22,7 @@ from ..errors import (
 from ..protocol.peer_profile import Peer
 from ..services import presentation_contexts
 from ..sync import Association
-from .connect import call, peer_options
+from .connect import associate, peer_options
 from .exits import Exit, exit_code
 from .options import Settings, common, profile_of
 from .output import Output
@@ -138,7 +138,7 @@ class _Examination:
     def _tcp(self) -> tuple[str, str]:
         """The connection, and all that comes with it: the next steps tell what became of that."""
         try:
-            self._association = call(
+            self._association = associate(
                 self._peer, None, presentation_contexts.sop_classes(*_SERVICES.values()), self._settings
             )
         except DicomNetError as error:
@@ -204,7 +204,7 @@ class _Examination:
             if self._association is not None:
                 self._association.release()  # some peers have room for no more than one
                 self._association = None
-            with call(self._peer, None, offered, self._settings, extras) as association:
+            with associate(self._peer, None, offered, self._settings, extras) as association:
                 most = association.operations_window[0]
         except DicomNetError as error:
             return "warning", f"{error.message} where one is proposed: `--window 1`, or window = 1 in peers.toml"

@@ -10,10 +10,11 @@ from ..config import Entity
 from ..errors import DicomNetError
 from ..services import presentation_contexts
 from ..status import Category, Status
-from ..sync import Association, connect
+from ..sync import Association
+from .connect import call, peer_options
 from .exits import Exit, exit_code
 from .interrupts import Interrupts
-from .options import AE_TITLE, PEER, Settings, common, profile_of
+from .options import Settings, common
 from .output import Output
 
 __all__ = ["command"]
@@ -22,25 +23,20 @@ _EXITS = {Category.SUCCESS: Exit.DONE, Category.WARNING: Exit.WARNINGS}
 
 
 @click.command("echo")
-@click.argument("peer", type=PEER)
-@click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
+@peer_options
 @click.option("--count", type=click.IntRange(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
 @common
 def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> int:
     """Verify that PEER answers a C-ECHO."""
-    peer = peer.replace(ae_title=aec) if aec else peer
-    association = connect(
-        profile_of(peer),
-        calling=settings.calling(peer),
-        contexts=presentation_contexts.verification(),
-        tls=settings.tls,
-        limits=settings.limits,
-        timeouts=settings.timeouts,
-    )
-    if association.tls is not None and settings.output.verbosity >= 1:
-        settings.output.say(f"secured by {association.tls.version}, {association.tls.cipher}")
-    with Interrupts(releasable=True) as interrupts, association:
-        code = _echo(association, peer, count, settings, interrupts)
+    called = peer.replace(ae_title=aec) if aec else peer
+    with (
+        Interrupts() as interrupts,
+        call(peer, aec, presentation_contexts.verification(), settings) as association,
+    ):
+        interrupts.releasable = True
+        if association.tls is not None and settings.output.verbosity >= 1:
+            settings.output.say(f"secured by {association.tls.version}, {association.tls.cipher}")
+        code = _echo(association, called, count, settings, interrupts)
     return Exit.INTERRUPTED if interrupts.requested else code
 
 

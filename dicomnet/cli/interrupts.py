@@ -18,13 +18,14 @@ class Interrupts:
 
     Attributes:
         tell: called at the first, in the middle of anything.
+        abort: called at the second, in the middle of anything; whether that ends what is under way. Else it is raised.
     """
 
     def __init__(self, *, releasable: bool = False) -> None:
         self.requested = False
         self.tell: Callable[[], object] | None = None
         self.releasable = releasable
-        self._held = self._missed = False
+        self.abort: Callable[[], bool] | None = None
 
     def __enter__(self) -> Interrupts:
         self._before = signal.signal(signal.SIGINT, self._handle)
@@ -37,24 +38,12 @@ class Interrupts:
         if self.requested:
             # Whoever presses it a third time does not want to wait for anything.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if self.abort is not None and self.abort():
+                return
         if self.requested or not self.releasable:
             self.requested = True
-            if self._held:
-                self._missed = True
-                return
             raise KeyboardInterrupt
         self.requested = True
         if self.tell is not None:
             self.tell()
         os.write(sys.stderr.fileno(), b"interrupted: what is under way may end; once more aborts it\n")
-
-    def hold(self) -> None:
-        """Nothing is raised until `let_go`, in the main thread: what comes between is done as a whole."""
-        self._held = True
-
-    def let_go(self) -> None:
-        """Raise what came meanwhile."""
-        self._held = False
-        if self._missed:
-            self._missed = False
-            raise KeyboardInterrupt

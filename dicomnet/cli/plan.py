@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import click
 
-from ..errors import InputFileError
+from ..client.inputs import Item, gather
+from ..errors import DicomNetError
+from ..protocol.negotiation import ProposedContext
+from ..services import presentation_contexts
 from ..uids import name_of
-from .batch import Lot, files_in, gather
-from .exits import Exit
+from .exits import Exit, exit_code
 from .options import PATH, output_options
 from .output import Output, amount, counted
 
@@ -24,36 +24,42 @@ def command(paths: tuple[str, ...], recurse: bool, output: Output) -> int:
     """Show how `dicomnet store` would send these files: which associations, with which presentation contexts."""
     codes: list[int] = []
 
-    def refuse(error: InputFileError) -> None:
-        codes.append(int(error.problem))
+    def refuse(_: object, __: str, error: DicomNetError) -> None:
+        codes.append(exit_code(error))
         output.error(str(error))
 
-    lots = gather(files_in(paths, recurse, refuse), refuse)
-    for number, lot in enumerate(lots, 1):
-        _tell(output, number, lot)
-    instances, size = sum(lot.instances for lot in lots), sum(lot.size for lot in lots)
+    by_pair: dict[tuple[str, str], list[Item]] = {}
+    for item in gather(paths, refuse, recurse=recurse):
+        by_pair.setdefault(item.pair, []).append(item)
+    associations = presentation_contexts.split(presentation_contexts.for_instances(by_pair))
+    for number, contexts in enumerate(associations, 1):
+        _tell(output, number, [(one, by_pair[one.abstract_syntax, one.transfer_syntaxes[0]]) for one in contexts])
+    instances, size = _totals([item for items in by_pair.values() for item in items])
     output.summary(
         f"{counted(instances, 'instance')}, {amount(size)}, "
-        f"{counted(sum(len(lot.contexts) for lot in lots), 'context')}, {counted(len(lots), 'association')}",
+        f"{counted(len(by_pair), 'context')}, {counted(len(associations), 'association')}",
         instances=instances,
         bytes=size,
-        associations=len(lots),
+        associations=len(associations),
         failed=len(codes),
     )
     return codes[0] if codes else Exit.DONE
 
 
-def _tell(output: Output, number: int, lot: Lot) -> None:
-    counts = Counter(id(context) for _, context in lot.items)
-    output.say(f"association {number}: {counted(lot.instances, 'instance')}, {amount(lot.size)}")
-    for index, context in enumerate(lot.contexts):
+def _totals(items: list[Item]) -> tuple[int, int]:
+    return len(items), sum(item.size for item in items)
+
+
+def _tell(output: Output, number: int, planned: list[tuple[ProposedContext, list[Item]]]) -> None:
+    instances, size = _totals([item for _, items in planned for item in items])
+    output.say(f"association {number}: {counted(instances, 'instance')}, {amount(size)}")
+    for index, (context, items) in enumerate(planned):
         syntaxes = ", ".join(map(name_of, context.transfer_syntaxes))
-        count = counts[id(context)]
-        output.say(f"  {2 * index + 1:3}  {name_of(context.abstract_syntax)}: {syntaxes} ({count})")
+        output.say(f"  {2 * index + 1:3}  {name_of(context.abstract_syntax)}: {syntaxes} ({len(items)})")
         output.record(
             association=number,
             id=2 * index + 1,
             abstract_syntax=context.abstract_syntax,
             transfer_syntaxes=list(context.transfer_syntaxes),
-            instances=count,
+            instances=len(items),
         )

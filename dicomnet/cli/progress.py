@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock
 from time import monotonic
 from typing import Any
 
+from ..dataset import codec
+from ..errors import DicomNetError
 from ..files.instance_source import Source
 
 __all__ = ["Progress", "Watched"]
@@ -20,14 +22,14 @@ class Progress:
     """Counts bytes, and draws a bar once it is worth it.
 
     Args:
-        total: bytes of the whole batch.
+        total: gives the bytes of the whole batch, as far as they are known.
         wanted: False never draws.
 
     Attributes:
         wanted: whether anybody watches.
     """
 
-    def __init__(self, total: int, *, wanted: bool) -> None:
+    def __init__(self, total: Callable[[], int], *, wanted: bool) -> None:
         self.wanted = wanted and sys.stderr.isatty()
         self._waits = self.wanted
         self._total = total
@@ -42,8 +44,8 @@ class Progress:
         with self._lock:
             self._done += size
             if self._bar is not None:
-                self._bar.update(self._task, completed=self._done)
-            elif self._waits and self._done < self._total and monotonic() - self._begin > _PATIENCE:
+                self._bar.update(self._task, completed=self._done, total=self._total())
+            elif self._waits and self._done < self._total() and monotonic() - self._begin > _PATIENCE:
                 self._waits = False
                 self._open()
 
@@ -62,8 +64,15 @@ class Progress:
             console=Console(stderr=True),  # which honours NO_COLOR
             transient=True,
         )
-        self._task = self._bar.add_task("", total=self._total, completed=self._done)
+        self._task = self._bar.add_task("", total=self._total(), completed=self._done)
         self._bar.start()
+
+    def watched(self, given: Any) -> Any:
+        """What is to be stored, as a source that counts what of it has gone."""
+        try:
+            return Watched(codec.open_source(given), self)
+        except DicomNetError:
+            return given  # its reader finds out why
 
     def close(self) -> None:
         """Take the bar away."""
@@ -87,8 +96,10 @@ class Watched:
     def chunks(self, unit: int) -> Iterator[memoryview]:
         """As of the source."""
         for chunk in self._source.chunks(unit):
-            yield chunk
-            self._progress.advance(len(chunk))
+            try:
+                yield chunk
+            finally:  # after the last one nothing is asked for any more
+                self._progress.advance(len(chunk))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)

@@ -1,4 +1,4 @@
-"""``dicomnet store``: send files to a peer, as they are."""
+"""``dicomnet store``: send files to a peer."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from typing import Any
 
 import click
 
+from ..client import StoreScu, events
+from ..client.retry import Retry
 from ..config import Entity
-from ..errors import InputFileError, InputProblem
-from .batch import files_in, gather
+from .connect import client_options, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
-from .options import AE_TITLE, PATH, PEER, Settings, common
+from .options import PATH, Settings, common, profile_of
 from .progress import Progress
-from .sending import Sender
 from .tally import Tally
 
 __all__ = ["command"]
 
+# A person waits: what is refused is tried again soon, or said.
+_RETRY = Retry(first=0.1)
+
 
 @click.command("store")
-@click.argument("peer", type=PEER)
+@peer_options
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
-@click.option("-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER.")
 @click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
-@click.option(
-    "+sd", "--scan-directories", is_flag=True, hidden=True, expose_value=False
-)  # DCMTK; here it is always so
+@click.option("+sd", "--scan-directories", is_flag=True, hidden=True, expose_value=False)  # DCMTK; here it is always so
 @click.option(
     "--associations", type=click.IntRange(min=1), default=1, metavar="N", help="Send over N at a time.  [default: 1]"
 )
@@ -35,50 +35,63 @@ __all__ = ["command"]
     help="Ask to have N under way at a time on each association.  [default: 16; 1 with --halt]",
 )  # fmt: skip
 @click.option("-ha", "--halt", is_flag=True, help="Stop after the first instance that fails.")
+@click.option(
+    "--transcode", is_flag=True,
+    help="Convert what the peer does not take as it is, without loss; needs dicomnet[codecs] for compressed images.",
+)  # fmt: skip
 @click.option("--report", type=PATH, metavar="FILE", help="Write a line of JSON for each instance to FILE.")
 @click.option("--resume", is_flag=True, help="Go on with FILE: leave out what it says is stored.")
 @common
-def command(peer: Entity, paths: tuple[str, ...], aec: str | None, settings: Settings, **chosen: Any) -> int:
-    """Send Part 10 files to PEER, bit for bit in the transfer syntax that they have.
+def command(
+    peer: Entity, paths: tuple[str, ...], aec: str | None, transcode: bool, settings: Settings, **chosen: Any
+) -> int:
+    """Send files to PEER, bit for bit in the transfer syntax that they have.
 
-    A PATH is a file, or a directory whose files are sent. A file that cannot be sent is named on standard error, and
-    the others are sent all the same. With --report a PATH may also be a DICOMDIR or a zip archive.
+    A PATH is a Part 10 file, a directory whose files are sent, a DICOMDIR, or a zip archive. A file that cannot be sent
+    is named on standard error, and the others are sent all the same.
     """
     if chosen["resume"] and not chosen["report"]:
         raise click.UsageError("--resume goes on with a report: --report is missing")
-    peer = peer.replace(ae_title=aec) if aec else peer
-    tally = Tally(settings.output)
+    called = peer.replace(ae_title=aec) if aec else peer
+    scu = StoreScu(
+        profile_of(called),
+        transcode="if needed" if transcode else None,
+        retry=_RETRY,
+        **client_options(settings, peer),
+        **chosen,
+    )
+    tally = Tally(settings.output, transcodes=transcode)
     with Interrupts() as interrupts:
-        if chosen["report"]:  # the framework knows about more than files, and is not loaded for less
-            from . import reporting
-
-            return reporting.send(peer, paths, settings, tally, interrupts, **chosen)
-        return _send(peer, paths, settings, tally, interrupts, **chosen)
+        _send(scu, paths, tally, interrupts)
+    tally.finish_report(chosen["report"])
+    return tally.finish(called, scu.planned)
 
 
-def _send(
-    peer: Entity,
-    paths: tuple[str, ...],
-    settings: Settings,
-    tally: Tally,
-    interrupts: Interrupts,
-    *,
-    recurse: bool,
-    associations: int,
-    window: int | None,
-    halt: bool,
-    **_: Any,
-) -> int:
-    """Send files as they are; the exit code."""
-    output = settings.output
-    lots = gather(files_in(paths, recurse, tally.refuse), tally.refuse)
-    if not lots and not tally.failed:
-        tally.refuse(InputFileError("no files to send", problem=InputProblem.CANNOT_READ, path=", ".join(paths)))
-    if not lots or (halt and tally.failed):
-        return tally.finish(peer)
-    tally.progress = Progress(sum(lot.size for lot in lots), wanted=not output.json and output.verbosity >= 0)
+def _send(scu: StoreScu, paths: tuple[str, ...], tally: Tally, interrupts: Interrupts) -> None:
+    output = tally.output
+    progress = Progress(lambda: scu.planned_bytes, wanted=not output.json and output.verbosity >= 0)
+    if progress.wanted:
+        scu.watch = progress.watched
+
+    @scu.on(events.AfterAssociate)
+    def associated(event: events.AfterAssociate) -> None:
+        interrupts.releasable = True
+        if event.error is not None:
+            tally.note(event.error)
+
+    @scu.on(events.AfterRelease)
+    def released(event: events.AfterRelease) -> None:
+        if event.error is not None and not interrupts.requested:
+            output.warn(f"the peer did not release the association: {event.error}")
+
+    interrupts.tell, interrupts.abort = scu.stop, scu.interrupt
     try:
-        Sender(peer, lots, settings, tally, interrupts, halt=halt, window=window).send(associations)
+        with scu:
+            for result in scu.send(*paths):
+                tally.add(result, interrupted=interrupts.requested)
     except KeyboardInterrupt:
+        interrupts.requested = True
+    finally:
+        progress.close()
+    if interrupts.requested:
         tally.codes.add(Exit.INTERRUPTED)
-    return tally.finish(peer)

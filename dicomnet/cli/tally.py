@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from threading import Lock
 from time import monotonic
 from typing import Any
 
+from ..client import Outcome, Stored
+from ..client.batch import STORED_BEFORE
 from ..config import Entity
-from ..errors import InputFileError
-from ..services.scu import StoreResult
-from .batch import name_of
+from ..errors import InputFileError, NoAcceptedContext
 from .exits import Exit, exit_code
 from .output import Output, counted, rate
-from .progress import Progress
 
 __all__ = ["Tally"]
 
@@ -25,103 +22,160 @@ _GRAVEST = (
 
 
 class Tally:
-    """Counts, and prints; used by all threads that send.
+    """Counts, and prints.
 
     Args:
         output: where to.
+        transcodes: whether instances are converted where the peer does not take them as they are.
 
     Attributes:
-        progress: is told how far the batch is.
+        codes: the exit codes of what was not as it should be.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, *, transcodes: bool = False) -> None:
         self.output = output
-        self.progress = Progress(0, wanted=False)
-        self.instances = self.warnings = self.failed = self.size = 0
         self.codes: set[int] = set()
-        self._lock = Lock()
+        self._transcodes = transcodes
+        self._counts = dict.fromkeys(("instances", "warnings", "failed", "before", "size"), 0)
+        # Whether each instance is told of, and not only what is no success.
+        self._tells = output.verbosity >= 1 or (output.json and output.verbosity >= 0)
+        self._told = 0
         self._first = self._last = 0.0
+        self._ends: dict[str, Exception] = {}  # why there was no association, by its words; said once each
+        self._said: set[str] = set()
 
-    def begin(self) -> None:
-        """The first instance is about to be sent, by any thread."""
-        self._first = self._first or monotonic()
+    def add(self, result: Stored, *, interrupted: bool = False) -> None:
+        """An instance was answered for, or could not be sent.
 
-    def add(self, result: StoreResult) -> None:
-        """An instance was answered for, or could not be sent."""
-        with self._lock:
-            if result.error is not None:
-                self._fail(name_of(result.source), result.error)
-                return
-            assert result.status is not None
-            self._last = monotonic()
-            if result.ok:
-                self.instances += 1
-                self.size += result.size
-                if result.status != 0:
-                    self.warnings += 1
-                    self.codes.add(Exit.WARNINGS)
-            else:
-                self.failed += 1
-                self.codes.add(Exit.FAILURES)
+        Args:
+            result: what became of it.
+            interrupted: whether Ctrl-C ended the batch.
+        """
+        self._told += 1
+        error = result.error
+        if result.status is not None:
+            self._answered(result)
+        elif result.reason == STORED_BEFORE:
+            self._counts["before"] += 1
+            self.output.record(file=_name(result), skipped=result.reason)
+        elif result.outcome in (Outcome.UNREADABLE, Outcome.REFUSED) and error is not None:
+            self._fail(result, error)
+        elif interrupted:
+            self._not_sent(result, "interrupted", listed=False)
+        elif result.under_way and error is not None:
+            self.codes.add(exit_code(error, established=True))
+            self._not_sent(result, f"the association ended while it was sent: {error}", prefix="")
+        elif error is not None:
+            self._say_once(error)
+            self._not_sent(result, "no association")
+        else:
+            self._not_sent(result, result.reason)
+
+    def note(self, error: Exception) -> None:
+        """There was no association to be had, for once: told at the end, unless it is told before."""
+        if not isinstance(error, NoAcceptedContext):  # each instance says so
+            self._ends.setdefault(str(error), error)
+
+    def _say_once(self, error: Exception) -> None:
+        message = str(error)
+        self._ends.setdefault(message, error)
+        if message not in self._said:
+            self._said.add(message)
+            self.output.error(message)
+
+    def _answered(self, result: Stored) -> None:
+        self._last = monotonic()
+        if not self._first or self._last - result.seconds < self._first:
+            self._first = self._last - result.seconds
+        counts = self._counts
+        counts["instances" if result.ok else "failed"] += 1
+        if result.ok:
+            counts["size"] += result.size
+        if result.status != 0:
+            counts["warnings"] += result.ok
+            self.codes.add(Exit.WARNINGS if result.ok else Exit.FAILURES)
+        if self._tells or result.status != 0:
             self._tell(result)
 
-    def refuse(self, error: InputFileError) -> None:
-        """A file cannot be sent."""
-        with self._lock:
-            self._fail(error.path or "", error)
+    def _not_sent(self, result: Stored, why: str, *, prefix: str = "not sent: ", listed: bool = True) -> None:
+        """``listed``: on a line of its own, not only as JSON."""
+        self._counts["failed"] += 1
+        self.output.record(file=_name(result), error=f"{prefix}{why}")
+        if listed:
+            self.output.error(f"{_name(result)}: {prefix}{why}")
 
-    def not_sent(self, items: Iterable[object], why: str, *, listed: bool = True) -> None:
-        """The association ended before these; ``listed``: each on a line of its own, not only as JSON."""
-        with self._lock:
-            for item in items:
-                self.failed += 1
-                self.output.record(file=name_of(item), error=f"not sent: {why}")
-                if listed:
-                    self.output.error(f"{name_of(item)}: not sent: {why}")
-
-    def _fail(self, name: str, error: Exception) -> None:
-        self.failed += 1
+    def _fail(self, result: Stored, error: Exception) -> None:
+        self._counts["failed"] += 1
         self.codes.add(exit_code(error))
         message = str(error)
         if not (isinstance(error, InputFileError) and error.path):
-            message = f"{name}: {message}"
-        self.output.record(file=name, error=message)
+            message = f"{_name(result)}: {message}"
+        if result.outcome is Outcome.REFUSED and not self._transcodes:
+            message += ". With --transcode it may be converted"
+        self.output.record(file=_name(result), error=message)
         self.output.error(message)
 
-    def _tell(self, result: StoreResult) -> None:
-        assert result.status is not None
+    def _tell(self, result: Stored) -> None:
         output = self.output
         if output.json and (output.verbosity >= 0 or not result.ok):
             output.record(**_fields(result))
         if result.status != 0:
             tell = output.warn if result.ok else output.error
-            tell(f"{name_of(result.source)}: the peer answered {result.status}")
+            tell(f"{_name(result)}: the peer answered {result.status}")
         elif output.verbosity >= 1:
-            output.say(f"{name_of(result.source)}: {result.status}, {rate(result.size, result.seconds)}")
+            output.say(f"{_name(result)}: {result.status}, {rate(result.size, result.seconds)}")
 
-    def finish(self, peer: Entity) -> int:
-        """Print the summary; the exit code."""
-        self.progress.close()
+    def finish_report(self, report: str | None) -> None:
+        """Say what an earlier report had."""
+        if self._counts["before"]:
+            self.output.say(f"{self._counts['before']} stored before, says {report}")
+
+    def finish(self, peer: Entity, planned: int) -> int:
+        """Print the summary; the exit code.
+
+        Args:
+            peer: where it went.
+            planned: how many instances were looked over to be sent: what was not told of is not sent.
+        """
+        self._conclude()
+        counts = self._counts
+        counts["failed"] += max(planned - self._told, 0)
         seconds = max(self._last - self._first, 0.0)
-        line = f"{counted(self.instances, 'instance')} sent to {peer}: {rate(self.size, seconds)}"
+        line = f"{counted(counts['instances'], 'instance')} sent to {peer}: {rate(counts['size'], seconds)}"
         self.output.summary(
-            f"{line}; {self.failed} failed" if self.failed else line,
-            instances=self.instances,
-            bytes=self.size,
+            f"{line}; {counts['failed']} failed" if counts["failed"] else line,
+            instances=counts["instances"],
+            bytes=counts["size"],
             seconds=seconds,
-            failed=self.failed,
-            warnings=self.warnings,
+            failed=counts["failed"],
+            warnings=counts["warnings"],
         )
         return next((int(code) for code in _GRAVEST if code in self.codes), int(Exit.DONE))
 
+    def _conclude(self) -> None:
+        """Why there was no association, where that is what the batch ended of, or else as a warning.
 
-def _fields(result: StoreResult) -> dict[str, Any]:
+        Where an association broke, that no other could be had then is no more than a consequence.
+        """
+        for message, error in self._ends.items():
+            if message not in self._said:
+                self.output.warn(message)
+            elif Exit.SENDING not in self.codes:
+                self.codes.add(exit_code(error))
+
+
+def _name(result: Stored) -> str:
+    """How people know an instance: as they wrote it."""
+    return result.source if isinstance(result.source, str) else result.name
+
+
+def _fields(result: Stored) -> dict[str, Any]:
     status = result.status
     assert status is not None
     fields: dict[str, Any] = {
-        "file": name_of(result.source),
+        "file": _name(result),
         "sop_class_uid": result.sop_class_uid,
-        "sop_instance_uid": result.sop_instance_uid,
+        "sop_instance_uid": result.sent_as,
         "transfer_syntax_uid": result.transfer_syntax_uid,
         "size": result.size,
         "seconds": result.seconds,

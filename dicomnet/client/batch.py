@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -11,7 +12,6 @@ from ..errors import DicomNetError, InputFileError, NoAcceptedContext
 from ..services.scu import StoreResult
 from ..services.user import Commitment
 from ..status import Status
-from ..values import Value
 from .events import Vetoed
 from .inputs import Gatherer, Item
 from .plan import Lot
@@ -45,7 +45,8 @@ class Outcome(Enum):
     NOT_COMMITTED = "not committed"
 
 
-class Stored(Value):
+@dataclass(slots=True)  # not frozen: that would be a third of what a small instance costs here
+class Stored:
     """The result of one instance.
 
     Attributes:
@@ -59,6 +60,7 @@ class Stored(Value):
         sent_as: SOP Instance UID of what was sent, which is another where a handler or a lossy compression made it so.
         size: bytes of its data set.
         seconds: from its first byte sent to the response.
+        under_way: the association ended while it was on its way: the peer may have it, and it may be why.
     """
 
     outcome: Outcome
@@ -73,6 +75,7 @@ class Stored(Value):
     sent_as: str = ""
     size: int = 0
     seconds: float = 0.0
+    under_way: bool = False
 
     @property
     def ok(self) -> bool:
@@ -112,13 +115,14 @@ class Batch:
         leases: the associations that are used now.
         share: how many instances each association may have under way: so many that all have some.
         careful: an association ended with several under way: from then on it is one.
+        aside: results that came up where none could be passed on, and whether they are news.
         stored: what the peer has, where that matters later.
         last: the last result.
     """
 
     def __init__(self, scu: Any) -> None:
         self._scu = scu
-        scu.stopped = False
+        scu.stopped, scu.planned, scu.planned_bytes = False, 0, 0
         self._report: Report | None = None
         self._gatherer = Gatherer(
             self._refuse,
@@ -127,7 +131,7 @@ class Batch:
             transfer_syntax=scu.transfer_syntax,
             limits=scu.client.limits,
         )
-        self._aside: deque[tuple[Stored, bool]] = deque()  # and whether they are news
+        self.aside: deque[tuple[Stored, bool]] = deque()
         self._ends: list[DicomNetError] = []
         self._why = ""
         self.over = False
@@ -143,7 +147,10 @@ class Batch:
         for window in self._gatherer.windows(sources):
             if self._report is None and self._scu.report is not None:  # not before there is something to report
                 self._report = Report(self._scu.report, resume=self._scu.resume)
-            yield [item for item in window if not self._is_stored(item)]
+            self._scu.planned += len(window)
+            wanted = [item for item in window if not self._is_stored(item)]
+            self._scu.planned_bytes += sum(item.size for item in wanted)
+            yield wanted
             if not self.wants_more:
                 return
 
@@ -151,10 +158,10 @@ class Batch:
         key = item.sop_instance_uid, item.name
         if self._report is None or key not in self._report.acknowledged:
             return False
-        result = self._skipped(item, STORED_BEFORE).replace(sent_as=self._report.acknowledged[key])
+        result = replace(self._skipped(item, STORED_BEFORE), sent_as=self._report.acknowledged[key])
         if self._scu.commit and key not in self._report.committed:
             self.stored.append(result)
-        self._aside.append((result, False))
+        self.aside.append((result, False))
         return True
 
     def close(self) -> None:
@@ -172,13 +179,14 @@ class Batch:
 
     def take(self, one: Work, lease: Lease) -> Item | None:
         """The next item for an association; None where it has enough, or nothing more is wanted."""
-        if lease.is_used_up or not self.wants_more:
+        if (lease.left is not None and lease.is_used_up) or not self.wants_more:
             return None
         try:
-            item: Item = one.items.popleft()
+            item = one.items.popleft()
         except IndexError:
             return None
-        lease.use()
+        if lease.left is not None:
+            lease.use()
         return item
 
     def feed(self, one: Work, lease: Lease, taken: deque[Item]) -> Iterator[Any]:
@@ -192,10 +200,13 @@ class Batch:
     def opened(self, item: Item) -> Any:
         """What is to be stored for an item; None where it cannot be read after all."""
         try:
-            given = self.given[id(item)] = item.open()
+            given = item.open()
         except InputFileError as error:
-            self._aside.append((self.failed(item, error), True))
+            self.aside.append((self.failed(item, error), True))
             return None
+        if self._scu.watch is not None:
+            given = self._scu.watch(given)
+        self.given[id(item)] = given
         return given
 
     def stop(self, why: str) -> None:
@@ -203,11 +214,13 @@ class Batch:
         self._why = self._why or why
         self.over = True
 
-    def interrupt(self) -> None:
-        """Abort what is under way."""
+    def interrupt(self) -> bool:
+        """Abort what is under way; whether anything was. From anywhere, a signal handler too."""
         self.stop("the batch was interrupted")
-        for lease in list(self.leases):
+        leases = list(self.leases)
+        for lease in leases:
             lease.association.interrupt()
+        return bool(leases)
 
     def end(self, error: DicomNetError) -> None:
         """There is no further association to be had."""
@@ -232,33 +245,38 @@ class Batch:
 
     def set_aside(self) -> Results[Stored]:
         """Pass on results that came up where none could be passed on."""
-        while self._aside:
-            result, news = self._aside.popleft()
+        while self.aside:
+            result, news = self.aside.popleft()
             yield from self.tell(result, news=news)
 
     def result(self, item: Item, result: StoreResult) -> Stored:
         """What an association says of an item."""
         if result.error is not None:
             return self.failed(item, result.error)
-        assert result.status is not None
+        status = result.status
+        assert status is not None
         return Stored(
-            _outcome_of(result),
+            Outcome.STORED if status == 0 else _outcome_of(result),
             item.source,
             item.name,
-            result.status,
+            status,
             None,
-            "" if result.status.is_success else str(result.status),
+            "" if status == 0 else str(status),
             result.sop_class_uid,
             item.sop_instance_uid,
             result.transfer_syntax_uid,
             result.sop_instance_uid,
             result.size,
             result.seconds,
-        )  # by position: that is twice as fast
+        )
 
     def failed(self, item: Item, error: Exception) -> Stored:
         """An item that has no status."""
         return self._without_status(item, _outcome_of_error(error), error, str(error))
+
+    def broken(self, item: Item, error: Exception) -> Stored:
+        """An item that was under way when its association ended."""
+        return replace(self.failed(item, error), under_way=True)
 
     def unwanted(self, item: Item, veto: Vetoed | None) -> Stored:
         """An item that a handler did not want."""
@@ -287,8 +305,9 @@ class Batch:
         )
 
     def _refuse(self, source: object, name: str, error: DicomNetError) -> None:
+        self._scu.planned += 1
         result = Stored(_outcome_of_error(error), source, name, error=error, reason=str(error))
-        self._aside.append((result, True))
+        self.aside.append((result, True))
 
 
 def _outcome_of(result: StoreResult) -> Outcome:

@@ -13,11 +13,11 @@ from typing import Any
 from .. import uids
 from ..config import DESCRIBE_BUFFER, Limits
 from ..dataset import codec
-from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
+from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument, escaped
 from ..files.instance_source import DEFLATED, BytesSource, open_source
 from ..files.part10 import Walker, read_meta
 
-__all__ = ["Gatherer", "Item"]
+__all__ = ["Gatherer", "Item", "gather"]
 
 # Small files are read once, when they are looked over, and held until they are sent: how small, and how much in all.
 HELD_FILE = 64 << 10
@@ -39,16 +39,18 @@ class Item:
         name: by which people and reports know it; a path is absolute.
         pair: SOP class and transfer syntax.
         sop_instance_uid: which one it is.
+        size: bytes of its data set; 0 where that is not known before it is sent.
         attempts: how often it has been sent.
     """
 
-    __slots__ = ("_opened", "attempts", "name", "pair", "sop_instance_uid", "source")
+    __slots__ = ("_opened", "attempts", "name", "pair", "size", "sop_instance_uid", "source")
 
     def __init__(self, source: object, name: str, described: Any, opened: Any = None) -> None:
         self.source = source
         self.name = name
         self.pair = (described.sop_class_uid, described.transfer_syntax_uid)
         self.sop_instance_uid: str = described.sop_instance_uid
+        self.size: int = described.size
         self.attempts = 0
         self._opened = opened
 
@@ -66,7 +68,8 @@ class Item:
 class _Described:
     """What is known of an instance before it is read whole."""
 
-    def __init__(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+    def __init__(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, size: int = 0) -> None:
+        self.size = size
         self.sop_class_uid = sop_class_uid
         self.sop_instance_uid = sop_instance_uid
         self.transfer_syntax_uid = transfer_syntax_uid
@@ -86,7 +89,9 @@ class Gatherer:
     def __init__(
         self, refuse: Refuse, *, pattern: str, recurse: bool, transfer_syntax: str | None, limits: Limits
     ) -> None:
-        self._refuse = refuse
+        self._tell = refuse
+        self._refused = 0
+        self._usable: set[tuple[str, str]] = set()
         self._pattern = pattern
         self._recurse = recurse
         self._transfer_syntax = transfer_syntax
@@ -98,11 +103,7 @@ class Gatherer:
         self._lock = threading.Lock()
 
     def windows(self, inputs: Iterable[Any]) -> Iterator[list[Item]]:
-        """Items to be planned together: first all that is there, then what iterables give, some at a time.
-
-        Raises:
-            InputFileError: a directory or an archive holds nothing that could be sent.
-        """
+        """Items to be planned together: first all that is there, then what iterables give, some at a time."""
         streams = []
         items: list[Item] = []
         for given in inputs:
@@ -138,13 +139,32 @@ class Gatherer:
         else:
             yield from self._file(given, within=False)
 
+    def _refuse(self, source: object, name: str, error: DicomNetError) -> None:
+        self._refused += 1
+        self._tell(source, name, error)
+
     def _not_empty(self, path: str, items: Iterator[Item]) -> Iterator[Item]:
-        found = False
+        """Items of a directory or an archive; one without any is told of, too."""
+        refused, found = self._refused, False
         for item in items:
             found = True
             yield item
-        if not found:
-            raise InputFileError("no DICOM files in it", problem=InputProblem.CANNOT_READ, path=path)
+        if not found and self._refused == refused:
+            error = InputFileError("no DICOM files in it", problem=InputProblem.CANNOT_READ, path=path)
+            self._refuse(path, os.path.abspath(path), error)
+
+    def _is_usable(self, given: object, name: str, described: Any, path: str | None = None) -> bool:
+        """Whether its SOP class and transfer syntax can be proposed at all; what cannot is refused here."""
+        pair = described.sop_class_uid, described.transfer_syntax_uid
+        if pair in self._usable:
+            return True
+        for what, uid in zip(("SOP class", "transfer syntax"), pair, strict=True):
+            if not uids.is_valid(uid):
+                reason = f'its {what}, "{escaped(uid)}", is no UID (PS3.5 Section 9.1)'
+                self._refuse(given, name, InputFileError(reason, problem=InputProblem.MISSING_UID, path=path))
+                return False
+        self._usable.add(pair)
+        return True
 
     # ---- files and directories ---------------------------------------------------------------------------------
 
@@ -179,6 +199,8 @@ class Gatherer:
         if source.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
             if not within:
                 yield from self._not_empty(os.fsdecode(given), self._listed(given))
+            return
+        if not self._is_usable(given, name, source, os.fsdecode(given)):
             return
         self._small = source.size <= HELD_FILE
         held = self._small and whole
@@ -231,7 +253,8 @@ class Gatherer:
             except InputFileError as error:
                 self._refuse(name, name, error)
                 continue
-            if described.sop_class_uid != uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
+            listing = described.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE
+            if not listing and self._is_usable(name, name, described, name):
                 yield Item(
                     name,
                     f"{os.path.abspath(os.fsdecode(path))}!{entry.filename}",
@@ -258,7 +281,7 @@ class Gatherer:
         )
         if not class_uid or not instance_uid:
             raise InputFileError("it has no SOP UIDs", problem=InputProblem.MISSING_UID, path=name)
-        return _Described(class_uid, instance_uid, syntax)
+        return _Described(class_uid, instance_uid, syntax, entry.file_size)
 
     def _read_entry(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> BytesSource:
         data = self._read(archive, entry, name, self._limit + 1)
@@ -286,7 +309,9 @@ class Gatherer:
                 codec.transfer_syntax_of(given) or self._transfer_syntax or "",
             )
             if all((described.sop_class_uid, described.sop_instance_uid, described.transfer_syntax_uid)):
-                yield Item(given, str(getattr(given, "filename", None) or "data set in memory"), described)
+                name = str(getattr(given, "filename", None) or "data set in memory")
+                if self._is_usable(given, name, described):
+                    yield Item(given, name, described)
                 return
         name = str(getattr(given, "name", None) or "data set in memory")
         try:
@@ -294,7 +319,24 @@ class Gatherer:
         except InputFileError as error:
             self._refuse(given, name, error)
             return
-        yield Item(given, source.name, source, source)
+        if self._is_usable(given, source.name, source):
+            yield Item(given, source.name, source, source)
+
+
+def gather(paths: Iterable[str], refuse: Refuse, *, recurse: bool) -> Iterator[Item]:
+    """What these paths have that could be stored, one after another.
+
+    Args:
+        paths: of files, directories, DICOMDIRs and zip archives.
+        refuse: gets what cannot be sent, its name, and why.
+        recurse: also the directories in directories.
+    """
+    gatherer = Gatherer(refuse, pattern="*", recurse=recurse, transfer_syntax=None, limits=Limits())
+    try:
+        for window in gatherer.windows(paths):
+            yield from window
+    finally:
+        gatherer.close()
 
 
 def _is_stream(given: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..config import OPERATIONS_WINDOW, Entity
@@ -48,6 +48,11 @@ class StoreCore(Service):
         resume: leave out what the report that is there says is stored, and go on with it.
         commit: ask for storage commitment of what was stored: True asks the peer, on an association that is there
             anyway; a `CommitmentScu`, whomever it asks, wherever the report is to come to.
+
+    Attributes:
+        planned, planned_bytes: how many instances of the batch have been looked over, unreadable ones and those of an
+            earlier report too, and the bytes of what is to be sent.
+        watch: what each instance passes through when it is opened, such as a source that counts what has gone.
     """
 
     def __init__(
@@ -87,6 +92,9 @@ class StoreCore(Service):
         self.resume = resume
         self.commit = commit
         self.stopped = False
+        self.planned = self.planned_bytes = 0
+        self.watch: Callable[[Any], Any] | None = None
+        self._batch: Batch | None = None
 
     def _propose(self, window: int | None, usual: int) -> None:
         """Have several C-STOREs under way at a time on the associations of a client of our own."""
@@ -111,10 +119,9 @@ class StoreCore(Service):
                 objects; iterables of these.
 
         Raises:
-            InputFileError: a directory or an archive without anything to be sent.
             OutputFileError: the report cannot be written.
         """
-        batch = Batch(self)
+        batch = self._batch = Batch(self)
         try:
             for window in batch.windows(sources):
                 yield from self._send_window(batch, window)
@@ -141,6 +148,14 @@ class StoreCore(Service):
     def stop(self) -> None:
         """Begin no further instance of the batch that is under way: from anywhere, a signal handler too."""
         self.stopped = True
+
+    def interrupt(self) -> bool:
+        """Abort what is under way, and begin no more; results say so. Whether there was an association.
+
+        From anywhere, a signal handler too.
+        """
+        self.stopped = True
+        return self._batch is not None and self._batch.interrupt()
 
     # ---- a window of a batch -----------------------------------------------------------------------------------
 
@@ -228,13 +243,14 @@ class StoreCore(Service):
         waiting = []
         for item in taken:
             sent = id(batch.given.pop(id(item), None)) in begun
-            item.attempts += 1  # of which there are only so many, lest a peer that always leaves keeps us for ever
+            # There are only so many, lest a peer that always leaves keeps us for ever; what waited behind is innocent.
+            item.attempts += sent or not begun
             if (sent and not several) or item.attempts >= self.client.retry.attempts:
-                yield from batch.tell(batch.failed(item, error))
+                yield from batch.tell(batch.broken(item, error))
             else:
                 waiting.append(item)
         if not taken and one.items:
-            yield from batch.tell(batch.failed(one.items.popleft(), error))
+            yield from batch.tell(batch.broken(one.items.popleft(), error))
         one.items.extendleft(reversed(waiting))
 
     def _send_all(self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]) -> Results[Stored]:
@@ -272,13 +288,14 @@ class StoreCore(Service):
         )
         # Whether nothing else is on its way when there is a result.
         alone = batch.share == 1 or lease.association.operations_window[0] == 1
+        repeats, given = self.client.retry.out_of_resources, batch.given
         following, handlers = Call(self.client.face.next, results), self.hooks.of(events.AfterStore)
         try:
             while (result := (yield following)) is not END:
                 item = taken.popleft()
-                batch.given.pop(id(item), None)
+                given.pop(id(item), None)
                 item.attempts += 1
-                if self._is_to_be_repeated(item, result) and not (yield from self._paused(item)):
+                if repeats and self._is_to_be_repeated(item, result) and not (yield from self._paused(item)):
                     one.items.appendleft(item)
                     continue
                 stored = batch.result(item, result)
@@ -286,7 +303,8 @@ class StoreCore(Service):
                     yield from self._after(lease, result)
                 batch.note(stored)
                 yield stored
-                yield from batch.set_aside()
+                if batch.aside:
+                    yield from batch.set_aside()
                 if alone and not batch.wants_more:
                     break
         finally:

@@ -17,8 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from dicomnet._pdu import Abort, AssociateAC, AssociateRJ, PresentationContextAC, ReleaseRP, ReleaseRQ
-from dicomnet.protocol.admission import judge
-from dicomnet.protocol.negotiation import propose
+from dicomnet.protocol.negotiation import judge, propose
 
 from . import targets
 

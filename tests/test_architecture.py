@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,12 +73,17 @@ def absolute(path: Path, module: str, level: int) -> str:
     return ".".join([*package[: len(package) - level + 1], *([module] if module else [])])
 
 
+@cache
+def known_modules(_: Path, sources: tuple[Path, ...]) -> frozenset[str]:
+    return frozenset(module_of(source) for source in sources)
+
+
 def with_names(module: str, names: list[str]) -> list[str]:
     """`from dicomnet.services import scu` imports dicomnet.scu, and so does a name from it."""
     if module.split(".", maxsplit=1)[0] != "dicomnet":
         return [module]
     inner = [f"{module}.{name}" for name in names]
-    modules = {module_of(source) for source in SOURCES}
+    modules = known_modules(ROOT, tuple(SOURCES))
     return sorted({name if name in modules else module for name in inner})
 
 
@@ -116,6 +122,7 @@ def cython_imports(path: Path) -> Iterator[Import]:
             yield Import(name.split()[0], line, "an indented block" if match[1] else "")
 
 
+@cache
 def imports(path: Path) -> list[Import]:
     return list(python_imports(path) if path.suffix == ".py" else cython_imports(path))
 
@@ -285,6 +292,7 @@ def cython_functions(path: Path) -> Iterator[tuple[str, int]]:
         yield f"{head[2]}, line {start + 1}", last - start + 1
 
 
+@cache
 def functions(path: Path) -> list[tuple[str, int]]:
     return list(python_functions(path) if path.suffix == ".py" else cython_functions(path))
 

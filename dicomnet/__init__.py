@@ -36,6 +36,8 @@ from .errors import (
     TLSFailed,
 )
 from .net.tls import TLS
+from .protocol import admission
+from .protocol.admission import Admission, Refusal
 from .protocol.exchange import Exchange
 from .protocol.negotiation import (
     AcceptancePolicy,
@@ -72,6 +74,7 @@ __version__ = "0.1.0"
 __all__ = [
     "TLS",
     "AcceptancePolicy",
+    "Admission",
     "Association",
     "AssociationAborted",
     "AssociationError",
@@ -107,6 +110,7 @@ __all__ = [
     "PresentationContext",
     "ProposedContext",
     "Provider",
+    "Refusal",
     "Registration",
     "Relaxation",
     "RemoteProtocolError",
@@ -126,6 +130,7 @@ __all__ = [
     "TransitionSeen",
     "UserIdentity",
     "__version__",
+    "admission",
     "aio",
     "client",
     "connect",

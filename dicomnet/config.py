@@ -19,8 +19,10 @@ __all__ = [
     "LEAST_BUFFER",
     "LOGGED_DATA_SET",
     "MOST_UNKNOWN_ITEMS",
+    "OFFERED_SYNTAXES",
     "OPERATIONS_WINDOW",
     "RECEIVE_DRAIN",
+    "RELATED_CLASSES",
     "TAPPED_BODY",
     "TAPPED_WAITING",
     "WALK_WINDOW",
@@ -40,6 +42,10 @@ ANY_SCP = "ANY-SCP"
 # `StoreScu` propose, and providers grant. Four thousand small objects take 0.4 of the time of one at a time; more gains
 # a few hundredths, and all of them may have to be sent again where the association breaks.
 OPERATIONS_WINDOW = 16
+# Of a presentation context, so many transfer syntaxes are looked at, and of a SOP class so many related general ones.
+# The standard has some 60 transfer syntaxes; a request of 1 MiB could name 50,000.
+OFFERED_SYNTAXES = 256
+RELATED_CLASSES = 64
 
 # Bytes of each PDU that a tap keeps. An A-ASSOCIATE-RQ with 128 contexts of a few syntaxes fits whole.
 TAPPED_BODY = 16 << 10

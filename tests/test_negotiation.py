@@ -26,6 +26,7 @@ from dicomnet._pdu import (
     decode,
 )
 from dicomnet.errors import InvalidArgument
+from dicomnet.protocol.admission import Admission, judge
 from dicomnet.protocol.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
     ACCEPTED,
@@ -42,7 +43,6 @@ from dicomnet.protocol.negotiation import (
     UserIdentity,
     extended_answers,
     identity_response,
-    judge,
     maximum_length,
     offers_window,
     operations_window,
@@ -509,8 +509,8 @@ class TestWhoMayCall:
         policy = AcceptancePolicy(**{f"associations_per_{field}": 2})
         assert isinstance(self.answer(policy, **{f"same_{field}": 1}), AssociateAC)
         assert self.answer(policy, **{f"same_{field}": 2}) == AssociateRJ(2, 3, 2)
-        assert policy.counts
-        assert not AcceptancePolicy().counts
+        assert Admission.of(policy).counts
+        assert not Admission.of(AcceptancePolicy()).counts
 
     def test_preferred_transfer_syntaxes(self):
         policy = AcceptancePolicy(

@@ -107,7 +107,8 @@ class Listener(Provider):
     def counters(self) -> dict[str, int]:
         """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now.
 
-        ``requests_refused`` are requests that no handler was asked to perform.
+        ``contexts_refused`` are presentation contexts, ``requests_refused`` requests that no handler was asked to
+        perform; the log says why.
         """
         return dict(self._counters)
 

@@ -20,7 +20,7 @@ from ..config import Limits, Timeouts
 from ..errors import AssociationError, LocalProtocolError, NoAcceptedContext
 from ..status import Status
 from ..wire.command_set import fragment_size
-from . import negotiation
+from . import admission, negotiation
 from .events import Event, Observer, ReleaseIndication, RequestReceived
 from .message_exchange import POLL, Call, MessageExchange, Poll, Request
 from .messages import Buffer, CommandField, DataSource, fits
@@ -124,11 +124,19 @@ class Exchange(MessageExchange):
         self.request_pdu = request
         self.calling, self.called = request.calling_ae_title, request.called_ae_title
 
-    def judge(self, policy: AcceptancePolicy, caller: Caller | None = None) -> bool:
-        """Answer the `AssociateIndication` by ``policy`` and who is asking; true where it was accepted."""
+    def normalized_request(self, ae_title: str | None) -> AssociateRQ:
+        """The A-ASSOCIATE-RQ as it is to be judged: with what is relaxed for the peer put right.
+
+        Args:
+            ae_title: the title that ought to be called; None for any.
+        """
         if self.request_pdu is None:
             raise LocalProtocolError("there is no association request to answer")
-        answer = negotiation.judge(tidied(self.request_pdu, policy.ae_title, self.profile.relax), policy, caller)
+        return tidied(self.request_pdu, ae_title, self.profile.relax)
+
+    def judge(self, policy: AcceptancePolicy, caller: Caller | None = None) -> bool:
+        """Answer the `AssociateIndication` by ``policy`` and who is asking; true where it was accepted."""
+        answer = admission.judge(self.normalized_request(policy.ae_title), policy, caller)
         if isinstance(answer, AssociateRJ):
             self._upper.reject(answer)
             return False

@@ -1,7 +1,8 @@
 """Proposing and judging associations: presentation contexts and what travels beside them (PS3.8 Annex D).
 
 Everything here is a value or a function from values to values. The requestor's half: `propose` makes the A-ASSOCIATE-RQ
-and `outcome` reads the answer. The acceptor's half: `AcceptancePolicy` says what is wanted and `judge` answers.
+and `outcome` reads the answer. The acceptor's half: `AcceptancePolicy` says what is wanted, `admission` who may call,
+and `accept` answers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Self
 from .. import uids
 from .._pdu import (
     AssociateAC,
-    AssociateRJ,
     AssociateRQ,
     AsynchronousOperationsWindow,
     ImplementationClassUID,
@@ -28,11 +28,12 @@ from .._pdu import (
     UserIdentityAC,
     UserIdentityRQ,
 )
-from ..config import OPERATIONS_WINDOW, check_ae_title
+from ..config import OFFERED_SYNTAXES, OPERATIONS_WINDOW, RELATED_CLASSES, check_ae_title
 from ..errors import InvalidArgument, escaped
 from ..values import Value
 
 __all__ = [
+    "ABSTRACT_SYNTAX_NOT_SUPPORTED",
     "ACCEPTED",
     "MAX_CONTEXTS",
     "SMALLEST_PDU",
@@ -43,9 +44,9 @@ __all__ = [
     "ProposedContext",
     "SecureLink",
     "UserIdentity",
+    "accept",
     "extended_answers",
     "identity_response",
-    "judge",
     "maximum_length",
     "offers_window",
     "operations_window",
@@ -58,15 +59,8 @@ MAX_CONTEXTS = 128
 SMALLEST_PDU = 8  # a P-DATA-TF with two bytes of data; whoever announces less takes nothing
 ACCEPTED, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = range(5)
 
+_NATIVE = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)  # what any data set can be sent in
 _DEFAULT_ROLES = (True, False)  # user, not provider: what holds without role selection
-_PERMANENT, _TRANSIENT = 1, 2
-_SERVICE_USER, _SERVICE_PROVIDER, _PRESENTATION = 1, 2, 3
-_REJECT_IDENTITY = (_PERMANENT, _SERVICE_PROVIDER, 1)
-_REJECT_FOR_NOW = (_TRANSIENT, _PRESENTATION, 2)
-_REJECT_APPLICATION_CONTEXT = (_PERMANENT, _SERVICE_USER, 2)
-_REJECT_CALLING_AE = (_PERMANENT, _SERVICE_USER, 3)
-_REJECT_CALLED_AE = (_PERMANENT, _SERVICE_USER, 7)
-_REJECT_WITHOUT_REASON = (_PERMANENT, _SERVICE_PROVIDER, 1)
 
 
 class ProposedContext(Value):
@@ -221,11 +215,6 @@ class SecureLink(Value):
         return f"SecureLink({self.version!r}, {self.cipher!r}{whom})"
 
 
-def _is_title(text: str) -> bool:
-    """Whether it is an AE title at all: not blank, nothing that could fool a log (PS3.8 Section 9.3.2)."""
-    return bool(text) and text.isascii() and text.isprintable() and "\\" not in text
-
-
 class AcceptancePolicy(Value):
     """What an acceptor takes, as data.
 
@@ -266,40 +255,6 @@ class AcceptancePolicy(Value):
     extended: Mapping[str, bytes] = MappingProxyType({})
     identify: Callable[[UserIdentity, Caller], bool | bytes] | None = None
     identity_required: bool = False
-
-    def is_called(self, title: str) -> bool:
-        """Whether this is the AE title that must be asked for, or at least one at all."""
-        return title == self.ae_title if self.ae_title is not None else _is_title(title)
-
-    def recognises(self, title: str, link: SecureLink | None) -> bool:
-        """Whether a caller may use this AE title, with this certificate."""
-        wanted = self.certificates.get(title)
-        if wanted is not None:
-            shown = (link.fingerprint, *link.names) if link is not None and link.certificate else ()
-            return not wanted.isdisjoint(shown)
-        listed = self.calling_ae_titles
-        if listed is not None and title in listed:
-            return True
-        open_to_all = (listed is None and not self.certificates) or self.anonymous_callers
-        return open_to_all and _is_title(title)
-
-    @property
-    def counts(self) -> bool:
-        """Whether it matters how many associations a caller has."""
-        return self.associations_per_title is not None or self.associations_per_host is not None
-
-    def is_full(self, caller: Caller) -> bool:
-        """Whether the caller has as many associations as it may."""
-        by_title, by_host = self.associations_per_title, self.associations_per_host
-        return (by_title is not None and caller.same_title >= by_title) or (
-            by_host is not None and caller.same_host >= by_host
-        )
-
-    def admits(self, identity: UserIdentity | None, caller: Caller) -> bool:
-        """Whether who the user is, or is not said to be, keeps nobody out."""
-        if identity is None:
-            return not self.identity_required
-        return self.identify is None or (caller.verdict is not None and caller.verdict is not False)
 
 
 def propose(
@@ -381,39 +336,27 @@ def _agreed_roles(offered: RoleSelection | None, granted: RoleSelection | None) 
     return offered.scu and granted.scu, offered.scp and granted.scp
 
 
-def judge(request: AssociateRQ, policy: AcceptancePolicy, caller: Caller | None = None) -> AssociateAC | AssociateRJ:
-    """The acceptor's answer to a request.
+def accept(request: AssociateRQ, policy: AcceptancePolicy, caller: Caller | None = None) -> AssociateAC:
+    """The acceptor's answer to a request that is not rejected (see `admission`), context by context.
 
-    An association is accepted even where every context is refused: the requestor then learns why, context by context.
-    Nothing is granted that was not offered.
+    An association is accepted even where every context is refused: the requestor then learns why. Nothing is granted
+    that was not offered.
     """
-    rejection = _rejection(request, policy, caller or Caller())
-    if rejection is not None:
-        return AssociateRJ(*rejection)
-    commons = _commons(request)
+    commons, roles = _commons(request), _roles(request)
+    granted = {uid: _judge_role(role, policy) for uid, role in roles.items()}
+    proposed = {one.abstract_syntax for one in request.presentation_contexts}
+    wanted = {uid: _wanted(uid, policy, commons) for uid in proposed}
     return AssociateAC(
         request.called_ae_title,
         request.calling_ae_title,
-        tuple(_judge_context(context, policy, commons) for context in request.presentation_contexts),
+        tuple(
+            _judge_context(one, policy, wanted[one.abstract_syntax], granted.get(one.abstract_syntax))
+            for one in request.presentation_contexts
+        ),
         _user_information(policy.max_pdu)
-        + tuple(_judge_role(role, policy) for role in _roles(request).values())
+        + tuple(granted.values())
         + _judge_extras(request, policy, caller or Caller()),
     )
-
-
-def _rejection(request: AssociateRQ, policy: AcceptancePolicy, caller: Caller) -> tuple[int, int, int] | None:
-    """Result, source and reason of the A-ASSOCIATE-RJ; None where there is nothing against the association."""
-    if request.application_context_name != uids.APPLICATION_CONTEXT:
-        return _REJECT_APPLICATION_CONTEXT
-    if not policy.is_called(request.called_ae_title):
-        return _REJECT_CALLED_AE
-    if not policy.recognises(request.calling_ae_title, caller.tls):
-        return _REJECT_CALLING_AE
-    if policy.is_full(caller):
-        return _REJECT_FOR_NOW
-    if not policy.admits(user_identity(request), caller):
-        return _REJECT_IDENTITY
-    return _REJECT_WITHOUT_REASON if 0 < maximum_length(request) < SMALLEST_PDU else None
 
 
 def _judge_extras(request: AssociateRQ, policy: AcceptancePolicy, caller: Caller) -> tuple[SubItem, ...]:
@@ -500,19 +443,42 @@ def _judge_role(offered: RoleSelection, policy: AcceptancePolicy) -> RoleSelecti
 
 
 def _judge_context(
-    context: PresentationContextRQ, policy: AcceptancePolicy, commons: Mapping[str, SOPClassCommonExtendedNegotiation]
+    context: PresentationContextRQ,
+    policy: AcceptancePolicy,
+    wanted: tuple[str, ...] | None,
+    role: RoleSelection | None,
 ) -> PresentationContextAC:
-    preferred = policy.abstract_syntaxes.get(context.abstract_syntax)
-    if preferred is None:
-        preferred = _by_kind(context.abstract_syntax, policy, commons)
-    if preferred is None and not (policy.unknown_abstract_syntaxes and uids.is_valid(context.abstract_syntax)):
+    """The answer to one context.
+
+    Args:
+        context: what is proposed.
+        policy: the acceptor's.
+        wanted: the transfer syntaxes that are preferred for its abstract syntax; None where that is refused.
+        role: what is granted of it.
+    """
+    if wanted is None:
         return PresentationContextAC(context.id, ABSTRACT_SYNTAX_NOT_SUPPORTED, _placeholder(context))
-    offered = context.transfer_syntaxes
-    wanted: Iterable[str] = preferred or (*policy.transfer_syntaxes, *offered)
-    chosen = next((syntax for syntax in wanted if syntax in offered and uids.is_valid(syntax)), None)
+    offered = context.transfer_syntaxes[:OFFERED_SYNTAXES]
+    known = frozenset(offered)
+    # In a context in which we are to send, the first that is offered may be one that we cannot convert to.
+    sendable = _NATIVE if role is not None and role.scp else ()
+    order: Iterable[str] = wanted or (*policy.transfer_syntaxes, *sendable, *offered)
+    chosen = next((syntax for syntax in order if syntax in known and uids.is_valid(syntax)), None)
     if chosen is None:
         return PresentationContextAC(context.id, TRANSFER_SYNTAXES_NOT_SUPPORTED, _placeholder(context))
     return PresentationContextAC(context.id, ACCEPTED, chosen)
+
+
+def _wanted(
+    uid: str, policy: AcceptancePolicy, commons: Mapping[str, SOPClassCommonExtendedNegotiation]
+) -> tuple[str, ...] | None:
+    """The transfer syntaxes for an abstract syntax, in order, empty for any; None where it is not taken."""
+    preferred = policy.abstract_syntaxes.get(uid)
+    if preferred is None:
+        preferred = _by_kind(uid, policy, commons)
+    if preferred is None and policy.unknown_abstract_syntaxes and uids.is_valid(uid):
+        return ()
+    return preferred
 
 
 def _by_kind(
@@ -524,8 +490,8 @@ def _by_kind(
     common = commons.get(uid)
     if common is None:
         return None
-    related = (policy.abstract_syntaxes.get(general) for general in common.related_general_sop_class_uids)
-    known = next((syntaxes for syntaxes in related if syntaxes is not None), None)
+    general = common.related_general_sop_class_uids[:RELATED_CLASSES]
+    known = next((policy.abstract_syntaxes[one] for one in general if one in policy.abstract_syntaxes), None)
     return () if known is None and common.service_class_uid in policy.service_classes else known
 
 

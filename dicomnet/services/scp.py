@@ -8,19 +8,29 @@ throws its exception in. What an exception means for the peer is decided here, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from itertools import count
 from typing import Any
 
+from .. import uids
+from .._pdu import AssociateRQ
 from ..config import Entity, Limits, Timeouts, check_ae_title
 from ..dataset.codec import IF_NEEDED, Transcoding
-from ..errors import ConnectionFailed, ServiceFailure
+from ..errors import ConnectionFailed, InvalidArgument, ServiceFailure, escaped
 from ..files.dataset_sink import MemorySink, Sink
 from ..log import log, log_failure
+from ..protocol.admission import LOCAL_LIMIT_EXCEEDED, Admission, Refusal
 from ..protocol.events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
 from ..protocol.exchange import Call, Exchange
-from ..protocol.messages import CommandField, missing_element
-from ..protocol.negotiation import AcceptancePolicy, Caller, PresentationContext, user_identity
+from ..protocol.messages import CommandField, missing_element, name_of
+from ..protocol.negotiation import (
+    ABSTRACT_SYNTAX_NOT_SUPPORTED,
+    AcceptancePolicy,
+    Caller,
+    PresentationContext,
+    accept,
+    user_identity,
+)
 from ..protocol.peer_profile import Peer, Peers, Relaxation
 from ..protocol.states import State
 from ..status import Status
@@ -41,15 +51,16 @@ from .service_registry import (
 __all__ = ["COUNTED", "AssociationProvider", "Handler", "Provider", "host_of"]
 
 #: What a provider counts, beside the connections and associations that a listener counts.
-COUNTED = ("requests_refused",)
+COUNTED = ("contexts_refused", "requests_refused")
 
 # An enum's members are looked up by a function in Python, until 3.12; these are looked at for each message.
 _C_STORE_RQ, _C_CANCEL_RQ = CommandField.C_STORE_RQ, CommandField.C_CANCEL_RQ
-_LOCAL_LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the provider (presentation related), PS3.8 Table 9-21
+_FULL = Refusal(*LOCAL_LIMIT_EXCEEDED, "as many associations are open as Limits.associations allows")
+_SYNTAXES_TOLD = 5  # of a refused context, in the log
 
 
-class _Admission:
-    """Lets everybody in at once; a listener has a lock instead."""
+class _NoLock:
+    """Of a provider in a single thread; a listener that serves in several has a lock instead."""
 
     def __enter__(self) -> None:
         pass
@@ -95,7 +106,9 @@ class Provider(Registering):
         self.acceptance = acceptance or AcceptancePolicy()
         self.peers = Peers(peers)
         self.logins = Logins(self.limits, self.timeouts)
-        self.admission: Any = _Admission()
+        self.seating: Any = _NoLock()
+        self._admission: Admission | None = None
+        self._admission_by_rules: tuple[AcceptancePolicy, Admission] | None = None
         self.transcode: Transcoding = IF_NEEDED
         self._rules: tuple[tuple[AcceptancePolicy, str | None, int], AcceptancePolicy] | None = None
 
@@ -108,6 +121,25 @@ class Provider(Registering):
     def policy(self) -> AcceptancePolicy:
         """What is acceptable to an association that is asked for now: by the rules, and by what is registered."""
         return self._policy_of(self.services.snapshot())
+
+    @property
+    def admission(self) -> Admission:
+        """Who may have an association from now on: by default what `acceptance` and the AE title say.
+
+        Another one that is assigned takes its place, for the next association; None goes back to the default.
+        """
+        if self._admission is not None:
+            return self._admission
+        rules = self._own_rules()
+        if self._admission_by_rules is None or self._admission_by_rules[0] is not rules:
+            self._admission_by_rules = rules, Admission.of(rules)
+        return self._admission_by_rules[1]
+
+    @admission.setter
+    def admission(self, admission: Admission | None) -> None:
+        if not isinstance(admission, Admission | None):
+            raise InvalidArgument(f"{admission!r} is no Admission", hint="Give dicomnet.Admission(rules).")
+        self._admission = admission
 
     def _policy_of(self, services: ServiceSnapshot) -> AcceptancePolicy:
         return services.acceptance(self._own_rules())
@@ -183,7 +215,7 @@ class AssociationProvider:
         service = self.service_for(command, context)
         status = _unacceptable(self.exchange, command, context.abstract_syntax, service)
         if status is not None:
-            self.provider.count("requests_refused")
+            self._tell_refused_request(command, status)
             raise ServiceFailure(status, f"refused: {status}")
         assert service is not None
         if service.sink is not None:
@@ -215,12 +247,89 @@ class AssociationProvider:
                 yield from self.perform(event.message, checked=True)
             elif isinstance(event, AssociateIndication):
                 self.services = self.provider.services.snapshot()
-                yield from _admit(exchange, self.provider, self.provider._policy_of(self.services), full)
+                yield from self._admit(full)
             elif isinstance(event, ReleaseIndication) and exchange.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
                 self.provider.unseat(exchange)
                 exchange.release_response()
             elif isinstance(event, AbortIndication):
                 log.info("association with %s ended: %s", address, exchange.error_of(event))
+
+    def _admit(self, full: Callable[[], bool]) -> Serving:
+        """Find out who is calling, and answer by the rules of now and the services of this association."""
+        exchange, provider = self.exchange, self.provider
+        if not _is_asked(exchange) or exchange.request_pdu is None:
+            return  # the peer thought better of it already
+        admission, policy = provider.admission, provider._policy_of(self.services)
+        request = exchange.normalized_request(policy.ae_title)
+        caller = Caller(self.address, exchange.tls)
+        refusal = admission.judge(request, caller, early=True)
+        if refusal is not None or full():
+            self._refuse(refusal or _FULL, counted=refusal is None)
+            return
+        verdict = yield from self._identify(admission, request, caller)
+        if not _is_asked(exchange):
+            return  # the peer did not wait for it
+        with provider.seating:  # two at a time could both be the last one that there is room for
+            same = provider.counted(exchange) if admission.counts else (0, 0)
+            caller = Caller(self.address, exchange.tls, *same, None if isinstance(verdict, Refusal) else verdict)
+            refusal = verdict if isinstance(verdict, Refusal) else admission.judge(request, caller)
+            if refusal is None:
+                exchange.accept(accept(request, policy, caller))
+                if admission.counts:
+                    provider.seat(exchange)
+        if refusal is not None:
+            self._refuse(refusal)
+        else:
+            self._tell_refused_contexts()
+
+    def _identify(
+        self, admission: Admission, request: AssociateRQ, caller: Caller
+    ) -> Generator[Any, Any, bool | bytes | Refusal | None]:
+        """Who the user is, if that is asked: the verdict, or a refusal to look at it."""
+        exchange, provider, host = self.exchange, self.provider, host_of(self.address)
+        identity = user_identity(request)
+        if identity is None or admission.identify is None or not 1 <= identity.type <= 5:
+            return None
+        with provider.seating:
+            may_try = provider.logins.may_try(host, provider._clock())
+        if not may_try:
+            return Refusal(*LOCAL_LIMIT_EXCEEDED, "too many logins from its host have failed")
+        verdict: bool | bytes | None = None
+        try:
+            verdict = yield Call(admission.identify, identity, caller)
+        except Exception as error:
+            log_failure(f"the identity of a user at {self.address} cannot be judged", error)
+        if verdict is not None and verdict is not False:
+            with provider.seating:
+                provider.logins.succeeded(host)
+            exchange.user = identity
+        return verdict
+
+    def _refuse(self, refusal: Refusal, *, counted: bool = False) -> None:
+        """Reject the association, and say so in the log."""
+        exchange = self.exchange
+        exchange.reject(refusal.result, refusal.source, refusal.reason)
+        if not counted:
+            self.provider.count("refused")
+        log.info("refused an association to %s at %s: %s", _title(exchange.calling), self.address, refusal.why)
+
+    def _tell_refused_contexts(self) -> None:
+        for context in self.exchange.contexts.values():
+            if not context.accepted:
+                self.provider.count("contexts_refused")
+                log.info(
+                    "refused context %d of %s at %s, %s: %s",
+                    context.id, _title(self.exchange.calling), self.address,
+                    escaped(uids.name_of(context.abstract_syntax)), _why_refused(context),
+                )  # fmt: skip
+
+    def _tell_refused_request(self, command: Command, status: Status) -> None:
+        named = command.affected_sop_class_uid or command.requested_sop_class_uid or ""
+        self.provider.count("requests_refused")
+        log.info(
+            "refused a %s of %s by %s at %s: %s",
+            name_of(command), escaped(uids.name_of(named)), _title(self.exchange.calling), self.address, status,
+        )  # fmt: skip
 
     def perform(self, message: Message, *, checked: bool = False) -> Serving:
         """Perform one request of the peer and answer it.
@@ -234,6 +343,8 @@ class AssociationProvider:
         try:
             status = _refusal(exchange, message, service, checked)
             if status is not None:
+                if message.error is None:  # otherwise it was told when the data set began to arrive
+                    self._tell_refused_request(command, status)
                 respond(exchange, message, status)
                 return
             assert service is not None
@@ -302,37 +413,18 @@ def pause_of(exchange: Exchange) -> int:
     return exchange.rests if exchange.established and not (exchange.receiving or exchange.sending) else 0
 
 
-def _admit(exchange: Exchange, provider: Provider, policy: AcceptancePolicy, full: Callable[[], bool]) -> Serving:
-    """Find out who is calling, and answer by the policy."""
-    if not _is_asked(exchange) or exchange.request_pdu is None:
-        return  # the peer thought better of it already
-    if full():
-        exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
-        return
-    address = exchange.address
-    caller = Caller(address, exchange.tls)
-    identity = user_identity(exchange.request_pdu)
-    verdict: bool | bytes | None = None
-    if identity is not None and policy.identify is not None and 1 <= identity.type <= 5:
-        with provider.admission:
-            may_try = provider.logins.may_try(host_of(address), provider._clock())
-        if not may_try:
-            exchange.reject(*_LOCAL_LIMIT_EXCEEDED)
-            return
-        try:
-            verdict = yield Call(policy.identify, identity, caller)
-        except Exception as error:
-            log_failure(f"the identity of a user at {address} cannot be judged", error)
-        if verdict is not None and verdict is not False:
-            with provider.admission:
-                provider.logins.succeeded(host_of(address))
-            exchange.user = identity
-        if not _is_asked(exchange):
-            return  # the peer did not wait for it
-    with provider.admission:  # two at a time could both be the last one that there is room for
-        same = provider.counted(exchange) if policy.counts else (0, 0)
-        if exchange.judge(policy, Caller(address, exchange.tls, *same, verdict)) and policy.counts:
-            provider.seat(exchange)
+def _title(ae_title: str) -> str:
+    """An AE title for the log."""
+    return escaped(ae_title) or "no AE title"
+
+
+def _why_refused(context: PresentationContext) -> str:
+    """Why a presentation context was refused, with what was offered in it."""
+    if context.result == ABSTRACT_SYNTAX_NOT_SUPPORTED:
+        return "no service for this SOP class is registered"
+    named = [escaped(uids.name_of(one)) for one in context.offered[:_SYNTAXES_TOLD]]
+    more = len(context.offered) - len(named)
+    return f"none of its transfer syntaxes is taken: {', '.join(named)}{f' and {more} more' if more else ''}"
 
 
 def _is_asked(exchange: Exchange) -> bool:

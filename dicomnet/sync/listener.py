@@ -103,7 +103,7 @@ class Listener(Provider):
         self._served: dict[int, _Served] = {}
         self._admitted: dict[int, int] = {}  # who counts as an association, with the seat
         self._lock = threading.Lock()
-        self.admission = threading.Lock()
+        self.seating = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -118,7 +118,8 @@ class Listener(Provider):
     def counters(self) -> dict[str, int]:
         """Since it was started, of all workers: ``connections``, ``associations``, those ``refused``; ``open`` now.
 
-        ``requests_refused`` are requests that no handler was asked to perform.
+        ``contexts_refused`` are presentation contexts, ``requests_refused`` requests that no handler was asked to
+        perform; the log says why.
         """
         total = self._board.total
         counted = {name: total(name) for name in ("connections", "associations", "refused", *COUNTED)}
@@ -260,7 +261,7 @@ class Listener(Provider):
     def _work(self, connections: Connections) -> None:
         """In a worker: serve what it is handed, then let it end. Called by the process that forked it."""
         assert self._seats is not None
-        self.admission = self._seats
+        self.seating = self._seats
         # Connections are handed out evenly, so that this bounds those of all workers.
         self.limits = self.limits.replace(pending=-(-self.limits.pending // self._workers))
         for sock in connections:

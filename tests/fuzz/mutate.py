@@ -17,7 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from dicomnet._pdu import Abort, AssociateAC, AssociateRJ, PresentationContextAC, ReleaseRP, ReleaseRQ
-from dicomnet.protocol.negotiation import judge, propose
+from dicomnet.protocol.admission import judge
+from dicomnet.protocol.negotiation import propose
 
 from . import targets
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from . import uids
 from .config import Entity, Limits, Timeouts
-from .dataset.codec import Lossy
+from .dataset.transcoding import Lossy
 from .errors import (
     AssociationAborted,
     AssociationError,

@@ -19,7 +19,7 @@ from rig import Rig, Script, instance, keys, message
 import dicomnet as dn
 from dicomnet import uids
 from dicomnet._pdu import Abort, ReleaseRQ
-from dicomnet.dataset import codec
+from dicomnet.dataset import codec, transcoding
 from dicomnet.errors import RemoteProtocolError, ServiceFailure
 from dicomnet.files.instance_source import BytesSource
 from dicomnet.protocol.messages import CommandField
@@ -1103,7 +1103,7 @@ def test_an_instance_is_converted_if_needed(rig: Rig, syntax: str) -> None:
             with pytest.raises(dn.NoAcceptedContext):
                 association.store(image())
     [(data, dataset)] = stored
-    back = codec.converted(BytesSource(data, syntax), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    back = transcoding.converted(BytesSource(data, syntax), uids.EXPLICIT_VR_LITTLE_ENDIAN)
     assert b"".join(back.chunks(1 << 20)) == codec.encode(image(), uids.EXPLICIT_VR_LITTLE_ENDIAN)
     assert dataset.SOPInstanceUID == image().SOPInstanceUID
 
@@ -1112,11 +1112,11 @@ def test_big_endian_pixels_are_swapped_as_real_files_have_them() -> None:
     import pydicom
 
     path = next(path for path in peers.sample_files() if path.name == "MR_small_bigendian.dcm")
-    little = codec.converted(codec.open_source(path), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    little = transcoding.converted(codec.open_source(path), uids.EXPLICIT_VR_LITTLE_ENDIAN)
     dataset = codec.decode(b"".join(little.chunks(1 << 20)), uids.EXPLICIT_VR_LITTLE_ENDIAN)
     assert dataset.PixelData == image().PixelData
     assert pydicom.dcmread(path).PixelData != dataset.PixelData
-    big = codec.converted(little, uids.EXPLICIT_VR_BIG_ENDIAN)
+    big = transcoding.converted(little, uids.EXPLICIT_VR_BIG_ENDIAN)
     assert b"".join(big.chunks(1 << 20)) == b"".join(codec.open_source(path).chunks(1 << 20))
 
 
@@ -1139,7 +1139,7 @@ def test_preferred_syntaxes_come_first(rig: Rig) -> None:
 
 def test_nothing_is_compressed_with_loss() -> None:
     with pytest.raises(dn.InvalidArgument, match="without loss"):
-        codec.converted(codec.open_source(image()), "1.2.840.10008.1.2.4.50")
+        transcoding.converted(codec.open_source(image()), "1.2.840.10008.1.2.4.50")
 
 
 def test_a_get_and_a_move_convert_for_who_takes_only_implicit(rig: Rig) -> None:

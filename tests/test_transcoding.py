@@ -14,7 +14,8 @@ from rig import Rig
 import dicomnet as dn
 from dicomnet import uids
 from dicomnet.dataset import codec
-from dicomnet.dataset.codec import Lossy, converted, open_source
+from dicomnet.dataset.codec import open_source
+from dicomnet.dataset.transcoding import Lossy, converted
 from dicomnet.errors import InvalidArgument, NoAcceptedContext
 from dicomnet.protocol.negotiation import PresentationContext
 from dicomnet.services.transfer_choice import fitting

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Entity, check_ae_title
-from ..dataset.codec import check_policy
+from ..dataset.transcoding import check_policy
 from ..errors import InvalidArgument, escaped
 from ..net.tls import TLS
 from ..protocol.negotiation import UserIdentity

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..dataset.codec import IF_NEEDED, Transcoding, preferred
+from ..dataset.transcoding import IF_NEEDED, Transcoding, preferred
 from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
 from ..services.presentation_contexts import UNCOMPRESSED
 from ..values import Value

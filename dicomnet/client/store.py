@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..config import OPERATIONS_WINDOW, Entity
-from ..dataset.codec import NEVER, Transcoding, check_policy
+from ..dataset.transcoding import NEVER, Transcoding, check_policy
 from ..errors import DicomNetError, InvalidArgument, NoAcceptedContext
 from ..protocol.messages import Priority
 from ..protocol.negotiation import MAX_CONTEXTS

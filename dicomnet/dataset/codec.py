@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
@@ -17,25 +16,20 @@ from dicomnet.dataset import character_sets
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
 from dicomnet.files.instance_source import DEFLATED, BytesSource, Source
 from dicomnet.files.instance_source import open_source as _open_source
-from dicomnet.values import Value
 from dicomnet.wire.elements import encode_text, fault_of
 
 __all__ = [
-    "IF_NEEDED",
-    "LOSSLESS",
     "NATIVE",
-    "NEVER",
-    "Lossy",
-    "Transcoding",
     "UndecodableDataSet",
-    "check_policy",
-    "converted",
+    "actual_encoding",
     "decode",
+    "deflate",
     "encode",
+    "encoding_of",
     "from_keywords",
+    "inflate",
     "is_dataset",
     "open_source",
-    "preferred",
     "read",
     "source_of",
     "tags",
@@ -58,56 +52,9 @@ NATIVE = frozenset(
         uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     }
 )
-#: Compressed transfer syntaxes that lose nothing, into which pydicom's plug-ins may compress.
-LOSSLESS = frozenset(
-    {uids.RLE_LOSSLESS, uids.JPEG_LS_LOSSLESS, uids.JPEG2000_LOSSLESS, uids.HTJ2K_LOSSLESS, uids.HTJ2K_LOSSLESS_RPCL}
-)
 _LITTLE_ENDIAN = frozenset({uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN})
-_WORDS = {"OW": "H", "OL": "I", "OF": "I", "OD": "Q", "OV": "Q"}  # values whose words pydicom leaves as they came
 _PIXEL_DATA = 0x7FE00010
-_DERIVED = ["DERIVED", "SECONDARY"]
 _FIRST_DATA_SET_TAG = 0x00040000  # below are commands and file meta information
-
-
-class Lossy(Value):
-    """The rule by which pixel data may be compressed with loss; nothing else makes dicomnet lose anything.
-
-    What comes out is another instance: it has a SOP Instance UID of its own, and says what was done to which
-    (PS3.3 Sections C.7.6.1.1.2 to C.7.6.1.1.5 and C.12.4).
-
-    Args:
-        transfer_syntax: JPEG 2000, or JPEG-LS near-lossless.
-        ratio: for JPEG 2000, how many times smaller the pixel data become; above 1.
-        error: for JPEG-LS, by how much a pixel value may be off; 1 to 255.
-
-    Raises:
-        InvalidArgument: no such compression is at hand, or not with these parameters.
-    """
-
-    transfer_syntax: str
-    ratio: float = 0
-    error: int = 0
-
-    def __init__(self, transfer_syntax: str, *, ratio: float = 0, error: int = 0) -> None:
-        super().__init__(str(transfer_syntax), ratio, error)
-        if self.transfer_syntax not in _METHODS:
-            raise InvalidArgument(
-                f"nothing is compressed with loss to {uids.name_of(transfer_syntax)}",
-                hint="JPEG 2000 and JPEG-LS near-lossless can be.",
-            )
-        if self.transfer_syntax == uids.JPEG2000:
-            fits = ratio > 1 and not error
-        else:
-            fits = isinstance(error, int) and 1 <= error <= 255 and not ratio
-        if not fits:
-            raise InvalidArgument(f"{self!r}: JPEG 2000 wants a ratio above 1, JPEG-LS an error from 1 to 255")
-
-
-#: When an instance is converted to another transfer syntax: "never", "if needed", or to those of a list, by preference.
-Transcoding = str | Lossy | Sequence[str | Lossy]
-NEVER, IF_NEEDED = "never", "if needed"
-# Defined terms of Lossy Image Compression Method (0028,2114), PS3.3 Section C.7.6.1.1.5.1.
-_METHODS = {uids.JPEG2000: "ISO_15444_1", uids.JPEG_LS_NEAR_LOSSLESS: "ISO_14495_1"}
 
 
 class UndecodableDataSet(RemoteProtocolError):
@@ -147,7 +94,7 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     syntax = str(transfer_syntax)
     _check_encodable(dataset, syntax)
     file = DicomBytesIO()
-    file.is_implicit_VR, file.is_little_endian = _encoding(syntax)
+    file.is_implicit_VR, file.is_little_endian = encoding_of(syntax)
     try:
         if _PIXEL_DATA in dataset:
             dataset["PixelData"].is_undefined_length = syntax not in NATIVE
@@ -157,14 +104,14 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     data: bytes = file.getvalue()
     if syntax not in DEFLATED:
         return data
-    data = zlib.compress(data, wbits=-zlib.MAX_WBITS)
-    return data + b"\0" * (len(data) & 1)  # PS3.5 Section A.5
+
+    return deflate(data)
 
 
 def _encode_text(dataset: Any, syntax: str) -> bytes | None:
     """A data set of nothing but text, as most answers to queries are; None where it has anything else."""
     if is_dataset(dataset):
-        elements = [(tag, element.VR, element.value) for tag, element in sorted(dataset.items())]
+        elements = [(tag, str(element.VR), element.value) for tag, element in sorted(dataset.items())]
     else:
         elements = sorted((*_tag_and_vr(keyword), value) for keyword, value in dataset.items())
     if not elements or elements[0][0] < _FIRST_DATA_SET_TAG:
@@ -234,7 +181,7 @@ def _check_encodable(dataset: Dataset, syntax: str) -> None:
     own = transfer_syntax_of(dataset)
     if own is None or own == syntax or _PIXEL_DATA not in dataset:
         return
-    alike = own in NATIVE and syntax in NATIVE and _encoding(own)[1] == _encoding(syntax)[1]
+    alike = own in NATIVE and syntax in NATIVE and encoding_of(own)[1] == encoding_of(syntax)[1]
     if not alike:
         raise InvalidArgument(
             f"the pixel data are in {uids.name_of(own)}, not in {uids.name_of(syntax)}",
@@ -260,9 +207,9 @@ def decode(data: Buffer, transfer_syntax: str, character_set: str = "") -> Datas
     syntax = str(transfer_syntax)
     fallback = character_sets.python_encodings(character_set) if character_set else ()
     try:
-        plain = _inflate(data) if syntax in DEFLATED else data
-        _check_structure(plain, syntax)
-        dataset = read_dataset(BytesIO(plain), *_encoding(syntax))
+        plain = inflate(data) if syntax in DEFLATED else data
+        actual_encoding(plain, syntax)
+        dataset = read_dataset(BytesIO(plain), *encoding_of(syntax))
         if fallback and not character_sets.is_text_in_its_own(dataset):
             character_sets.reread(dataset, fallback)
     except UndecodableDataSet:
@@ -278,19 +225,33 @@ def decode(data: Buffer, transfer_syntax: str, character_set: str = "") -> Datas
 
 
 class _NoElements(ValueError):
-    """What `_check_structure` finds."""
+    """What `actual_encoding` finds."""
 
 
-def _check_structure(plain: Buffer, syntax: str) -> None:
-    """Whether these are elements, nested within reason; pydicom would find out on the way, or not at all."""
-    implicit, little_endian = _encoding(syntax)
+def actual_encoding(plain: Buffer, syntax: str) -> tuple[bool, bool]:
+    """Whether a data set has implicit VR, and whether it is little endian; its elements nest within reason.
+
+    Some writers leave out VRs where there should be some; what reads as implicit VR only is taken so.
+
+    Raises:
+        ValueError: these are no elements.
+    """
+    implicit, little_endian = encoding_of(syntax)
     fault = fault_of(plain, implicit, little_endian)
-    # Some writers leave out VRs where there should be some, and pydicom reads that.
-    if fault and (implicit or fault_of(plain, True, little_endian)):
+    if fault is None:
+        return implicit, little_endian
+    if implicit or fault_of(plain, True, little_endian):
         raise _NoElements(fault)
+    return True, little_endian
 
 
-def _inflate(data: Buffer) -> bytes:
+def deflate(data: bytes) -> bytes:
+    """Deflate an encoded data set (PS3.5 Section A.5)."""
+    deflated = zlib.compress(data, wbits=-zlib.MAX_WBITS)
+    return deflated + b"\0" * (len(deflated) & 1)
+
+
+def inflate(data: Buffer) -> bytes:
     """Inflate piece by piece: a bomb is known by its ratio long before it has grown."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     view, plain, taken = memoryview(data), bytearray(), 0
@@ -317,129 +278,9 @@ def _uninflatable(data: Buffer, what: str) -> UndecodableDataSet:
     )
 
 
-def _encoding(syntax: str) -> tuple[bool, bool]:
+def encoding_of(syntax: str) -> tuple[bool, bool]:
     """Whether it has implicit VR, and whether it is little endian."""
     return syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, syntax != uids.EXPLICIT_VR_BIG_ENDIAN
-
-
-def converted(source: Source, wanted: str | Lossy) -> BytesSource:
-    """An instance in another transfer syntax: the same one, of which nothing is lost, unless a rule allows that.
-
-    Uncompressed syntaxes, deflated included, are converted here; pixel data are compressed and decompressed by
-    pydicom with the plug-ins that are installed (``pip install dicomnet[codecs]``).
-
-    Args:
-        source: the instance.
-        wanted: the transfer syntax, or the rule for a new instance that has lost some of its precision.
-
-    Raises:
-        InvalidArgument: it cannot be converted, or not without loss.
-    """
-    rule = wanted if isinstance(wanted, Lossy) else None
-    syntax = rule.transfer_syntax if rule else str(wanted)
-    if rule is None and syntax not in NATIVE | LOSSLESS:
-        raise InvalidArgument(
-            f"{source.name} cannot be converted to {uids.name_of(syntax)} without loss",
-            hint="A Lossy rule would allow it.",
-        )
-    data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
-    try:
-        dataset = decode(data, source.transfer_syntax_uid)
-        _convert(dataset, source.transfer_syntax_uid, syntax, rule)
-        encoded = encode(dataset, syntax)
-    except Exception as error:  # pydicom's plug-ins raise what they like
-        what = f"{source.name} cannot be converted to {uids.name_of(syntax)}: {error}"
-        raise InvalidArgument(what) from error
-    instance = str(dataset.SOPInstanceUID) if rule else source.sop_instance_uid
-    return BytesSource(encoded, syntax, source.sop_class_uid, instance, name=source.name)
-
-
-def check_policy(policy: Transcoding) -> Transcoding:
-    """Return ``policy`` if it is one; see `fitting`.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    if isinstance(policy, str) and policy not in (NEVER, IF_NEEDED):
-        raise InvalidArgument(
-            f"{policy!r} is no way of converting instances",
-            hint='It is "never", "if needed", or a list of transfer syntaxes.',
-        )
-    return policy
-
-
-def preferred(policy: Transcoding) -> tuple[str, ...]:
-    """The transfer syntaxes that a policy prefers to the one that an instance has."""
-    if isinstance(policy, str):
-        return ()
-    rules = (policy,) if isinstance(policy, Lossy) else policy
-    return tuple(rule.transfer_syntax if isinstance(rule, Lossy) else str(rule) for rule in rules)
-
-
-def _convert(dataset: Dataset, own: str, wanted: str, rule: Lossy | None = None) -> None:
-    """Bring a data set into the form that it has in another transfer syntax."""
-    from pydicom.filewriter import correct_ambiguous_vr  # noqa: PLC0415
-    from pydicom.uid import UID  # noqa: PLC0415
-
-    if own not in NATIVE and _PIXEL_DATA in dataset:
-        dataset.decompress(generate_instance_uid=False)
-        own = uids.EXPLICIT_VR_LITTLE_ENDIAN
-    correct_ambiguous_vr(dataset, _encoding(own)[1])
-    swapped = _encoding(own)[1] != _encoding(wanted)[1]
-    for element in dataset.iterall():  # this also decodes every value, which is still in its old encoding
-        if swapped and element.VR in _WORDS and element.value:
-            words = array(_WORDS[element.VR], element.value)
-            words.byteswap()
-            element.value = words.tobytes()
-    if rule is not None:
-        _compress_with_loss(dataset, rule)
-    elif wanted not in NATIVE and _PIXEL_DATA in dataset:
-        # The plug-ins read pixel data in the byte order that this says, and they are in little endian now.
-        dataset.file_meta.TransferSyntaxUID = UID(uids.EXPLICIT_VR_LITTLE_ENDIAN)
-        dataset.compress(wanted, generate_instance_uid=False)
-    dataset.file_meta.TransferSyntaxUID = UID(wanted)
-
-
-def _compress_with_loss(dataset: Dataset, rule: Lossy) -> None:
-    """Make it a derived instance, and say how it was derived (PS3.3 Sections C.7.6.1.1 and C.12.4)."""
-    from pydicom.uid import UID  # noqa: PLC0415
-
-    if _PIXEL_DATA not in dataset:
-        raise InvalidArgument("it has no pixel data")
-    before = len(dataset.PixelData)
-    dataset.file_meta.TransferSyntaxUID = UID(uids.EXPLICIT_VR_LITTLE_ENDIAN)
-    options: dict[str, Any] = {"j2k_cr": [rule.ratio]} if rule.ratio else {"jls_error": rule.error}
-    dataset.compress(rule.transfer_syntax, generate_instance_uid=False, **options)
-    ratio = before / len(dataset.PixelData)
-    dataset.LossyImageCompression = "01"
-    _append(dataset, "LossyImageCompressionRatio", f"{ratio:.4g}")
-    _append(dataset, "LossyImageCompressionMethod", _METHODS[rule.transfer_syntax])
-    dataset.ImageType = ["DERIVED", *_values(dataset, "ImageType")[1:]] if "ImageType" in dataset else _DERIVED
-    bound = f"ratio {rule.ratio:g}" if rule.ratio else f"greatest error {rule.error}"
-    done = f"Lossy compression: {uids.name_of(rule.transfer_syntax)}, {bound}"
-    dataset.DerivationDescription = "; ".join(filter(None, (dataset.get("DerivationDescription"), done)))[-1024:]
-    _append(dataset, "DerivationCodeSequence", _code("113040", "Lossy Compression"))
-    origin = {
-        "ReferencedSOPClassUID": dataset.SOPClassUID,
-        "ReferencedSOPInstanceUID": dataset.SOPInstanceUID,
-        "PurposeOfReferenceCodeSequence": [_code("121320", "Uncompressed predecessor")],
-    }
-    _append(dataset, "SourceImageSequence", from_keywords(origin))
-    dataset.SOPInstanceUID = uids.new()
-
-
-def _code(value: str, meaning: str) -> Dataset:
-    return from_keywords({"CodeValue": value, "CodingSchemeDesignator": "DCM", "CodeMeaning": meaning})
-
-
-def _values(dataset: Dataset, keyword: str) -> list[Any]:
-    """All values of an attribute that may have several, or one, or none."""
-    value = dataset.get(keyword)
-    return [] if value in (None, "") else [value] if isinstance(value, str | float) else list(value)
-
-
-def _append(dataset: Dataset, keyword: str, value: Any) -> None:
-    setattr(dataset, keyword, [*_values(dataset, keyword), value])
 
 
 def is_dataset(item: object) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import uids
 from ..config import Entity
-from ..dataset import codec
+from ..dataset import codec, transcoding
 from ..errors import (
     AssociationError,
     ConnectionFailed,
@@ -422,7 +422,7 @@ class _Mover:
     def plan(self, instances: Instances) -> Instances:
         """The instances in the order in which they can be sent with the fewest associations."""
         ordered: Instances = []
-        also, fallback = codec.preferred(self._transcode), self._transcode != codec.NEVER
+        also, fallback = transcoding.preferred(self._transcode), self._transcode != transcoding.NEVER
         for batch in presentation_contexts.batches(instances, also=also, fallback=fallback):
             self._plans[len(ordered)] = batch.contexts
             ordered.extend(batch.instances)

@@ -15,7 +15,7 @@ from typing import Any
 from .. import uids
 from .._pdu import AssociateRQ
 from ..config import Entity, Limits, Timeouts, check_ae_title
-from ..dataset.codec import IF_NEEDED, Transcoding
+from ..dataset.transcoding import IF_NEEDED, Transcoding
 from ..errors import ConnectionFailed, InvalidArgument, ServiceFailure, escaped
 from ..files.dataset_sink import MemorySink, Sink
 from ..log import log, log_failure

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import uids
 from ..dataset import codec
-from ..dataset.codec import NEVER, Transcoding
+from ..dataset.transcoding import NEVER, Transcoding
 from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from ..files.instance_source import Source
 from ..protocol.events import (

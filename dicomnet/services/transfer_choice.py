@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..dataset.codec import IF_NEEDED, LOSSLESS, NATIVE, NEVER, Lossy, Transcoding, check_policy, converted
+from ..dataset.codec import NATIVE
+from ..dataset.transcoding import IF_NEEDED, LOSSLESS, NEVER, Lossy, Transcoding, check_policy, converted
 from ..errors import InvalidArgument, NoAcceptedContext
 from ..files.instance_source import Source
 from ..protocol.negotiation import PresentationContext

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import uids
 from ..config import check_ae_title
-from ..dataset import codec
+from ..dataset import codec, transcoding
 from ..errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure
 from ..files.dataset_sink import uid_path
 from ..protocol.events import RequestReceived
@@ -97,14 +97,15 @@ def store_many(
     transfer_syntax: str | None = None,
     priority: Priority = Priority.MEDIUM,
     originator: tuple[str, int] | None = None,
-    transcode: codec.Transcoding | None = None,
+    transcode: transcoding.Transcoding | None = None,
     window: int | None = None,
 ) -> Generator[StoreResult | None, Any, None]:
     """C-STORE of many instances; see ``Association.store_many``."""
     if window is not None and window < 1:
         raise InvalidArgument(f"a window of {window!r}: at least one instance has to be under way")
     most = min(exchange.window, exchange.limits.window, window or exchange.window)
-    policy = codec.check_policy((exchange.profile.transcode if transcode is None else transcode) or codec.NEVER)
+    wanted = exchange.profile.transcode if transcode is None else transcode
+    policy = transcoding.check_policy(wanted or transcoding.NEVER)
     buffers = cycle([bytearray(exchange.limits.file_buffer) for _ in range(2)])  # one is sent, one is read into
 
     def opened(given: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import struct
 from typing import Any
 
 from dicomnet import uids
@@ -53,3 +55,26 @@ def numbered(study: int, series: int = 1, instance: int = 1, **keywords: Any) ->
         "InstanceNumber": instance,
     }
     return record(**(tree | keywords))
+
+
+def many(count: int) -> list[InstanceRecord]:
+    """Instances of one series."""
+    one = numbered(1)
+    return [dataclasses.replace(one, uid=f"1.2.1.1.{number}", number=number) for number in range(1, count + 1)]
+
+
+def encoded(values: dict[str, Any]) -> bytes:
+    """Elements in explicit VR little endian and UTF-8, with whatever text, as devices write it."""
+    parts = []
+    for keyword, value in sorted(values.items(), key=lambda pair: codec.tags([pair[0]])):
+        (tag,), vr = codec.tags([keyword]), codec.vr_of(keyword)
+        head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
+        if isinstance(value, list):
+            items = (encoded(item) for item in value)
+            data = b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item for item in items)
+            parts.append(head + struct.pack("<HI", 0, len(data)) + data)
+            continue
+        data = struct.pack("<H", value) if isinstance(value, int) else value.encode()
+        data += b"\0" * (len(data) & 1) if vr == "UI" else b" " * (len(data) & 1)
+        parts.append(head + struct.pack("<H", len(data)) + data)
+    return b"".join(parts)

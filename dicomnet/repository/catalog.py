@@ -199,6 +199,8 @@ _COMPUTED = (
 )
 # What items of sequences are kept with; the rest of an item is in the stored instance alone.
 _NESTED = (
+    (0x00080005, "CS", "SpecificCharacterSet"),
+    (0x00080052, "CS", "QueryRetrieveLevel"),
     (0x00080100, "SH", "CodeValue"),
     (0x00080102, "SH", "CodingSchemeDesignator"),
     (0x00080103, "SH", "CodingSchemeVersion"),

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .attributes import InstanceRecord
+from .catalog import Level
 from .database import Database
+from .finding import QueryTooLong, stream
 from .insertion import Added, Insertion, Outcome
+from .keys import LEVEL, Identifier, InvalidKey
+from .locations import InstanceLocation, locations
 from .patients import contradiction
+from .query import Plan, check_hierarchy, plan
+from .responses import Answering, Answers, Match
 
-__all__ = ["Added", "Index", "Outcome"]
+__all__ = ["Added", "Index", "InstanceLocation", "Outcome", "QueryTooLong"]
+
+ONLINE = Answers()
 
 
 class Index:
@@ -40,3 +48,73 @@ class Index:
             return []
         now = self.clock()
         return self.database.transaction(lambda connection: Insertion(connection, now, contradiction).add(group))
+
+    def find(
+        self,
+        identifier: Identifier,
+        *,
+        level: Level | None = None,
+        root: Level = Level.STUDY,
+        limit: int | None = None,
+        after: int | None = None,
+        seconds: float | None = None,
+        answers: Answers = ONLINE,
+    ) -> Iterator[Match]:
+        """Find entities at a level; closing the iterator gives its connection back.
+
+        Args:
+            identifier: the keys, and by its options what they mean.
+            level: of the entities; None is that of the identifier.
+            root: the highest level of the information model: PATIENT or STUDY.
+            limit: the most matches. With one, or with ``after``, they come in an order that does not change.
+            after: the `Match.cursor` to go on after.
+            seconds: the time that the query may take, without what the caller does between matches; None is any.
+            answers: what each answer says of where its instances are.
+
+        Raises:
+            InvalidKey: at once, for an identifier that its level and root do not allow.
+            QueryTooLong: while matches are taken.
+        """
+        planned, answering = self.planned(identifier, level, root, limit, after, answers)
+        return self._matches(planned, answering, limit, seconds)
+
+    def planned(
+        self,
+        identifier: Identifier,
+        level: Level | None = None,
+        root: Level = Level.STUDY,
+        limit: int | None = None,
+        after: int | None = None,
+        answers: Answers = ONLINE,
+    ) -> tuple[Plan, Answering]:
+        """How `find` would go about it; its ``unsupported`` keys are those that status FF01 is for."""
+        level = identifier.level if level is None else level
+        if level is None:
+            raise InvalidKey(LEVEL, "is missing")
+        check_hierarchy(identifier, level, root)
+        tags = tuple(key.tag for key in identifier.keys)
+        planned = plan(identifier, level, sqlite=self.database.is_sqlite, tags=tags, after=after, limit=limit)
+        return planned, Answering(identifier, level, planned.layout, answers)
+
+    def _matches(
+        self, planned: Plan, answering: Answering, limit: int | None, seconds: float | None
+    ) -> Iterator[Match]:
+        if limit is not None and limit <= 0:
+            return
+        rows = stream(self.database, planned.statement, planned.accepted, seconds)
+        try:
+            for number, row in enumerate(rows, 1):
+                yield Match(row, answering)
+                if number == limit:
+                    return
+        finally:
+            rows.close()
+
+    def instances(self, level: Level, uids: Iterable[str]) -> Iterator[InstanceLocation]:
+        """Where the instances of some patients, studies or series, or these instances are, by series and number.
+
+        Args:
+            level: what the UIDs are of; at the level PATIENT they are patient IDs of any issuer.
+            uids: any number; what there is not is left out.
+        """
+        return locations(self.database, level, uids)

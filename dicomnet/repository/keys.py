@@ -213,7 +213,7 @@ def _from_mapping(values: Mapping[str, KeyValue]) -> _Texts:
 def _tag(name: str) -> int:
     if re.fullmatch(r"[0-9A-Fa-f]{8}", name):
         return int(name, 16)
-    tag = BY_KEYWORD.get(name) or {"QueryRetrieveLevel": LEVEL, "SpecificCharacterSet": CHARACTER_SET}.get(name)
+    tag = BY_KEYWORD.get(name)
     if tag is None:
         raise InvalidArgument(f"the index knows no attribute {name[:64]!r}", hint="Other attributes go by their tag.")
     return tag

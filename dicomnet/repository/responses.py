@@ -1,0 +1,274 @@
+"""From rows to answers: data sets for C-FIND, as bytes without pydicom, and DICOM JSON for QIDO-RS (PS3.18 Annex F)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .. import uids
+from .attributes import Attributes
+from .catalog import ATTRIBUTES, VR_OF, Level
+from .keys import CHARACTER_SET, LEVEL, Identifier, Key
+from .rows import NAME_OF_LEVEL, Layout, Reader, Row
+from .text import encodings_of
+
+__all__ = ["Answering", "Answers", "Json", "Match"]
+
+Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json] | None"
+
+_RETRIEVE_AE_TITLE, _AVAILABILITY = 0x00080054, 0x00080056
+_LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
+_BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
+_PROSE = frozenset({"LT", "ST", "UR", "UT"})
+_NOT_TEXT = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "AT"})
+_LONGEST_SHORT = 0xFFFE  # bytes of a value whose length has 16 bits
+_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+
+Value = str | list[Attributes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What every answer says of where its instances are; what is empty is left out.
+
+    Attributes:
+        retrieve_ae_title: the titles that they can be retrieved from, separated by backslashes.
+        availability: ONLINE, NEARLINE, OFFLINE or UNAVAILABLE (PS3.3 Section C.4.23.1.1).
+    """
+
+    retrieve_ae_title: str = ""
+    availability: str = "ONLINE"
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One element of the answer: its constant, or what reads it; neither, where it comes back empty."""
+
+    tag: int
+    vr: str
+    read: Reader | None = None
+    constant: str = ""
+    items: tuple[Key, ...] = ()
+
+    def value(self, row: Row) -> Value:
+        return self.constant if self.read is None else self.read(row)
+
+
+class Answering:
+    """Makes the answers to one identifier: every key is answered, also what the index does not know.
+
+    Args:
+        identifier: its keys.
+        level: of the entities.
+        layout: of the rows; what is missing in it is added.
+        answers: what all answers say.
+    """
+
+    def __init__(self, identifier: Identifier, level: Level, layout: Layout, answers: Answers) -> None:
+        constants = {LEVEL: NAME_OF_LEVEL[level], _AVAILABILITY: answers.availability}
+        constants[_RETRIEVE_AE_TITLE] = answers.retrieve_ae_title
+        fields = {key.tag: self._field(key, level, layout) for key in identifier.keys if key.tag not in constants}
+        asked = {key.tag for key in identifier.keys}
+        for tag, text in constants.items():
+            if text or tag in asked:
+                fields[tag] = _Field(tag, "AE" if tag == _RETRIEVE_AE_TITLE else "CS", constant=text)
+        self.fields = [fields[tag] for tag in sorted(fields)]
+        self._encoders: dict[str, Encoder] = {}
+
+    def _field(self, key: Key, level: Level, layout: Layout) -> _Field:
+        attribute = ATTRIBUTES.get(key.tag)
+        if attribute is None or attribute.level > level:
+            return _Field(key.tag, key.vr or "UN")
+        return _Field(key.tag, key.vr, layout.reader(key.tag), items=key.items)
+
+    def encode(self, row: Row, transfer_syntax: str, character_set: str) -> bytes:
+        """The answer as a data set."""
+        encoder = self._encoders.get(transfer_syntax)
+        if encoder is None:
+            encoder = self._encoders[transfer_syntax] = Encoder(self.fields, transfer_syntax)
+        return encoder.encode(row, character_set)
+
+    def json(self, row: Row) -> dict[str, Json]:
+        """The answer in the DICOM JSON model."""
+        return {f"{one.tag:08X}": _json(one.vr, one.value(row), one.items) for one in self.fields}
+
+
+class Match:
+    """One entity that a query has found.
+
+    Attributes:
+        row: as the database gave it.
+    """
+
+    __slots__ = ("_answering", "row")
+
+    def __init__(self, row: Row, answering: Answering) -> None:
+        self.row = row
+        self._answering = answering
+
+    @property
+    def cursor(self) -> int:
+        """Where a later query goes on: its ``after``."""
+        return int(self.row[0])
+
+    def encode(self, transfer_syntax: str, character_set: str = "") -> bytes:
+        """The identifier of a C-FIND response.
+
+        Args:
+            transfer_syntax: any without compression of pixel data, deflated included.
+            character_set: a Specific Character Set without code extensions that the peer prefers; text that is not in
+                it, and all text that is not ASCII where it is empty, is in ISO_IR 192.
+        """
+        return self._answering.encode(self.row, transfer_syntax, character_set)
+
+    def json(self) -> dict[str, Json]:
+        """The answer in the DICOM JSON model."""
+        return self._answering.json(self.row)
+
+    def attributes(self) -> Attributes:
+        """The values by tag, as eight hexadecimal digits; empty ones, too."""
+        return {f"{one.tag:08X}": one.value(self.row) for one in self._answering.fields}
+
+
+# Bytes
+
+
+class Encoder:
+    """Encodes answers in one transfer syntax; what is the same in all of them is made once."""
+
+    def __init__(self, fields: list[_Field], transfer_syntax: str) -> None:
+        self.implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
+        self.deflated = transfer_syntax == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        self.order = ">" if transfer_syntax == uids.EXPLICIT_VR_BIG_ENDIAN else "<"
+        self.tag, self.short, self.long = (struct.Struct(self.order + form) for form in ("HH", "H", "I"))
+        self.fields = [(field, *self.header(field.tag, field.vr)) for field in fields]
+
+    def header(self, tag: int, vr: str) -> tuple[bytes, Callable[[int], bytes], bool]:
+        """An element's beginning, what packs its length, and whether that has 16 bits."""
+        begin = self.tag.pack(tag >> 16, tag & 0xFFFF)
+        if self.implicit:
+            return begin, self.long.pack, False
+        if vr in _LONG:
+            return begin + vr.encode() + b"\0\0", self.long.pack, False
+        return begin + vr.encode(), self.short.pack, True
+
+    def encode(self, row: Row, character_set: str) -> bytes:
+        if character_set and character_set != "ISO_IR 192":
+            try:
+                data = self.data_set(row, encodings_of(character_set)[0], character_set)
+            except UnicodeEncodeError:
+                data = self.data_set(row, "utf-8", "ISO_IR 192")
+        else:
+            data = self.data_set(row, "utf-8", "ISO_IR 192")
+        if not self.deflated:
+            return data
+        data = zlib.compress(data, wbits=-zlib.MAX_WBITS)
+        return data + b"\0" * (len(data) & 1)  # PS3.5 Section A.5
+
+    def data_set(self, row: Row, codec: str, character_set: str) -> bytes:
+        parts: list[bytes] = []
+        for field, begin, pack, is_short in self.fields:
+            value = field.constant if field.read is None else field.read(row)
+            if not value:
+                parts.append(begin + pack(0))
+                continue
+            data = self.value(field.vr, value, field.items, codec)
+            if is_short and len(data) > _LONGEST_SHORT:
+                data = data[:_LONGEST_SHORT]
+            parts.append(begin + pack(len(data)) + data)
+        whole = b"".join(parts)
+        return whole if whole.isascii() or not self.is_text(row) else self.text(CHARACTER_SET, character_set) + whole
+
+    def is_text(self, row: Row) -> bool:
+        """Whether the bytes that are no ASCII are text, and not lengths or numbers."""
+        return any(not _is_ascii(field.value(row)) for field, *_ in self.fields)
+
+    def text(self, tag: int, text: str) -> bytes:
+        begin, pack, _ = self.header(tag, "CS")
+        data = text.encode() + b" " * (len(text) & 1)
+        return begin + pack(len(data)) + data
+
+    def value(self, vr: str, value: Value, items: tuple[Key, ...], codec: str) -> bytes:
+        """The bytes of a value, even in number."""
+        if isinstance(value, list):
+            return b"".join(map(self.item, ((one, items, codec) for one in value)))
+        if vr in _BINARY:
+            return self.numbers(vr, value)
+        data = value.encode(codec)
+        if len(data) & 1:
+            data += b"\0" if vr == "UI" else b" "
+        return data
+
+    def numbers(self, vr: str, value: str) -> bytes:
+        form = self.order + _BINARY[vr]
+        try:
+            numbers = [float(text) if vr[0] == "F" else int(text) for text in value.split("\\")]
+            return b"".join(struct.pack(form, number) for number in numbers)
+        except (ValueError, struct.error):
+            return b""
+
+    def item(self, told: tuple[Attributes, tuple[Key, ...], str]) -> bytes:
+        """One item: what was asked for in it, or all that is kept."""
+        stored, asked, codec = told
+        parts = []
+        for tag, vr, items in _asked(stored, asked):
+            begin, pack, _ = self.header(tag, vr)
+            value = stored.get(f"{tag:08X}", "")
+            data = self.value(vr, value, items, codec) if value else b""
+            parts.append(begin + pack(len(data)) + data)
+        body = b"".join(parts)
+        return self.tag.pack(0xFFFE, 0xE000) + self.long.pack(len(body)) + body
+
+
+def _asked(stored: Mapping[str, Value], asked: tuple[Key, ...]) -> list[tuple[int, str, tuple[Key, ...]]]:
+    if asked:
+        return [(key.tag, key.vr, key.items) for key in asked]
+    return [(int(tag, 16), VR_OF.get(int(tag, 16), "UN"), ()) for tag in sorted(stored)]
+
+
+def _is_ascii(value: Value) -> bool:
+    if isinstance(value, str):
+        return value.isascii()
+    return all(_is_ascii(inner) for item in value for inner in item.values())
+
+
+# DICOM JSON
+
+
+def _json(vr: str, value: Value, items: tuple[Key, ...] = ()) -> dict[str, Json]:
+    if not value or vr in _NOT_TEXT:
+        return {"vr": vr}
+    if isinstance(value, list):
+        return {"vr": "SQ", "Value": [_json_item(item, items) for item in value]}
+    values = [value] if vr in _PROSE else value.split("\\")
+    return {"vr": vr, "Value": [_json_value(vr, one) for one in values]}
+
+
+def _json_item(stored: Attributes, asked: tuple[Key, ...]) -> Json:
+    return {f"{tag:08X}": _json(vr, stored.get(f"{tag:08X}", ""), inner) for tag, vr, inner in _asked(stored, asked)}
+
+
+def _json_value(vr: str, text: str) -> Json:
+    if not text:
+        return None
+    if vr == "PN":
+        return {name: group for name, group in zip(_GROUPS, text.split("=", 2), strict=False) if group}
+    if vr in ("IS", "DS") or vr in _BINARY:
+        return _json_number(text)
+    return text
+
+
+def _json_number(text: str) -> Json:
+    """A number, as text where it is none (PS3.18 Section F.2.2 allows both)."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if number - number == 0 else text  # JSON has neither infinity nor NaN

@@ -1,0 +1,112 @@
+"""How a query's rows hold the attributes: which columns they are in, and how a value is read from a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, func, select
+
+from . import schema
+from .attributes import Attributes
+from .catalog import ATTRIBUTES, Attribute, Level
+
+__all__ = ["NAME_OF_LEVEL", "TABLES", "Layout", "Reader", "Row"]
+
+#: A row as the database gives it.
+Row = Sequence[Any]
+#: Reads one attribute from a row.
+Reader = Callable[[Row], "str | list[Attributes]"]
+
+TABLES: dict[Level, Table] = {
+    Level.PATIENT: schema.patient,
+    Level.STUDY: schema.study,
+    Level.SERIES: schema.series,
+    Level.IMAGE: schema.instance,
+}
+NAME_OF_LEVEL = {Level.PATIENT: "PATIENT", Level.STUDY: "STUDY", Level.SERIES: "SERIES", Level.IMAGE: "IMAGE"}
+
+_NUMBER_COLUMNS = frozenset({"number", "frames", "rows", "columns", "bits", "n_series", "n_inst"})
+_AS_WRITTEN = {0x00080020: "00080020", 0x00080030: "00080030", 0x00100030: "00100030"}  # may be among the others, too
+
+
+def _of_patient(what: ColumnElement[Any]) -> ColumnElement[Any]:
+    query = select(func.coalesce(what, 0)).where(schema.study.c.patient_id == schema.patient.c.id)
+    return query.correlate(schema.patient).scalar_subquery()
+
+
+_OF_PATIENT: dict[int, ColumnElement[Any]] = {
+    0x00201200: _of_patient(func.count(schema.study.c.id)),
+    0x00201202: _of_patient(func.sum(schema.study.c.n_series)),
+    0x00201204: _of_patient(func.sum(schema.study.c.n_inst)),
+}
+
+
+@lru_cache(8192)
+def _parsed(attrs: str | None) -> Attributes:
+    parsed: Attributes = json.loads(attrs) if attrs else {}
+    return parsed
+
+
+class Layout:
+    """The columns of a query, in the order in which they are asked for.
+
+    Attributes:
+        columns: what is selected; the first is the id of the row at the query's level.
+    """
+
+    def __init__(self, level: Level) -> None:
+        self.level = level
+        self.columns: list[ColumnElement[Any]] = [TABLES[level].c.id]
+        self._places: dict[object, int] = {}
+
+    def add(self, key: object, column: ColumnElement[Any]) -> int:
+        """The place of a column, which is selected once however often it is asked for."""
+        if key not in self._places:
+            self._places[key] = len(self.columns)
+            self.columns.append(column.label(f"c{len(self.columns)}"))
+        return self._places[key]
+
+    def reader(self, tag: int) -> Reader | None:
+        """What reads an attribute; None for one that no row has."""
+        attribute = ATTRIBUTES.get(tag)
+        if attribute is None:
+            return None
+        if tag in _OF_PATIENT:
+            return _number_reader(self.add(tag, _OF_PATIENT[tag]))
+        if not attribute.column:
+            return None if attribute.computed else self._other(attribute)
+        table = TABLES[attribute.level]
+        place = self.add((table.name, attribute.column), table.c[attribute.column])
+        if attribute.column in _NUMBER_COLUMNS:
+            return _number_reader(place)
+        if tag in _AS_WRITTEN:
+            others = self.add((table.name, "attrs"), table.c.attrs)
+            return _as_written_reader(place, others, _AS_WRITTEN[tag])
+        return _text_reader(place)
+
+    def _other(self, attribute: Attribute) -> Reader:
+        table = TABLES[attribute.level]
+        place, name = self.add((table.name, "attrs"), table.c.attrs), f"{attribute.tag:08X}"
+        return lambda row: _parsed(row[place]).get(name) or ""
+
+
+def _text_reader(place: int) -> Reader:
+    return lambda row: row[place] or ""
+
+
+def _number_reader(place: int) -> Reader:
+    return lambda row: "" if row[place] is None else str(row[place])
+
+
+def _as_written_reader(place: int, others: int, name: str) -> Reader:
+    """A date or time whose column has its normal form: as it was written, where that is another one."""
+
+    def read(row: Row) -> str | list[Attributes]:
+        attrs = row[others]
+        text: str = row[place]
+        return _parsed(attrs).get(name) or text if name in attrs else text
+
+    return read

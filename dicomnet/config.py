@@ -12,6 +12,7 @@ __all__ = [
     "COMMITMENT_PATIENCE",
     "DEEPEST_SEQUENCE",
     "DESCRIBE_BUFFER",
+    "HEADER",
     "INFLATED_RATIO",
     "INFLATED_SIZE",
     "INFLATE_LIMIT",
@@ -46,6 +47,9 @@ OPERATIONS_WINDOW = 16
 # The standard has some 60 transfer syntaxes; a request of 1 MiB could name 50,000.
 OFFERED_SYNTAXES = 256
 RELATED_CLASSES = 64
+# Bytes of a data set that are kept for ``on_store(elements=..., header=...)``: real headers are below 100 KiB, but for
+# multi-frame ones with functional groups for each frame.
+HEADER = 4 << 20
 
 # Bytes of each PDU that a tap keeps. An A-ASSOCIATE-RQ with 128 contexts of a few syntaxes fits whole.
 TAPPED_BODY = 16 << 10
@@ -104,6 +108,12 @@ class Limits(Settings, kw_only=True):
     # A data set bound for memory (identifiers, or a store without a spool); and all of those together that wait for the
     # end of another request, lest a wide operations window multiplies this. None: whatever the peer sends.
     message: int | None = 256 << 20
+    # The data set of a provider's request that is no C-STORE: what is looked for, what is to be committed. Ten thousand
+    # references are 1.3 MB. None: as ``message``.
+    identifier: int | None = 2 << 20
+    # Data sets in memory of all associations of a provider together, in each process: past it, what arrives is refused
+    # with A700, as where a disk is full. None: any number of them.
+    memory: int | None = 1 << 30
     # Pending responses to one request, as user and as provider. No archive has as many studies: who goes on past this
     # never ends, and who asked that broadly did so by mistake.
     responses: int = 1_000_000
@@ -139,7 +149,7 @@ class Limits(Settings, kw_only=True):
 
     def _check_field(self, name: str, value: object) -> None:
         least = _LEAST.get(name, 1)
-        if value is None and name == "message":
+        if value is None and name in ("message", "identifier", "memory"):
             return
         if not isinstance(value, int) or not least <= value <= 0xFFFFFFFF:
             raise InvalidArgument(f"limit {name}: {value!r} is not a whole number from {least} to 4294967295")

@@ -15,7 +15,16 @@ from itertools import count
 from .. import uids
 from ..errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
 
-__all__ = ["DiscardSink", "FileSink", "MemorySink", "Sink", "own_path", "uid_path"]
+__all__ = [
+    "CollectingSink",
+    "DiscardSink",
+    "FileSink",
+    "MemoryBudget",
+    "MemorySink",
+    "Sink",
+    "own_path",
+    "uid_path",
+]
 
 # How many buffers one writev takes: at least 16 by POSIX, 1024 on the systems that we know.
 _IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16) if hasattr(os, "sysconf") else 1024
@@ -60,19 +69,48 @@ cdef class DiscardSink:
 
 
 @cython.final
+cdef class MemoryBudget:
+    """What all sinks in memory that share it may hold together.
+
+    Args:
+        limit: bytes; None for any number.
+
+    Attributes:
+        held: bytes that they hold now.
+    """
+
+    cdef object _limit
+    cdef readonly long long held
+
+    def __init__(self, limit=None):
+        self._limit = limit
+
+    cdef bint take(self, long long size) except -1:
+        """Whether there are so many bytes left; then they are taken."""
+        if self._limit is not None and self.held + size > <long long> self._limit:
+            return False
+        self.held += size
+        return True
+
+
+@cython.final
 cdef class MemorySink:
     """Holds the data set in memory, up to a limit.
 
     Args:
         limit: the most bytes that are taken; None takes them all.
+        budget: what it shares with other sinks.
     """
 
     cdef bytearray _data
     cdef object _limit
+    cdef MemoryBudget _budget
+    cdef long long _held               # of the budget
 
-    def __init__(self, limit=None):
+    def __init__(self, limit=None, MemoryBudget budget=None):
         self._data = bytearray()
         self._limit = limit
+        self._budget = budget
 
     @property
     def size(self):
@@ -81,8 +119,12 @@ cdef class MemorySink:
 
     def write(self, list views not None):
         """Keep a copy."""
-        if self._limit is not None and len(self._data) + total_of(views) > self._limit:
+        cdef long long total = total_of(views)
+        if self._limit is not None and len(self._data) + total > self._limit:
             raise OutputFileError(f"the data set is longer than the limit of {self._limit} bytes", errno=errno.EFBIG)
+        if self._budget is not None and not self._budget.take(total):
+            raise OutputFileError("no memory is left of what all associations may hold together", errno=errno.ENOMEM)
+        self._held += total
         for view in views:
             self._data += view
 
@@ -99,7 +141,52 @@ cdef class MemorySink:
 
     def discard(self):
         """Let go of the memory."""
+        self._give_back()
         self._data = bytearray()
+
+    cdef int _give_back(self) except -1:
+        if self._budget is not None:
+            self._budget.held -= self._held
+        self._held = 0
+        return 0
+
+    def __del__(self):
+        self._give_back()
+
+
+@cython.final
+cdef class CollectingSink:
+    """A sink with a collector beside it, which sees what is written and keeps the header of it.
+
+    Attributes:
+        inner: the sink.
+        collector: see `element_walk.HeaderCollector`.
+    """
+
+    cdef readonly object inner, collector
+
+    def __init__(self, inner, collector):
+        self.inner = inner
+        self.collector = collector
+
+    @property
+    def size(self):
+        """Bytes so far."""
+        return self.inner.size
+
+    def write(self, list views not None):
+        """Hand them on, then let the collector see them."""
+        self.inner.write(views)
+        self.collector.write(views)
+
+    def close(self):
+        """The data set is whole."""
+        self.inner.close()
+        self.collector.close()
+
+    def discard(self):
+        """Nobody wants it any more."""
+        self.inner.discard()
 
 
 cdef long long total_of(list views) except -1:

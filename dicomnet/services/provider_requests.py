@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ..dataset import codec
-from ..files.dataset_sink import FileSink, MemorySink, Sink
+from ..files.dataset_sink import CollectingSink, FileSink, MemorySink, Sink
 from ..files.part10 import meta_header
 from ..protocol.exchange import Exchange
 from ..protocol.messages import MESSAGES, CommandField, MessageType
 from ..protocol.negotiation import PresentationContext
+from ..uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 from ..wire.command_set import Command, Message
+from ..wire.element_walk import Element, HeaderCollector, Selection, header_of
 
 __all__ = [
     "Arrival",
@@ -140,7 +143,48 @@ class StoreRequest(Request):
     in its place; what is not committed is deleted when the handler returns. Without one, ``data`` holds its bytes.
     """
 
-    __slots__ = ()
+    __slots__ = ("_collector", "_elements", "_selection")
+
+    def collect(self, selection: Selection | None) -> None:
+        """Have `elements` and `header`, of a handler that was registered with them."""
+        self._selection = selection
+        self._elements: dict[int | tuple[int, ...], Element] | None = None
+        self._collector: HeaderCollector | None = None
+        if isinstance(self._sink, CollectingSink):
+            self._collector, self._sink = self._sink.collector, self._sink.inner
+
+    @property
+    def elements(self) -> Mapping[int | tuple[int, ...], Element] | None:
+        """The elements that ``on_store(elements=...)`` names and that are there, by tag or path; no pydicom is needed.
+
+        They are those before Pixel Data and within the first ``config.HEADER`` bytes. None for a deflated data set.
+        """
+        selection, sink, syntax = self._selecting(), self._sink, self.transfer_syntax_uid
+        if self._elements is None and self._collector is not None:
+            self._elements = self._collector.elements(selection, syntax)
+        elif self._elements is None and isinstance(sink, MemorySink) and syntax != DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            self._elements = selection.find(sink.getbuffer(), syntax)
+        return self._elements
+
+    def _selecting(self) -> Selection:
+        selection: Selection | None = getattr(self, "_selection", None)
+        if selection is None:
+            raise TypeError("this handler was not registered with on_store(elements=...) or on_store(header=True)")
+        return selection
+
+    @property
+    def header(self) -> bytes | None:
+        """The data set up to Pixel Data (7FE0,xxxx), as it came; all of it where there is none.
+
+        None where it cannot be had: the data set is deflated, is longer before Pixel Data than ``config.HEADER``, or is
+        no sequence of elements.
+        """
+        self._selecting()
+        if self._collector is not None:
+            return self._collector.header if self._collector.whole else None
+        if not isinstance(self._sink, MemorySink):
+            return None
+        return header_of(self._sink.getbuffer(), self.transfer_syntax_uid)
 
     @property
     def file(self) -> FileSink:

@@ -14,10 +14,10 @@ from typing import Any
 
 from .. import uids
 from .._pdu import AssociateRQ
-from ..config import Entity, Limits, Timeouts, check_ae_title
+from ..config import HEADER, Entity, Limits, Timeouts, check_ae_title
 from ..dataset.transcoding import IF_NEEDED, Transcoding
 from ..errors import ConnectionFailed, InvalidArgument, ServiceFailure, escaped
-from ..files.dataset_sink import MemorySink, Sink
+from ..files.dataset_sink import CollectingSink, MemoryBudget, MemorySink, Sink
 from ..log import log, log_failure
 from ..protocol.admission import LOCAL_LIMIT_EXCEEDED, Admission, Refusal
 from ..protocol.events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
@@ -35,9 +35,10 @@ from ..protocol.peer_profile import Peer, Peers, Relaxation
 from ..protocol.states import State
 from ..status import Status
 from ..wire.command_set import Command, Message
+from ..wire.element_walk import HeaderCollector
 from . import provider
 from .provider import Serving, as_status, respond, status_of_failure
-from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest
+from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, StoreRequest
 from .service_registry import (
     ANY_CLASS,
     Handler,
@@ -55,6 +56,7 @@ COUNTED = ("contexts_refused", "requests_refused")
 
 # An enum's members are looked up by a function in Python, until 3.12; these are looked at for each message.
 _C_STORE_RQ, _C_CANCEL_RQ = CommandField.C_STORE_RQ, CommandField.C_CANCEL_RQ
+_DEFLATED = uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 _FULL = Refusal(*LOCAL_LIMIT_EXCEEDED, "as many associations are open as Limits.associations allows")
 _SYNTAXES_TOLD = 5  # of a refused context, in the log
 
@@ -107,6 +109,7 @@ class Provider(Registering):
         self.peers = Peers(peers)
         self.logins = Logins(self.limits, self.timeouts)
         self.seating: Any = _NoLock()
+        self.memory = MemoryBudget(self.limits.memory)
         self._admission: Admission | None = None
         self._admission_by_rules: tuple[AcceptancePolicy, Admission] | None = None
         self.transcode: Transcoding = IF_NEEDED
@@ -218,11 +221,19 @@ class AssociationProvider:
             self._tell_refused_request(command, status)
             raise ServiceFailure(status, f"refused: {status}")
         assert service is not None
+        sink = self._sink_for(service, context, command)
+        if service.elements is None or isinstance(sink, MemorySink) or context.transfer_syntax == _DEFLATED:
+            return sink
+        return CollectingSink(sink, HeaderCollector(context.transfer_syntax, HEADER))
+
+    def _sink_for(self, service: Registration, context: PresentationContext, command: Command) -> Sink:
         if service.sink is not None:
             return service.sink(Arrival(self.exchange, context, command))
-        if service.spool is None:
-            return MemorySink(self.provider.limits.message)
-        return Arrival(self.exchange, context, command).file_sink(service.spool, durable=service.durable)
+        if service.spool is not None:
+            return Arrival(self.exchange, context, command).file_sink(service.spool, durable=service.durable)
+        limits = self.provider.limits
+        most = limits.message if command.command_field == _C_STORE_RQ else limits.identifier or limits.message
+        return MemorySink(most, self.provider.memory)
 
     def serve(self, *, full: Callable[[], bool] = bool) -> Serving:
         """Serve until the association is closed; the driver closes this flow then.
@@ -356,6 +367,8 @@ class AssociationProvider:
             # C-ECHO and C-STORE: one call, one response, and no flow of their own, for there are many.
             if service.handler is not success:
                 request = REQUEST_CLASSES[command.command_field](exchange, message, self.address)
+                if service.elements is not None and isinstance(request, StoreRequest):
+                    request.collect(service.elements)
                 try:
                     status = as_status((yield Call(service.handler, request)))
                 except Exception as error:

@@ -17,6 +17,7 @@ from ..files.dataset_sink import Sink
 from ..protocol.messages import MESSAGES, CommandField
 from ..protocol.negotiation import AcceptancePolicy
 from ..status import Status
+from ..wire.element_walk import Selection
 from . import query_models
 from .provider_requests import Arrival
 
@@ -68,12 +69,17 @@ class StoreOptions(HandlerOptions, total=False):
             are held in memory up to ``Limits.message``.
         durable: success means that the disk has confirmed the file and its name, at the price of waiting for it.
         sink: called with the `Arrival` of each data set, makes what takes it, in place of a spool.
+        elements: tags, and paths of tags into sequences, that are picked out as the data set streams by: the handler
+            finds them in ``request.elements``.
+        header: have all that comes before Pixel Data in ``request.header``.
         unknown_classes: also take SOP classes that dicomnet does not know.
     """
 
     spool: str | os.PathLike[str] | None
     durable: bool
     sink: Callable[[Arrival], Sink] | None
+    elements: Iterable[int | tuple[int, ...]]
+    header: bool
     unknown_classes: bool
 
 
@@ -94,6 +100,7 @@ class Registration:
         spool: a directory for data sets on their way; None keeps them in memory.
         durable: whether the disk is to confirm what is spooled, see `FileSink`.
         sink: makes what takes a data set, in place of a spool.
+        elements: what is picked out of data sets as they stream by; None where that and the header are not wanted.
     """
 
     message: CommandField
@@ -108,6 +115,7 @@ class Registration:
     spool: str | None = None
     durable: bool = False
     sink: Callable[[Arrival], Sink] | None = None
+    elements: Selection | None = None
 
     def takes(self, transfer_syntax: str) -> bool:
         """Whether data sets may come in this transfer syntax."""
@@ -270,7 +278,8 @@ class Registering:
 
         Args:
             sop_classes: UIDs of the SOP classes it stores; None for every storage class that dicomnet knows.
-            options: see `StoreOptions`: ``spool``, ``durable``, ``unknown_classes``, and those of `HandlerOptions`.
+            options: see `StoreOptions`, ``spool``, ``durable``, ``elements``, ``unknown_classes`` and more, and
+                `HandlerOptions`.
         """
         if callable(sop_classes):
             return self.on_store()(sop_classes)
@@ -279,7 +288,9 @@ class Registering:
             classes = (*classes, ANY_CLASS)
         spool, durable = options.get("spool"), options.get("durable", False)
         spool = None if spool is None else os.fspath(spool)
-        feeding = {"spool": spool, "durable": durable, "sink": options.get("sink")}
+        wanted = options.get("elements")
+        elements = Selection(wanted or ()) if wanted is not None or options.get("header") else None
+        feeding = {"spool": spool, "durable": durable, "sink": options.get("sink"), "elements": elements}
         return self._decorate(CommandField.C_STORE_RQ, classes, cast(HandlerOptions, options), **feeding)
 
     def on_find(self, *models: str, **options: Unpack[HandlerOptions]) -> Callable[[_F], _F]:

@@ -117,9 +117,11 @@ cdef Found leave(Cursor* c, Nest* nest) noexcept nogil:
         found = read_header(c, level, &header)
         if found != WHOLE:
             return found
-        if header.tag == (TAG_SEQUENCE_DELIMITATION if level & SEQUENCE else TAG_ITEM_DELIMITATION):
+        if header.tag == <uint32_t> (TAG_SEQUENCE_DELIMITATION if level & SEQUENCE else TAG_ITEM_DELIMITATION):
             nest.depth -= 1
-        elif (header.tag == TAG_ITEM) != ((level & SEQUENCE) != 0) or header.tag == TAG_SEQUENCE_DELIMITATION:
+        elif (header.tag == <uint32_t> TAG_ITEM) != ((level & SEQUENCE) != 0):
+            return WRONG
+        elif header.tag == <uint32_t> TAG_SEQUENCE_DELIMITATION:
             return WRONG
         elif header.length == UNDEFINED_LENGTH:
             if not push(nest, level & ~SEQUENCE if level & SEQUENCE else inside(level, header.vr) | SEQUENCE):

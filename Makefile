@@ -23,10 +23,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all lint docs bench trace fuzz sanitize conformance wheel clean
+.PHONY: help demo test test-all lint twins docs bench trace fuzz sanitize conformance wheel clean
 
 help:
-	@echo 'make demo | test | test-all | lint | docs | bench | trace | fuzz | sanitize | conformance | wheel | clean'
+	@echo 'make demo | test | test-all | lint | twins | docs | bench | trace | fuzz | sanitize | conformance | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -50,6 +50,10 @@ lint: $(VENV)/built
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(CYTHON)
 	$(BIN)/python -m mypy
 	$(if $(STUBS),$(BIN)/python -m mypy.stubtest $(STUBS))
+
+# The blocking modules, from the asyncio ones that are written by hand.
+twins: $(VENV)/built
+	$(BIN)/python tools/async_to_sync.py
 
 # The site: build/docs/index.html. A reference that leads nowhere is an error.
 docs: $(VENV)/built

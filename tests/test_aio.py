@@ -22,6 +22,7 @@ from faces import EVERYTHING, RawProvider, data_of, echo_request, instance, stor
 import dicomnet as dn
 from dicomnet._pdu import Abort
 from dicomnet.aio.transport import Transport
+from dicomnet.files.instance_source import BytesSource
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -135,7 +136,7 @@ class TestUser(UserSuite):
         async def main(peer: str) -> None:
             async with await dn.aio.connect(peer, contexts=EVERYTHING) as pacs:
                 go_on.set()
-                await pacs._driver._disconnection()
+                await pacs._requestor.driver._disconnection()
                 assert not pacs.established
                 for _ in range(2):
                     with pytest.raises(dn.AssociationAborted):
@@ -147,7 +148,7 @@ class TestUser(UserSuite):
     def test_a_file_that_shrinks_ends_the_association(self, tmp_path: Path) -> None:
         path = tmp_path / "shrinks.dcm"
 
-        class Shrinks(dn.sources.BytesSource):  # type: ignore[name-defined,misc]
+        class Shrinks(BytesSource):
             def chunks(self, unit: int) -> Any:
                 yield next(iter(super().chunks(unit)))[:unit]
                 raise dn.InputFileError("it became shorter", problem=22, path=path)

@@ -138,7 +138,7 @@ def test_identifiers_of_a_peer(face: str) -> None:
                 exchange = association._exchange
                 context = exchange.context_for(uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND)
                 identifier = named(CHINESE, syntax=context.transfer_syntax)
-                list(association._results(scu.find(exchange, context, identifier, 0)))
+                list(association._requestor.results(scu.find(exchange, context, identifier, 0)))
     assert asked[0] == "Wang^XiaoDong=王^小东"
     assert asked[1] != asked[0]
 

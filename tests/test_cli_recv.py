@@ -141,7 +141,7 @@ class TestKeeping:
                     affected_sop_class_uid=CT,  # without a priority
                     affected_sop_instance_uid=UID,
                 )
-                response = association._complete(exchange.response_to(request))
+                response = association._requestor.complete(exchange.response_to(request))
             assert response.command.status == 0x0212
             total = programs.summary(recv.stop())
         assert files(tmp_path) == []
@@ -161,8 +161,8 @@ class TestKeeping:
                 priority=0,
             )
             for _ in range(2):
-                association._driver._send(exchange.outgoing())
-            association._driver.transport.close()
+                association._requestor.driver._send(exchange.outgoing())
+            association._requestor.driver.transport.close()
             assert send(recv.address, source("1.2.3.5")) == [0]
             total = programs.summary(recv.stop())
         assert files(tmp_path) == ["1.2.3.5.dcm"]

@@ -19,7 +19,9 @@ from dicomnet import uids
 from dicomnet.client import events
 
 KINDS = [
-    kind for name, kind in vars(events).items() if name in events.__all__ and inspect.isclass(kind) and name != "Hooks"
+    kind
+    for name, kind in vars(events).items()
+    if name in events.__all__ and inspect.isclass(kind) and name not in ("Handlers", "Link")
 ]
 #: Of which there may be one or more, as the peer likes.
 SEVERAL = {"BeforeMatch", "Received", "SubOperation"}

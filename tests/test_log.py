@@ -82,7 +82,7 @@ def test_no_patient_is_named_when_a_query_fails(face, priority, cut, caplog):
         exchange = association._exchange
         context = exchange.context_for(uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND)
         flow = scu.find(exchange, context, data[: len(data) - 2 * cut], priority)
-        list(association._results(flow))
+        list(association._requestor.results(flow))
         assert association.established
     assert any(record.levelno == logging.ERROR for record in caplog.records)
     assert "DOE" not in "".join(line for line in caplog.text.splitlines() if "yield" not in line)

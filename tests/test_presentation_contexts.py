@@ -105,3 +105,12 @@ def test_a_query_asks_for_its_models_and_a_get_for_what_it_brings() -> None:
 def test_transfer_syntaxes_keep_their_order() -> None:
     [context] = dn.contexts.storage([CT, CT], [uids.RLE_LOSSLESS, IMPLICIT, EXPLICIT])
     assert context.transfer_syntaxes == (uids.RLE_LOSSLESS, IMPLICIT, EXPLICIT)
+
+
+def test_instances_share_an_association_up_to_128_contexts():
+    pairs = [(f"2.25.{number}", EXPLICIT) for number in range(200)]
+    planned = presentation_contexts.store_batches([(number, pair) for number, pair in enumerate(pairs)] * 2, "never")
+    assert [len(one.contexts) for one in planned] == [128, 72]
+    assert sorted(item for one in planned for item in one.instances) == sorted([*range(200), *range(200)])
+    (one,) = presentation_contexts.store_batches([("a", (CT, EXPLICIT)), ("b", (MR, EXPLICIT))], [uids.RLE_LOSSLESS])
+    assert len(one.contexts) == 4

@@ -29,7 +29,7 @@ from dicomnet.files.instance_source import FileSource
 from dicomnet.files.part10 import meta_header
 from dicomnet.protocol.messages import CommandField
 from dicomnet.protocol.negotiation import AcceptancePolicy
-from dicomnet.sync import association
+from dicomnet.sync import requestor
 from dicomnet.sync.driver import Driver, Stream
 from dicomnet.sync.transport import Transport
 
@@ -57,14 +57,14 @@ class TestUser(UserSuite):
 def addresses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What "many.addresses" resolves to; a test fills it in."""
     found: list[tuple[str, int]] = []
-    resolve = association.socket.getaddrinfo
+    resolve = requestor.socket.getaddrinfo
 
-    def getaddrinfo(host: object, *args: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
-        if host != b"many.addresses":
-            return resolve(host, *args)
+    def getaddrinfo(host: object, *args: int, **named: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        if host != "many.addresses":
+            return resolve(host, *args, **named)
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in found]
 
-    monkeypatch.setattr(association.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(requestor.socket, "getaddrinfo", getaddrinfo)
     return found
 
 
@@ -319,10 +319,10 @@ class Windows(socket.socket):
 
 
 def test_an_association_without_poll_and_sendmsg(monkeypatch: pytest.MonkeyPatch) -> None:
-    def connected(host: object, port: int, timeout: float | None) -> socket.socket:
-        return Windows(fileno=socket.create_connection((host, port), timeout).detach())
+    def connected(entity: dn.Entity, timeout: float | None) -> socket.socket:
+        return Windows(fileno=socket.create_connection((entity.host, entity.port), timeout).detach())
 
-    monkeypatch.setattr(association, "_connected", connected)
+    monkeypatch.setattr(requestor, "_open_socket", connected)
     monkeypatch.delattr("select.poll")
     with faces.provider("sync") as provider, faces.SyncUser(f"127.0.0.1:{provider.port}") as user:
         sent = faces.instance(1 << 20)

@@ -28,7 +28,7 @@ def options(sock: socket.socket) -> dict[str, int]:
 
 
 def user_socket(association: Any) -> socket.socket:
-    transport = association._driver.transport
+    transport = association._requestor.driver.transport
     return transport._sock if isinstance(transport, Transport) else transport._internet
 
 

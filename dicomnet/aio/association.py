@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
-from contextlib import suppress
-from inspect import isawaitable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, time
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from .. import uids
 from ..config import Entity, Limits, Timeouts
 from ..dataset import codec
-from ..errors import ConnectionFailed, DeadlineExceeded, LocalProtocolError, NoAcceptedContext, cannot_connect
+from ..dataset.transcoding import Transcoding
+from ..dataset.types import Dataset, Path, Storable
+from ..errors import NoAcceptedContext
 from ..net.tls import TLS
 from ..protocol.events import Tapping
 from ..protocol.exchange import Exchange
+from ..protocol.messages import Priority
 from ..protocol.negotiation import (
     Extras,
     PresentationContext,
@@ -28,16 +28,13 @@ from ..protocol.negotiation import (
 )
 from ..protocol.peer_profile import Peer
 from ..services import scu, user
-from ..services.scp import Handler
+from ..services.scp import Handler, Provider
 from ..services.scu import Match, RetrieveProgress, StoreResult
-from ..services.user import Commitment, Reply
+from ..services.user import Commitment, Encoded, Keep, Progress, Reply
 from ..status import Status
-from .driver import Driver
-from .secure import make_transport
+from .requestor import Requestor, Results, open_requestor
 
 __all__ = ["Association", "connect"]
-
-T = TypeVar("T")
 
 
 async def connect(
@@ -60,11 +57,11 @@ async def connect(
         tls: how to secure the connection; None is as the profile says, else plain; for ``dicoms://`` a plain `TLS`.
         extras: what to propose beside them: a user's identity, an operations window, extended negotiation.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
-        timeouts: in seconds, each by name.
-        tap: who is told of each PDU, change of state and message, see `taps.Tap`.
+        timeouts: seconds of each wait.
+        tap: is told of each PDU, change of state and message, see `Tap`.
 
     Raises:
-        ConnectionFailed: nobody is there; as `TLSFailed`, nobody whom TLS lets us trust, or who trusts us.
+        ConnectionFailed: nothing listens there; as `TLSFailed`, there is no trust between us.
         AssociationRejected, AssociationAborted: the peer does not want to.
         NoAcceptedContext: the peer accepted the association but none of its contexts.
         DeadlineExceeded: the peer is silent.
@@ -77,8 +74,8 @@ async def connect(
         observer=tap.observe(str(entity), True, time) if tap is not None else None, profile=profile,
     )  # fmt: skip
     tls = tls or profile.tls or (TLS() if entity.tls else None)
-    association = Association(Driver(exchange, make_transport(limits, timeouts, tls, entity.host)))
-    await association._open(entity, timeouts.connect)
+    association = Association(await open_requestor(exchange, entity, tls))
+    await association._require_a_context()
     return association
 
 
@@ -86,33 +83,19 @@ class Association:
     """An established association; made by `connect`.
 
     As a context manager it is released at the end of the block, and aborted if the block ends in an exception. Calls
-    of several tasks take turns; while the matches of a query are being read, there is no other. A call that is
-    cancelled while its message is on the way takes the association with it. Files are read in the loop's thread.
+    of several tasks take turns; while the matches of a query are being read, there is no other.
 
     Attributes:
         contexts: the negotiated presentation contexts by ID, refused ones too.
     """
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self._exchange = driver.exchange
+    def __init__(self, requestor: Requestor) -> None:
+        self._requestor = requestor
+        self._exchange = requestor.driver.exchange
         self._reports: user.Reports | None = None
-        self._turns = asyncio.Lock()
-        self._unread: Generator[Any, Any, Any] | None = None
-        self._telling: asyncio.Task[Any] | None = None  # who has the turn, while it tells of its progress
-
-    async def _open(self, entity: Entity, timeout: float | None) -> None:
-        await _connect(self._driver, entity, timeout)
-        try:
-            await self._driver.transport.handshake()
-            await self._driver.complete(scu.associate(self._exchange))
-            await self._require_a_context()
-        except BaseException:
-            await self._driver.close()
-            raise
 
     async def _require_a_context(self) -> None:
-        contexts = self._exchange.contexts.values()
+        contexts = self.contexts.values()
         if any(context.accepted for context in contexts):
             return
         await self.release()
@@ -158,16 +141,41 @@ class Association:
             NoAcceptedContext: verification was not proposed, or not accepted.
             AssociationError, ConnectionFailed, DeadlineExceeded: anything but an answer.
         """
-        return await self._complete(scu.echo(self._exchange))
+        return await self._requestor.complete(scu.echo(self._exchange))
 
-    async def store(self, source: Any, **options: Any) -> StoreResult:
+    async def store(
+        self,
+        source: Storable,
+        *,
+        transfer_syntax: str | None = None,
+        priority: Priority = Priority.MEDIUM,
+        transcode: Transcoding | None = None,
+        originator: tuple[str, int] | None = None,
+    ) -> StoreResult:
         """C-STORE of one instance; see `store_many`. What keeps it from being sent is raised."""
-        result = await anext(self.store_many([source], **options))
+        results = self.store_many(
+            [source],
+            transfer_syntax=transfer_syntax,
+            priority=priority,
+            transcode=transcode,
+            originator=originator,
+        )
+        result = await anext(results)
+        await results.aclose()
         if result.error is not None:
             raise result.error
         return result
 
-    def store_many(self, sources: Iterable[Any], **options: Any) -> AsyncIterator[StoreResult]:
+    def store_many(
+        self,
+        sources: Iterable[Storable],
+        *,
+        transfer_syntax: str | None = None,
+        priority: Priority = Priority.MEDIUM,
+        transcode: Transcoding | None = None,
+        originator: tuple[str, int] | None = None,
+        window: int | None = None,
+    ) -> Results[StoreResult]:
         """C-STORE of many instances, a result for each, in their order (PS3.7 Section 9.1.1).
 
         An instance that cannot be read, or for which there is no context, becomes a result with its ``error``; the
@@ -175,17 +183,28 @@ class Association:
         asked for and granted. Leave the loop early and those under way may arrive, or not.
 
         Args:
-            sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `sources.Source` objects.
-            options: ``transfer_syntax`` for data sets that do not know theirs; ``priority``; ``transcode``, which is
-                "never", "if needed", or a list of transfer syntaxes to be preferred (see `transfer_choice.fitting`);
-                ``window``, to have fewer under way than negotiated.
+            sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `Source` objects.
+            transfer_syntax: of data sets that do not know theirs.
+            priority: of every C-STORE.
+            transcode: "never", "if needed", or a list of transfer syntaxes to be preferred (`transfer_choice.fitting`).
+            originator: AE title and message ID of the C-MOVE that this is for.
+            window: fewer under way at a time than negotiated.
 
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended. Its
                 ``unanswered`` are the instances that were sent, and may have arrived.
         """
-        flow = user.store_many(self._exchange, sources, monotonic, **options)
-        return _Results(self, flow, streaming=self._exchange.window > 1)
+        flow = user.store_many(
+            self._exchange,
+            sources,
+            monotonic,
+            transfer_syntax=transfer_syntax,
+            priority=priority,
+            transcode=transcode,
+            originator=originator,
+            window=window,
+        )
+        return self._requestor.stored(flow)
 
     def find(
         self,
@@ -193,9 +212,9 @@ class Association:
         *,
         model: str = "STUDY_ROOT",
         returning: Iterable[str] = (),
-        query: Any = None,
+        query: Dataset | None = None,
         **keys: Any,
-    ) -> AsyncIterator[Match]:
+    ) -> Results[Match]:
         """C-FIND: the matches as they come; leaving the loop cancels (PS3.7 Section 9.1.2).
 
         Until they are read, or the loop is left, other calls are refused: what comes is for the matches.
@@ -213,9 +232,11 @@ class Association:
             ServiceFailure: the peer answered with a failure.
         """
         flow = user.find(self._exchange, level, model=model, returning=returning, query=query, **keys)
-        return _Results(self, flow, streaming=True)
+        return self._requestor.results(flow)
 
-    def worklist(self, *, returning: Iterable[str] = (), query: Any = None, **keys: Any) -> AsyncIterator[Match]:
+    def worklist(
+        self, *, returning: Iterable[str] = (), query: Dataset | None = None, **keys: Any
+    ) -> Results[Match]:
         """C-FIND in the modality worklist (PS3.4 Annex K); see `find`."""
         return self.find(model="WORKLIST", returning=returning, query=query, **keys)
 
@@ -223,10 +244,10 @@ class Association:
         self,
         level: str,
         *,
-        to: Any,
+        to: Path | Keep | Provider,
         model: str = "STUDY_ROOT",
-        query: Any = None,
-        progress: Callable[[RetrieveProgress], object] | None = None,
+        query: Dataset | None = None,
+        progress: Progress | None = None,
         **keys: Any,
     ) -> RetrieveProgress:
         """C-GET: the instances come on this association (PS3.7 Section 9.1.3).
@@ -241,7 +262,7 @@ class Association:
             ServiceFailure: nothing was sent at all.
         """
         flow = user.get(self._exchange, level, to, model=model, query=query, **keys)
-        return await self._retrieve(flow, progress)
+        return await self._requestor.retrieve(flow, progress)
 
     async def move(
         self,
@@ -249,16 +270,16 @@ class Association:
         *,
         destination: str,
         model: str = "STUDY_ROOT",
-        query: Any = None,
-        progress: Callable[[RetrieveProgress], object] | None = None,
+        query: Dataset | None = None,
+        progress: Progress | None = None,
         **keys: Any,
     ) -> RetrieveProgress:
         """C-MOVE: the peer sends the instances to the AE ``destination`` (PS3.7 Section 9.1.4); see `get`."""
         flow = user.move(self._exchange, level, destination, model=model, query=query, **keys)
-        return await self._retrieve(flow, progress)
+        return await self._requestor.retrieve(flow, progress)
 
     async def n_get(
-        self, sop_class_uid: str, sop_instance_uid: str, tags: Iterable[Any] = (), *, context: str = ""
+        self, sop_class_uid: str, sop_instance_uid: str, tags: Iterable[int | str] = (), *, context: str = ""
     ) -> Reply:
         """N-GET: attributes of an instance, all of them or those of ``tags`` (PS3.7 Section 10.1.2).
 
@@ -275,12 +296,20 @@ class Association:
             "n_get", sop_class_uid, sop_instance_uid, context=context, attribute_identifier_list=wanted
         )
 
-    async def n_set(self, sop_class_uid: str, sop_instance_uid: str, dataset: Any, *, context: str = "") -> Reply:
+    async def n_set(
+        self, sop_class_uid: str, sop_instance_uid: str, dataset: Encoded, *, context: str = ""
+    ) -> Reply:
         """N-SET: change attributes of an instance (PS3.7 Section 10.1.3)."""
         return await self._normalized("n_set", sop_class_uid, sop_instance_uid, dataset, context=context)
 
     async def n_action(
-        self, sop_class_uid: str, sop_instance_uid: str, action: int, dataset: Any = None, *, context: str = ""
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        action: int,
+        dataset: Encoded | None = None,
+        *,
+        context: str = "",
     ) -> Reply:
         """N-ACTION: have the peer do something with an instance (PS3.7 Section 10.1.4)."""
         return await self._normalized(
@@ -288,17 +317,30 @@ class Association:
         )
 
     async def n_create(
-        self, sop_class_uid: str, sop_instance_uid: str | None = None, dataset: Any = None, *, context: str = ""
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str | None = None,
+        dataset: Encoded | None = None,
+        *,
+        context: str = "",
     ) -> Reply:
         """N-CREATE: make an instance; without a UID the peer chooses one (PS3.7 Section 10.1.5)."""
         return await self._normalized("n_create", sop_class_uid, sop_instance_uid, dataset, context=context)
 
-    async def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str = "") -> Reply:
+    async def n_delete(
+        self, sop_class_uid: str, sop_instance_uid: str, *, context: str = ""
+    ) -> Reply:
         """N-DELETE: delete an instance (PS3.7 Section 10.1.6)."""
         return await self._normalized("n_delete", sop_class_uid, sop_instance_uid, context=context)
 
     async def n_event_report(
-        self, sop_class_uid: str, sop_instance_uid: str, event: int, dataset: Any = None, *, context: str = ""
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        event: int,
+        dataset: Encoded | None = None,
+        *,
+        context: str = "",
     ) -> Reply:
         """N-EVENT-REPORT: tell the peer of an event of an instance (PS3.7 Section 10.1.1)."""
         return await self._normalized(
@@ -322,7 +364,7 @@ class Association:
             AssociationError, ConnectionFailed, DeadlineExceeded: the association ended before.
         """
         self._reports = self._reports or user.Reports(self._exchange)
-        await self._complete(user.event_report(self._exchange, self._reports))
+        await self._requestor.complete(user.event_report(self._exchange, self._reports))
 
     async def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Commitment:
         """Storage commitment of pairs of SOP class and instance UID, reported on this association (PS3.4 Annex J).
@@ -330,7 +372,7 @@ class Association:
         The wait for the report is that of every response, ``Timeouts.response``. A peer that reports on an association
         of its own is served by a `Listener` with ``on_event_report``, and asked by `request_commitment`.
         """
-        return await self._complete(user.commit(self._exchange, instances, transaction_uid=transaction_uid))
+        return await self._requestor.complete(user.commit(self._exchange, instances, transaction_uid=transaction_uid))
 
     async def request_commitment(
         self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
@@ -340,57 +382,56 @@ class Association:
         A report that is on its way already is returned.
         """
         flow = user.request_commitment(self._exchange, instances, transaction_uid=transaction_uid)
-        return await self._complete(flow)
+        return await self._requestor.complete(flow)
 
-    async def mpps_create(self, dataset: Any, sop_instance_uid: str | None = None) -> Reply:
+    async def mpps_create(self, dataset: Encoded, sop_instance_uid: str | None = None) -> Reply:
         """Begin a modality performed procedure step: IN PROGRESS (PS3.4 Section F.7.2.1)."""
         uid = sop_instance_uid or uids.new()
         return await self.n_create(uids.MODALITY_PERFORMED_PROCEDURE_STEP, uid, dataset)
 
-    async def mpps_set(self, sop_instance_uid: str, dataset: Any) -> Reply:
+    async def mpps_set(self, sop_instance_uid: str, dataset: Encoded) -> Reply:
         """Change a modality performed procedure step, or end it: COMPLETED, DISCONTINUED (PS3.4 Section F.7.2.2)."""
         return await self.n_set(uids.MODALITY_PERFORMED_PROCEDURE_STEP, sop_instance_uid, dataset)
 
-    async def _normalized(self, service: str, *arguments: Any, **elements: Any) -> Reply:
-        return await self._complete(user.normalized(self._exchange, service, *arguments, **elements))
+    async def _normalized(
+        self,
+        service: str,
+        sop_class_uid: str,
+        sop_instance_uid: str | None,
+        dataset: Encoded | None = None,
+        *,
+        context: str,
+        **elements: object,
+    ) -> Reply:
+        flow = user.normalized(
+            self._exchange, service, sop_class_uid, sop_instance_uid, dataset, context=context, **elements
+        )
+        return await self._requestor.complete(flow)
 
     async def release(self) -> None:
         """Release the association and close the connection; does nothing where it is over already."""
-        self._require_turn()
-        async with self._turns:
-            try:
-                if self._exchange.established:
-                    await self._driver.complete(scu.release(self._exchange))
-            finally:
-                await self._driver.close()
+        await self._requestor.release()
 
     async def abort(self) -> None:
-        """Abort the association and close the connection."""
-        if self._exchange.established:
-            self._driver.abort()
-            await self._driver.finish()
-        else:
-            await self._driver.close()
+        """Abort the association and close the connection; a call under way in another task raises."""
+        await self._requestor.abort()
 
     def interrupt(self) -> None:
         """Abort the association from another task, without waiting; a call under way raises `AssociationAborted`."""
-        if self._exchange.established:
-            self._driver.abort()
-            self._driver.leave()
+        self._requestor.interrupt()
 
     def cancel(self) -> None:
         """Ask the peer to end the C-FIND, C-GET or C-MOVE that is under way, from another task, without waiting.
 
         The call goes on to the final response, whose status says that it was cancelled, or that it was too late.
         """
-        scu.cancel(self._exchange)
-        self._driver.turn()
+        self._requestor.cancel()
 
     def check(self) -> bool:
         """Whether the association goes on, after a look at what the peer has said meanwhile; does not wait."""
-        return self._exchange.established
+        return self._requestor.check()
 
-    async def __aenter__(self) -> Association:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -400,106 +441,3 @@ class Association:
             await self.release()
         else:
             await self.abort()
-
-    async def _complete(self, flow: Generator[Any, Any, T]) -> T:
-        return await self._retrieve(flow, None)
-
-    async def _retrieve(self, flow: Generator[Any, Any, T], progress: Callable[[RetrieveProgress], object] | None) -> T:
-        self._require_turn()
-        async with self._turns:
-            try:
-                while True:
-                    over, item = await self._advance(flow, True)
-                    if over:
-                        value: T = item
-                        return value
-                    if progress is not None:
-                        self._telling = asyncio.current_task()
-                        await _awaited(progress(item))
-                        self._telling = None
-            except BaseException:
-                self._telling = None
-                self._let_go(flow)
-                raise
-
-    async def _next_result(self, flow: Generator[Any, Any, Any], streaming: bool) -> tuple[bool, Any]:
-        self._require_turn()
-        async with self._turns:
-            return await self._advance(flow, streaming)
-
-    def _require_turn(self) -> None:
-        """Raise where a progress function calls: it would wait for the end of the call that waits for it."""
-        if self._telling is not None and self._telling is asyncio.current_task():
-            raise self._refusal()
-
-    def _refusal(self) -> LocalProtocolError:
-        what = "the results of another call are still to come"
-        return LocalProtocolError(what, peer=self._exchange.peer, hint="Read or close them first.")
-
-    async def _advance(self, flow: Generator[Any, Any, Any], streaming: bool) -> tuple[bool, Any]:
-        """Run a flow to its next result or its end."""
-        if self._unread not in (None, flow):
-            raise self._refusal()
-        try:
-            if self._unread is None:  # else the flow is told itself, and may have results left
-                if not self._exchange.established:
-                    self._driver.raise_failure()
-                self._exchange.require_association()
-            result = await self._driver.advance(flow, streaming=streaming)
-        except BaseException:
-            flow.close()
-            self._unread = None
-            if not self._exchange.established:
-                self._driver.leave()  # nobody waits for the peer to close
-            raise
-        self._unread = flow if self._driver.between else None
-        return result
-
-    def _let_go(self, flow: Generator[Any, Any, Any]) -> None:
-        """Nobody wants more of a flow: what is left of it is cancelled."""
-        if self._unread is flow:  # else it is another that stands between its results
-            self._unread, self._driver.between = None, False
-        self._driver.close_flow(flow)
-
-
-class _Results(AsyncIterator[T]):
-    """The results of a flow; letting go of it cancels what is left."""
-
-    def __init__(self, association: Association, flow: Generator[Any, Any, Any], *, streaming: bool) -> None:
-        self._association = association
-        self._flow = flow
-        self._streaming = streaming
-        self._loop = asyncio.get_running_loop()
-
-    async def __anext__(self) -> T:
-        over, result = await self._association._next_result(self._flow, self._streaming)
-        if over:
-            raise StopAsyncIteration
-        value: T = result
-        return value
-
-    async def aclose(self) -> None:
-        """Want no more results."""
-        self._association._let_go(self._flow)
-
-    def __del__(self) -> None:
-        if getattr(self._flow, "gi_frame", None) is not None:
-            with suppress(RuntimeError):  # the loop has ended, and the association with it
-                self._loop.call_soon_threadsafe(self._association._let_go, self._flow)
-
-
-async def _awaited(answer: object) -> object:
-    return await answer if isawaitable(answer) else answer
-
-
-async def _connect(driver: Driver, entity: Entity, timeout: float | None) -> None:
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(timeout):
-            await loop.create_connection(lambda: driver.transport, entity.host, entity.port)
-    except TimeoutError as error:
-        if timeout is None or error.errno is not None:
-            raise ConnectionFailed("cannot connect: timed out", peer=str(entity), errno=error.errno) from error
-        raise DeadlineExceeded(timeout="connect", seconds=timeout, peer=str(entity)) from error
-    except OSError as error:
-        raise cannot_connect(error, str(entity)) from error

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
+from ..config import Limits
+from ..dataset.types import Path
 from ..errors import DicomNetError, InputFileError, NoAcceptedContext
+from ..protocol.negotiation import ProposedContext
 from ..services.scu import StoreResult
 from ..services.user import Commitment
 from ..status import Status
-from .events import Vetoed
+from .events import Link, Vetoed
 from .inputs import Gatherer, Item
-from .plan import Lot
-from .pool import Lease
-from .procedure import Results
 from .report import Report
 
-__all__ = ["STORED_BEFORE", "Batch", "Outcome", "Stored", "Work", "committed"]
+__all__ = ["STORED_BEFORE", "Batch", "BatchOptions", "Outcome", "Stored", "Work", "committed"]
 
 STORED_BEFORE = "stored already, says the report"
 
@@ -99,11 +99,53 @@ class Stored:
 
 
 class Work:
-    """A lot that is being sent: what is left of it."""
+    """What one association after another sends: what is left of it."""
 
-    def __init__(self, lot: Lot, contexts: list[Any]) -> None:
+    def __init__(self, items: Iterable[Item], contexts: list[ProposedContext]) -> None:
         self.contexts = contexts
-        self.items: deque[Item] = deque(lot.items)
+        self.items: deque[Item] = deque(items)
+
+
+class Lease(Protocol):
+    """An association that is in use; of either face."""
+
+    @property
+    def association(self) -> Link:
+        """The association."""
+
+    @property
+    def left(self) -> int | None:
+        """How many requests it is still good for; None is any number."""
+
+    @property
+    def is_used_up(self) -> bool:
+        """No further request is wanted on it."""
+
+    def use(self) -> None:
+        """A request has been made."""
+
+
+class BatchOptions(Protocol):
+    """What a batch knows of the component that sends it."""
+
+    pattern: str
+    recurse: bool
+    transfer_syntax: str | None
+    report: Path | None
+    resume: bool
+    halt: bool
+    stopped: bool
+    planned: int
+    planned_bytes: int
+    watch: Callable[[Any], Any] | None
+
+    @property
+    def commits(self) -> bool:
+        """Storage commitment is asked for."""
+
+    @property
+    def closing(self) -> bool:
+        """The client is being closed."""
 
 
 class Batch:
@@ -120,7 +162,7 @@ class Batch:
         last: the last result.
     """
 
-    def __init__(self, scu: Any) -> None:
+    def __init__(self, scu: BatchOptions, limits: Limits) -> None:
         self._scu = scu
         scu.stopped, scu.planned, scu.planned_bytes = False, 0, 0
         self._report: Report | None = None
@@ -129,7 +171,7 @@ class Batch:
             pattern=scu.pattern,
             recurse=scu.recurse,
             transfer_syntax=scu.transfer_syntax,
-            limits=scu.client.limits,
+            limits=limits,
         )
         self.aside: deque[tuple[Stored, bool]] = deque()
         self._ends: list[DicomNetError] = []
@@ -159,7 +201,7 @@ class Batch:
         if self._report is None or key not in self._report.acknowledged:
             return False
         result = replace(self._skipped(item, STORED_BEFORE), sent_as=self._report.acknowledged[key])
-        if self._scu.commit and key not in self._report.committed:
+        if self._scu.commits and key not in self._report.committed:
             self.stored.append(result)
         self.aside.append((result, False))
         return True
@@ -173,7 +215,7 @@ class Batch:
     @property
     def wants_more(self) -> bool:
         """Whether a further instance may be begun."""
-        return not (self.over or self._scu.stopped or self._scu.client.pool.closing.is_set())
+        return not (self.over or self._scu.stopped or self._scu.closing)
 
     # ---- what is sent next -------------------------------------------------------------------------------------
 
@@ -228,26 +270,22 @@ class Batch:
 
     # ---- results -----------------------------------------------------------------------------------------------
 
-    def tell(self, result: Stored, *, news: bool = True) -> Results[Stored]:
-        """Write a result down, then pass it on."""
-        self.note(result, news=news)
-        yield result
-
-    def note(self, result: Stored, *, news: bool = True) -> None:
-        """Write a result down, before anybody is told, and draw the consequences."""
+    def noted(self, result: Stored, *, news: bool = True) -> Stored:
+        """Write a result down before the caller is told, and draw the consequences; the result."""
         if news and self._report is not None:
             self._report.write(result.record())
-        if self._scu.commit and result.ok and result.outcome is not Outcome.COMMITTED:
+        if self._scu.commits and result.ok and result.outcome is not Outcome.COMMITTED:
             self.stored.append(result)
         if self._scu.halt and not result.ok and result.outcome is not Outcome.SKIPPED:
             self.stop("the batch was stopped after a failure")
         self.last = result
+        return result
 
-    def set_aside(self) -> Results[Stored]:
+    def set_aside(self) -> Iterator[Stored]:
         """Pass on results that came up where none could be passed on."""
         while self.aside:
             result, news = self.aside.popleft()
-            yield from self.tell(result, news=news)
+            yield self.noted(result, news=news)
 
     def result(self, item: Item, result: StoreResult) -> Stored:
         """What an association says of an item."""
@@ -283,10 +321,10 @@ class Batch:
         return self._skipped(item, "skipped by a handler") if veto is None else self.failed(item, veto)
 
     def left_over(self, item: Item) -> Stored:
-        """An item that nobody came to: why."""
+        """An item that was not come to: why."""
         if self._ends and not self.over:
             return self.failed(item, self._ends[-1])
-        closed = self._scu.client.pool.closing.is_set() and not self.over
+        closed = self._scu.closing and not self.over
         return self._skipped(item, "the client was closed" if closed else self._why or "the batch was stopped")
 
     def _skipped(self, item: Item, reason: str) -> Stored:

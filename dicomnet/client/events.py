@@ -2,21 +2,26 @@
 
 A handler is registered by decorator, ``@client.on(BeforeStore)``, or is a method of a subclass that has the event's
 name: ``def before_store(self, event)``. In asyncio it may be a coroutine function. It runs where the work is done: with
-several associations in the blocking face, in their threads. What it raises stops the operation, and is what its caller
-gets. The attributes of a "before" are what is about to be used; a handler may change them.
+several blocking associations, in their threads. What it raises stops the operation, and is what its caller gets. The
+attributes of a "before" are what is about to be used; a handler may change them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from ..config import Entity
 from ..dataset import codec
+from ..dataset.types import Dataset, Path, Storable
 from ..errors import DicomNetError
-from ..protocol.negotiation import Extras, ProposedContext, SecureLink
-from .procedure import Call, Script
+from ..protocol.negotiation import Extras, PresentationContext, ProposedContext, SecureLink
+from ..services.provider_requests import StoreRequest
+from ..services.scp import Provider
+from ..services.scu import RetrieveProgress, StoreResult
+from ..services.user import Keep
 
 __all__ = [
     "Aborted",
@@ -40,7 +45,8 @@ __all__ = [
     "BeforeStore",
     "Closed",
     "Event",
-    "Hooks",
+    "Handlers",
+    "Link",
     "Received",
     "SecureLinkReady",
     "SubOperation",
@@ -52,6 +58,33 @@ class Vetoed(DicomNetError):
     """A handler did not want an operation."""
 
 
+class Link(Protocol):
+    """What an association has in both faces; its operations are awaited in asyncio, and block otherwise."""
+
+    @property
+    def contexts(self) -> Mapping[int, PresentationContext]:
+        """The negotiated presentation contexts by ID, refused ones too."""
+
+    @property
+    def tls(self) -> SecureLink | None:
+        """What TLS negotiated."""
+
+    @property
+    def operations_window(self) -> tuple[int, int]:
+        """How many operations at a time we may invoke, and perform."""
+
+    @property
+    def established(self) -> bool:
+        """Whether services can be asked for."""
+
+    def interrupt(self) -> None:
+        """Abort it without waiting."""
+
+    def cancel(self) -> None:
+        """Send a C-CANCEL for what is under way."""
+
+
+@dataclass(eq=False)
 class Event:
     """Something that happens on an association with a peer.
 
@@ -59,20 +92,16 @@ class Event:
         peer: "AET@host:port".
     """
 
-    def __init__(self, peer: str, **facts: Any) -> None:
-        self.peer = peer
-        self.__dict__.update(facts)
-
-    def __repr__(self) -> str:
-        facts = (f"{name}={value!r}" for name, value in self.__dict__.items() if not name.startswith("_"))
-        return f"{type(self).__name__}({', '.join(facts)})"
+    peer: str
 
 
+@dataclass(eq=False, kw_only=True)
 class Before(Event):
     """Something that is about to be done; what a handler changes here is done instead."""
 
-    _skipped = _ended = False
-    _reason: str | None = None
+    _skipped: bool = field(default=False, init=False, repr=False)
+    _ended: bool = field(default=False, init=False, repr=False)
+    _reason: str | None = field(default=None, init=False, repr=False)
 
     def skip(self) -> None:
         """Do not do this one. An operation that stands alone is vetoed by that."""
@@ -88,17 +117,17 @@ class Before(Event):
 
     @property
     def skipped(self) -> bool:
-        """Somebody called `skip` or `skip_rest`."""
+        """A handler called `skip` or `skip_rest`."""
         return self._skipped
 
     @property
     def ended(self) -> bool:
-        """Somebody called `skip_rest`."""
+        """A handler called `skip_rest`."""
         return self._ended
 
     @property
     def vetoed(self) -> Vetoed | None:
-        """What is raised for it; None where nobody called `veto`."""
+        """What is raised for it; None where no handler called `veto`."""
         return None if self._reason is None else Vetoed(self._reason, peer=self.peer)
 
     def require(self) -> None:
@@ -107,12 +136,14 @@ class Before(Event):
             raise self.vetoed or Vetoed(f"{_method_of(type(self))} was skipped by a handler", peer=self.peer)
 
 
+@dataclass(eq=False, kw_only=True)
 class BeforeConnect(Before):
     """A connection is about to be opened, to ``entity``, which may be changed."""
 
     entity: Entity
 
 
+@dataclass(eq=False, kw_only=True)
 class BeforeAssociate(Before):
     """The A-ASSOCIATE-RQ that is to follow: its titles, presentation contexts and extras may be changed."""
 
@@ -122,47 +153,53 @@ class BeforeAssociate(Before):
     extras: Extras | None
 
 
+@dataclass(eq=False, kw_only=True)
 class AfterConnect(Event):
     """The connection stands, or, with its ``error``, does not."""
 
     error: Exception | None
 
 
+@dataclass(eq=False, kw_only=True)
 class SecureLinkReady(Event):
     """TLS has been negotiated; its version and cipher are in ``link``."""
 
     link: SecureLink
 
 
+@dataclass(eq=False, kw_only=True)
 class AfterAssociate(Event):
     """The answer to an A-ASSOCIATE-RQ: an ``association``, or the ``error`` that says why there is none."""
 
-    association: Any
+    association: Link | None
     error: Exception | None
 
 
+@dataclass(eq=False, kw_only=True)
 class _Operation(Before):
     """A request that is about to be sent; the names of its attributes are those of the association's method."""
 
-    association: Any
+    association: Link | None = None
 
 
+@dataclass(eq=False, kw_only=True)
 class _Done(Event):
     """What came of a request: its ``result``, or the ``error`` that it ended in."""
 
-    association: Any
+    association: Link | None
     result: Any
     error: Exception | None
 
 
+@dataclass(eq=False, kw_only=True)
 class BeforeStore(_Operation):
     """A C-STORE of ``source``: a path, bytes, a Dataset or a `Source`; another may be put in its place."""
 
-    source: Any
-    _dataset: Any = None
+    source: Storable
+    _dataset: Dataset | None = field(default=None, init=False, repr=False)
 
     @property
-    def dataset(self) -> Any:
+    def dataset(self) -> Dataset:
         """The instance as a pydicom Dataset, read when first asked for; from then on this is what is sent.
 
         Raises:
@@ -175,29 +212,34 @@ class BeforeStore(_Operation):
         return self._dataset
 
     @dataset.setter
-    def dataset(self, dataset: Any) -> None:
+    def dataset(self, dataset: Dataset) -> None:
         self._dataset = dataset
 
     @property
-    def sent(self) -> Any:
-        """What is sent: the data set where somebody asked for it, else the source."""
+    def sent(self) -> Storable:
+        """What is sent: the data set where a handler asked for it, else the source."""
         return self.source if self._dataset is None else self._dataset
 
 
+@dataclass(eq=False, kw_only=True)
 class AfterStore(_Done):
-    """``result`` is a `StoreResult`."""
+    """``result`` is a `StoreResult`; None where there is an error."""
+
+    result: StoreResult | None
 
 
+@dataclass(eq=False, kw_only=True)
 class BeforeFind(_Operation):
     """A C-FIND: ``level``, ``model``, ``returning``, ``query`` and ``keys``."""
 
     level: str
     model: str
     returning: Iterable[str]
-    query: Any
+    query: Dataset | None
     keys: dict[str, Any]
 
 
+@dataclass(eq=False, kw_only=True)
 class BeforeMatch(Before):
     """A match of a C-FIND, of a study, a series or an instance by its ``level``; skipped, it is not passed on."""
 
@@ -205,53 +247,67 @@ class BeforeMatch(Before):
     match: Any
 
 
+@dataclass(eq=False, kw_only=True)
 class AfterFind(_Done):
     """``result`` is the number of matches."""
 
+    result: int
 
+
+@dataclass(eq=False, kw_only=True)
 class BeforeMove(_Operation):
     """A C-MOVE: ``level``, ``destination``, ``model``, ``query`` and ``keys``."""
 
     level: str
     destination: str
     model: str
-    query: Any
+    query: Dataset | None
     keys: dict[str, Any]
 
 
+@dataclass(eq=False, kw_only=True)
 class AfterMove(_Done):
-    """``result`` is a `RetrieveProgress`."""
+    """``result`` is a `RetrieveProgress`; None where there is an error."""
+
+    result: RetrieveProgress | None
 
 
+@dataclass(eq=False, kw_only=True)
 class BeforeGet(_Operation):
     """A C-GET: ``level``, ``to``, ``model``, ``query`` and ``keys``."""
 
     level: str
-    to: Any
+    to: Path | Keep | Provider
     model: str
-    query: Any
+    query: Dataset | None
     keys: dict[str, Any]
 
 
+@dataclass(eq=False, kw_only=True)
 class AfterGet(_Done):
-    """``result`` is a `RetrieveProgress`."""
+    """``result`` is a `RetrieveProgress`; None where there is an error."""
+
+    result: RetrieveProgress | None
 
 
+@dataclass(eq=False, kw_only=True)
 class SubOperation(Event):
     """The peer has said how far a C-MOVE or C-GET is: ``progress``."""
 
-    progress: Any
+    progress: RetrieveProgress
 
 
+@dataclass(eq=False, kw_only=True)
 class Received(Before):
     """An instance has arrived for a `QueryRetrieveScu`, by C-GET or by C-MOVE to oneself: ``request``.
 
     A veto refuses it; skipped, it is acknowledged and not kept.
     """
 
-    request: Any
+    request: StoreRequest
 
 
+@dataclass(eq=False, kw_only=True)
 class BeforeAction(_Operation):
     """An N-service, by its ``service``, "n_action" and its sisters, and by its ``arguments``, such as a data set."""
 
@@ -261,36 +317,41 @@ class BeforeAction(_Operation):
     arguments: list[Any]
 
 
+@dataclass(eq=False, kw_only=True)
 class AfterAction(_Done):
     """``result`` is a `Reply`."""
 
 
+@dataclass(eq=False, kw_only=True)
 class BeforeRelease(Before):
     """An association is about to be released; skipped or vetoed, it is aborted instead."""
 
-    association: Any
+    association: Link
 
 
+@dataclass(eq=False, kw_only=True)
 class AfterRelease(Event):
     """An association has been released, or, with its ``error``, has not."""
 
     error: Exception | None
 
 
+@dataclass(eq=False, kw_only=True)
 class Aborted(Event):
     """An association was aborted, ``by_peer`` or by us, with ``source`` and ``reason`` of PS3.8 Table 9-26."""
 
-    association: Any
+    association: Link
     by_peer: bool
     source: int
     reason: int
     error: Exception
 
 
+@dataclass(eq=False, kw_only=True)
 class Closed(Event):
     """The connection of an association ended unexpectedly: ``error`` says how."""
 
-    association: Any
+    association: Link
     error: Exception
 
 
@@ -299,7 +360,7 @@ def _method_of(kind: type[Event]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
-#: What happens to an association, whoever asked for it: a client tells of these, never a component over it.
+#: What happens to an association, whatever asked for it: a client tells of these, never a component over it.
 _OF_THE_LINK = (
     BeforeConnect,
     AfterConnect,
@@ -313,7 +374,7 @@ _OF_THE_LINK = (
 )
 
 
-class Hooks:
+class Handlers:
     """The handlers of a client or a component, and of what it stands on.
 
     Args:
@@ -321,7 +382,7 @@ class Hooks:
         below: those of what it stands on. A component's handlers for what happens to associations are put there.
     """
 
-    def __init__(self, owner: object, below: Hooks | None = None) -> None:
+    def __init__(self, owner: object, below: Handlers | None = None) -> None:
         self._owner = owner
         self._below = below
         self._handlers: dict[type[Event], list[Callable[[Any], Any]]] = {}
@@ -342,11 +403,6 @@ class Hooks:
         found = [] if self._below is None else self._below.of(kind)
         method = getattr(self._owner, _NAMES[kind], None)
         return [*found, *([] if method is None else [method]), *self._handlers.get(kind, ())]
-
-    def fire(self, event: Event) -> Script[None]:
-        """Tell whoever wants to know."""
-        for handler in self.of(type(event)):
-            yield Call(handler, event)
 
 
 def _all_kinds(kind: type[Event]) -> list[type[Event]]:

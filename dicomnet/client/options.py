@@ -1,18 +1,45 @@
-"""Extended negotiation of queries and retrieves: asked for, preferred, and given up one by one (PS3.4 Section C.5)."""
+"""What clients take as options, and what queries and retrieves would like: extended negotiation (PS3.4 Section C.5)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TypedDict
 
 from .. import uids
+from ..config import Limits, Timeouts
 from ..errors import InvalidArgument
+from ..net.tls import TLS
+from ..protocol.events import Tapping
+from ..protocol.negotiation import Extras, UserIdentity
 from ..services import query_models
 from ..values import Value
+from .retry import Retry
 
-__all__ = ["QueryOptions"]
+__all__ = ["ClientOptions", "QueryOptions", "StoreClientOptions"]
 
 _OFFSET = re.compile(r"[+-]\d{4}").fullmatch
+
+
+class StoreClientOptions(TypedDict, total=False):
+    """Options of a `Client`, but for how many associations it may have: a `StoreScu` has its own say there."""
+
+    calling: str | None
+    tls: TLS | None
+    identity: UserIdentity | None
+    extras: Extras | None
+    idle: float | None
+    retry: Retry | None
+    requests_per_association: int | None
+    limits: Limits | None
+    timeouts: Timeouts | None
+    tap: Tapping | None
+
+
+class ClientOptions(StoreClientOptions, total=False):
+    """Options of a `Client`, which a component hands on to the one that it makes."""
+
+    associations: int | None
 
 
 class QueryOptions(Value):

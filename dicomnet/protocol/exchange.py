@@ -4,16 +4,13 @@ An exchange is driven as an `UpperLayer` is: ``receive`` what was read, write wh
 wake it with ``tick`` at ``deadline``, close the transport once it is ``closed``. Data sets go out piece by piece, as
 fast as `outgoing` is called, and come in through a sink, so that nothing is held that the owner did not ask to hold.
 
-A service is a generator over an exchange (`Flow`): it yields None where it needs the next event, `POLL` where it can go
-on without one, a `Call` where other code is to run, anything else as a result for the user; and returns its final
-answer. `scu` and `scp` hold them; ``sync`` and ``aio`` drive them.
+A service is a generator over an exchange: see `flow`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from .._pdu import AssociateAC, AssociateRJ, AssociateRQ
 from ..config import Limits, Timeouts
@@ -22,6 +19,7 @@ from ..status import Status
 from ..wire.command_set import fragment_size
 from . import admission, negotiation
 from .events import Event, Observer, ReleaseIndication, RequestReceived
+from .flow import Flow
 from .message_exchange import POLL, Call, MessageExchange, Poll, Request
 from .messages import Buffer, CommandField, DataSource, fits
 from .negotiation import (
@@ -37,8 +35,6 @@ from .peer_profile import STRICT, Peer, Peers, Relaxation, mended, tidied
 from .states import State
 
 __all__ = ["POLL", "Buffer", "Call", "DataSource", "Exchange", "Flow", "Poll", "Request"]
-
-Flow = Generator[Any, Any, Any]
 
 _MAX_MESSAGE_ID = 65535
 _MOST_REST = 5  # bytes after the last PDV of a P-DATA-TF; six would be the header of another

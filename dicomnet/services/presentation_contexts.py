@@ -1,4 +1,4 @@
-"""From what is to be done to the presentation contexts it needs; users know it as ``dn.contexts`` (PS3.4)."""
+"""From what is to be done to the presentation contexts it needs; users know it as ``dn.contexts`` (PS3.4, PS3.8)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from .. import uids
+from ..dataset.transcoding import IF_NEEDED, Transcoding, preferred
 from ..files.instance_source import describe
 from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
 from ..values import Value
@@ -14,7 +15,7 @@ from . import query_models
 
 __all__ = [
     "UNCOMPRESSED",
-    "Batch",
+    "StoreBatch",
     "batches",
     "commitment",
     "for_files",
@@ -25,6 +26,8 @@ __all__ = [
     "sop_classes",
     "split",
     "storage",
+    "store_batches",
+    "storing",
     "verification",
     "worklist",
 ]
@@ -60,18 +63,52 @@ def for_instances(instances: Iterable[tuple[str, str]]) -> list[ProposedContext]
     return [ProposedContext(sop_class, (syntax,)) for sop_class, syntax in dict.fromkeys(instances)]
 
 
-class Batch(Value):
+def storing(pair: tuple[str, str], transcode: Transcoding) -> list[ProposedContext]:
+    """The contexts for instances of this SOP class and transfer syntax, converted or not.
+
+    Each transfer syntax gets a context of its own, since the acceptor chooses one for each context.
+    """
+    sop_class, own = pair
+    contexts = [ProposedContext(sop_class, (syntax,)) for syntax in dict.fromkeys([*preferred(transcode), own])]
+    if transcode == IF_NEEDED:
+        contexts.append(ProposedContext(sop_class, UNCOMPRESSED))
+    return contexts
+
+
+class StoreBatch(Value):
     """What fits one association: its presentation contexts, and the instances that use them."""
 
     contexts: list[ProposedContext]
     instances: list[Any]
 
 
-def batches(instances: Iterable[Any], *, also: Sequence[str] = (), fallback: bool = False) -> list[Batch]:
+def store_batches(items: Iterable[tuple[Any, tuple[str, str]]], transcode: Transcoding) -> list[StoreBatch]:
+    """Distribute items over as few associations as possible, in the order in which they come within each pair.
+
+    Args:
+        items: each with its SOP class and transfer syntax.
+        transcode: see `transfer_choice.fitting`.
+    """
+    by_pair: dict[tuple[str, str], list[Any]] = {}
+    for item, pair in items:
+        by_pair.setdefault(pair, []).append(item)
+    planned: list[tuple[dict[ProposedContext, None], list[Any]]] = []
+    for pair, members in by_pair.items():
+        needed = storing(pair, transcode)
+        room = (one for one in planned if len(one[0].keys() | set(needed)) <= MAX_CONTEXTS)
+        contexts, held = next(room, None) or ({}, [])
+        if not held:
+            planned.append((contexts, held))
+        contexts.update(dict.fromkeys(needed))
+        held.extend(members)
+    return [StoreBatch(list(contexts), held) for contexts, held in planned]
+
+
+def batches(instances: Iterable[Any], *, also: Sequence[str] = (), fallback: bool = False) -> list[StoreBatch]:
     """Distribute instances over as few associations as possible, each within 128 presentation contexts (PS3.8 9.3.2.2).
 
     Each pair of SOP class and transfer syntax needs a context of its own. Instances keep their order within a pair.
-    What cannot be read goes into the first batch, so that whoever sends it finds out why.
+    What cannot be read goes into the first batch, so that the caller who sends it finds out why.
 
     Args:
         instances: whatever can be stored.
@@ -84,7 +121,7 @@ def batches(instances: Iterable[Any], *, also: Sequence[str] = (), fallback: boo
         pair = describe(instance)
         (unreadable if pair is None else by_pair.setdefault(pair, [])).append(instance)
     planned = [
-        Batch(contexts, [instance for context in contexts for instance in by_pair[_pair(context)]])
+        StoreBatch(contexts, [instance for context in contexts for instance in by_pair[_pair(context)]])
         for contexts in split(for_instances(by_pair))
     ]
     for batch in planned:

@@ -14,13 +14,13 @@ from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedC
 from ..files.instance_source import Source
 from ..protocol.events import (
     AssociateAccepted,
-    Event,
     ReleaseConfirmation,
     ReleaseIndication,
     RequestReceived,
     ResponseReceived,
 )
-from ..protocol.exchange import POLL, Exchange, Request
+from ..protocol.exchange import Exchange, Request
+from ..protocol.flow import POLL, Flow
 from ..protocol.messages import CommandField, Priority
 from ..protocol.negotiation import PresentationContext, offers_window
 from ..protocol.states import State
@@ -44,8 +44,6 @@ __all__ = [
     "release",
     "store_many",
 ]
-
-Waiting = Generator[None, Event, Status]
 
 _CANCELLABLE = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
 _OURS_TO_ANSWER = (State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL, State.STA12_COLLISION_ACCEPTOR_AWAIT_LOCAL)
@@ -152,7 +150,7 @@ class RetrieveProgress(Value):
         return self.failed == 0 and (self.status.is_success or self.status.is_warning)
 
 
-def associate(exchange: Exchange) -> Generator[None, Event, None]:
+def associate(exchange: Exchange) -> Flow[None]:
     """Wait for the answer to our A-ASSOCIATE-RQ.
 
     Raises:
@@ -167,7 +165,7 @@ def associate(exchange: Exchange) -> Generator[None, Event, None]:
         raise
 
 
-def release(exchange: Exchange) -> Generator[None, Event, None]:
+def release(exchange: Exchange) -> Flow[None]:
     """Release the association; a collision with the peer's release is resolved as PS3.8 Section 7.2.2 wants it.
 
     There the requestor of the association answers first; its acceptor answers once its own release is confirmed.
@@ -182,7 +180,7 @@ def release(exchange: Exchange) -> Generator[None, Event, None]:
         exchange.raise_for(event)
 
 
-def echo(exchange: Exchange) -> Waiting:
+def echo(exchange: Exchange) -> Flow[Status]:
     """C-ECHO: is the peer there, and does it speak DICOM (PS3.7 Section 9.1.5)?"""
     context = exchange.context_for(uids.VERIFICATION)
     request = exchange.request(context, CommandField.C_ECHO_RQ, affected_sop_class_uid=uids.VERIFICATION)
@@ -199,7 +197,7 @@ def store_many(
     originator: tuple[str, int] | None = None,
     transcode: Transcoding = NEVER,
     window: int = 1,
-) -> Generator[Any, Any, None]:
+) -> Flow[None]:
     """C-STORE of one instance after another, each in the transfer syntax that it has (PS3.7 Section 9.1.1).
 
     Yields a result for each, in their order, and goes on after one that cannot be sent.
@@ -287,7 +285,7 @@ def _store_each(
     under_way: deque[_Store],
     clock: Callable[[], float],
     window: int,
-) -> Generator[Any, Any, None]:
+) -> Flow[None]:
     """Keep so many ``under_way``; what is done leaves at the front."""
     following = next(opened, None)
     while following is not None or under_way:
@@ -380,7 +378,7 @@ def _request_store(
 
 def find(
     exchange: Exchange, context: PresentationContext, identifier: bytes, priority: Priority = Priority.MEDIUM
-) -> Generator[Match | None, Event, Status]:
+) -> Flow[Status]:
     """C-FIND: yield each match, return the final status (PS3.7 Section 9.1.2).
 
     Closing the flow before its end cancels: C-CANCEL goes out, and what the peer still sends is dropped.
@@ -416,7 +414,7 @@ def move(
     identifier: bytes,
     destination: str,
     priority: Priority = Priority.MEDIUM,
-) -> Generator[RetrieveProgress | None, Event, RetrieveProgress]:
+) -> Flow[RetrieveProgress]:
     """C-MOVE: yield the progress that the peer reports, return the outcome (PS3.7 Section 9.1.4)."""
     request = exchange.request(
         context,
@@ -435,7 +433,7 @@ def get(
     identifier: bytes,
     provider: Provider,
     priority: Priority = Priority.MEDIUM,
-) -> Generator[Any, Event, RetrieveProgress]:
+) -> Flow[RetrieveProgress]:
     """C-GET: the instances arrive as C-STOREs, and ``provider`` stores them (PS3.7 Section 9.1.3)."""
     performer = AssociationProvider(exchange, provider, exchange.peer or "")
     exchange.open_sink = performer.open_sink
@@ -451,7 +449,7 @@ def get(
 
 def _retrieve(
     exchange: Exchange, request: Request, service: str, performer: AssociationProvider | None
-) -> Generator[Any, Event, RetrieveProgress]:
+) -> Flow[RetrieveProgress]:
     try:
         while True:
             event = yield None
@@ -485,7 +483,7 @@ def normalized(
     field: CommandField,
     data: bytes | None = None,
     **elements: Any,
-) -> Generator[None, Event, Message]:
+) -> Flow[Message]:
     """One N-service: N-EVENT-REPORT, N-GET, N-SET, N-ACTION, N-CREATE or N-DELETE; its response (PS3.7 Section 10.1).
 
     Args:

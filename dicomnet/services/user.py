@@ -7,26 +7,32 @@ Each function takes an established exchange and gives a flow for a driver. A fai
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import uids
 from ..config import check_ae_title
 from ..dataset import codec, transcoding
+from ..dataset.types import Dataset, Path, Storable
 from ..errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure
 from ..files.dataset_sink import uid_path
 from ..protocol.events import RequestReceived
-from ..protocol.exchange import POLL, Call, Exchange
+from ..protocol.exchange import Exchange
+from ..protocol.flow import POLL, Call, Flow
 from ..protocol.messages import CommandField, Priority
 from ..status import Status
 from ..wire.command_set import Message
 from . import query_models, scu
+from .provider_requests import StoreRequest
 from .scp import AssociationProvider, Provider
-from .scu import Match, RetrieveProgress, StoreResult
+from .scu import RetrieveProgress
 
 __all__ = [
     "Commitment",
+    "Encoded",
+    "Keep",
+    "Progress",
     "Reply",
     "Reports",
     "commit",
@@ -39,6 +45,13 @@ __all__ = [
     "request_commitment",
     "store_many",
 ]
+
+#: A data set as it is given: a pydicom Dataset, values by keyword, or bytes in the transfer syntax of the context.
+Encoded: TypeAlias = Dataset | Mapping[str, object] | bytes
+#: What takes an instance that arrives; its answer is a status, or None for success. In asyncio it may be awaited.
+Keep: TypeAlias = Callable[[StoreRequest], object]
+#: What is told of each pending response of a retrieve. In asyncio it may be awaited.
+Progress: TypeAlias = Callable[[RetrieveProgress], object]
 
 COMMITMENT_INSTANCE = uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
 
@@ -76,7 +89,7 @@ class Reply:
         self.event_type_id: int | None = command.event_type_id
 
     @property
-    def dataset(self) -> Any:
+    def dataset(self) -> Dataset | None:
         """The data set as a pydicom Dataset; None where there is none."""
         return codec.decode(self.data, self.transfer_syntax, self.character_set) if self.data else None
 
@@ -91,7 +104,7 @@ def _raise_failure(exchange: Exchange, status: Status, what: str) -> None:
 
 def store_many(
     exchange: Exchange,
-    sources: Iterable[Any],
+    sources: Iterable[Storable],
     clock: Callable[[], float],
     *,
     transfer_syntax: str | None = None,
@@ -99,7 +112,7 @@ def store_many(
     originator: tuple[str, int] | None = None,
     transcode: transcoding.Transcoding | None = None,
     window: int | None = None,
-) -> Generator[StoreResult | None, Any, None]:
+) -> Flow[None]:
     """C-STORE of many instances; see ``Association.store_many``."""
     if window is not None and window < 1:
         raise InvalidArgument(f"a window of {window!r}: at least one instance has to be under way")
@@ -120,10 +133,10 @@ def find(
     *,
     model: str = "STUDY_ROOT",
     returning: Iterable[str] = (),
-    query: Any = None,
+    query: Dataset | None = None,
     priority: Priority = Priority.MEDIUM,
     **keys: Any,
-) -> Generator[Match | None, Any, Status]:
+) -> Flow[Status]:
     """C-FIND; see ``Association.find``."""
     information = query_models.model_of(model)
     dataset = query_models.identifier(information, level, keys, returning, template=query)
@@ -131,7 +144,7 @@ def find(
     return _find(exchange, scu.find(exchange, context, codec.encode(dataset, context.transfer_syntax), priority))
 
 
-def _find(exchange: Exchange, flow: Generator[Match | None, Any, Status]) -> Generator[Match | None, Any, Status]:
+def _find(exchange: Exchange, flow: Flow[Status]) -> Flow[Status]:
     status = yield from flow
     _raise_failure(exchange, status, "C-FIND")
     return status
@@ -143,10 +156,10 @@ def move(
     destination: str,
     *,
     model: str = "STUDY_ROOT",
-    query: Any = None,
+    query: Dataset | None = None,
     priority: Priority = Priority.MEDIUM,
     **keys: Any,
-) -> Generator[RetrieveProgress | None, Any, RetrieveProgress]:
+) -> Flow[RetrieveProgress]:
     """C-MOVE; see ``Association.move``."""
     dataset = query_models.identifier(query_models.model_of(model), level, keys, retrieve=True, template=query)
     context = exchange.context_for(query_models.model_uid(model, "move"))
@@ -158,13 +171,13 @@ def move(
 def get(
     exchange: Exchange,
     level: str,
-    to: Any,
+    to: Path | Keep | Provider,
     *,
     model: str = "STUDY_ROOT",
-    query: Any = None,
+    query: Dataset | None = None,
     priority: Priority = Priority.MEDIUM,
     **keys: Any,
-) -> Generator[Any, Any, RetrieveProgress]:
+) -> Flow[RetrieveProgress]:
     """C-GET; see ``Association.get``."""
     dataset = query_models.identifier(query_models.model_of(model), level, keys, retrieve=True, template=query)
     context = exchange.context_for(query_models.model_uid(model, "get"))
@@ -173,8 +186,8 @@ def get(
 
 
 def _retrieved(
-    exchange: Exchange, flow: Generator[Any, Any, RetrieveProgress], what: str
-) -> Generator[Any, Any, RetrieveProgress]:
+    exchange: Exchange, flow: Flow[RetrieveProgress], what: str
+) -> Flow[RetrieveProgress]:
     """Only a retrieve that did nothing at all is a failure to be raised."""
     done = yield from flow
     if not (done.completed or done.failed or done.warning):
@@ -182,7 +195,7 @@ def _retrieved(
     return done
 
 
-def receiver(to: Any, exchange: Exchange) -> Provider:
+def receiver(to: Path | Keep | Provider, exchange: Exchange) -> Provider:
     """Who takes the instances of a retrieve: a `Provider`, a function of `StoreRequest`, or a directory for files."""
     if isinstance(to, Provider):
         return to
@@ -192,7 +205,7 @@ def receiver(to: Any, exchange: Exchange) -> Provider:
     return provider
 
 
-def keeper(to: Any) -> tuple[str | None, Callable[[Any], Any]]:
+def keeper(to: Path | Keep) -> tuple[str | None, Keep]:
     """A spool and a handler of `StoreRequest` that keep what arrives: a function does, or a directory for files.
 
     Raises:
@@ -211,7 +224,7 @@ def keeper(to: Any) -> tuple[str | None, Callable[[Any], Any]]:
     if not os.access(directory, os.W_OK | os.X_OK):  # before anything is asked for that could not be kept
         raise OutputFileError("cannot be written to", problem=OutputProblem.NO_DIRECTORY, path=directory)
 
-    def keep(request: Any) -> Status:
+    def keep(request: StoreRequest) -> Status:
         uid = request.sop_instance_uid
         request.file.commit(uid_path(directory, uid if uids.is_valid(uid) else uids.new()))
         return Status.SUCCESS
@@ -234,11 +247,11 @@ def normalized(
     service: str,
     sop_class_uid: str,
     sop_instance_uid: str | None,
-    dataset: Any = None,
+    dataset: Encoded | None = None,
     *,
     context: str = "",
-    **elements: Any,
-) -> Generator[Any, Any, Reply]:
+    **elements: object,
+) -> Flow[Reply]:
     """One N-service; see ``Association.n_get`` and its sisters.
 
     Args:
@@ -262,8 +275,8 @@ def normalized(
 
 
 def _normalized(
-    exchange: Exchange, field: CommandField, syntax: str, flow: Generator[Any, Any, Message]
-) -> Generator[Any, Any, Reply]:
+    exchange: Exchange, field: CommandField, syntax: str, flow: Flow[Message]
+) -> Flow[Reply]:
     message = yield from flow
     name = field.name.removesuffix("_RQ").replace("_", "-")
     status = scu.status_of(message, name)
@@ -289,7 +302,7 @@ class Reports(Provider):
         self.heard += message.command.command_field == CommandField.N_EVENT_REPORT_RQ
 
 
-def _perform_now(flow: Generator[Any, Any, None]) -> None:
+def _perform_now(flow: Flow[None]) -> None:
     """Run a performer whose handler is an ordinary function; it can wait for nothing."""
     try:
         item = flow.send(None)
@@ -306,7 +319,7 @@ def _perform_now(flow: Generator[Any, Any, None]) -> None:
         flow.close()
 
 
-def event_report(exchange: Exchange, reports: Reports) -> Generator[None, Any, None]:
+def event_report(exchange: Exchange, reports: Reports) -> Flow[None]:
     """Wait for an N-EVENT-REPORT, or for none if one has come already that nobody has waited for."""
     exchange.expect(True)
     try:
@@ -350,7 +363,7 @@ def _reference(item: Any) -> tuple[str, str]:
 
 def commit(
     exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
-) -> Generator[Any, Any, Commitment]:
+) -> Flow[Commitment]:
     """Storage commitment: N-ACTION, then wait for the N-EVENT-REPORT on this association (PS3.4 Section J.3)."""
     uid = transaction_uid or uids.new()
     return _commit(exchange, uid, _commitment_action(exchange, instances, uid))
@@ -358,7 +371,7 @@ def commit(
 
 def request_commitment(
     exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
-) -> Generator[Any, Any, Commitment | None]:
+) -> Flow[Commitment | None]:
     """Storage commitment to be reported on another association: N-ACTION, then the release (PS3.4 Section J.3)."""
     uid = transaction_uid or uids.new()
     return _commit_elsewhere(exchange, uid, _commitment_action(exchange, instances, uid))
@@ -366,7 +379,7 @@ def request_commitment(
 
 def _commitment_action(
     exchange: Exchange, instances: Iterable[tuple[str, str]], uid: str
-) -> Generator[Any, Any, Reply]:
+) -> Flow[Reply]:
     references = [{"ReferencedSOPClassUID": one, "ReferencedSOPInstanceUID": other} for one, other in instances]
     if not references:
         raise InvalidArgument("a storage commitment needs at least one instance")
@@ -396,7 +409,7 @@ class _deferring:  # noqa: N801
             exchange.set_aside(exchange.deferred.popleft())
 
 
-def _commit(exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]) -> Generator[Any, Any, Commitment]:
+def _commit(exchange: Exchange, uid: str, action: Flow[Reply]) -> Flow[Commitment]:
     with _deferring(exchange):  # the report may come before the response
         yield from action
         exchange.expect(True)
@@ -411,8 +424,8 @@ def _commit(exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]) ->
 
 
 def _commit_elsewhere(
-    exchange: Exchange, uid: str, action: Generator[Any, Any, Reply]
-) -> Generator[Any, Any, Commitment | None]:
+    exchange: Exchange, uid: str, action: Flow[Reply]
+) -> Flow[Commitment | None]:
     """A report that crosses our release is heard, though nothing can be answered any more: the peer was hasty."""
     found: Commitment | None = None
     with _deferring(exchange):

@@ -1,20 +1,23 @@
+# Generated from dicomnet/aio/association.py by tools/async_to_sync.py: edit that, and run `make twins`.
 """Blocking associations as a requestor: `connect` gives one, its methods are the services."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, time
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from .. import uids
 from ..config import Entity, Limits, Timeouts
 from ..dataset import codec
-from ..errors import ConnectionFailed, DeadlineExceeded, NoAcceptedContext, cannot_connect
+from ..dataset.transcoding import Transcoding
+from ..dataset.types import Dataset, Path, Storable
+from ..errors import NoAcceptedContext
 from ..net.tls import TLS
 from ..protocol.events import Tapping
 from ..protocol.exchange import Exchange
+from ..protocol.messages import Priority
 from ..protocol.negotiation import (
     Extras,
     PresentationContext,
@@ -26,16 +29,13 @@ from ..protocol.negotiation import (
 )
 from ..protocol.peer_profile import Peer
 from ..services import scu, user
-from ..services.scp import Handler
+from ..services.scp import Handler, Provider
 from ..services.scu import Match, RetrieveProgress, StoreResult
-from ..services.user import Commitment, Reply
+from ..services.user import Commitment, Encoded, Keep, Progress, Reply
 from ..status import Status
-from .driver import FAREWELL, Driver
-from .secure import open_transport
+from .requestor import Requestor, Results, open_requestor
 
 __all__ = ["Association", "connect"]
-
-T = TypeVar("T")
 
 
 def connect(
@@ -58,11 +58,11 @@ def connect(
         tls: how to secure the connection; None is as the profile says, else plain; for ``dicoms://`` a plain `TLS`.
         extras: what to propose beside them: a user's identity, an operations window, extended negotiation.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
-        timeouts: in seconds, each by name.
-        tap: who is told of each PDU, change of state and message, see `taps.Tap`.
+        timeouts: seconds of each wait.
+        tap: is told of each PDU, change of state and message, see `Tap`.
 
     Raises:
-        ConnectionFailed: nobody is there; as `TLSFailed`, nobody whom TLS lets us trust, or who trusts us.
+        ConnectionFailed: nothing listens there; as `TLSFailed`, there is no trust between us.
         AssociationRejected, AssociationAborted: the peer does not want to.
         NoAcceptedContext: the peer accepted the association but none of its contexts.
         DeadlineExceeded: the peer is silent.
@@ -75,44 +75,28 @@ def connect(
         observer=tap.observe(str(entity), True, time) if tap is not None else None, profile=profile,
     )  # fmt: skip
     tls = tls or profile.tls or (TLS() if entity.tls else None)
-    transport = open_transport(_open_socket(entity, timeouts.connect), limits, timeouts, tls, entity.host)
-    return Association(Driver(exchange, transport))
-
-
-def _open_socket(entity: Entity, timeout: float | None) -> socket.socket:
-    try:
-        return socket.create_connection((entity.host, entity.port), timeout)
-    except TimeoutError as error:
-        if timeout is None:
-            raise ConnectionFailed("cannot connect: timed out", peer=str(entity), errno=error.errno) from error
-        raise DeadlineExceeded(timeout="connect", seconds=timeout, peer=str(entity)) from error
-    except OSError as error:
-        raise cannot_connect(error, str(entity)) from error
+    association = Association(open_requestor(exchange, entity, tls))
+    association._require_a_context()
+    return association
 
 
 class Association:
     """An established association; made by `connect`.
 
-    As a context manager it is released at the end of the block, and aborted if the block ends in an exception.
+    As a context manager it is released at the end of the block, and aborted if the block ends in an exception. Calls
+    of several threads take turns; while the matches of a query are being read, there is no other.
 
     Attributes:
         contexts: the negotiated presentation contexts by ID, refused ones too.
     """
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self._exchange = driver.exchange
+    def __init__(self, requestor: Requestor) -> None:
+        self._requestor = requestor
+        self._exchange = requestor.driver.exchange
         self._reports: user.Reports | None = None
-        try:
-            driver.secure()
-            driver.complete(scu.associate(self._exchange))
-            self._require_a_context()
-        except BaseException:
-            driver.close()
-            raise
 
     def _require_a_context(self) -> None:
-        contexts = self._exchange.contexts.values()
+        contexts = self.contexts.values()
         if any(context.accepted for context in contexts):
             return
         self.release()
@@ -158,16 +142,41 @@ class Association:
             NoAcceptedContext: verification was not proposed, or not accepted.
             AssociationError, ConnectionFailed, DeadlineExceeded: anything but an answer.
         """
-        return self._complete(scu.echo(self._exchange))
+        return self._requestor.complete(scu.echo(self._exchange))
 
-    def store(self, source: Any, **options: Any) -> StoreResult:
+    def store(
+        self,
+        source: Storable,
+        *,
+        transfer_syntax: str | None = None,
+        priority: Priority = Priority.MEDIUM,
+        transcode: Transcoding | None = None,
+        originator: tuple[str, int] | None = None,
+    ) -> StoreResult:
         """C-STORE of one instance; see `store_many`. What keeps it from being sent is raised."""
-        result = next(iter(self.store_many([source], **options)))
+        results = self.store_many(
+            [source],
+            transfer_syntax=transfer_syntax,
+            priority=priority,
+            transcode=transcode,
+            originator=originator,
+        )
+        result = next(results)
+        results.close()
         if result.error is not None:
             raise result.error
         return result
 
-    def store_many(self, sources: Iterable[Any], **options: Any) -> Iterator[StoreResult]:
+    def store_many(
+        self,
+        sources: Iterable[Storable],
+        *,
+        transfer_syntax: str | None = None,
+        priority: Priority = Priority.MEDIUM,
+        transcode: Transcoding | None = None,
+        originator: tuple[str, int] | None = None,
+        window: int | None = None,
+    ) -> Results[StoreResult]:
         """C-STORE of many instances, a result for each, in their order (PS3.7 Section 9.1.1).
 
         An instance that cannot be read, or for which there is no context, becomes a result with its ``error``; the
@@ -175,16 +184,28 @@ class Association:
         asked for and granted. Leave the loop early and those under way may arrive, or not.
 
         Args:
-            sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `sources.Source` objects.
-            options: ``transfer_syntax`` for data sets that do not know theirs; ``priority``; ``transcode``, which is
-                "never", "if needed", or a list of transfer syntaxes to be preferred (see `transfer_choice.fitting`);
-                ``window``, to have fewer under way than negotiated.
+            sources: paths, open binary files, Part 10 bytes, pydicom data sets, or `Source` objects.
+            transfer_syntax: of data sets that do not know theirs.
+            priority: of every C-STORE.
+            transcode: "never", "if needed", or a list of transfer syntaxes to be preferred (`transfer_choice.fitting`).
+            originator: AE title and message ID of the C-MOVE that this is for.
+            window: fewer under way at a time than negotiated.
 
         Raises:
             AssociationError, ConnectionFailed, DeadlineExceeded, RemoteProtocolError: the association ended. Its
                 ``unanswered`` are the instances that were sent, and may have arrived.
         """
-        return self._results(user.store_many(self._exchange, sources, monotonic, **options))
+        flow = user.store_many(
+            self._exchange,
+            sources,
+            monotonic,
+            transfer_syntax=transfer_syntax,
+            priority=priority,
+            transcode=transcode,
+            originator=originator,
+            window=window,
+        )
+        return self._requestor.stored(flow)
 
     def find(
         self,
@@ -192,9 +213,9 @@ class Association:
         *,
         model: str = "STUDY_ROOT",
         returning: Iterable[str] = (),
-        query: Any = None,
+        query: Dataset | None = None,
         **keys: Any,
-    ) -> Iterator[Match]:
+    ) -> Results[Match]:
         """C-FIND: the matches as they come; leaving the loop cancels (PS3.7 Section 9.1.2).
 
         Until they are read, or the loop is left, other calls are refused: what comes is for the matches.
@@ -212,9 +233,11 @@ class Association:
             ServiceFailure: the peer answered with a failure.
         """
         flow = user.find(self._exchange, level, model=model, returning=returning, query=query, **keys)
-        return self._results(flow, streaming=True)
+        return self._requestor.results(flow)
 
-    def worklist(self, *, returning: Iterable[str] = (), query: Any = None, **keys: Any) -> Iterator[Match]:
+    def worklist(
+        self, *, returning: Iterable[str] = (), query: Dataset | None = None, **keys: Any
+    ) -> Results[Match]:
         """C-FIND in the modality worklist (PS3.4 Annex K); see `find`."""
         return self.find(model="WORKLIST", returning=returning, query=query, **keys)
 
@@ -222,10 +245,10 @@ class Association:
         self,
         level: str,
         *,
-        to: Any,
+        to: Path | Keep | Provider,
         model: str = "STUDY_ROOT",
-        query: Any = None,
-        progress: Callable[[RetrieveProgress], object] | None = None,
+        query: Dataset | None = None,
+        progress: Progress | None = None,
         **keys: Any,
     ) -> RetrieveProgress:
         """C-GET: the instances come on this association (PS3.7 Section 9.1.3).
@@ -240,7 +263,7 @@ class Association:
             ServiceFailure: nothing was sent at all.
         """
         flow = user.get(self._exchange, level, to, model=model, query=query, **keys)
-        return self._retrieve(flow, progress)
+        return self._requestor.retrieve(flow, progress)
 
     def move(
         self,
@@ -248,16 +271,16 @@ class Association:
         *,
         destination: str,
         model: str = "STUDY_ROOT",
-        query: Any = None,
-        progress: Callable[[RetrieveProgress], object] | None = None,
+        query: Dataset | None = None,
+        progress: Progress | None = None,
         **keys: Any,
     ) -> RetrieveProgress:
         """C-MOVE: the peer sends the instances to the AE ``destination`` (PS3.7 Section 9.1.4); see `get`."""
         flow = user.move(self._exchange, level, destination, model=model, query=query, **keys)
-        return self._retrieve(flow, progress)
+        return self._requestor.retrieve(flow, progress)
 
     def n_get(
-        self, sop_class_uid: str, sop_instance_uid: str, tags: Iterable[Any] = (), *, context: str = ""
+        self, sop_class_uid: str, sop_instance_uid: str, tags: Iterable[int | str] = (), *, context: str = ""
     ) -> Reply:
         """N-GET: attributes of an instance, all of them or those of ``tags`` (PS3.7 Section 10.1.2).
 
@@ -274,12 +297,20 @@ class Association:
             "n_get", sop_class_uid, sop_instance_uid, context=context, attribute_identifier_list=wanted
         )
 
-    def n_set(self, sop_class_uid: str, sop_instance_uid: str, dataset: Any, *, context: str = "") -> Reply:
+    def n_set(
+        self, sop_class_uid: str, sop_instance_uid: str, dataset: Encoded, *, context: str = ""
+    ) -> Reply:
         """N-SET: change attributes of an instance (PS3.7 Section 10.1.3)."""
         return self._normalized("n_set", sop_class_uid, sop_instance_uid, dataset, context=context)
 
     def n_action(
-        self, sop_class_uid: str, sop_instance_uid: str, action: int, dataset: Any = None, *, context: str = ""
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        action: int,
+        dataset: Encoded | None = None,
+        *,
+        context: str = "",
     ) -> Reply:
         """N-ACTION: have the peer do something with an instance (PS3.7 Section 10.1.4)."""
         return self._normalized(
@@ -287,17 +318,30 @@ class Association:
         )
 
     def n_create(
-        self, sop_class_uid: str, sop_instance_uid: str | None = None, dataset: Any = None, *, context: str = ""
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str | None = None,
+        dataset: Encoded | None = None,
+        *,
+        context: str = "",
     ) -> Reply:
         """N-CREATE: make an instance; without a UID the peer chooses one (PS3.7 Section 10.1.5)."""
         return self._normalized("n_create", sop_class_uid, sop_instance_uid, dataset, context=context)
 
-    def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str = "") -> Reply:
+    def n_delete(
+        self, sop_class_uid: str, sop_instance_uid: str, *, context: str = ""
+    ) -> Reply:
         """N-DELETE: delete an instance (PS3.7 Section 10.1.6)."""
         return self._normalized("n_delete", sop_class_uid, sop_instance_uid, context=context)
 
     def n_event_report(
-        self, sop_class_uid: str, sop_instance_uid: str, event: int, dataset: Any = None, *, context: str = ""
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        event: int,
+        dataset: Encoded | None = None,
+        *,
+        context: str = "",
     ) -> Reply:
         """N-EVENT-REPORT: tell the peer of an event of an instance (PS3.7 Section 10.1.1)."""
         return self._normalized(
@@ -321,7 +365,7 @@ class Association:
             AssociationError, ConnectionFailed, DeadlineExceeded: the association ended before.
         """
         self._reports = self._reports or user.Reports(self._exchange)
-        self._complete(user.event_report(self._exchange, self._reports))
+        self._requestor.complete(user.event_report(self._exchange, self._reports))
 
     def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Commitment:
         """Storage commitment of pairs of SOP class and instance UID, reported on this association (PS3.4 Annex J).
@@ -329,7 +373,7 @@ class Association:
         The wait for the report is that of every response, ``Timeouts.response``. A peer that reports on an association
         of its own is served by a `Listener` with ``on_event_report``, and asked by `request_commitment`.
         """
-        return self._complete(user.commit(self._exchange, instances, transaction_uid=transaction_uid))
+        return self._requestor.complete(user.commit(self._exchange, instances, transaction_uid=transaction_uid))
 
     def request_commitment(
         self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
@@ -339,104 +383,62 @@ class Association:
         A report that is on its way already is returned.
         """
         flow = user.request_commitment(self._exchange, instances, transaction_uid=transaction_uid)
-        return self._complete(flow)
+        return self._requestor.complete(flow)
 
-    def mpps_create(self, dataset: Any, sop_instance_uid: str | None = None) -> Reply:
+    def mpps_create(self, dataset: Encoded, sop_instance_uid: str | None = None) -> Reply:
         """Begin a modality performed procedure step: IN PROGRESS (PS3.4 Section F.7.2.1)."""
         uid = sop_instance_uid or uids.new()
         return self.n_create(uids.MODALITY_PERFORMED_PROCEDURE_STEP, uid, dataset)
 
-    def mpps_set(self, sop_instance_uid: str, dataset: Any) -> Reply:
+    def mpps_set(self, sop_instance_uid: str, dataset: Encoded) -> Reply:
         """Change a modality performed procedure step, or end it: COMPLETED, DISCONTINUED (PS3.4 Section F.7.2.2)."""
         return self.n_set(uids.MODALITY_PERFORMED_PROCEDURE_STEP, sop_instance_uid, dataset)
 
-    def _normalized(self, service: str, *arguments: Any, **elements: Any) -> Reply:
-        return self._complete(user.normalized(self._exchange, service, *arguments, **elements))
-
-    def _retrieve(
+    def _normalized(
         self,
-        flow: Generator[Any, Any, RetrieveProgress],
-        progress: Callable[[RetrieveProgress], object] | None,
-    ) -> RetrieveProgress:
-        results = self._results(flow, streaming=True)
-        try:
-            while True:
-                step = next(results)
-                if progress is not None:
-                    progress(step)
-        except StopIteration as stop:
-            done: RetrieveProgress = stop.value
-            return done
-        finally:
-            results.close()
+        service: str,
+        sop_class_uid: str,
+        sop_instance_uid: str | None,
+        dataset: Encoded | None = None,
+        *,
+        context: str,
+        **elements: object,
+    ) -> Reply:
+        flow = user.normalized(
+            self._exchange, service, sop_class_uid, sop_instance_uid, dataset, context=context, **elements
+        )
+        return self._requestor.complete(flow)
 
     def release(self) -> None:
         """Release the association and close the connection; does nothing where it is over already."""
-        if not self._exchange.established:
-            self._driver.close()
-            return
-        try:
-            self._driver.complete(scu.release(self._exchange))
-        finally:
-            self._driver.close()
+        self._requestor.release()
 
     def abort(self) -> None:
-        """Abort the association and close the connection."""
-        if self._exchange.established:
-            self._driver.finish(FAREWELL)
-        else:
-            self._driver.close()
+        """Abort the association and close the connection; a call under way in another thread raises."""
+        self._requestor.abort()
 
     def interrupt(self) -> None:
         """Abort the association from another thread, without waiting; a call under way raises `AssociationAborted`."""
-        self._driver.interrupt()
+        self._requestor.interrupt()
 
     def cancel(self) -> None:
         """Ask the peer to end the C-FIND, C-GET or C-MOVE that is under way, from another thread, without waiting.
 
         The call goes on to the final response, whose status says that it was cancelled, or that it was too late.
         """
-        self._driver.cancel()
+        self._requestor.cancel()
 
     def check(self) -> bool:
         """Whether the association goes on, after a look at what the peer has said meanwhile; does not wait."""
-        return self._driver.look()
+        return self._requestor.check()
 
-    def __enter__(self) -> Association:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         if kind is None:
             self.release()
         else:
             self.abort()
-
-    def _complete(self, flow: Generator[Any, Any, T]) -> T:
-        try:
-            self._require_association()
-            self._driver.require_turn(flow)
-            return self._driver.complete(flow)
-        except BaseException:
-            self._after_failure()
-            raise
-
-    def _results(self, flow: Generator[Any, Any, T], *, streaming: bool = False) -> Generator[Any, None, T]:
-        try:
-            self._require_association()
-            self._driver.require_turn(flow)
-            return (yield from self._driver.results(flow, streaming=streaming))
-        except GeneratorExit:
-            raise  # the caller left the loop: the association goes on
-        except BaseException:
-            self._after_failure()
-            raise
-
-    def _require_association(self) -> None:
-        if not self._exchange.established:
-            self._driver.settle()
-        self._exchange.require_association()
-
-    def _after_failure(self) -> None:
-        """A service ended in an exception: where the association ended with it, nobody waits for the peer to close."""
-        if not self._exchange.established:
-            self._driver.leave()

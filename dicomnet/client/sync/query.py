@@ -1,36 +1,43 @@
-"""`QueryRetrieveScu`, as scripts: look for studies, go down to their instances, have them sent (PS3.4 Annex C)."""
+# Generated from dicomnet/client/aio/query.py by tools/async_to_sync.py: edit that, and run `make twins`.
+"""`QueryRetrieveScu`: look for studies, go down to their instances, have them sent (PS3.4 Annex C)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, TypeAlias, Unpack
 
-from ..config import Entity, check_ae_title
-from ..errors import InvalidArgument, NoAcceptedContext
-from ..net.tls import TLS
-from ..protocol.negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, ProposedContext
-from ..protocol.peer_profile import Peer
-from ..services import presentation_contexts, query_models
-from ..services.scu import RetrieveProgress
-from . import events, peer_directory
-from .core import ClientCore
-from .criteria import Query
-from .events import Hooks
-from .matches import InstanceMatch, PatientMatch, SeriesMatch, StudyMatch, TypedMatch
-from .options import QueryOptions
-from .procedure import Call, Results, Script, operation, streaming
+from ...config import Entity, check_ae_title
+from ...dataset.types import Path
+from ...errors import InvalidArgument, NoAcceptedContext
+from ...net.tls import TLS
+from ...protocol.negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, ProposedContext
+from ...protocol.peer_profile import Peer
+from ...services import presentation_contexts, query_models
+from ...services.scu import RetrieveProgress
+from ...services.user import Keep, Progress
+from ...sync.association import Association
+from .. import events, peer_directory
+from ..criteria import Query
+from ..matches import InstanceMatch, PatientMatch, SeriesMatch, StudyMatch, TypedMatch
+from ..options import ClientOptions, QueryOptions
+from ..retrieve_plan import Retrieved, Target, targets
+from .client import Client
+from .concurrency import call
+from .hooks import Hooks
 from .query_base import Finder
-from .retrieve_plan import Retrieved, Target, targets
-from .retrieve_receiver import Arrivals, Door, door_at
-from .telling import done, progressing
+from .retrieve_receiver import CallbackListener, RetrieveReceiver, listening_address
 
-__all__ = ["QueryRetrieveCore"]
+__all__ = ["QueryRetrieveScu"]
 
 _BOTH = ("get", "move")
 _ADDRESS = "Give listen (--listen), such as 0.0.0.0:11112."
 
+#: What is to be retrieved: a match, several of them, or a level for which keys say what is meant.
+Wanted: TypeAlias = TypedMatch | Iterable[TypedMatch] | str
 
-class QueryRetrieveCore(Finder):
+
+class QueryRetrieveScu(Finder):
     """Looks for studies and retrieves them: by C-GET or by C-MOVE to oneself, whichever the peer offers.
 
     Args:
@@ -50,7 +57,7 @@ class QueryRetrieveCore(Finder):
 
     def __init__(
         self,
-        client: ClientCore | str | Entity | Peer,
+        client: Client | str | Entity | Peer,
         *,
         model: str = "STUDY_ROOT",
         wanted: QueryOptions | None = None,
@@ -60,12 +67,12 @@ class QueryRetrieveCore(Finder):
         senders: Iterable[str] = (),
         acceptance: AcceptancePolicy | None = None,
         peers: Mapping[str, str | Entity] | None = None,
-        **options: Any,
+        **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(client, wanted=wanted, **options)
         self.model = query_models.model_of(model).name
         self.by = _ways(by)
-        self.listen, self.listen_tls = door_at(listen, listen_tls or self.client.tls)
+        self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
         self.senders = frozenset(map(check_ae_title, senders))
         self.acceptance = acceptance
         self.peers = None if peers is None else {
@@ -74,8 +81,7 @@ class QueryRetrieveCore(Finder):
 
     # ---- looking -----------------------------------------------------------------------------------------------
 
-    @streaming
-    def find(self, /, query: Query | str, **keys: Any) -> Results[TypedMatch]:
+    def find(self, /, query: Query | str, **keys: Any) -> Generator[TypedMatch, None]:
         """The matches of a query as they come; leaving the loop cancels.
 
         Args:
@@ -91,26 +97,24 @@ class QueryRetrieveCore(Finder):
             query = Query(query, model="PATIENT_ROOT" if patients else self.model, **keys).usual()
         elif keys:
             query = query.where(**keys)
-        yield from self._found(query)
+        return self._found(query)
 
-    @streaming
-    def patients(self, /, **keys: Any) -> Results[PatientMatch]:
+    def patients(self, /, **keys: Any) -> Generator[PatientMatch, None]:
         """Patients, in the patient root model."""
-        yield from self._found(Query("PATIENT", model="PATIENT_ROOT", **keys).usual())
+        return self._found(Query("PATIENT", model="PATIENT_ROOT", **keys).usual())
 
-    @streaming
-    def studies(self, /, patient: PatientMatch | None = None, **keys: Any) -> Results[StudyMatch]:
+    def studies(self, /, patient: PatientMatch | None = None, **keys: Any) -> Generator[StudyMatch, None]:
         """Studies; those of one patient, or of all."""
         above = {} if patient is None else patient.keys
-        yield from self._found(Query("STUDY", model=self.model, **above | keys).usual())
+        return self._found(Query("STUDY", model=self.model, **above | keys).usual())
 
-    @streaming
-    def series(self, /, study: StudyMatch | str, **keys: Any) -> Results[SeriesMatch]:
+    def series(self, /, study: StudyMatch | str, **keys: Any) -> Generator[SeriesMatch, None]:
         """The series of a study: of a match, or of a Study Instance UID."""
-        yield from self._found(self._series(study, keys))
+        return self._found(self._series(study, keys))
 
-    @streaming
-    def instances(self, /, series: SeriesMatch | StudyMatch | str, **keys: Any) -> Results[InstanceMatch]:
+    def instances(
+        self, /, series: SeriesMatch | StudyMatch | str, **keys: Any
+    ) -> Generator[InstanceMatch, None]:
         """The instances of a series, with what the IHE recommends for its modality; those of all series of a study.
 
         Args:
@@ -119,7 +123,8 @@ class QueryRetrieveCore(Finder):
         """
         all_of_them: list[Any] = [series]
         if isinstance(series, StudyMatch):
-            all_of_them = yield from _collected(self._found(self._series(series, {})))
+            with closing(self._found(self._series(series, {}))) as found:
+                all_of_them = [one for one in found]
         cancelled = self._cancelled
         for one in all_of_them:
             if self._cancelled == cancelled:
@@ -143,21 +148,14 @@ class QueryRetrieveCore(Finder):
 
     # ---- having it sent ----------------------------------------------------------------------------------------
 
-    @operation
     def move(
-        self,
-        /,
-        what: Any,
-        *,
-        destination: str,
-        progress: Callable[[RetrieveProgress], object] | None = None,
-        **keys: Any,
-    ) -> Script[Retrieved]:
+        self, /, what: Wanted, *, destination: str, progress: Progress | None = None, **keys: Any
+    ) -> Retrieved:
         """C-MOVE: have studies, series or instances sent to another AE, which the peer has to know.
 
         Args:
             what: a match, several of them, or a level for which ``keys`` say what is meant.
-            destination: the AE title of whoever is to get them.
+            destination: the AE title of the receiver.
             progress: called with each pending response.
             keys: values by keyword.
 
@@ -166,26 +164,28 @@ class QueryRetrieveCore(Finder):
             ServiceFailure: the peer did nothing at all.
         """
         title = check_ae_title(destination)
+        wanted, unavailable = self._targets(what, keys)
+        outcomes: list[RetrieveProgress] = []
+        for target in wanted:
+            with self._held(target, ("move",)) as (client, association):
+                event = self._before(events.BeforeMove, target, destination=title)
+                named = {"destination": event.destination}
+                asked = self._asked(client, association, events.AfterMove, "move", event, progress, **named)
+                outcomes.append(asked)
+            if outcomes[-1].status.is_cancel:
+                break
+        return Retrieved("move", tuple(outcomes), unavailable)
 
-        def body(client: ClientCore, association: Any, target: Target) -> Script[tuple[str, RetrieveProgress]]:
-            event = yield from self._before(events.BeforeMove, target, destination=title)
-            named = {"destination": event.destination}
-            asked = self._asked(client, association, events.AfterMove, "move", event, progress, **named)
-            return "move", (yield from asked)
-
-        return (yield from self._each(what, keys, ("move",), body))
-
-    @operation
     def retrieve(
         self,
         /,
-        what: Any,
+        what: Wanted,
         *,
-        to: Any,
+        to: Path | Keep,
         by: Iterable[str] | str | None = None,
-        progress: Callable[[RetrieveProgress], object] | None = None,
+        progress: Progress | None = None,
         **keys: Any,
-    ) -> Script[Retrieved]:
+    ) -> Retrieved:
         """Have studies, series or instances sent here, by the first way of ``by`` that the peer offers and that works.
 
         Args:
@@ -203,19 +203,40 @@ class QueryRetrieveCore(Finder):
             ServiceFailure: the peer did nothing at all.
         """
         ways = self._ways_here(by)
+        wanted, unavailable = self._targets(what, keys)
+        outcomes: list[RetrieveProgress] = []
+        way = ""
+        for target in wanted:
+            with self._held(target, ways) as (client, association):
+                way, outcome = self._brought(client, association, target, ways, to, progress)
+            outcomes.append(outcome)
+            if outcome.status.is_cancel:
+                break
+        return Retrieved(way, tuple(outcomes), unavailable)
 
-        def body(client: ClientCore, association: Any, target: Target) -> Script[tuple[str, RetrieveProgress]]:
-            arrivals = Arrivals(client, self.hooks, to)
-            way, *others = self._offered(association.contexts, self._model_of(target), ways)
-            while True:
-                brought = self._got if way == "get" else self._moved_here
-                outcome = yield from brought(client, association, target, arrivals, progress)
-                arrivals.heed()
-                if not others or outcome.completed or not outcome.failed or outcome.status.is_cancel:
-                    return way, outcome
-                way = others.pop(0)  # nothing came: by C-GET, what is compressed does not from every peer
+    def _brought(
+        self,
+        client: Client,
+        association: Association,
+        target: Target,
+        ways: Iterable[str],
+        to: Path | Keep,
+        progress: Progress | None,
+    ) -> tuple[str, RetrieveProgress]:
+        """Have one target sent here, and if nothing of it comes one way, try the next."""
+        receiver = RetrieveReceiver(client, self.hooks, to)
+        way, *others = self._offered(association.contexts, self._model_of(target), ways)
+        while True:
+            brought = self._got if way == "get" else self._moved_here
+            outcome = brought(client, association, target, receiver, progress)
+            receiver.heed()
+            if not others or outcome.completed or not outcome.failed or outcome.status.is_cancel:
+                return way, outcome
+            way = others.pop(0)  # nothing came: by C-GET, what is compressed does not from every peer
 
-        return (yield from self._each(what, keys, ways, body))
+    def _targets(self, what: Wanted, keys: Mapping[str, Any]) -> tuple[list[Target], tuple[TypedMatch, ...]]:
+        is_patient = (what.upper() if isinstance(what, str) else getattr(what, "level", "")) == "PATIENT"
+        return targets(what, "PATIENT_ROOT" if is_patient else self.model, keys, self.peer)
 
     def _ways_here(self, by: Iterable[str] | str | None) -> tuple[str, ...]:
         """How instances may come here; without an address there is one way."""
@@ -227,29 +248,33 @@ class QueryRetrieveCore(Finder):
         return ("get",)
 
     def _got(
-        self, client: ClientCore, association: Any, target: Target, arrivals: Arrivals, progress: Any
-    ) -> Script[RetrieveProgress]:
-        event = yield from self._before(events.BeforeGet, target, to=arrivals.provider())
-        told = _heeding(arrivals, progress)
-        return (
-            yield from self._asked(client, association, events.AfterGet, "get", event, told, to=event.to)
-        )
+        self,
+        client: Client,
+        association: Association,
+        target: Target,
+        receiver: RetrieveReceiver,
+        progress: Progress | None,
+    ) -> RetrieveProgress:
+        event = self._before(events.BeforeGet, target, to=receiver.provider())
+        told = _heeding(receiver, progress)
+        return self._asked(client, association, events.AfterGet, "get", event, told, to=event.to)
 
     def _moved_here(
-        self, client: ClientCore, association: Any, target: Target, arrivals: Arrivals, progress: Any
-    ) -> Script[RetrieveProgress]:
+        self,
+        client: Client,
+        association: Association,
+        target: Target,
+        receiver: RetrieveReceiver,
+        progress: Progress | None,
+    ) -> RetrieveProgress:
         assert self.listen is not None
-        event = yield from self._before(events.BeforeMove, target, destination=client.calling)
+        event = self._before(events.BeforeMove, target, destination=client.calling)
         tls = self.listen_tls if self.listen.tls else None
-        door = Door(client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance)
-        told = _heeding(arrivals, progress)
-
-        def ask() -> Script[RetrieveProgress]:
-            named = {"destination": event.destination}
+        calls = CallbackListener(client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance)
+        receiver.register(calls.listener)
+        told, named = _heeding(receiver, progress), {"destination": event.destination}
+        with calls:
             return self._asked(client, association, events.AfterMove, "move", event, told, **named)
-
-        outcome: RetrieveProgress = yield from door.open_for(arrivals.register, ask)
-        return outcome
 
     def _offered(self, contexts: Mapping[int, PresentationContext], model: str, ways: Iterable[str]) -> list[str]:
         """The ways that this association has; a C-GET is none where nothing can come by it."""
@@ -270,20 +295,8 @@ class QueryRetrieveCore(Finder):
         brought = presentation_contexts.retrieving(query_models.model_uid(model, "get"))[1:] if "get" in ways else []
         return (asked + brought)[:MAX_CONTEXTS]
 
-    def _each(self, what: Any, keys: Mapping[str, Any], ways: Iterable[str], body: Any) -> Script[Retrieved]:
-        """Make each request of a retrieve, of whoever has it."""
-        is_patient = (what.upper() if isinstance(what, str) else getattr(what, "level", "")) == "PATIENT"
-        wanted, unavailable = targets(what, "PATIENT_ROOT" if is_patient else self.model, keys, self.peer)
-        outcomes, way = [], ""
-        for target in wanted:
-            way, outcome = yield from self._with(self._holder(target), target, ways, body)
-            outcomes.append(outcome)
-            if outcome.status.is_cancel:
-                break
-        return Retrieved(way, tuple(outcomes), unavailable)
-
     def _holder(self, target: Target) -> Entity | Peer:
-        """Who is asked: the peer, if it has it, or nobody knows better; else whoever is known by the title."""
+        """Who is asked: the peer, if it has it, or nothing else is known; else the AE that is known by the title."""
         own = self.client.entity
         if own.ae_title in target.titles or not target.titles:
             return own
@@ -292,46 +305,49 @@ class QueryRetrieveCore(Finder):
             return next((known[title] for title in target.titles if title in known), own)
         return next((self.peers[title] for title in target.titles if title in self.peers), own)
 
-    def _with(self, holder: Entity | Peer, target: Target, ways: Iterable[str], body: Any) -> Script[Any]:
-        contexts = self._contexts(self._model_of(target), ways)
+    @contextmanager
+    def _held(self, target: Target, ways: Iterable[str]) -> Iterator[tuple[Client, Association]]:
+        """An association with the AE that holds a target, and the client that it is of."""
+        holder, contexts = self._holder(target), self._contexts(self._model_of(target), ways)
         if holder is self.client.entity:
-            return (yield from self.client.using(contexts, lambda one: body(self.client, one, target)))
+            with self.client.association(contexts) as association:
+                yield self.client, association
+            return
         other = _sister(self.client, holder)
         try:
-            return (yield from other.using(contexts, lambda one: body(other, one, target)))
+            with other.association(contexts) as association:
+                yield other, association
         finally:
-            yield from other.pool.close()
+            other.pool.close()
 
-    def _before(self, kind: type[Any], target: Target, **facts: Any) -> Script[Any]:
+    def _before(self, kind: type[Any], target: Target, **facts: Any) -> Any:
         """Ask the handlers about a C-GET or C-MOVE."""
         event = kind(
             self.peer,
-            association=None,
             level=target.level,
             model=self._model_of(target),
             query=None,
             keys=dict(target.keys),
             **facts,
         )
-        yield from self.hooks.fire(event)
+        self.hooks.fire(event)
         event.require()
         return event
 
     def _asked(
         self,
-        client: ClientCore,
-        association: Any,
+        client: Client,
+        association: Association,
         after: type[events.Event],
         name: str,
         event: Any,
-        progress: Callable[[RetrieveProgress], object] | None,
+        progress: Progress | None,
         **named: Any,
-    ) -> Script[RetrieveProgress]:
+    ) -> RetrieveProgress:
         """Call a method of an association, and tell how far it is and what came of it."""
         self._under_way.append(association)
         try:
-            answer: RetrieveProgress = yield from done(
-                self.hooks,
+            answer: RetrieveProgress = self.hooks.done(
                 client.peer,
                 after,
                 association,
@@ -339,7 +355,7 @@ class QueryRetrieveCore(Finder):
                 event.level,
                 model=event.model,
                 query=event.query,
-                progress=progressing(client.face, self.hooks, client.peer, progress),
+                progress=self.hooks.progressing(client.peer, progress),
                 **named,
                 **event.keys,
             )
@@ -348,7 +364,7 @@ class QueryRetrieveCore(Finder):
         return answer
 
 
-def _sister(client: ClientCore, holder: Entity | Peer) -> ClientCore:
+def _sister(client: Client, holder: Entity | Peer) -> Client:
     """A client like this one for another peer; its events are told to the same handlers."""
     other = type(client)(
         holder,
@@ -371,31 +387,12 @@ def _ways(by: Iterable[str]) -> tuple[str, ...]:
     return ways
 
 
-def _collected(results: Results[Any]) -> Script[list[Any]]:
-    """All results of a script; what it asks for is passed on."""
-    found: list[Any] = []
-    try:
-        item = next(results)
-        while True:
-            if type(item) is not Call:
-                found.append(item)
-                item = results.send(None)
-                continue
-            try:
-                answer = yield item
-            except BaseException as error:
-                item = results.throw(error)
-            else:
-                item = results.send(answer)
-    except StopIteration:
-        return found
-
-
-def _heeding(arrivals: Arrivals, progress: Any) -> Callable[[RetrieveProgress], object]:
+def _heeding(receiver: RetrieveReceiver, progress: Progress | None) -> Progress:
     """Progress that ends the retrieve once a handler has raised."""
 
-    def told(step: RetrieveProgress) -> object:
-        arrivals.heed()
-        return None if progress is None else progress(step)
+    def told(step: RetrieveProgress) -> None:
+        receiver.heed()
+        if progress is not None:
+            call(progress, step)
 
     return told

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Unpack
 
-from ..config import Entity
-from ..protocol.negotiation import Extras
-from ..protocol.peer_profile import Peer
-from ..services import presentation_contexts, query_models
-from . import events
-from .core import ClientCore
-from .criteria import Query
-from .matches import TypedMatch, match_class
-from .options import QueryOptions
-from .procedure import Results
+from ...aio.association import Association
+from ...config import Entity
+from ...protocol.negotiation import Extras
+from ...protocol.peer_profile import Peer
+from ...services import presentation_contexts, query_models
+from ...services.scu import Match
+from .. import events
+from ..criteria import Query
+from ..matches import TypedMatch, match_class
+from ..options import ClientOptions, QueryOptions
+from .client import Client
 from .service import Service
-from .telling import matches
 
 __all__ = ["Finder"]
 
@@ -36,12 +38,16 @@ class Finder(Service):
     """
 
     def __init__(
-        self, client: ClientCore | str | Entity | Peer, *, wanted: QueryOptions | None = None, **options: Any
+        self,
+        client: Client | str | Entity | Peer,
+        *,
+        wanted: QueryOptions | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(client, **options)
         self.wanted = wanted or QueryOptions()
         self.declined: list[str] = []
-        self._under_way: list[Any] = []  # associations that a query or a retrieve waits on
+        self._under_way: list[Association] = []  # that a query or a retrieve waits on
         self._cancelled = 0  # how often `cancel` was called
         if self.wanted:
             self.client.on(events.BeforeAssociate)(self._offer)
@@ -57,7 +63,7 @@ class Finder(Service):
             event.extras = extras.replace(extended={**extras.extended, **offered})
 
     def cancel(self) -> None:
-        """Ask the peer to end what is under way, from any thread, or task; does not wait.
+        """Ask the peer to end what is under way, from any task; does not wait.
 
         Queries end with the matches that came; retrieves say that they were ``cancelled``. What is only connecting yet
         goes on.
@@ -66,35 +72,38 @@ class Finder(Service):
         for association in list(self._under_way):
             association.cancel()
 
-    def _found(self, query: Query) -> Results[Any]:
+    async def _found(self, query: Query) -> AsyncGenerator[Any, None]:
+        """The matches of a query, in the class of their level."""
         event = events.BeforeFind(
             self.peer,
-            association=None,
             level=query.level,
             model=query.model.name,
             returning=(),
             query=query.template,
             keys=dict(query.keys),
         )
-        yield from self.hooks.fire(event)
+        await self.hooks.fire(event)
         event.require()
         asked = Query(event.level, model=event.model, template=event.query, **event.keys).returning(*event.returning)
         contexts = presentation_contexts.sop_classes(query_models.model_uid(event.model, "find"))
-        yield from self.client.using(contexts, lambda association: self._matches(association, asked))
+        async with self.client.association(contexts) as association:
+            self._under_way.append(association)
+            try:
+                async with aclosing(self._matches(association, asked)) as results:
+                    async for result in results:
+                        yield result
+            finally:
+                self._under_way.remove(association)
 
-    def _matches(self, association: Any, query: Query) -> Results[Any]:
+    def _matches(self, association: Association, query: Query) -> AsyncGenerator[TypedMatch, None]:
         granted = self.wanted.granted(query.model.find, association.extended)
         self.declined = self.wanted.declined(granted)
         identifier, is_meant = query.fitted(self.wanted, granted)
         found = association.find(query.level, model=query.model.find, query=identifier)
         kind, above = match_class(query.level), query.above
 
-        def typed(match: Any) -> TypedMatch | None:
+        def typed(match: Match) -> TypedMatch | None:
             one = kind(match, above)
             return one if is_meant(one.dataset) else None
 
-        self._under_way.append(association)
-        try:
-            yield from matches(self.client.face, self.hooks, self.peer, association, query.level, found, typed)
-        finally:
-            self._under_way.remove(association)
+        return self.hooks.matches(self.peer, association, query.level, found, typed)

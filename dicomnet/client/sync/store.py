@@ -1,35 +1,39 @@
-"""`StoreScu`, as scripts: a batch of instances over several associations, with a known result for each."""
+# Generated from dicomnet/client/aio/store.py by tools/async_to_sync.py: edit that, and run `make twins`.
+"""`StoreScu`: a batch of instances over several associations, with a known result for each."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from typing import Any, Unpack
 
-from ..config import OPERATIONS_WINDOW, Entity
-from ..dataset.transcoding import NEVER, Transcoding, check_policy
-from ..errors import DicomNetError, InvalidArgument, NoAcceptedContext
-from ..protocol.messages import Priority
-from ..protocol.negotiation import MAX_CONTEXTS
-from ..protocol.peer_profile import Peer
-from ..services import presentation_contexts
-from ..services.scu import StoreResult
-from . import events
-from .batch import Batch, Stored, Work, committed
-from .core import ClientCore
-from .inputs import Item
-from .plan import Lot, lots
+from ...config import OPERATIONS_WINDOW, Entity
+from ...dataset.transcoding import NEVER, Transcoding, check_policy
+from ...dataset.types import Path, Storable
+from ...errors import DicomNetError, InvalidArgument, NoAcceptedContext
+from ...protocol.messages import Priority
+from ...protocol.negotiation import MAX_CONTEXTS, ProposedContext
+from ...protocol.peer_profile import Peer
+from ...services import presentation_contexts
+from ...services.scu import StoreResult
+from ...services.user import Commitment
+from .. import events
+from ..batch import Batch, Stored, Work, committed
+from ..inputs import Item
+from ..options import StoreClientOptions
+from .client import Client
+from .concurrency import Together, wait
 from .pool import Lease
-from .procedure import END, Call, Left, Results, Script, operation, streaming
 from .service import Service
+from .services import CommitmentScu
 
-__all__ = ["StoreCore"]
+__all__ = ["StoreScu"]
 
 COMMIT_AT_ONCE = 1000  # instances of one storage commitment: their references are a data set of some 100 KiB
 
 
-class StoreCore(Service):
+class StoreScu(Service):
     """Sends instances, each with its result: files, directories, DICOMDIRs, zip archives, data sets, bytes.
 
     Args:
@@ -40,14 +44,15 @@ class StoreCore(Service):
         window: how many may be under way at a time on each association, where the peer grants it. By default as the
             client's ``extras`` or the peer's profile say, else `config.OPERATIONS_WINDOW`; with ``halt`` 1, so that
             nothing follows what failed. A client that is there already has its own say.
-        transcode: "never", "if needed", or a list of transfer syntaxes to be preferred (see `datasets.fitting`); by
+        transcode: "never", "if needed", or a list of transfer syntaxes to be preferred (`transfer_choice.fitting`); by
             default as the peer's profile says, else never.
         transfer_syntax: of data sets and bytes that do not know theirs.
         priority: of every C-STORE.
         report: a file that gets a line of JSON for each result.
         resume: leave out what the report that is there says is stored, and go on with it.
         commit: ask for storage commitment of what was stored: True asks the peer, on an association that is there
-            anyway; a `CommitmentScu`, whomever it asks, wherever the report is to come to.
+            anyway; a `CommitmentScu` asks its own peer, and has the report come where it is told.
+        options: of the client.
 
     Attributes:
         planned, planned_bytes: how many instances of the batch have been looked over, unreadable ones and those of an
@@ -55,9 +60,14 @@ class StoreCore(Service):
         watch: what each instance passes through when it is opened, such as a source that counts what has gone.
     """
 
+    stopped = False
+    planned = planned_bytes = 0
+    watch: Callable[[Any], Any] | None = None
+    _batch: Batch | None = None
+
     def __init__(
         self,
-        client: ClientCore | str | Entity | Peer,
+        client: Client | str | Entity | Peer,
         *,
         associations: int = 1,
         pattern: str = "*",
@@ -67,18 +77,19 @@ class StoreCore(Service):
         transcode: Transcoding | None = None,
         transfer_syntax: str | None = None,
         priority: Priority = Priority.MEDIUM,
-        report: str | os.PathLike[str] | None = None,
+        report: Path | None = None,
         resume: bool = False,
-        commit: Any = False,
-        **options: Any,
+        commit: bool | CommitmentScu = False,
+        **options: Unpack[StoreClientOptions],
     ) -> None:
         if resume and report is None:
             raise InvalidArgument("there is nothing to resume: no report is named")
         if associations < 1:
             raise InvalidArgument("associations is at least 1")
-        if not isinstance(client, ClientCore):
-            options["associations"] = associations
-        super().__init__(client, **options)
+        if isinstance(client, Client):
+            super().__init__(client, **options)
+        else:
+            super().__init__(client, associations=associations, **options)
         self._propose(window, 1 if halt else OPERATIONS_WINDOW)
         self.associations = min(associations, self.client.pool.most)
         self.pattern = pattern
@@ -91,10 +102,6 @@ class StoreCore(Service):
         self.report = report
         self.resume = resume
         self.commit = commit
-        self.stopped = False
-        self.planned = self.planned_bytes = 0
-        self.watch: Callable[[Any], Any] | None = None
-        self._batch: Batch | None = None
 
     def _propose(self, window: int | None, usual: int) -> None:
         """Have several C-STOREs under way at a time on the associations of a client of our own."""
@@ -107,8 +114,17 @@ class StoreCore(Service):
         if self._own:
             self.client.extras = self.client.profile.storing(self.client.extras, window, usual)
 
-    @streaming
-    def send(self, *sources: Any) -> Results[Stored]:
+    @property
+    def commits(self) -> bool:
+        """Storage commitment is asked for."""
+        return self.commit is not False
+
+    @property
+    def closing(self) -> bool:
+        """The client is being closed."""
+        return self.client.pool.closing.is_set()
+
+    def send(self, *sources: Storable | Iterable[Storable]) -> Generator[Stored, None]:
         """Store all of these; a result for each instance as it comes, and another when its commitment is known.
 
         Leaving the loop stops the batch after what is on its way. What an iterable gives is planned some at a time;
@@ -121,29 +137,23 @@ class StoreCore(Service):
         Raises:
             OutputFileError: the report cannot be written.
         """
-        batch = self._batch = Batch(self)
+        batch = self._batch = Batch(self, self.client.limits)
         try:
-            for window in batch.windows(sources):
-                yield from self._send_window(batch, window)
-            if self.commit:
-                yield from self._commit(batch)
+            for items in batch.windows(sources):
+                yield from self._send_window(batch, items)
+            yield from self._commit(batch)
         finally:
             batch.close()
 
-    @operation
-    def store(self, source: Any) -> Script[Stored]:
+    def store(self, source: Storable) -> Stored:
         """Store one instance; a result that is not ``ok`` is returned, not raised."""
-        batch = Batch(self)
-        try:
-            for window in batch.windows([source]):
-                yield from self._send_window(batch, window)
-            if self.commit:
-                yield from self._commit(batch)
-        finally:
-            batch.close()
-        if batch.last is None:
+        last: Stored | None = None
+        with closing(self.send(source)) as results:
+            for result in results:
+                last = result
+        if last is None:
             raise InvalidArgument("there is nothing to store")
-        return batch.last
+        return last
 
     def stop(self) -> None:
         """Begin no further instance of the batch that is under way: from anywhere, a signal handler too."""
@@ -159,57 +169,55 @@ class StoreCore(Service):
 
     # ---- a window of a batch -----------------------------------------------------------------------------------
 
-    def _send_window(self, batch: Batch, items: list[Item]) -> Results[Stored]:
-        yield from batch.set_aside()
-        planned = lots([(item, item.pair) for item in items], self.transcode)
-        work = [Work(lot, self._contexts(lot)) for lot in planned]
+    def _send_window(self, batch: Batch, items: list[Item]) -> Generator[Stored, None]:
+        for result in batch.set_aside():
+            yield result
+        planned = presentation_contexts.store_batches([(item, item.pair) for item in items], self.transcode)
+        work = [Work(one.instances, self._contexts(one.contexts)) for one in planned]
         width = min(self.associations, len(items))
         batch.share = 1 if batch.careful else max(len(items) // max(width, 1), 1)
         if width <= 1 or not batch.wants_more:
-            yield from self._work(batch, work)
+            sent = self._work(batch, work)
         else:
-            yield from self._work_together(batch, work, width)
+            sent = self._work_together(batch, work, width)
+        yield from sent
         for one in work:
             while one.items:
-                yield from batch.tell(batch.left_over(one.items.popleft()))
+                yield batch.noted(batch.left_over(one.items.popleft()))
 
-    def _contexts(self, lot: Lot) -> list[Any]:
+    def _contexts(self, contexts: list[ProposedContext]) -> list[ProposedContext]:
         wanted = presentation_contexts.commitment() if self.commit is True else []
-        return lot.contexts + wanted if len(lot.contexts) < MAX_CONTEXTS else lot.contexts
+        return contexts + wanted if len(contexts) < MAX_CONTEXTS else contexts
 
-    def _work_together(self, batch: Batch, work: list[Work], width: int) -> Results[Stored]:
-        merged = self.client.face.together([self._work(batch, work) for _ in range(width)])
+    def _work_together(self, batch: Batch, work: list[Work], width: int) -> Generator[Stored, None]:
+        together = Together([self._work(batch, work) for _ in range(width)])
         try:
-            while (result := (yield Call(self.client.face.next, merged))) is not END:
+            for result in together:
                 yield result
-        except (Exception, Left):
+        except (Exception, GeneratorExit):
             raise
-        except BaseException:  # Ctrl-C, or a cancellation: nobody waits for what is under way
+        except BaseException:  # Ctrl-C, or a cancellation: nothing waits for what is under way
             batch.interrupt()
             raise
         finally:
-            yield Call(self.client.face.close, merged)
+            together.close()
 
-    def _work(self, batch: Batch, work: list[Work]) -> Results[Stored]:
-        """One association after another, for as long as there is something to do and somebody to do it with."""
+    def _work(self, batch: Batch, work: list[Work]) -> Generator[Stored, None]:
+        """One association after another, for as long as there is something to do and an association to be had."""
         for one in work:
             while one.items and batch.wants_more:
                 try:
-                    lease = yield from self.client.pool.take(one.contexts)
-                except NoAcceptedContext as error:
-                    yield from self._refuse(batch, one, error)
+                    lease = self.client.pool.take(one.contexts)
+                except NoAcceptedContext as error:  # others may fare better
+                    while one.items:
+                        yield batch.noted(batch.failed(one.items.popleft(), error))
                 except DicomNetError as error:
                     batch.end(error)  # others may have an association, and send what is left
                     return
                 else:
                     yield from self._use(batch, one, lease)
 
-    def _refuse(self, batch: Batch, one: Work, error: NoAcceptedContext) -> Results[Stored]:
-        """The peer takes none of these contexts; others may fare better."""
-        while one.items:
-            yield from batch.tell(batch.failed(one.items.popleft(), error))
-
-    def _use(self, batch: Batch, one: Work, lease: Lease) -> Results[Stored]:
+    def _use(self, batch: Batch, one: Work, lease: Lease) -> Generator[Stored, None]:
         """Send over an association until nothing is left, or it has served its time, or it ends."""
         taken: deque[Item] = deque()  # those that were asked for and have no result yet
         batch.leases.add(lease)
@@ -217,21 +225,22 @@ class StoreCore(Service):
         send = self._send_with_handlers if handlers else self._send_all
         try:
             yield from send(batch, one, lease, taken)
-        except Left:
-            yield from self.client.pool.give_back(lease)
+        except GeneratorExit:
+            self.client.pool.give_back(lease)
             raise
         except BaseException as error:
             over = not lease.association.established
-            yield from self.client.lost(lease, error)
+            self.client._lost(lease, error)
             if not over or not isinstance(error, DicomNetError):
                 raise
-            yield from self._unanswered(batch, one, taken, error)
+            for result in self._unanswered(batch, one, taken, error):
+                yield result
         else:
-            yield from self.client.pool.give_back(lease)
+            self.client.pool.give_back(lease)
         finally:
             batch.leases.discard(lease)
 
-    def _unanswered(self, batch: Batch, one: Work, taken: deque[Item], error: DicomNetError) -> Results[Stored]:
+    def _unanswered(self, batch: Batch, one: Work, taken: deque[Item], error: DicomNetError) -> Iterator[Stored]:
         """The association ended: what was on its way may have arrived or not, the rest waits for another.
 
         If that was a single instance, it failed: it may be why the peer left. Several are sent again, one at a time.
@@ -246,30 +255,36 @@ class StoreCore(Service):
             # There are only so many, lest a peer that always leaves keeps us for ever; what waited behind is innocent.
             item.attempts += sent or not begun
             if (sent and not several) or item.attempts >= self.client.retry.attempts:
-                yield from batch.tell(batch.broken(item, error))
+                yield batch.noted(batch.broken(item, error))
             else:
                 waiting.append(item)
         if not taken and one.items:
-            yield from batch.tell(batch.broken(one.items.popleft(), error))
+            yield batch.noted(batch.broken(one.items.popleft(), error))
         one.items.extendleft(reversed(waiting))
 
-    def _send_all(self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]) -> Results[Stored]:
+    def _send_all(
+        self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]
+    ) -> Generator[Stored, None]:
         yield from self._stream(batch, one, lease, taken, batch.feed(one, lease, taken))
-        yield from batch.set_aside()
+        for result in batch.set_aside():
+            yield result
 
-    def _send_with_handlers(self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]) -> Results[Stored]:
+    def _send_with_handlers(
+        self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]
+    ) -> Generator[Stored, None]:
         """One by one: each is shown before it is sent, and after."""
         while (item := batch.take(one, lease)) is not None:
             given = batch.opened(item)
             if given is None:
-                yield from batch.set_aside()
+                for result in batch.set_aside():
+                    yield result
                 continue
             before = events.BeforeStore(self.client.peer, association=lease.association, source=given)
-            yield from self.hooks.fire(before)
+            self.hooks.fire(before)
             if before.ended:
                 batch.stop("the rest was skipped by a handler")
             if before.vetoed is not None or before.skipped:
-                yield from batch.tell(batch.unwanted(item, before.vetoed))
+                yield batch.noted(batch.unwanted(item, before.vetoed))
                 continue
             taken.append(item)
             batch.given[id(item)] = before.sent
@@ -277,9 +292,9 @@ class StoreCore(Service):
 
     def _stream(
         self, batch: Batch, one: Work, lease: Lease, taken: deque[Item], sources: Iterator[Any]
-    ) -> Results[Stored]:
+    ) -> Generator[Stored, None]:
         """Have the association store what it is fed with."""
-        results = lease.association.store_many(
+        stream = lease.association.store_many(
             sources,
             priority=self.priority,
             transcode=self.transcode,
@@ -288,57 +303,55 @@ class StoreCore(Service):
         )
         # Whether nothing else is on its way when there is a result.
         alone = batch.share == 1 or lease.association.operations_window[0] == 1
-        repeats, given = self.client.retry.out_of_resources, batch.given
-        following, handlers = Call(self.client.face.next, results), self.hooks.of(events.AfterStore)
-        try:
-            while (result := (yield following)) is not END:
+        handlers, given = self.hooks.of(events.AfterStore), batch.given
+        repeats = self.client.retry.out_of_resources
+        with closing(stream) as results:
+            for result in results:
                 item = taken.popleft()
                 given.pop(id(item), None)
                 item.attempts += 1
-                if repeats and self._is_to_be_repeated(item, result) and not (yield from self._paused(item)):
+                if repeats and self._is_to_be_repeated(item, result) and not self._paused(item):
                     one.items.appendleft(item)
                     continue
                 stored = batch.result(item, result)
                 if handlers:
-                    yield from self._after(lease, result)
-                batch.note(stored)
-                yield stored
+                    self._after(lease, result)
+                yield batch.noted(stored)
                 if batch.aside:
-                    yield from batch.set_aside()
+                    for other in batch.set_aside():
+                        yield other
                 if alone and not batch.wants_more:
                     break
-        finally:
-            yield Call(self.client.face.close, results)
         one.items.extendleft(reversed(taken))  # what was only opened, ahead
         taken.clear()
 
-    def _after(self, lease: Lease, result: StoreResult) -> Script[None]:
+    def _after(self, lease: Lease, result: StoreResult) -> None:
         after = events.AfterStore(
             self.client.peer, association=lease.association, result=result, error=result.error
         )
-        yield from self.hooks.fire(after)
+        self.hooks.fire(after)
 
     def _is_to_be_repeated(self, item: Item, result: StoreResult) -> bool:
         retry = self.client.retry
         return retry.wants(result.status) and item.attempts < retry.attempts
 
-    def _paused(self, item: Item) -> Script[bool]:
+    def _paused(self, item: Item) -> bool:
         """Wait before an instance is sent once more; whether the client was closed meanwhile."""
-        pause = self.client.retry.pauses()(item.attempts)
-        closed: bool = yield Call(self.client.face.wait, self.client.pool.closing, pause)
-        return closed
+        return wait(self.client.pool.closing, self.client.retry.pauses()(item.attempts))
 
     # ---- storage commitment ------------------------------------------------------------------------------------
 
-    def _commit(self, batch: Batch) -> Results[Stored]:
+    def _commit(self, batch: Batch) -> Generator[Stored, None]:
         """Ask whether the peer takes responsibility for what was stored (PS3.4 Annex J)."""
-        who: Any = self.client if self.commit is True else self.commit
-        stored = batch.stored
-        for start in range(0, len(stored), COMMIT_AT_ONCE):
-            some = stored[start : start + COMMIT_AT_ONCE]
+        if self.commit is False:
+            return
+        committing = self.client if self.commit is True else self.commit
+        for start in range(0, len(batch.stored), COMMIT_AT_ONCE):
+            some = batch.stored[start : start + COMMIT_AT_ONCE]
+            answer: Commitment | DicomNetError
             try:
-                answer = yield Call(who.commit, [(one.sop_class_uid, one.sent_as) for one in some])
+                answer = committing.commit([(one.sop_class_uid, one.sent_as) for one in some])
             except DicomNetError as error:
                 answer = error
             for one in some:
-                yield from batch.tell(committed(one, answer))
+                yield batch.noted(committed(one, answer))

@@ -1,24 +1,26 @@
+# Generated from dicomnet/client/aio/pool.py by tools/async_to_sync.py: edit that, and run `make twins`.
 """The associations that a client keeps with its peer: opened when they are needed, used again, released when idle."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Protocol
 
-from ..errors import DeadlineExceeded, DicomNetError, LocalProtocolError
-from ..protocol.negotiation import ProposedContext
-from .procedure import Call, Face, Gate, Script
+from ...errors import DeadlineExceeded, DicomNetError, LocalProtocolError
+from ...protocol.negotiation import ProposedContext
+from ...sync.association import Association
+from .concurrency import Gate, Worker, join, now, start, wait
 
-__all__ = ["Lease", "Pool"]
+__all__ = ["Lease", "Opener", "Pool"]
 
 
 class Lease:
     """An association that is in use, or waits to be.
 
     Attributes:
-        association: of the face.
+        association: the association.
         contexts: what it proposed.
         left: how many requests it is still good for; None is any number.
         since: when it became idle.
@@ -26,7 +28,7 @@ class Lease:
 
     __slots__ = ("association", "contexts", "left", "since")
 
-    def __init__(self, association: Any, contexts: Iterable[ProposedContext], left: int | None) -> None:
+    def __init__(self, association: Association, contexts: Iterable[ProposedContext], left: int | None) -> None:
         self.association = association
         self.contexts = frozenset(contexts)
         self.left = left
@@ -43,13 +45,21 @@ class Lease:
         return self.left is not None and self.left <= 0
 
 
+class Opener(Protocol):
+    """What connects and releases for a pool."""
+
+    def _open(self, contexts: Sequence[ProposedContext]) -> Association:
+        """Connect, for these contexts."""
+
+    def _release(self, association: Association) -> None:
+        """Release an association in good order."""
+
+
 class Pool:
     """At most so many associations with one peer; safe to use from several threads.
 
     Args:
-        face: what runs the scripts.
-        open_one: a script that connects, for these contexts.
-        release_one: a script that releases an association in good order.
+        opener: connects and releases.
         most: associations at a time.
         idle: seconds after which one that nobody uses is released; None keeps it.
         patience: seconds to wait for one that is in use; None for ever.
@@ -58,18 +68,14 @@ class Pool:
 
     def __init__(
         self,
-        face: Face,
-        open_one: Callable[[Sequence[ProposedContext]], Script[Any]],
-        release_one: Callable[[Any], Script[None]],
+        opener: Opener,
         *,
         most: int,
         idle: float | None,
         patience: float | None,
         requests: int | None,
     ) -> None:
-        self._face = face
-        self._open_one = open_one
-        self._release_one = release_one
+        self._opener = opener
         self._most = most
         self._keep = idle
         self._patience = patience
@@ -79,8 +85,8 @@ class Pool:
         self._in_use: set[Lease] = set()
         self._opening = 0
         self._waiting: list[Gate] = []
-        self._janitor: Any = None
-        self.closing = face.gate()
+        self._janitor: Worker | None = None
+        self.closing = Gate()
 
     @property
     def most(self) -> int:
@@ -92,27 +98,27 @@ class Pool:
 
     # ---- taking and giving back --------------------------------------------------------------------------------
 
-    def take(self, contexts: Sequence[ProposedContext]) -> Script[Lease]:
-        """An association with these contexts: an idle one, a new one, or the next that somebody gives back.
+    def take(self, contexts: Sequence[ProposedContext]) -> Lease:
+        """An association with these contexts: an idle one, a new one, or the next that is given back.
 
         Raises:
             DeadlineExceeded: all are in use, and stay so.
             AssociationError, ConnectionFailed: there is none to be had.
         """
         wanted = frozenset(contexts)
-        end = None if self._patience is None else self._face.now() + self._patience
+        end = None if self._patience is None else now() + self._patience
         while True:
             found, spare, gate = self._look_for(wanted)
             for lease in spare:
-                yield from self._release(lease)
+                self._release(lease)
             if found is not None and found.association.check():
                 return found
             if found is not None:
-                yield from self.drop(found)
+                self.drop(found)
             elif gate is None:
-                return (yield from self._open(contexts))
+                return self._open(contexts)
             else:
-                yield from self._wait(gate, end)
+                self._wait(gate, end)
 
     def _look_for(self, wanted: frozenset[ProposedContext]) -> tuple[Lease | None, list[Lease], Gate | None]:
         """An idle one that fits; or those that have to go so that a new one may come; or what to wait for."""
@@ -125,7 +131,7 @@ class Pool:
                     return lease, [], None
             busy = len(self._in_use) + self._opening
             if busy >= self._most:
-                self._waiting.append(self._face.gate())
+                self._waiting.append(Gate())
                 return None, [], self._waiting[-1]
             self._opening += 1
             surplus = max(busy + 1 + len(self._idle) - self._most, 0)
@@ -136,11 +142,11 @@ class Pool:
         if self.closing.is_set():
             raise LocalProtocolError("the client was closed")
 
-    def _wait(self, gate: Gate, end: float | None) -> Script[None]:
-        left = None if end is None else max(end - self._face.now(), 0.0)
+    def _wait(self, gate: Gate, end: float | None) -> None:
+        left = None if end is None else max(end - now(), 0.0)
         opened = False
         try:
-            opened = yield Call(self._face.wait, gate, left)
+            opened = wait(gate, left)
         finally:
             with self._lock:
                 if gate in self._waiting:
@@ -151,10 +157,10 @@ class Pool:
             assert self._patience is not None
             raise DeadlineExceeded("pool", self._patience, hint="All associations of this client are in use.")
 
-    def _open(self, contexts: Sequence[ProposedContext]) -> Script[Lease]:
+    def _open(self, contexts: Sequence[ProposedContext]) -> Lease:
         association = None
         try:
-            association = yield from self._open_one(contexts)
+            association = self._opener._open(contexts)
         finally:
             with self._lock:
                 self._opening -= 1
@@ -164,30 +170,30 @@ class Pool:
                 else:
                     self._next_in_line()
         if self.closing.is_set():
-            yield from self.drop(lease)
+            self.drop(lease)
             self._require_open()
         return lease
 
-    def give_back(self, lease: Lease) -> Script[None]:
-        """Keep an association for whoever needs it next, unless it is over or used up."""
+    def give_back(self, lease: Lease) -> None:
+        """Keep an association for the next caller, unless it is over or used up."""
         keep = lease.association.check() and not lease.is_used_up and self._keep != 0
         with self._lock:
             keep = keep and not self.closing.is_set()
             if keep:
-                lease.since = self._face.now()
+                lease.since = now()
                 self._idle.append(lease)
                 self._in_use.discard(lease)
                 self._next_in_line()
         if keep:
             self._watch()
         else:
-            yield from self._release(lease)
+            self._release(lease)
             self._forget(lease)
 
-    def drop(self, lease: Lease) -> Script[None]:
+    def drop(self, lease: Lease) -> None:
         """Abort an association on which something went wrong, if it is not over already."""
         try:
-            yield Call(lease.association.abort)
+            lease.association.abort()
         finally:
             self._forget(lease)
 
@@ -197,13 +203,13 @@ class Pool:
             self._next_in_line()
 
     def _next_in_line(self) -> None:
-        """Somebody may take another look; called with the lock."""
+        """The next in line takes another look; called with the lock."""
         if self._waiting:
             self._waiting.pop(0).set()
 
-    def _release(self, lease: Lease) -> Script[None]:
-        with suppress(DicomNetError):  # the peer is told, or gone: nobody waits for more
-            yield from self._release_one(lease.association)
+    def _release(self, lease: Lease) -> None:
+        with suppress(DicomNetError):  # the peer is told, or gone: there is no more to wait for
+            self._opener._release(lease.association)
 
     # ---- the end -----------------------------------------------------------------------------------------------
 
@@ -213,30 +219,30 @@ class Pool:
             if self._keep is None or self.closing.is_set():
                 return
             if self._janitor is None:
-                self._janitor = self._face.start(self._tidy(), "dicomnet-client-idle")
+                self._janitor = start(self._tidy, "dicomnet-client-idle")
 
-    def _tidy(self) -> Script[None]:
+    def _tidy(self) -> None:
         """Release what has been idle for too long, until nothing is idle any more."""
         assert self._keep is not None
         while True:
-            now = self._face.now()
+            time = now()
             with self._lock:
-                late = [lease for lease in self._idle if lease.since + self._keep <= now]
+                late = [lease for lease in self._idle if lease.since + self._keep <= time]
                 self._idle = [lease for lease in self._idle if lease not in late]
                 if not late and (not self._idle or self.closing.is_set()):
                     self._janitor = None
                     return
-                next_due = min((lease.since for lease in self._idle), default=now) + self._keep
+                next_due = min((lease.since for lease in self._idle), default=time) + self._keep
             for lease in late:
-                yield from self._release(lease)
+                self._release(lease)
             if not late:
-                yield Call(self._face.wait, self.closing, next_due - now)
+                wait(self.closing, next_due - time)
 
-    def close(self, *, abort: bool = False) -> Script[None]:
-        """Release what is idle, and let nobody have another; what is in use is released when it is given back.
+    def close(self, *, abort: bool = False) -> None:
+        """Release what is idle, and give out no other; what is in use is released when it is given back.
 
         Args:
-            abort: abort all, in use or not; whoever uses one is told.
+            abort: abort all, in use or not; calls under way on them raise.
         """
         self.closing.set()
         with self._lock:
@@ -247,10 +253,10 @@ class Pool:
                 self._next_in_line()
         for lease in idle:
             if abort:
-                yield Call(lease.association.abort)
+                lease.association.abort()
             else:
-                yield from self._release(lease)
+                self._release(lease)
         for lease in in_use if abort else ():
             lease.association.interrupt()
         if janitor is not None:
-            yield Call(self._face.join, janitor)
+            join(janitor)

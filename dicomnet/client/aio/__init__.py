@@ -1,0 +1,31 @@
+"""The client framework for asyncio: what applications that query, retrieve and store are built from."""
+
+from .. import events
+from ..batch import Outcome, Stored
+from ..criteria import Query
+from ..options import QueryOptions
+from ..procedure_step import ProcedureStep, StepState
+from ..retry import Retry
+from .client import Client
+from .mpps import MppsScu
+from .query import QueryRetrieveScu
+from .services import CommitmentScu, VerificationScu, WorklistScu
+from .store import StoreScu
+
+__all__ = [
+    "Client",
+    "CommitmentScu",
+    "MppsScu",
+    "Outcome",
+    "ProcedureStep",
+    "Query",
+    "QueryOptions",
+    "QueryRetrieveScu",
+    "Retry",
+    "StepState",
+    "StoreScu",
+    "Stored",
+    "VerificationScu",
+    "WorklistScu",
+    "events",
+]

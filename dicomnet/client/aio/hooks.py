@@ -1,0 +1,89 @@
+"""Telling handlers what happens, and letting them change it: what clients and their components share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from ...aio.requestor import Results
+from ...errors import DicomNetError
+from ...services.scu import Match, RetrieveProgress
+from ...services.user import Progress
+from ..events import AfterFind, BeforeMatch, Event, Handlers, Link, SubOperation
+from .concurrency import call
+
+__all__ = ["Hooks"]
+
+T = TypeVar("T")
+
+
+class Hooks(Handlers):
+    """The handlers of a client or a component, and of what it stands on."""
+
+    async def fire(self, event: Event) -> None:
+        """Call the handlers of an event, one after another."""
+        for handler in self.of(type(event)):
+            await call(handler, event)
+
+    async def done(
+        self,
+        peer: str,
+        after: type[Any],
+        association: Link,
+        method: Callable[..., Any],
+        /,
+        *arguments: Any,
+        **named: Any,
+    ) -> Any:
+        """Call a method of an association, and tell what came of it."""
+        try:
+            result = await method(*arguments, **named)
+        except DicomNetError as error:
+            await self.fire(after(peer, association=association, result=None, error=error))
+            raise
+        await self.fire(after(peer, association=association, result=result, error=None))
+        return result
+
+    def progressing(self, peer: str, own: Progress | None) -> Progress:
+        """What an association calls with each pending response of a retrieve."""
+
+        async def told(step: RetrieveProgress) -> None:
+            await self.fire(SubOperation(peer, progress=step))
+            if own is not None:
+                await call(own, step)
+
+        return told
+
+    async def matches(
+        self, peer: str, association: Link, level: str, found: Results[Match], typed: Callable[[Match], T | None]
+    ) -> AsyncGenerator[T, None]:
+        """Pass on the matches that handlers let pass.
+
+        Args:
+            peer: in the events.
+            association: where the query runs.
+            level: of the query.
+            found: its results.
+            typed: makes of a match what is passed on; None passes over it.
+        """
+        problem, count = None, 0
+        try:
+            async with aclosing(found) as results:  # closed before its end: C-CANCEL
+                async for match in results:
+                    if (one := typed(match)) is None:
+                        continue
+                    before = BeforeMatch(peer, level=level, match=one)
+                    await self.fire(before)
+                    if before.vetoed is not None:
+                        raise before.vetoed
+                    if before.ended:
+                        break
+                    if not before.skipped:
+                        count += 1
+                        yield before.match
+        except DicomNetError as error:
+            problem = error
+            raise
+        finally:
+            await self.fire(AfterFind(peer, association=association, result=count, error=problem))

@@ -1,0 +1,131 @@
+# Generated from dicomnet/client/aio/retrieve_receiver.py by tools/async_to_sync.py: edit that, and run `make twins`.
+"""Instances that a retrieve brings: over its own association, or to a listener that is there for it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from ...config import RECEIVE_DRAIN, Entity
+from ...dataset.types import Path
+from ...errors import InvalidArgument
+from ...net.tls import TLS
+from ...protocol.negotiation import AcceptancePolicy
+from ...services import user
+from ...services.provider_requests import StoreRequest
+from ...services.scp import Provider
+from ...services.user import Keep
+from ...status import Status
+from ...sync.listener import Listener
+from ..events import Received
+from .client import Client
+from .concurrency import call
+from .hooks import Hooks
+
+__all__ = ["CallbackListener", "RetrieveReceiver", "listening_address"]
+
+
+class RetrieveReceiver:
+    """Takes what arrives, as ``Association.get`` does, and tells the handlers of each instance.
+
+    Args:
+        client: whose limits hold.
+        hooks: are told `events.Received`.
+        to: a directory for files, or a function of `StoreRequest`.
+
+    Attributes:
+        failure: what a handler raised; the retrieve is over then.
+    """
+
+    def __init__(self, client: Client, hooks: Hooks, to: Path | Keep) -> None:
+        self._client = client
+        self._hooks = hooks
+        self._spool, self._keep = user.keeper(to)
+        self.failure: BaseException | None = None
+
+    def provider(self) -> Provider:
+        """What takes them on the association that asked for them."""
+        provider = Provider(limits=self._client.limits, timeouts=self._client.timeouts)
+        self.register(provider)
+        return provider
+
+    def register(self, provider: Provider) -> None:
+        """Have this provider take them."""
+        provider.on_store(spool=self._spool, unknown_classes=True)(self._arrived)
+
+    def _arrived(self, request: StoreRequest) -> object:
+        """Ask the handlers; what none of them objects to is kept."""
+        event = Received(self._client.peer, request=request)
+        try:
+            self._hooks.fire(event)
+            if event.vetoed is not None:
+                return Status(Status.NOT_AUTHORIZED, comment=event.vetoed.message)
+            return Status.SUCCESS if event.skipped else call(self._keep, request)
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
+
+    def heed(self) -> None:
+        """Raise what a handler raised."""
+        if self.failure is not None:
+            raise self.failure
+
+
+class CallbackListener:
+    """Where a peer calls back: open for an ``with`` block, and for the peer that was asked alone.
+
+    Args:
+        client: the peer that is asked.
+        where: the address to listen at, as an `Entity` whose title does not matter.
+        tls: how connections are secured; None is plain.
+        senders: calling AE titles that are let in beside that of the peer.
+        acceptance: further rules of who may call.
+
+    Attributes:
+        listener: takes the handlers of what is to come.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        where: Entity,
+        *,
+        tls: TLS | None = None,
+        senders: Iterable[str] = (),
+        acceptance: AcceptancePolicy | None = None,
+    ) -> None:
+        rules = acceptance or AcceptancePolicy()
+        known = {client.entity.ae_title, *senders, *(rules.calling_ae_titles or ())}
+        self.listener = Listener(
+            client.calling,
+            host=where.host,
+            port=where.port,
+            tls=tls,
+            limits=client.limits,
+            timeouts=client.timeouts,
+            acceptance=rules.replace(calling_ae_titles=frozenset(known)),
+            drain=RECEIVE_DRAIN,
+            tap=client.tap,
+        )
+
+    def __enter__(self) -> Self:
+        self.listener.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.listener.__exit__(None, None, None)
+
+
+def listening_address(where: str | Entity | None, tls: TLS | None) -> tuple[Entity | None, TLS | None]:
+    """Where a peer is to call back, as people write it, and how that is secured.
+
+    Raises:
+        InvalidArgument: it is no address, or is to be secured by nothing.
+    """
+    place = Entity.parse(where) if isinstance(where, str) else where
+    if place is not None and place.tls and tls is None:
+        raise InvalidArgument("listening with TLS takes a certificate", hint="Give listen_tls=TLS(cert=…).")
+    return place, tls

@@ -247,6 +247,30 @@ class TestEcho:
         assert result.returncode == 0
         assert seen == [("ME", "CALLED")]
 
+    def test_verbose_shows_messages_and_debug_each_pdu(self, listener):
+        verbose = programs.run("echo", f"ARCHIVE@{listener}", "-v").stderr
+        assert "-> A-ASSOCIATE-RQ: DICOMNET calls ARCHIVE, 1 context" in verbose
+        assert "<- C-ECHO-RSP 1, 0x0000 (success)" in verbose
+        assert "P-DATA-TF" not in verbose
+        assert "-> P-DATA-TF, " in programs.run("echo", f"ARCHIVE@{listener}", "-d").stderr
+
+    def test_a_log_that_dump_shows(self, listener, tmp_path):
+        assert programs.run("echo", f"ARCHIVE@{listener}", "--log", tmp_path / "log").stderr == ""
+        shown = programs.run("dump", tmp_path / "log")
+        assert shown.returncode == 0
+        assert "C-ECHO-RQ" in shown.stdout
+
+    def test_names_of_peers_are_completed(self, tmp_path):
+        (tmp_path / "peers.toml").write_text('[archive]\naddress = "A@host:104"\n')
+        environment = {
+            **os.environ,
+            "DICOMNET_PEERS": str(tmp_path / "peers.toml"),
+            "_DICOMNET_COMPLETE": "bash_complete",
+            "COMP_WORDS": "dicomnet echo arch",
+            "COMP_CWORD": "2",
+        }
+        assert programs.run(env=environment).stdout == "plain,archive\n"
+
     def test_another_title_is_rejected(self, listener):
         result = programs.run("echo", f"WRONG@{listener}")
         assert result.returncode == 61

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -43,6 +44,17 @@ def test_retrieve_fetches_a_study(tmp_path: Path, offers: str) -> None:
     assert done.returncode == 0, done.stderr
     assert {"instances": 4, "failed": 0}.items() <= summary(done.stdout).items()
     assert uids_in(tmp_path) == STUDY_0
+
+
+def test_find_as_csv() -> None:
+    with Archive("get") as archive:
+        done = run("find", archive.peer, "study", "-k", "PatientID", "-k", "StudyInstanceUID=2.25.10", "--csv")
+        assert done.returncode == 0, done.stderr
+        header, *rows = csv.reader(done.stdout.splitlines())
+        assert header == ["StudyInstanceUID", "PatientID"]
+        assert [row[0] for row in rows] == ["2.25.10"]
+        both = run("find", archive.peer, "study", "--csv", "--json")
+    assert (both.returncode, "--csv and --json" in both.stderr) == (2, True)
 
 
 def test_retrieve_by_one_way_only(tmp_path: Path) -> None:

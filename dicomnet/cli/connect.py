@@ -41,6 +41,7 @@ def associate(
         extras=extras,
         limits=settings.limits,
         timeouts=settings.timeouts,
+        tap=settings.tap,
     )
 
 
@@ -71,6 +72,7 @@ def client_options(settings: Settings, peer: Entity) -> dict[str, Any]:
         "tls": settings.tls,
         "limits": settings.limits,
         "timeouts": settings.timeouts,
+        "tap": settings.tap,
     }
 
 

@@ -17,7 +17,7 @@ from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
 from .options import Settings, common
-from .tables import Table
+from .tables import CsvTable, Table
 
 __all__ = ["command"]
 
@@ -27,21 +27,31 @@ __all__ = ["command"]
 @click.argument("level", required=False, default="")
 @key_option
 @click.option("--model", default="study", metavar="MODEL", help="study, patient, worklist, ….  [default: study]")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, with a header, and no summary.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Cancel after so many matches.")
 @common
 def command(
-    peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, limit: int | None, settings: Settings
+    peer: Entity,
+    aec: str | None,
+    level: str,
+    keys: tuple[str, ...],
+    model: str,
+    as_csv: bool,
+    limit: int | None,
+    settings: Settings,
 ) -> int:
     """Query PEER at LEVEL: patient, study, series or image; a worklist has no levels.
 
     Keys with a value are matched, keys without one are returned. Ctrl-C cancels the query.
     """
+    if as_csv and settings.output.json:
+        raise click.UsageError("--csv and --json: one of them")
     asked = parse_keys(keys)
     information = query_models.model_of(model)
     query_models.identifier(information, level, asked)  # what is wrong with it is said before anybody is called
     contexts = presentation_contexts.sop_classes(query_models.model_uid(model, "find"))
     with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
-        done = _find(association, level, model, asked, limit, settings, interrupts)
+        done = _find(association, level, model, asked, limit, settings, interrupts, as_csv)
     return Exit.INTERRUPTED if interrupts.requested else done
 
 
@@ -53,11 +63,12 @@ def _find(
     limit: int | None,
     settings: Settings,
     interrupts: Interrupts,
+    as_csv: bool,
 ) -> int:
     output, start, count, unreadable = settings.output, monotonic(), 0, 0
     unique = dict(query_models.model_of(model).levels).get(level.upper())
     columns = list(dict.fromkeys([*([unique] if unique else []), *keys]))
-    table = Table(output, columns)
+    table = CsvTable(columns) if as_csv else Table(output, columns)
     for match in association.find(level, model=model, **keys):
         count += 1
         try:
@@ -72,12 +83,9 @@ def _find(
             break
     table.close()
     seconds = monotonic() - start
-    output.summary(
-        f"{count} {'match' if count == 1 else 'matches'} in {seconds:.2f} s",
-        matches=count,
-        failed=unreadable,
-        seconds=seconds,
-    )
+    if not as_csv:
+        line = f"{count} {'match' if count == 1 else 'matches'} in {seconds:.2f} s"
+        output.summary(line, matches=count, failed=unreadable, seconds=seconds)
     return Exit.FAILURES if unreadable else Exit.DONE
 
 

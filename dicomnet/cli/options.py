@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, parse_size
 from ..errors import InvalidArgument
 from ..net.tls import TLS
 from ..protocol.peer_profile import Peer
+from ..protocol.trace import PDUSeen, Seen, Tap, TransitionSeen
 from .logs import log_to_stderr
 from .output import Output
 
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _CALLING = "DICOMNET"
+_DATA_TF = 4  # PDU type of P-DATA-TF
 
 T = TypeVar("T")
 
@@ -43,11 +46,19 @@ class Parsed(click.ParamType[T]):
     Args:
         name: what people call it.
         parse: makes the value of the text.
+        words: gives what a shell may complete it with.
     """
 
-    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+    def __init__(
+        self, name: str, parse: Callable[[str], T], words: Callable[[], Iterable[str]] = tuple[str, ...]
+    ) -> None:
         self.name = name
         self._parse = parse
+        self._words = words
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Those of its words that begin so."""
+        return [CompletionItem(word) for word in self._words() if word.startswith(incomplete)]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
         """What click calls with the text from the command line, or with a default, which is none."""
@@ -73,7 +84,17 @@ def _peer(text: str) -> Entity:
     return known(text)
 
 
-PEER = Parsed("peer", _peer)
+def _names() -> Iterable[str]:
+    """Of the peers that are known; none where a file is wrong, which a command says."""
+    from ..client import peer_directory
+
+    try:
+        return peer_directory.load()
+    except InvalidArgument:
+        return ()
+
+
+PEER = Parsed("peer", _peer, _names)
 # Whether a file can be read or written shows when that is tried, and is said then.
 PATH = click.Path(readable=False)
 DIRECTORY = click.Path(file_okay=False, readable=False)
@@ -89,6 +110,7 @@ class Settings:
         limits, timeouts: with what --max-pdu and --timeout change.
         tls: of the --tls options; None where there is none of them.
         output: where results go.
+        tap: what shows or logs each PDU and message, for --log, -v and -d; None without them.
     """
 
     ae_title: str | None
@@ -96,6 +118,7 @@ class Settings:
     timeouts: Timeouts
     tls: TLS | None
     output: Output
+    tap: Tap | None = None
 
     def calling(self, peer: Entity) -> str:
         """Our AE title as a requestor: as it was given, else as peers.toml says for this peer."""
@@ -113,23 +136,62 @@ def _all_timeouts(seconds: float) -> Timeouts:
     return Timeouts(**dict.fromkeys(Timeouts.__match_args__, seconds) | {"watch": Timeouts().watch})
 
 
-def _tls(ca: str | None, cert: str | None, key: str | None, crl: str | None, name: str | None) -> TLS | None:
+def _tls(
+    ca: str | None, cert: str | None, key: str | None, password: str | None, crl: str | None, name: str | None
+) -> TLS | None:
     """What the --tls options say; a name alone says that TLS is wanted, too."""
-    if not any((ca, cert, key, crl, name)):
+    if not any((ca, cert, key, password, crl, name)):
         return None
-    if key and not cert:
+    if (key or password) and not cert:
         raise click.UsageError("--tls-key is the key of a certificate: --tls-cert is missing")
     any_name = name == "any"
-    return TLS(ca=ca, cert=cert, key=key, crl=crl, server_name=None if any_name else name, check_name=not any_name)
+    return TLS(
+        ca=ca,
+        cert=cert,
+        key=key,
+        key_password=None if password is None else _first_line(password),
+        crl=crl,
+        server_name=None if any_name else name,
+        check_name=not any_name,
+    )
 
 
-def _settings(aet: str | None, timeout: float | None, max_pdu: int | None, tls: TLS | None, output: Output) -> Settings:
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"Invalid value for --tls-password-file: {path}: cannot be read: {error}") from error
+
+
+def _tap(log: str | None, output: Output) -> Tap | None:
+    """What shows or logs what goes over the wire."""
+    if log is None and output.verbosity < 1:
+        return None
+    from ..client.log import MessageLog, text_of
+
+    if log is not None:
+        written = MessageLog(log)
+        click.get_current_context().call_on_close(written.close)
+        return written
+
+    def show(seen: Seen) -> None:
+        data = isinstance(seen, TransitionSeen) or (isinstance(seen, PDUSeen) and seen.type == _DATA_TF)
+        if output.verbosity >= 2 or not data:
+            output.trace(f"{seen.association.peer} #{seen.association.number}: {text_of(seen)}")
+
+    return Tap(show)
+
+
+def _settings(
+    aet: str | None, timeout: float | None, max_pdu: int | None, tls: TLS | None, output: Output, log: str | None
+) -> Settings:
     try:
         limits = Limits() if max_pdu is None else Limits(max_pdu=max_pdu)
     except InvalidArgument as error:
         raise click.UsageError(f"Invalid value for --max-pdu: {error}") from error
     timeouts = Timeouts() if timeout is None else _all_timeouts(timeout)
-    return Settings(aet, limits, timeouts, tls, output)
+    return Settings(aet, limits, timeouts, tls, output, _tap(log, output))
 
 
 _NETWORK = (
@@ -144,11 +206,15 @@ _NETWORK = (
     click.option(
         "-pdu", "--max-pdu", type=SIZE, metavar="SIZE", help="The largest PDU that the peer may send: 16384, 512k."
     ),
+    click.option(
+        "--log", type=PATH, metavar="FILE", help="Write each PDU and message to FILE, which `dicomnet dump` shows."
+    ),
 )
 _TLS = (
     click.option("--tls-ca", type=FILE, metavar="FILE", help="TLS: the authorities behind peers' certificates."),
     click.option("--tls-cert", type=FILE, metavar="FILE", help="TLS: our certificate."),
     click.option("--tls-key", type=FILE, metavar="FILE", help="TLS: its private key, if in a file of its own."),
+    click.option("--tls-password-file", type=FILE, metavar="FILE", help="TLS: the key's password is its first line."),
     click.option("--tls-crl", type=FILE, metavar="FILE", help="TLS: the authorities' revocation lists."),
     click.option(
         "--tls-name", metavar="NAME", help='TLS: the name that the peer\'s certificate must have, or "any".'
@@ -156,8 +222,8 @@ _TLS = (
 )  # fmt: skip
 _OUTPUT = (
     click.option("--json", is_flag=True, help="One JSON object per line on standard output, the summary last."),
-    click.option("-v", "--verbose", is_flag=True, help="Say what happens."),
-    click.option("-d", "--debug", is_flag=True, help="Say everything, with tracebacks."),
+    click.option("-v", "--verbose", is_flag=True, help="Say what happens, and show each message."),
+    click.option("-d", "--debug", is_flag=True, help="Say everything, with each PDU and tracebacks."),
     click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
 )
 
@@ -189,7 +255,7 @@ def tls_options(function: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(function)
     def command(*args: Any, **own: Any) -> int:
-        tls = _tls(*(own.pop(f"tls_{name}") for name in ("ca", "cert", "key", "crl", "name")))
+        tls = _tls(*(own.pop(f"tls_{name}") for name in ("ca", "cert", "key", "password_file", "crl", "name")))
         return function(*args, tls=tls, **own)
 
     return _decorated(command, _TLS)
@@ -208,8 +274,9 @@ def common(function: Callable[..., int]) -> Callable[..., int]:
         max_pdu: int | None,
         tls: TLS | None,
         output: Output,
+        log: str | None,
         **own: Any,
     ) -> int:
-        return function(*args, settings=_settings(aet, timeout, max_pdu, tls, output), **own)
+        return function(*args, settings=_settings(aet, timeout, max_pdu, tls, output, log), **own)
 
     return _decorated(command, _NETWORK)

@@ -57,6 +57,11 @@ class Output:
         self.say(line)
         self.record(summary=fields)
 
+    def trace(self, line: str) -> None:
+        """What goes over the wire: a line on standard error."""
+        with self._lock:
+            sys.stderr.write(escaped(line) + "\n")
+
     def warn(self, message: str) -> None:
         """Something is not as it should be, and the work goes on."""
         with self._lock:

@@ -90,6 +90,7 @@ def command(
         tls=_tls(entity, settings.tls, tls_clients),
         limits=limits,
         timeouts=settings.timeouts,
+        tap=settings.tap,
         **options,
     )
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 from collections.abc import Iterable
 from typing import Any
 
+from ..errors import escaped
 from .output import Output
 
-__all__ = ["Table"]
+__all__ = ["CsvTable", "Table"]
 
 _LOOK_AHEAD = 50  # rows that decide about the widths
 _WIDEST = 64
@@ -48,3 +51,23 @@ class Table:
     def _print(self, row: list[str]) -> None:
         cells = (text.ljust(width) for text, width in zip(row, self._widths, strict=True))
         self._output.say("  ".join(cells).rstrip())
+
+
+class CsvTable:
+    """Rows as comma-separated values on standard output (RFC 4180), each as it comes.
+
+    Args:
+        header: the names of the columns.
+    """
+
+    def __init__(self, header: Iterable[str]) -> None:
+        self._writer = csv.writer(sys.stdout)
+        self._writer.writerow(header)
+
+    def add(self, values: Iterable[Any]) -> None:
+        """One more row."""
+        self._writer.writerow(["" if value is None else escaped(str(value)) for value in values])
+
+    def close(self) -> None:
+        """Nothing is held back."""
+        sys.stdout.flush()

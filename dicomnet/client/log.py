@@ -38,7 +38,7 @@ from ..protocol.trace import (
 from ..status import Status
 from ..uids import name_of as name_of_uid
 
-__all__ = ["FIRST_LINE", "MessageLog", "redacted_elements"]
+__all__ = ["FIRST_LINE", "MessageLog", "redacted_elements", "text_of"]
 
 #: How the file begins, whatever else its first line says.
 FIRST_LINE = '{"log": "dicomnet"'
@@ -159,6 +159,15 @@ class MessageLog(Tap):
         if not isinstance(seen, TransitionSeen):
             known["sent"] = seen.sent
         self._write(known | {"text": text} | fields)
+
+
+def text_of(seen: Seen) -> str:
+    """What was seen, in a line for people; never a value of a data set, nor what proves a user's identity."""
+    if isinstance(seen, PDUSeen):
+        return str(_pdu_fields(seen)["text"])
+    if isinstance(seen, MessageSeen):
+        return _message_text(seen)
+    return f"{seen.event.name}: {seen.before.name} to {seen.after.name}"
 
 
 def _for_owner(path: str, flags: int) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -346,3 +348,25 @@ class TestStartingAndEnding:
             recv.stop()
             assert recv.process.returncode == 0
             association.abort()
+
+
+@pytest.mark.parametrize(
+    ("policy", "names"),
+    [("replace", [f"{UID}.dcm"]), ("refuse", [f"{UID}.dcm"]), ("number", [f"{UID}-1.dcm", f"{UID}.dcm"])],
+)
+def test_an_instance_that_is_here_already(policy, names, tmp_path):
+    provider = programs.provider("--out", tmp_path, "--on-duplicate", policy)
+    with provider as recv, dn.connect(recv.address, contexts=CONTEXTS) as association:
+        statuses = [association.store(source(size=size)).status for size in (1000, 5000)]
+    assert statuses == [0, 0x0111 if policy == "refuse" else 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert ((tmp_path / f"{UID}.dcm").stat().st_size > 5000) is (policy == "replace")
+
+
+def test_a_command_for_each_file(tmp_path):
+    code = "import pathlib, sys; pathlib.Path(sys.argv[1] + '.seen').write_text(sys.argv[2])"
+    command = shlex.join([sys.executable, "-c", code, "{file}", "{calling} {uid}"])
+    provider = programs.provider("--out", tmp_path, "--exec", command)
+    with provider as recv, dn.connect(recv.address, calling="CT1", contexts=CONTEXTS) as association:
+        assert association.store(source()).status == 0
+    assert (tmp_path / f"{UID}.dcm.seen").read_text() == f"CT1 {UID}"

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import count
 from time import monotonic
 from types import FrameType
 from typing import Any
 
+from ..errors import OutputFileError
 from ..files.dataset_sink import DiscardSink, Sink, own_path, uid_path
 from ..services.provider_requests import Arrival, StoreRequest
+from ..status import Status
 from ..sync import Listener
 from ..uids import is_valid
 from .output import Output, counted, rate
 
 __all__ = ["Receiver"]
+
 
 class Receiver(Listener):
     """A listener that stores every instance as a file, or nowhere.
@@ -24,6 +32,9 @@ class Receiver(Listener):
         output: what is told.
         any_class: also take SOP classes that dicomnet does not know.
         durable: have the disk confirm each file before the response.
+        on_duplicate: what becomes of an instance whose file is there already: "replace" takes its place, "number" keeps
+            both, "refuse" keeps the first, and the sender is told.
+        run: a command for each file, its words; ``{file}``, ``{calling}`` and ``{uid}`` in them are put in.
         options: as of `Listener`.
     """
 
@@ -36,6 +47,8 @@ class Receiver(Listener):
         *,
         any_class: bool = False,
         durable: bool = False,
+        on_duplicate: str = "replace",
+        run: Sequence[str] = (),
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -47,6 +60,8 @@ class Receiver(Listener):
         self._kept = self._board.counting("kept", "bytes")
         self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
         self._durable = durable
+        self._on_duplicate = on_duplicate
+        self._command = run
         self.on_store(sink=self._open, unknown_classes=any_class)(self._keep)
 
     def _open(self, arrival: Arrival) -> Sink:
@@ -59,20 +74,59 @@ class Receiver(Listener):
             return DiscardSink()
         return arrival.file_sink(self._directory, durable=self._durable)
 
-    def _keep(self, request: StoreRequest) -> None:
+    def _keep(self, request: StoreRequest) -> Status:
         path = None
         if self._directory is not None:
-            uid = request.sop_instance_uid
-            # A name that a peer made up never becomes a path.
-            path = uid_path(self._directory, uid) if is_valid(uid) else own_path(self._directory)
-            request.file.commit(path)
+            path = self._commit(request, self._directory)
+            if path is None:
+                self._output.warn(f"{request.calling}: refused, it is here already: {request.sop_instance_uid}")
+                return Status.DUPLICATE_SOP_INSTANCE
         self._kept(1, request.size)
         self._board.note("last", monotonic())
         if self._talks:
             try:
                 self._tell(request, path)
-            except OSError:  # nobody reads any more; what was stored is stored
+            except OSError:  # the reader of our output went away; what was stored is stored
                 self._talks = False
+        if self._command and path is not None:
+            self._run(request, path)
+        return Status.SUCCESS
+
+    def _commit(self, request: StoreRequest, directory: str) -> str | None:
+        """Give the file its name; None where another has it and is to keep it."""
+        uid = request.sop_instance_uid
+        # A name that a peer made up never becomes a path.
+        path = uid_path(directory, uid) if is_valid(uid) else own_path(directory)
+        if self._on_duplicate == "replace":
+            request.file.commit(path)
+            return path
+        stem, ending = os.path.splitext(path)
+        for number in count(1):
+            try:
+                request.file.commit(path, replace=False)
+            except OutputFileError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+            else:
+                return path
+            if self._on_duplicate == "refuse":
+                break
+            path = f"{stem}-{number}{ending}"
+        return None
+
+    def _run(self, request: StoreRequest, path: str) -> None:
+        """The command of --exec, without a shell: what a peer made up stays one word."""
+        known = {"{file}": path, "{calling}": request.calling, "{uid}": request.sop_instance_uid}
+        words = list(self._command)
+        for name, value in known.items():
+            words = [word.replace(name, value) for word in words]
+        try:
+            code = subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode
+        except OSError as error:
+            self._output.warn(f"{words[0]}: cannot be run: {error.strerror}")
+            return
+        if code:
+            self._output.warn(f"{words[0]}: ended with {code} for {path}")
 
     def _tell(self, request: StoreRequest, path: str | None) -> None:
         self._output.say(f"{request.calling}: {path or request.sop_instance_uid}, {request.size} bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Any
 
 import click
@@ -49,6 +50,14 @@ def _drain(text: str) -> float:
 @click.option(
     "--durable", is_flag=True,
     help="Answer once the disk has confirmed an instance, which then survives a loss of power.",
+)  # fmt: skip
+@click.option(
+    "--on-duplicate", type=click.Choice(["replace", "number", "refuse"]), default="replace",
+    help="Where an instance is here already: take its place, keep both, or tell the sender.  [default: replace]",
+)  # fmt: skip
+@click.option(
+    "--exec", "run", type=Parsed("command", shlex.split), default=(), metavar="COMMAND",
+    help="Run COMMAND, without a shell, for each file, before the answer; {file}, {calling} and {uid} are put in.",
 )  # fmt: skip
 @click.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
 @click.option(

@@ -28,7 +28,7 @@ IMPURE = {
 HEAVY = {"cryptography", "numpy", "pydicom", "rich"}
 GENERATED = {"uids.py"}
 # Public names that load when they are used.
-LAZY = {PACKAGE / "__init__.py", PACKAGE / "client" / "__init__.py"}
+LAZY = {PACKAGE / "__init__.py", PACKAGE / "client" / "__init__.py", PACKAGE / "server" / "discovery.py"}
 # Modules at the package's root belong to a room, too.
 ROOT_MODULES = {"errors", "config", "status", "uids", "log", "values"}
 APPLICATIONS = ("archive", "router", "workstation", "site", "conform")

@@ -36,6 +36,8 @@ COMMANDS = {
     "conform": Lazy("dicomnet.cli.conform:command", "Test how a provider keeps the standard."),
     "bench": Lazy("dicomnet.cli.bench:command", "Measure how fast a peer is."),
     "cert": Lazy("dicomnet.cli.cert:command", "Make, show and check certificates for TLS."),
+    "server": Lazy("dicomnet.cli.server:command", "Make, run and administer DICOM servers."),
+    "addin": Lazy("dicomnet.cli.addin:command", "Begin an add-in for a server."),
     "demo": Lazy("dicomnet.cli.demo:command", "Send real files to a provider of one's own, and compare."),
 }
 

@@ -28,7 +28,6 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from ..config import Limits, Timeouts, check_ae_title, parse_seconds, parse_size
-from ..errors import InvalidArgument, escaped
 from ..net.tls import TLS
 from ..uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid
 from .setting_errors import Problem, SettingsInvalid, problems_of
@@ -461,14 +460,3 @@ def _differences(old: Table, new: Table, prefix: str) -> Iterator[str]:
         elif before != after:
             yield f"{prefix}{name}"
 
-
-def check_value(text: str) -> str:
-    """A key=value of a command line, as TOML takes its value; plain words need no quotes.
-
-    Raises:
-        InvalidArgument: it is no key and value.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", key.strip()):
-        raise InvalidArgument(f'"{escaped(text)}" is not TABLE.FIELD=VALUE', hint='Write it like listen.port=11113.')
-    return value

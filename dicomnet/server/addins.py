@@ -1,0 +1,306 @@
+"""The add-ins of a server: found by name, checked, called in their order, suspended where they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pluggy
+from prometheus_client import CollectorRegistry
+from starlette.routing import BaseRoute, Mount
+
+from ..log import log_failure
+from ..protocol.trace import Seen
+from ..services.service_registry import Registering, Registration, ServiceRegistry
+from .context import AddInContext, BaseServices
+from .discovery import AddInError, Finder, Found
+from .events import EventLog
+from .guard import Guard
+from .health import Check
+from .hookspecs import PROJECT, AddInHooks
+from .messages import MessageRegistry
+from .settings import Settings
+
+__all__ = ["AddIn", "AddIns"]
+
+log = logging.getLogger("dicomnet.server")
+
+
+@dataclass(eq=False)
+class AddIn:
+    """One add-in that is enabled.
+
+    Attributes:
+        found: what was loaded, and from where.
+        context: what it is given.
+        guard: counts its failures.
+        started: whether `start` was called and succeeded.
+        registrations: what it registered, kept while it is suspended.
+    """
+
+    found: Found
+    context: AddInContext
+    guard: Guard
+    started: bool = False
+    registrations: tuple[Registration, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As it is enabled."""
+        return self.found.name
+
+    def as_json(self) -> dict[str, Any]:
+        """For the admin interface: who it is, and what it implements."""
+        return {
+            "name": self.name,
+            "place": self.found.place,
+            "description": self.found.description,
+            "hooks": sorted(self.found.hooks()),
+            "services": sorted({(one.message.name, uid) for one in self.registrations for uid in one.sop_classes}),
+            "calls": self.guard.calls,
+            "failures": self.guard.failures,
+            "suspended": self.guard.suspended or None,
+        }
+
+
+class ScopedRegistry(Registering):
+    """The service registry as one add-in sees it: what it registers is its own, is watched, and has a deadline."""
+
+    def __init__(self, registry: ServiceRegistry, addin: AddIn) -> None:
+        self._registry = registry
+        self._addin = addin
+
+    def register(self, registration: Registration) -> Registration:
+        """Register in the add-in's name; see `ServiceRegistry.register`."""
+        deadline = registration.deadline
+        if deadline is None:
+            deadline = self._addin.context.server.timeouts.add_in
+        handler = self._addin.guard.wrap(registration.handler, deadline)
+        mine = replace(registration, owner=self._addin.name, handler=handler, deadline=deadline)
+        self._registry.register(mine)
+        self._addin.registrations += (mine,)
+        return mine
+
+
+class AddIns:
+    """All add-ins of a server.
+
+    Args:
+        finder: finds them.
+        registry: where their services go.
+        messages: where their admin messages go.
+        events: where what happens is told.
+        loop: the server's event loop, for what is asynchronous.
+    """
+
+    def __init__(
+        self,
+        finder: Finder,
+        registry: ServiceRegistry,
+        messages: MessageRegistry,
+        events: EventLog,
+        loop: Callable[[], asyncio.AbstractEventLoop],
+    ) -> None:
+        self._finder = finder
+        self._registry = registry
+        self._messages = messages
+        self._events = events
+        self._publish = events.publish
+        self._loop = loop
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(AddInHooks)
+        self._addins: list[AddIn] = []
+        self.metrics: dict[str, CollectorRegistry] = {}
+        self.broken: dict[str, str] = {}
+
+    def __iter__(self) -> Any:
+        return iter(tuple(self._addins))
+
+    def get(self, name: str) -> AddIn | None:
+        """The add-in of a name."""
+        return next((one for one in self._addins if one.name == name), None)
+
+    # ---- loading and starting ----------------------------------------------------------------------------------
+
+    def load(self, settings: Settings, directory: Path, services: BaseServices) -> None:
+        """Find and check all that are enabled; nothing of them runs yet.
+
+        Raises:
+            AddInError, SettingsInvalid: one of them is broken, and not optional.
+        """
+        for name in settings.addins.enable:
+            if self.get(name) is None:
+                self._load_one(name, settings, directory, services)
+
+    def _load_one(self, name: str, settings: Settings, directory: Path, services: BaseServices) -> AddIn | None:
+        try:
+            found = self._finder.find(name)
+            table = settings.table(name, found.settings_model)
+        except ValueError as error:
+            if name not in settings.addins.optional:
+                raise
+            self._leave_out(name, str(error))
+            return None
+        context = AddInContext(name, table, settings, directory, services, self._events, self._loop)
+        rules = settings.addins
+        guard = Guard(
+            name, rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason)
+        )
+        addin = AddIn(found, context, guard)
+        self._manager.register(found.plugin, name)
+        self._addins.append(addin)
+        self.broken.pop(name, None)
+        return addin
+
+    def _leave_out(self, name: str, why: str) -> None:
+        self.broken[name] = why
+        log.warning("the server runs without its optional add-in: %s", why)
+        self._publish("addin.broken", {"name": name, "why": why})
+
+    def call(self, addin: AddIn, hook: str, **arguments: Any) -> Any:
+        """Call a hook of one add-in; None where it has none."""
+        others = [one.found.plugin for one in self._addins if one is not addin]
+        results = self._manager.subset_hook_caller(hook, others)(**arguments, context=addin.context)
+        return results[0] if results else None
+
+    def replace_base_services(self, services: BaseServices) -> None:
+        """Have add-ins put their own base services in place."""
+        for addin in self._addins:
+            services.owner = addin.name
+            self._step(addin, "base_services", services=services)
+
+    def start(self, settings: Settings) -> None:
+        """Start all, in order, and have each register what it performs and answers.
+
+        Raises:
+            AddInError: one of them fails, and is not optional; those before it are stopped by `stop`.
+        """
+        for addin in tuple(self._addins):
+            if not addin.started:
+                self._start_one(addin, settings)
+
+    def _start_one(self, addin: AddIn, settings: Settings) -> None:
+        try:
+            self._step(addin, "start")
+            addin.started = True
+            self._step(addin, "services", registry=ScopedRegistry(self._registry, addin))
+            self._messages.owner = addin.name
+            self._step(addin, "admin_messages", messages=self._messages)
+            self.metrics[addin.name] = CollectorRegistry()
+            self._step(addin, "metrics", registry=self.metrics[addin.name])
+        except AddInError as error:
+            self._drop(addin)
+            if addin.name not in settings.addins.optional:
+                raise
+            self._leave_out(addin.name, str(error))
+
+    def _step(self, addin: AddIn, hook: str, **arguments: Any) -> Any:
+        try:
+            return self.call(addin, hook, **arguments)
+        except Exception as error:
+            log_failure(f"add-in {addin.name} failed in {hook}", error)
+            why = f"{type(error).__name__}: {error}"
+            raise AddInError(f"add-in {addin.name} ({addin.found.place}) failed in {hook}: {why}") from error
+
+    def _drop(self, addin: AddIn) -> None:
+        """Take an add-in out, whatever it thinks of that."""
+        self._registry.withdraw(addin.name)
+        self._messages.withdraw(addin.name)
+        self.metrics.pop(addin.name, None)
+        if addin.started:
+            addin.started = False
+            try:
+                self.call(addin, "stop")
+            except Exception as error:
+                log_failure(f"add-in {addin.name} failed in stop", error)
+        self._manager.unregister(addin.found.plugin)
+        self._addins.remove(addin)
+
+    def stop(self) -> None:
+        """Stop all, in reverse order."""
+        for addin in reversed(tuple(self._addins)):
+            self._drop(addin)
+
+    # ---- while it runs -----------------------------------------------------------------------------------------
+
+    def reload(self, settings: Settings, directory: Path, services: BaseServices) -> None:
+        """Go over to other settings: start what is newly enabled, stop what is not any more, tell the others.
+
+        Raises:
+            AddInError, SettingsInvalid: a new one is broken, or a table of settings is; nothing has changed then.
+        """
+        staying = [one for one in self._addins if one.name in settings.addins.enable]
+        tables = {one.name: settings.table(one.name, one.found.settings_model) for one in staying}
+        added: list[AddIn] = []
+        try:
+            for name in settings.addins.enable:
+                if self.get(name) is None and (one := self._load_one(name, settings, directory, services)):
+                    added.append(one)
+                    self._start_one(one, settings)
+        except ValueError:
+            for one in reversed([one for one in added if one in self._addins]):
+                self._drop(one)
+            raise
+        for addin in reversed([one for one in self._addins if one.name not in settings.addins.enable]):
+            self._drop(addin)
+        order = {name: place for place, name in enumerate(settings.addins.enable)}
+        self._addins.sort(key=lambda one: order[one.name])
+        for addin in staying:
+            self._tell(addin, settings, tables[addin.name])
+
+    def _tell(self, addin: AddIn, settings: Settings, table: Any) -> None:
+        changed = addin.context.settings != table
+        addin.context.settings, addin.context.server = table, settings
+        if changed:
+            try:
+                self.call(addin, "reload")
+            except Exception as error:
+                log_failure(f"add-in {addin.name} failed in reload", error)
+                self._publish("addin.failed", {"name": addin.name, "hook": "reload"})
+
+    def _on_suspended(self, name: str, reason: str) -> None:
+        """Its contexts are offered to new associations no more; those that are open keep what they have."""
+        self._registry.withdraw(name)
+        log.error("add-in %s is suspended: %s", name, reason)
+        self._publish("addin.suspended", {"name": name, "reason": reason})
+
+    def resume(self, addin: AddIn) -> None:
+        """Let a suspended add-in serve again."""
+        if addin.guard.suspended:
+            addin.guard.resume()
+            for registration in addin.registrations:
+                self._registry.register(registration)
+            self._publish("addin.resumed", {"name": addin.name})
+
+    def check(self) -> int:
+        """Look after handlers that are late; how many there are."""
+        now = time.monotonic()
+        return sum(addin.guard.check(now) for addin in tuple(self._addins))
+
+    def see(self, addin: AddIn, seen: Seen) -> None:
+        """Let an add-in see something."""
+        self.call(addin, "spy", seen=seen)
+
+    def health(self) -> list[Check]:
+        """What the add-ins' readiness depends on."""
+        checks: list[Check] = []
+        for addin in tuple(self._addins):
+            try:
+                checks += self.call(addin, "health") or ()
+            except Exception as error:
+                checks.append(Check(addin.name, False, f"its health check failed: {type(error).__name__}"))
+        return checks
+
+    def web_routes(self) -> list[BaseRoute]:
+        """What add-ins add to the web interface, each under its name."""
+        mounts: list[BaseRoute] = []
+        for addin in tuple(self._addins):
+            routes = self.call(addin, "web_routes")
+            if routes:
+                mounts.append(Mount(f"/addins/{addin.name}", routes=list(routes), name=addin.name))
+        return mounts

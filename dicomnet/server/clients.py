@@ -1,0 +1,200 @@
+"""Who is connected: one record for each association, and the events of its life."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from .. import uids
+from ..protocol.exchange import Exchange
+from ..protocol.messages import name_of
+from ..wire.command_set import Message
+from .ae_titles import NotKnown
+from .events import EventLog
+
+__all__ = ["ClientRecord", "Clients"]
+
+
+@dataclass(eq=False, slots=True)
+class ClientRecord:
+    """One connection, and the association on it.
+
+    Attributes:
+        id: of the association, as people disconnect it.
+        address: where the peer connected from, ``host:port``.
+        exchange: its protocol.
+        end: aborts it; from any thread.
+        since: when it connected, seconds since the epoch; ``began`` by the monotonic clock.
+        messages, received: how many requests, and bytes of data sets.
+        last_action: the latest request, by its name.
+        under_way: since when a request is performed, in monotonic seconds; 0 is none.
+        status: of the latest response.
+        latest: when the latest response went out, in monotonic seconds; of the connection before that.
+    """
+
+    id: str
+    address: str
+    exchange: Exchange
+    end: Callable[[], object]
+    since: float
+    began: float
+    associated: bool = False
+    messages: int = 0
+    received: int = 0
+    last_action: str = ""
+    under_way: float = 0.0
+    status: int = 0
+    latest: float = 0.0
+
+    def brief(self) -> dict[str, Any]:
+        """Who it is."""
+        return {
+            "id": self.id,
+            "address": self.address,
+            "calling": self.exchange.calling,
+            "called": self.exchange.called,
+        }
+
+    def as_json(self, now: float) -> dict[str, Any]:
+        """All there is to know; ``now`` in monotonic seconds."""
+        tls, user = self.exchange.tls, self.exchange.user
+        contexts = self.exchange.contexts if self.associated else {}
+        return {
+            **self.brief(),
+            "associated": self.associated,
+            "since": self.since,
+            "age": now - self.began,
+            "tls": None if tls is None else {"version": tls.version, "cipher": tls.cipher, "subject": tls.subject},
+            "user": None if user is None else user.name,
+            "contexts": [
+                {
+                    "id": one.id,
+                    "abstract_syntax": one.abstract_syntax,
+                    "name": uids.name_of(one.abstract_syntax),
+                    "transfer_syntax": one.transfer_syntax if one.accepted else None,
+                    "accepted": one.accepted,
+                }
+                for one in contexts.values()
+            ],
+            "messages": self.messages,
+            "bytes": self.received,
+            "last_action": self.last_action or None,
+            "last_status": f"{self.status:04X}" if self.messages else None,
+            "message_age": now - self.under_way if self.under_way else None,
+        }
+
+
+class Clients:
+    """The connections of a server.
+
+    Args:
+        events: where their lives are told.
+        prefix: of the ids, which tells one worker's from another's.
+    """
+
+    def __init__(self, events: EventLog, prefix: str = "") -> None:
+        self._events = events
+        self._prefix = prefix
+        self._numbers = count(1)
+        self._records: dict[str, ClientRecord] = {}
+        self._condition = threading.Condition()
+
+    def __iter__(self) -> Iterator[ClientRecord]:
+        return iter(tuple(self._records.values()))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def associated(self) -> int:
+        """How many associations there are."""
+        return sum(one.associated for one in self)
+
+    def changed(self) -> None:
+        """Have `quiesce` look again."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def quiesce(self, deadline: Callable[[], float], quiet: float) -> None:
+        """Wait until all are gone, ending those that are idle.
+
+        Args:
+            deadline: until when, in monotonic seconds; it may come nearer while this waits.
+            quiet: seconds without a message after which one is idle.
+        """
+        with self._condition:
+            while self._records and (left := deadline() - time.monotonic()) > 0:
+                now = time.monotonic()
+                idle_from = [one.latest for one in self if not one.under_way]
+                for one in self:
+                    if not one.under_way and now - one.latest >= quiet:
+                        one.end()
+                due = min((max(since + quiet - now, 0.05) for since in idle_from), default=left)
+                self._condition.wait(min(left, due))
+
+    def get(self, number: str) -> ClientRecord:
+        """The record of an association id.
+
+        Raises:
+            NotKnown: there is none; it may be over.
+        """
+        try:
+            return self._records[number]
+        except KeyError as error:
+            raise NotKnown(
+                f'there is no association "{number[:32]}"', hint="`dicomnet server clients` lists them."
+            ) from error
+
+    def connected(self, exchange: Exchange, address: str, end: Callable[[], object]) -> ClientRecord:
+        """A connection begins; it is told of once it asks for an association, so that scanners stay quiet."""
+        number = f"{self._prefix}{next(self._numbers)}"
+        now = time.monotonic()
+        record = ClientRecord(number, address, exchange, end, time.time(), now, latest=now)
+        self._records[number] = record
+        return record
+
+    def accepted(self, record: ClientRecord) -> None:
+        """Its association is accepted."""
+        with self._events.lock:
+            record.associated = True
+            accepted = [one.abstract_syntax for one in record.exchange.contexts.values() if one.accepted]
+            self._events.publish("client.connected", record.brief())
+            self._events.publish("client.associated", {**record.brief(), "contexts": accepted})
+
+    def began(self, record: ClientRecord, message: Message, now: float) -> None:
+        """A request is about to be performed."""
+        record.under_way = now
+        record.messages += 1
+        record.last_action = name_of(message.command)
+        size = 0 if message.data is None else message.data.size
+        record.received += size
+
+    def finished(self, record: ClientRecord, message: Message, seconds: float) -> None:
+        """A request has been answered."""
+        record.under_way = 0.0
+        record.latest = time.monotonic()
+        self._events.publish(
+            "client.action",
+            {
+                "id": record.id,
+                "calling": record.exchange.calling,
+                "action": record.last_action,
+                "sop_class": message.command.affected_sop_class_uid or message.command.requested_sop_class_uid,
+                "status": f"{record.status:04X}",
+                "seconds": round(seconds, 6),
+            },
+        )
+
+    def disconnected(self, record: ClientRecord) -> None:
+        """The connection is over."""
+        with self._events.lock:
+            self._records.pop(record.id, None)
+            self.changed()
+            if record.associated:
+                data = {**record.brief(), "messages": record.messages, "bytes": record.received}
+                self._events.publish("client.disconnected", data)
+

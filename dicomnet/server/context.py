@@ -1,0 +1,110 @@
+"""What an add-in is given: its settings, the base services, and the ways to tell of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .base import AEDirectory, AuditTrail, Identity, Requests, Security, Storage
+from .events import Event, EventLog
+from .settings import Settings, Table
+
+__all__ = ["AddInContext", "BaseServices"]
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class BaseServices:
+    """The services that add-ins share; see `base` for what each does. An add-in may replace one.
+
+    Attributes:
+        requests: sends DICOM requests to known destinations.
+        ae_titles: who is known.
+        security: TLS settings of listeners and destinations.
+        storage: where received instances are kept.
+        identity: who a caller's user is.
+        audit: the audit trail.
+    """
+
+    requests: Requests
+    ae_titles: AEDirectory
+    security: Security
+    storage: Storage
+    identity: Identity
+    audit: AuditTrail
+    replaced: dict[str, str] = field(default_factory=dict)
+    owner: str = ""
+
+    def replace(self, name: str, service: Any) -> None:
+        """Put another implementation in place of a base service.
+
+        Raises:
+            ValueError: there is none of this name, or another add-in has replaced it.
+        """
+        names = [one for one in self.__dataclass_fields__ if one not in ("replaced", "owner")]
+        if name not in names:
+            raise ValueError(f"there is no base service {name!r}: they are {', '.join(names)}")
+        if name in self.replaced:
+            raise ValueError(f"the base service {name!r} is replaced by the add-in {self.replaced[name]} already")
+        self.replaced[name] = self.owner
+        setattr(self, name, service)
+
+
+class AddInContext:
+    """What one add-in is given.
+
+    Attributes:
+        name: the add-in's, as it is enabled.
+        settings: its table ``[addin.NAME]``, as an instance of its ``Settings``; an empty table where it has none.
+        server: the settings of the server. Both are snapshots: a reload puts others here and calls `reload`.
+        directory: the server's directory.
+        services: the base services.
+        log: a logger of its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Table,
+        server: Settings,
+        directory: Path,
+        services: BaseServices,
+        events: EventLog,
+        loop: Callable[[], asyncio.AbstractEventLoop],
+    ) -> None:
+        self.name = name
+        self.settings: Any = settings
+        self.server = server
+        self.directory = directory
+        self.services = services
+        self.log = logging.getLogger(f"dicomnet.addin.{name}")
+        self._events = events
+        self._loop = loop
+
+    @property
+    def data(self) -> Path:
+        """A directory of its own, for what it keeps; made when it is first asked for."""
+        path = self.directory / "data" / self.name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def publish(self, kind: str, **data: Any) -> None:
+        """Tell those who follow the server's events: the event is of type ``NAME.KIND``."""
+        self._events.publish(f"{self.name}.{kind}", data)
+
+    def listen(self, listener: Callable[[Event], object]) -> Callable[[], None]:
+        """Have a function called with each event of the server, where it happens: it must be quick.
+
+        Call what is returned to end it.
+        """
+        return self._events.listen(listener)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Run a coroutine in the server's event loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop())

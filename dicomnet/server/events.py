@@ -1,0 +1,146 @@
+"""What happens in a server, told to those who follow: numbered events, of which the latest are kept for all together.
+
+A subscriber is a place in the one list of events, not a queue: one that stops costs nothing, and when it goes on after
+what it missed was dropped, a `gap` says so. Whatever changes state holds `EventLog.lock` for the change and its
+event, so that a snapshot of the state and the events after its id are the whole truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+__all__ = ["Event", "EventLog"]
+
+#: Ids that are reserved in the database at a time; a server that starts anew goes on after them.
+BLOCK = 1 << 32
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        id: counts up, through restarts of the server too.
+        time: seconds since the epoch.
+        type: such as ``client.associated``; those of add-ins begin with their name.
+        data: what there is to say, as JSON takes it.
+    """
+
+    id: int
+    time: float
+    type: str
+    data: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the admin interface."""
+        return {"id": self.id, "time": self.time, "type": self.type, "data": self.data}
+
+
+class EventLog:
+    """The latest events.
+
+    Args:
+        keep: how many.
+        first: the id before that of the first one.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, keep: int = 10_000, *, first: int = 0, clock: Callable[[], float] = time.time) -> None:
+        self.lock = threading.RLock()
+        self.stopped = False
+        self._clock = clock
+        self._first = first
+        self._last = first
+        self._kept: deque[Event] = deque(maxlen=keep)
+        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._listeners: list[Callable[[Event], object]] = []
+
+    @property
+    def last_id(self) -> int:
+        """The id of the latest event."""
+        return self._last
+
+    def publish(self, kind: str, data: Mapping[str, Any]) -> Event:
+        """Add an event; from any thread. ``data`` must not be changed any more."""
+        with self.lock:
+            self._last += 1
+            event = Event(self._last, self._clock(), kind, data)
+            self._kept.append(event)
+            waiting, self._waiting = self._waiting, {}
+            for listener in self._listeners:
+                listener(event)
+        _wake(waiting)
+        return event
+
+    def listen(self, listener: Callable[[Event], object]) -> Callable[[], None]:
+        """Have a function called with each event, under the lock: it must be quick. Call what is returned to end it."""
+        with self.lock:
+            self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def since(self, last: int | None) -> list[Event]:
+        """The events after an id, oldest first; before them a `gap` where some of those are not kept any more.
+
+        An id from the future, as of another server, has missed all: it is told of a gap, too. None begins now.
+        """
+        with self.lock:
+            if last is None:
+                return []
+            oldest = self._kept[0].id if self._kept else self._last + 1
+            if last > self._last or last + 1 < oldest:
+                gap = Event(oldest - 1, self._clock(), "gap", {"after": last, "missed": max(oldest - 1 - last, 0)})
+                return [gap, *self._kept]
+            # From the end: most ask for the latest alone, and a deque is slow in its middle.
+            return list(islice(reversed(self._kept), self._last - last))[::-1]
+
+    async def follow(
+        self, last: int | None = None, *, heartbeat: float | None = None
+    ) -> AsyncIterator[Event | None]:
+        """The events after an id, and then each as it happens, until the log is stopped.
+
+        Args:
+            last: the id; None begins now.
+            heartbeat: give None after so many seconds in which nothing happened.
+        """
+        loop = asyncio.get_running_loop()
+        at = self._last if last is None else last
+        while not self.stopped:
+            with self.lock:
+                found = self.since(at)
+                wake = asyncio.Event()
+                if not found and not self.stopped:
+                    self._waiting[wake] = loop
+            for event in found[:_BATCH]:  # no more: what a subscriber holds that stops reading is held for it alone
+                yield event
+                at = event.id
+            if not found:
+                try:
+                    await asyncio.wait_for(wake.wait(), heartbeat)
+                except TimeoutError:
+                    yield None
+                finally:
+                    with self.lock:
+                        self._waiting.pop(wake, None)
+
+    def stop(self) -> None:
+        """End every `follow`."""
+        with self.lock:
+            self.stopped = True
+            waiting, self._waiting = self._waiting, {}
+        _wake(waiting)
+
+
+def _wake(waiting: Mapping[asyncio.Event, asyncio.AbstractEventLoop]) -> None:
+    for wake, loop in waiting.items():
+        try:
+            loop.call_soon_threadsafe(wake.set)
+        except RuntimeError:
+            pass  # that loop has ended, and its subscriber with it

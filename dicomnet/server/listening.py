@@ -1,0 +1,180 @@
+"""The listeners of a server: what the framework adds to a `Listener`, in one place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from .._pdu import AssociateAC
+from ..config import Entity
+from ..net.tls import TLS
+from ..protocol.admission import Refusal
+from ..protocol.exchange import Exchange
+from ..protocol.negotiation import ProposedContext
+from ..protocol.peer_profile import Peers
+from ..services.provider import Serving
+from ..services.scp import AssociationProvider, host_of
+from ..services.service_registry import ServiceRegistry
+from ..sync.association import Association, connect
+from ..sync.listener import Listener
+from ..wire.command_set import Message
+from ..wire.items import ImplementationClassUID, ImplementationVersionName
+from .admission import ServerAdmission
+from .base import AEDirectory
+from .clients import ClientRecord, Clients
+from .context import BaseServices
+from .metrics import Metrics
+from .settings import Settings
+
+__all__ = ["ServerListener"]
+
+
+class ListenerHost(Protocol):
+    """What a listener needs of its server."""
+
+    settings: Settings
+    services: ServiceRegistry
+    rules: ServerAdmission
+    clients: Clients
+    metrics: Metrics
+    base: BaseServices
+
+
+class ServerListener(Listener):
+    """A listener that asks the server whom to let in, and tells it what happens.
+
+    Args:
+        host: the server, as far as a listener needs it.
+        port: where it listens.
+        tls: how connections are secured; None is plain.
+    """
+
+    def __init__(self, host: ListenerHost, port: int, tls: TLS | None) -> None:
+        settings = host.settings
+        super().__init__(
+            host=settings.listen.host,
+            port=port,
+            tls=tls,
+            limits=settings.limits(),
+            timeouts=settings.network_timeouts(),
+            drain=settings.timeouts.drain,
+            services=host.services,
+        )
+        self.rules = host.rules
+        self.admission = host.rules.rules(host.base.identity.identify)
+        self.audit = host.base.audit
+        self.clients = host.clients
+        self.metrics = host.metrics
+        self._base = host.base
+        self._own_title = settings.server.ae_title
+        self._implementation = (
+            ImplementationClassUID(settings.server.implementation_class_uid),
+            ImplementationVersionName(settings.server.implementation_version_name),
+        )
+
+    def know(self, titles: AEDirectory) -> None:
+        """Heed the profiles of known AEs, and let C-MOVE send to them."""
+        self.peers = Peers(titles.profiles())
+        destinations: Any = titles.destinations()  # a live view, in place of the dict of a plain listener
+        self.destinations = destinations
+
+    def flow(self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool) -> Serving:
+        """What serves an association, watched."""
+        return _Watched(exchange, self, address).serve(full=full)
+
+    def identified(self, accept: AssociateAC) -> AssociateAC:
+        """An acceptance with the implementation that the settings name."""
+        kept = [one for one in accept.user_information if not isinstance(one, _IMPLEMENTATION)]
+        return AssociateAC(
+            accept.called_ae_title,
+            accept.calling_ae_title,
+            accept.presentation_contexts,
+            (*kept[:1], *self._implementation, *kept[1:]),
+        )
+
+    def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
+        """The association of a C-MOVE: in the server's own name, secured as its destination needs."""
+        entry = self._base.ae_titles.find(destination.ae_title)
+        profile = self.peers.named(destination.ae_title).replace(entity=destination)
+        return connect(
+            profile,
+            calling=self._own_title,
+            contexts=contexts,
+            tls=None if entry is None else self._base.security.destination(entry),
+            limits=self.limits,
+            timeouts=self.timeouts,
+            tap=self.tap,
+        )
+
+    def abort(self, exchange: Exchange) -> None:
+        """End one association; from any thread."""
+        for served in self._snapshot():
+            if served.driver.exchange is exchange:
+                served.driver.interrupt()
+
+
+#: The refusals that an administrator of security wants to know of.
+_ALERTS = frozenset({"unknown", "address", "certificate"})
+_IMPLEMENTATION = (ImplementationClassUID, ImplementationVersionName)
+
+
+class _Watched(AssociationProvider):
+    """Performs the requests of an association, and tells the server of it."""
+
+    __slots__ = ("_listener", "_record", "_respond")
+
+    def __init__(self, exchange: Exchange, listener: ServerListener, address: str) -> None:
+        super().__init__(exchange, listener, address)
+        self._listener = listener
+        self._record: ClientRecord = listener.clients.connected(exchange, address, lambda: listener.abort(exchange))
+        self._respond, accept = exchange.respond, exchange.accept
+        replaced: Any = exchange  # an exchange has no hooks of its own for these
+        replaced.respond = self._responded
+        replaced.accept = lambda answer: accept(listener.identified(answer))
+
+    def serve(self, *, full: Callable[[], bool] = bool) -> Serving:
+        """Until the association is over."""
+        try:
+            yield from super().serve(full=full)
+        finally:
+            self._listener.clients.disconnected(self._record)
+            self._listener.metrics.connection_closed(self._record)
+
+    def _admit(self, full: Callable[[], bool]) -> Serving:
+        """Let the caller have what it has a right to, and tell of it."""
+        listener, exchange = self._listener, self.exchange
+        self.services = listener.rules.narrowed(self.services, exchange.calling)
+        yield from super()._admit(full)
+        if exchange.accept_pdu is not None:
+            refused = sum(not one.accepted for one in exchange.contexts.values())
+            listener.metrics.accepted(exchange, refused)
+            listener.clients.accepted(self._record)
+
+    def _refuse(self, refusal: Refusal, *, counted: bool = False) -> None:
+        super()._refuse(refusal, counted=counted)
+        kind = getattr(refusal, "kind", "") or ("limit" if counted else "negotiation")
+        self._listener.metrics.refused(self.exchange.calling, kind)
+        if kind in _ALERTS:
+            what = f"refused an association: {refusal.why}"
+            self._listener.audit.record(
+                "node-authentication", user=self.exchange.calling, address=host_of(self.address), what=what,
+                outcome="minor",
+            )  # fmt: skip
+
+    def _responded(self, message: Message, status: Any, data: Any = None, **elements: Any) -> None:
+        self._record.status = int(status)
+        self._respond(message, status, data, **elements)
+
+    def perform(self, message: Message, *, checked: bool = False) -> Serving:
+        """One request, counted and timed."""
+        record, listener = self._record, self._listener
+        began = time.monotonic()
+        size = 0 if message.data is None else message.data.size
+        listener.clients.began(record, message, began)
+        try:
+            yield from super().perform(message, checked=checked)
+        finally:
+            seconds = time.monotonic() - began
+            listener.clients.finished(record, message, seconds)
+            listener.metrics.performed(self.exchange.calling, message, record.status, size, seconds)

@@ -1,0 +1,125 @@
+"""A server as a process of its own: signals, privileges, and the service manager."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
+
+from ..errors import DicomNetError, InvalidArgument
+from .notify import notify
+from .server import Server
+
+__all__ = ["run"]
+
+log = logging.getLogger("dicomnet.server")
+
+#: Seconds that associations get to end after a second SIGTERM.
+HURRY = 2.0
+_STOP, _RELOAD, _REOPEN, _STOPPED = "stop", "reload", "reopen", "stopped"
+_SIGNALS = {signal.SIGTERM: _STOP, signal.SIGINT: _STOP, signal.SIGHUP: _RELOAD, signal.SIGUSR1: _REOPEN}
+
+
+class _Run:
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.wanted: SimpleQueue[str] = SimpleQueue()  # put is safe where a signal interrupted another put
+        self._stopping: threading.Thread | None = None
+        server.request_stop = self._request_stop
+        self._drain: float | None = None
+
+    def _request_stop(self, drain: float | None) -> None:
+        self._drain = drain
+        self.wanted.put(_STOP)
+
+    def on_signal(self, number: int, _: FrameType | None) -> None:
+        self.wanted.put(_SIGNALS[signal.Signals(number)])
+
+    def until_stopped(self) -> None:
+        """Do what signals and administrators want, until the server has stopped."""
+        while True:
+            match self.wanted.get():
+                case "stop":
+                    self._stop()
+                case "reload":
+                    self._reload()
+                case "reopen":
+                    self.server.reopen_log()
+                case _:
+                    return
+
+    def _stop(self) -> None:
+        notify("STOPPING=1")
+        if self._stopping is None:
+            self._stopping = threading.Thread(target=self._until_over, name="dicomnet-stop")
+            self._stopping.start()
+        else:
+            log.warning("told to stop a second time: associations are aborted now")
+            self.server.hurry()
+
+    def _until_over(self) -> None:
+        try:
+            self.server.stop(self._drain)
+        finally:
+            self.wanted.put(_STOPPED)
+
+    def _reload(self) -> None:
+        notify("RELOADING=1")
+        try:
+            self.server.reload()
+        except (DicomNetError, ValueError, OSError) as error:
+            log.error("the settings are not reloaded, and the old ones hold: %s", error)
+        notify("READY=1")
+
+
+def run(server: Server, ready: Callable[[], object] = lambda: None) -> None:
+    """Run a server until SIGTERM, SIGINT, or the admin interface stops it. Call it in the main thread.
+
+    SIGTERM stops gracefully, a second one now; SIGHUP reads the settings again, SIGUSR1 opens the log anew.
+
+    Args:
+        server: which is not started yet.
+        ready: called once its ports are open.
+
+    Raises:
+        StartFailed: it does not start.
+    """
+    process = _Run(server)
+    before = {number: signal.signal(number, process.on_signal) for number in _SIGNALS}
+    try:
+        server.start()
+        become(server.settings.server.user, server.directory)
+        ready()
+        notify("READY=1", f"STATUS=listening on {', '.join(server.listening.values())}", f"MAINPID={os.getpid()}")
+        process.until_stopped()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def become(user: str, directory: Path) -> None:
+    """Give up the privileges of root for good; nothing where no user is named, or we are not root.
+
+    The server's directory is the user's from then on: what was made in it so far was made by root.
+
+    Raises:
+        InvalidArgument: there is no such user.
+    """
+    if not user or os.geteuid() != 0:
+        return
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise InvalidArgument(f'there is no user "{user}" to become', hint="[server] user names it.") from error
+    for folder, _, files in os.walk(directory):
+        for path in (folder, *(os.path.join(folder, one) for one in files)):
+            os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)

@@ -1,0 +1,119 @@
+"""Add-ins that see PDUs and messages: each in a thread of its own, from a bounded queue, so that none stalls us."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ..config import TAPPED_WAITING
+from ..log import log_failure
+from ..protocol.trace import Seen, Tap
+
+__all__ = ["Spies", "Spy"]
+
+
+class Spy:
+    """One who sees: what it has no time for is counted and dropped.
+
+    Args:
+        name: the add-in's.
+        function: called with each that is seen, in the spy's own thread.
+        most: as many may wait.
+    """
+
+    def __init__(self, name: str, function: Callable[[Seen], object], most: int = TAPPED_WAITING) -> None:
+        self.name = name
+        self.dropped = self.failures = 0
+        self._function = function
+        self.most = most
+        self._waiting: list[Seen] = []
+        self._wake = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=f"dicomnet-spy-{name}", daemon=True)
+        self._thread.start()
+
+    def put(self, seen: Seen) -> None:
+        """Something was seen; in the thread of the association, which this does not hold up."""
+        if len(self._waiting) >= self.most:
+            self.dropped += 1
+            return
+        with self._wake:
+            self._waiting.append(seen)
+            if len(self._waiting) == 1:
+                self._wake.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._waiting and not self._stopped:
+                    self._wake.wait()
+                taken, self._waiting = self._waiting, []
+                if not taken:
+                    return
+            for seen in taken:
+                self._tell(seen)
+
+    def _tell(self, seen: Seen) -> None:
+        try:
+            self._function(seen)
+        except Exception as error:
+            self.failures += 1
+            if self.failures == 1:  # the first says it; a spy that fails with each PDU must not fill the log
+                log_failure(f"the spy of add-in {self.name} failed", error)
+
+    def stop(self, patience: float = 5.0) -> None:
+        """Let it see what waits, for so many seconds, and end it."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+        self._thread.join(patience)
+
+
+class Spies:
+    """All spies of a server, behind one tap."""
+
+    def __init__(self) -> None:
+        self._spies: tuple[Spy, ...] = ()
+
+    def __iter__(self) -> object:
+        return iter(self._spies)
+
+    def all(self) -> tuple[Spy, ...]:
+        """Each of them."""
+        return self._spies
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How much each has missed."""
+        return {spy.name: spy.dropped for spy in self._spies}
+
+    def add(self, spy: Spy) -> None:
+        """One more."""
+        self._spies += (spy,)
+
+    def remove(self, name: str) -> None:
+        """End the spy of an add-in, if it has one."""
+        gone = [spy for spy in self._spies if spy.name == name]
+        self._spies = tuple(spy for spy in self._spies if spy.name != name)
+        for spy in gone:
+            spy.stop()
+
+    def names(self) -> set[str]:
+        """Whose there are."""
+        return {spy.name for spy in self._spies}
+
+    def tap(self, *, data: bool = False) -> Tap | None:
+        """For the listeners; None where there are no spies, so that nothing is spent on them."""
+        if not self._spies:
+            return None
+        return Tap(self._tell, body=None if data else 16 << 10, data=data)
+
+    def _tell(self, seen: Seen) -> None:
+        for spy in self._spies:
+            spy.put(seen)
+
+    def stop(self) -> None:
+        """End all."""
+        for spy in self._spies:
+            spy.stop()
+        self._spies = ()

@@ -1,0 +1,92 @@
+"""Looks after a server once in a while: handlers that do not return, and code that blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["INTERVAL", "Watchdog"]
+
+log = logging.getLogger("dicomnet.server")
+
+#: Seconds between two looks.
+INTERVAL = 0.25
+#: Seconds after which a blocked event loop is told of.
+BLOCKED = 0.5
+
+
+class _Loop(Protocol):
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, while it runs."""
+
+    @property
+    def ident(self) -> int | None:
+        """Of its thread."""
+
+
+class Watchdog:
+    """A thread that looks every `INTERVAL` seconds.
+
+    Args:
+        loop: the server's event loop, which must answer.
+        check: called with each look.
+        alive: called with each look that found the loop alive, such as to tell systemd.
+    """
+
+    def __init__(self, loop: _Loop, check: Callable[[], object], alive: Callable[[], object]) -> None:
+        self._loop = loop
+        self._check = check
+        self._alive = alive
+        self._stopped = threading.Event()
+        self._answered = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dicomnet-watchdog", daemon=True)
+        self.blocked = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(INTERVAL):
+            self._answered.clear()
+            try:
+                self._loop.loop().call_soon_threadsafe(self._answered.set)
+            except RuntimeError:
+                return  # the loop has ended
+            if self._answered.wait(BLOCKED):
+                self._alive()
+            elif not self._stopped.is_set():
+                self._tell()
+                self._answered.wait()
+            self._check()
+
+    def _tell(self) -> None:
+        """Name what blocks the loop: the innermost code that runs there."""
+        self.blocked += 1
+        frame = sys._current_frames().get(self._loop.ident or 0)
+        stack = traceback.extract_stack(frame) if frame is not None else []
+        names = [f"{one.name} ({one.filename}, line {one.lineno})" for one in stack if "asyncio" not in one.filename]
+        who = _addin_in(stack)
+        log.error("the event loop is blocked by %s: %s", who, names[-1] if names else "code that cannot be seen")
+
+    def stop(self) -> None:
+        """End."""
+        self._stopped.set()
+        self._answered.set()
+        self._thread.join()
+
+
+def _addin_in(stack: list[traceback.FrameSummary]) -> str:
+    """Whose code it is, by its files."""
+    for one in reversed(stack):
+        path = one.filename.replace("\\", "/")
+        if "/addins/" in path:
+            return f"the add-in {path.rpartition('/addins/')[2].partition('/')[0].removesuffix('.py')}"
+        if "/server/shipped/" in path:
+            return f"the add-in {path.rpartition('/')[2].removesuffix('.py')}"
+    return "a handler"

@@ -1,0 +1,184 @@
+"""`dicomnet server` and `dicomnet addin`, as processes of their own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import programs
+import pytest
+
+import dicomnet as dn
+from dicomnet.cli import app
+from dicomnet.server.admin import Client
+from dicomnet.server.directory import home, value_of
+
+
+class Done(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in this process: another one would load the framework each time."""
+    monkeypatch.setenv("DICOMNET_SERVERS", str(tmp_path))
+
+    def run(*arguments, code=0, input=""):
+        monkeypatch.setattr("sys.stdin", io.StringIO(input))
+        capsys.readouterr()
+        got = app.run([str(one) for one in arguments])
+        done = Done(*capsys.readouterr())
+        assert got == code, done
+        return done
+
+    return run
+
+
+def rows(done):
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.long
+@pytest.mark.deadline(180)
+def test_a_server_from_its_making_to_its_end(run, tmp_path):
+    run("server", "create", "archive", "--aet", "ARCHIVE", "--port", "0", "--set", "server.description=for tests")
+    assert "is good" in run("server", "check", "archive").stdout
+    started = rows(run("server", "start", "archive", "--json"))[-1]["summary"]
+    try:
+        listed = rows(run("server", "list", "--json"))
+        assert (listed[0]["name"], listed[0]["state"]) == ("archive", "running")
+        assert listed[0]["process"] == started["process"]
+        status = rows(run("server", "status", "archive", "--json"))[0]
+        peer = f"ARCHIVE@{status['listening']['plain']}"
+        run("echo", peer)
+        assert "runs already" in run("server", "start", "archive", code=2).stderr
+        run("server", "pause", "archive")
+        assert "temporary congestion" in run("echo", peer, code=61).stderr.lower()
+        run("server", "resume", "archive")
+        run("server", "ae", "add", "archive", f"SELF@{status['listening']['plain']}", "--right", "echo")
+        run("server", "ae", "update", "archive", "SELF", "--description", "itself")
+        assert rows(run("server", "ae", "list", "archive", "--json"))[0]["description"] == "itself"
+        run("server", "ae", "update", "archive", "SELF", "--title", "ARCHIVE")
+        run("server", "ae", "echo", "archive", "ARCHIVE")
+        run("server", "ae", "remove", "archive", "ARCHIVE")
+        changed = run("server", "edit", "archive", "--set", "log.level=debug", "--set", "listen.port=104")
+        assert "listen.port" in changed.stderr
+        assert rows(run("server", "addins", "archive", "--json"))[0]["name"] == "verification"
+        assert "listens on" in run("server", "logs", "archive").stdout
+        connected = rows(run("server", "clients", "archive", "--json"))[:-1]
+        assert {one["calling"] for one in connected} <= {"ARCHIVE"}  # its own, pooled
+        assert "no association" in run("server", "disconnect", "archive", "7", code=61).stderr
+    finally:
+        run("server", "stop-all", "--drain", "1")
+    assert rows(run("server", "list", "--json"))[0]["state"] == "stopped"
+    run("server", "delete", "archive")
+    assert rows(run("server", "list", "--json"))[-1]["summary"]["servers"] == 0
+    assert (tmp_path / "archive" / "logs" / "server.log").exists()
+    run("server", "create", "archive", "--aet", "ARCHIVE", input="y\n")
+    assert rows(run("server", "list", "--json"))[0]["description"] == "for tests"
+
+
+def test_mistakes_are_one_line_each_and_nothing_is_written(run, tmp_path):
+    done = run("server", "create", "x", "--aet", "X", "--set", "listen.prot=1", "--set", "timeouts.client=2x", code=2)
+    assert "[listen] prot: there is no such field; expected port?" in done.stderr
+    assert "[timeouts] client" in done.stderr
+    assert not (tmp_path / "x").exists()
+    run("server", "create", "x", "--aet", "X", "--set", 'addins.enable=["verificatoin"]')
+    assert "Is it verification?" in run("server", "check", "x", code=2).stderr
+    assert "Is it verification?" in run("server", "start", "x", code=2).stderr
+    assert "Is it x?" in run("server", "status", "xx", code=2).stderr
+    assert "no server answers" in run("server", "status", "x", code=60).stderr
+
+
+@contextmanager
+def running(directory, **options):
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            programs.command("server", "run", directory),
+            stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=programs.ROOT, **options,
+        )  # fmt: skip
+        try:
+            yield programs.Provider(process, stderr)
+        finally:
+            programs.end(process)
+
+
+@pytest.fixture
+def directory(run, tmp_path):
+    run("server", "create", "one", "--aet", "ONE", "--port", "0")
+    return tmp_path / "one"
+
+
+def test_run_says_where_it_listens_and_ends_by_sigterm(directory):
+    with running(directory) as server:
+        contexts = dn.contexts.verification()
+        with dn.connect(f"ONE@{server.address}", contexts=contexts) as association:
+            assert association.echo().is_success
+        server.stop()
+        assert server.process.returncode == 0
+
+
+def test_sighup_reloads_and_sigusr1_opens_the_log_anew(directory):
+    with running(directory) as server, Client(directory) as admin:
+        after = admin.snapshot()["last_event"]
+        text = (directory / "server.toml").read_text()
+        (directory / "server.toml").write_text(text + '\n[log]\nlevel = "debug"\n')
+        server.process.send_signal(signal.SIGHUP)
+        stream = admin.events(after, "server")
+        assert next(stream)["data"]["changed"] == ["log.level"]
+        (directory / "server.toml").write_text("broken")
+        os.rename(directory / "logs/server.log", directory / "logs/old.log")
+        server.process.send_signal(signal.SIGUSR1)
+        assert next(stream)["type"] == "server.log-reopened"
+        server.process.send_signal(signal.SIGHUP)
+        server.stop()
+    assert "the settings are not reloaded" in (directory / "logs/server.log").read_text()
+
+
+def test_a_second_sigterm_does_not_wait_for_associations(directory):
+    with running(directory) as server, Client(directory) as admin:
+        association = dn.connect(f"ONE@{server.address}", contexts=dn.contexts.verification())
+        after = admin.snapshot()["last_event"]
+        server.process.send_signal(signal.SIGTERM)
+        assert next(iter(admin.events(after, "server")))["type"] == "server.stopping"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        with pytest.raises(dn.DicomNetError):
+            association.echo()
+
+
+def test_a_new_add_in_comes_with_a_test_that_passes(run, tmp_path):
+    run("addin", "new", "my-hello", "--in", tmp_path)
+    folder = tmp_path / "my-hello"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
+        cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{programs.ROOT}"}, timeout=60,
+    )  # fmt: skip
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert len((folder / "my_hello.py").read_text().splitlines()) < 40
+    assert "is there already" in run("addin", "new", "my-hello", "--in", tmp_path, code=2).stderr
+    assert "no name" in run("addin", "new", "My Hello", code=2).stderr
+
+
+def test_values_are_those_of_toml_and_else_text():
+    assert value_of("listen.port=104")[1] == 104
+    assert value_of("addins.enable=['a']")[1] == ["a"]
+    assert value_of("server.description=for you")[1] == "for you"
+    for wrong in ("port", "port=1", "=1", "a b.c=1"):
+        with pytest.raises(dn.InvalidArgument):
+            value_of(wrong)
+
+
+def test_where_servers_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("DICOMNET_SERVERS", str(tmp_path))
+    assert home() == tmp_path
+    monkeypatch.delenv("DICOMNET_SERVERS")
+    assert home().parts[-2:] == ("dicomnet", "servers")

@@ -1,0 +1,250 @@
+"""Add-ins: found, checked, enabled in order, called, suspended."""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+
+import pytest
+
+import dicomnet as dn
+from dicomnet import uids
+from dicomnet.server import Server, Settings, StartFailed, Table, hookimpl
+from dicomnet.server.discovery import AddInError, Finder
+from dicomnet.services import presentation_contexts
+from dicomnet.services.query_models import model_uid
+
+WORKLIST = model_uid("WORKLIST", "find")
+
+ADD_IN = '''
+from dicomnet.server import hookimpl
+
+
+class Hello:
+    """Answers every query of the worklist with one patient."""
+
+    @hookimpl
+    def services(self, registry):
+        registry.on_find("WORKLIST")(self.find)
+
+    def find(self, request):
+        yield {"PatientName": "HELLO^WORLD"}
+'''
+
+
+def make_settings(**tables):
+    tables.setdefault("server", {"ae_title": "SERVER"})
+    tables.setdefault("listen", {"port": 0})
+    tables.setdefault("log", {"file": ""})
+    return Settings.parse(tables)
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def serve(settings=None, **options):
+        server = Server(make_settings() if settings is None else settings, **options)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield serve
+    for server in servers:
+        server.stop(drain=1)
+
+
+def call(server, contexts, calling="TESTER"):
+    host, port = server.address
+    return dn.connect(f"SERVER@{host}:{port}", calling=calling, contexts=presentation_contexts.sop_classes(*contexts))
+
+
+def test_a_server_echoes_by_the_add_in_that_is_enabled_at_first(serve):
+    server = serve()
+    with call(server, [uids.VERIFICATION]) as association:
+        assert association.echo().is_success
+
+
+def test_an_add_in_of_a_few_lines_joins_a_running_server_by_reload(tmp_path):
+    (tmp_path / "server.toml").write_text(
+        '[server]\nae_title = "SERVER"\n[listen]\nport = 0\n[addins]\nenable = ["verification"]\n'
+    )
+    (tmp_path / "addins").mkdir()
+    with Server(tmp_path) as server, call(server, [uids.VERIFICATION, WORKLIST]) as before:
+        (tmp_path / "addins" / "hello.py").write_text(ADD_IN)
+        text = (tmp_path / "server.toml").read_text().replace('"verification"', '"verification", "hello"')
+        (tmp_path / "server.toml").write_text(text)
+        report = server.reload()
+        assert report.changed == ("addins.enable",)
+        with call(server, [uids.VERIFICATION, WORKLIST]) as after:
+            found = list(after.find(model="WORKLIST", PatientName=""))
+            assert [str(one.dataset.PatientName) for one in found] == ["HELLO^WORLD"]
+        assert before.echo().is_success
+        with pytest.raises(dn.NoAcceptedContext):
+            list(before.find(model="WORKLIST", PatientName=""))
+    assert len(ADD_IN.strip().splitlines()) <= 30
+
+
+def broken(tmp_path, text):
+    (tmp_path / "addins").mkdir(exist_ok=True)
+    (tmp_path / "addins" / "mine.py").write_text(textwrap.dedent(text))
+    with pytest.raises(AddInError) as caught:
+        Finder(tmp_path).find("mine")
+    assert "mine" in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_wrong_with_an_add_in_is_told_with_its_place_and_a_suggestion(tmp_path):
+    hook = "from dicomnet.server import hookimpl\n@hookimpl\ndef {}: pass\n"
+    assert "Is it services?" in broken(tmp_path, hook.format("service(registry)"))
+    assert "Is it registry?" in broken(tmp_path, hook.format("services(registri)"))
+    assert "line 3" in broken(tmp_path, "\n\nraise RuntimeError('no')\n")
+    assert "no hooks" in broken(tmp_path, "x = 1\n")
+    assert "needs dicomnet 99" in broken(tmp_path, hook.format("stop()") + "requires = '99'\n")
+    assert "Settings" in broken(tmp_path, hook.format("stop()") + "Settings = int\n")
+    with pytest.raises(AddInError, match="Is it verification"):
+        Finder(tmp_path).find("verificatoin")
+
+
+def test_a_broken_add_in_keeps_the_server_from_starting_unless_it_is_optional(serve):
+    class Broken:
+        @hookimpl
+        def start(self):
+            raise RuntimeError("no licence")
+
+    with pytest.raises(StartFailed, match=r"add-ins: add-in broken .* failed in start: RuntimeError: no licence"):
+        serve(addins={"broken": Broken()})
+    server = serve(make_settings(addins={"optional": ["broken"]}), addins={"broken": Broken()})
+    assert "no licence" in server.status()["broken"]["broken"]
+    with call(server, [uids.VERIFICATION]) as association:
+        assert association.echo().is_success
+
+
+def test_settings_of_an_add_in_are_its_own_model(serve):
+    class Coloured:
+        class Settings(Table):
+            colour: str
+
+        @hookimpl
+        def start(self, context):
+            self.colour = context.settings.colour
+
+    addin = Coloured()
+    with pytest.raises(StartFailed, match=r"\[addin.coloured\] colour: is missing"):
+        serve(addins={"coloured": addin})
+    serve(make_settings(addin={"coloured": {"colour": "red"}}), addins={"coloured": addin})
+    assert addin.colour == "red"
+
+
+def test_two_add_ins_that_want_the_same_are_both_named(serve):
+    class One:
+        @hookimpl
+        def services(self, registry):
+            registry.on_echo(lambda request: None)
+
+    with pytest.raises(StartFailed) as caught:
+        serve(addins={"one": One()})
+    assert "one" in str(caught.value)
+    assert "verification" in str(caught.value)
+
+
+def test_five_failures_in_a_row_suspend_an_add_in_for_new_associations(serve):
+    class Failing:
+        @hookimpl
+        def services(self, registry):
+            registry.on_find("WORKLIST")(self.find)
+
+        def find(self, request):
+            raise RuntimeError("broken")
+
+    server = serve(addins={"failing": Failing()})
+    told = []
+    server.events.listen(lambda event: told.append((event.type, dict(event.data))))
+    with call(server, [WORKLIST]) as association:
+        for _ in range(5):
+            with pytest.raises(dn.ServiceFailure) as caught:
+                list(association.find(model="WORKLIST"))
+            assert caught.value.status == 0x0110
+    assert ("addin.suspended", "failing") in [(kind, data.get("name")) for kind, data in told]
+    with call(server, [uids.VERIFICATION, WORKLIST]) as association, pytest.raises(dn.NoAcceptedContext):
+        list(association.find(model="WORKLIST"))
+    server.addins.resume(server.addins.get("failing"))
+    with call(server, [WORKLIST]) as association, pytest.raises(dn.ServiceFailure):
+        list(association.find(model="WORKLIST"))
+
+
+def test_asynchronous_handlers_run_in_the_servers_loop(serve):
+    class Asynchronous:
+        @hookimpl
+        def services(self, registry):
+            registry.on_echo(self.echo)
+
+        async def echo(self, request):
+            self.thread = threading.current_thread().name
+            return 0
+
+    addin = Asynchronous()
+    server = serve(make_settings(addins={"enable": []}), addins={"asynchronous": addin})
+    with call(server, [uids.VERIFICATION]) as association:
+        assert association.echo().is_success
+    assert addin.thread == "dicomnet-server-SERVER"
+
+
+def test_add_ins_start_in_order_and_stop_in_reverse(serve):
+    calls = []
+
+    class Told:
+        def __init__(self, name):
+            self.name = name
+
+        @hookimpl
+        def start(self, context):
+            calls.append(f"start {context.name}")
+
+        @hookimpl
+        def stop(self):
+            calls.append(f"stop {self.name}")
+
+    server = serve(addins={"a": Told("a"), "b": Told("b")})
+    server.stop()
+    assert calls == ["start a", "start b", "stop b", "stop a"]
+
+
+def test_a_base_service_is_replaced_by_one_add_in_alone(serve):
+    class Replacing:
+        @hookimpl
+        def base_services(self, services):
+            services.replace("identity", self)
+
+        def identify(self, identity, caller):
+            return identity.name == "jane"
+
+    server = serve(addins={"one": Replacing()})
+    host, port = server.address
+    peer = f"SERVER@{host}:{port}"
+    with dn.client.Client(peer, identity=dn.UserIdentity.named("jane")) as client:
+        client.echo()
+    with dn.client.Client(peer, identity=dn.UserIdentity.named("joe")) as client, pytest.raises(dn.AssociationRejected):
+        client.echo()
+    with pytest.raises(StartFailed, match="replaced by the add-in one already"):
+        serve(addins={"one": Replacing(), "two": Replacing()})
+
+
+def test_a_spy_sees_messages_and_cannot_hold_them_up(serve):
+    seen, block = [], threading.Event()
+
+    class Watching:
+        @hookimpl
+        def spy(self, seen):
+            block.wait(30)
+            names.append(getattr(seen, "name", None))
+
+    names = seen
+    server = serve(addins={"watching": Watching()})
+    with call(server, [uids.VERIFICATION]) as association:
+        for _ in range(20):
+            assert association.echo().is_success
+    assert not seen
+    block.set()
+    server.stop()
+    assert seen.count("C-ECHO-RQ") == 20

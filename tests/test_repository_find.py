@@ -21,6 +21,7 @@ from dicomnet.repository.keys import Identifier, InvalidKey, QueryOptions
 from dicomnet.repository.responses import Answers
 
 QUERIES = int(os.environ.get("DICOMNET_QUERIES", "150"))
+MANY_QUERIES = int(os.environ.get("DICOMNET_MANY_QUERIES", "50000"))  # in each database
 RELATIONAL = QueryOptions(relational=True)
 
 
@@ -133,12 +134,22 @@ class TestTheNaiveMatcher:
     @pytest.mark.deadline(60 + QUERIES / 20)
     @given(query=queries())
     def test_finds_the_same(self, odd_index, query):
+        self.compare(odd_index, query)
+
+    def compare(self, odd_index, query):
         index, tree = odd_index
         values, level, options = query
         identifier = Identifier.of(values, level=level.name, options=options)
         matches = list(index.find(identifier, root=Level.PATIENT))
         unlimited = sorted((sorted(one.attributes().items(), key=lambda pair: pair[0]) for one in matches), key=repr)
         assert unlimited == sorted(tree.find(identifier, level), key=repr)
+
+    @pytest.mark.long
+    @settings(max_examples=MANY_QUERIES, report_multiple_bugs=False)
+    @pytest.mark.deadline(60 + MANY_QUERIES / 10)
+    @given(query=queries())
+    def test_finds_the_same_a_hundred_thousand_times(self, odd_index, query):
+        self.compare(odd_index, query)
 
     @settings(max_examples=QUERIES // 5)
     @pytest.mark.deadline(60 + QUERIES / 20)

@@ -135,6 +135,10 @@ class Match:
 
 # Bytes
 
+# What reads the value; the element where there is none, or a constant; its beginning; what packs a length, and whether
+# that has 16 bits; whether it is text, and what fills that up.
+_Prepared = tuple[Reader | None, bytes, bytes, Callable[[int], bytes], bool, bool, bytes, _Field]
+
 
 class Encoder:
     """Encodes answers in one transfer syntax; what is the same in all of them is made once."""
@@ -144,7 +148,16 @@ class Encoder:
         self.deflated = transfer_syntax == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
         self.order = ">" if transfer_syntax == uids.EXPLICIT_VR_BIG_ENDIAN else "<"
         self.tag, self.short, self.long = (struct.Struct(self.order + form) for form in ("HH", "H", "I"))
-        self.fields = [(field, *self.header(field.tag, field.vr)) for field in fields]
+        self.all_fields = fields
+        self.fields = [self.prepared(field) for field in fields]
+
+    def prepared(self, field: _Field) -> _Prepared:
+        begin, pack, is_short = self.header(field.tag, field.vr)
+        constant = field.constant.encode() + b" " * (len(field.constant) & 1)
+        is_text = field.vr not in _BINARY and field.vr != "SQ"
+        fixed = begin + pack(len(constant)) + constant
+        pad = b"\0" if field.vr == "UI" else b" "
+        return field.read, fixed, begin, pack, is_short, is_text, pad, field
 
     def header(self, tag: int, vr: str) -> tuple[bytes, Callable[[int], bytes], bool]:
         """An element's beginning, what packs its length, and whether that has 16 bits."""
@@ -170,21 +183,26 @@ class Encoder:
 
     def data_set(self, row: Row, codec: str, character_set: str) -> bytes:
         parts: list[bytes] = []
-        for field, begin, pack, is_short in self.fields:
-            value = field.constant if field.read is None else field.read(row)
+        for read, fixed, begin, pack, is_short, is_text, pad, field in self.fields:
+            value = None if read is None else read(row)
             if not value:
-                parts.append(begin + pack(0))
+                parts.append(fixed)
                 continue
-            data = self.value(field.vr, value, field.items, codec)
+            if is_text and isinstance(value, str):
+                data = value.encode(codec)
+                if len(data) & 1:
+                    data += pad
+            else:
+                data = self.value(field.vr, value, field.items, codec)
             if is_short and len(data) > _LONGEST_SHORT:
                 data = data[:_LONGEST_SHORT]
-            parts.append(begin + pack(len(data)) + data)
+            parts += begin, pack(len(data)), data
         whole = b"".join(parts)
         return whole if whole.isascii() or not self.is_text(row) else self.text(CHARACTER_SET, character_set) + whole
 
     def is_text(self, row: Row) -> bool:
         """Whether the bytes that are no ASCII are text, and not lengths or numbers."""
-        return any(not _is_ascii(field.value(row)) for field, *_ in self.fields)
+        return any(not _is_ascii(field.value(row)) for field in self.all_fields)
 
     def text(self, tag: int, text: str) -> bytes:
         begin, pack, _ = self.header(tag, "CS")

@@ -225,6 +225,7 @@ class AcceptancePolicy(Value):
             takes any transfer syntax, in the order in which the requestor offers them.
         transfer_syntaxes: what is preferred, in order, where ``abstract_syntaxes`` does not say; then what is offered.
         requestor_as_scp: the SOP classes in which a requestor that asks for it may be provider, as C-GET needs.
+        refused_abstract_syntaxes: what is not taken, whatever else says that it is.
         unknown_abstract_syntaxes: also take abstract syntaxes that are not listed, in any transfer syntax.
         service_classes: also take abstract syntaxes whose common extended negotiation names one of these.
         max_pdu: the maximum length to announce, in bytes; never 0.
@@ -255,6 +256,7 @@ class AcceptancePolicy(Value):
     extended: Mapping[str, bytes] = MappingProxyType({})
     identify: Callable[[UserIdentity, Caller], bool | bytes] | None = None
     identity_required: bool = False
+    refused_abstract_syntaxes: frozenset[str] = frozenset()
 
 
 def propose(
@@ -438,6 +440,8 @@ def identity_response(accept: AssociateAC | None) -> bytes | None:
 def _judge_role(offered: RoleSelection, policy: AcceptancePolicy) -> RoleSelection:
     """Grant what was offered and is wanted, and nothing else."""
     uid = offered.sop_class_uid
+    if uid in policy.refused_abstract_syntaxes:
+        return RoleSelection(uid, False, False)
     known = uid in policy.abstract_syntaxes or policy.unknown_abstract_syntaxes
     return RoleSelection(uid, offered.scu and known, offered.scp and uid in policy.requestor_as_scp)
 
@@ -473,6 +477,8 @@ def _wanted(
     uid: str, policy: AcceptancePolicy, commons: Mapping[str, SOPClassCommonExtendedNegotiation]
 ) -> tuple[str, ...] | None:
     """The transfer syntaxes for an abstract syntax, in order, empty for any; None where it is not taken."""
+    if uid in policy.refused_abstract_syntaxes:
+        return None
     preferred = policy.abstract_syntaxes.get(uid)
     if preferred is None:
         preferred = _by_kind(uid, policy, commons)

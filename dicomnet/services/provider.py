@@ -408,7 +408,7 @@ class _Mover:
     def __init__(
         self, provider: Any, destination: Entity, exchange: Exchange, message: Message
     ) -> None:
-        self._connect: Callable[..., Any] = provider.connect
+        self._connect: Callable[..., Any] = (provider.move_sender or provider).connect
         self._transcode = provider.peers.named(destination.ae_title).transcode or provider.transcode
         self._destination = destination
         self._calling = provider.ae_title or exchange.called

@@ -37,6 +37,7 @@ from ..status import Status
 from ..wire.command_set import Command, Message
 from ..wire.element_walk import HeaderCollector
 from . import provider
+from .move_sender import MoveSender
 from .provider import Serving, as_status, respond, status_of_failure
 from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, StoreRequest
 from .service_registry import (
@@ -85,6 +86,9 @@ class Provider(Registering):
 
     Attributes:
         transcode: when the instances of a C-GET or C-MOVE are converted to another transfer syntax.
+        intercept: called with the exchange and each `Event` of an association before anything is done about it; where
+            it gives true, it has dealt with the event itself. For tests, and for spies that may veto.
+        move_sender: what sends the instances of a C-MOVE; None opens an association for each C-MOVE.
     """
 
     _clock: Callable[[], float] = float  # a listener has a better one, in monotonic seconds
@@ -108,6 +112,8 @@ class Provider(Registering):
         self.acceptance = acceptance or AcceptancePolicy()
         self.peers = Peers(peers)
         self.logins = Logins(self.limits, self.timeouts)
+        self.intercept: Callable[[Exchange, Event], bool] | None = None
+        self.move_sender: MoveSender | None = None
         self.seating: Any = _NoLock()
         self.memory = MemoryBudget(self.limits.memory)
         self._admission: Admission | None = None
@@ -254,6 +260,8 @@ class AssociationProvider:
                     log.info("no association with %s: %s", address, exchange.fault)
                 return
             exchange.rests = 0
+            if self.provider.intercept is not None and self.provider.intercept(exchange, event):
+                continue
             if type(event) is RequestReceived:
                 yield from self.perform(event.message, checked=True)
             elif isinstance(event, AssociateIndication):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .. import uids
 from ..dataset import codec
-from ..errors import ConnectionFailed
-from ..protocol.events import AssociateIndication, RequestReceived
+from ..protocol.events import AssociateIndication, Event, RequestReceived
 from ..protocol.exchange import Exchange
 from ..protocol.messages import name_of
-from ..protocol.negotiation import AcceptancePolicy
 from ..services import query_models
-from ..services.provider import Serving
 from ..services.provider_requests import Request
-from ..services.service_registry import ServiceSnapshot
 from ..status import Status
 from ..sync import Listener
 from ..values import Value
@@ -97,15 +94,17 @@ class Provider(Listener):
         **options: Any,
     ) -> None:
         super().__init__(ae_title, **{"port": 0, "drain": 1.0, **options})
+        self.acceptance = self.acceptance.replace(refused_abstract_syntaxes=frozenset(refuse))
         self.received: list[Received] = []
         self.requested: list[Any] = []
         self.matches, self.instances = list(matches), list(instances)
         self.status = status
-        self.refuse = frozenset(refuse)
         self.reject = reject
         self.stall = stall
         self.abort_on = abort
         self._changed = threading.Condition()
+        self._requests: WeakKeyDictionary[Exchange, int] = WeakKeyDictionary()
+        self.intercept = self._misbehaves
         self._provide((*_SOP_CLASSES, *sop_classes))
 
     def _provide(self, sop_classes: Iterable[str]) -> None:
@@ -175,39 +174,7 @@ class Provider(Listener):
 
     # ---- misbehaving -------------------------------------------------------------------------------------------
 
-    def _policy_of(self, services: ServiceSnapshot) -> AcceptancePolicy:
-        """What is accepted: everything but what is to be refused."""
-        policy = super()._policy_of(services)
-        syntaxes = {uid: order for uid, order in policy.abstract_syntaxes.items() if uid not in self.refuse}
-        return AcceptancePolicy(
-            ae_title=policy.ae_title,
-            abstract_syntaxes=syntaxes,
-            requestor_as_scp=policy.requestor_as_scp - self.refuse,
-            unknown_abstract_syntaxes=policy.unknown_abstract_syntaxes and not self.refuse,
-            max_pdu=policy.max_pdu,
-        )
-
-    def flow(self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool) -> Serving:
-        """Serve an association as a provider does, unless something else was asked for."""
-        inner = super().flow(exchange, address, full=full)
-        requests = 0
-        try:
-            item = inner.send(None)
-            while True:
-                try:
-                    answer = yield item
-                except (ConnectionFailed, Exception) as error:
-                    item = inner.throw(error)
-                    continue
-                requests += isinstance(answer, RequestReceived)
-                if not self._misbehaves(exchange, answer, requests):
-                    item = inner.send(answer)
-        except StopIteration:
-            return
-        finally:
-            inner.close()
-
-    def _misbehaves(self, exchange: Exchange, event: object, requests: int) -> bool:
+    def _misbehaves(self, exchange: Exchange, event: Event) -> bool:
         """Do instead of what is right what was asked for; False where nothing was."""
         if isinstance(event, AssociateIndication):
             self.requested.append(event.request)
@@ -219,6 +186,7 @@ class Provider(Listener):
         if not isinstance(event, RequestReceived):
             return False
         self._record(exchange, event.message)
+        requests = self._requests[exchange] = self._requests.get(exchange, 0) + 1
         if self.abort_on == requests:
             exchange.abort()
             return True

@@ -12,7 +12,7 @@ from index_records import header, numbered, record
 
 from dicomnet import uids
 from dicomnet.errors import InvalidArgument
-from dicomnet.repository import schema
+from dicomnet.repository import schema, work_schema
 from dicomnet.repository.attributes import MissingElement, instance_record
 from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index, Outcome
@@ -56,6 +56,7 @@ class TestTables:
 
         with database.write() as connection:
             context = MigrationContext.configure(connection, opts={"include_object": ours, "compare_type": True})
+            assert work_schema.metadata is schema.metadata
             assert compare_metadata(context, schema.metadata) == []
 
     def test_migrating_again_changes_nothing(self, database):

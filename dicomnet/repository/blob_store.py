@@ -8,6 +8,7 @@ has happened when `put` returns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -133,6 +134,9 @@ class BlobStore(Protocol):
 
     def writer(self, header: bytes) -> BlobWriter:
         """Begin a blob whose size is unknown, with its preamble and file meta information."""
+
+    def finish(self, writer: BlobWriter) -> Future[None]:
+        """Have a thread finish a writer (see `BlobWriter.finish`); the future is done when it has."""
 
     def open(self, ref: BlobRef) -> BlobReader:
         """Open a blob.

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from .blob_store import BlobRef, NewBlob, StoredBlob, StoreStats
+from .blob_store import BlobRef, BlobWriter, NewBlob, StoredBlob, StoreStats
 from .durable import make_directory
 from .record import ALIGNMENT, EXTERNAL, INLINE, encode
 from .segment_log import Entry, SegmentLog, dead_places, mark_dead, read_segment
@@ -153,7 +153,7 @@ class SegmentStore:
         """Begin a blob of unknown size, in a file of its own."""
         return self._files.begin(header)
 
-    def finish(self, writer: PartFile) -> Future[None]:
+    def finish(self, writer: BlobWriter) -> Future[None]:
         """Have a thread wait for the disk with what a writer wrote."""
         return self._pool.submit(writer.finish)
 

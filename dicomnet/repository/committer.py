@@ -1,0 +1,111 @@
+"""Group commit: what arrives while the disk confirms one group is the next group.
+
+A thread of its own takes all that waits and hands it, as one group, to a function that makes it durable; the future of
+each item is done then, and only then. So one sender that waits for each answer is slowed down by one sync, and a
+hundred senders share one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from ..errors import LocalProtocolError
+from ..log import log_failure
+
+__all__ = ["MOST_IN_GROUP", "Committer"]
+
+#: Items of a group: a longer one makes the first of it wait without being faster.
+MOST_IN_GROUP = 256
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Committer(Generic[T, R]):
+    """Hands items to ``commit`` in groups.
+
+    Args:
+        commit: makes a group durable: a result, or an exception, for each item. What it raises is everyone's.
+        turns: items wait for `turn`, which a listener's loop calls when it has received all that has come; else they
+            are taken as soon as the thread is free.
+    """
+
+    def __init__(self, commit: Callable[[Sequence[T]], Sequence[R | Exception]], *, turns: bool = False) -> None:
+        self._commit, self._turns = commit, turns
+        self._waiting: list[tuple[T, Future[R]]] = []
+        self._ready = threading.Condition()
+        self._told = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="dicomnet-committer", daemon=True)
+        self._started = False
+        self.groups = self.items = 0
+
+    def submit(self, item: T) -> Future[R]:
+        """Commit an item with the next group, from any thread.
+
+        Raises:
+            LocalProtocolError: it is closed.
+        """
+        future: Future[R] = Future()
+        self.hand(item, future)
+        return future
+
+    def hand(self, item: T, future: Future[R]) -> None:
+        """As `submit`, for a future that the caller has made."""
+        with self._ready:
+            if self._closed:
+                raise LocalProtocolError("nothing is committed any more: the archive stops")
+            if not self._started:
+                self._started = True
+                self._thread.start()  # late: a process that forks is best alone
+            self._waiting.append((item, future))
+            if not self._turns:
+                self._told = True
+                self._ready.notify()
+
+    def turn(self) -> None:
+        """All that came in this turn of a loop is there: it is a group."""
+        if self._waiting and not self._told:
+            with self._ready:
+                self._told = True
+                self._ready.notify()
+
+    def close(self) -> None:
+        """Commit what waits, then end."""
+        with self._ready:
+            self._closed = True
+            self._told = True
+            self._ready.notify()
+        if self._started:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while group := self._next():
+            self.groups += 1
+            self.items += len(group)
+            self._settle(group)
+
+    def _next(self) -> list[tuple[T, Future[R]]]:
+        """The next group; empty at the end."""
+        with self._ready:
+            while not (self._waiting and self._told) and not self._closed:
+                self._ready.wait()
+            group, self._waiting = self._waiting[:MOST_IN_GROUP], self._waiting[MOST_IN_GROUP:]
+            self._told = bool(self._waiting)
+            return group
+
+    def _settle(self, group: list[tuple[T, Future[R]]]) -> None:
+        try:
+            results: Sequence[R | Exception] = self._commit([item for item, _ in group])
+        except Exception as error:
+            if not isinstance(error, OSError):
+                log_failure("a group could not be committed", error)
+            results = [error] * len(group)
+        for (_, future), result in zip(group, results, strict=True):
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

@@ -1,0 +1,286 @@
+"""Instances into a repository, a group at a time: blobs first, then the index, then what contradicts is settled.
+
+When `Intake.store` returns, the bytes of the group are durable and the index has committed: whoever sent them may be
+told so. What fails in between leaves blobs that no index knows, which the next start finds (`recover`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import islice
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import InvalidArgument
+from ..log import log
+from .attributes import InstanceRecord, instance_record
+from .blob_store import BlobRef, BlobStore, BlobWriter, NewBlob, StoredBlob
+from .incoming import HEAD_BYTES, Incoming
+from .index import Added, Index, Outcome
+from .insertion import Insertion
+from .patients import contradiction
+from .places import Places
+from .quarantine import Quarantine
+from .removal import remove_instances
+
+__all__ = ["Duplicates", "Intake", "Kept", "Mismatch", "read_head"]
+
+_RECOVERED = 200  # instances in a transaction
+_NAMES = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "StudyDate", "SOPInstanceUID")
+
+
+class Duplicates(StrEnum):
+    """What becomes of an instance whose UID is taken, by other bytes."""
+
+    KEEP = "keep"  # the first one stays; the second is dropped, and logged
+    REPLACE = "replace"  # the second one takes its place
+    QUARANTINE = "quarantine"  # the first one stays, the second waits for a person
+
+
+class Mismatch(InvalidArgument):
+    """A data set whose UIDs are not those of the request that it came with.
+
+    Attributes:
+        tag: the element.
+    """
+
+    def __init__(self, tag: int, name: str) -> None:
+        super().__init__(f"{name} of the data set is not that of the request")
+        self.tag = tag
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an instance: it is in the index, was there already, or is in quarantine."""
+
+    record: InstanceRecord
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Placed:
+    """An instance whose bytes are stored."""
+
+    record: InstanceRecord
+    ref: BlobRef
+    calling: str
+    result: Kept | Exception | None = None
+
+
+class Intake:
+    """The one way into a repository.
+
+    Args:
+        blobs: where bytes go; one thread at a time may store.
+        index: where records go.
+        quarantine: where contradictions go.
+        duplicates: what becomes of other bytes under a UID that is taken.
+        storage: the name of the blob store, in the index.
+        character_set: of data sets that name none.
+    """
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        index: Index,
+        quarantine: Quarantine,
+        *,
+        duplicates: Duplicates = Duplicates.QUARANTINE,
+        storage: str = "",
+        character_set: str = "",
+    ) -> None:
+        self._blobs, self._index, self._quarantine = blobs, index, quarantine
+        self._places = Places(index.database)
+        self._duplicates, self._storage, self._character_set = duplicates, storage, character_set
+
+    def store(self, group: Sequence[Incoming]) -> list[Kept | Exception]:
+        """Store a group: what became of each instance, in order.
+
+        An exception stands for an instance that cannot be indexed (`MissingElement`, `Mismatch`); it left nothing.
+
+        Raises:
+            OSError: the blob store took nothing of the group.
+        """
+        results: list[Kept | Exception | None] = [None] * len(group)
+        good: list[int] = []
+        records: list[InstanceRecord] = []
+        for place, incoming in enumerate(group):
+            try:
+                records.append(self._record_of(incoming))
+                good.append(place)
+            except InvalidArgument as error:
+                results[place] = error
+                _discard(incoming.blob)
+        blobs = [_named(group[place].blob, record) for place, record in zip(good, records, strict=True)]
+        refs = self._blobs.put(blobs) if blobs else []
+        placed = [
+            self._placed(record, ref, blob.sha256, group[place].calling)
+            for place, record, blob, ref in zip(good, records, blobs, refs, strict=True)
+        ]
+        self._settle(placed)
+        for place, one in zip(good, placed, strict=True):
+            results[place] = one.result
+        return [one for one in results if one is not None]
+
+    def _record_of(self, incoming: Incoming) -> InstanceRecord:
+        blob = incoming.blob
+        record = instance_record(
+            incoming.head,
+            blob.transfer_syntax_uid,
+            sop_class_uid=blob.sop_class_uid,
+            sop_instance_uid=blob.sop_instance_uid,
+            character_set=self._character_set,
+        )
+        if record.uid != blob.sop_instance_uid:
+            raise Mismatch(0x00080018, "SOP Instance UID")
+        if record.cls != blob.sop_class_uid:
+            raise Mismatch(0x00080016, "SOP Class UID")
+        return record
+
+    def _placed(self, record: InstanceRecord, ref: BlobRef, sha256: bytes, calling: str) -> _Placed:
+        return _Placed(record.placed(self._storage, ref.key, ref.offset, ref.length, sha256), ref, calling)
+
+    # ---- the index ---------------------------------------------------------------------------------------------
+
+    def _settle(self, placed: Sequence[_Placed]) -> None:
+        """Into the index, or into quarantine, or out again."""
+        added = self._add(placed)
+        dropped: list[BlobRef] = []
+        doubtful: list[tuple[_Placed, Added]] = []
+        for one, result in zip(placed, added, strict=True):
+            if isinstance(result, Exception):
+                one.result = result
+                dropped.append(one.ref)
+                continue
+            one.result = Kept(one.record, result.outcome, result.reason)
+            if result.outcome is Outcome.SAME:
+                dropped.append(one.ref)
+            elif result.outcome is not Outcome.NEW:
+                doubtful.append((one, result))
+        if doubtful:
+            dropped += self._contradictions(doubtful)
+        if dropped:
+            self._blobs.delete(dropped)
+
+    def _add(self, placed: Sequence[_Placed]) -> list[Added | Exception]:
+        """Add all in one transaction; where the database refuses, each by itself, so that one spoils no other."""
+        try:
+            return list(self._index.add([one.record for one in placed]))
+        except DBAPIError as error:
+            if len(placed) == 1:
+                log.error("an instance cannot be indexed: %s", type(error.orig).__name__)
+                return [error]
+        return [result for one in placed for result in self._add([one])]
+
+    def _contradictions(self, doubtful: Sequence[tuple[_Placed, Added]]) -> list[BlobRef]:
+        """Settle what the index did not take; which blobs nobody needs."""
+        dropped: list[BlobRef] = []
+        waiting: list[tuple[_Placed, Added]] = []
+        for one, result in doubtful:
+            other_bytes = result.outcome is Outcome.DIFFERENT
+            if other_bytes and self._duplicates is Duplicates.KEEP:
+                log.warning("%s sent other bytes of %s: those that came first are kept", one.calling, one.record.uid)
+                dropped.append(one.ref)
+            elif other_bytes and self._duplicates is Duplicates.REPLACE:
+                dropped += self._replace(one)
+            else:
+                waiting.append((one, result))
+        if waiting:
+            dropped += self._into_quarantine(waiting)
+        return dropped
+
+    def _into_quarantine(self, waiting: Sequence[tuple[_Placed, Added]]) -> list[BlobRef]:
+        rows = [(one.record, result.outcome.value, result.reason, one.calling) for one, result in waiting]
+        added = self._quarantine.add(rows)
+        for one, result in waiting:
+            why = result.reason or "other bytes under a UID that is taken"
+            log.warning("%s from %s is in quarantine: %s", one.record.uid, one.calling or "a file", why)
+        return [one.ref for (one, _), is_new in zip(waiting, added, strict=True) if not is_new]
+
+    def _replace(self, one: _Placed) -> list[BlobRef]:
+        """Put it in the place of the one that is there."""
+
+        def work(connection: Connection) -> tuple[list[BlobRef], Added]:
+            gone = remove_instances(connection, [one.record.uid])
+            return gone, Insertion(connection, self._index.clock(), contradiction).add([one.record])[0]
+
+        gone, added = self._index.database.transaction(work)
+        one.result = Kept(one.record, added.outcome, added.reason)
+        log.warning("%s from %s replaces what was stored before", one.record.uid, one.calling or "a file")
+        return gone
+
+    # ---- what is stored already --------------------------------------------------------------------------------
+
+    def recover(self, *, recent: bool = True) -> int:
+        """Index blobs that the index does not know; how many those were.
+
+        Args:
+            recent: only those that a crash may have kept from it; False: all that the store has (`reindex`).
+        """
+        found = 0
+        blobs = iter(self._blobs.scan(recent=recent))
+        while stored := list(islice(blobs, _RECOVERED)):
+            found += self.absorb(stored)
+        return found
+
+    def absorb(self, stored: Iterable[StoredBlob]) -> int:
+        """Index blobs that are stored, but for those that are there; how many were not."""
+        known = self._known(stored := list(stored))
+        placed: list[_Placed] = []
+        for blob in stored:
+            if blob.ref in known:
+                continue
+            try:
+                record = self._record_of(Incoming(_described(blob), read_head(self._blobs, blob)))
+            except (InvalidArgument, OSError) as error:
+                log.error("%s: %s is not indexed: %s", blob.ref.key, blob.sop_instance_uid, error)
+                continue
+            placed.append(self._placed(record, blob.ref, blob.sha256, ""))
+        if placed:
+            self._settle(placed)
+        return len(placed)
+
+    def _known(self, stored: Sequence[StoredBlob]) -> set[BlobRef]:
+        """Those that the index, or quarantine, knows by their very place."""
+        uids = [blob.sop_instance_uid for blob in stored]
+        known = {place.ref for place in self._places.of(uids).values()}
+        return known | {one.ref for uid in uids for one in self._quarantine.find(uid)}
+
+
+def read_head(blobs: BlobStore, blob: StoredBlob) -> bytes:
+    """The beginning of a stored data set."""
+    reader = blobs.open(blob.ref)
+    try:
+        buffer = bytearray(min(blob.ref.length - blob.header_length, HEAD_BYTES))
+        return bytes(buffer[: reader.read_into(blob.header_length, memoryview(buffer))])
+    finally:
+        reader.close()
+
+
+def _described(blob: StoredBlob) -> NewBlob:
+    uids = blob.sop_class_uid, blob.sop_instance_uid, blob.transfer_syntax_uid
+    return NewBlob(*uids, b"", [], blob.sha256, blob.ref.length - blob.header_length)
+
+
+def _named(blob: NewBlob, record: InstanceRecord) -> NewBlob:
+    """With its hash, where it is in memory, and what a template may name it by."""
+    digest = blob.sha256
+    if isinstance(blob.content, list):
+        running = hashlib.sha256()
+        for piece in blob.content:
+            running.update(piece)
+        digest = running.digest()
+    study, series = record.study, record.series
+    texts = record.patient.pid, study.uid, series.uid, series.modality, study.date, record.uid
+    return replace(blob, sha256=digest, names=dict(zip(_NAMES, texts, strict=True)))
+
+
+def _discard(blob: NewBlob) -> None:
+    if not isinstance(blob.content, list):
+        writer: BlobWriter = blob.content
+        writer.discard()

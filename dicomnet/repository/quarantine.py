@@ -1,0 +1,103 @@
+"""Quarantine: what was received whole, and is kept, but contradicts what the index holds; a person decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select
+
+from .attributes import InstanceRecord
+from .blob_store import BlobRef
+from .database import Database
+from .work_schema import quarantine
+
+__all__ = ["Quarantine", "Quarantined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An instance in quarantine.
+
+    Attributes:
+        kind: "different" bytes under a UID that is taken, "patient conflict", "series conflict".
+        reason: what conflicts, without patient data.
+        at: when it came, in seconds since 1970.
+    """
+
+    id: int
+    uid: str
+    cls: str
+    ts: str
+    study_uid: str
+    storage: str
+    key: str
+    offset: int
+    size: int
+    sha: bytes
+    calling: str
+    kind: str
+    reason: str
+    at: float
+
+    @property
+    def ref(self) -> BlobRef:
+        """Where its bytes are."""
+        return BlobRef(self.key, self.offset, self.size)
+
+
+class Quarantine:
+    """The quarantine of a repository."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database, self._clock = database, clock
+
+    def add(self, kept: Sequence[tuple[InstanceRecord, str, str, str]]) -> list[bool]:
+        """Keep instances whose bytes are stored: record, kind, reason, and who sent it.
+
+        Returns:
+            Of each, whether it was added; False: the same bytes are there already.
+        """
+        return self._database.transaction(lambda connection: [self._add(connection, *one) for one in kept])
+
+    def _add(self, connection: Connection, record: InstanceRecord, kind: str, reason: str, calling: str) -> bool:
+        columns = quarantine.c
+        same = select(columns.id).where(columns.uid == record.uid, columns.sha == record.sha, columns.kind == kind)
+        if connection.execute(same).first() is not None:
+            return False
+        values = {
+            "uid": record.uid, "cls": record.cls, "ts": record.ts, "study_uid": record.study.uid,
+            "storage": record.storage, "key": record.key, "off": record.offset, "bytes": record.size,
+            "sha": record.sha, "calling": calling, "kind": kind, "reason": reason, "at": self._clock(),
+        }  # fmt: skip
+        connection.execute(insert(quarantine).values(values))
+        return True
+
+    def items(self, *, after: int = 0, most: int = 100) -> list[Quarantined]:
+        """What is there, the oldest first; the next page begins after the last id of this one."""
+        query = select(*quarantine.c).where(quarantine.c.id > after).order_by(quarantine.c.id).limit(most)
+        with self._database.read() as connection:
+            return [_item(row) for row in connection.execute(query).mappings()]
+
+    def find(self, uid: str) -> list[Quarantined]:
+        """What is there of an instance."""
+        query = select(*quarantine.c).where(quarantine.c.uid == uid).order_by(quarantine.c.id)
+        with self._database.read() as connection:
+            return [_item(row) for row in connection.execute(query).mappings()]
+
+    def remove(self, ids: Sequence[int]) -> list[BlobRef]:
+        """Forget instances; their blobs are the caller's to delete."""
+        columns = quarantine.c
+
+        def work(connection: Connection) -> list[BlobRef]:
+            gone = delete(quarantine).where(columns.id.in_(ids)).returning(columns.key, columns.off, columns.bytes)
+            return [BlobRef(*row) for row in connection.execute(gone)]
+
+        return self._database.transaction(work)
+
+
+def _item(row: RowMapping) -> Quarantined:
+    values: dict[str, Any] = {**row, "sha": bytes(row["sha"])}
+    return Quarantined(offset=values.pop("off"), size=values.pop("bytes"), **values)

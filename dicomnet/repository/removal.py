@@ -1,0 +1,109 @@
+"""Instances out of the index: counts stay exact, and what is empty then goes, up to the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, select, update
+
+from . import schema
+from .blob_store import BlobRef
+
+__all__ = ["remove_instances"]
+
+_MOST_VALUES = 500
+_I, _B, _SE, _ST, _P = (
+    schema.instance.c,
+    schema.blob.c,
+    schema.series.c,
+    schema.study.c,
+    schema.patient.c,
+)
+
+
+def remove_instances(connection: Connection, uids: Sequence[str]) -> list[BlobRef]:
+    """Remove instances, in the caller's transaction.
+
+    Args:
+        connection: in a transaction that writes.
+        uids: SOP Instance UIDs; what is not there is passed over.
+
+    Returns:
+        Their blobs, which are the caller's to delete once the transaction is committed.
+    """
+    rows = [row for part in _parts(sorted(set(uids))) for row in _found(connection, part)]
+    for ids in _parts([row["id"] for row in rows]):
+        connection.execute(delete(schema.instance).where(_I.id.in_(ids)))
+    _release_blobs(connection, rows)
+    studies = sorted({row["study_id"] for row in rows})
+    for series_id in sorted({row["series_id"] for row in rows}):
+        _recount_series(connection, series_id)
+    for study_id in studies:
+        _recount_study(connection, study_id)
+    return [BlobRef(row["key"], row["off"], row["bytes"]) for row in rows]
+
+
+def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (values[start : start + _MOST_VALUES] for start in range(0, len(values), _MOST_VALUES))
+
+
+def _found(connection: Connection, uids: Sequence[str]) -> Sequence[RowMapping]:
+    columns = _I.id, _I.series_id, _I.off, _I.bytes, _I.blob_id, _B.key, _SE.study_id
+    joined = schema.instance.join(schema.blob).join(schema.series)
+    query = select(*columns).select_from(joined).where(_I.uid.in_(uids))
+    if connection.dialect.name != "sqlite":
+        query = query.with_for_update(of=schema.instance)
+    return connection.execute(query).mappings().all()
+
+
+def _release_blobs(connection: Connection, rows: Sequence[RowMapping]) -> None:
+    for blob_id in {row["blob_id"] for row in rows}:
+        count = sum(row["blob_id"] == blob_id for row in rows)
+        connection.execute(update(schema.blob).where(_B.id == blob_id).values(refs=_B.refs - count))
+        connection.execute(delete(schema.blob).where(_B.id == blob_id, _B.refs <= 0))
+
+
+def _recount_series(connection: Connection, series_id: int) -> None:
+    totals = connection.execute(select(func.count(), func.sum(_I.bytes)).where(_I.series_id == series_id)).one()
+    uid = connection.execute(select(_SE.uid).where(_SE.id == series_id)).scalar_one()
+    if totals[0]:
+        values = {"n_inst": totals[0], "bytes": totals[1], "version": _SE.version + 1}
+        connection.execute(update(schema.series).where(_SE.id == series_id).values(values))
+    else:
+        connection.execute(delete(schema.series).where(_SE.id == series_id))
+    _log(connection, "changed" if totals[0] else "deleted", "SERIES", uid)
+
+
+def _recount_study(connection: Connection, study_id: int) -> None:
+    study = connection.execute(select(_ST.uid, _ST.patient_id).where(_ST.id == study_id)).one()
+    series = connection.execute(select(_SE.n_inst, _SE.bytes, _SE.modality).where(_SE.study_id == study_id)).all()
+    if not series:
+        connection.execute(delete(schema.study).where(_ST.id == study_id))
+        _forget_patient(connection, study.patient_id)
+        _log(connection, "deleted", "STUDY", study.uid)
+        return
+    classes = select(_I.cls).distinct().select_from(schema.instance.join(schema.series))
+    found = connection.execute(classes.where(_SE.study_id == study_id)).scalars()
+    values = {
+        "n_series": len(series),
+        "n_inst": sum(row.n_inst for row in series),
+        "bytes": sum(row.bytes for row in series),
+        "mods": "\\".join(sorted({row.modality for row in series} - {""})),
+        "sop_classes": "\\".join(sorted(found)),
+        "version": _ST.version + 1,
+    }
+    connection.execute(update(schema.study).where(_ST.id == study_id).values(values))
+
+
+def _forget_patient(connection: Connection, patient_id: int) -> None:
+    """A patient without studies, whom no other ID stands for."""
+    has_studies = select(_ST.id).where(_ST.patient_id == patient_id).exists()
+    other = schema.patient.alias()
+    is_target = select(other.c.id).where(other.c.merged_into == patient_id).exists()
+    connection.execute(delete(schema.patient).where(_P.id == patient_id, ~has_studies, ~is_target))
+
+
+def _log(connection: Connection, kind: str, level: str, uid: str) -> None:
+    table: Table = schema.change
+    connection.execute(insert(table).values(kind=kind, level=level, uid=uid))

@@ -1,0 +1,82 @@
+"""The tables of what is under way: the outbox, quarantine, and storage commitment."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+
+from .schema import metadata
+
+__all__ = ["commitment", "outbox", "quarantine"]
+
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _text(name: str, default: str = "") -> Column[str]:
+    return Column(name, _TEXT, nullable=False, server_default=default)
+
+
+def _seconds(name: str) -> Column[float]:
+    """Seconds since 1970."""
+    return Column(name, Float, nullable=False, server_default="0")
+
+
+#: What is still to be sent or done; see `outbox.Outbox`.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    _text("queue"),
+    _text("destination"),
+    _text("lane"),
+    Column("key", _TEXT),
+    _text("retry_class", "network"),
+    _text("payload", "{}"),
+    _text("state", "waiting"),
+    _seconds("due"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _text("owner"),
+    _seconds("until"),
+    _text("error"),
+    _seconds("created"),
+    UniqueConstraint("queue", "key"),
+    Index("ix_outbox_queue_destination_state_due", "queue", "destination", "state", "due"),
+    Index("ix_outbox_lane_id", "lane", "id"),
+    sqlite_autoincrement=True,  # the order of a lane is that of ids
+)
+
+#: What was received whole, but contradicts the index; see `quarantine.Quarantine`.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    _text("uid"),
+    _text("cls"),
+    _text("ts"),
+    _text("study_uid"),
+    _text("storage"),
+    _text("key"),
+    Column("off", _BIG, nullable=False),
+    Column("bytes", _BIG, nullable=False),
+    Column("sha", LargeBinary, nullable=False),
+    _text("calling"),
+    _text("kind"),
+    _text("reason"),
+    _seconds("at"),
+    Index("ix_quarantine_uid", "uid"),
+    Index("ix_quarantine_key", "key"),
+    sqlite_autoincrement=True,
+)
+
+#: Storage commitment: what was asked for, by whom, and what became of it.
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("uid", _TEXT, nullable=False, unique=True),  # Transaction UID
+    _text("calling"),
+    _text("called"),
+    _text("state", "asked"),
+    _text("request", "{}"),  # JSON: the references, and once they are checked why some are not committed
+    _seconds("at"),
+)

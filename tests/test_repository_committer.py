@@ -1,0 +1,132 @@
+"""Group commit, and the watermarks of the disk."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from dicomnet.errors import LocalProtocolError
+from dicomnet.repository.committer import MOST_IN_GROUP, Committer
+from dicomnet.repository.disk import DiskState, DiskWatch, used_share
+
+
+class Disk:
+    """Commits when it is told to."""
+
+    def __init__(self):
+        self.groups = []
+        self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, group):
+        self.groups.append(list(group))
+        self.begun.release()
+        assert self.go.acquire(timeout=30)
+        return [item if item != "bad" else ValueError("bad") for item in group]
+
+
+@pytest.fixture
+def disk():
+    return Disk()
+
+
+def test_what_comes_while_a_group_is_committed_is_the_next_group(disk):
+    committer = Committer(disk)
+    first = committer.submit("a")
+    disk.begun.acquire(timeout=30)
+    rest = [committer.submit(item) for item in "bcd"]
+    assert not first.done()
+    disk.go.release(2)
+    assert [one.result(30) for one in [first, *rest]] == list("abcd")
+    committer.close()
+    assert disk.groups == [["a"], ["b", "c", "d"]]
+    assert (committer.groups, committer.items) == (2, 4)
+
+
+def test_a_turn_of_the_loop_is_a_group(disk):
+    committer = Committer(disk, turns=True)
+    futures = [committer.submit(item) for item in "ab"]
+    assert not disk.begun.acquire(timeout=0.05)
+    committer.turn()
+    disk.go.release(1)
+    assert [one.result(30) for one in futures] == ["a", "b"]
+    committer.turn()
+    committer.close()
+    assert disk.groups == [["a", "b"]]
+
+
+def test_one_that_fails_spoils_no_other(disk):
+    committer = Committer(disk, turns=True)
+    futures = [committer.submit(item) for item in ["a", "bad", "c"]]
+    committer.turn()
+    disk.go.release(1)
+    assert (futures[0].result(30), futures[2].result(30)) == ("a", "c")
+    with pytest.raises(ValueError, match="bad"):
+        futures[1].result(30)
+    committer.close()
+
+
+def test_where_the_disk_fails_all_of_the_group_fail_and_the_next_does_not():
+    fails = iter([True, False])
+
+    def commit(group):
+        if next(fails):
+            raise OSError(28, "full")
+        return group
+
+    committer = Committer(commit)
+    with pytest.raises(OSError, match="full"):
+        committer.submit("a").result(30)
+    assert committer.submit("b").result(30) == "b"
+    committer.close()
+
+
+def test_a_long_queue_is_several_groups(disk):
+    committer = Committer(disk, turns=True)
+    futures = [committer.submit(number) for number in range(MOST_IN_GROUP + 10)]
+    committer.turn()
+    disk.go.release(2)
+    assert [one.result(30) for one in futures] == list(range(MOST_IN_GROUP + 10))
+    committer.close()
+    assert [len(group) for group in disk.groups] == [MOST_IN_GROUP, 10]
+
+
+def test_closing_commits_what_waits_and_takes_nothing_more(disk):
+    committer = Committer(disk, turns=True)
+    future = committer.submit("a")
+    disk.go.release(1)
+    committer.close()
+    assert future.result(0) == "a"
+    with pytest.raises(LocalProtocolError):
+        committer.submit("b")
+
+
+def test_watermarks_have_a_gap(tmp_path, caplog):
+    shares = iter([0.5, 0.949, 0.95, 0.94, 0.97, 0.98, 0.96, 0.931, 0.93, 0.5])
+    now = iter(range(1, 100))
+    watch = DiskWatch(tmp_path, share=lambda _: next(shares), clock=lambda: float(next(now)))
+    states = [watch.state() for _ in range(10)]
+    room, refuse, reject = DiskState
+    assert states == [room, room, refuse, refuse, refuse, reject, refuse, refuse, room, room]
+    assert [record.message.rpartition(" is ")[2][:11] for record in caplog.records] == [
+        "nearly full", "full: assoc", "nearly full", "no longer f",
+    ]  # fmt: skip
+
+
+def test_the_disk_is_not_asked_for_each_instance(tmp_path):
+    asked = []
+    watch = DiskWatch(tmp_path, share=lambda path: asked.append(path) or 0.5, clock=lambda: 1.0)
+    assert {watch.state() for _ in range(100)} == {DiskState.ROOM}
+    assert len(asked) == 1
+
+
+def test_a_write_that_failed_is_believed(tmp_path):
+    now = [1.0]
+    watch = DiskWatch(tmp_path, share=lambda _: 0.5, clock=lambda: now[0])
+    watch.failed()
+    assert watch.state() is DiskState.REFUSE
+    now[0] += 1
+    assert watch.state() is DiskState.ROOM
+
+
+def test_the_share_in_use_is_one_of_the_disk():
+    assert 0 < used_share(Path("/")) < 1

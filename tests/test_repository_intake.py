@@ -1,0 +1,284 @@
+"""Into the repository, and out of it: blobs and index agree, whatever is stored twice, contradicts or crashes."""
+
+import hashlib
+
+import pytest
+from index_records import header
+from test_repository_index import assert_exact
+
+from dicomnet import uids
+from dicomnet.files.part10 import meta_header
+from dicomnet.repository.attributes import MissingElement
+from dicomnet.repository.blob_source import BlobSource, data_set_of
+from dicomnet.repository.blob_store import NewBlob
+from dicomnet.repository.incoming import BlobSink, Incoming, Memory
+from dicomnet.repository.index import Index, Outcome
+from dicomnet.repository.intake import Duplicates, Intake, Kept, Mismatch
+from dicomnet.repository.places import Places
+from dicomnet.repository.quarantine import Quarantine
+from dicomnet.repository.removal import remove_instances
+from dicomnet.repository.segments import SegmentStore
+
+CT, LITTLE = uids.CT_IMAGE_STORAGE, uids.EXPLICIT_VR_LITTLE_ENDIAN
+
+
+def an_instance(number, command_uid=None, **keywords):
+    uid = f"1.2.3.1.1.{number}"
+    data = header(**{"SOPInstanceUID": uid, "InstanceNumber": number, **keywords})
+    meta = meta_header(CT, command_uid or uid, LITTLE, "SENDER")
+    return Incoming(NewBlob(CT, command_uid or uid, LITTLE, meta, [data], b"", len(data)), data, "SENDER")
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    store = SegmentStore(tmp_path / "blobs", durability="os")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def make_intake(blobs, database):
+    def make(**options):
+        return Intake(blobs, Index(database), Quarantine(database), **options)
+
+    return make
+
+
+@pytest.fixture
+def intake(make_intake):
+    return make_intake()
+
+
+@pytest.fixture
+def places(database):
+    return Places(database)
+
+
+def outcomes(results):
+    return [one.outcome if isinstance(one, Kept) else type(one) for one in results]
+
+
+def assert_agree(blobs, places, database):
+    """Each row has its blob with its hash, each blob its row or its place in quarantine."""
+    rows = {place.ref: place.sha for page in places.pages(size=3) for place in page}
+    waiting = {one.ref: one.sha for one in Quarantine(database).items()}
+    stored = {one.ref: one.sha256 for one in blobs.scan()}
+    assert stored == rows | waiting
+    assert all(hashlib.sha256(data_set_of(blobs, ref)).digest() == sha for ref, sha in stored.items())
+    assert_exact(database)
+
+
+class TestStoring:
+    def test_a_group_is_stored_and_found(self, intake, blobs, places, database):
+        group = [an_instance(number) for number in range(5)]
+        assert outcomes(intake.store(group)) == [Outcome.NEW] * 5
+        place = places.of(["1.2.3.1.1.3"])["1.2.3.1.1.3"]
+        assert data_set_of(blobs, place.ref) == group[3].head
+        assert_agree(blobs, places, database)
+
+    def test_the_same_again_is_one_copy(self, intake, blobs, places, database):
+        assert outcomes(intake.store([an_instance(1), an_instance(1)])) == [Outcome.NEW, Outcome.SAME]
+        assert outcomes(intake.store([an_instance(1)])) == [Outcome.SAME]
+        assert_agree(blobs, places, database)
+
+    def test_other_bytes_are_in_quarantine(self, intake, blobs, places, database, caplog):
+        intake.store([an_instance(1)])
+        other = an_instance(1, Rows=100)
+        assert outcomes(intake.store([other, other])) == [Outcome.DIFFERENT] * 2
+        (waiting,) = Quarantine(database).items()
+        assert (waiting.uid, waiting.kind, waiting.calling) == ("1.2.3.1.1.1", "different", "SENDER")
+        assert data_set_of(blobs, waiting.ref) == other.head
+        assert "is in quarantine" in caplog.text
+        assert_agree(blobs, places, database)
+
+    def test_or_the_first_ones_are_kept(self, make_intake, blobs, places, database, caplog):
+        intake = make_intake(duplicates=Duplicates.KEEP)
+        first = an_instance(1)
+        intake.store([first, an_instance(1, Rows=100)])
+        assert data_set_of(blobs, places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref) == first.head
+        assert "those that came first are kept" in caplog.text
+        assert_agree(blobs, places, database)
+
+    def test_or_the_last_ones(self, make_intake, blobs, places, database):
+        intake = make_intake(duplicates=Duplicates.REPLACE)
+        intake.store([an_instance(1), an_instance(2)])
+        last = an_instance(1, Rows=100)
+        assert outcomes(intake.store([last])) == [Outcome.NEW]
+        assert data_set_of(blobs, places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref) == last.head
+        assert_agree(blobs, places, database)
+
+    def test_a_patient_that_contradicts_is_in_quarantine(self, intake, blobs, places, database):
+        intake.store([an_instance(1)])
+        other = an_instance(2, PatientName="Roe^Richard", PatientBirthDate="19800101", PatientSex="M")
+        assert outcomes(intake.store([other])) == [Outcome.PATIENT_CONFLICT]
+        (waiting,) = Quarantine(database).items()
+        assert waiting.kind == "patient conflict"
+        assert "Roe" not in waiting.reason
+        assert Quarantine(database).find(waiting.uid) == [waiting]
+        blobs.delete(Quarantine(database).remove([waiting.id]))
+        assert_agree(blobs, places, database)
+
+    def test_what_cannot_be_indexed_leaves_nothing(self, intake, blobs, places, database):
+        group = [
+            an_instance(1),
+            an_instance(2, StudyInstanceUID=None),
+            an_instance(3, command_uid="1.2.3.9"),
+            an_instance(4, SOPClassUID="1.2.840.10008.5.1.4.1.1.4"),
+        ]
+        results = intake.store(group)
+        assert outcomes(results) == [Outcome.NEW, MissingElement, Mismatch, Mismatch]
+        assert [one.tag for one in results[1:]] == [0x0020000D, 0x00080018, 0x00080016]
+        assert_agree(blobs, places, database)
+
+    def test_where_blobs_fail_nothing_is_indexed(self, intake, blobs, places, database, monkeypatch):
+        def full(group):
+            raise OSError(28, "full")
+
+        monkeypatch.setattr(blobs, "put", full)
+        with pytest.raises(OSError, match="full"):
+            intake.store([an_instance(1)])
+        assert places.of(["1.2.3.1.1.1"]) == {}
+
+
+class TestSinks:
+    def sink(self, blobs, data, **options):
+        header = meta_header(CT, "1.2.3.1.1.1", LITTLE, "SENDER")
+        sink = BlobSink(blobs, (CT, "1.2.3.1.1.1", LITTLE), header, options.pop("memory", Memory()), **options)
+        for start in range(0, len(data), 100):
+            sink.write([memoryview(data)[start : start + 50], memoryview(data)[start + 50 : start + 100]])
+        sink.close()
+        return sink
+
+    @pytest.mark.parametrize("small", [1 << 20, 150, 0])
+    def test_small_ones_stay_in_memory_and_large_ones_do_not(self, blobs, intake, places, database, small):
+        data = header(SOPInstanceUID="1.2.3.1.1.1")
+        memory = Memory()
+        sink = self.sink(blobs, data, small=small, memory=memory)
+        assert sink.size == len(data)
+        assert memory.held == (len(data) if small > 150 else 0)
+        incoming, writer = sink.take("SENDER")
+        assert (writer is None) is (small > 150)
+        if writer is not None:
+            blobs.finish(writer).result(30)
+        assert outcomes(intake.store([incoming])) == [Outcome.NEW]
+        sink.released()
+        sink.discard()
+        assert memory.held == 0
+        assert data_set_of(blobs, places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref) == data
+        assert_agree(blobs, places, database)
+
+    def test_where_memory_is_short_they_go_to_files(self, blobs):
+        memory = Memory(120)
+        sink = self.sink(blobs, bytes(300), memory=memory)
+        assert memory.held == 0
+        assert sink.take()[1] is not None
+
+    def test_what_is_discarded_leaves_nothing(self, blobs):
+        memory = Memory()
+        for small in (1000, 10):
+            sink = self.sink(blobs, bytes(300), memory=memory, small=small)
+            sink.discard()
+        assert memory.held == 0
+        assert not list((blobs.root / "incoming").iterdir())
+
+    def test_a_large_one_that_cannot_be_indexed_leaves_nothing(self, blobs, intake):
+        sink = self.sink(blobs, header(StudyInstanceUID=None), small=10)
+        incoming, writer = sink.take()
+        blobs.finish(writer).result(30)
+        assert outcomes(intake.store([incoming])) == [MissingElement]
+        assert not list((blobs.root / "incoming").iterdir())
+
+
+class TestAfterACrash:
+    def test_what_was_stored_but_not_indexed_is_indexed(self, intake, blobs, places, database, monkeypatch):
+        intake.store([an_instance(1)])
+
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Index, "add", killed)
+            with pytest.raises(KeyboardInterrupt):
+                intake.store([an_instance(2), an_instance(1), an_instance(1, Rows=7)])
+        blobs._log._segment.abandon()
+        again = SegmentStore(blobs.root)
+        recovered = Intake(again, Index(database), Quarantine(database))
+        assert recovered.recover() == 3
+        again.settle()
+        assert_agree(again, places, database)
+        assert set(places.of(["1.2.3.1.1.1", "1.2.3.1.1.2"])) == {"1.2.3.1.1.1", "1.2.3.1.1.2"}
+        assert len(Quarantine(database).items()) == 1
+        assert recovered.recover() == 0
+        again.close()
+
+    def test_an_index_is_made_of_the_blobs_alone(self, intake, blobs, places, database):
+        intake.store([an_instance(number) for number in range(4)] + [an_instance(1, Rows=7)])
+        before = {place.uid: place.ref for page in places.pages() for place in page}
+        with database.write() as connection:
+            remove_instances(connection, list(before))
+        Quarantine(database).remove([1])
+        assert intake.recover(recent=False) == 5
+        assert {place.uid: place.ref for page in places.pages() for place in page} == before
+        assert_agree(blobs, places, database)
+
+
+class TestPlaces:
+    @pytest.fixture(autouse=True)
+    def stored(self, intake):
+        intake.store([an_instance(number) for number in (3, 1, 2)])
+        other = {"SeriesInstanceUID": "1.2.3.2", "SOPInstanceUID": "1.2.3.2.1"}
+        intake.store([an_instance(9, command_uid="1.2.3.2.1", **other)])
+
+    def uids(self, places, **keys):
+        return [place.uid for place in places.retrieved(**keys)]
+
+    def test_a_retrieve_names_a_level_and_those_above(self, places):
+        series = ["1.2.3.1.1.1", "1.2.3.1.1.2", "1.2.3.1.1.3"]
+        assert self.uids(places, studies=["1.2.3"]) == [*series, "1.2.3.2.1"]
+        assert self.uids(places, studies=["1.2.3"], series=["1.2.3.1"]) == series
+        assert self.uids(places, instances=["1.2.3.2.1", "1.2.3.1.1.2", "9"]) == ["1.2.3.1.1.2", "1.2.3.2.1"]
+        assert len(self.uids(places, patient=("P1", None))) == 4
+        assert self.uids(places, patient=("P1", "elsewhere")) == []
+        assert self.uids(places, patient=("P2", None), studies=["1.2.3"]) == []
+        assert self.uids(places) == []
+
+    def test_instances_move(self, places, blobs, database):
+        (page,) = places.pages(key=places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].key)
+        moves = [(place, blobs.put([an_instance(1).blob])[0]) for place in page[:2]]
+        assert places.move(moves) == []
+        assert places.of([page[0].uid])[page[0].uid].ref == moves[0][1]
+        assert places.move(moves) == page[:2]
+        assert_exact(database)
+
+    def test_what_is_removed_takes_what_is_empty_along(self, places, blobs, database):
+        with database.write() as connection:
+            gone = remove_instances(connection, ["1.2.3.1.1.1", "1.2.3.2.1", "9.9"])
+        assert len(gone) == 2
+        blobs.delete(gone)
+        assert_agree(blobs, places, database)
+        with database.write() as connection:
+            blobs.delete(remove_instances(connection, ["1.2.3.1.1.2", "1.2.3.1.1.3"]))
+        assert_agree(blobs, places, database)
+        assert list(places.pages()) == []
+
+
+class TestSources:
+    def test_an_instance_is_sent_as_it_is_stored(self, intake, blobs, places):
+        incoming = an_instance(1)
+        intake.store([an_instance(0), incoming])
+        with BlobSource(blobs, places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"]) as source:
+            assert (source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid) == (
+                CT, "1.2.3.1.1.1", LITTLE
+            )  # fmt: skip
+            assert source.size == len(incoming.head)
+            assert b"".join(bytes(chunk) for chunk in source.chunks(64)) == incoming.head
+            assert b"".join(bytes(chunk) for chunk in source.chunks(1 << 30)) == incoming.head
+
+    def test_one_that_is_gone_says_so(self, intake, blobs, places):
+        intake.store([an_instance(1)])
+        place = places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"]
+        blobs.remove_segment(blobs.root / place.key)
+        from dicomnet.errors import InputFileError
+
+        with pytest.raises(InputFileError, match="cannot be read"):
+            _ = BlobSource(blobs, place).size

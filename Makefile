@@ -15,6 +15,7 @@ COMPILED := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py
 	test_upper_slow.py test_exchange_hostile.py test_exchange.py test_fuzz.py test_messages.py test_instance_source.py \
 	test_dataset_sink.py test_scp.py test_window.py test_sync.py)
 COUNT ?= 200000
+KILLS ?= 2000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
 UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
 CYTHON := $(wildcard dicomnet/*.pyx dicomnet/*.pxd dicomnet/*/*.pyx dicomnet/*/*.pxd)
@@ -23,10 +24,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all lint twins docs bench trace fuzz sanitize conformance wheel clean
+.PHONY: help demo test test-all lint twins docs bench trace fuzz soak sanitize conformance wheel clean
 
 help:
-	@echo 'make demo | test | test-all | lint | twins | docs | bench | trace | fuzz | sanitize | conformance | wheel | clean'
+	@echo 'make demo | test | test-all | lint | twins | docs | bench | trace | fuzz | soak | sanitize | conformance | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -76,6 +77,10 @@ trace: $(VENV)/built
 # Mutated PDUs through the core: make fuzz COUNT=2000000
 fuzz: $(VENV)/built
 	$(BIN)/python -m tests.fuzz.mutate --count $(COUNT)
+
+# An archive, killed at random times while it stores: nothing that it acknowledged is lost. make soak KILLS=10000
+soak: $(VENV)/built
+	$(BIN)/python tools/soak.py --kills $(KILLS)
 
 # README's table of providers: minutes of waiting for those that do not answer.
 conformance: $(VENV)/built

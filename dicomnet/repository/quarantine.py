@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from .attributes import InstanceRecord
 from .blob_store import BlobRef
@@ -86,6 +86,22 @@ class Quarantine:
         query = select(*quarantine.c).where(quarantine.c.uid == uid).order_by(quarantine.c.id)
         with self._database.read() as connection:
             return [_item(row) for row in connection.execute(query).mappings()]
+
+    def under(self, key: str) -> list[Quarantined]:
+        """What is there whose bytes are under a key of the blob store."""
+        query = select(*quarantine.c).where(quarantine.c.key == key).order_by(quarantine.c.id)
+        with self._database.read() as connection:
+            return [_item(row) for row in connection.execute(query).mappings()]
+
+    def move(self, moves: Sequence[tuple[Quarantined, BlobRef]]) -> None:
+        """Say that bytes are elsewhere now."""
+
+        def work(connection: Connection) -> None:
+            for one, ref in moves:
+                change = update(quarantine).where(quarantine.c.id == one.id)
+                connection.execute(change.values(key=ref.key, off=ref.offset))
+
+        self._database.transaction(work)
 
     def remove(self, ids: Sequence[int]) -> list[BlobRef]:
         """Forget instances; their blobs are the caller's to delete."""

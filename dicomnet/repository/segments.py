@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["DISK", "OS", "SEGMENT_BYTES", "SegmentStore"]
 SEGMENT_BYTES = 256 << 20
 #: Threads that wait for the disk with files of their own, so that small blobs need not.
 _SYNCING = 4
+_COPIED = 8 << 20  # bytes that compaction holds in memory
 DISK, OS = "disk", "os"
 
 
@@ -115,6 +117,7 @@ class SegmentStore:
         self._log = SegmentLog(root, most=segment_bytes, durable=self._durable)
         self._files = SingleFiles(root, durable=self._durable, template=template)
         self._pool = ThreadPoolExecutor(_SYNCING, thread_name_prefix="dicomnet-sync")
+        self._appending = threading.Lock()
         self._recent: list[Path] = []
         self._recover()
 
@@ -167,7 +170,8 @@ class SegmentStore:
         try:
             for blob in group:
                 self._add(batch, blob)
-            key, start = self._log.append(batch.buffers)
+            with self._appending:
+                key, start = self._log.append(batch.buffers)
         except OSError:
             batch.discard()
             raise
@@ -226,6 +230,15 @@ class SegmentStore:
         for path in self._recent if recent else self._log.paths():
             yield from self._scan_segment(path)
 
+    def scan_key(self, key: str) -> Iterator[StoredBlob]:
+        """Every blob under a key that is not deleted. A file of its own is told by its length alone."""
+        path = self.root / key
+        if key.startswith("segments/"):
+            if path.exists():
+                yield from self._scan_segment(path)
+        elif path.exists():
+            yield StoredBlob(BlobRef(key, 0, path.stat().st_size), "", "", "", b"", 0)
+
     def _scan_segment(self, path: Path) -> Iterator[StoredBlob]:
         dead = dead_places(path)
         key = f"segments/{path.name}"
@@ -267,6 +280,41 @@ class SegmentStore:
             and not (self.root / "active" / path.stem).exists()
             and sum(dead_places(path).values()) * 2 >= path.stat().st_size
         ]
+
+    def copy_segment(self, path: Path, alive: Container[BlobRef]) -> list[tuple[BlobRef, BlobRef]]:
+        """Copy what is alive of a segment to the one that is appended to; the old place and the new one of each.
+
+        Args:
+            path: the segment.
+            alive: the blobs that are needed. Records of files are copied as long as their files are there.
+
+        Raises:
+            OSError: they could not be written. What was copied so far is there twice, and does no harm.
+        """
+        key = f"segments/{path.name}"
+        moves: list[tuple[BlobRef, BlobRef]] = []
+        batch: list[tuple[BlobRef, Entry, bytes]] = []
+        with path.open("rb", buffering=0) as file:
+            for entry in read_segment(path, hashed=True):
+                ref = _ref_of(entry, key)
+                if ref in alive if entry.record.kind == INLINE else self._is_there(ref):
+                    batch.append((ref, entry, os.pread(file.fileno(), entry.record.span, entry.position)))
+                if sum(len(content) for _, _, content in batch) > _COPIED:
+                    moves += self._append_copies(batch)
+                    batch = []
+        return moves + self._append_copies(batch)
+
+    def _append_copies(self, batch: list[tuple[BlobRef, Entry, bytes]]) -> list[tuple[BlobRef, BlobRef]]:
+        if not batch:
+            return []
+        with self._appending:
+            key, position = self._log.append([content for _, _, content in batch])
+        moves: list[tuple[BlobRef, BlobRef]] = []
+        for ref, entry, content in batch:
+            if entry.record.kind == INLINE:
+                moves.append((ref, BlobRef(key, position + entry.record.header_length, ref.length)))
+            position += len(content)
+        return moves
 
     def remove_segment(self, path: Path) -> None:
         """Delete a segment of which nothing is needed any more."""

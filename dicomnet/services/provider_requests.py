@@ -193,6 +193,13 @@ class StoreRequest(Request):
             raise TypeError("this handler has no spool: read request.data, or register it with on_store(spool=...)")
         return self._sink
 
+    @property
+    def sink(self) -> Sink:
+        """What took the data set, where the handler was registered with ``on_store(sink=...)``."""
+        if self._sink is None:
+            raise TypeError("this request brought no data set")
+        return self._sink
+
 
 class FindRequest(Request):
     """A C-FIND-RQ (PS3.7 Section 9.1.2)."""

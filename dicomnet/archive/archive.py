@@ -1,0 +1,92 @@
+"""`Archive`: the services of an archive, composed, on a listener.
+
+A service is an object with ``register(services, owner)``. Worklist, procedure steps, HL7 and web services join here as
+they come: each stands on `Holdings`, and none knows another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..config import OPERATIONS_WINDOW, Limits
+from ..protocol.negotiation import AcceptancePolicy
+from ..sync import Listener
+from .commitment import CommitmentService
+from .holdings import Holdings
+from .query import QueryService
+from .retrieval import RetrievalService
+from .settings import ArchiveSettings
+from .storage import DiskRoom, StorageService
+
+__all__ = ["OWNER", "Archive"]
+
+OWNER = "archive"
+
+
+class Archive:
+    """An archive that serves.
+
+    As a context manager it serves in threads of its own until the block ends::
+
+        with Archive(Path("pacs")) as archive:
+            print(archive.listener.address)
+
+    Args:
+        directory: of the archive; see `ArchiveSettings.make` for a new one.
+        settings: by default those in its directory.
+
+    Raises:
+        InvalidArgument: there is no archive, or its settings make no sense.
+    """
+
+    def __init__(self, directory: Path, settings: ArchiveSettings | None = None) -> None:
+        self.holdings = Holdings(directory, settings)
+        self.settings = self.holdings.settings
+        self.listener = self._listener()
+        self.listener.admission = self.listener.admission.with_rules(DiskRoom(self.holdings.disk))
+        self.storage = StorageService(self.holdings)
+        self.query = QueryService(self.holdings, self.settings.ae_title)
+        self.retrieval = RetrievalService(self.holdings)
+        self.commitment = CommitmentService(self.holdings, self.settings.destinations)
+        for service in (self.storage, self.query, self.retrieval, self.commitment):
+            service.register(self.listener, OWNER)
+
+    def _listener(self) -> Listener:
+        chosen = self.settings
+        return Listener(
+            chosen.ae_title,
+            host=chosen.host,
+            port=chosen.port,
+            limits=Limits(associations=chosen.associations),
+            destinations=chosen.destinations,
+            acceptance=AcceptancePolicy(operations_window=(OPERATIONS_WINDOW, 1)),
+        )
+
+    def __enter__(self) -> Self:
+        self.commitment.start()
+        self.listener.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.listener.__exit__(kind, error, traceback)
+        finally:
+            self.close()
+
+    def serve_forever(self) -> None:
+        """Serve until the listener is told to stop."""
+        self.commitment.start()
+        try:
+            self.listener.serve_forever()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End its workers, and close what it holds."""
+        self.commitment.close()
+        self.storage.close()
+        self.holdings.close()

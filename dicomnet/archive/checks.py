@@ -1,0 +1,182 @@
+"""``fsck`` and ``scrub``: whether index and blobs agree, both ways, and whether the bytes are what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import func, select
+
+from ..errors import DicomNetError
+from ..repository import schema
+from ..repository.blob_store import BlobRef, StoredBlob
+from ..repository.places import Place
+from .commitment import hash_of
+from .holdings import Holdings
+
+__all__ = ["Finding", "Problem", "fsck", "scrub"]
+
+_GROUP = 500
+
+Progress = Callable[[int], None]
+
+
+class Problem(StrEnum):
+    """What can be wrong."""
+
+    MISSING = "missing"  # the index says that it is there, and it is not
+    UNKNOWN = "unknown"  # it is there, and the index does not know it
+    DAMAGED = "damaged"  # its bytes are not what was received
+    COUNT = "count"  # a count in the index is not what counting gives
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        uid: of the instance, series or study.
+        key: where its bytes are, or ought to be.
+    """
+
+    problem: Problem
+    uid: str
+    key: str = ""
+    detail: str = ""
+
+
+def _ignore(_: int) -> None:
+    pass
+
+
+def fsck(holdings: Holdings, *, progress: Progress = _ignore) -> Iterator[Finding]:
+    """Compare index and blobs, in both directions, and count. It may run beside a live server.
+
+    Args:
+        holdings: the archive.
+        progress: called with how many instances more were looked at.
+    """
+    yield from _unknown(holdings, progress)
+    yield from _missing(holdings, progress)
+    yield from _counts(holdings)
+
+
+def _unknown(holdings: Holdings, progress: Progress) -> Iterator[Finding]:
+    group: list[StoredBlob] = []
+    for blob in holdings.blobs.scan():
+        group.append(blob)
+        if len(group) == _GROUP:
+            yield from _not_indexed(holdings, group)
+            progress(len(group))
+            group = []
+    yield from _not_indexed(holdings, group)
+    progress(len(group))
+
+
+def _not_indexed(holdings: Holdings, group: Sequence[StoredBlob]) -> Iterator[Finding]:
+    known = _refs(holdings, group)
+    for blob in group:
+        # A live server may have committed it, or deleted it, since.
+        if blob.ref not in known and blob.ref not in _refs(holdings, [blob]) and _is_stored(holdings, blob.ref):
+            yield Finding(Problem.UNKNOWN, blob.sop_instance_uid, blob.ref.key, "reindex takes it in")
+
+
+def _refs(holdings: Holdings, group: Sequence[StoredBlob]) -> set[BlobRef]:
+    uids = [blob.sop_instance_uid for blob in group]
+    known = {place.ref for place in holdings.places.of(uids).values()}
+    strange = {blob.sop_instance_uid for blob in group if blob.ref not in known}
+    return known | {one.ref for uid in strange for one in holdings.quarantine.find(uid)}
+
+
+def _is_stored(holdings: Holdings, ref: BlobRef) -> bool:
+    return any(blob.ref == ref for blob in holdings.blobs.scan_key(ref.key))
+
+
+def _missing(holdings: Holdings, progress: Progress) -> Iterator[Finding]:
+    """Rows, and what is in quarantine, without their bytes; a segment is read once for all of its rows."""
+    for key in _keys(holdings):
+        stored = {blob.ref for blob in holdings.blobs.scan_key(key)}
+        for page in holdings.places.pages(key=key):
+            gone = [place for place in page if place.ref not in stored]
+            now = holdings.places.of(place.uid for place in gone)
+            for place in gone:
+                if place.uid in now and now[place.uid].ref == place.ref:  # it was not deleted or moved meanwhile
+                    yield Finding(Problem.MISSING, place.uid, key)
+            progress(len(page))
+        for one in holdings.quarantine.under(key):
+            if one.ref not in stored:
+                yield Finding(Problem.MISSING, one.uid, key, "of quarantine")
+
+
+def _keys(holdings: Holdings) -> Iterator[str]:
+    after = ""
+    columns = schema.blob.c
+    while True:
+        with holdings.database.read() as connection:
+            query = select(columns.key).where(columns.key > after).order_by(columns.key).limit(_GROUP)
+            keys = list(connection.execute(query).scalars())
+        yield from keys
+        if not keys:
+            return
+        after = keys[-1]
+
+
+def _counts(holdings: Holdings) -> Iterator[Finding]:
+    """Instances and bytes of series, series of studies, references of blobs."""
+    instance, series, study, blob = schema.instance.c, schema.series.c, schema.study.c, schema.blob.c
+    counted = func.count(instance.id)
+    of_series = (
+        select(series.uid)
+        .select_from(schema.series.outerjoin(schema.instance))
+        .group_by(series.id, series.uid, series.n_inst, series.bytes)
+        .having((counted != series.n_inst) | (func.coalesce(func.sum(instance.bytes), 0) != series.bytes))
+    )
+    of_studies = (
+        select(study.uid)
+        .select_from(schema.study.outerjoin(schema.series))
+        .group_by(study.id, study.uid, study.n_series, study.n_inst)
+        .having(
+            (func.count(series.id) != study.n_series) | (func.coalesce(func.sum(series.n_inst), 0) != study.n_inst)
+        )
+    )
+    of_blobs = (
+        select(blob.key)
+        .select_from(schema.blob.outerjoin(schema.instance))
+        .group_by(blob.id, blob.key, blob.refs)
+        .having(counted != blob.refs)
+    )
+    with holdings.database.read() as connection:
+        for query, what in ((of_series, "series"), (of_studies, "study"), (of_blobs, "blob")):
+            for text in connection.execute(query).scalars():
+                yield Finding(Problem.COUNT, str(text), detail=f"of a {what}")
+
+
+def scrub(holdings: Holdings, *, progress: Progress = _ignore) -> Iterator[Finding]:
+    """Read every instance, and compare it with the hash of what was received.
+
+    Args:
+        holdings: the archive.
+        progress: called with how many bytes more were read.
+    """
+    for page in holdings.places.pages():
+        for place in page:
+            finding = _scrubbed(holdings, place)
+            if finding is not None:
+                yield finding
+            progress(place.size)
+
+
+def _scrubbed(holdings: Holdings, place: Place) -> Finding | None:
+    try:
+        if hash_of(holdings, place) == place.sha:
+            return None
+        detail = "its hash differs"
+    except FileNotFoundError:
+        now = holdings.places.of([place.uid]).get(place.uid)
+        if now is None or now.ref != place.ref:  # deleted, or moved by compaction
+            return None if now is None else _scrubbed(holdings, now)
+        return Finding(Problem.MISSING, place.uid, place.key)
+    except (OSError, DicomNetError) as error:
+        detail = type(error).__name__
+    return Finding(Problem.DAMAGED, place.uid, place.key, detail)

@@ -1,0 +1,241 @@
+"""Storage commitment, push model: instances are read back and compared with their hashes (PS3.4 Annex J).
+
+A request is a row before it is answered; a worker checks it and reports, over an association to the address that the
+settings have for the requester's AE title, ten times if need be. A requester without an address there gets the report
+on its own association, right after the response.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from .. import uids
+from ..config import Entity
+from ..dataset import codec
+from ..errors import DicomNetError
+from ..log import log, log_failure
+from ..protocol.negotiation import ProposedContext
+from ..repository.blob_source import header_length
+from ..repository.outbox import Item
+from ..repository.places import Place
+from ..repository.work_schema import commitment
+from ..services.provider_requests import NormalizedRequest
+from ..services.service_registry import Registering
+from ..status import Status
+from ..sync import connect
+from .holdings import Holdings
+
+__all__ = ["QUEUE", "CommitmentService"]
+
+QUEUE = "commitment"
+_REQUEST_ACTION = 1
+_ALL_COMMITTED, _SOME_FAILED = 1, 2
+_LEASE = 600.0  # seconds to check and report in; what takes longer is extended
+_PIECE = 1 << 20
+_DUPLICATE, _NO_SUCH_INSTANCE, _CONFLICT, _DAMAGED = 0x0131, 0x0112, 0x0119, 0x0110
+_SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+
+Reference = tuple[str, str]  # SOP class and SOP instance
+Failure = tuple[str, str, int]  # with the failure reason
+
+
+class CommitmentService:
+    """Takes responsibility for instances, and says so.
+
+    Args:
+        holdings: what is stored.
+        destinations: where reports go, by AE title.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, holdings: Holdings, destinations: Mapping[str, Entity], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._holdings, self._destinations, self._clock = holdings, destinations, clock
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._worker: threading.Thread | None = None
+
+    def register(self, services: Registering, owner: str) -> None:
+        """Offer storage commitment."""
+        services.on_n_action(uids.STORAGE_COMMITMENT_PUSH_MODEL, owner=owner)(self.requested)
+
+    # ---- requests ----------------------------------------------------------------------------------------------
+
+    def requested(self, request: NormalizedRequest) -> Status:
+        """Take a request: it survives a crash once this returns."""
+        if request.action_type_id != _REQUEST_ACTION:
+            return Status(Status.NO_SUCH_ACTION_TYPE)
+        transaction, references = _read(request.dataset)
+        if not uids.is_valid(transaction):
+            return Status(Status.INVALID_ARGUMENT_VALUE, comment="Transaction UID is no UID")
+        if not references:
+            return Status(Status.MISSING_ATTRIBUTE, comment="no Referenced SOP Sequence")
+        known = request.calling in self._destinations
+        is_new = self._holdings.database.transaction(
+            lambda connection: self._keep(connection, request, transaction, references, known)
+        )
+        log.info("%s asks for commitment of %d instances", request.calling, len(references))
+        if not is_new or not known:
+            failed = self.check(references) if is_new else [(*one, _DUPLICATE) for one in references]
+            request.report(*_event(transaction, references, failed))
+        self._wake.set()
+        return Status.SUCCESS
+
+    def _keep(
+        self,
+        connection: Connection,
+        request: NormalizedRequest,
+        transaction: str,
+        references: Sequence[Reference],
+        known: bool,
+    ) -> bool:
+        """Whether it is new: the same request again, after a response that was lost, is."""
+        text = json.dumps(references)
+        row = connection.execute(select(commitment).where(commitment.c.uid == transaction)).mappings().first()
+        if row is not None and (row["calling"], row["request"]) != (request.calling, text):
+            return False
+        if row is None:
+            values = {"uid": transaction, "calling": request.calling, "called": request.called, "request": text}
+            connection.execute(insert(commitment).values(at=self._clock(), **values))
+        if known:
+            payload = {"transaction": transaction}
+            put = self._holdings.outbox.enqueue
+            put(connection, QUEUE, payload, destination=request.calling, key=transaction, retry_class="report")
+        return True
+
+    # ---- checks ------------------------------------------------------------------------------------------------
+
+    def check(self, references: Sequence[Reference]) -> list[Failure]:
+        """Those that cannot be committed, and why; the bytes of the others are what was received."""
+        places = self._holdings.places.of(uid for _, uid in references)
+        failed: list[Failure] = []
+        for sop_class, uid in references:
+            place = places.get(uid)
+            if place is None:
+                failed.append((sop_class, uid, _NO_SUCH_INSTANCE))
+            elif place.cls != sop_class:
+                failed.append((sop_class, uid, _CONFLICT))
+            elif not self._is_whole(place):
+                failed.append((sop_class, uid, _DAMAGED))
+        return failed
+
+    def _is_whole(self, place: Place) -> bool:
+        try:
+            return hash_of(self._holdings, place) == place.sha
+        except (OSError, DicomNetError) as error:
+            log.error("%s cannot be read back: %s", place.uid, type(error).__name__)
+            return False
+
+    # ---- reports -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Report what has been asked for, before now too, in a thread of its own."""
+        self._worker = threading.Thread(target=self._run, name="dicomnet-commitment", daemon=True)
+        self._worker.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                pause = 0.0 if self.report_due() else self._pause()
+            except Exception as error:
+                log_failure("storage commitment cannot look at its queue", error)
+                pause = 10.0
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def _pause(self) -> float:
+        due = self._holdings.outbox.next_due(QUEUE)
+        return 60.0 if due is None else min(max(due - self._clock(), 0.05), 60.0)
+
+    def report_due(self) -> int:
+        """Report what is due now; how many transactions that were."""
+        items = self._holdings.outbox.lease(QUEUE, f"commitment-{id(self):x}", seconds=_LEASE, most=4)
+        for item in items:
+            try:
+                self._report(item)
+            except (DicomNetError, OSError) as error:
+                log.warning("a commitment report to %s failed: %s", item.destination, error)
+                self._holdings.outbox.fail(item, str(error))
+        return len(items)
+
+    def _report(self, item: Item) -> None:
+        transaction = item.payload["transaction"]
+        with self._holdings.database.read() as connection:
+            row = connection.execute(select(commitment).where(commitment.c.uid == transaction)).mappings().one()
+        references = [(sop_class, uid) for sop_class, uid in json.loads(row["request"])]
+        event, dataset = _event(transaction, references, self.check(references))
+        self._send(self._destinations[item.destination], row["called"], event, dataset)
+
+        def done(connection: Connection) -> None:
+            connection.execute(update(commitment).where(commitment.c.uid == transaction).values(state="reported"))
+            self._holdings.outbox.done(item, connection)
+
+        self._holdings.database.transaction(done)
+        log.info("reported a commitment of %d instances to %s", len(references), item.destination)
+
+    def _send(self, peer: Entity, calling: str, event: int, dataset: Any) -> None:
+        model = uids.STORAGE_COMMITMENT_PUSH_MODEL
+        proposed = [ProposedContext(model, _SYNTAXES, scu=False, scp=True)]
+        with connect(peer, calling=calling, contexts=proposed) as association:
+            status = association.n_event_report(
+                model, uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE, event, dataset
+            ).status
+            if not status.is_success:
+                log.warning("%s answered a commitment report with %s", peer.ae_title, status)
+
+    def close(self) -> None:
+        """Report no more."""
+        self._stop.set()
+        self._wake.set()
+        if self._worker is not None:
+            self._worker.join()
+
+
+def hash_of(holdings: Holdings, place: Place) -> bytes:
+    """SHA-256 of a stored data set, read now.
+
+    Raises:
+        OSError, InputFileError: it cannot be read.
+    """
+    reader = holdings.blobs.open(place.ref)
+    try:
+        position = header_length(reader)
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(min(_PIECE, place.size)))
+        while position < place.size and (length := reader.read_into(position, buffer)):
+            digest.update(buffer[:length])
+            position += length
+        return digest.digest()
+    finally:
+        reader.close()
+
+
+def _read(dataset: Any) -> tuple[str, list[Reference]]:
+    """Transaction UID and references of an Action Information."""
+    items = dataset.get("ReferencedSOPSequence") or ()
+    named = [(str(one.get("ReferencedSOPClassUID", "")), str(one.get("ReferencedSOPInstanceUID", ""))) for one in items]
+    return str(dataset.get("TransactionUID", "")), named
+
+
+def _event(transaction: str, references: Iterable[Reference], failed: Sequence[Failure]) -> tuple[int, Any]:
+    """Event type and Event Information (PS3.4 Table J.3-2)."""
+    bad = {uid for _, uid, _ in failed}
+    values: dict[str, Any] = {"TransactionUID": transaction}
+    good = [_item(*one) for one in references if one[1] not in bad]
+    if good:
+        values["ReferencedSOPSequence"] = good
+    if failed:
+        values["FailedSOPSequence"] = [{**_item(*one[:2]), "FailureReason": one[2]} for one in failed]
+    return _SOME_FAILED if failed else _ALL_COMMITTED, codec.from_keywords(values)
+
+
+def _item(sop_class: str, uid: str) -> dict[str, Any]:
+    return {"ReferencedSOPClassUID": sop_class, "ReferencedSOPInstanceUID": uid}

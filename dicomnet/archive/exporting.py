@@ -1,0 +1,157 @@
+"""Export: instances as files in a folder, as a zip file, or as media with a DICOMDIR (PS3.10, PS3.3 Annex F)."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import select
+
+from ..dataset.codec import Dataset
+from ..errors import InvalidArgument, OutputFileError, OutputProblem
+from ..repository import schema
+from ..repository.places import Place
+from ..repository.single_files import FileTemplate
+from .holdings import Holdings
+
+__all__ = ["FORMATS", "export", "selected"]
+
+FORMATS = ("folder", "zip", "dicomdir")
+_TEMPLATE = FileTemplate("{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm")
+_PIECE = 1 << 20
+_HEAD_PIECES = 4  # a header longer than this has no place in a directory
+_DIRECTORY_NEEDS = {
+    "PatientID": "NONE",
+    "StudyDate": "19000101",
+    "StudyTime": "000000",
+    "StudyID": "1",
+    "Modality": "OT",
+    "SeriesNumber": 0,
+    "InstanceNumber": 0,
+}
+
+Progress = Callable[[int], None]
+
+
+def selected(
+    holdings: Holdings,
+    *,
+    patient: str | None = None,
+    studies: Sequence[str] = (),
+    series: Sequence[str] = (),
+    instances: Sequence[str] = (),
+) -> list[Place]:
+    """The instances that are named: of a patient, of studies, series, or one by one; what is named in several has to
+    fit all.
+
+    Raises:
+        InvalidArgument: nothing is named.
+    """
+    if patient is None and not studies and not series and not instances:
+        raise InvalidArgument("nothing is named", hint="Name a patient, studies, series or instances.")
+    who = None if patient is None else (patient, None)
+    return holdings.places.retrieved(patient=who, studies=studies, series=series, instances=instances)
+
+
+def export(holdings: Holdings, places: Sequence[Place], target: Path, form: str, *, progress: Progress) -> None:
+    """Write instances, bit for bit as they are stored.
+
+    Args:
+        holdings: the archive.
+        places: which.
+        target: a new or empty folder; for "zip" a file that does not exist.
+        form: one of `FORMATS`.
+        progress: called with how many bytes more are written.
+
+    Raises:
+        OutputFileError: the target is there, or cannot be written.
+    """
+    if target.exists() and (form == "zip" or not target.is_dir() or any(target.iterdir())):
+        raise OutputFileError("is there already", problem=OutputProblem.CANNOT_WRITE, path=target)
+    try:
+        if form == "zip":
+            _zip(holdings, places, target, progress)
+        elif form == "dicomdir":
+            _media(holdings, places, target, progress)
+        else:
+            _folder(holdings, places, target, progress)
+    except OSError as error:
+        if isinstance(error, OutputFileError):
+            raise
+        message = f"cannot be written: {error.strerror or error}"
+        raise OutputFileError(message, problem=OutputProblem.CANNOT_WRITE, path=target, errno=error.errno) from error
+
+
+def _folder(holdings: Holdings, places: Sequence[Place], target: Path, progress: Progress) -> None:
+    for place, name in _named(holdings, places):
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            for piece in _stream(holdings, place):
+                file.write(piece)
+                progress(len(piece))
+
+
+def _zip(holdings: Holdings, places: Sequence[Place], target: Path, progress: Progress) -> None:
+    with zipfile.ZipFile(target, "x", compression=zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for place, name in _named(holdings, places):
+            with archive.open(name, "w", force_zip64=place.size >= 1 << 31) as entry:
+                for piece in _stream(holdings, place):
+                    entry.write(piece)
+                    progress(len(piece))
+
+
+def _media(holdings: Holdings, places: Sequence[Place], target: Path, progress: Progress) -> None:
+    """A file-set. pydicom writes its DICOMDIR, and files of headers alone, whose places the stored streams take."""
+    from pydicom.fileset import FileSet  # noqa: PLC0415
+
+    files = FileSet()
+    by_uid = {place.uid: place for place in places}
+    for place in places:
+        files.add(_directory_entry(holdings, place))
+    files.write(target)
+    for instance in files:
+        with Path(instance.path).open("wb") as file:
+            for piece in _stream(holdings, by_uid[str(instance.SOPInstanceUID)]):
+                file.write(piece)
+                progress(len(piece))
+
+
+def _directory_entry(holdings: Holdings, place: Place) -> Dataset:
+    """An instance's header, with what its directory records must have and it may lack (PS3.3 Section F.5)."""
+    from pydicom import dcmread  # noqa: PLC0415
+
+    head = io.BytesIO(b"".join(bytes(piece) for piece in islice(_stream(holdings, place), _HEAD_PIECES)))
+    dataset = dcmread(head, stop_before_pixels=True)
+    for keyword, value in _DIRECTORY_NEEDS.items():
+        if not dataset.get(keyword) and dataset.get(keyword) != 0:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+def _named(holdings: Holdings, places: Sequence[Place]) -> Iterator[tuple[Place, str]]:
+    """The name of each in a folder, by the study and series that it belongs to."""
+    columns = schema.patient.c.pid, schema.study.c.uid.label("study"), schema.series.c.uid.label("series")
+    joined = schema.instance.join(schema.series).join(schema.study).join(schema.patient)
+    query = select(*columns).select_from(joined)
+    for place in places:
+        with holdings.database.read() as connection:
+            row = connection.execute(query.where(schema.instance.c.id == place.id)).one_or_none()
+        if row is not None:
+            names = {"PatientID": row.pid or "", "StudyInstanceUID": row.study, "SeriesInstanceUID": row.series}
+            yield place, _TEMPLATE.path({**names, "SOPInstanceUID": place.uid})
+
+
+def _stream(holdings: Holdings, place: Place) -> Iterator[memoryview]:
+    reader = holdings.blobs.open(place.ref)
+    try:
+        buffer = memoryview(bytearray(min(_PIECE, place.size)))
+        position = 0
+        while position < place.size and (length := reader.read_into(position, buffer)):
+            yield buffer[:length]
+            position += length
+    finally:
+        reader.close()

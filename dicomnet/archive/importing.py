@@ -1,0 +1,124 @@
+"""Import: files, folders, zip files and DICOMDIR media into an archive, in groups, as storage has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .. import uids
+from ..client.inputs import Gatherer
+from ..config import Limits
+from ..dataset import codec
+from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
+from ..files.part10 import meta_header
+from ..repository.incoming import BlobSink, Incoming, Memory
+from ..repository.index import Outcome
+from ..repository.intake import Kept
+from .holdings import Holdings
+
+__all__ = ["Imported", "import_files"]
+
+_GROUP_BYTES = 16 << 20  # of small instances that are committed at once
+_GROUP = 200
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of what was imported.
+
+    Attributes:
+        stored: new instances; ``known``: those that were there; ``quarantined``: those that contradict.
+        failed: pairs of what could not be imported, and why.
+    """
+
+    stored: int = 0
+    known: int = 0
+    quarantined: int = 0
+    bytes: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def import_files(
+    holdings: Holdings,
+    paths: Iterable[str],
+    *,
+    recurse: bool = True,
+    source_ae_title: str = "IMPORT",
+    progress: Callable[[int], None] | None = None,
+) -> Imported:
+    """Import what is in files, and in folders, zip files and DICOMDIR media.
+
+    Args:
+        holdings: the archive; it may serve meanwhile, in another process too.
+        paths: of files and folders.
+        recurse: also the folders in folders.
+        source_ae_title: who is noted as the sender.
+        progress: called with how many instances more are done.
+    """
+    result = Imported()
+
+    def refuse(_: object, name: str, error: DicomNetError) -> None:
+        result.failed.append((name, str(error)))
+
+    gatherer = Gatherer(refuse, pattern="*", recurse=recurse, transfer_syntax=None, limits=Limits())
+    try:
+        group: list[tuple[str, Incoming]] = []
+        for name, incoming in _read(holdings, gatherer, paths, source_ae_title, result):
+            group.append((name, incoming))
+            if len(group) >= _GROUP or sum(one.blob.size for _, one in group) >= _GROUP_BYTES:
+                _store(holdings, group, result, progress)
+                group = []
+        _store(holdings, group, result, progress)
+    finally:
+        gatherer.close()
+    return result
+
+
+def _read(
+    holdings: Holdings, gatherer: Gatherer, paths: Iterable[str], source: str, result: Imported
+) -> Iterator[tuple[str, Incoming]]:
+    for window in gatherer.windows(list(paths)):
+        for item in window:
+            try:
+                yield item.name, _incoming(holdings, item.open(), source)
+            except (DicomNetError, OSError) as error:
+                result.failed.append((item.name, str(error)))
+
+
+def _incoming(holdings: Holdings, opened: object, source_ae_title: str) -> Incoming:
+    with codec.open_source(opened) as source:
+        named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
+        if not all(map(uids.is_valid, named)):
+            raise InputFileError("has no valid UIDs", problem=InputProblem.MISSING_UID, path=source.name)
+        sink = BlobSink(holdings.blobs, named, meta_header(*named, source_ae_title), Memory())
+        try:
+            for chunk in source.chunks(1):
+                sink.write([chunk])
+        except BaseException:
+            sink.discard()
+            raise
+    incoming, writer = sink.take(source_ae_title)
+    if writer is not None:
+        holdings.blobs.finish(writer).result()
+    return incoming
+
+
+def _store(
+    holdings: Holdings,
+    group: list[tuple[str, Incoming]],
+    result: Imported,
+    progress: Callable[[int], None] | None,
+) -> None:
+    if not group:
+        return
+    kept = holdings.intake.store([incoming for _, incoming in group])
+    for (name, incoming), one in zip(group, kept, strict=True):
+        if not isinstance(one, Kept):
+            result.failed.append((name, one.message if isinstance(one, InvalidArgument) else type(one).__name__))
+            continue
+        result.stored += one.outcome is Outcome.NEW
+        result.known += one.outcome is Outcome.SAME
+        result.quarantined += one.outcome not in (Outcome.NEW, Outcome.SAME)
+        result.bytes += incoming.blob.size
+    if progress is not None:
+        progress(len(group))

@@ -1,0 +1,66 @@
+"""C-GET and C-MOVE: instances as they are stored, by unique keys, in both roots (PS3.4 Sections C.4.2 and C.4.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..log import log
+from ..repository.blob_source import BlobSource
+from ..services.provider_requests import FindRequest
+from ..services.service_registry import Registering
+from ..status import Status
+from .holdings import Holdings
+
+__all__ = ["RetrievalService"]
+
+_MODELS = ("STUDY_ROOT", "PATIENT_ROOT")
+#: The unique key of each level, from the top.
+_KEYS = {"PATIENT": "PatientID", "STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
+
+
+class RetrievalService:
+    """Gives back what is stored, bit for bit."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+
+    def register(self, services: Registering, owner: str) -> None:
+        """Offer C-GET and C-MOVE in both roots. Where a C-MOVE may send is the listener's to know."""
+        services.on_get(*_MODELS, owner=owner)(self.instances)
+        services.on_move(*_MODELS, owner=owner)(self.instances)
+
+    def instances(self, request: FindRequest) -> list[BlobSource] | Status:
+        """The instances that a request asks for, or why it cannot be answered."""
+        level, keys = request.level, request.identifier
+        if level not in _KEYS:
+            return _refused(request, "Query/Retrieve Level is none")
+        chosen = {name: _values(keys, keyword) for name, keyword in _KEYS.items()}
+        if not chosen[level]:
+            return _refused(request, f"no {_KEYS[level]}")
+        if any("*" in value or "?" in value for values in chosen.values() for value in values):
+            return _refused(request, "a wild card in a unique key")
+        if len(chosen["PATIENT"]) > 1:
+            return _refused(request, "more than one Patient ID")
+        issuer = str(keys.get("IssuerOfPatientID") or "") or None
+        found = self._holdings.places.retrieved(
+            patient=(chosen["PATIENT"][0], issuer) if chosen["PATIENT"] else None,
+            studies=chosen["STUDY"],
+            series=chosen["SERIES"],
+            instances=chosen["IMAGE"],
+        )
+        log.info("%s retrieves %d instances", request.calling, len(found))
+        return [BlobSource(self._holdings.blobs, place) for place in found]
+
+
+def _values(keys: Any, keyword: str) -> list[str]:
+    """The values of a unique key; a list of UIDs is several."""
+    value = keys.get(keyword)
+    if value is None:
+        return []
+    several = [value] if isinstance(value, str) else list(value)
+    return [text for one in several if (text := str(one).strip(" \0"))]
+
+
+def _refused(request: FindRequest, why: str) -> Status:
+    log.info("a retrieve by %s is refused: %s", request.calling, why)
+    return Status(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, comment=why)

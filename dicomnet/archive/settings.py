@@ -1,0 +1,167 @@
+"""What an archive is told: ``archive.toml`` in its directory, made with the archive, and its defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..config import Entity, check_ae_title
+from ..errors import InvalidArgument
+from ..repository.disk import Watermarks
+from ..repository.intake import Duplicates
+from ..repository.segments import DISK, OS
+
+__all__ = ["FILE_NAME", "ArchiveSettings"]
+
+FILE_NAME = "archive.toml"
+
+_TEMPLATE = """\
+# An archive of dicomnet. What stands behind a # is a default.
+
+ae_title = "{ae_title}"
+host = "{host}"
+port = {port}
+
+# Where the index is: "" is a file in this directory; a PostgreSQL server by its URL.
+# database = "postgresql://archive@localhost/archive"
+
+# Instances: "segments" gathers small ones, "files" keeps a file for each, named by the template.
+# layout = "segments"
+# template = "{{PatientID}}/{{StudyInstanceUID}}/{{SeriesInstanceUID}}/{{SOPInstanceUID}}.dcm"
+
+# What an acknowledged instance survives: "disk" a loss of power, "os" the end of this program.
+# durability = "disk"
+
+# Other bytes under a UID that is taken: "keep" the first, "replace" it, or "quarantine" the second.
+# duplicates = "quarantine"
+
+# Whether queries of a level may leave out the unique keys of the levels above.
+# relational = false
+
+# Where C-MOVE may send, and commitment is reported to, by AE title.
+[destinations]
+# WORKSTATION = "workstation.example:11112"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """The settings of an archive.
+
+    Attributes:
+        ae_title: what callers have to call.
+        host, port: where it listens; port 0 picks a free one.
+        database: URL of the index; empty: SQLite in the archive's directory.
+        storage: directory of the blobs, relative to the archive's.
+        layout: "segments" or "files"; ``template`` names the files.
+        durability: "disk" or "os".
+        duplicates: what becomes of other bytes under a UID that is taken.
+        destinations: who may be sent to, by AE title.
+        watermarks: how full the disk may get.
+        character_set: of data sets, and queries, that name none.
+        relational: whether queries may leave out the unique keys of the levels above theirs.
+        associations: how many at a time.
+    """
+
+    ae_title: str = "ARCHIVE"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    database: str = ""
+    storage: str = "blobs"
+    layout: str = "segments"
+    template: str = "{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
+    durability: str = DISK
+    duplicates: Duplicates = Duplicates.QUARANTINE
+    destinations: Mapping[str, Entity] = field(default_factory=dict)
+    watermarks: Watermarks = field(default_factory=Watermarks)
+    character_set: str = ""
+    relational: bool = False
+    associations: int = 100
+
+    def __post_init__(self) -> None:
+        check_ae_title(self.ae_title)
+        _one_of("layout", self.layout, ("segments", "files"))
+        _one_of("durability", self.durability, (DISK, OS))
+        if not 0 <= self.port <= 65535:
+            raise InvalidArgument(f"port {self.port}: 0 to 65535")
+
+    @classmethod
+    def load(cls, directory: Path) -> ArchiveSettings:
+        """The settings of an archive.
+
+        Raises:
+            InvalidArgument: there is no archive, or its settings make no sense: which, and where.
+        """
+        path = directory / FILE_NAME
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InvalidArgument(
+                f"{directory} is no archive: it has no {FILE_NAME}", hint=f"Make one: dicomnet archive run {directory}"
+            ) from error
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InvalidArgument(f"{path}: {error}") from error
+        try:
+            return cls(**_read(values))
+        except (InvalidArgument, TypeError, ValueError) as error:
+            raise InvalidArgument(f"{path}: {error}") from error
+
+    @classmethod
+    def make(cls, directory: Path, **chosen: Any) -> ArchiveSettings:
+        """Make the directory of a new archive, with its settings; those that are there are loaded and stay.
+
+        Args:
+            directory: of the archive.
+            chosen: settings by name, which a new archive is made with, and which come before those of an old one.
+
+        Raises:
+            InvalidArgument: it cannot be made, or of `load`.
+        """
+        path = directory / FILE_NAME
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                usual = dataclasses.replace(cls(), **chosen)
+                text = _TEMPLATE.format(ae_title=usual.ae_title, host=usual.host, port=usual.port)
+                path.write_text(_with_places(text, chosen), encoding="utf-8")
+        except OSError as error:
+            raise InvalidArgument(f"{directory} cannot be made: {error.strerror}") from error
+        return dataclasses.replace(cls.load(directory), **chosen)
+
+
+def _with_places(text: str, chosen: Mapping[str, Any]) -> str:
+    """Where index and blobs are is for good; what else was chosen may be chosen again."""
+    lines = [f'{name} = "{chosen[name]}"' for name in ("database", "storage") if chosen.get(name)]
+    return text.replace("[destinations]", "\n".join([*lines, "", "[destinations]"]))
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidArgument(f'{name} = "{value}": {" or ".join(allowed)}')
+
+
+def _read(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings from what TOML says."""
+    names = [one.name for one in dataclasses.fields(ArchiveSettings)]
+    for name in values:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            raise InvalidArgument(f'"{name}" is no setting', hint=f"Is it {near[0]}?" if near else None)
+    if "duplicates" in values:
+        _one_of("duplicates", str(values["duplicates"]), tuple(Duplicates))
+        values["duplicates"] = Duplicates(values["duplicates"])
+    if "watermarks" in values:
+        values["watermarks"] = Watermarks(**values["watermarks"])
+    destinations = values.get("destinations", {})
+    values["destinations"] = {title: _destination(title, text) for title, text in destinations.items()}
+    return values
+
+
+def _destination(title: str, text: str) -> Entity:
+    """A destination: its title, and its address as ``host:port``, ``dicoms://…`` for TLS."""
+    return Entity.parse(text, ae_title=check_ae_title(title))

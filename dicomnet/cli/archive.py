@@ -1,0 +1,30 @@
+"""``dicomnet archive``: run an archive, and look after what it holds."""
+
+from __future__ import annotations
+
+import click
+
+from .lazy_group import Lazy, LazyGroup
+
+__all__ = ["COMMANDS", "command"]
+
+_CARE = "dicomnet.cli.archive_care"
+_COPIES = "dicomnet.cli.archive_copies"
+#: In the order of `dicomnet archive --help`.
+COMMANDS = {
+    "run": Lazy("dicomnet.cli.archive_run:command", "Serve: store, find, retrieve, commit.", "archive"),
+    "stats": Lazy(f"{_CARE}:stats_command", "What it holds.", "archive"),
+    "fsck": Lazy(f"{_CARE}:fsck_command", "Compare the index with what is stored.", "archive"),
+    "scrub": Lazy(f"{_CARE}:scrub_command", "Read all that is stored, and compare it with its hashes.", "archive"),
+    "reindex": Lazy(f"{_CARE}:reindex_command", "Make the index of what is stored.", "archive"),
+    "delete": Lazy(f"{_CARE}:delete_command", "Delete patients, studies, series or instances.", "archive"),
+    "compact": Lazy(f"{_CARE}:compact_command", "Give back the room of what was deleted.", "archive"),
+    "import": Lazy(f"{_COPIES}:import_command", "Take in files, folders, zip files and DICOMDIR media.", "archive"),
+    "export": Lazy(f"{_COPIES}:export_command", "Write instances to a folder, a zip file or media.", "archive"),
+    "backup": Lazy(f"{_COPIES}:backup_command", "Copy it, beside a live server, consistently.", "archive"),
+}
+
+
+@click.group("archive", cls=LazyGroup, lazy=COMMANDS)
+def command() -> None:
+    """Run an archive in a directory, and look after what it holds."""

@@ -1,0 +1,190 @@
+"""``dicomnet archive stats|fsck|scrub|reindex|delete|compact``: what an archive holds, and whether it is well."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import func, select
+
+from ..archive.checks import Finding, fsck, scrub
+from ..archive.deletion import compact, delete_blobs_due, delete_instances
+from ..archive.exporting import selected
+from ..archive.holdings import Holdings
+from ..repository import schema
+from .exits import Exit
+from .options import DIRECTORY, output_options
+from .output import Output, amount, counted
+
+__all__ = [
+    "DIR",
+    "compact_command",
+    "delete_command",
+    "fsck_command",
+    "progressing",
+    "reindex_command",
+    "scrub_command",
+    "selection",
+    "stats_command",
+]
+
+DIR = click.argument("directory", type=DIRECTORY, metavar="DIR")
+
+
+@contextmanager
+def progressing(total: int, output: Output) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, where there is a terminal; what advances it."""
+    if output.json or output.silent or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=total, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def selection(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that name instances: ``patient``, ``studies``, ``series`` and ``instances``."""
+    for option in (
+        click.option("--instance", "instances", multiple=True, metavar="UID", help="An instance; can be given again."),
+        click.option("--series", "series", multiple=True, metavar="UID", help="A series; can be given again."),
+        click.option("--study", "studies", multiple=True, metavar="UID", help="A study; can be given again."),
+        click.option("--patient", metavar="ID", help="All of a patient."),
+    ):
+        function = option(function)
+    return function
+
+
+def held(holdings: Holdings) -> tuple[int, int]:
+    """How many instances an archive holds, and their bytes."""
+    study = schema.study.c
+    with holdings.database.read() as connection:
+        row = connection.execute(select(func.sum(study.n_inst), func.sum(study.bytes))).one()
+    return int(row[0] or 0), int(row[1] or 0)
+
+
+@click.command("stats")
+@DIR
+@output_options
+def stats_command(directory: str, output: Output) -> int:
+    """What the archive in DIR holds: patients, studies, series, instances, bytes, and what waits."""
+    with Holdings(Path(directory)) as holdings:
+        with holdings.database.read() as connection:
+            numbers = {
+                name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for name, table in (("patients", schema.patient), ("studies", schema.study), ("series", schema.series))
+            }
+        numbers["instances"], numbers["bytes"] = held(holdings)
+        stored = holdings.blobs.stats()
+        numbers |= {
+            "stored_bytes": stored.bytes,
+            "dead_bytes": stored.dead_bytes,
+            "segments": stored.segments,
+            "free_bytes": stored.free_bytes,
+            "quarantined": len(holdings.quarantine.items(most=1_000_000)),
+            "queued": sum(one.items for one in holdings.outbox.counts()),
+        }
+    for name, number in numbers.items():
+        text = amount(number) if name.endswith("bytes") else str(number)
+        output.say(f"{name.replace('_', ' ')}: {text}")
+    output.record(summary=numbers)
+    return Exit.DONE
+
+
+def _tell(findings: Iterable[Finding], output: Output) -> int:
+    count = 0
+    for one in findings:
+        count += 1
+        place = f" in {one.key}" if one.key else ""
+        output.error(f"{one.problem}: {one.uid}{place}{f': {one.detail}' if one.detail else ''}")
+        output.record(problem=str(one.problem), uid=one.uid, key=one.key, detail=one.detail)
+    return count
+
+
+@click.command("fsck")
+@DIR
+@output_options
+def fsck_command(directory: str, output: Output) -> int:
+    """Compare the index of the archive in DIR with what is stored, in both directions, and count.
+
+    It may run beside a live server. Ends with 69 if something is wrong.
+    """
+    with Holdings(Path(directory)) as holdings:
+        instances, _ = held(holdings)
+        with progressing(2 * instances, output) as progress:
+            found = _tell(fsck(holdings, progress=progress), output)
+    output.summary(
+        f"{counted(instances, 'instance')} checked, {counted(found, 'problem')}", instances=instances, problems=found
+    )
+    return Exit.FAILURES if found else Exit.DONE
+
+
+@click.command("scrub")
+@DIR
+@output_options
+def scrub_command(directory: str, output: Output) -> int:
+    """Read every instance of the archive in DIR, and compare it with the hash of what was received.
+
+    Ends with 69 if something is damaged or missing.
+    """
+    with Holdings(Path(directory)) as holdings:
+        instances, size = held(holdings)
+        with progressing(size, output) as progress:
+            found = _tell(scrub(holdings, progress=progress), output)
+    output.summary(
+        f"{counted(instances, 'instance')} read, {amount(size)}, {counted(found, 'problem')}",
+        instances=instances,
+        bytes=size,
+        problems=found,
+    )
+    return Exit.FAILURES if found else Exit.DONE
+
+
+@click.command("reindex")
+@DIR
+@output_options
+def reindex_command(directory: str, output: Output) -> int:
+    """Take everything that is stored in DIR into its index, which may be new; what is there stays.
+
+    It may run beside a live server, and be interrupted and run again.
+    """
+    with Holdings(Path(directory)) as holdings:
+        found = holdings.intake.recover(recent=False)
+        instances, _ = held(holdings)
+    output.summary(f"{found} indexed, {counted(instances, 'instance')} in all", indexed=found, instances=instances)
+    return Exit.DONE
+
+
+@click.command("delete")
+@DIR
+@selection
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_options
+def delete_command(directory: str, output: Output, *, yes: bool, **named: Any) -> int:
+    """Delete what is named from the archive in DIR: its rows at once, its bytes right after."""
+    with Holdings(Path(directory)) as holdings:
+        places = selected(holdings, **named)
+        if places and not yes and not click.confirm(f"Delete {counted(len(places), 'instance')}?", err=True):
+            return Exit.DONE
+        with progressing(len(places), output) as progress:
+            gone = delete_instances(holdings, [place.uid for place in places], progress=progress)
+        delete_blobs_due(holdings)
+    output.summary(
+        f"{counted(gone.instances, 'instance')} deleted, {amount(gone.bytes)}",
+        instances=gone.instances,
+        bytes=gone.bytes,
+    )
+    return Exit.DONE
+
+
+@click.command("compact")
+@DIR
+@output_options
+def compact_command(directory: str, output: Output) -> int:
+    """Write segments anew of which half is deleted, and give back the room."""
+    with Holdings(Path(directory)) as holdings:
+        freed = compact(holdings)
+    output.summary(f"{amount(freed)} given back", bytes=freed)
+    return Exit.DONE

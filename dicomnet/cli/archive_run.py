@@ -1,0 +1,70 @@
+"""``dicomnet archive run``: an archive that serves until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from ..archive.archive import Archive
+from ..archive.settings import ArchiveSettings
+from ..errors import CannotListen
+from .exits import Exit
+from .options import AE_TITLE, DIRECTORY, output_options
+from .output import Output, counted
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@click.option("-aet", "--aet", type=AE_TITLE, metavar="TITLE", help="Its AE title.  [default: ARCHIVE]")
+@click.option("--host", metavar="HOST", help="The address to bind.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="0 picks a free one.  [default: 11112]")
+@click.option("--database", metavar="URL", help="The index: postgresql://user@host/name.  [default: SQLite in DIR]")
+@click.option("--storage", metavar="PATH", help="Where instances are kept.  [default: DIR/blobs]")
+@click.option(
+    "--durability", type=click.Choice(["disk", "os"]),
+    help="What an acknowledged instance survives: a loss of power, or the end of the program.  [default: disk]",
+)  # fmt: skip
+@output_options
+def command(directory: str, output: Output, **options: str | int | None) -> int:
+    """Serve the archive in DIR until SIGINT or SIGTERM; the first time DIR is made, with an archive.toml to edit.
+
+    Prints "listening on HOST:PORT" once it accepts connections. What is stored is acknowledged when the disk has it and
+    the index knows it. C-MOVE sends to the destinations of archive.toml alone.
+    """
+    chosen = {"ae_title" if name == "aet" else name: value for name, value in options.items() if value is not None}
+    archive = Archive(Path(directory), ArchiveSettings.make(Path(directory), **chosen))
+    if archive.holdings.recovered:
+        output.say(f"{counted(archive.holdings.recovered, 'instance')} of an interrupted run indexed")
+    try:
+        archive.listener.open()
+    except CannotListen as error:
+        output.error(str(error))
+        archive.close()
+        return Exit.CANNOT_LISTEN
+    _serve(archive)
+    stored, failed = archive.storage.stored, archive.storage.failed
+    output.summary(f"{counted(stored, 'instance')} stored, {failed} failed", stored=stored, failed=failed)
+    return Exit.DONE
+
+
+def _serve(archive: Archive) -> None:
+    """Until a signal comes; the second one does not wait for associations in flight."""
+    told = False
+
+    def stop(_: int, __: FrameType | None) -> None:
+        nonlocal told
+        if told:
+            archive.listener.drain = 0.0
+        told = True
+        archive.listener.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    host, port = archive.listener.address
+    print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
+    archive.serve_forever()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dicomnet.server.settings import RESTART, Settings, SettingsInvalid, Table, fields_of
+from tools import server_settings
 
 
 @pytest.fixture
@@ -112,3 +113,7 @@ def test_ports_need_a_restart_and_time_outs_of_add_ins_do_not():
     assert {"host", "port", "tls_port"} <= restarts["ListenSettings"]
     assert "add_in" not in restarts["TimeoutSettings"]
     assert repr(RESTART) == "RESTART"
+
+
+def test_the_reference_is_made_from_the_model():
+    assert server_settings.PAGE.read_text(encoding="utf-8") == server_settings.page()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from ..errors import DicomNetError
 from ..server import Server, SettingsInvalid, runner
 from ..server import manager as servers
 from ..server.admin import Client
-from ..server.directory import ServerDirectory, every_server, home, resolve, value_of
+from ..server.directory import ServerDirectory, at, every_server, home, resolve, value_of
 from ..server.discovery import Finder
 from .exits import Exit
 from .options import AE_TITLE, Parsed, output_options
@@ -31,13 +30,8 @@ _DRAIN = click.option(
 )
 
 
-def _directory(text: str) -> ServerDirectory:
-    path = Path(text)
-    return ServerDirectory(path.absolute() if len(path.parts) > 1 or text in (".", "..") else home() / text)
-
-
 @click.command("create")
-@click.argument("directory", type=Parsed("directory", _directory), metavar="SERVER")
+@click.argument("directory", type=Parsed("directory", at), metavar="SERVER")
 @click.option("--aet", type=AE_TITLE, required=True, metavar="AET", help="Its AE title.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="The plain port.  [default: 11112]")
 @click.option("--tls-port", type=click.IntRange(0, 65535), metavar="N", help="The TLS port; it needs --set tls.cert.")

@@ -18,7 +18,7 @@ from .directory_lock import holder
 from .setting_errors import SettingsInvalid
 from .settings import FILE_NAME, Settings
 
-__all__ = ["ENVIRONMENT", "ServerDirectory", "every_server", "home", "resolve"]
+__all__ = ["ENVIRONMENT", "ServerDirectory", "at", "every_server", "home", "resolve"]
 
 ENVIRONMENT = "DICOMNET_SERVERS"
 _DELETED = ".deleted"
@@ -42,7 +42,7 @@ def resolve(name: str) -> ServerDirectory:
     Raises:
         InvalidArgument: there is none.
     """
-    found = ServerDirectory(_path(name))
+    found = at(name)
     if not found.exists:
         near = get_close_matches(name, [one.name for one in every_server()], n=1)
         raise InvalidArgument(
@@ -52,8 +52,9 @@ def resolve(name: str) -> ServerDirectory:
     return found
 
 
-def _path(name: str) -> Path:
-    return Path(name).absolute() if os.sep in name or name in (".", "..") else home() / name
+def at(name: str) -> ServerDirectory:
+    """The directory that a name means, whether there is a server in it or not: with a slash it is a path."""
+    return ServerDirectory(Path(name).absolute() if os.sep in name or name in (".", "..") else home() / name)
 
 
 def every_server() -> Iterator[ServerDirectory]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -64,6 +65,10 @@ class ServerListener(Listener):
         self.rules = host.rules
         self.admission = host.rules.rules(host.base.identity.identify)
         self.audit = host.base.audit
+        self._buffers = (
+            (socket.SO_SNDBUF, settings.listen.send_buffer),
+            (socket.SO_RCVBUF, settings.listen.receive_buffer),
+        )
         self.clients = host.clients
         self.metrics = host.metrics
         self._base = host.base
@@ -72,6 +77,13 @@ class ServerListener(Listener):
             ImplementationClassUID(settings.server.implementation_class_uid),
             ImplementationVersionName(settings.server.implementation_version_name),
         )
+
+    def open(self) -> None:
+        """Bind and listen, with the buffers that the settings want; connections have those of the listening socket."""
+        super().open()
+        for option, size in self._buffers:
+            if size is not None and self._sock is not None:
+                self._sock.setsockopt(socket.SOL_SOCKET, option, size)
 
     def know(self, titles: AEDirectory) -> None:
         """Heed the profiles of known AEs, and let C-MOVE send to them."""

@@ -124,8 +124,6 @@ class ServerSettings(Table):
     """Where data sets stay while they arrive; on the file system where they are to be kept."""
     start_mode: Literal["automatic", "manual", "paused", "disabled"] = "automatic"
     """Whether `start-all` and the machine's boot start the server, whether it starts paused, or never."""
-    workers: Annotated[int, Field(ge=1, le=64), RESTART] = 1
-    """Processes that serve associations, each on a core of its own."""
     user: Annotated[str, RESTART] = ""
     """The user to become once the ports are bound, where the server is started as root; empty stays."""
 
@@ -141,8 +139,6 @@ class ListenSettings(Table):
     """The port for associations over TLS; it needs the table [tls]."""
     plain: Annotated[bool, RESTART] = True
     """Whether there is a plain port at all."""
-    no_delay: bool = True
-    """TCP_NODELAY: small segments leave at once. Off, each small message may wait 40 ms for an acknowledgement."""
     send_buffer: Annotated[Size | None, RESTART] = None
     """Bytes of the socket's send buffer; left out, the system decides and adapts."""
     receive_buffer: Annotated[Size | None, RESTART] = None
@@ -235,8 +231,6 @@ class AdminSettings(Table):
     """What single users may do, by user name or number."""
     events: Annotated[int, Field(ge=16, le=1_000_000), RESTART] = 10_000
     """Events that are kept for subscribers that come back."""
-    pixel_data: bool = False
-    """Whether notifications may carry pixel data."""
 
 
 class AuditSettings(Table):

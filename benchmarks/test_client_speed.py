@@ -23,7 +23,7 @@ def directory() -> Iterator[Path]:
 
 def by_association(peer: str, paths: list[Path]) -> int:
     """Store files as one does without the framework: contexts planned from them, one association, the same window."""
-    extras = dn.Extras(operations_window=(OPERATIONS_WINDOW, 1))
+    extras = dn.NegotiationOptions(operations_window=(OPERATIONS_WINDOW, 1))
     with dn.connect(peer, contexts=dn.contexts.for_files(paths), extras=extras) as association:
         return sum(result.ok for result in association.store_many(paths))
 

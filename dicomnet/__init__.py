@@ -42,14 +42,14 @@ from .protocol.exchange import Exchange
 from .protocol.negotiation import (
     AcceptancePolicy,
     Caller,
-    Extras,
+    NegotiationOptions,
     PresentationContext,
     ProposedContext,
     SecureLink,
     UserIdentity,
 )
 from .protocol.peer_profile import Peer, Relaxation
-from .protocol.trace import MessageSeen, PDUSeen, Tap, TapQueue, TransitionSeen
+from .protocol.trace import MessageSeen, PDUSeen, ProtocolTrace, TraceQueue, TransitionSeen
 from .services import presentation_contexts as contexts
 from .services.provider_requests import (
     EchoRequest,
@@ -89,7 +89,6 @@ __all__ = [
     "EchoRequest",
     "Entity",
     "Exchange",
-    "Extras",
     "FindRequest",
     "GetRequest",
     "InputFileError",
@@ -102,6 +101,7 @@ __all__ = [
     "Match",
     "MessageSeen",
     "MoveRequest",
+    "NegotiationOptions",
     "NoAcceptedContext",
     "NormalizedRequest",
     "OutputFileError",
@@ -109,6 +109,7 @@ __all__ = [
     "Peer",
     "PresentationContext",
     "ProposedContext",
+    "ProtocolTrace",
     "Provider",
     "Refusal",
     "Registration",
@@ -124,9 +125,8 @@ __all__ = [
     "StoreRequest",
     "StoreResult",
     "TLSFailed",
-    "Tap",
-    "TapQueue",
     "Timeouts",
+    "TraceQueue",
     "TransitionSeen",
     "UserIdentity",
     "__version__",

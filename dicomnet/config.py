@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 
 from dicomnet.errors import InvalidArgument, escaped
-from dicomnet.values import Settings, Value
 
 __all__ = [
     "ANY_SCP",
@@ -87,7 +87,8 @@ MOST_UNKNOWN_ITEMS = 1024
 DEEPEST_SEQUENCE = 64
 
 
-class Limits(Settings, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
     """What a peer can make us hold or do. Sizes in bytes; each has the reason for its default."""
 
     # Announced as Maximum Length. Large enough that headers and system calls do not show, small enough that a stalled
@@ -147,16 +148,17 @@ class Limits(Settings, kw_only=True):
     # of a few bytes cannot become more than a machine has.
     archive_entry: int = 512 << 20
 
-    def _check_field(self, name: str, value: object) -> None:
-        least = _LEAST.get(name, 1)
-        if value is None and name in ("message", "identifier", "memory"):
-            return
-        if not isinstance(value, int) or not least <= value <= 0xFFFFFFFF:
-            raise InvalidArgument(f"limit {name}: {value!r} is not a whole number from {least} to 4294967295")
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, least = getattr(self, one.name), _LEAST.get(one.name, 1)
+            if value is None and one.name in ("message", "identifier", "memory"):
+                continue
+            if not isinstance(value, int) or not least <= value <= 0xFFFFFFFF:
+                raise InvalidArgument(f"limit {one.name}: {value!r} is not a whole number from {least} to 4294967295")
 
 
-# Seconds of ``Timeouts.watch``: to be woken takes less than this on any machine, and a processor is busy meanwhile.
-MOST_WATCH = 0.001
+# Seconds of ``Timeouts.busy_poll``: to be woken takes less than this on any machine, and a processor is busy meanwhile.
+MOST_BUSY_POLL = 0.001
 
 # A P-DATA-TF below 16 bytes could carry headers, but hardly any data.
 _LEAST = {
@@ -170,7 +172,8 @@ _LEAST = {
 }
 
 
-class Timeouts(Settings, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
     """How long each wait may take, in seconds; None waits for ever."""
 
     # TCP gives up after two minutes or more; a host that is there answers in milliseconds.
@@ -201,27 +204,30 @@ class Timeouts(Settings, kw_only=True):
     keepalive: float | None = 60
     # TCP_USER_TIMEOUT, where there is such a thing: what was sent, and the peer's host does not acknowledge.
     acknowledge: float | None = 60
-    # How long a blocking association looks for the peer's next word before its thread sleeps, while that pays (see
-    # docs/architecture.md): to be woken can take longer than a message. None sleeps at once.
-    watch: float | None = 100e-6
+    # How long a blocking requestor looks for the peer's next word before its thread sleeps, while that pays (see
+    # docs/architecture.md): to be woken can take longer than a message. None sleeps at once; listeners always do.
+    busy_poll: float | None = 100e-6
     # A client's association that nobody uses: shorter than the idle time of most peers, who would abort it.
     kept: float | None = 30
     # Somebody who wants an association of a client while all that it may have are in use.
     pool: float | None = 120
 
-    def _check_field(self, name: str, value: object) -> None:
-        if value is not None and (not isinstance(value, int | float) or not 0 < value < math.inf):
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None and (not isinstance(value, int | float) or not 0 < value < math.inf):
+                raise InvalidArgument(
+                    f"time-out {one.name}: {value!r} is not a number of seconds above 0", hint="None turns it off."
+                )
+        if self.busy_poll is not None and self.busy_poll > MOST_BUSY_POLL:
             raise InvalidArgument(
-                f"time-out {name}: {value!r} is not a number of seconds above 0", hint="None turns it off."
-            )
-        if name == "watch" and value is not None and value > MOST_WATCH:
-            raise InvalidArgument(
-                f"time-out watch: {value!r} seconds keep a processor busy; {MOST_WATCH} is the most",
+                f"time-out busy_poll: {self.busy_poll!r} seconds keep a processor busy; {MOST_BUSY_POLL} is the most",
                 hint="None turns it off.",
             )
 
 
-class Entity(Value):
+@dataclass(frozen=True, slots=True)
+class Entity:
     """An application entity: its title and where it listens.
 
     Args:
@@ -236,8 +242,8 @@ class Entity(Value):
     port: int
     tls: bool = False
 
-    def __init__(self, ae_title: str, host: str, port: int, tls: bool = False) -> None:
-        super().__init__(check_ae_title(ae_title), host, port, tls)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ae_title", check_ae_title(self.ae_title))  # without the spaces around it
         if not self.host or not self.host.isprintable() or any(c in " /@[]" for c in self.host):
             raise InvalidArgument(f'"{escaped(self.host)}" is not a host name or an address')
         if not isinstance(self.port, int) or not 0 <= self.port <= 65535:

@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import errno
 import os
+from enum import IntEnum
 from typing import Any, ClassVar
 
 from dicomnet.status import Status
 from dicomnet.uids import STORAGE_CLASSES, name_of
-from dicomnet.values import IntEnum
 
 __all__ = [
     "AssociationAborted",

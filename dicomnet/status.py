@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import ClassVar, NoReturn
-
-from .values import Enum
 
 __all__ = ["Category", "Status"]
 

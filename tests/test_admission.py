@@ -20,7 +20,7 @@ from dicomnet.protocol.admission import (
     Refusal,
     SoundRequest,
     UserIdentification,
-    judge,
+    evaluate,
 )
 from dicomnet.protocol.negotiation import AcceptancePolicy, Caller, ProposedContext, SecureLink, propose
 
@@ -59,7 +59,7 @@ def reason(refusal):
     ],
 )
 def test_each_rule(rule, caller, refused, why):
-    refusal = rule.judge(ASKED, caller)
+    refusal = rule.evaluate(ASKED, caller)
     assert reason(refusal) == refused
     assert why in (refusal.why if refusal else "")
 
@@ -67,25 +67,25 @@ def test_each_rule(rule, caller, refused, why):
 @pytest.mark.parametrize(("verdict", "refused"), [(None, True), (False, True), (True, False), (b"ticket", False)])
 def test_a_user_is_let_in_by_the_verdict(verdict, refused):
     rule = UserIdentification(lambda identity, caller: True)
-    assert (rule.judge(NAMED, Caller(verdict=verdict)) is not None) == refused
+    assert (rule.evaluate(NAMED, Caller(verdict=verdict)) is not None) == refused
 
 
 def test_what_a_peer_wrote_cannot_break_a_line_of_the_log():
     request = AssociateRQ("AR\nCHIVE", "CT1", ASKED.presentation_contexts, ASKED.user_information)
-    assert "\n" not in CalledTitle(frozenset({"X"})).judge(request, Caller()).why
+    assert "\n" not in CalledTitle(frozenset({"X"})).evaluate(request, Caller()).why
 
 
 def test_the_first_that_objects_refuses():
     admission = Admission(CallingTitles(frozenset()), CalledTitle(frozenset({"OTHER"})))
-    assert reason(admission.judge(ASKED, Caller())) == (1, 1, 3)
-    assert reason(Admission(*reversed(admission.rules)).judge(ASKED, Caller())) == (1, 1, 7)
-    assert Admission().judge(ASKED, Caller()) is None
+    assert reason(admission.evaluate(ASKED, Caller())) == (1, 1, 3)
+    assert reason(Admission(*reversed(admission.rules)).evaluate(ASKED, Caller())) == (1, 1, 7)
+    assert Admission().evaluate(ASKED, Caller()) is None
 
 
 def test_late_rules_are_left_out_at_first():
     admission = Admission(UserIdentification(required=True), CallerLimits(0))
-    assert admission.judge(ASKED, Caller(), early=True) is None
-    assert reason(admission.judge(ASKED, Caller())) == (1, 2, 1)
+    assert admission.evaluate(ASKED, Caller(), early=True) is None
+    assert reason(admission.evaluate(ASKED, Caller())) == (1, 2, 1)
     assert (admission.counts, admission.identify) == (True, None)
 
 
@@ -116,7 +116,7 @@ def test_a_policy_says_rules(policy, kinds):
 )
 def test_titles_with_certificates_are_a_list_of_callers_too(changes, refused):
     policy = AcceptancePolicy(certificates={"CT2": frozenset({"x"})}, **changes)
-    assert reason(Admission.of(policy).judge(ASKED, Caller())) == refused
+    assert reason(Admission.of(policy).evaluate(ASKED, Caller())) == refused
 
 
 # ---- a listener ----------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class Never:
 
     why: str = "closed for today"
 
-    def judge(self, request, caller):
+    def evaluate(self, request, caller):
         return Refusal(2, 3, 1, self.why)
 
 
@@ -179,7 +179,7 @@ def test_a_caller_whom_a_rule_refuses_is_not_asked_who_its_user_is():
             CallingTitles(frozenset({"CT2"})), UserIdentification(lambda identity, caller: bool(asked.append(identity)))
         )
         with pytest.raises(AssociationRejected):
-            echo(scp, extras=dn.Extras(identity=dn.UserIdentity.named("jane")))
+            echo(scp, extras=dn.NegotiationOptions(identity=dn.UserIdentity.named("jane")))
     assert asked == []
 
 
@@ -215,7 +215,7 @@ def test_a_request_of_many_syntaxes_and_related_classes_is_judged_in_no_time():
     times = []
     for _ in range(3):
         start = perf_counter()
-        judge(request, policy)
-        judge(request, AcceptancePolicy(abstract_syntaxes={CT: ("1.9",)}))
+        evaluate(request, policy)
+        evaluate(request, AcceptancePolicy(abstract_syntaxes={CT: ("1.9",)}))
         times.append(perf_counter() - start)
     assert min(times) < 0.2

@@ -30,7 +30,7 @@ GENERATED = {"uids.py"}
 # Public names that load when they are used.
 LAZY = {PACKAGE / "__init__.py", PACKAGE / "client" / "__init__.py", PACKAGE / "server" / "discovery.py"}
 # Modules at the package's root belong to a room, too.
-ROOT_MODULES = {"errors", "config", "status", "uids", "log", "values"}
+ROOT_MODULES = {"errors", "config", "status", "uids", "log"}
 APPLICATIONS = ("archive", "router", "workstation", "site", "conform")
 # SQL, HTTP and plug-ins begin with the server framework.
 ABOVE_THE_CLIENT = {"sqlalchemy", "alembic", "starlette", "uvicorn", "pluggy", "jinja2", "psycopg", "obstore"}
@@ -221,7 +221,7 @@ def test_the_standard_library_is_used_by_its_public_names(path):
 @every_source
 def test_no_import_hides_otherwise(path):
     text = path.read_text(encoding="utf-8")
-    for_checkers = (PACKAGE / "__init__.py", PACKAGE / "values.py", PACKAGE / "dataset" / "types.py")
+    for_checkers = (PACKAGE / "__init__.py", PACKAGE / "dataset" / "types.py")
     assert "TYPE_CHECKING" not in text or path in for_checkers
     if path not in LAZY and place_of(path) != CLI:
         assert not re.search(r"\b(importlib|__import__)\b", text)

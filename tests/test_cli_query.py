@@ -259,7 +259,7 @@ def hanging_up(look: Callable[[Any], None]) -> Iterator[str]:
     flow = listener.flow
 
     def watched(exchange: Any, *arguments: Any, **options: Any) -> Any:
-        judge = exchange.judge
+        evaluate = exchange.evaluate
 
         def judged(*of: Any) -> Any:
             try:
@@ -267,9 +267,9 @@ def hanging_up(look: Callable[[Any], None]) -> Iterator[str]:
             except ConnectionResetError:
                 exchange.abort()
                 return False
-            return judge(*of)
+            return evaluate(*of)
 
-        exchange.judge = judged
+        exchange.evaluate = judged
         return flow(exchange, *arguments, **options)
 
     listener.flow = watched  # type: ignore[method-assign]

@@ -57,7 +57,7 @@ def provider(rig: Rig) -> Any:
 
 def session(rig: Rig, log: Any, *, pixels: int = 512) -> None:
     identity = dn.UserIdentity.named("jane", "open sesame")
-    options: dict[str, Any] = {"tap": log, "extras": dn.Extras(identity=identity), "calling": "WS1"}
+    options: dict[str, Any] = {"tap": log, "extras": dn.NegotiationOptions(identity=identity), "calling": "WS1"}
     with rig.pair(provider(rig), FIND + CT, **options) as association:
         assert len(list(association.find("STUDY", PatientName="DOE*"))) == 1
         association.store(instance(1, pixels=pixels))

@@ -319,7 +319,7 @@ def test_several_under_way_on_an_association(made, ten):
         listener.on_store()(lambda request: 0xA700 if request.sop_instance_uid == "1.2.3.2" else 0)
         listener.acceptance = dn.AcceptancePolicy(operations_window=(4, 4))
 
-    extras = dn.Extras(operations_window=(4, 1))
+    extras = dn.NegotiationOptions(operations_window=(4, 1))
     options = {"extras": extras, "halt": True}
     with faces.provider("sync", windows) as provider, made.make("StoreScu", provider.peer(), **options) as scu:
         with_a_failure = list(scu.send(*ten))
@@ -338,7 +338,7 @@ def test_several_under_way_on_an_association(made, ten):
         ({"window": 1}, 1),
         ({"halt": True}, 1),
         ({"halt": True, "window": 3}, 3),
-        ({"extras": dn.Extras(operations_window=(7, 1))}, 7),
+        ({"extras": dn.NegotiationOptions(operations_window=(7, 1))}, 7),
         ({"identity": dn.UserIdentity.named("jane")}, 16),
     ],
 )

@@ -1,6 +1,7 @@
 """`Exchange`: two of them wired in memory, and one against whatever a peer may send."""
 
 import itertools
+from dataclasses import fields, replace
 
 import pytest
 from driving import Bytes
@@ -79,7 +80,7 @@ def test_the_user_waits_for_as_long_as_it_likes_the_provider_does_not():
     assert provider.deadline == 300
 
 
-@pytest.mark.parametrize("name", Limits.__match_args__)
+@pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
 def test_any_limit_may_be_as_high_as_a_limit_can_be(name):
     user, provider = pair(limits=Limits(**{name: 0xFFFFFFFF}), acceptor_limits=Limits(**{name: 0xFFFFFFFF}))
     request = user.request(user.contexts[1], CommandField.C_ECHO_RQ)
@@ -123,7 +124,7 @@ def test_a_rejection_is_an_event_and_an_error():
     provider = Exchange.acceptor()
     transfer(user, provider)
     the(provider, events.AssociateIndication)
-    assert not provider.judge(AcceptancePolicy(ae_title="PROVIDER"))
+    assert not provider.evaluate(AcceptancePolicy(ae_title="PROVIDER"))
     transfer(provider, user)
     event = the(user, events.AssociateRejected)
     assert event.reject == AssociateRJ(1, 1, 7)
@@ -136,7 +137,7 @@ def test_a_rejection_is_an_event_and_an_error():
 
 def test_before_a_request_there_is_nothing_to_answer():
     provider = Exchange.acceptor()
-    for answer in (lambda: provider.judge(POLICY), lambda: provider.accept(None), lambda: provider.reject(1, 1, 1)):
+    for answer in (lambda: provider.evaluate(POLICY), lambda: provider.accept(None), lambda: provider.reject(1, 1, 1)):
         with pytest.raises(LocalProtocolError):
             answer()
     assert provider.outgoing() == []
@@ -160,7 +161,7 @@ def test_a_peer_that_takes_no_data_is_refused(announced):
     with pytest.raises(LocalProtocolError):
         provider.accept(AssociateAC("PROVIDER", "USER", answer, [MaximumLength(16384)]))
     assert provider.outgoing() == []
-    assert not provider.judge(POLICY)
+    assert not provider.evaluate(POLICY)
     assert sent(provider) == [AssociateRJ(1, 2, 1)]
 
 
@@ -607,7 +608,7 @@ def test_a_cancel_is_kept_however_many_requests_wait():
     [(None, (8, 8), 1, 1), ((8, 4), (1, 1), 1, 1), ((8, 4), (3, 9), 3, 4), ((0, 0), (5, 0), 5, 65535)],
 )
 def test_both_sides_know_what_was_negotiated(asked, granted, ours, theirs):
-    policy = POLICY.replace(operations_window=granted)
+    policy = replace(POLICY, operations_window=granted)
     user, provider = pair(policy=policy, asked_window=asked)
     assert (user.window, provider.window) == (ours, theirs)
 

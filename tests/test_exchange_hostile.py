@@ -348,7 +348,7 @@ def test_a_message_right_behind_the_acceptance_is_heard():
         provider = Exchange.acceptor()
         transfer(user, provider)
         provider.events()
-        provider.judge(POLICY)
+        provider.evaluate(POLICY)
         acceptance = b"".join(provider.outgoing())
         request = message(Command(command_field=1, message_id=1, command_data_set_type=1), b"abcd", 3)
         for data in [acceptance + request] if together else [acceptance, request]:

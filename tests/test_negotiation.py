@@ -1,6 +1,7 @@
 """Proposing and judging associations: what is asked, what is granted, what came of it."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from driving import STANDARD
@@ -26,7 +27,7 @@ from dicomnet._pdu import (
     decode,
 )
 from dicomnet.errors import InvalidArgument
-from dicomnet.protocol.admission import Admission, judge
+from dicomnet.protocol.admission import Admission, evaluate
 from dicomnet.protocol.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
     ACCEPTED,
@@ -36,7 +37,7 @@ from dicomnet.protocol.negotiation import (
     USER_REJECTION,
     AcceptancePolicy,
     Caller,
-    Extras,
+    NegotiationOptions,
     PresentationContext,
     ProposedContext,
     SecureLink,
@@ -147,7 +148,7 @@ def test_contexts_are_judged_one_by_one():
     policy = AcceptancePolicy(
         abstract_syntaxes={CT: (EXPLICIT, IMPLICIT), MR: (EXPLICIT, IMPLICIT), VERIFICATION: ()}, max_pdu=4096
     )
-    answer = judge(asked, policy)
+    answer = evaluate(asked, policy)
     assert results(answer) == [
         (1, ACCEPTED, EXPLICIT),  # as the acceptor prefers
         (3, TRANSFER_SYNTAXES_NOT_SUPPORTED, BIG),
@@ -160,13 +161,13 @@ def test_contexts_are_judged_one_by_one():
 
 
 def test_an_association_without_an_accepted_context_stands_so_that_the_requestor_learns_why():
-    answer = judge(request(), AcceptancePolicy())
+    answer = evaluate(request(), AcceptancePolicy())
     assert results(answer) == [(1, ABSTRACT_SYNTAX_NOT_SUPPORTED, EXPLICIT)]
 
 
 def test_unknown_abstract_syntaxes_are_taken_where_the_policy_says_so():
     policy = AcceptancePolicy(abstract_syntaxes={CT: (IMPLICIT,)}, unknown_abstract_syntaxes=True)
-    answer = judge(request(ProposedContext("1.2.3", (BIG, IMPLICIT)), ProposedContext(CT, (EXPLICIT,))), policy)
+    answer = evaluate(request(ProposedContext("1.2.3", (BIG, IMPLICIT)), ProposedContext(CT, (EXPLICIT,))), policy)
     assert results(answer) == [(1, ACCEPTED, BIG), (3, TRANSFER_SYNTAXES_NOT_SUPPORTED, EXPLICIT)]
 
 
@@ -181,19 +182,20 @@ def test_unknown_abstract_syntaxes_are_taken_where_the_policy_says_so():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_rejections_are_those_that_the_standard_recommends(policy, asked, code):
-    assert judge(request(**asked), policy) == rejection(code)
+    assert evaluate(request(**asked), policy) == rejection(code)
 
 
 @pytest.mark.parametrize("called", ["ARCHIVE", " ARCHIVE", "ARCHIVE  "])
 def test_spaces_around_an_ae_title_do_not_count(called):
     asked = decode(request(called_ae_title=called, calling_ae_title="  FRIEND ").encode())
     policy = AcceptancePolicy(ae_title="ARCHIVE", calling_ae_titles=frozenset({"FRIEND"}))
-    assert isinstance(judge(asked, policy), AssociateAC)
+    assert isinstance(evaluate(asked, policy), AssociateAC)
 
 
 @pytest.mark.parametrize("called", ["archive", "ARCHIV", "ARCHIVE2", "", "ARC HIVE"])
 def test_everything_else_in_an_ae_title_does(called):
-    assert judge(request(called_ae_title=called), AcceptancePolicy(ae_title="ARCHIVE")) == rejection("wrong called AE")
+    policy = AcceptancePolicy(ae_title="ARCHIVE")
+    assert evaluate(request(called_ae_title=called), policy) == rejection("wrong called AE")
 
 
 TITLES_THAT_ARE_NONE = ["", "\0" * 16, "A\nB", "A\x1b[2J", "A\0B", "A\x7f", "A\\B", "\xc9VIL", "A\xff", "A\xa0"]
@@ -201,20 +203,20 @@ TITLES_THAT_ARE_NONE = ["", "\0" * 16, "A\nB", "A\x1b[2J", "A\0B", "A\x7f", "A\\
 
 @pytest.mark.parametrize("text", TITLES_THAT_ARE_NONE)
 def test_what_is_no_ae_title_is_rejected_also_by_who_takes_any(text):
-    assert judge(request(called_ae_title=text), AcceptancePolicy()) == rejection("wrong called AE")
-    assert judge(request(calling_ae_title=text), AcceptancePolicy()) == rejection("unknown caller")
+    assert evaluate(request(called_ae_title=text), AcceptancePolicy()) == rejection("wrong called AE")
+    assert evaluate(request(calling_ae_title=text), AcceptancePolicy()) == rejection("unknown caller")
 
 
 @pytest.mark.parametrize("text", ["!", "A B", "16_CHARACTERS_ARE", "a*?/..:<>|"])
 def test_any_other_ae_title_is_one(text):
     text = text[:16]
-    answer = judge(request(called_ae_title=text, calling_ae_title=text), AcceptancePolicy())
+    answer = evaluate(request(called_ae_title=text, calling_ae_title=text), AcceptancePolicy())
     assert isinstance(answer, AssociateAC)
 
 
 @pytest.mark.parametrize("announced", [*range(10), 16384, 0xFFFFFFFF])
 def test_a_requestor_that_takes_no_data_is_rejected(announced):
-    answer = judge(request(user_information=[MaximumLength(announced)]), AcceptancePolicy())
+    answer = evaluate(request(user_information=[MaximumLength(announced)]), AcceptancePolicy())
     assert isinstance(answer, AssociateRJ if 0 < announced < 8 else AssociateAC)
 
 
@@ -227,7 +229,7 @@ def test_what_is_not_known_in_the_user_information_is_no_reason_to_reject():
             MaximumLength(16384),
         ]
     )
-    answer = judge(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
+    answer = evaluate(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
     assert results(answer) == [(1, ACCEPTED, EXPLICIT)]
     kinds = {type(item) for item in answer.user_information}
     assert kinds == {
@@ -285,7 +287,7 @@ CLASSES = st.sampled_from([CT, MR, VERIFICATION, "1.2.3"])
 )
 def test_nothing_is_granted_that_was_not_offered_and_both_sides_agree(proposed, policy):
     asked = decode(request(*proposed).encode())
-    answer = decode(judge(asked, policy).encode())
+    answer = decode(evaluate(asked, policy).encode())
     found = outcome(asked, answer)
     assert list(found) == [context.id for context in asked.presentation_contexts]
     for context, offer in zip(found.values(), proposed, strict=True):
@@ -333,14 +335,14 @@ def test_the_acceptor_grants_what_its_policy_wants():
         ProposedContext(CT, (EXPLICIT,), scu=True, scp=True), ProposedContext(MR, (EXPLICIT,), scu=True, scp=True)
     )
     policy = AcceptancePolicy(abstract_syntaxes={MR: ()}, requestor_as_scp=frozenset({CT}))
-    answer = judge(asked, policy)
+    answer = evaluate(asked, policy)
     roles = [item for item in answer.user_information if isinstance(item, RoleSelection)]
     assert roles == [RoleSelection(CT, False, True), RoleSelection(MR, True, False)]
     assert [result for _, result, _ in results(answer)] == [ACCEPTED, ACCEPTED]
 
 
 def test_roles_that_nobody_asked_for_are_not_answered():
-    answer = judge(request(), AcceptancePolicy(abstract_syntaxes={CT: ()}, requestor_as_scp=frozenset({CT})))
+    answer = evaluate(request(), AcceptancePolicy(abstract_syntaxes={CT: ()}, requestor_as_scp=frozenset({CT})))
     assert not any(isinstance(item, RoleSelection) for item in answer.user_information)
 
 
@@ -351,7 +353,7 @@ class TestExtras:
 
     def negotiate(self, extras, policy=None, caller=None):
         asked = propose([ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=16384, extras=extras)
-        answer = judge(decode(asked.encode()), policy or AcceptancePolicy(abstract_syntaxes={CT: ()}), caller)
+        answer = evaluate(decode(asked.encode()), policy or AcceptancePolicy(abstract_syntaxes={CT: ()}), caller)
         return asked, decode(answer.encode())
 
     def test_nothing_is_proposed_unless_asked_for(self):
@@ -366,7 +368,7 @@ class TestExtras:
     @pytest.mark.parametrize(("asked", "ours"), list(itertools.product(WINDOWS, WINDOWS)))
     def test_the_window_is_only_lowered(self, asked, ours):
         policy = AcceptancePolicy(abstract_syntaxes={CT: ()}, operations_window=(ours, 3))
-        request, answer = self.negotiate(Extras(operations_window=(asked, 0)), policy)
+        request, answer = self.negotiate(NegotiationOptions(operations_window=(asked, 0)), policy)
         invoked, performed = operations_window(request, answer)
         smaller = min((asked or 99999, ours or 99999))
         assert invoked == (0 if smaller == 99999 else smaller)
@@ -374,16 +376,16 @@ class TestExtras:
 
     @pytest.mark.parametrize(("asked", "agreed"), [(4, 4), (16, 16), (64, 16), (0, 16)])
     def test_a_provider_grants_sixteen_unless_told_otherwise(self, asked, agreed):
-        assert operations_window(*self.negotiate(Extras(operations_window=(asked, 0)))) == (agreed, 1)
+        assert operations_window(*self.negotiate(NegotiationOptions(operations_window=(asked, 0)))) == (agreed, 1)
 
     def test_one_at_a_time_is_not_even_proposed(self):
-        asked, _ = self.negotiate(Extras(operations_window=(1, 1)))
+        asked, _ = self.negotiate(NegotiationOptions(operations_window=(1, 1)))
         assert not offers_window(asked)
         assert not offers_window(None)
-        assert offers_window(self.negotiate(Extras(operations_window=(1, 2)))[0])
+        assert offers_window(self.negotiate(NegotiationOptions(operations_window=(1, 2)))[0])
 
     def test_a_window_that_was_raised_is_not_believed(self):
-        asked, _ = self.negotiate(Extras(operations_window=(4, 1)))
+        asked, _ = self.negotiate(NegotiationOptions(operations_window=(4, 1)))
         lie = AssociateAC("B", "A", (PresentationContextAC(1, 0, EXPLICIT),), (AsynchronousOperationsWindow(0, 9),))
         assert operations_window(asked, lie) == (4, 1)
         assert operations_window(request(), lie) == (1, 1), "nobody asked"
@@ -391,7 +393,7 @@ class TestExtras:
     @given(st.binary(max_size=8), st.binary(max_size=8))
     def test_extended_negotiation_grants_nothing_that_was_not_offered(self, offered, supported):
         policy = AcceptancePolicy(abstract_syntaxes={CT: ()}, extended={CT: supported})
-        asked, answer = self.negotiate(Extras(extended={CT: offered, MR: b"\1"}), policy)
+        asked, answer = self.negotiate(NegotiationOptions(extended={CT: offered, MR: b"\1"}), policy)
         granted = extended_answers(asked, answer)
         assert granted.keys() == {CT}
         assert len(granted[CT]) <= len(offered)
@@ -400,7 +402,7 @@ class TestExtras:
         )
 
     def test_extended_answers_that_were_not_asked_for_are_dropped(self):
-        asked, _ = self.negotiate(Extras(extended={CT: b"\1"}))
+        asked, _ = self.negotiate(NegotiationOptions(extended={CT: b"\1"}))
         lie = AssociateAC(
             "B", "A", (PresentationContextAC(1, 0, EXPLICIT),),
             (SOPClassExtendedNegotiation(MR, b"\1"), SOPClassExtendedNegotiation(CT, b"\0")),
@@ -422,9 +424,9 @@ class TestExtras:
     def test_unknown_classes_of_a_known_kind(self, related, policy, result):
         asked = propose(
             [ProposedContext(self.PRIVATE, (EXPLICIT,))], calling="A", called="B", max_pdu=16384,
-            extras=Extras(related={self.PRIVATE: related}),
+            extras=NegotiationOptions(related={self.PRIVATE: related}),
         )  # fmt: skip
-        answer = judge(decode(asked.encode()), AcceptancePolicy(abstract_syntaxes={CT: ()}, **policy))
+        answer = evaluate(decode(asked.encode()), AcceptancePolicy(abstract_syntaxes={CT: ()}, **policy))
         assert [context.result for context in answer.presentation_contexts] == [result]
         assert not [item for item in answer.user_information if isinstance(item, SOPClassCommonExtendedNegotiation)]
 
@@ -443,15 +445,19 @@ class TestIdentity:
     @pytest.mark.parametrize("confirm", [False, True])
     @pytest.mark.parametrize("verdict", [True, b"ticket", b"", False, None])
     def test_all_types_and_verdicts(self, identity, confirm, verdict):
-        identity = identity.replace(confirm=confirm)
+        identity = replace(identity, confirm=confirm)
         asked = decode(
             propose(
-                [ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=0, extras=Extras(identity=identity)
+                [ProposedContext(CT, (EXPLICIT,))],
+                calling="A",
+                called="B",
+                max_pdu=0,
+                extras=NegotiationOptions(identity=identity),
             ).encode()
         )
         assert user_identity(asked) == identity
         policy = AcceptancePolicy(abstract_syntaxes={CT: ()}, identify=lambda *_: True)
-        answer = judge(asked, policy, Caller(verdict=verdict))
+        answer = evaluate(asked, policy, Caller(verdict=verdict))
         if verdict is False or verdict is None:
             assert answer == rejection("bad user identity")
             return
@@ -461,20 +467,21 @@ class TestIdentity:
     def test_identities_that_nobody_judges(self):
         asked = propose(
             [ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=0,
-            extras=Extras(identity=IDENTITIES[1].replace(confirm=True)),
+            extras=NegotiationOptions(identity=replace(IDENTITIES[1], confirm=True)),
         )  # fmt: skip
-        answer = judge(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
+        answer = evaluate(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
         assert isinstance(answer, AssociateAC)
         assert identity_response(answer) is None
 
     def test_who_does_not_say_who_they_are(self):
         open_policy = AcceptancePolicy(identify=lambda *_: True)
-        assert isinstance(judge(request(), open_policy), AssociateAC)
-        assert isinstance(judge(request(), open_policy.replace(identity_required=True)), AssociateRJ)
+        assert isinstance(evaluate(request(), open_policy), AssociateAC)
+        assert isinstance(evaluate(request(), replace(open_policy, identity_required=True)), AssociateRJ)
 
     @pytest.mark.parametrize("identity", IDENTITIES[1:], ids=lambda one: str(one.type))
     def test_secrets_do_not_show(self, identity):
-        shown = repr(identity) + repr(Extras(identity=identity)) + repr(Extras(identity=identity).items())
+        options = NegotiationOptions(identity=identity)
+        shown = repr(identity) + repr(options) + repr(options.items())
         shown += repr(Caller(verdict=b"secret-word"))
         assert "secret" not in shown
         assert ("jane" in shown) == (identity.type == 2)
@@ -484,7 +491,7 @@ class TestWhoMayCall:
     LINK = SecureLink("TLSv1.3", "x", b"der", "f" * 64, "CN=x", ("ws1.local",))
 
     def answer(self, policy, calling="WS1", **caller):
-        return judge(request(calling=calling), policy, Caller(**caller))
+        return evaluate(request(calling=calling), policy, Caller(**caller))
 
     @pytest.mark.parametrize("wanted", ["f" * 64, "ws1.local"])
     def test_titles_are_bound_to_certificates(self, wanted):
@@ -502,7 +509,7 @@ class TestWhoMayCall:
         for fields in ({"certificates": {"WS1": frozenset({"x"})}}, {"calling_ae_titles": frozenset({"WS1"})}):
             policy = AcceptancePolicy(**fields)
             assert self.answer(policy, "WS9") == AssociateRJ(1, 1, 3)
-            assert isinstance(self.answer(policy.replace(anonymous_callers=True), "WS9"), AssociateAC)
+            assert isinstance(self.answer(replace(policy, anonymous_callers=True), "WS9"), AssociateAC)
 
     @pytest.mark.parametrize("field", ["title", "host"])
     def test_limits(self, field):
@@ -523,7 +530,7 @@ class TestWhoMayCall:
             ProposedContext(MR, (EXPLICIT, IMPLICIT)),
             ProposedContext("1.2.3", (IMPLICIT,)),
         )
-        assert [syntax for _, _, syntax in results(judge(asked, policy))] == [EXPLICIT, IMPLICIT, IMPLICIT]
+        assert [syntax for _, _, syntax in results(evaluate(asked, policy))] == [EXPLICIT, IMPLICIT, IMPLICIT]
 
 
 # ---- T-UID ---------------------------------------------------------------------------------------------------------
@@ -543,7 +550,7 @@ def test_t_uid_what_is_no_uid_is_neither_granted_nor_proposed(uid):
     assert not uids.is_valid(uid)
     for context, result in (((uid, [good]), 3), (("1.2.3", [uid]), 4), (("1.2.3", [uid, good]), 0)):
         asked = AssociateRQ("A", "B", [PresentationContextRQ(1, *context)], [MaximumLength(16384)])
-        (answer,) = judge(asked, anything).presentation_contexts
+        (answer,) = evaluate(asked, anything).presentation_contexts
         assert answer.result == result
         assert result or answer.transfer_syntax == good
         with pytest.raises(InvalidArgument, match="not a UID"):

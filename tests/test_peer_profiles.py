@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from struct import pack
 from typing import Any
@@ -22,15 +23,15 @@ from dicomnet.errors import AssociationRejected, InvalidArgument
 from dicomnet.protocol.events import AbortIndication, AssociateAccepted
 from dicomnet.protocol.exchange import Exchange
 from dicomnet.protocol.messages import CommandField
-from dicomnet.protocol.negotiation import AcceptancePolicy, Extras, UserIdentity
-from dicomnet.protocol.peer_profile import STRICT, Peer, Peers, Relaxation, mended
+from dicomnet.protocol.negotiation import AcceptancePolicy, NegotiationOptions, UserIdentity
+from dicomnet.protocol.peer_profile import STRICT, Peer, Peers, Relaxation, repair_pdu
 from dicomnet.status import Status
 from dicomnet.wire.command_set import Command
 
 LAX = Entity("LAX", "127.0.0.1", 104)
 IMPLEMENTATION = "1.2.3.4"
 EVERYTHING = frozenset(Relaxation)
-ARCHIVE = POLICY.replace(ae_title="ARCHIVE")
+ARCHIVE = replace(POLICY, ae_title="ARCHIVE")
 
 # ---- requests by hand ------------------------------------------------------------------------------------------------
 
@@ -73,7 +74,7 @@ def answer(data: bytes, profile: Peer, policy: AcceptancePolicy = ARCHIVE) -> An
     provider = Exchange.acceptor(peers=Peers([profile]))
     provider.receive(data)
     if provider.events() and provider.request_pdu is not None:
-        provider.judge(policy)
+        provider.evaluate(policy)
     (said,) = pdus(b"".join(provider.outgoing()))
     return said
 
@@ -150,7 +151,7 @@ def test_the_titles_go_back_as_they_came() -> None:
     provider = Exchange.acceptor(peers=Peers([Peer(LAX, relax=EVERYTHING)]))
     provider.receive(data)
     provider.events()
-    provider.judge(ARCHIVE)
+    provider.evaluate(ARCHIVE)
     assert b"".join(provider.outgoing())[10:74] == data[10:74]
     assert (provider.calling, provider.called) == ("LAX", "archive")
 
@@ -159,9 +160,9 @@ def test_a_blank_caller_is_nobody_in_particular() -> None:
     profile = Peer(implementation_class_uid=IMPLEMENTATION, relax=frozenset({Relaxation.BLANK_TITLES}))
     data = request(calling=b"")
     assert type(answer(data, profile)) is AssociateAC
-    listed = POLICY.replace(calling_ae_titles=frozenset({"CT1"}))
+    listed = replace(POLICY, calling_ae_titles=frozenset({"CT1"}))
     assert type(answer(data, profile, listed)) is AssociateRJ
-    assert type(answer(data, STRICT.replace(entity=LAX))) is AssociateRJ
+    assert type(answer(data, replace(STRICT, entity=LAX))) is AssociateRJ
 
 
 def test_lengths_that_lie_are_never_mended() -> None:
@@ -171,7 +172,7 @@ def test_lengths_that_lie_are_never_mended() -> None:
     assert type(answer(bytes(data), profile)) is Abort
     for size in range(len(request()) - 6):
         body = request()[6 : 6 + size]
-        assert isinstance(mended(1, body, EVERYTHING), bytes)
+        assert isinstance(repair_pdu(1, body, EVERYTHING), bytes)
 
 
 def test_items_in_items_without_end_are_not_followed() -> None:
@@ -180,14 +181,14 @@ def test_items_in_items_without_end_are_not_followed() -> None:
     while len(items) < 65_000:
         items = pack(">BBH", 0x50, 0, len(items)) + items
     body = bytes(68) + items
-    assert mended(1, body, frozenset({Relaxation.PADDED_UIDS})) == body
+    assert repair_pdu(1, body, frozenset({Relaxation.PADDED_UIDS})) == body
 
 
 def test_what_is_right_is_left_alone() -> None:
     body = request()[6:]
-    assert mended(1, body, EVERYTHING) == body
+    assert repair_pdu(1, body, EVERYTHING) == body
     body = accept(item(0x21, bytes([1, 0, 0, 0]) + item(0x40, SYNTAX)))[6:]
-    assert mended(2, body, EVERYTHING) == body
+    assert repair_pdu(2, body, EVERYTHING) == body
 
 
 # ---- what is taken from everybody ------------------------------------------------------------------------------------
@@ -273,7 +274,7 @@ def established(profile: Peer, **limits: Any) -> tuple[Exchange, Exchange]:
     provider = Exchange.acceptor(peers=Peers([profile]), limits=Limits(**limits))
     transfer(user, provider)
     provider.events()
-    provider.judge(POLICY.replace(max_pdu=provider.limits.max_pdu))
+    provider.evaluate(replace(POLICY, max_pdu=provider.limits.max_pdu))
     transfer(provider, user)
     user.events()
     assert user.established
@@ -402,7 +403,7 @@ def test_what_a_profile_proposes(user: str) -> None:
         profile = Peer(there, identity=UserIdentity.named("jane"), window=(3, 1))
         with faces.USERS[user](profile) as one:
             assert one.association.operations_window == (3, 1)
-        with faces.USERS[user](profile, extras=Extras(identity=UserIdentity.named("joe"))) as one:
+        with faces.USERS[user](profile, extras=NegotiationOptions(identity=UserIdentity.named("joe"))) as one:
             assert one.association.operations_window == (3, 1)
     assert seen == ["jane", "joe"]
 

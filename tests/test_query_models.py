@@ -56,7 +56,7 @@ NOON = datetime(2026, 1, 2, 12, 0, 0, 500, tzinfo=timezone(timedelta(hours=-5)))
     ],
 )
 def test_dates_and_times_are_written_as_the_standard_wants_them(keyword, value, written):
-    assert query_models.moments(keyword, value) == written
+    assert query_models.format_temporal(keyword, value) == written
 
 
 @pytest.mark.parametrize(

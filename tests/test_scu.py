@@ -96,7 +96,7 @@ def proposed() -> tuple[Exchange, Exchange]:
 def test_associate():
     user, provider = proposed()
     drive = Drive(scu.associate(user))
-    provider.judge(POLICY)
+    provider.evaluate(POLICY)
     transfer(provider, user)
     drive.give(*user.events())
     assert drive.done

@@ -1,11 +1,15 @@
 """The state table, cell by cell, against the standard's own (PS3.8 Table 9-10)."""
 
+import re
+from pathlib import Path
+
 import pytest
 from driving import STANDARD
 
 from dicomnet.protocol import states
 from dicomnet.protocol.states import Action, Event, State
 
+NUMBERS = (Path(states.__file__).parent / "states.pxd").read_text(encoding="utf-8")
 CELLS = [(event, state) for event in Event for state in State]
 
 
@@ -50,3 +54,9 @@ def test_nothing_a_peer_can_send_is_without_an_answer_while_there_is_a_connectio
     if state not in (State.STA1_IDLE, State.STA4_AWAIT_TRANSPORT_CONNECTION):
         for event in (3, 4, 6, 10, 12, 13, 16, 17, 19):
             assert (Event(event), state) in states.TABLE
+
+
+@pytest.mark.parametrize("kind", [State, Event], ids=lambda kind: kind.__name__)
+def test_the_runner_knows_them_by_the_same_numbers(kind):
+    (members,) = re.findall(rf"^cdef enum {kind.__name__}:\n((?:    .*\n)+)", NUMBERS, re.MULTILINE)
+    assert {name: int(number) for name, number in re.findall(r"(\w+) = (\d+)", members)} == dict(kind.__members__)

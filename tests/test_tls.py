@@ -674,7 +674,7 @@ def accept_and_leave(listening, context, notified):
         while not exchange.requested:
             exchange.receive(secured.recv(65536))
             exchange.events()
-        exchange.judge(dn.AcceptancePolicy(abstract_syntaxes={context.abstract_syntax: () for context in CONTEXTS}))
+        exchange.evaluate(dn.AcceptancePolicy(abstract_syntaxes={context.abstract_syntax: () for context in CONTEXTS}))
         secured.sendall(b"".join(exchange.outgoing()))
         secured.recv(65536)
         if notified:
@@ -728,7 +728,7 @@ class TestWhoIsCalling:
 
         rules = dn.AcceptancePolicy(identify=identify, identity_required=True, operations_window=(4, 1))
         with provider(papers.tls(papers.server), acceptance=rules) as listener:
-            good = dn.Extras(
+            good = dn.NegotiationOptions(
                 identity=dn.UserIdentity.named("jane", "secret-word", confirm=True), operations_window=(8, 1)
             )
             with connect(listener, papers.tls(papers.client), extras=good) as association:
@@ -739,7 +739,7 @@ class TestWhoIsCalling:
             wrong, error = dn.UserIdentity.named("jane", "wrong"), dn.UserIdentity.named("error", "secret-word")
             for identity in (wrong, error, None):
                 with pytest.raises(dn.AssociationRejected) as caught:
-                    connect(listener, papers.tls(papers.client), extras=dn.Extras(identity=identity))
+                    connect(listener, papers.tls(papers.client), extras=dn.NegotiationOptions(identity=identity))
                 assert (caught.value.result, caught.value.source, caught.value.reason) == (1, 2, 1)
         assert [user.name for user in listener.users] == ["jane"]
         assert asked[0] == ("jane", papers.client.fingerprint, "127.0.0.1")
@@ -769,7 +769,7 @@ class TestWhoIsCalling:
                 peer = f"SCP@127.0.0.1:{listener.address[1]}"
                 answers = []
                 for passcode in ("wrong", "secret-word", "secret-word"):
-                    extras = dn.Extras(identity=dn.UserIdentity.named("jane", passcode, confirm=True))
+                    extras = dn.NegotiationOptions(identity=dn.UserIdentity.named("jane", passcode, confirm=True))
                     try:
                         association = await dn.aio.connect(peer, contexts=CONTEXTS, extras=extras)
                         answers.append(association.identity_response)

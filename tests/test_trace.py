@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -23,7 +24,7 @@ from dicomnet.files.dataset_sink import MemorySink
 from dicomnet.protocol.events import RequestReceived
 from dicomnet.protocol.exchange import Exchange
 from dicomnet.protocol.states import Action, Event, State
-from dicomnet.protocol.trace import MessageSeen, PDUSeen, Seen, Tap, TapQueue, TransitionSeen
+from dicomnet.protocol.trace import MessageSeen, PDUSeen, ProtocolTrace, Seen, TraceQueue, TransitionSeen
 from dicomnet.wire.command_set import Command
 
 DATA = bytes(range(256)) * 100
@@ -49,7 +50,9 @@ class Clock:
 
 
 def session(
-    user_tap: Tap | None, provider_tap: Tap | None = None, cut: Callable[[bytes], list[bytes]] = whole
+    user_tap: ProtocolTrace | None,
+    provider_tap: ProtocolTrace | None = None,
+    cut: Callable[[bytes], list[bytes]] = whole,
 ) -> list[Any]:
     """An association with an echo, a store and a release; what the provider's owner saw, and all bytes both ways."""
     observers = [None if tap is None else tap.observe("there", True, Clock()) for tap in (user_tap, provider_tap)]
@@ -72,7 +75,7 @@ def session(
         return events
 
     carry()
-    provider.judge(POLICY.replace(max_pdu=4096))
+    provider.evaluate(replace(POLICY, max_pdu=4096))
     carry()
     for ask in (echo, partial(store, data=DATA)):
         asked = ask(user)
@@ -92,9 +95,9 @@ def session(
     return seen
 
 
-def recorder(**options: Any) -> tuple[Tap, list[Seen]]:
+def recorder(**options: Any) -> tuple[ProtocolTrace, list[Seen]]:
     seen: list[Seen] = []
-    return Tap(seen.append, **options), seen
+    return ProtocolTrace(seen.append, **options), seen
 
 
 def kinds(seen: list[Seen], kind: type) -> list[Any]:
@@ -256,12 +259,12 @@ def test_a_message_that_is_refused_is_seen_all_the_same() -> None:
     provider.receive_eof()
 
 
-def tapped_pair(tap: Tap) -> tuple[Exchange, Exchange]:
+def tapped_pair(tap: ProtocolTrace) -> tuple[Exchange, Exchange]:
     user = Exchange.requestor(calling="USER", called="PROVIDER", contexts=CONTEXTS)
     provider = Exchange.acceptor(observer=tap.observe("", False, Clock()))
     wire(user, provider)
     provider.events()
-    provider.judge(POLICY)
+    provider.evaluate(POLICY)
     wire(user, provider)
     user.events()
     return user, provider
@@ -279,7 +282,7 @@ def test_a_tap_that_raises_is_told_nothing_more(kind: type, caplog: pytest.LogCa
         if isinstance(seen, kind):
             raise ValueError(PATIENT)
 
-    tap = Tap(faulty)
+    tap = ProtocolTrace(faulty)
     with caplog.at_level(logging.INFO, logger="dicomnet"):
         assert session(tap, tap) == session(None)
     assert tap.broken
@@ -295,7 +298,7 @@ def test_a_broken_tap_takes_no_part_any_more() -> None:
     def faulty(seen: Seen) -> None:
         raise ValueError
 
-    broken = Exchange.acceptor(observer=Tap(faulty).observe("", False, Clock()))
+    broken = Exchange.acceptor(observer=ProtocolTrace(faulty).observe("", False, Clock()))
     broken.receive(b"\x01\0\0\0\0")
     broken.receive_eof()
     assert broken.closed
@@ -307,7 +310,7 @@ def test_a_broken_tap_takes_no_part_any_more() -> None:
 def test_a_queue_loses_what_nobody_takes_and_counts_it() -> None:
     tap, seen = recorder()
     session(tap)
-    queue = TapQueue(5)
+    queue = TraceQueue(5)
     session(queue)
     taken = queue.take()
     assert len(taken) == 5
@@ -320,7 +323,7 @@ def test_a_queue_loses_what_nobody_takes_and_counts_it() -> None:
 
 def test_a_queue_wakes_whoever_waits() -> None:
     woken: list[int] = []
-    queue = TapQueue(wake=lambda: woken.append(1))
+    queue = TraceQueue(wake=lambda: woken.append(1))
     session(queue)
     assert len(woken) == 1
     queue.take()
@@ -357,7 +360,7 @@ def test_a_queue_wakes_for_what_another_thread_puts_at_the_same_moment(at: str) 
     session(tap)
     first, second, third = seen[:3]
     woken: list[int] = []
-    queue = TapQueue(wake=lambda: woken.append(1))
+    queue = TraceQueue(wake=lambda: woken.append(1))
     queue._waiting = Interrupted(at, lambda: queue.tell(third))
     queue.tell(first)
     queue.tell(second)
@@ -377,7 +380,7 @@ def test_a_queue_wakes_for_what_another_thread_puts_at_the_same_moment(at: str) 
 @pytest.mark.parametrize("server", faces.FACES)
 @pytest.mark.parametrize("client", faces.FACES)
 def test_both_faces_tell_a_tap(client: str, server: str) -> None:
-    ours, theirs = TapQueue(), TapQueue()
+    ours, theirs = TraceQueue(), TraceQueue()
     with (
         faces.provider(server, tap=theirs) as provider,
         faces.USERS[client](provider.peer("ARCHIVE"), tap=ours) as user,
@@ -401,7 +404,7 @@ def test_both_faces_tell_a_tap(client: str, server: str) -> None:
 
 @pytest.mark.parametrize("face", faces.FACES)
 def test_a_move_is_tapped_on_its_way_out(face: str) -> None:
-    tap = TapQueue()
+    tap = TraceQueue()
     done = threading.Event()
 
     def configure(listener: Any) -> None:

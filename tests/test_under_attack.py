@@ -41,7 +41,7 @@ def store_session() -> tuple[bytes, bytes, bytes, bytes]:
     opening = b"".join(user.outgoing())
     provider.receive(opening)
     provider.events()
-    provider.judge(POLICY)
+    provider.evaluate(POLICY)
     accept = b"".join(provider.outgoing())
     user.receive(accept)
     user.events()

@@ -88,7 +88,7 @@ sys.path.insert(0, "tests")
 import dicomnet as dn
 import faces
 from dicomnet.protocol.states import State
-from dicomnet.protocol.trace import Tap, TransitionSeen
+from dicomnet.protocol.trace import ProtocolTrace, TransitionSeen
 
 face, role = sys.argv[1:]
 run = lambda *words: subprocess.run(words, check=True)
@@ -101,7 +101,7 @@ def look(seen):
 
 quick = dn.Timeouts(keepalive=1, acknowledge=2, idle=None, response=None, write=None)
 if role == "provider":
-    with faces.provider(face, timeouts=quick, tap=Tap(look), drain=0.1) as provider, provider.raw() as raw:
+    with faces.provider(face, timeouts=quick, tap=ProtocolTrace(look), drain=0.1) as provider, provider.raw() as raw:
         raw.associate()
         run("ip", "link", "set", "lo", "down")
         print("freed" if over.wait(20) else "held")

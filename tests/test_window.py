@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ CONTEXTS = [*dn.contexts.verification(), *dn.contexts.storage([CT])]
 COUNT = 40
 
 
-def wide(window: int) -> dn.Extras:
-    return dn.Extras(operations_window=(window, 1))
+def wide(window: int) -> dn.NegotiationOptions:
+    return dn.NegotiationOptions(operations_window=(window, 1))
 
 
 def granting(window: int) -> AcceptancePolicy:
@@ -294,7 +295,7 @@ def test_as_many_are_under_way_as_were_granted_and_answers_come_in_any_order(fac
     ("window", "limit", "under_way"), [(None, 64, 4), (1, 64, 1), (2, 64, 2), (9, 64, 4), (None, 3, 3)]
 )
 def test_how_many_are_under_way(window: int | None, limit: int, under_way: int) -> None:
-    policy = POLICY.replace(operations_window=(4, 1))
+    policy = replace(POLICY, operations_window=(4, 1))
     user, provider = pair(policy=policy, limits=dn.Limits(window=limit), asked_window=(9, 1))
     drive = Drive(services_user.store_many(user, instances(), float, window=window), lambda: transfer(user, provider))
     received = provider.events()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 from driving import pdus
@@ -13,7 +14,7 @@ from dicomnet.config import Limits, Timeouts
 from dicomnet.protocol.events import AssociateAccepted, AssociateIndication, Event
 from dicomnet.protocol.exchange import POLL, Call, Exchange, Request
 from dicomnet.protocol.messages import CommandField
-from dicomnet.protocol.negotiation import AcceptancePolicy, Extras, ProposedContext
+from dicomnet.protocol.negotiation import AcceptancePolicy, NegotiationOptions, ProposedContext
 from dicomnet.wire.command_set import Command, frame
 
 CT = uids.CT_IMAGE_STORAGE
@@ -53,8 +54,8 @@ def pair(
 
     ``window``: the operations window that is granted, and asked for unless ``asked_window`` says otherwise.
     """
-    extras = Extras(operations_window=asked_window or window)
-    policy = policy if window is None else policy.replace(operations_window=window)
+    extras = NegotiationOptions(operations_window=asked_window or window)
+    policy = policy if window is None else replace(policy, operations_window=window)
     user = Exchange.requestor(
         calling="USER", called="PROVIDER", contexts=contexts, extras=extras, limits=limits, timeouts=timeouts
     )
@@ -63,7 +64,7 @@ def pair(
     transfer(user, provider)
     (indication,) = provider.events()
     assert isinstance(indication, AssociateIndication)
-    assert provider.judge(policy.replace(max_pdu=provider.limits.max_pdu))
+    assert provider.evaluate(replace(policy, max_pdu=provider.limits.max_pdu))
     transfer(provider, user)
     (confirmation,) = user.events()
     assert isinstance(confirmation, AssociateAccepted)

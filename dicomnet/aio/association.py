@@ -14,11 +14,11 @@ from ..dataset.transcoding import Transcoding
 from ..dataset.types import Dataset, Path, Storable
 from ..errors import NoAcceptedContext
 from ..net.tls import TLS
-from ..protocol.events import Tapping
+from ..protocol.events import Tracing
 from ..protocol.exchange import Exchange
 from ..protocol.messages import Priority
 from ..protocol.negotiation import (
-    Extras,
+    NegotiationOptions,
     PresentationContext,
     ProposedContext,
     SecureLink,
@@ -43,10 +43,10 @@ async def connect(
     calling: str = "DICOMNET",
     contexts: Sequence[ProposedContext],
     tls: TLS | None = None,
-    extras: Extras | None = None,
+    extras: NegotiationOptions | None = None,
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
-    tap: Tapping | None = None,
+    tap: Tracing | None = None,
 ) -> Association:
     """Connect to a peer and associate with it.
 
@@ -58,7 +58,7 @@ async def connect(
         extras: what to propose beside them: a user's identity, an operations window, extended negotiation.
         limits: bounds of what the peer may send; ``max_pdu`` is announced.
         timeouts: seconds of each wait.
-        tap: is told of each PDU, change of state and message, see `Tap`.
+        tap: is told of each PDU, change of state and message, see `ProtocolTrace`.
 
     Raises:
         ConnectionFailed: nothing listens there; as `TLSFailed`, there is no trust between us.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError, escaped
 from ..log import in_brief, log, log_failure
-from ..protocol.events import Event, forsake
+from ..protocol.events import Event, discard_requests
 from ..protocol.exchange import POLL, Call, Exchange
 from ..services.provider import Serving
 from ..sync.driver import FAREWELL
@@ -362,7 +362,7 @@ class Driver(_Driver):
         self._closing = True
         self.turn()
         await self._disconnection()
-        forsake(self._events, self.exchange.deferred, self.exchange.events())
+        discard_requests(self._events, self.exchange.deferred, self.exchange.events())
 
     async def _disconnection(self) -> None:
         if self._lost is None:
@@ -449,7 +449,7 @@ class ProviderDriver(_Driver):
                 return
         self._flush()
         if self._flow is None:
-            forsake(self._events)  # nobody is there for them
+            discard_requests(self._events)  # nobody is there for them
             self._events.clear()
             if self.transport.lost:
                 self._done(self)

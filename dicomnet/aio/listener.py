@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from time import monotonic, time
 from types import TracebackType
@@ -14,7 +15,7 @@ from ..config import Entity, Limits, Timeouts
 from ..errors import InvalidArgument, LocalProtocolError, cannot_listen
 from ..log import log
 from ..net.tls import TLS
-from ..protocol.events import Tapping
+from ..protocol.events import Tracing
 from ..protocol.exchange import Exchange
 from ..protocol.negotiation import AcceptancePolicy, ProposedContext
 from ..protocol.peer_profile import Peer
@@ -48,7 +49,7 @@ class Listener(Provider):
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
         drain: seconds that associations in flight get when the listener stops; see ``Timeouts.quiet`` for idle ones.
-        tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
+        tap: who is told of each PDU, change of state and message of every association, see `trace.ProtocolTrace`.
         workers: 1. An event loop cannot be forked; the blocking listener can have more.
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
         services: the registry of its handlers, which several listeners may share; by default one of its own.
@@ -68,7 +69,7 @@ class Listener(Provider):
         destinations: Mapping[str, Entity] | None = None,
         acceptance: AcceptancePolicy | None = None,
         drain: float = 30.0,
-        tap: Tapping | None = None,
+        tap: Tracing | None = None,
         workers: int = 1,
         peers: Iterable[Peer] = (),
         services: ServiceRegistry | None = None,
@@ -172,7 +173,7 @@ class Listener(Provider):
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
         profile = self.peers.named(destination.ae_title)
         return await connect(
-            profile.replace(entity=destination),
+            replace(profile, entity=destination),
             calling=calling,
             contexts=contexts,
             tls=profile.tls or (self.tls if destination.tls else None),

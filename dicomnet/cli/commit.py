@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from ..client import CommitmentScu
@@ -48,7 +50,7 @@ def command(
     instances = [(item.pair[0], item.sop_instance_uid) for item in gather(paths, refuse, recurse=recurse)]
     if not instances:
         return codes[0]
-    called = profile_of(peer.replace(ae_title=aec) if aec else peer)
+    called = profile_of(replace(peer, ae_title=aec) if aec else peer)
     patience = COMMITMENT_PATIENCE if wait is None else wait
     with CommitmentScu(called, listen=where, patience=patience, **client_options(settings, peer)) as scu:
         outcome = scu.commit(instances)

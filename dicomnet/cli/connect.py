@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from ..config import Entity
 from ..errors import DicomNetError
-from ..protocol.negotiation import Extras, ProposedContext
+from ..protocol.negotiation import NegotiationOptions, ProposedContext
 from ..sync import Association, connect
 from .options import AE_TITLE, PEER, Settings, profile_of
 
@@ -30,11 +31,11 @@ def associate(
     aec: str | None,
     contexts: Sequence[ProposedContext],
     settings: Settings,
-    extras: Extras | None = None,
+    extras: NegotiationOptions | None = None,
 ) -> Association:
     """Connect to a peer, under another AE title if one was given."""
     return connect(
-        profile_of(peer.replace(ae_title=aec) if aec else peer),
+        profile_of(replace(peer, ae_title=aec) if aec else peer),
         calling=settings.calling(peer),
         contexts=contexts,
         tls=settings.tls,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 
 import click
@@ -69,7 +70,7 @@ def command(peer: Entity, aec: str | None, settings: Settings) -> int:
 
     Nothing is stored, and nothing is asked for but an echo.
     """
-    called = peer.replace(ae_title=aec) if aec else peer
+    called = replace(peer, ae_title=aec) if aec else peer
     return _Examination(called, settings).run()
 
 

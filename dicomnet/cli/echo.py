@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import monotonic
 
 import click
@@ -28,7 +29,7 @@ _EXITS = {Category.SUCCESS: Exit.DONE, Category.WARNING: Exit.WARNINGS}
 @common
 def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> int:
     """Verify that PEER answers a C-ECHO."""
-    called = peer.replace(ae_title=aec) if aec else peer
+    called = replace(peer, ae_title=aec) if aec else peer
     with (
         Interrupts() as interrupts,
         call(peer, aec, presentation_contexts.verification(), settings) as association,

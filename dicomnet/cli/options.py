@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -14,7 +14,7 @@ from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, pa
 from ..errors import InvalidArgument
 from ..net.tls import TLS
 from ..protocol.peer_profile import Peer
-from ..protocol.trace import PDUSeen, Seen, Tap, TransitionSeen
+from ..protocol.trace import PDUSeen, ProtocolTrace, Seen, TransitionSeen
 from .logs import log_to_stderr
 from .output import Output
 
@@ -118,7 +118,7 @@ class Settings:
     timeouts: Timeouts
     tls: TLS | None
     output: Output
-    tap: Tap | None = None
+    tap: ProtocolTrace | None = None
 
     def calling(self, peer: Entity) -> str:
         """Our AE title as a requestor: as it was given, else as peers.toml says for this peer."""
@@ -132,8 +132,9 @@ def profile_of(peer: Entity) -> Entity | Peer:
 
 
 def _all_timeouts(seconds: float) -> Timeouts:
-    # `watch` is how long a processor is kept busy, not how long anybody is waited for.
-    return Timeouts(**dict.fromkeys(Timeouts.__match_args__, seconds) | {"watch": Timeouts().watch})
+    # `busy_poll` is how long a processor is kept busy, not how long anybody is waited for.
+    waits = dict.fromkeys((one.name for one in fields(Timeouts) if one.name != "busy_poll"), seconds)
+    return Timeouts(**waits)
 
 
 def _tls(
@@ -164,7 +165,7 @@ def _first_line(path: str) -> str:
         raise click.UsageError(f"Invalid value for --tls-password-file: {path}: cannot be read: {error}") from error
 
 
-def _tap(log: str | None, output: Output) -> Tap | None:
+def _tap(log: str | None, output: Output) -> ProtocolTrace | None:
     """What shows or logs what goes over the wire."""
     if log is None and output.verbosity < 1:
         return None
@@ -180,7 +181,7 @@ def _tap(log: str | None, output: Output) -> Tap | None:
         if output.verbosity >= 2 or not data:
             output.trace(f"{seen.association.peer} #{seen.association.number}: {text_of(seen)}")
 
-    return Tap(show)
+    return ProtocolTrace(show)
 
 
 def _settings(

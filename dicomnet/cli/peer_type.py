@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from ..client import peer_directory
 from ..config import Entity
 from ..protocol.peer_profile import STRICT, Peer
@@ -9,6 +11,7 @@ from ..protocol.peer_profile import STRICT, Peer
 __all__ = ["KnownEntity", "known"]
 
 
+@dataclass(frozen=True, slots=True)
 class KnownEntity(Entity):
     """A peer from peers.toml.
 
@@ -17,29 +20,13 @@ class KnownEntity(Entity):
         calling: our AE title for it; None where the file does not say.
     """
 
-    ae_title: str
-    host: str
-    port: int
-    tls: bool = False
     profile: Peer = STRICT
     calling: str | None = None
-
-    def __init__(
-        self,
-        ae_title: str,
-        host: str,
-        port: int,
-        tls: bool = False,
-        profile: Peer = STRICT,
-        calling: str | None = None,
-    ) -> None:
-        super().__init__(ae_title, host, port, tls)
-        self.__dict__.update(profile=profile, calling=calling)
 
     @property
     def peer(self) -> Peer:
         """The profile, with the address as it is here."""
-        return self.profile.replace(entity=Entity(self.ae_title, self.host, self.port, self.tls))
+        return replace(self.profile, entity=Entity(self.ae_title, self.host, self.port, self.tls))
 
 
 def known(name: str) -> KnownEntity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -88,7 +89,7 @@ def command(
     if (out is None) is not discard:
         raise click.UsageError("one of --out DIR and --discard is needed, and only one")
     title, entity = address
-    limits = settings.limits if max_associations is None else settings.limits.replace(associations=max_associations)
+    limits = settings.limits if max_associations is None else replace(settings.limits, associations=max_associations)
     receiver = Receiver(
         None if out is None else _directory(out),
         settings.output,
@@ -125,7 +126,7 @@ def _tls(entity: Entity, given: TLS | None, clients: str) -> TLS | None:
         raise click.UsageError(
             f"client certificates are {clients}, but --tls-ca does not say whose: give it, or --tls-clients ignored"
         )
-    return given.replace(client_certificate=clients)
+    return replace(given, client_certificate=clients)
 
 
 def _directory(path: str) -> str:

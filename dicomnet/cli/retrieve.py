@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from ..config import Entity
@@ -45,7 +47,7 @@ def command(
     from ..client import QueryRetrieveScu
 
     asked = parse_keys(keys)
-    called = profile_of(peer.replace(ae_title=aec) if aec else peer)
+    called = profile_of(replace(peer, ae_title=aec) if aec else peer)
     scu = QueryRetrieveScu(called, model=model, listen=where, **client_options(settings, peer))
     with scu, Interrupts(releasable=True) as interrupts:
         interrupts.tell = scu.cancel

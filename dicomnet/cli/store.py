@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -52,7 +53,7 @@ def command(
     """
     if chosen["resume"] and not chosen["report"]:
         raise click.UsageError("--resume goes on with a report: --report is missing")
-    called = peer.replace(ae_title=aec) if aec else peer
+    called = replace(peer, ae_title=aec) if aec else peer
     scu = StoreScu(
         profile_of(called),
         transcode="if needed" if transcode else None,

@@ -159,8 +159,8 @@ def _spans(keys: Keys) -> list[Span]:
         time = f"{date.removesuffix('Date')}Time"
         if not date.endswith("Date") or not keys.get(time):
             continue
-        days = str(query_models.moments(date, keys[date]) or "").partition("-")
-        hours = str(query_models.moments(time, keys[time]) or "").partition("-")
+        days = str(query_models.format_temporal(date, keys[date]) or "").partition("-")
+        hours = str(query_models.format_temporal(time, keys[time]) or "").partition("-")
         if days[1] and hours[1]:
             begin, end = (day and f"{day}{hour}" for day, hour in zip(days[::2], hours[::2], strict=True))
             spans.append((date, time, begin, end))

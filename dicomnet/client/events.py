@@ -17,7 +17,7 @@ from ..config import Entity
 from ..dataset import codec
 from ..dataset.types import Dataset, Path, Storable
 from ..errors import DicomNetError
-from ..protocol.negotiation import Extras, PresentationContext, ProposedContext, SecureLink
+from ..protocol.negotiation import NegotiationOptions, PresentationContext, ProposedContext, SecureLink
 from ..services.provider_requests import StoreRequest
 from ..services.scp import Provider
 from ..services.scu import RetrieveProgress, StoreResult
@@ -150,7 +150,7 @@ class BeforeAssociate(Before):
     calling: str
     called: str
     contexts: list[ProposedContext]
-    extras: Extras | None
+    extras: NegotiationOptions | None
 
 
 @dataclass(eq=False, kw_only=True)

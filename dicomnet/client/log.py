@@ -28,8 +28,8 @@ from ..protocol.trace import (
     Fields,
     MessageSeen,
     PDUSeen,
+    ProtocolTrace,
     Seen,
-    Tap,
     TransitionSeen,
     Watched,
     command_fields,
@@ -54,7 +54,7 @@ _FREE_TEXT = "error_comment"
 _REDACTED = "(redacted)"
 
 
-class MessageLog(Tap):
+class MessageLog(ProtocolTrace):
     """Writes what a connection is given as its ``tap``; one log does for any number of them, in any threads.
 
     As a context manager it is closed at the end of the block. The file is appended to; only its owner may read it.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import TypedDict
 
 from .. import uids
 from ..config import Limits, Timeouts
 from ..errors import InvalidArgument
 from ..net.tls import TLS
-from ..protocol.events import Tapping
-from ..protocol.negotiation import Extras, UserIdentity
+from ..protocol.events import Tracing
+from ..protocol.negotiation import NegotiationOptions, UserIdentity
 from ..services import query_models
-from ..values import Value
 from .retry import Retry
 
 __all__ = ["ClientOptions", "QueryOptions", "StoreClientOptions"]
@@ -27,13 +27,13 @@ class StoreClientOptions(TypedDict, total=False):
     calling: str | None
     tls: TLS | None
     identity: UserIdentity | None
-    extras: Extras | None
+    extras: NegotiationOptions | None
     idle: float | None
     retry: Retry | None
     requests_per_association: int | None
     limits: Limits | None
     timeouts: Timeouts | None
-    tap: Tapping | None
+    tap: Tracing | None
 
 
 class ClientOptions(StoreClientOptions, total=False):
@@ -42,7 +42,8 @@ class ClientOptions(StoreClientOptions, total=False):
     associations: int | None
 
 
-class QueryOptions(Value):
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
     """What a query or a retrieve would like beyond the baseline; what the peer declines, it does without.
 
     Attributes:
@@ -60,8 +61,7 @@ class QueryOptions(Value):
     fuzzy: bool = False
     timezone: str = ""
 
-    def __init__(self, *values: object, **named: object) -> None:
-        super().__init__(*values, **named)
+    def __post_init__(self) -> None:
         if self.timezone and not _OFFSET(self.timezone):
             raise InvalidArgument(f"time zone {self.timezone!r} is no offset from UTC", hint="Write it like +0100.")
 
@@ -72,7 +72,7 @@ class QueryOptions(Value):
         return self.relational, self.combined_datetime, self.fuzzy, bool(self.timezone)
 
     def offer(self, model: str, operations: Iterable[str]) -> dict[str, bytes]:
-        """Application information by SOP class, for `Extras.extended`; only where there is something to ask for.
+        """Application information by SOP class, for `NegotiationOptions.extended`; empty where nothing is asked for.
 
         Args:
             model: as of `query_models.model_of`.
@@ -107,8 +107,8 @@ class QueryOptions(Value):
 
     def declined(self, granted: QueryOptions) -> list[str]:
         """The names of those that were wanted and are not there."""
-        both = zip(self.__match_args__, self._flags(), granted._flags(), strict=True)
-        return [name for name, ours, theirs in both if ours and not theirs]
+        both = zip(fields(self), self._flags(), granted._flags(), strict=True)
+        return [one.name for one, ours, theirs in both if ours and not theirs]
 
 
 def _trimmed(wanted: list[int]) -> list[int]:

@@ -23,6 +23,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,6 @@ from ..errors import InvalidArgument, escaped
 from ..net.tls import TLS
 from ..protocol.negotiation import UserIdentity
 from ..protocol.peer_profile import Peer, Relaxation
-from ..values import Value
 
 __all__ = ["Known", "find", "is_name", "load", "places"]
 
@@ -47,7 +47,8 @@ _is_character_set = re.compile(r"(ISO_IR \d+|ISO 2022 IR \d+|GB18030|GBK)?").ful
 _is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*").fullmatch
 
 
-class Known(Value):
+@dataclass(frozen=True, slots=True)
+class Known:
     """A peer that a file knows by name.
 
     Attributes:
@@ -183,7 +184,7 @@ def _table(given: Any, keys: set[str]) -> dict[str, Any]:
 
 
 def _tls(given: Any, folder: str) -> TLS:
-    table = dict(_table(given, set(TLS.__match_args__) - {"client_certificate"}))
+    table = dict(_table(given, {one.name for one in fields(TLS)} - {"client_certificate"}))
     for key in ("ca", "cert", "key", "crl"):
         if key in table:
             table[key] = os.path.join(folder, os.path.expanduser(_text(table[key])))

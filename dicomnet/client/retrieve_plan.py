@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DicomNetError, InvalidArgument
 from ..services import query_models
 from ..services.scu import RetrieveProgress
 from ..status import Status
-from ..values import Value
 from .matches import Availability, TypedMatch
 
 __all__ = ["Retrieved", "Target", "Unavailable", "targets"]
@@ -33,7 +33,8 @@ class Unavailable(DicomNetError):
         super().__init__(f"{first.level.lower()} {first.uid} is {state}{more}", peer=peer, hint=hint)
 
 
-class Target(Value):
+@dataclass(frozen=True, slots=True)
+class Target:
     """One request of a retrieve.
 
     Attributes:
@@ -47,7 +48,8 @@ class Target(Value):
     titles: tuple[str, ...] = ()
 
 
-class Retrieved(Value):
+@dataclass(frozen=True, slots=True)
+class Retrieved:
     """What came of a retrieve.
 
     Attributes:

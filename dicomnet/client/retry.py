@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..errors import AssociationRejected, ConnectionFailed, InvalidArgument, TLSFailed
 from ..status import Status
-from ..values import Value
 
 __all__ = ["Retry"]
 
@@ -16,7 +16,8 @@ _TRANSIENT = 2  # Result of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 
 
-class Retry(Value):
+@dataclass(frozen=True, slots=True)
+class Retry:
     """How to try again: after a refused connection or a transient rejection, and nothing else.
 
     Attributes:
@@ -37,8 +38,7 @@ class Retry(Value):
     out_of_resources: bool = False
     seed: int | None = None
 
-    def __init__(self, *values: object, **named: object) -> None:
-        super().__init__(*values, **named)
+    def __post_init__(self) -> None:
         if self.attempts < 1 or self.first < 0 or self.factor < 1 or self.longest < 0 or not 0 <= self.jitter <= 1:
             raise InvalidArgument(
                 f"{self!r}: attempts and factor are at least 1, seconds at least 0, the jitter is from 0 to 1"

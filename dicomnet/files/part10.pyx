@@ -20,11 +20,12 @@ from dicomnet.wire.cursor cimport (
 )
 from dicomnet.wire.items cimport Value
 
+from enum import IntEnum
+
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument
 from dicomnet.uids import (
     EXPLICIT_VR_BIG_ENDIAN, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from dicomnet.values import IntEnum
 
 __all__ = ["GE_IMPLICIT_WITH_BIG_ENDIAN_PIXELS", "FileMeta", "Verdict", "Walker", "meta_header", "read_meta"]
 

@@ -10,13 +10,13 @@ import hashlib
 import os
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from threading import Lock
 from typing import Any
 
 from ..errors import InvalidArgument, TLSFailed, escaped
 from ..protocol.negotiation import SecureLink
-from ..values import Value
 
 __all__ = ["TLS", "Channel"]
 
@@ -43,7 +43,8 @@ _PROFILES = {
 _CLIENT_CERTIFICATES = ("required", "optional", "ignored")
 
 
-class TLS(Value):
+@dataclass(frozen=True, slots=True)
+class TLS:
     """How a connection is secured; the same value serves either side.
 
     Files are in PEM form. They are read again when they have changed, so that certificates can be renewed while a
@@ -72,8 +73,7 @@ class TLS(Value):
     minimum_version: str = "1.2"
     profile: str = "B.12"
 
-    def __init__(self, *values: object, **named: object) -> None:
-        super().__init__(*values, **named)
+    def __post_init__(self) -> None:
         if self.profile not in _PROFILES:
             raise InvalidArgument(f"TLS profile {self.profile!r} is none of {', '.join(_PROFILES)}")
         if self.minimum_version not in ("1.2", "1.3"):
@@ -86,9 +86,8 @@ class TLS(Value):
             raise InvalidArgument("a private key without its certificate")
 
     def __repr__(self) -> str:
-        given = {name: getattr(self, name) for name in self.__match_args__ if name != "key_password"}
-        shown = (f"{name}={value!r}" for name, value in given.items() if value != getattr(type(self), name))
-        return f"TLS({', '.join(shown)})"
+        given = ((one, getattr(self, one.name)) for one in fields(self) if one.name != "key_password")
+        return f"TLS({', '.join(f'{one.name}={value!r}' for one, value in given if value != one.default)})"
 
     def client_context(self) -> ssl.SSLContext:
         """The context of the side that connects.

@@ -37,7 +37,7 @@ __all__ = [
     "Refusal",
     "SoundRequest",
     "UserIdentification",
-    "judge",
+    "evaluate",
 ]
 
 _PERMANENT, _TRANSIENT = 1, 2
@@ -67,7 +67,7 @@ class AdmissionRule(Protocol):
     verdict; all others are asked before that, too.
     """
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
         """Why this caller may have no association; None where this rule has nothing against it."""
 
 
@@ -75,8 +75,8 @@ class AdmissionRule(Protocol):
 class SoundRequest:
     """The application context is DICOM's, and the caller takes PDUs in which there is room for data."""
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
-        """See `AdmissionRule.judge`."""
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+        """See `AdmissionRule.evaluate`."""
         name, length = request.application_context_name, maximum_length(request)
         if name != uids.APPLICATION_CONTEXT:
             return Refusal(_PERMANENT, _SERVICE_USER, 2, f'its application context is "{escaped(name)}"')
@@ -95,8 +95,8 @@ class CalledTitle:
 
     titles: frozenset[str] = frozenset()
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
-        """See `AdmissionRule.judge`."""
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+        """See `AdmissionRule.evaluate`."""
         title = request.called_ae_title
         if title in self.titles or (not self.titles and _is_title(title)):
             return None
@@ -114,8 +114,8 @@ class CallingTitles:
 
     titles: frozenset[str] | None = None
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
-        """See `AdmissionRule.judge`."""
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+        """See `AdmissionRule.evaluate`."""
         title = request.calling_ae_title
         if title in self.titles if self.titles is not None else _is_title(title):
             return None
@@ -133,8 +133,8 @@ class Certificates:
 
     by_title: Mapping[str, frozenset[str]]
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
-        """See `AdmissionRule.judge`."""
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+        """See `AdmissionRule.evaluate`."""
         wanted, link = self.by_title.get(request.calling_ae_title), caller.tls
         if wanted is None:
             return None
@@ -158,8 +158,8 @@ class CallerLimits:
     per_host: int | None = None
     late: bool = field(default=True, init=False)
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
-        """See `AdmissionRule.judge`."""
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+        """See `AdmissionRule.evaluate`."""
         if self.per_title is not None and caller.same_title >= self.per_title:
             return Refusal(*LOCAL_LIMIT_EXCEEDED, f"its AE title has {caller.same_title} associations already")
         if self.per_host is not None and caller.same_host >= self.per_host:
@@ -181,8 +181,8 @@ class UserIdentification:
     required: bool = False
     late: bool = field(default=True, init=False)
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
-        """See `AdmissionRule.judge`."""
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+        """See `AdmissionRule.evaluate`."""
         if user_identity(request) is None:
             return self._refusal("it does not say who its user is") if self.required else None
         if self.identify is None or (caller.verdict is not None and caller.verdict is not False):
@@ -222,7 +222,7 @@ class Admission:
         """These rules, and others behind them."""
         return Admission(*self.rules, *rules)
 
-    def judge(self, request: AssociateRQ, caller: Caller, *, early: bool = False) -> Refusal | None:
+    def evaluate(self, request: AssociateRQ, caller: Caller, *, early: bool = False) -> Refusal | None:
         """The first objection of a rule; None where there is none.
 
         Args:
@@ -233,16 +233,16 @@ class Admission:
         for rule in self.rules:
             if early and getattr(rule, "late", False):
                 continue
-            refusal = rule.judge(request, caller)
+            refusal = rule.evaluate(request, caller)
             if refusal is not None:
                 return refusal
         return None
 
 
-def judge(request: AssociateRQ, policy: AcceptancePolicy, caller: Caller | None = None) -> AssociateAC | AssociateRJ:
+def evaluate(request: AssociateRQ, policy: AcceptancePolicy, caller: Caller | None = None) -> AssociateAC | AssociateRJ:
     """The acceptor's answer to a request, by a policy alone."""
     caller = caller or Caller()
-    refusal = Admission.of(policy).judge(request, caller)
+    refusal = Admission.of(policy).evaluate(request, caller)
     if refusal is not None:
         return AssociateRJ(refusal.result, refusal.source, refusal.reason)
     return accept(request, policy, caller)

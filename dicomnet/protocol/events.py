@@ -7,6 +7,7 @@ wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
@@ -20,9 +21,9 @@ from ..errors import (
     DicomNetError,
     RemoteProtocolError,
 )
-from ..values import Value
-from ..wire.command_set import Command, Message
+from ..wire.command_set import Command
 from .negotiation import PresentationContext
+from .received import RequestReceived, ResponseReceived
 
 __all__ = [
     "AbortIndication",
@@ -36,26 +37,29 @@ __all__ = [
     "ReleaseIndication",
     "RequestReceived",
     "ResponseReceived",
-    "Tapping",
-    "forsake",
+    "Tracing",
+    "discard_requests",
 ]
 
 Buffer = bytes | bytearray | memoryview
 
 
-class AssociateIndication(Value):
+@dataclass(frozen=True, slots=True)
+class AssociateIndication:
     """The peer requests an association; answer with ``accept`` or ``reject`` (PS3.8 Section 7.1)."""
 
     request: AssociateRQ
 
 
-class AssociateAccepted(Value):
+@dataclass(frozen=True, slots=True)
+class AssociateAccepted:
     """The peer accepted our request: A-ASSOCIATE confirmation (accept)."""
 
     accept: AssociateAC
 
 
-class AssociateRejected(Value):
+@dataclass(frozen=True, slots=True)
+class AssociateRejected:
     """The peer rejected our request: A-ASSOCIATE confirmation (reject). The transport is to be closed."""
 
     reject: AssociateRJ
@@ -68,13 +72,15 @@ class AssociateRejected(Value):
         )
 
 
-class DataIndication(Value):
+@dataclass(frozen=True, slots=True)
+class DataIndication:
     """A P-DATA-TF arrived; only from an `UpperLayer` without a message reader (PS3.8 Section 7.6)."""
 
     pdvs: tuple[PDV, ...]
 
 
-class ReleaseIndication(Value):
+@dataclass(frozen=True, slots=True)
+class ReleaseIndication:
     """The peer wants to release; answer with ``release_response`` (PS3.8 Section 7.2).
 
     ``collision`` is true where both sides asked at once (AR-8).
@@ -83,11 +89,13 @@ class ReleaseIndication(Value):
     collision: bool = False
 
 
-class ReleaseConfirmation(Value):
+@dataclass(frozen=True, slots=True)
+class ReleaseConfirmation:
     """The peer agreed to our release."""
 
 
-class AbortIndication(Value):
+@dataclass(frozen=True, slots=True)
+class AbortIndication:
     """The association is over: A-ABORT or A-P-ABORT (PS3.8 Sections 7.3 and 7.4).
 
     Attributes:
@@ -117,34 +125,6 @@ class AbortIndication(Value):
         return RemoteProtocolError(f"the association was aborted: {self.detail}", peer=peer)
 
 
-class RequestReceived(Value):
-    """A DIMSE request (or C-CANCEL) of the peer, complete with its data set (PS3.7 Section 6.3)."""
-
-    message: Message
-
-    def __init__(self, message: Message) -> None:  # one for each message: faster than the general way
-        self.__dict__["message"] = message
-
-    @property
-    def command(self) -> Command:
-        """The command set of the request."""
-        return self.message.command
-
-
-class ResponseReceived(Value):
-    """A DIMSE response of the peer to a request of ours."""
-
-    message: Message
-
-    def __init__(self, message: Message) -> None:
-        self.__dict__["message"] = message
-
-    @property
-    def command(self) -> Command:
-        """The command set of the response."""
-        return self.message.command
-
-
 Event = (
     AssociateIndication
     | AssociateAccepted
@@ -158,7 +138,7 @@ Event = (
 )
 
 
-def forsake(*queues: Iterable[object]) -> None:
+def discard_requests(*queues: Iterable[object]) -> None:
     """Nobody will perform these requests any more: what came with them is discarded, files included."""
     for event in chain(*queues):
         if isinstance(event, RequestReceived) and event.message.data is not None:
@@ -174,7 +154,7 @@ class Sized(Protocol):
 
 
 class Observer(Protocol):
-    """Who is told all that happens on one association, see `taps.Tap`; nothing that it does reaches the association."""
+    """What is told all that happens on one association, see `trace.ProtocolTrace`; it cannot alter any of it."""
 
     def received(self, buffer: Buffer) -> Iterator[memoryview]:
         """Bytes that arrived; gives them back, in order and cut as it likes, each piece before it is acted upon."""
@@ -189,8 +169,8 @@ class Observer(Protocol):
         """A message begins to be sent, or has arrived; ``data``, where there are any, are not to be touched."""
 
 
-class Tapping(Protocol):
-    """What watches associations: a `taps.Tap`."""
+class Tracing(Protocol):
+    """What watches associations: a `trace.ProtocolTrace`."""
 
     def observe(self, peer: str, requestor: bool, clock: Callable[[], float]) -> Observer:
         """Watch one more."""

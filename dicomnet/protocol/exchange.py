@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .._pdu import AssociateAC, AssociateRJ, AssociateRQ
 from ..config import Limits, Timeouts
@@ -25,13 +26,13 @@ from .messages import Buffer, CommandField, DataSource, fits
 from .negotiation import (
     AcceptancePolicy,
     Caller,
-    Extras,
+    NegotiationOptions,
     PresentationContext,
     ProposedContext,
     SecureLink,
     UserIdentity,
 )
-from .peer_profile import STRICT, Peer, Peers, Relaxation, mended, tidied
+from .peer_profile import STRICT, Peer, Peers, Relaxation, normalize_request, repair_pdu
 from .states import State
 
 __all__ = ["POLL", "Buffer", "Call", "DataSource", "Exchange", "Flow", "Poll", "Request"]
@@ -78,13 +79,13 @@ class Exchange(MessageExchange):
 
     @classmethod
     def requestor(
-        cls, *, calling: str, called: str, contexts: Sequence[ProposedContext], extras: Extras | None = None,
-        limits: Limits | None = None, timeouts: Timeouts | None = None,
+        cls, *, calling: str, called: str, contexts: Sequence[ProposedContext],
+        extras: NegotiationOptions | None = None, limits: Limits | None = None, timeouts: Timeouts | None = None,
         observer: Observer | None = None, profile: Peer = STRICT,
     ) -> Exchange:
         """The requesting side, over a transport that is connected; its A-ASSOCIATE-RQ waits in `outgoing`."""
         # Whoever uses an association may leave it idle; only a provider has to protect itself from that.
-        self = cls(limits, (timeouts or Timeouts()).replace(idle=None), observer)
+        self = cls(limits, replace(timeouts or Timeouts(), idle=None), observer)
         self.calling, self.called = calling, called
         self.peer = str(profile.entity) if profile.entity is not None else None
         self._adopt(profile)
@@ -128,11 +129,11 @@ class Exchange(MessageExchange):
         """
         if self.request_pdu is None:
             raise LocalProtocolError("there is no association request to answer")
-        return tidied(self.request_pdu, ae_title, self.profile.relax)
+        return normalize_request(self.request_pdu, ae_title, self.profile.relax)
 
-    def judge(self, policy: AcceptancePolicy, caller: Caller | None = None) -> bool:
+    def evaluate(self, policy: AcceptancePolicy, caller: Caller | None = None) -> bool:
         """Answer the `AssociateIndication` by ``policy`` and who is asking; true where it was accepted."""
-        answer = admission.judge(self.normalized_request(policy.ae_title), policy, caller)
+        answer = admission.evaluate(self.normalized_request(policy.ae_title), policy, caller)
         if isinstance(answer, AssociateRJ):
             self._upper.reject(answer)
             return False
@@ -164,7 +165,7 @@ class Exchange(MessageExchange):
         """An A-ASSOCIATE-RQ or -AC arrives: find out whose it is, and mend what may be wrong in it."""
         if self._peers is not None:
             self._adopt(self._peers.calling(body))
-        return mended(kind, body, self.profile.relax)
+        return repair_pdu(kind, body, self.profile.relax)
 
     def _on_accept(self, accept: AssociateAC) -> None:
         """The peer accepted. Called while its bytes are walked: the next ones may be a message."""

@@ -8,26 +8,25 @@ compiled because a small instance costs little else than this; how an associatio
 cimport cython
 
 from collections import deque
+from enum import Enum
 
 from ..wire.command_set cimport Command, Message, MessageReader, frame, pdu_headers
+from .received cimport RequestReceived, ResponseReceived
+from .states cimport State
 from .upper_layer cimport UpperLayer
 
 from . import negotiation
 from ..config import Limits, Timeouts
 from ..errors import LocalProtocolError
-from .events import AbortIndication, AssociateAccepted, AssociateIndication, AssociateRejected, RequestReceived, \
-    ResponseReceived
+from .events import AbortIndication, AssociateAccepted, AssociateIndication, AssociateRejected
 from .messages import MESSAGES, DataInMemory, name_of
 from .peer_profile import STRICT, Relaxation
 from ..files.dataset_sink import MemorySink
-from .states import State
 from ..status import Status
-from ..values import Enum
 
 __all__ = ["POLL", "Call", "MessageExchange", "Outgoing", "Poll", "Request"]
 
 cdef enum:
-    ESTABLISHED = 6          # Sta6
     C_FIND_RQ = 0x0020       # Command Fields (PS3.7 Annex E.1)
     C_GET_RQ = 0x0010
     C_MOVE_RQ = 0x0021
@@ -38,7 +37,6 @@ cdef enum:
     UNRECOGNIZED_OPERATION = 0x0211
     MOST_MESSAGE_ID = 65535
 
-_ENDED = (State.STA1_IDLE, State.STA13_AWAIT_TRANSPORT_CLOSE)
 _NOTHING = memoryview(b"")
 _LAST_FRAGMENT = memoryview(bytes(2))  # an empty fragment would do, but must not be sent (PS3.8 Annex E.1)
 
@@ -227,7 +225,7 @@ cdef class MessageExchange:
     @property
     def established(self):
         """True while messages can be exchanged."""
-        return self._upper._state == ESTABLISHED
+        return self._upper._state == State.STA6_ESTABLISHED
 
     @property
     def deadline(self):
@@ -289,7 +287,7 @@ cdef class MessageExchange:
     cdef int _send_pieces(self) except -1:
         """The next piece of a message that brings a data set, and all messages before it that bring none."""
         cdef Outgoing message
-        if self._upper._state != ESTABLISHED:
+        if self._upper._state != State.STA6_ESTABLISHED:
             self._queue.clear()
             return 0
         while self._queue:
@@ -413,7 +411,7 @@ cdef class MessageExchange:
         self._queue.clear()
         if message is not None:
             discard(message)
-        if self._upper.state not in _ENDED:
+        if self._upper._state not in (State.STA1_IDLE, State.STA13_AWAIT_TRANSPORT_CLOSE):
             self._upper.abort()
         event = AbortIndication(0, 0, False, detail)
         self._failure = self.error_of(event)
@@ -471,7 +469,7 @@ cdef class MessageExchange:
         Does nothing where the final response has arrived or the association is over.
         """
         message_id = request.command.message_id
-        if self.pending.get(message_id or 0) is not request or self._upper._state != ESTABLISHED:
+        if self.pending.get(message_id or 0) is not request or self._upper._state != State.STA6_ESTABLISHED:
             return
         request.abandoned = abandon
         command = Command(command_field=C_CANCEL_RQ, message_id_being_responded_to=message_id)
@@ -488,11 +486,11 @@ cdef class MessageExchange:
     def decline(self, Message message not None, int status=UNRECOGNIZED_OPERATION):
         """Answer a request that is not performed here: 0211H, unrecognised operation (PS3.7 Annex C.5.23), or why."""
         discard(message)
-        if self._upper._state == ESTABLISHED and message.command.command_field != C_CANCEL_RQ:
+        if self._upper._state == State.STA6_ESTABLISHED and message.command.command_field != C_CANCEL_RQ:
             self.respond(message, status)
 
     cdef int _send(self, int context_id, Command command, data) except -1:
-        if self._upper._state != ESTABLISHED:
+        if self._upper._state != State.STA6_ESTABLISHED:
             raise LocalProtocolError("there is no association to send a message on", peer=self.peer)
         if isinstance(data, (bytes, bytearray, memoryview)):
             data = DataInMemory(data, self.limits.file_buffer)

@@ -7,12 +7,13 @@ another message is its Command Field. `MESSAGES` says which elements each messag
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
 from operator import attrgetter
 from typing import Protocol
 
 from ..errors import InvalidArgument
 from ..files.dataset_sink import MemorySink
-from ..values import IntEnum, Value
 from ..wire.command_set import Command, Message
 
 __all__ = [
@@ -76,7 +77,8 @@ class DataSet(IntEnum):
     CONDITIONAL = 2
 
 
-class MessageType(Value):
+@dataclass(frozen=True, slots=True)
+class MessageType:
     """One message: its Command Field, the elements of `Command` that it needs and may have, and its data set."""
 
     field: CommandField

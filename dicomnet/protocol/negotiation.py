@@ -8,7 +8,7 @@ and `accept` answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Self
 
 from .. import uids
@@ -30,7 +30,6 @@ from .._pdu import (
 )
 from ..config import OFFERED_SYNTAXES, OPERATIONS_WINDOW, RELATED_CLASSES, check_ae_title
 from ..errors import InvalidArgument, escaped
-from ..values import Value
 
 __all__ = [
     "ABSTRACT_SYNTAX_NOT_SUPPORTED",
@@ -39,7 +38,7 @@ __all__ = [
     "SMALLEST_PDU",
     "AcceptancePolicy",
     "Caller",
-    "Extras",
+    "NegotiationOptions",
     "PresentationContext",
     "ProposedContext",
     "SecureLink",
@@ -63,7 +62,8 @@ _NATIVE = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)  # wh
 _DEFAULT_ROLES = (True, False)  # user, not provider: what holds without role selection
 
 
-class ProposedContext(Value):
+@dataclass(frozen=True, slots=True)
+class ProposedContext:
     """What the requestor offers for one abstract syntax: its transfer syntaxes, the preferred first.
 
     Attributes:
@@ -79,7 +79,8 @@ class ProposedContext(Value):
     scp: bool = False
 
 
-class PresentationContext(Value):
+@dataclass(frozen=True, slots=True)
+class PresentationContext:
     """One presentation context as negotiated (PS3.8 Section 7.1.1.14).
 
     Attributes:
@@ -106,7 +107,8 @@ class PresentationContext(Value):
         return self.result == ACCEPTED
 
 
-class UserIdentity(Value):
+@dataclass(frozen=True, slots=True)
+class UserIdentity:
     """Who the user of the calling application is (PS3.7 Annex D.3.3.7). What proves it is never shown.
 
     Attributes:
@@ -142,7 +144,8 @@ class UserIdentity(Value):
         return f"UserIdentity(type={self.type}, name={self.name!r}, confirm={self.confirm})"
 
 
-class Extras(Value):
+@dataclass(frozen=True, slots=True)
+class NegotiationOptions:
     """What a requestor may propose beside its presentation contexts; nothing unless asked for: some peers balk at it.
 
     Attributes:
@@ -156,8 +159,8 @@ class Extras(Value):
 
     identity: UserIdentity | None = None
     operations_window: tuple[int, int] | None = None
-    extended: Mapping[str, bytes] = MappingProxyType({})
-    related: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType({})
+    extended: Mapping[str, bytes] = field(default_factory=dict)
+    related: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def items(self) -> tuple[SubItem, ...]:
         """The sub-items of user information that say so."""
@@ -172,7 +175,8 @@ class Extras(Value):
         return tuple(items)
 
 
-class Caller(Value):
+@dataclass(frozen=True, slots=True)
+class Caller:
     """What an acceptor knows of a requestor beside its request.
 
     Attributes:
@@ -192,7 +196,8 @@ class Caller(Value):
         return f"Caller(address={self.address!r}, tls={self.tls!r})"  # a verdict may be a ticket
 
 
-class SecureLink(Value):
+@dataclass(frozen=True, slots=True)
+class SecureLink:
     """What TLS negotiated under an association.
 
     Attributes:
@@ -215,7 +220,8 @@ class SecureLink(Value):
         return f"SecureLink({self.version!r}, {self.cipher!r}{whom})"
 
 
-class AcceptancePolicy(Value):
+@dataclass(frozen=True, slots=True)
+class AcceptancePolicy:
     """What an acceptor takes, as data.
 
     Attributes:
@@ -242,25 +248,30 @@ class AcceptancePolicy(Value):
 
     ae_title: str | None = None
     calling_ae_titles: frozenset[str] | None = None
-    abstract_syntaxes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    abstract_syntaxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     requestor_as_scp: frozenset[str] = frozenset()
     unknown_abstract_syntaxes: bool = False
     max_pdu: int = 262144
     transfer_syntaxes: tuple[str, ...] = ()
     service_classes: frozenset[str] = frozenset()
     anonymous_callers: bool = False
-    certificates: Mapping[str, frozenset[str]] = MappingProxyType({})
+    certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
     associations_per_title: int | None = None
     associations_per_host: int | None = None
     operations_window: tuple[int, int] = (OPERATIONS_WINDOW, 1)
-    extended: Mapping[str, bytes] = MappingProxyType({})
+    extended: Mapping[str, bytes] = field(default_factory=dict)
     identify: Callable[[UserIdentity, Caller], bool | bytes] | None = None
     identity_required: bool = False
     refused_abstract_syntaxes: frozenset[str] = frozenset()
 
 
 def propose(
-    contexts: Sequence[ProposedContext], *, calling: str, called: str, max_pdu: int, extras: Extras | None = None
+    contexts: Sequence[ProposedContext],
+    *,
+    calling: str,
+    called: str,
+    max_pdu: int,
+    extras: NegotiationOptions | None = None,
 ) -> AssociateRQ:
     """The A-ASSOCIATE-RQ that offers these contexts, numbered 1, 3, 5 ….
 

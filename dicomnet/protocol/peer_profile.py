@@ -8,16 +8,17 @@ Nothing here makes a decoder lenient: an A-ASSOCIATE-RQ or -AC is mended first, 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from .. import uids
 from .._pdu import PDU_ASSOCIATE_RQ, AssociateRQ
 from ..config import ANY_SCP, OPERATIONS_WINDOW, Entity
 from ..errors import InvalidArgument
-from ..values import Enum, Value
-from .negotiation import Extras, UserIdentity
+from .negotiation import NegotiationOptions, UserIdentity
 
-__all__ = ["STRICT", "Peer", "Peers", "Relaxation", "mended", "tidied"]
+__all__ = ["STRICT", "Peer", "Peers", "Relaxation", "normalize_request", "repair_pdu"]
 
 
 class Relaxation(Enum):
@@ -48,7 +49,8 @@ class Relaxation(Enum):
     STRAY_RESPONSES = "stray responses", "Responses to no request are passed over: final responses that are sent twice."
 
 
-class Peer(Value):
+@dataclass(frozen=True, slots=True)
+class Peer:
     r"""The profile of a peer, for `connect` or among the ``peers`` of a listener.
 
     Attributes:
@@ -61,8 +63,8 @@ class Peer(Value):
             separated by backslashes, as in ``\\ISO 2022 IR 87``.
         transcode: when instances for it are converted, where the call or the provider does not say; see
             `transfer_choice.fitting`.
-        window: how many operations at a time to ask it for, see `Extras.operations_window`; (1, 1) keeps it from being
-            asked where instances are stored, too.
+        window: how many operations at a time to ask it for, see `NegotiationOptions.operations_window`; (1, 1) keeps
+            it from being asked where instances are stored, too.
     """
 
     entity: Entity | None = None
@@ -95,17 +97,20 @@ class Peer(Value):
             raise InvalidArgument("a peer to connect to needs an entity", hint="Peer(Entity.parse('AET@host:port'))")
         return self.entity
 
-    def proposing(self, extras: Extras | None) -> Extras | None:
+    def proposing(self, extras: NegotiationOptions | None) -> NegotiationOptions | None:
         """What to propose to it: ``extras``, and what they leave to the profile."""
         if self.identity is None and self.window is None:
             return extras
-        extras = extras or Extras()
-        return extras.replace(
+        extras = extras or NegotiationOptions()
+        return replace(
+            extras,
             identity=extras.identity or self.identity,
             operations_window=extras.operations_window or self.window,
         )
 
-    def storing(self, extras: Extras | None, window: int | None = None, usual: int = OPERATIONS_WINDOW) -> Extras:
+    def storing(
+        self, extras: NegotiationOptions | None, window: int | None = None, usual: int = OPERATIONS_WINDOW
+    ) -> NegotiationOptions:
         """What to propose to it where instances are to be stored: `proposing`, and several of them at a time.
 
         Args:
@@ -113,10 +118,10 @@ class Peer(Value):
             window: how many, whatever they and the profile say; 1 proposes none.
             usual: how many, where nobody says.
         """
-        extras = self.proposing(extras) or Extras()
+        extras = self.proposing(extras) or NegotiationOptions()
         if window is None and extras.operations_window is not None:
             return extras
-        return extras.replace(operations_window=(window or usual, 1))
+        return replace(extras, operations_window=(window or usual, 1))
 
 
 #: The profile of whoever has none.
@@ -191,7 +196,7 @@ _MENDED = frozenset(
 )
 
 
-def mended(kind: int, body: bytes, relax: frozenset[Relaxation]) -> bytes:
+def repair_pdu(kind: int, body: bytes, relax: frozenset[Relaxation]) -> bytes:
     """The body of an A-ASSOCIATE-RQ or -AC with what is relaxed put right; nothing is taken for right that is not."""
     if relax.isdisjoint(_MENDED) or len(body) < _FIXED:
         return body
@@ -289,7 +294,7 @@ def _text(value: bytes) -> str:
 # ---- an A-ASSOCIATE-RQ before it is judged ---------------------------------------------------------------------------
 
 
-def tidied(request: AssociateRQ, called: str | None, relax: frozenset[Relaxation]) -> AssociateRQ:
+def normalize_request(request: AssociateRQ, called: str | None, relax: frozenset[Relaxation]) -> AssociateRQ:
     """A request as it is to be judged, by a provider that is called so, or anything: with the titles that it gets.
 
     Whoever calls without a title is taken for anonymous, so that a list of those who may call still keeps it out.

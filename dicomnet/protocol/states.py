@@ -10,9 +10,8 @@ where there is no connection. Two cells choose their next state while they run (
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import lru_cache
-
-from ..values import IntEnum
 
 __all__ = ["TABLE", "Action", "Cell", "Event", "State"]
 

@@ -2,7 +2,7 @@
 
 A tap is told of each PDU, each change of state and each message, both ways, as values of its own: there is nothing in
 them by which the association could be reached. One tap does for any number of associations; it is called in the thread
-of each, so a function that takes long holds that one up: give it a `TapQueue` instead, and take from that elsewhere.
+of each, so a function that takes long holds that one up: give it a `TraceQueue` instead, and take from that elsewhere.
 
 What a PDU shows is what goes over the wire. An A-ASSOCIATE-RQ holds the user's passcode, a data set the patient's name.
 For logs, and for people, PDUs and commands are put into plain values here, too: names for numbers, and no secrets.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -21,7 +22,6 @@ from ..config import TAPPED_BODY, TAPPED_WAITING
 from ..errors import AssociationAborted, AssociationRejected, MalformedPDU
 from ..log import log_failure
 from ..status import Status
-from ..values import Value
 from ..wire.command_set import ELEMENTS, Command, decode_command
 from ..wire.items import UserIdentityAC, UserIdentityRQ
 from ..wire.items import Value as Item
@@ -35,9 +35,9 @@ __all__ = [
     "Fields",
     "MessageSeen",
     "PDUSeen",
+    "ProtocolTrace",
     "Seen",
-    "Tap",
-    "TapQueue",
+    "TraceQueue",
     "TransitionSeen",
     "Watched",
     "command_fields",
@@ -53,7 +53,8 @@ _COMMAND = 1  # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
 _NONE_KEPT = memoryview(b"")
 
 
-class Watched(Value):
+@dataclass(frozen=True, slots=True)
+class Watched:
     """The association that something was seen on.
 
     Attributes:
@@ -67,7 +68,8 @@ class Watched(Value):
     peer: str
 
 
-class PDUSeen(Value):
+@dataclass(frozen=True, slots=True)
+class PDUSeen:
     """A PDU, sent or received (PS3.8 Section 9.3).
 
     Attributes:
@@ -98,7 +100,8 @@ class PDUSeen(Value):
         return int.from_bytes(self.header[2:])
 
 
-class TransitionSeen(Value):
+@dataclass(frozen=True, slots=True)
+class TransitionSeen:
     """An event that the state machine acted on (PS3.8 Table 9-10).
 
     P-DATA in an established association changes no state: it is told as PDUs and messages only.
@@ -112,7 +115,8 @@ class TransitionSeen(Value):
     after: State
 
 
-class MessageSeen(Value):
+@dataclass(frozen=True, slots=True)
+class MessageSeen:
     """A DIMSE message: one of ours before the first of its PDUs, one of the peer's after the last (PS3.7 Section 6.3).
 
     Attributes:
@@ -144,7 +148,7 @@ class MessageSeen(Value):
 Seen = PDUSeen | TransitionSeen | MessageSeen
 
 
-class Tap:
+class ProtocolTrace:
     """Calls a function with whatever is seen; where that raises, it is logged, and the tap is told nothing more.
 
     Args:
@@ -180,12 +184,12 @@ class Tap:
             log_failure("a tap failed, and is told nothing more", error)
 
 
-class TapQueue(Tap):
+class TraceQueue(ProtocolTrace):
     """A tap for whoever takes their time: what is seen waits for `take`, in another thread; what is too much is lost.
 
     Args:
         most: as many may wait; what is seen past it is counted and dropped.
-        body, data: see `Tap`.
+        body, data: see `ProtocolTrace`.
         wake: called, in the thread of the association, when something waits for the first time since `take`, such as
             an event's ``set``; clear that before you take.
 
@@ -226,7 +230,7 @@ class TapQueue(Tap):
 class Watch:
     """What one association tells a tap: the `events.Observer` of its exchange."""
 
-    def __init__(self, tap: Tap, association: Watched, clock: Callable[[], float]) -> None:
+    def __init__(self, tap: ProtocolTrace, association: Watched, clock: Callable[[], float]) -> None:
         self._tap = tap
         self._association = association
         self._clock = clock
@@ -281,7 +285,7 @@ class _Splitter:
         complete: whether what was taken ends with the end of a PDU, or with that of all sense.
     """
 
-    def __init__(self, tap: Tap) -> None:
+    def __init__(self, tap: ProtocolTrace) -> None:
         self._tap = tap
         self._lost = False
         self._begin()

@@ -9,6 +9,21 @@ from ..wire.command_set cimport MessageReader
 cdef enum:
     ARTIM, ASSOCIATE, RELEASE, RESPONSE, PROGRESS, IDLE, NO_TIMER
 
+cdef enum:
+    HEADER_SIZE = 6          # PDU-type, reserved, PDU-length; a PDV's length, context and control are six bytes too
+    REASON_UNEXPECTED_PDU = 2
+    REASON_INVALID_VALUE = 6
+    FIXED_LENGTH = 4         # of A-ASSOCIATE-RJ, A-RELEASE and A-ABORT
+
+# What the next byte of the stream is part of.
+cdef enum Part:
+    PART_HEADER              # six bytes of PDU header
+    PART_BODY                # the body of a PDU that is decoded whole
+    PART_PDV_HEADER          # six bytes of PDV header
+    PART_FRAGMENT            # a fragment, handed on as it comes
+    PART_SKIP                # the body of a PDU that nobody wants (AA-6, AA-7)
+    PART_NOISE               # the framing is lost: everything up to the end of the connection
+
 
 @cython.final
 cdef class UpperLayer:

@@ -11,6 +11,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY as NEVER
 
+from .states cimport Event, State
 from ..wire.cursor cimport Cursor, cursor_over, peek_u32be, read_bytes, read_u8, remaining, skip
 from ..wire.command_set cimport MessageReader
 from .._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, malformed_data, unrecognized
@@ -24,21 +25,6 @@ from .events import AbortIndication, AssociateAccepted, AssociateIndication, Ass
 
 __all__ = ["UpperLayer"]
 
-cdef enum:
-    HEADER_SIZE = 6          # PDU-type, reserved, PDU-length; a PDV's length, context and control are six bytes too
-    REASON_UNEXPECTED_PDU = 2
-    REASON_INVALID_VALUE = 6
-    FIXED_LENGTH = 4         # of A-ASSOCIATE-RJ, A-RELEASE and A-ABORT
-
-# What the next byte of the stream is part of.
-cdef enum Part:
-    PART_HEADER              # six bytes of PDU header
-    PART_BODY                # the body of a PDU that is decoded whole
-    PART_PDV_HEADER          # six bytes of PDV header
-    PART_FRAGMENT            # a fragment, handed on as it comes
-    PART_SKIP                # the body of a PDU that nobody wants (AA-6, AA-7)
-    PART_NOISE               # the framing is lost: everything up to the end of the connection
-
 # The fields of `config.Timeouts` that say how long the timers run, in their order.
 _TIMERS = ("artim", "associate", "release", "response", "progress", "idle")
 
@@ -49,7 +35,10 @@ cdef unsigned char CELL_ACTION[20][14]
 cdef unsigned char CELL_NEXT[20][14]
 
 # The event that a PDU of each type is (PS3.8 Table 9-10).
-cdef int[8] PDU_EVENT = [0, 6, 3, 4, 10, 12, 13, 16]
+cdef int[8] PDU_EVENT = [
+    0, Event.RECV_ASSOCIATE_RQ, Event.RECV_ASSOCIATE_AC, Event.RECV_ASSOCIATE_RJ, Event.RECV_P_DATA_TF,
+    Event.RECV_RELEASE_RQ, Event.RECV_RELEASE_RP, Event.RECV_ABORT,
+]
 
 
 @cython.final
@@ -74,7 +63,7 @@ cdef class UpperLayer:
 
     def __init__(self, limits=None, timeouts=None, MessageReader reader=None):
         limits, timeouts = limits or Limits(), timeouts or Timeouts()
-        self._state, self._artim = 1, -1.0
+        self._state, self._artim = State.STA1_IDLE, -1.0
         self._associate_limit, self._data_limit = limits.associate_pdu, limits.max_pdu
         self._least = int(limits.least_rate * (timeouts.progress or 0))
         for timer, period in enumerate([getattr(timeouts, name) for name in _TIMERS]):
@@ -98,12 +87,12 @@ cdef class UpperLayer:
         return self.is_closed()
 
     cdef bint is_closed(self) noexcept:
-        return self._state == 1 and (self._opened or self._request is not None)
+        return self._state == State.STA1_IDLE and (self._opened or self._request is not None)
 
     @property
     def established(self):
         """True while data can be exchanged: Sta6."""
-        return self._state == 6
+        return self._state == State.STA6_ESTABLISHED
 
     @property
     def reading(self):
@@ -152,7 +141,7 @@ cdef class UpperLayer:
         cdef int timer = self._timer()
         if self._artim >= 0:
             if now >= self._artim:
-                self._fire(18, None)
+                self._fire(Event.ARTIM_EXPIRED, None)
         elif self._periods[timer] >= 0 and now >= self._since + self._periods[timer]:
             self._expire(timer, "nothing")
         elif self._least and now >= self._paced + self._periods[PROGRESS] and self._receiving():
@@ -168,7 +157,7 @@ cdef class UpperLayer:
         """
         if not self._timed and self._artim >= 0:
             self._artim += now
-        if self._state == 6 or not self._timed:
+        if self._state == State.STA6_ESTABLISHED or not self._timed:
             self._since = now
         if not heard:
             self._paced, self._arrived = now, 0
@@ -176,15 +165,15 @@ cdef class UpperLayer:
 
     def transport_opened(self):
         """The peer connected to us: AE-5, ARTIM runs until its A-ASSOCIATE-RQ is complete."""
-        self._local(5, None)
+        self._local(Event.TRANSPORT_INDICATION, None)
 
     def transport_connected(self):
         """The connection asked for by `associate` stands: the A-ASSOCIATE-RQ goes out."""
-        self._local(2, None)
+        self._local(Event.TRANSPORT_CONFIRM, None)
 
     def receive_eof(self):
         """The transport closed, in order or not."""
-        self._fire(17, None)
+        self._fire(Event.TRANSPORT_CLOSED, None)
 
     def receive(self, buffer):
         """Take bytes of the transport, cut anywhere. Nothing is raised for what the peer did wrong.
@@ -208,35 +197,35 @@ cdef class UpperLayer:
 
     def associate(self, request):
         """Ask for an association (Evt1). Connect, then call `transport_connected`."""
-        self._local(1, (request.maximum_length(), request.encode()))
+        self._local(Event.ASSOCIATE_REQUEST, (request.maximum_length(), request.encode()))
 
     def accept(self, accept):
         """Answer an `AssociateIndication` with this A-ASSOCIATE-AC."""
-        self._local(7, (accept.maximum_length(), accept.encode()))
+        self._local(Event.ASSOCIATE_RESPONSE_ACCEPT, (accept.maximum_length(), accept.encode()))
 
     def reject(self, reject):
         """Answer an `AssociateIndication` with this A-ASSOCIATE-RJ; the peer closes, or ARTIM does."""
-        self._local(8, reject.encode())
+        self._local(Event.ASSOCIATE_RESPONSE_REJECT, reject.encode())
 
     def send(self, pdvs):
         """Send a P-DATA-TF with these PDVs; the caller keeps to the peer's maximum length."""
-        self._local(9, [PDataTF(tuple(pdvs)).encode()])
+        self._local(Event.P_DATA_REQUEST, [PDataTF(tuple(pdvs)).encode()])
 
     cpdef object send_framed(self, list buffers):
         """Send P-DATA-TF PDUs that `_dimse.frame` laid out."""
-        self._local(9, buffers)
+        self._local(Event.P_DATA_REQUEST, buffers)
 
     def release(self):
         """Ask for the release of the association (Evt11)."""
-        self._local(11, None)
+        self._local(Event.RELEASE_REQUEST, None)
 
     def release_response(self):
         """Agree to the peer's release (Evt14)."""
-        self._local(14, None)
+        self._local(Event.RELEASE_RESPONSE, None)
 
     def abort(self):
         """Abort as the service-user (Evt15)."""
-        self._local(15, None)
+        self._local(Event.ABORT_REQUEST, None)
 
     cpdef object wait_for_response(self, bint waiting):
         """Choose the timer of an established association: ``response`` while waiting, else ``idle``."""
@@ -248,18 +237,26 @@ cdef class UpperLayer:
 
     cdef int _timer(self) noexcept:
         """The timer that runs beside ARTIM in this state."""
-        if self._state == 6:
+        if self._state == State.STA6_ESTABLISHED:
             return RESPONSE if self._waiting else PROGRESS if self._receiving() else IDLE
-        if self._state == 5:
+        if self._state == State.STA5_AWAIT_ASSOCIATE_RESPONSE:
             return ASSOCIATE
-        return RELEASE if self._state in (7, 10, 11) else NO_TIMER
+        if self._state in (
+            State.STA7_AWAIT_RELEASE_RP,
+            State.STA10_COLLISION_ACCEPTOR_AWAIT_RP,
+            State.STA11_COLLISION_REQUESTOR_AWAIT_RP,
+        ):
+            return RELEASE
+        return NO_TIMER
 
     cdef bint _receiving(self) noexcept:
         """Whether a message has begun to arrive, and not ended; a drip of it must not hold us for ever."""
-        return self._state == 6 and (self.is_reading() or (self._reader is not None and self._reader.busy))
+        if self._state != State.STA6_ESTABLISHED:
+            return False
+        return self.is_reading() or (self._reader is not None and self._reader.busy)
 
     cdef int _expire(self, int timer, str arrived) except -1:
-        self._fire(15, None)
+        self._fire(Event.ABORT_REQUEST, None)
         detail = f"{arrived} from the peer for {self._periods[timer]:g} s"
         self._events.append(AbortIndication(0, 0, False, detail, _TIMERS[timer]))
         return 0
@@ -269,18 +266,18 @@ cdef class UpperLayer:
     cdef int _walk(self, view, Cursor* data) except -1:
         if not self._opened:
             raise LocalProtocolError("bytes were given without a transport connection")
-        if self._state == 6:
+        if self._state == State.STA6_ESTABLISHED:
             self._since = self._now      # elsewhere an answer is due, and a drip of bytes puts nothing off
             if not self._receiving():
                 self._paced, self._arrived = self._now, 0
             self._arrived += remaining(data)
-        while remaining(data) > 0 and self._state != 1 and self._part != PART_NOISE:
+        while remaining(data) > 0 and self._state != State.STA1_IDLE and self._part != PART_NOISE:
             try:
                 self._step(view, data)
             except MalformedPDU as error:
-                if self._state != 13:
+                if self._state != State.STA13_AWAIT_TRANSPORT_CLOSE:
                     self.abort_reason, self.abort_detail = error.reason, error.message
-                self._fire(19, None)
+                self._fire(Event.RECV_INVALID_PDU, None)
         if self._reader is not None:
             self._reader.flush()
         return 0
@@ -322,12 +319,12 @@ cdef class UpperLayer:
                                pdu_type=kind, offset=2)
         self._type = kind
         self._body_left = length
-        if kind == PDU_DATA_TF and self._state in (6, 7):
+        if kind == PDU_DATA_TF and self._state in (State.STA6_ESTABLISHED, State.STA7_AWAIT_RELEASE_RP):
             if length < HEADER_SIZE:
                 self._skip_body()
                 raise malformed_data(f"a P-DATA-TF of {length} bytes has no room for a PDV")
             self._part = PART_PDV_HEADER
-        elif kind == PDU_DATA_TF or (self._state == 13 and kind != PDU_ABORT):
+        elif kind == PDU_DATA_TF or (self._state == State.STA13_AWAIT_TRANSPORT_CLOSE and kind != PDU_ABORT):
             self._skip_body()
             self._fire(PDU_EVENT[kind], None)
         elif length:
@@ -410,7 +407,7 @@ cdef class UpperLayer:
                                   bool(self._pdv_control & 2)))
             self._body.clear()
             if self._part == PART_HEADER:
-                self._fire(10, tuple(self._pdvs))
+                self._fire(Event.RECV_P_DATA_TF, tuple(self._pdvs))
                 self._pdvs.clear()
         else:
             self._reader.end()
@@ -434,10 +431,10 @@ cdef class UpperLayer:
             return 0
         before = self._state
         self._state = CELL_NEXT[event][before]
-        if self._state == 6 or self._state != before:
+        if self._state == State.STA6_ESTABLISHED or self._state != before:
             self._since = self._now
         ACTIONS[action](self, argument)
-        if self._state == 13 and before != 13:
+        if self._state == State.STA13_AWAIT_TRANSPORT_CLOSE and before != State.STA13_AWAIT_TRANSPORT_CLOSE:
             self._discard()
         if self.on_transition is not None:
             self.on_transition(before, event, action, self._state)
@@ -509,7 +506,7 @@ cdef int _ae_6(UpperLayer self, argument) except -1:
     self._artim = -1.0
     if argument.protocol_version & 1:
         return self._indicate(AssociateIndication(argument))
-    self._state = 13
+    self._state = State.STA13_AWAIT_TRANSPORT_CLOSE
     self._out.append(AssociateRJ(1, 2, 2).encode())
     return self._start_artim()
 
@@ -552,7 +549,7 @@ cdef int _stop_artim(UpperLayer self, argument) except -1:
     return self._lost()
 
 cdef int _ar_8(UpperLayer self, argument) except -1:
-    self._state = 9 if self._requestor else 10
+    self._state = State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL if self._requestor else State.STA10_COLLISION_ACCEPTOR_AWAIT_RP
     return self._indicate(ReleaseIndication(True))
 
 cdef int _ar_9(UpperLayer self, argument) except -1:

@@ -53,7 +53,7 @@ class ServerAdmission:
         """For a listener; they look at what holds when they are asked."""
         return Admission(SoundRequest(), self, _Counts(self), UserIdentification(identify))
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
         """What is against an association; None where nothing is."""
         settings = self.settings
         if self.stopping or self.paused:
@@ -101,8 +101,8 @@ class _Counts:
     late: bool = True
     counts: bool = True
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
-        """See `AdmissionRule.judge`."""
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+        """See `AdmissionRule.evaluate`."""
         access = self.admission.settings.access
         if access.per_title is not None and caller.same_title >= access.per_title:
             return Refused(*_LIMIT, f"its AE title has {caller.same_title} associations already", "limit")

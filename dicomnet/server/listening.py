@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from .._pdu import AssociateAC
@@ -108,7 +109,7 @@ class ServerListener(Listener):
     def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association of a C-MOVE: in the server's own name, secured as its destination needs."""
         entry = self._base.ae_titles.find(destination.ae_title)
-        profile = self.peers.named(destination.ae_title).replace(entity=destination)
+        profile = replace(self.peers.named(destination.ae_title), entity=destination)
         return connect(
             profile,
             calling=self._own_title,

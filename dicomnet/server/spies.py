@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..config import TAPPED_WAITING
 from ..log import log_failure
-from ..protocol.trace import Seen, Tap
+from ..protocol.trace import ProtocolTrace, Seen
 
 __all__ = ["Spies", "Spy"]
 
@@ -102,11 +102,11 @@ class Spies:
         """Whose there are."""
         return {spy.name for spy in self._spies}
 
-    def tap(self, *, data: bool = False) -> Tap | None:
+    def tap(self, *, data: bool = False) -> ProtocolTrace | None:
         """For the listeners; None where there are no spies, so that nothing is spent on them."""
         if not self._spies:
             return None
-        return Tap(self._tell, body=None if data else 16 << 10, data=data)
+        return ProtocolTrace(self._tell, body=None if data else 16 << 10, data=data)
 
     def _tell(self, seen: Seen) -> None:
         for spy in self._spies:

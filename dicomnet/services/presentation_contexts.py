@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,6 @@ from .. import uids
 from ..dataset.transcoding import IF_NEEDED, Transcoding, preferred
 from ..files.instance_source import describe
 from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
-from ..values import Value
 from . import query_models
 
 __all__ = [
@@ -75,7 +75,8 @@ def storing(pair: tuple[str, str], transcode: Transcoding) -> list[ProposedConte
     return contexts
 
 
-class StoreBatch(Value):
+@dataclass(frozen=True, slots=True)
+class StoreBatch:
     """What fits one association: its presentation contexts, and the instances that use them."""
 
     contexts: list[ProposedContext]

@@ -9,17 +9,18 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .. import uids
 from ..dataset import codec
 from ..errors import InvalidArgument
-from ..values import Value
 
-__all__ = ["MODELS", "Model", "identifier", "model_of", "model_uid", "moments"]
+__all__ = ["MODELS", "Model", "format_temporal", "identifier", "model_of", "model_uid"]
 
 
-class Model(Value):
+@dataclass(frozen=True, slots=True)
+class Model:
     """An information model: its SOP class for each operation, and its levels from the top, each with its unique key.
 
     Attributes:
@@ -153,7 +154,7 @@ def identifier(
         named = {dict(model.levels)[level]: None} | named
     if level:
         named["QueryRetrieveLevel"] = level
-    return codec.from_keywords({key: moments(key, value) for key, value in named.items()}, template)
+    return codec.from_keywords({key: format_temporal(key, value) for key, value in named.items()}, template)
 
 
 def _check_level(model: Model, level: str) -> str:
@@ -196,7 +197,7 @@ _CLASSES = {"DA": "date", "TM": "time", "DT": "datetime"}  # of `datetime`
 _FARTHEST_OFFSETS = -1200, 1400  # hours and minutes from UTC (PS3.5 Section 6.2, VR DT)
 
 
-def moments(keyword: str, value: Any) -> Any:
+def format_temporal(keyword: str, value: Any) -> Any:
     """The value of a key as the standard writes it: dates, times and their ranges; everything else as it is.
 
     A date or time is a `datetime` object, DICOM's text or that of ISO 8601. A range is a pair, of which one may be
@@ -212,7 +213,7 @@ def moments(keyword: str, value: Any) -> Any:
         return None  # any, as people write it; these have no wild cards
     if vr == "SQ" and isinstance(value, list | tuple):
         return [
-            {key: moments(key, inner) for key, inner in item.items()} if isinstance(item, Mapping) else item
+            {key: format_temporal(key, inner) for key, inner in item.items()} if isinstance(item, Mapping) else item
             for item in value
         ]
     if vr not in _MOMENTS:

@@ -9,6 +9,7 @@ throws its exception in. What an exception means for the peer is decided here, i
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -158,7 +159,7 @@ class Provider(Registering):
         now = self.acceptance, self.ae_title, self.limits.max_pdu
         if self._rules is None or self._rules[0] != now or self._rules[0][0] is not now[0]:
             title = self.ae_title if self.ae_title is not None else self.acceptance.ae_title
-            self._rules = now, self.acceptance.replace(ae_title=title, max_pdu=self.limits.max_pdu)
+            self._rules = now, replace(self.acceptance, ae_title=title, max_pdu=self.limits.max_pdu)
         return self._rules[1]
 
     def present(self) -> Iterable[Exchange]:
@@ -281,7 +282,7 @@ class AssociationProvider:
         admission, policy = provider.admission, provider._policy_of(self.services)
         request = exchange.normalized_request(policy.ae_title)
         caller = Caller(self.address, exchange.tls)
-        refusal = admission.judge(request, caller, early=True)
+        refusal = admission.evaluate(request, caller, early=True)
         if refusal is not None or full():
             self._refuse(refusal or _FULL, counted=refusal is None)
             return
@@ -291,7 +292,7 @@ class AssociationProvider:
         with provider.seating:  # two at a time could both be the last one that there is room for
             same = provider.counted(exchange) if admission.counts else (0, 0)
             caller = Caller(self.address, exchange.tls, *same, None if isinstance(verdict, Refusal) else verdict)
-            refusal = verdict if isinstance(verdict, Refusal) else admission.judge(request, caller)
+            refusal = verdict if isinstance(verdict, Refusal) else admission.evaluate(request, caller)
             if refusal is None:
                 exchange.accept(accept(request, policy, caller))
                 if admission.counts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,6 @@ from ..protocol.messages import CommandField, Priority
 from ..protocol.negotiation import PresentationContext, offers_window
 from ..protocol.states import State
 from ..status import Status
-from ..values import Value
 from ..wire.command_set import Message
 from .scp import AssociationProvider, Provider
 from .transfer_choice import fitting
@@ -49,7 +49,8 @@ _CANCELLABLE = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MO
 _OURS_TO_ANSWER = (State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL, State.STA12_COLLISION_ACCEPTOR_AWAIT_LOCAL)
 
 
-class StoreResult(Value):
+@dataclass(frozen=True, slots=True)
+class StoreResult:
     """What became of one instance.
 
     Attributes:
@@ -118,7 +119,8 @@ class Match:
         return f"Match({self.status!r}, {len(self.data)} bytes)"
 
 
-class RetrieveProgress(Value):
+@dataclass(frozen=True, slots=True)
+class RetrieveProgress:
     """What a C-GET or C-MOVE has done so far, or in the end (PS3.7 Sections 9.1.3 and 9.1.4).
 
     Attributes:

@@ -12,11 +12,11 @@ cdef class Stream:
     cdef bytearray _buffer
     cdef public Py_ssize_t _large
     cdef int _fd
-    cdef double _moment        # seconds of one watch
-    cdef readonly long watches
-    cdef int _vain, _unwatched  # waits to begin without a watch, after the last one in vain; those that are left
+    cdef double _moment        # seconds of one busy poll
+    cdef readonly long polls
+    cdef int _vain, _skipped   # waits to begin without a busy poll, after the last one in vain; those that are left
     cdef int _use(self, bytearray buffer) except -1
-    cdef bint _watch(self, double most) except -1
+    cdef bint _busy_poll(self, double most) except -1
 
 
 @cython.final

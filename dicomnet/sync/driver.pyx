@@ -19,7 +19,7 @@ from ..protocol.message_exchange cimport Call, MessageExchange
 from ..services import scu
 from ..protocol.message_exchange import POLL
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
-from ..protocol.events import forsake
+from ..protocol.events import discard_requests
 
 __all__ = ["FAREWELL", "IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
 
@@ -34,7 +34,7 @@ cdef enum:
     GLANCES = 16         # reads of one look at what came: it is not to wait, not even for a peer that never stops
     SMALL = 16384        # bytes of receive buffer while nothing flows
     MOST_SPARE = 16      # large receive buffers kept for the next message
-    MOST_UNWATCHED = 63  # waits that begin without a look after looks that saw nothing
+    MOST_SKIPPED = 63  # waits that begin without a look after looks that saw nothing
     PAGE = 4096
     STRIDE = 2528        # bytes from one start within a page to the next: 128 of them, far apart
 
@@ -54,35 +54,27 @@ cdef extern from *:
 
 cdef int _start = 0  # where in its first page the last large buffer was made to begin
 
-cdef void *_watcher = NULL  # the `Stream` of this process that waited last, while there is one; never followed
-
 
 cdef class Stream:
     """What every message passes through of a `Transport`: a connected socket that does not block, and a buffer.
 
-    Before a thread sleeps until the peer says something it watches the socket for a moment, ``Timeouts.watch``: on many
-    machines to be woken takes several times as long as a message, and the caches are cold then. It does not where that
-    would be in vain: after watches that saw nothing it goes without more and more of them, and where several streams of
-    the process are busy by turns there is other work for the processor.
+    Before the thread of a requestor sleeps it looks for a moment whether there is something to read, ``busy_poll``
+    seconds: on many machines to be woken takes several times as long as a message, and the caches are cold then. After
+    looks that saw nothing it goes without more and more of them.
 
     Attributes:
         failure: why the stream ended, where there is more to say than that it did.
-        watches: how often it has watched, for a moment, before it slept or need not.
+        polls: how often it has looked, for a moment, before it slept or need not.
     """
 
-    def __init__(self, sock, polled, Py_ssize_t large, watch=None):
+    def __init__(self, sock, polled, Py_ssize_t large, busy_poll=None):
         self._sock = sock
-        self._moment = watch or 0.0
+        self._moment = busy_poll or 0.0
         self._fd = sock.fileno() if self._moment else -1
         self._recv_into, self._polled = sock.recv_into, polled
         self._sendmsg = getattr(sock, "sendmsg", None) or partial(_send_first, sock)
         self._large = large
         self._use(bytearray(SMALL))
-
-    def __dealloc__(self):
-        global _watcher
-        if _watcher is <void *>self:
-            _watcher = NULL
 
     cdef int _use(self, bytearray buffer) except -1:
         self._buffer, self._view = buffer, memoryview(buffer)
@@ -120,31 +112,26 @@ cdef class Stream:
             timeout = LONGEST
         if write or not read or self._polled is None:
             return self._wait_for(timeout, read, write)
-        if self._moment and self._watch(NEVER if timeout is None else timeout):
+        if self._moment and self._busy_poll(NEVER if timeout is None else timeout):
             return True
         return bool(self._polled(None if timeout is None else max(<long long>(<double>timeout * 1000) + 1, 0)))
 
-    cdef bint _watch(self, double most) except -1:
+    cdef bint _busy_poll(self, double most) except -1:
         """Look for a moment whether there is something to read, without the interpreter's lock."""
-        global _watcher
-        cdef bint others = _watcher is not NULL and _watcher is not <void *>self
-        _watcher = <void *>self
-        if others:
-            return False
-        if self._unwatched:
-            self._unwatched -= 1
+        if self._skipped:
+            self._skipped -= 1
             return False
         cdef bint seen = False
         cdef double end
-        self.watches += 1
+        self.polls += 1
         with nogil:
             end = monotonic() + min(most, self._moment)
             while True:
                 seen = stirs(self._fd)
                 if seen or monotonic() >= end:
                     break
-        self._vain = 0 if seen else min(2 * self._vain + 1, <int>MOST_UNWATCHED)
-        self._unwatched = self._vain
+        self._vain = 0 if seen else min(2 * self._vain + 1, <int>MOST_SKIPPED)
+        self._skipped = self._vain
         PyErr_CheckSignals()  # one that came meanwhile would not end the sleep
         return seen
 
@@ -430,7 +417,7 @@ cdef class Driver:
     def interrupt(self):
         """Abort from any thread: whoever waits on the association wakes up, says so to the peer, and is told."""
         self._interrupted = True
-        self.transport.hush()
+        self.transport.shutdown_read()
 
     def cancel(self):
         """Ask the peer to end what is under way, from any thread; a call that waits goes on to the last response."""
@@ -560,7 +547,7 @@ cdef class Driver:
             self.leave()
         self.exchange.receive_eof()
         self.transport.close()
-        forsake(self._events, self.exchange.deferred, self.exchange.events())
+        discard_requests(self._events, self.exchange.deferred, self.exchange.events())
 
 
 def unsent(list buffers, Py_ssize_t sent):

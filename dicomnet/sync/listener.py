@@ -7,6 +7,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from time import monotonic, time
 from types import TracebackType
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from ..config import Entity, Limits, Timeouts
 from ..errors import DicomNetError, InvalidArgument, LocalProtocolError, cannot_listen
 from ..log import in_brief, log, log_failure
 from ..net.tls import TLS
-from ..protocol.events import Tapping
+from ..protocol.events import Tracing
 from ..protocol.exchange import Exchange
 from ..protocol.negotiation import AcceptancePolicy, ProposedContext
 from ..protocol.peer_profile import Peer
@@ -56,7 +57,7 @@ class Listener(Provider):
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
         drain: seconds that associations in flight get when the listener stops; see ``Timeouts.quiet`` for idle ones.
-        tap: who is told of each PDU, change of state and message of every association, see `taps.Tap`.
+        tap: who is told of each PDU, change of state and message of every association, see `trace.ProtocolTrace`.
         workers: how many processes serve; 1 is this one. More want `os.fork`, and to be started before other threads.
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
         services: the registry of its handlers, which several listeners may share; by default one of its own.
@@ -78,7 +79,7 @@ class Listener(Provider):
         destinations: Mapping[str, Entity] | None = None,
         acceptance: AcceptancePolicy | None = None,
         drain: float = 30.0,
-        tap: Tapping | None = None,
+        tap: Tracing | None = None,
         workers: int = 1,
         peers: Iterable[Peer] = (),
         services: ServiceRegistry | None = None,
@@ -235,7 +236,7 @@ class Listener(Provider):
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
         profile = self.peers.named(destination.ae_title)
         return connect(
-            profile.replace(entity=destination),
+            replace(profile, entity=destination),
             calling=calling,
             contexts=contexts,
             tls=profile.tls or (self.tls if destination.tls else None),
@@ -263,7 +264,7 @@ class Listener(Provider):
         assert self._seats is not None
         self.seating = self._seats
         # Connections are handed out evenly, so that this bounds those of all workers.
-        self.limits = self.limits.replace(pending=-(-self.limits.pending // self._workers))
+        self.limits = replace(self.limits, pending=-(-self.limits.pending // self._workers))
         for sock in connections:
             self._take(sock)
         self._drain()

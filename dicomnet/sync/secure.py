@@ -33,10 +33,12 @@ def open_transport(
         tls: None for a plain connection.
         host: what was connected to; None for a connection that arrived.
     """
+    busy_poll = None if host is None else timeouts.busy_poll  # a thread that serves has no response to wait for
     if tls is None:
-        return Transport(sock, limits, timeouts)
+        return Transport(sock, limits, timeouts, busy_poll)
     try:
-        return SecureTransport(sock, limits, timeouts, tls.accept() if host is None else tls.connect(host))
+        channel = tls.accept() if host is None else tls.connect(host)
+        return SecureTransport(sock, limits, timeouts, channel, busy_poll)
     except BaseException:
         sock.close()
         raise
@@ -48,8 +50,15 @@ class SecureTransport(Transport):
     What is sent counts once it has left encrypted, so that whoever waits for room waits for the peer.
     """
 
-    def __init__(self, sock: socket.socket, limits: Limits, timeouts: Timeouts, channel: Channel) -> None:
-        super().__init__(sock, limits, timeouts)
+    def __init__(
+        self,
+        sock: socket.socket,
+        limits: Limits,
+        timeouts: Timeouts,
+        channel: Channel,
+        busy_poll: float | None = None,
+    ) -> None:
+        super().__init__(sock, limits, timeouts, busy_poll)
         self._large = min(self._large, _LARGE)
         self._channel = channel
         self._plain = bytearray(_SMALL)

@@ -26,15 +26,23 @@ QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 class Transport(Stream):
     """A connected stream socket, which it owns.
 
+    Args:
+        sock: the socket.
+        limits: for the size of the buffers.
+        timeouts: for what the system watches.
+        busy_poll: seconds to look for the peer's next word before the thread sleeps; None sleeps at once.
+
     Attributes:
         peer_address: where the peer is, ``host:port``.
         failure: why the stream ended, where there is more to say than that it did.
     """
 
-    def __init__(self, sock: socket.socket, limits: Limits, timeouts: Timeouts) -> None:
+    def __init__(
+        self, sock: socket.socket, limits: Limits, timeouts: Timeouts, busy_poll: float | None = None
+    ) -> None:
         sock.setblocking(False)
         self._waiter = _PollWaiter(sock) if hasattr(select, "poll") else _SelectWaiter(sock)
-        super().__init__(sock, self._waiter.readable, limits.receive_buffer, timeouts.watch)
+        super().__init__(sock, self._waiter.readable, limits.receive_buffer, busy_poll)
         self._internet = sock.family in (socket.AF_INET, socket.AF_INET6)
         if self._internet:
             # A request that ends in a small segment must not wait for a delayed ACK.
@@ -63,7 +71,7 @@ class Transport(Stream):
         except OSError:
             pass  # the peer was faster
 
-    def hush(self) -> None:
+    def shutdown_read(self) -> None:
         """Take nothing more from the peer, from any thread: who waits on the socket wakes up, and may still write."""
         try:
             self._sock.shutdown(socket.SHUT_RD)

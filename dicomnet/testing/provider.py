@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +17,6 @@ from ..services import query_models
 from ..services.provider_requests import Request
 from ..status import Status
 from ..sync import Listener
-from ..values import Value
 from ..wire.command_set import Command, Message
 
 __all__ = ["Provider", "Received"]
@@ -30,7 +30,8 @@ _SOP_CLASSES = (
 )
 
 
-class Received(Value):
+@dataclass(frozen=True, slots=True)
+class Received:
     """One request that arrived.
 
     Attributes:
@@ -94,7 +95,7 @@ class Provider(Listener):
         **options: Any,
     ) -> None:
         super().__init__(ae_title, **{"port": 0, "drain": 1.0, **options})
-        self.acceptance = self.acceptance.replace(refused_abstract_syntaxes=frozenset(refuse))
+        self.acceptance = replace(self.acceptance, refused_abstract_syntaxes=frozenset(refuse))
         self.received: list[Received] = []
         self.requested: list[Any] = []
         self.matches, self.instances = list(matches), list(instances)

@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from dicomnet._pdu import Abort, AssociateAC, AssociateRJ, PresentationContextAC, ReleaseRP, ReleaseRQ
-from dicomnet.protocol.admission import judge
+from dicomnet.protocol.admission import evaluate
 from dicomnet.protocol.negotiation import propose
 
 from . import targets
@@ -32,7 +32,7 @@ WARM_UP = 20_000  # inputs, until caches and the allocator have what they need
 def seeds() -> dict[str, list[bytes]]:
     """Real PDUs, by the target that gets them."""
     request = propose(targets.CONTEXTS, calling="FUZZ", called="CORE", max_pdu=16384)
-    accept = judge(request, targets.POLICY)
+    accept = evaluate(request, targets.POLICY)
     assert isinstance(accept, AssociateAC)
     refused = AssociateAC("A", "B", (PresentationContextAC(1, 3, None),), accept.user_information)
     ends = [ReleaseRQ().encode(), ReleaseRP().encode(), Abort(0, 0).encode(), AssociateRJ(1, 1, 1).encode()]

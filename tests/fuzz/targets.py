@@ -99,7 +99,7 @@ def acceptor_judging(data: bytes) -> None:
     exchange = Exchange.acceptor()
     exchange.receive(data)
     exchange.events()
-    if exchange.state is not State.STA3_AWAIT_LOCAL_ASSOCIATE_RESPONSE or not exchange.judge(POLICY):
+    if exchange.state is not State.STA3_AWAIT_LOCAL_ASSOCIATE_RESPONSE or not exchange.evaluate(POLICY):
         _settle(exchange)
         return
     assert exchange.request_pdu is not None
@@ -115,7 +115,7 @@ def acceptor_established(data: bytes) -> None:
     exchange.open_sink = lambda context, command: DiscardSink()
     exchange.receive(request_pdu())
     exchange.events()
-    exchange.judge(POLICY)
+    exchange.evaluate(POLICY)
     exchange.outgoing()
     exchange.receive(data)
     _settle(exchange)
@@ -135,7 +135,7 @@ def accept_pdu() -> bytes:
     exchange = Exchange.acceptor()
     exchange.receive(request_pdu())
     exchange.events()
-    exchange.judge(POLICY)
+    exchange.evaluate(POLICY)
     return b"".join(exchange.outgoing())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -24,9 +25,9 @@ from ...errors import (
 )
 from ...files import instance_source
 from ...net.tls import TLS
-from ...protocol.events import Tapping
+from ...protocol.events import Tracing
 from ...protocol.messages import Priority
-from ...protocol.negotiation import Extras, ProposedContext, UserIdentity
+from ...protocol.negotiation import NegotiationOptions, ProposedContext, UserIdentity
 from ...protocol.peer_profile import Peer
 from ...services import presentation_contexts, query_models
 from ...services.scp import Provider
@@ -66,7 +67,7 @@ class Client(Component):
         retry: what is tried again, and how often.
         requests_per_association: after so many a new association is opened; None is any number.
         limits, timeouts: of every association.
-        tap: is told of each PDU and message, see `Tap`.
+        tap: is told of each PDU and message, see `ProtocolTrace`.
 
     Attributes:
         entity: the peer's title and address.
@@ -82,14 +83,14 @@ class Client(Component):
         calling: str | None = None,
         tls: TLS | None = None,
         identity: UserIdentity | None = None,
-        extras: Extras | None = None,
+        extras: NegotiationOptions | None = None,
         associations: int | None = None,
         idle: float | None = None,
         retry: Retry | None = None,
         requests_per_association: int | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
-        tap: Tapping | None = None,
+        tap: Tracing | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
@@ -99,7 +100,7 @@ class Client(Component):
         self.entity = self.profile.address()
         self.calling = check_ae_title(usual.get("calling", "DICOMNET") if calling is None else calling)
         self.tls = tls or self.profile.tls
-        self.extras = extras or (Extras(identity=identity) if identity is not None else None)
+        self.extras = extras or (NegotiationOptions(identity=identity) if identity is not None else None)
         self.retry = retry or Retry()
         self.tap = tap
         self.hooks = Hooks(self)
@@ -340,7 +341,7 @@ class Client(Component):
         asked.require()
         try:
             association = await connect(
-                self.profile.replace(entity=before.entity.replace(ae_title=asked.called)),
+                replace(self.profile, entity=replace(before.entity, ae_title=asked.called)),
                 calling=asked.calling,
                 contexts=asked.contexts,
                 tls=self.tls,

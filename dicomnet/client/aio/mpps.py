@@ -109,7 +109,9 @@ class MppsScu(Service):
         step.state = state
 
     async def _send(self, service: str, step: ProcedureStep, attributes: dict[str, Any]) -> None:
-        dataset = codec.from_keywords({key: query_models.moments(key, value) for key, value in attributes.items()})
+        dataset = codec.from_keywords(
+            {key: query_models.format_temporal(key, value) for key, value in attributes.items()}
+        )
         event = events.BeforeAction(
             self.peer,
             service=service,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Unpack
 
 from ...aio.association import Association
 from ...config import Entity
-from ...protocol.negotiation import Extras
+from ...protocol.negotiation import NegotiationOptions
 from ...protocol.peer_profile import Peer
 from ...services import presentation_contexts, query_models
 from ...services.scu import Match
@@ -59,8 +60,8 @@ class Finder(Service):
         for model in _MODELS:
             offered |= {uid: one for uid, one in self.wanted.offer(model, _OPERATIONS).items() if uid in proposed}
         if offered:
-            extras = event.extras or Extras()
-            event.extras = extras.replace(extended={**extras.extended, **offered})
+            extras = event.extras or NegotiationOptions()
+            event.extras = replace(extras, extended={**extras.extended, **offered})
 
     def cancel(self) -> None:
         """Ask the peer to end what is under way, from any task; does not wait.

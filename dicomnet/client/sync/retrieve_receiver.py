@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -104,7 +105,7 @@ class CallbackListener:
             tls=tls,
             limits=client.limits,
             timeouts=client.timeouts,
-            acceptance=rules.replace(calling_ae_titles=frozenset(known)),
+            acceptance=replace(rules, calling_ae_titles=frozenset(known)),
             drain=RECEIVE_DRAIN,
             tap=client.tap,
         )

@@ -63,9 +63,14 @@ class TestTables:
         database.migrate()
         database.check()
 
+    def test_an_index_without_tables_is_to_be_migrated(self, tmp_path):
+        with Database(tmp_path / "index.db") as empty, pytest.raises(InvalidArgument, match="version none"):
+            empty.check()
+
     def test_a_newer_version_is_refused(self, database):
         with database.write() as connection:
-            connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+            connection.execute(sqlalchemy.text("DELETE FROM alembic_version"))
+            connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES ('9999')"))
         for step in (database.check, database.migrate):
             with pytest.raises(InvalidArgument, match="newer version"):
                 step()

@@ -46,6 +46,7 @@ class _Patient:
     pid: str
     issuer: str
     demographics: Demographics
+    origin_id: int = 0  # the row of the ID that was told, where it was merged into this one
 
 
 @dataclass(slots=True)
@@ -217,11 +218,13 @@ class Insertion:
         row = self.connection.execute(
             _PATIENTS.where(columns.pid == record.pid, columns.issuer == record.issuer)
         ).one_or_none()
+        origin_id = 0 if row is None else row.id
         while row is not None and row.merged_into is not None:
             row = self.connection.execute(_PATIENTS.where(columns.id == row.merged_into)).one_or_none()
         if row is None:
             return None
-        return _Patient(row.id, row.pid or "", row.issuer, Demographics(row.name_n, row.birth, row.sex))
+        known = Demographics(row.name_n, row.birth, row.sex)
+        return _Patient(row.id, row.pid or "", row.issuer, known, origin_id)
 
     # Series
 
@@ -364,7 +367,8 @@ def _same_id(known: _Patient, told: PatientRecord) -> bool:
 def _study_row(record: StudyRecord, patient: _Patient, now: float) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(record, name) for name in _STUDY_COLUMNS}
     name_n = patient.demographics.name_n
-    return row | {"patient_id": patient.id, "pid": patient.pid, "name_n": name_n, "seen_at": now}
+    row |= {"patient_id": patient.id, "origin_id": patient.origin_id or patient.id}
+    return row | {"pid": patient.pid, "name_n": name_n, "seen_at": now}
 
 
 def _instance_row(record: InstanceRecord, series_id: int, blob_id: int) -> dict[str, object]:

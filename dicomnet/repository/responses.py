@@ -15,7 +15,7 @@ from .keys import CHARACTER_SET, LEVEL, Identifier, Key
 from .rows import NAME_OF_LEVEL, Layout, Reader, Row
 from .text import encodings_of
 
-__all__ = ["Answering", "Answers", "Json", "Match"]
+__all__ = ["Answering", "Answers", "Json", "Match", "json_element"]
 
 Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json] | None"
 
@@ -93,7 +93,7 @@ class Answering:
 
     def json(self, row: Row) -> dict[str, Json]:
         """The answer in the DICOM JSON model."""
-        return {f"{one.tag:08X}": _json(one.vr, one.value(row), one.items) for one in self.fields}
+        return {f"{one.tag:08X}": json_element(one.vr, one.value(row), one.items) for one in self.fields}
 
 
 class Match:
@@ -256,7 +256,8 @@ def _is_ascii(value: Value) -> bool:
 # DICOM JSON
 
 
-def _json(vr: str, value: Value, items: tuple[Key, ...] = ()) -> dict[str, Json]:
+def json_element(vr: str, value: Value, items: tuple[Key, ...] = ()) -> dict[str, Json]:
+    """An element in the DICOM JSON model; of a sequence, the keys that were asked for in its items, or all."""
     if not value or vr in _NOT_TEXT:
         return {"vr": vr}
     if isinstance(value, list):
@@ -266,7 +267,9 @@ def _json(vr: str, value: Value, items: tuple[Key, ...] = ()) -> dict[str, Json]
 
 
 def _json_item(stored: Attributes, asked: tuple[Key, ...]) -> Json:
-    return {f"{tag:08X}": _json(vr, stored.get(f"{tag:08X}", ""), inner) for tag, vr, inner in _asked(stored, asked)}
+    return {
+        f"{tag:08X}": json_element(vr, stored.get(f"{tag:08X}", ""), inner) for tag, vr, inner in _asked(stored, asked)
+    }
 
 
 def _json_value(vr: str, text: str) -> Json:

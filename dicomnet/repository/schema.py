@@ -94,6 +94,7 @@ study = Table(
     _text("state"),
     Column("seen_at", Float, nullable=False, server_default="0"),  # seconds since 1970
     _text("attrs"),
+    Column("origin_id", _BIG),  # the patient's row under whose ID it came, even when that was merged into another
     Index("ix_study_pid_date", "pid", "date"),
     Index("ix_study_name_n_date", "name_n", "date"),
     Index("ix_study_date_time", "date", "time"),

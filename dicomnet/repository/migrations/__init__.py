@@ -31,13 +31,13 @@ def upgrade(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK)))
-    current = MigrationContext.configure(connection).get_current_revision()
     scripts = _scripts()
-    if current == scripts.get_current_head():
+    current = _current(connection, scripts)
+    if current == set(scripts.get_heads()):
         return
-    _refuse_unknown(scripts, current)
+    # Rooms that came at the same time have steps of their own from one step on: there may be several last ones.
     context = MigrationContext.configure(
-        connection, opts={"fn": lambda revision, _: scripts._upgrade_revs("head", revision)}
+        connection, opts={"fn": lambda revisions, _: scripts._upgrade_revs("heads", revisions)}
     )
     with Operations.context(context):
         context.run_migrations()
@@ -50,15 +50,18 @@ def check_version(connection: Connection) -> None:
         InvalidArgument: the tables are older, or newer, than this program wants them.
     """
     scripts = _scripts()
-    current = MigrationContext.configure(connection).get_current_revision()
-    _refuse_unknown(scripts, current)
-    if current != scripts.get_current_head():
-        raise InvalidArgument(f"the index has tables of version {current}", hint="Migrate it first.")
+    current = _current(connection, scripts)
+    if current != set(scripts.get_heads()):
+        what = " and ".join(sorted(current)) or "none"
+        raise InvalidArgument(f"the index has tables of version {what}", hint="Migrate it first.")
 
 
-def _refuse_unknown(scripts: ScriptDirectory, current: str | None) -> None:
-    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+def _current(connection: Connection, scripts: ScriptDirectory) -> set[str]:
+    current = set(MigrationContext.configure(connection).get_current_heads())
+    unknown = current - {script.revision for script in scripts.walk_revisions()}
+    if unknown:
         raise InvalidArgument(
-            f"the index was made by a newer version of dicomnet (its tables are {current})",
+            f"the index was made by a newer version of dicomnet (its tables are {min(unknown)})",
             hint="Use that version, or restore a backup from before.",
         )
+    return current

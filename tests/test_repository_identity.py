@@ -1,0 +1,110 @@
+"""Patients corrected, given another ID, merged and taken apart; what is found, and what arrives later."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy
+from index_records import numbered
+
+from dicomnet.errors import InvalidArgument
+from dicomnet.repository import schema
+from dicomnet.repository.catalog import Level
+from dicomnet.repository.identity import UnknownPatient
+from dicomnet.repository.index import Index, Outcome, PatientId
+from dicomnet.repository.keys import Identifier, QueryOptions
+
+
+@pytest.fixture
+def index(database):
+    index = Index(database)
+    index.add([numbered(1, PatientID="A"), numbered(2, PatientID="A"), numbered(3, PatientID="B")])
+    return index
+
+
+def studies(index, **keywords):
+    keys = {"StudyInstanceUID": "", "PatientID": "", "PatientName": ""} | keywords
+    identifier = Identifier.of(keys, level="STUDY", options=QueryOptions(relational=True))
+    found = (one.attributes() for one in index.find(identifier, root=Level.PATIENT))
+    return sorted((one["0020000D"], one["00100020"], one["00100010"]) for one in found)
+
+
+def patients(index):
+    found = index.find(
+        Identifier.of({"PatientID": "", "NumberOfPatientRelatedStudies": ""}, level="PATIENT"), root=Level.PATIENT
+    )
+    return sorted((one.attributes()["00100020"], one.attributes()["00201200"]) for one in found)
+
+
+def changes(index):
+    with index.database.read() as connection:
+        rows = connection.execute(sqlalchemy.select(schema.change).order_by(schema.change.c.seq)).all()
+    return [(row.kind, row.uid) for row in rows]
+
+
+def test_a_corrected_name_is_found_and_the_old_one_is_not(index):
+    before = len(changes(index))
+    index.correct_patient(PatientId("A"), {"PatientName": "Müller^Anna", "PatientBirthDate": "1980.05.06"})
+    assert studies(index, PatientName="muller*") == [("1.2.1", "A", "Müller^Anna"), ("1.2.2", "A", "Müller^Anna")]
+    assert len(studies(index, PatientName="*ller^an*", PatientBirthDate="19800506")) == 2
+    assert studies(index, PatientName="doe*", PatientID="A") == []
+    assert changes(index)[before:] == [("updated", "1.2.1"), ("updated", "1.2.2")]
+
+
+def test_another_id(index):
+    index.change_patient_id(PatientId("A"), PatientId("C", "HOSPITAL"))
+    assert [one[:2] for one in studies(index, PatientID="C")] == [("1.2.1", "C"), ("1.2.2", "C")]
+    assert studies(index, PatientID="A") == []
+    # What arrives under the old ID is the same patient's, also in a study that is there.
+    assert [one.outcome for one in index.add([numbered(1, 2, PatientID="A"), numbered(4, PatientID="A")])] == [
+        Outcome.NEW, Outcome.NEW
+    ]  # fmt: skip
+    assert patients(index) == [("B", "1"), ("C", "3")]
+
+
+def test_merge_and_unmerge(index):
+    assert index.merge_patients(PatientId("A"), PatientId("B")) == 2
+    assert patients(index) == [("B", "3")]
+    assert [one[1] for one in studies(index)] == ["B", "B", "B"]
+    index.add([numbered(4, PatientID="A"), numbered(5, PatientID="B")])
+    assert patients(index) == [("B", "5")]
+    assert index.unmerge_patient(PatientId("A")) == 3
+    assert patients(index) == [("A", "3"), ("B", "2")]
+    assert [one[0] for one in studies(index, PatientID="A")] == ["1.2.1", "1.2.2", "1.2.4"]
+
+
+def test_merges_of_merges(index):
+    index.add([numbered(4, PatientID="C")])
+    index.merge_patients(PatientId("A"), PatientId("B"))
+    index.merge_patients(PatientId("B"), PatientId("C"))
+    assert patients(index) == [("C", "4")]
+    assert index.unmerge_patient(PatientId("B")) == 3
+    assert patients(index) == [("B", "3"), ("C", "1")]
+    assert index.unmerge_patient(PatientId("A")) == 2
+    assert patients(index) == [("A", "2"), ("B", "1"), ("C", "1")]
+
+
+def test_a_merge_into_an_id_that_is_new(index):
+    assert index.merge_patients(PatientId("A"), PatientId("N", "X")) == 2
+    assert studies(index, PatientID="N")[0][2] == "Doe^Jane"
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "message"),
+    [
+        ("merge_patients", (PatientId("Q"), PatientId("A")), "no patient of this ID"),
+        ("merge_patients", (PatientId("A"), PatientId("A")), "one patient already"),
+        ("unmerge_patient", (PatientId("A"),), "merged into no other"),
+        ("unmerge_patient", (PatientId("Q"),), "no patient of this ID"),
+        ("change_patient_id", (PatientId("A"), PatientId("B")), "another patient has this ID"),
+        ("change_patient_id", (PatientId("A"), PatientId("")), "empty ID"),
+        ("correct_patient", (PatientId("Q"), {"PatientSex": "F"}), "no patient of this ID"),
+        ("correct_patient", (PatientId("A"), {"PatientAge": "1"}), "PatientAge cannot be corrected"),
+        ("correct_patient", (PatientId("A"), {"PatientBirthDate": "soon"}), "no date"),
+    ],
+)
+def test_what_cannot_be(index, call, arguments, message):
+    before = patients(index), changes(index)
+    with pytest.raises(InvalidArgument, match=message):
+        getattr(index, call)(*arguments)
+    assert (patients(index), changes(index)) == before
+    assert issubclass(UnknownPatient, InvalidArgument)

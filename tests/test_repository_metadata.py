@@ -1,0 +1,76 @@
+"""The packed metadata of a series: what pydicom makes of each instance, made once, and never out of date."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import threading
+
+import pytest
+from index_records import header, many, numbered
+from pydicom.dataset import Dataset
+
+from dicomnet import uids
+from dicomnet.dataset import codec
+from dicomnet.repository.index import Index
+from dicomnet.repository.metadata import SeriesMetadata, metadata_of
+
+KEYWORDS = {
+    "PatientName": "Yamada^Tarou=山田^太郎",
+    "ImageType": ["ORIGINAL", "PRIMARY"],
+    "PixelSpacing": [0.5, 0.25],
+    "FrameIncrementPointer": 0x00181063,
+    "RedPaletteColorLookupTableData": b"\1\2\3\4",
+    "GreenPaletteColorLookupTableData": bytes(4000),
+    "RequestAttributesSequence": [{"RequestedProcedureID": "R1"}],
+    "RealWorldValueSlope": 1.5,
+    "PatientComments": "one\\line",
+}
+
+
+@pytest.mark.parametrize("syntax", [uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN])
+def test_an_instance_is_what_pydicom_reads(syntax):
+    made = metadata_of(header(syntax, **KEYWORDS), syntax, "1.2.3.1.1.1")
+    assert made.pop("7FE00010") == {"vr": "OW", "BulkDataURI": "../instances/1.2.3.1.1.1/bulkdata/7FE00010"}
+    assert made.pop("00281202")["BulkDataURI"].endswith("/bulkdata/00281202")
+    read = Dataset.from_json(json.dumps(made), lambda *_: b"")
+    expected = codec.decode(header(syntax, **KEYWORDS | {"GreenPaletteColorLookupTableData": None}), syntax)
+    for element in expected:
+        assert read[element.tag].value == element.value, element
+    assert len(read) == len(expected)
+
+
+def test_it_is_made_once_and_again_after_a_change(database):
+    index, reads = Index(database, clock=lambda: 1000.0), []
+
+    def read_header(location):
+        reads.append(location.uid)
+        return header(SOPInstanceUID=location.uid)
+
+    index.add(many(3))
+    metadata = SeriesMetadata(database, read_header)
+    assert metadata.stale(2000.0) == ["1.2.1.1"]
+    assert metadata.stale(1000.0) == []
+    for _ in range(2):
+        packed = json.loads(gzip.decompress(metadata.get("1.2.1.1")))
+        assert [one["00080018"]["Value"] for one in packed] == [[f"1.2.1.1.{number}"] for number in (1, 2, 3)]
+    assert len(reads) == 3
+    assert metadata.stale(2000.0) == []
+    index.add([numbered(1, 1, 9)])
+    assert metadata.refresh(metadata.stale(2000.0)) == 1
+    assert len(json.loads(gzip.decompress(metadata.get("1.2.1.1")))) == 4
+    assert metadata.get("1.9") is None
+
+
+def test_what_arrives_while_it_is_made_is_in_it(database):
+    index, arrived = Index(database), threading.Event()
+    index.add(many(2))
+
+    def read_header(location):
+        if not arrived.is_set():
+            arrived.set()
+            index.add([dataclasses.replace(many(1)[0], uid="1.2.1.1.7", number=7)])
+        return header(SOPInstanceUID=location.uid)
+
+    assert len(json.loads(gzip.decompress(SeriesMetadata(database, read_header).get("1.2.1.1")))) == 3

@@ -39,8 +39,8 @@ class DiskRoom:
     def __init__(self, disk: DiskWatch) -> None:
         self._disk = disk
 
-    def judge(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
-        """See `AdmissionRule.judge`."""
+    def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
+        """See `AdmissionRule.evaluate`."""
         if self._disk.state() is DiskState.REJECT:
             return Refusal(*_TEMPORARY_CONGESTION, "the disk is full")
         return None

@@ -19,6 +19,8 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8}  # of numbers, in bytes
+_LONG_FORMS = frozenset(vr.encode() for vr in _LONG)
+_HEADER = struct.Struct("<HH2sH")
 _MAX_DEPTH = 16
 _LAST = 0x7FE0000F  # nothing that is searched stands at pixel data, or after it
 _INFLATED = 4 << 20  # the most bytes that are inflated for the sake of the header
@@ -54,8 +56,12 @@ def read_elements(
     walker = _Walker(bytes(data), transfer_syntax != uids.EXPLICIT_VR_BIG_ENDIAN)
     found: Item = []
     last = max(wanted) if wanted else _LAST
+    implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
     try:
-        walker.data_set(found, len(walker.data), transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN, wanted, last)
+        if walker.little and not implicit and wanted is not None:
+            walker.top_level(found, wanted, last)
+        else:
+            walker.data_set(found, len(walker.data), implicit, wanted, last)
     except _Cut:
         pass
     return found
@@ -86,6 +92,32 @@ class _Walker:
             raise _Cut from None
         self.position += 4
         return int(group << 16 | element)
+
+    def top_level(self, found: Item, wanted: Collection[int], last: int) -> None:
+        """As `data_set` for the top level of the usual encoding, with one call for the header of each element."""
+        data, position, end = self.data, 0, len(self.data)
+        unpack, unpack_long = _HEADER.unpack_from, self.long.unpack_from
+        while position + 12 <= end:
+            group, element, vr, length = unpack(data, position)
+            tag = group << 16 | element
+            if tag > last:
+                return
+            start = position + 8
+            if vr in _LONG_FORMS:
+                (length,) = unpack_long(data, start)
+                start += 4
+                if length == _UNDEFINED or (vr == b"SQ" and tag in wanted):
+                    self.position = position
+                    self.data_set(found, position + 1, False, wanted, last)
+                    position = self.position
+                    continue
+            position = start + length
+            if tag in wanted:
+                if position > end:
+                    raise _Cut
+                found.append(Element(tag, vr.decode("ascii", "replace"), data[start:position]))
+        self.position = position
+        self.data_set(found, end, False, wanted, last)  # what is left is shorter than a long header
 
     def data_set(
         self, found: Item, end: int, implicit: bool, wanted: Collection[int] | None, last: int, depth: int = 0

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from dicomnet.errors import InvalidArgument, escaped
+from dicomnet.uids import IMPLEMENTATION_CLASS_UID
 
 __all__ = [
     "ANY_SCP",
@@ -24,10 +25,12 @@ __all__ = [
     "OPERATIONS_WINDOW",
     "RECEIVE_DRAIN",
     "RELATED_CLASSES",
+    "STRAGGLER_GRACE",
     "TAPPED_BODY",
     "TAPPED_WAITING",
     "WALK_WINDOW",
     "WALK_WINDOWS",
+    "WINDOW_KEEPERS",
     "Entity",
     "Limits",
     "Timeouts",
@@ -50,6 +53,10 @@ RELATED_CLASSES = 64
 # Bytes of a data set that are kept for ``on_store(elements=..., header=...)``: real headers are below 100 KiB, but for
 # multi-frame ones with functional groups for each frame.
 HEADER = 4 << 20
+# Acceptors that are known to keep the window that they grant, by implementation class UID: dicomnet, dcm4che 3 to 5.
+# Others copy the item into their answer and lose instances, so that they get one operation at a time unless the user,
+# or the profile of the peer, asks for more.
+WINDOW_KEEPERS = frozenset({IMPLEMENTATION_CLASS_UID, "1.2.40.0.13.1.3"})
 
 # Bytes of each PDU that a tap keeps. An A-ASSOCIATE-RQ with 128 contexts of a few syntaxes fits whole.
 TAPPED_BODY = 16 << 10
@@ -61,6 +68,8 @@ COMMITMENT_PATIENCE = 300.0
 # Seconds that a peer gets to release the association on which a C-MOVE to oneself brought its instances: all that was
 # asked for has been answered by then, and whoever stays is sent away.
 RECEIVE_DRAIN = 2.0
+# Some archives send the last instances of a C-MOVE after its final response; after so long a silence no more come.
+STRAGGLER_GRACE = 5.0
 # What waits for whoever reads a tap: seconds of a busy association, and no more memory than this times the above.
 TAPPED_WAITING = 4096
 

@@ -311,7 +311,7 @@ def test_more_contexts_than_fit_one_association(made, tmp_path):
     paths = [instance(tmp_path / f"{number}.dcm", number, f"1.2.840.10008.5.1.4.1.1.{number}") for number in range(200)]
     with sending(made) as (scu, archive):
         assert outcomes(scu.send(*paths)) == {"stored": 200}
-    assert len(archive.addresses) == 2
+    assert len(archive.addresses) == 4
 
 
 def test_several_under_way_on_an_association(made, ten):

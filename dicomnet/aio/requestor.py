@@ -160,6 +160,10 @@ class Requestor:
         scu.cancel(self._exchange)
         self.driver.turn()
 
+    def heard(self) -> None:
+        """What is waited for goes on elsewhere: the time-out of a response begins anew."""
+        self._exchange.restart(asyncio.get_running_loop().time())
+
     def check(self) -> bool:
         """Whether the association goes on, by all that the peer has said."""
         return self._exchange.established

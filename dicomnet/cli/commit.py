@@ -55,18 +55,21 @@ def command(
     with CommitmentScu(called, listen=where, patience=patience, **client_options(settings, peer)) as scu:
         outcome = scu.commit(instances)
     _tell(outcome, output)
-    return codes[0] if codes else Exit.FAILURES if outcome.failed or not outcome.committed else Exit.DONE
+    return codes[0] if codes else Exit.DONE if outcome.ok else Exit.FAILURES
 
 
 def _tell(outcome: Commitment, output: Output) -> None:
     for sop_class, uid, reason in outcome.failed:
         output.error(f"not committed: {uid} ({Status(reason, service='N-ACTION')})")
         output.record(sop_class_uid=sop_class, sop_instance_uid=uid, committed=False, reason=reason)
+    for sop_class, uid in outcome.missing:
+        output.error(f"not committed: {uid} (the report does not mention it)")
+        output.record(sop_class_uid=sop_class, sop_instance_uid=uid, committed=False)
     for sop_class, uid in outcome.committed:
         output.record(sop_class_uid=sop_class, sop_instance_uid=uid, committed=True)
     output.summary(
-        f"{len(outcome.committed)} committed, {len(outcome.failed)} not",
+        f"{len(outcome.committed)} committed, {len(outcome.failed) + len(outcome.missing)} not",
         committed=len(outcome.committed),
-        failed=len(outcome.failed),
+        failed=len(outcome.failed) + len(outcome.missing),
         transaction_uid=outcome.transaction_uid,
     )

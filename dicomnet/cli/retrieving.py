@@ -37,6 +37,10 @@ class Done(Protocol):
         """Instances."""
 
     @property
+    def missing(self) -> int:
+        """Instances that the peer says it sent, and that were not kept here."""
+
+    @property
     def failed_uids(self) -> list[str]:
         """Those that were not sent."""
 
@@ -78,7 +82,12 @@ def retrieve(
     line.clear()
     for uid in done.failed_uids:
         output.error(f"not sent: {uid}")
-    code = Exit.FAILURES if done.failed or done.status.is_failure else Exit.WARNINGS if done.warning else Exit.DONE
+    if done.missing:
+        said = done.completed + done.warning
+        problem = f"{done.missing} of {said} instances that the peer says it sent were not kept here"
+        output.error(f"{problem}. Does it have our AE title at another address, or did storing fail?")
+    lost = done.failed or done.missing or done.status.is_failure
+    code = Exit.FAILURES if lost else Exit.WARNINGS if done.warning else Exit.DONE
     return _tell(output, done, monotonic() - start, "cancelled: " if done.status.is_cancel else "", code)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from ..dataset.types import Dataset, is_uid_like
 from ..services.scu import Match
-from ..uids import is_valid
 
 __all__ = [
     "Availability",
@@ -65,7 +65,7 @@ class TypedMatch(Match):
     def uid(self) -> str:
         """The unique key of its level; empty where the peer sent none, or none that is one."""
         uid = self.text(self.key)
-        return uid if self.key == "PatientID" or is_valid(uid) else ""
+        return uid if self.key == "PatientID" or is_uid_like(uid) else ""
 
     @property
     def availability(self) -> Availability | None:
@@ -82,7 +82,7 @@ class TypedMatch(Match):
     def keys(self) -> dict[str, str]:
         """The unique keys down to its level, by which it is retrieved or asked about."""
         own = {keyword: self.text(keyword) for keyword in ("StudyInstanceUID", "SeriesInstanceUID")}
-        return self.above | {keyword: uid for keyword, uid in own.items() if is_valid(uid)} | {self.key: self.uid}
+        return self.above | {keyword: uid for keyword, uid in own.items() if is_uid_like(uid)} | {self.key: self.uid}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.uid!r})"
@@ -138,10 +138,11 @@ class WorklistItem(TypedMatch):
     level, key = "", "StudyInstanceUID"
 
     @property
-    def step(self) -> Any:
+    def step(self) -> Dataset:
         """The one item of Scheduled Procedure Step Sequence, as a pydicom Dataset; an empty one where there is none."""
         steps = self.dataset.get("ScheduledProcedureStepSequence")
-        return steps[0] if steps else type(self.dataset)()
+        found: Dataset = steps[0] if steps else type(self.dataset)()
+        return found
 
 
 _CLASSES = {one.level: one for one in (PatientMatch, StudyMatch, SeriesMatch, InstanceMatch, WorklistItem)}

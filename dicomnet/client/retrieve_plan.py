@@ -78,6 +78,22 @@ class Retrieved:
         return sum(one.warning for one in self.outcomes)
 
     @property
+    def missing(self) -> int:
+        """Instances that the peer says it sent, and that were not kept here."""
+        return sum(one.missing for one in self.outcomes)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with a retrieve whose instances are missing here, and what to try; else empty."""
+        if not self.missing:
+            return ""
+        said = self.completed + self.warning
+        what = f"{self.missing} of {said} instances that the peer says it sent were not kept here."
+        if self.by == "move":
+            return f"{what} Does the peer have our AE title at another address?"
+        return f"{what} Storing them failed, or the peer counts what it did not send."
+
+    @property
     def status(self) -> Status:
         """Of the last request: it ends with the first that was cancelled."""
         return self.outcomes[-1].status if self.outcomes else Status.SUCCESS
@@ -94,7 +110,7 @@ class Retrieved:
 
     @property
     def ok(self) -> bool:
-        """Everything was sent, warnings included."""
+        """Everything was sent, warnings included, and kept where it was to come here."""
         return not self.unavailable and all(one.ok for one in self.outcomes)
 
 

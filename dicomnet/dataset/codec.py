@@ -12,7 +12,8 @@ from typing import Any
 
 from dicomnet import uids
 from dicomnet.config import INFLATED_RATIO, INFLATED_SIZE
-from dicomnet.dataset import character_sets
+from dicomnet.dataset import character_sets, text
+from dicomnet.dataset.types import is_uid_like
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
 from dicomnet.files.instance_source import DEFLATED, BytesSource, Source
 from dicomnet.files.instance_source import open_source as _open_source
@@ -93,6 +94,7 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
 
     syntax = str(transfer_syntax)
     _check_encodable(dataset, syntax)
+    dataset = text.named(dataset)
     file = DicomBytesIO()
     file.is_implicit_VR, file.is_little_endian = encoding_of(syntax)
     try:
@@ -369,7 +371,8 @@ def _set(dataset: Dataset, keyword: str, value: Any) -> None:
     if vr == "SQ":
         value = [item if is_dataset(item) else from_keywords(item) for item in value or ()]
     wildcards = isinstance(value, str) and any(mark in value for mark in "*?-\\")
-    mode = config.IGNORE if value is None or wildcards else config.RAISE
+    named = vr == "UI" and all(map(is_uid_like, [value] if isinstance(value, str) else value or ()))
+    mode = config.IGNORE if value is None or wildcards or named else config.RAISE
     try:
         dataset.add(DataElement(tag, vr, "" if value is None and vr != "SQ" else value, validation_mode=mode))
     except Exception as error:  # pydicom's validators raise what their value type raises

@@ -1,4 +1,4 @@
-"""The names of data sets and instances in signatures.
+"""The names of data sets and instances in signatures, and what their UIDs may look like.
 
 pydicom is loaded late, when the first data set is made or understood; only type checkers see its `Dataset` here.
 """
@@ -6,6 +6,7 @@ pydicom is loaded late, when the first data set is made or understood; only type
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ..files.instance_source import Source
@@ -15,9 +16,19 @@ if TYPE_CHECKING:
 else:
     Dataset = Any
 
-__all__ = ["Dataset", "Path", "Storable"]
+__all__ = ["Dataset", "Path", "Storable", "is_uid_like"]
 
 #: The path of a file or a directory.
 Path: TypeAlias = "str | os.PathLike[str]"
 #: One instance: a path, Part 10 bytes, an open binary file, a pydicom Dataset, a source.
 Storable: TypeAlias = "Path | bytes | bytearray | memoryview | BinaryIO | Dataset | Source"
+
+_UID_LIKE = re.compile(r"(?!\.)(?!.*\.\.)[0-9.]{1,64}(?<!\.)")
+
+
+def is_uid_like(text: str) -> bool:
+    """Whether a peer may mean this as a UID: digits and dots, also with the leading zeros that PS3.5 9.1 forbids.
+
+    Instances with such UIDs exist, and are lost where they cannot be named. It is safe as the name of a file, too.
+    """
+    return _UID_LIKE.fullmatch(text) is not None

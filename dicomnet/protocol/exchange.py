@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .._pdu import AssociateAC, AssociateRJ, AssociateRQ
-from ..config import Limits, Timeouts
+from ..config import WINDOW_KEEPERS, Limits, Timeouts
 from ..errors import AssociationError, LocalProtocolError, NoAcceptedContext
 from ..status import Status
 from ..wire.command_set import fragment_size
@@ -76,6 +76,7 @@ class Exchange(MessageExchange):
         self._most_deferred = 1 + self.limits.requests_ahead
         self._upper.on_accept = self._on_accept
         self._peers: Peers | None = None
+        self._unproven_window = True
 
     @classmethod
     def requestor(
@@ -89,6 +90,7 @@ class Exchange(MessageExchange):
         self.calling, self.called = calling, called
         self.peer = str(profile.entity) if profile.entity is not None else None
         self._adopt(profile)
+        self._unproven_window = extras is None or extras.unproven_window
         self.request_pdu = negotiation.propose(
             contexts, calling=calling, called=called, max_pdu=self.limits.max_pdu, extras=profile.proposing(extras)
         )
@@ -185,6 +187,8 @@ class Exchange(MessageExchange):
             self._by_syntax[context.abstract_syntax, ""] = context
         self._unit = unit
         self.window = invoked or _MAX_MESSAGE_ID
+        if not self._unproven_window and negotiation.implementation_class_uid(accept) not in WINDOW_KEEPERS:
+            self.window = 1
         self._most_deferred = (performed or _MAX_MESSAGE_ID) + self.limits.requests_ahead
 
     def require_association(self) -> None:

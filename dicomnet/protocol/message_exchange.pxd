@@ -39,6 +39,7 @@ cdef class MessageExchange:
     cdef public object limits, timeouts, failure, profile, peer, open_sink, unasked
     cdef public dict contexts, pending
     cdef public set cancelled
+    cdef set _answered
     cdef public long window
     cdef public object receive, receive_eof, tick, restart
     cdef readonly UpperLayer _upper
@@ -61,6 +62,7 @@ cdef class MessageExchange:
     cdef object _translate(self, object event)
     cdef object _message(self, Message message)
     cdef object _response(self, Message message)
+    cdef bint _is_late(self, Command command) except -1
     cdef str _fault_of(self, Command command, Request request)
     cdef int _forget(self, object message_id) except -1
     cdef int _send(self, int context_id, Command command, object data) except -1

@@ -22,6 +22,7 @@ from .events import AbortIndication, AssociateAccepted, AssociateIndication, Ass
 from .messages import MESSAGES, DataInMemory, name_of
 from .peer_profile import STRICT, Relaxation
 from ..files.dataset_sink import MemorySink
+from ..log import log
 from ..status import Status
 
 __all__ = ["POLL", "Call", "MessageExchange", "Outgoing", "Poll", "Request"]
@@ -37,6 +38,7 @@ cdef enum:
     UNRECOGNIZED_OPERATION = 0x0211
     MOST_MESSAGE_ID = 65535
 
+_SEVERAL = (C_FIND_RQ | RESPONSE, C_GET_RQ | RESPONSE, C_MOVE_RQ | RESPONSE)  # that have pending ones before the final
 _NOTHING = memoryview(b"")
 _LAST_FRAGMENT = memoryview(bytes(2))  # an empty fragment would do, but must not be sent (PS3.8 Annex E.1)
 
@@ -202,7 +204,7 @@ cdef class MessageExchange:
         cdef object me = self, upper  # whose methods Python binds
         self.open_sink = me._open_memory
         self.unasked = me.decline  # what becomes of requests that no flow waits for
-        self.contexts, self.pending, self.cancelled = {}, {}, set()
+        self.contexts, self.pending, self.cancelled, self._answered = {}, {}, set(), set()
         self.window = 1
         self._performing = []  # message IDs of the peer's requests that are not answered
         self._queue = deque()
@@ -363,7 +365,7 @@ cdef class MessageExchange:
     cdef object _response(self, Message message):
         cdef Command command = message.command
         cdef Request request = self.pending.get(command.message_id_being_responded_to or 0)
-        if request is None and Relaxation.STRAY_RESPONSES in self.profile.relax:
+        if request is None and (Relaxation.STRAY_RESPONSES in self.profile.relax or self._is_late(command)):
             discard(message)
             return None
         fault = self._fault_of(command, request)
@@ -372,10 +374,19 @@ cdef class MessageExchange:
         if not is_pending(command.status):
             self._forget(request.command.message_id)
             request.answer = message
+            if command.command_field in _SEVERAL:
+                self._answered.add(request.command.message_id)
         if request.abandoned:
             discard(message)
             return None
         return ResponseReceived(message)
+
+    cdef bint _is_late(self, Command command) except -1:
+        """A pending response behind the final one, as of a provider whose threads overtake each other."""
+        if not is_pending(command.status) or command.message_id_being_responded_to not in self._answered:
+            return False
+        log.debug("a pending %s after the final one is passed over", name_of(command))
+        return True
 
     cdef str _fault_of(self, Command command, Request request):
         """What is wrong with a response; nothing is where this is empty."""

@@ -152,6 +152,8 @@ class NegotiationOptions:
         identity: who the user is.
         operations_window: how many operations may be under way at a time, those that we invoke and those that we
             perform; 0 is any number (PS3.7 Annex D.3.3.3). Without it, one; (1, 1) is that, and not proposed.
+        unproven_window: whether that window is used with an acceptor that is not known to keep it, see
+            `config.WINDOW_KEEPERS`; so where the user asks for one.
         extended: application information by SOP class (SOP class extended negotiation, PS3.7 Annex D.3.3.5).
         related: by SOP class, its service class and its related general SOP classes, by which a peer can tell what a
             SOP class is that it does not know (SOP class common extended negotiation, PS3.7 Annex D.3.3.6).
@@ -159,6 +161,7 @@ class NegotiationOptions:
 
     identity: UserIdentity | None = None
     operations_window: tuple[int, int] | None = None
+    unproven_window: bool = True
     extended: Mapping[str, bytes] = field(default_factory=dict)
     related: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -424,6 +427,12 @@ def operations_window(request: AssociateRQ | None, accept: AssociateAC | None) -
     """
     asked, granted = _window_of(request), _window_of(accept)
     return (1, 1) if asked is None or granted is None else _lower(asked, granted)
+
+
+def implementation_class_uid(pdu: AssociateRQ | AssociateAC) -> str:
+    """Which implementation the peer is; empty where it does not say (PS3.7 Annex D.3.3.2)."""
+    items = (item.uid for item in pdu.user_information if isinstance(item, ImplementationClassUID))
+    return next(items, "")
 
 
 def extended_answers(request: AssociateRQ | None, accept: AssociateAC | None) -> dict[str, bytes]:

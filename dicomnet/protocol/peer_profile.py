@@ -116,12 +116,12 @@ class Peer:
         Args:
             extras: what is to be proposed anyway.
             window: how many, whatever they and the profile say; 1 proposes none.
-            usual: how many, where nobody says.
+            usual: how many, where that is not said, of an acceptor that is known to keep to it.
         """
         extras = self.proposing(extras) or NegotiationOptions()
         if window is None and extras.operations_window is not None:
             return extras
-        return replace(extras, operations_window=(window or usual, 1))
+        return replace(extras, operations_window=(window or usual, 1), unproven_window=window is not None)
 
 
 #: The profile of whoever has none.

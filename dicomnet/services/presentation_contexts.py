@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from .. import uids
-from ..dataset.transcoding import IF_NEEDED, Transcoding, preferred
+from ..dataset.codec import NATIVE
+from ..dataset.transcoding import IF_NEEDED, NEVER, Transcoding, preferred
 from ..files.instance_source import describe
 from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
 from . import query_models
@@ -36,10 +37,33 @@ __all__ = [
 UNCOMPRESSED = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 
 
+_ROOT = "1.2.840.10008.5.1."
+# Storage classes that hospitals hardly send, by the beginning of what follows the root: print, standalone overlays and
+# curves, implants, protocols, security and material testing, second-generation radiotherapy, eye measurements,
+# surfaces, volumetric presentation states, sleep laboratories. They do not fit one association with all the others.
+_RARE = tuple(
+    _ROOT + rest
+    for rest in (
+        "1.", "4.34.", "4.38.", "4.39.", "4.43.", "4.44.", "4.45.", "4.1.1.129", "4.1.1.200.", "4.1.1.201.",
+        "4.1.1.481.1", "4.1.1.481.2", "4.1.1.501.", "4.1.1.601.", "4.1.1.66.6", "4.1.1.68.", "4.1.1.78.", "4.1.1.79.",
+        "4.1.1.80.", "4.1.1.82.", "4.1.1.9.7.", "4.1.1.9.8.", "4.1.1.11.6", "4.1.1.11.7", "4.1.1.11.9", "4.1.1.11.1",
+    )
+)  # fmt: skip
+_USUAL = frozenset(
+    _ROOT + rest for rest in ("4.1.1.481.1", "4.1.1.481.2", "4.1.1.11.1")  # RT image, RT dose, grayscale presentation
+)
+_STANDALONE = frozenset(_ROOT + rest for rest in ("4.1.1.8", "4.1.1.9", "4.1.1.10", "4.1.1.11"))
+
+
+def _rank(uid: str) -> tuple[bool, bool, int, str]:
+    rare = (uid.startswith(_RARE) and uid not in _USUAL) or uid in _STANDALONE
+    return "Trial" in uids.name_of(uid), rare, len(uid), uid
+
+
 @lru_cache(1)
 def _common_storage() -> tuple[str, ...]:
-    """The storage classes in the order in which a C-GET should ask for them: trial ones last."""
-    return tuple(sorted(uids.STORAGE_CLASSES, key=lambda uid: ("Trial" in uids.name_of(uid), len(uid), uid)))
+    """The storage classes in the order in which a C-GET should ask for them: rare ones late, trial ones last."""
+    return tuple(sorted(uids.STORAGE_CLASSES, key=_rank))
 
 
 def verification() -> list[ProposedContext]:
@@ -66,12 +90,15 @@ def for_instances(instances: Iterable[tuple[str, str]]) -> list[ProposedContext]
 def storing(pair: tuple[str, str], transcode: Transcoding) -> list[ProposedContext]:
     """The contexts for instances of this SOP class and transfer syntax, converted or not.
 
-    Each transfer syntax gets a context of its own, since the acceptor chooses one for each context.
+    Each transfer syntax gets a context of its own, since the acceptor chooses one for each context. What is not
+    compressed is proposed in the other uncompressed syntaxes, too: every acceptor has to take implicit VR little
+    endian, and some take nothing else (PS3.5 Section 10.1).
     """
     sop_class, own = pair
     contexts = [ProposedContext(sop_class, (syntax,)) for syntax in dict.fromkeys([*preferred(transcode), own])]
-    if transcode == IF_NEEDED:
-        contexts.append(ProposedContext(sop_class, UNCOMPRESSED))
+    if transcode == IF_NEEDED or own in NATIVE:
+        others = UNCOMPRESSED if own not in NATIVE else tuple(one for one in UNCOMPRESSED if one != own)
+        contexts.append(ProposedContext(sop_class, others))
     return contexts
 
 
@@ -162,10 +189,20 @@ def query_retrieve(
     return (asked + brought)[:MAX_CONTEXTS] if storage_classes is None else asked + brought
 
 
-def retrieving(model: str) -> list[ProposedContext]:
-    """Contexts for a C-GET by the SOP class of its model, and for as many storage classes as fit beside it."""
-    brought = [ProposedContext(sop_class, UNCOMPRESSED, scu=False, scp=True) for sop_class in _common_storage()]
-    return (sop_classes(model) + brought)[:MAX_CONTEXTS]
+def retrieving(
+    model: str, *, transfer_syntaxes: Iterable[str] = UNCOMPRESSED, rest: bool = False
+) -> list[ProposedContext]:
+    """Contexts for a C-GET by the SOP class of its model, and for as many storage classes as fit beside it.
+
+    Args:
+        model: its SOP class.
+        transfer_syntaxes: in which the instances may come.
+        rest: the storage classes that did not fit, for a second association.
+    """
+    syntaxes, most = tuple(transfer_syntaxes), MAX_CONTEXTS - 1
+    classes = _common_storage()[most:] if rest else _common_storage()
+    brought = [ProposedContext(sop_class, syntaxes, scu=False, scp=True) for sop_class in classes]
+    return sop_classes(model) + brought[:most]
 
 
 def worklist() -> list[ProposedContext]:
@@ -189,9 +226,10 @@ def sop_classes(*abstract_syntaxes: str) -> list[ProposedContext]:
 
 
 def for_files(paths: Iterable[object], also: Iterable[str] = ()) -> list[ProposedContext]:
-    """Contexts in which these Part 10 files can be sent as they are; unreadable files ask for nothing.
+    """Contexts in which these Part 10 files can be sent; unreadable files ask for nothing.
 
-    Only the file meta information is read. Verification is added where there is room.
+    Each file can be sent as it is; what is not compressed also in the other uncompressed transfer syntaxes, one of
+    which every acceptor has to take. Only the file meta information is read. Verification is added where there is room.
 
     Args:
         paths: the files.
@@ -200,4 +238,6 @@ def for_files(paths: Iterable[object], also: Iterable[str] = ()) -> list[Propose
     pairs = [pair for pair in map(describe, paths) if pair is not None]
     converted = [(sop_class, str(syntax)) for syntax in also for sop_class, _ in pairs]
     contexts = for_instances(pairs + converted)
+    for pair in dict.fromkeys(pairs):
+        contexts += [one for one in storing(pair, NEVER) if one not in contexts]
     return contexts + verification() if len(contexts) < MAX_CONTEXTS else contexts

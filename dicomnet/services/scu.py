@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import uids
 from ..dataset import codec
+from ..dataset.codec import NATIVE
 from ..dataset.transcoding import NEVER, Transcoding
 from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from ..files.instance_source import Source
@@ -128,6 +129,8 @@ class RetrieveProgress:
         remaining, completed, failed, warning: sub-operations, as the peer counts them.
         data: the identifier of the response, bytes in ``transfer_syntax``; empty where there is none.
         transfer_syntax: of ``data``.
+        kept: of the instances that came here, how many were kept; None on the way, where they go elsewhere, and where
+            a `Provider` takes them.
     """
 
     status: Status
@@ -137,6 +140,7 @@ class RetrieveProgress:
     warning: int = 0
     data: bytes = b""
     transfer_syntax: str = ""
+    kept: int | None = None
 
     @property
     def failed_uids(self) -> list[str]:
@@ -147,9 +151,14 @@ class RetrieveProgress:
         return [uids_] if isinstance(uids_, str) else [str(uid) for uid in uids_]
 
     @property
+    def missing(self) -> int:
+        """Instances that the peer says it sent, and that were not kept here: they did not arrive, or storing failed."""
+        return 0 if self.kept is None else max(self.completed + self.warning - self.kept, 0)
+
+    @property
     def ok(self) -> bool:
-        """Everything was sent, warnings included."""
-        return self.failed == 0 and (self.status.is_success or self.status.is_warning)
+        """Everything was sent, warnings included, and kept where it was to come here."""
+        return self.failed == 0 and self.missing == 0 and (self.status.is_success or self.status.is_warning)
 
 
 def associate(exchange: Exchange) -> Flow[None]:
@@ -223,12 +232,18 @@ def store_many(
     try:
         yield from _store_each(exchange, opened, send, under_way, clock, window)
     except DicomNetError as error:
-        error.unanswered = tuple(store.given for store in under_way if not store.done)
+        _tell_unanswered(error, under_way)
         yield from [store.result() for store in under_way if store.done]
         raise
     finally:
         opened.close()
         _abandon(under_way)
+
+
+def _tell_unanswered(error: DicomNetError, under_way: Iterable[_Store]) -> None:
+    error.unanswered = tuple(store.given for store in under_way if not store.done)
+    if len(error.unanswered) > 1 and error.hint is None:
+        error.hint = "Several instances were under way: `--window 1` sends one at a time."
 
 
 class _Store:
@@ -355,7 +370,11 @@ def _send_store(
 
 def _fitting(exchange: Exchange, source: Source, transcode: Transcoding) -> tuple[PresentationContext, Source]:
     if transcode == NEVER:  # the way of nearly everything that is sent
-        return exchange.context_for(source.sop_class_uid, source.transfer_syntax_uid), source
+        try:
+            return exchange.context_for(source.sop_class_uid, source.transfer_syntax_uid), source
+        except NoAcceptedContext:
+            if source.transfer_syntax_uid not in NATIVE:
+                raise
     return fitting(source, exchange.contexts.values(), transcode)
 
 

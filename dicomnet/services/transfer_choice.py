@@ -21,9 +21,10 @@ def fitting(
     Args:
         source: the instance.
         contexts: those of the association.
-        policy: "never" sends it as it is; "if needed" converts it where no context takes it so; a list of transfer
-            syntaxes is gone through in its order, before it is sent as it is. A `Lossy` in it, or alone, compresses
-            with loss; the name of a lossy transfer syntax only lets through what is compressed so already.
+        policy: "never" sends it as it is, or, if it is not compressed, in another uncompressed transfer syntax where
+            the peer takes only that (PS3.5 Section 10.1); "if needed" converts it where no context takes it so; a list
+            of transfer syntaxes is gone through in its order, before it is sent as it is. A `Lossy` in it, or alone,
+            compresses with loss; the name of a lossy transfer syntax only lets through what is compressed so already.
         scp: the association's requestor is the provider, as in a C-GET.
 
     Raises:
@@ -56,6 +57,7 @@ def _wanted(policy: Transcoding, own: str, fit: Mapping[str, PresentationContext
     if policy == IF_NEEDED:
         return [own, *(one for one in fit if one in NATIVE), *(one for one in fit if one in LOSSLESS)]
     if isinstance(policy, str):
-        return [own]
+        return [own, *(one for one in fit if own in NATIVE and one in NATIVE)]
     rules = (policy,) if isinstance(policy, Lossy) else policy
-    return [*(rule if isinstance(rule, Lossy) else str(rule) for rule in rules), own]
+    native = (one for one in fit if own in NATIVE and one in NATIVE)
+    return [*(rule if isinstance(rule, Lossy) else str(rule) for rule in rules), own, *native]

@@ -7,14 +7,16 @@ Each function takes an established exchange and gives a flow for a driver. A fai
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from inspect import isawaitable
 from itertools import cycle
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .. import uids
 from ..config import check_ae_title
 from ..dataset import codec, transcoding
-from ..dataset.types import Dataset, Path, Storable
+from ..dataset.types import Dataset, Path, Storable, is_uid_like
 from ..errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure
 from ..files.dataset_sink import uid_path
 from ..protocol.events import RequestReceived
@@ -24,6 +26,7 @@ from ..protocol.messages import CommandField, Priority
 from ..status import Status
 from ..wire.command_set import Message
 from . import query_models, scu
+from .provider import as_status
 from .provider_requests import StoreRequest
 from .scp import AssociationProvider, Provider
 from .scu import RetrieveProgress
@@ -182,26 +185,59 @@ def get(
     dataset = query_models.identifier(query_models.model_of(model), level, keys, retrieve=True, template=query)
     context = exchange.context_for(query_models.model_uid(model, "get"))
     data = codec.encode(dataset, context.transfer_syntax)
-    return _retrieved(exchange, scu.get(exchange, context, data, receiver(to, exchange), priority), "C-GET")
+    counter = None if isinstance(to, Provider) else KeptCounter()
+    provider = receiver(to, exchange, counter)
+    return _retrieved(exchange, scu.get(exchange, context, data, provider, priority), "C-GET", counter)
 
 
 def _retrieved(
-    exchange: Exchange, flow: Flow[RetrieveProgress], what: str
+    exchange: Exchange, flow: Flow[RetrieveProgress], what: str, counter: KeptCounter | None = None
 ) -> Flow[RetrieveProgress]:
     """Only a retrieve that did nothing at all is a failure to be raised."""
     done = yield from flow
+    if counter is not None:
+        done = replace(done, kept=counter.kept)
     if not (done.completed or done.failed or done.warning):
         _raise_failure(exchange, done.status, what)
     return done
 
 
-def receiver(to: Path | Keep | Provider, exchange: Exchange) -> Provider:
+class KeptCounter:
+    """Counts the instances that were kept: peers count those that they have sent.
+
+    Attributes:
+        kept: how many.
+    """
+
+    def __init__(self) -> None:
+        self.kept = 0
+
+    def counting(self, keep: Keep) -> Keep:
+        """This function, counted where its answer is no failure."""
+
+        def kept(request: StoreRequest) -> object:
+            answer = keep(request)
+            return self._awaited(answer) if isawaitable(answer) else self.count(answer)
+
+        return kept
+
+    async def _awaited(self, answer: Awaitable[object]) -> object:
+        return self.count(await answer)
+
+    def count(self, answer: object) -> object:
+        """An instance was answered so; the answer."""
+        status = as_status(answer)
+        self.kept += status.is_success or status.is_warning
+        return answer
+
+
+def receiver(to: Path | Keep | Provider, exchange: Exchange, counter: KeptCounter | None) -> Provider:
     """Who takes the instances of a retrieve: a `Provider`, a function of `StoreRequest`, or a directory for files."""
     if isinstance(to, Provider):
         return to
     provider = Provider(limits=exchange.limits, timeouts=exchange.timeouts)
     spool, keep = keeper(to)
-    provider.on_store(spool=spool, unknown_classes=True)(keep)
+    provider.on_store(spool=spool, unknown_classes=True)(keep if counter is None else counter.counting(keep))
     return provider
 
 
@@ -226,7 +262,9 @@ def keeper(to: Path | Keep) -> tuple[str | None, Keep]:
 
     def keep(request: StoreRequest) -> Status:
         uid = request.sop_instance_uid
-        request.file.commit(uid_path(directory, uid if uids.is_valid(uid) else uids.new()))
+        known = uids.is_valid(uid) or not is_uid_like(uid)
+        name = uid_path(directory, uid if uids.is_valid(uid) else uids.new())
+        request.file.commit(name if known else os.path.join(directory, f"{uid}.dcm"))
         return Status.SUCCESS
 
     return directory, keep
@@ -335,26 +373,35 @@ class Commitment:
 
     Attributes:
         transaction_uid: as we asked.
-        committed: pairs of SOP class and SOP instance UID that the peer takes responsibility for.
+        committed: pairs of SOP class and SOP instance UID, of those that were asked for, that the peer takes
+            responsibility for.
         failed: triples of SOP class, SOP instance UID and failure reason (0008,1197).
+        missing: pairs that were asked for and that the report does not name: they are not committed (PS3.4 J.3.3).
+        unasked: pairs that the report names as committed and that were not asked for.
     """
 
-    __slots__ = ("committed", "failed", "transaction_uid")
+    __slots__ = ("committed", "failed", "missing", "transaction_uid", "unasked")
 
-    def __init__(self, transaction_uid: str, dataset: Any) -> None:
+    def __init__(self, transaction_uid: str, dataset: Dataset, asked: Iterable[tuple[str, str]]) -> None:
+        wanted = dict.fromkeys((str(one), str(other)) for one, other in asked)
+        named = dict.fromkeys(_reference(item) for item in dataset.get("ReferencedSOPSequence") or ())
         self.transaction_uid = transaction_uid
-        self.committed = [_reference(item) for item in dataset.get("ReferencedSOPSequence") or ()]
         self.failed = [
             (*_reference(item), int(item.get("FailureReason") or 0)) for item in dataset.get("FailedSOPSequence") or ()
         ]
+        failed = {uid for _, uid, _ in self.failed}
+        self.committed = [pair for pair in wanted if pair in named and pair[1] not in failed]
+        self.missing = [pair for pair in wanted if pair not in named and pair[1] not in failed]
+        self.unasked = [pair for pair in named if pair not in wanted]
 
     @property
     def ok(self) -> bool:
-        """Everything is committed."""
-        return bool(self.committed) and not self.failed
+        """Everything that was asked for is committed."""
+        return bool(self.committed) and not self.failed and not self.missing
 
     def __repr__(self) -> str:
-        return f"Commitment({len(self.committed)} committed, {len(self.failed)} failed)"
+        missing = f", {len(self.missing)} not mentioned" if self.missing else ""
+        return f"Commitment({len(self.committed)} committed, {len(self.failed)} failed{missing})"
 
 
 def _reference(item: Any) -> tuple[str, str]:
@@ -365,22 +412,28 @@ def commit(
     exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
 ) -> Flow[Commitment]:
     """Storage commitment: N-ACTION, then wait for the N-EVENT-REPORT on this association (PS3.4 Section J.3)."""
-    uid = transaction_uid or uids.new()
-    return _commit(exchange, uid, _commitment_action(exchange, instances, uid))
+    asked = _Asked(transaction_uid or uids.new(), list(instances))
+    return _commit(exchange, asked, _commitment_action(exchange, asked))
 
 
 def request_commitment(
     exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
 ) -> Flow[Commitment | None]:
     """Storage commitment to be reported on another association: N-ACTION, then the release (PS3.4 Section J.3)."""
-    uid = transaction_uid or uids.new()
-    return _commit_elsewhere(exchange, uid, _commitment_action(exchange, instances, uid))
+    asked = _Asked(transaction_uid or uids.new(), list(instances))
+    return _commit_elsewhere(exchange, asked, _commitment_action(exchange, asked))
 
 
-def _commitment_action(
-    exchange: Exchange, instances: Iterable[tuple[str, str]], uid: str
-) -> Flow[Reply]:
-    references = [{"ReferencedSOPClassUID": one, "ReferencedSOPInstanceUID": other} for one, other in instances]
+class _Asked(NamedTuple):
+    """A storage commitment that is asked for."""
+
+    transaction_uid: str
+    instances: list[tuple[str, str]]
+
+
+def _commitment_action(exchange: Exchange, asked: _Asked) -> Flow[Reply]:
+    pairs = asked.instances
+    references = [{"ReferencedSOPClassUID": one, "ReferencedSOPInstanceUID": other} for one, other in pairs]
     if not references:
         raise InvalidArgument("a storage commitment needs at least one instance")
     return normalized(
@@ -388,7 +441,7 @@ def _commitment_action(
         "n_action",
         uids.STORAGE_COMMITMENT_PUSH_MODEL,
         COMMITMENT_INSTANCE,
-        codec.from_keywords({"TransactionUID": uid, "ReferencedSOPSequence": references}),
+        codec.from_keywords({"TransactionUID": asked.transaction_uid, "ReferencedSOPSequence": references}),
         action_type_id=1,
     )
 
@@ -409,14 +462,14 @@ class _deferring:  # noqa: N801
             exchange.set_aside(exchange.deferred.popleft())
 
 
-def _commit(exchange: Exchange, uid: str, action: Flow[Reply]) -> Flow[Commitment]:
+def _commit(exchange: Exchange, asked: _Asked, action: Flow[Reply]) -> Flow[Commitment]:
     with _deferring(exchange):  # the report may come before the response
         yield from action
         exchange.expect(True)
         try:
             while True:
                 event = exchange.deferred.popleft() if exchange.deferred else (yield None)
-                report = _report_on(exchange, uid, event)
+                report = _report_on(exchange, asked, event)
                 if report is not None:
                     return report
         finally:
@@ -424,26 +477,26 @@ def _commit(exchange: Exchange, uid: str, action: Flow[Reply]) -> Flow[Commitmen
 
 
 def _commit_elsewhere(
-    exchange: Exchange, uid: str, action: Flow[Reply]
+    exchange: Exchange, asked: _Asked, action: Flow[Reply]
 ) -> Flow[Commitment | None]:
     """A report that crosses our release is heard, though nothing can be answered any more: the peer was hasty."""
     found: Commitment | None = None
     with _deferring(exchange):
         yield from action
         while (event := exchange.deferred.popleft() if exchange.deferred else (yield POLL)) is not None:
-            found = _report_on(exchange, uid, event) or found
+            found = _report_on(exchange, asked, event) or found
     release = scu.release(exchange)
     wanted = next(release)
     try:
         while True:
             event = yield wanted
-            found = found or _report_on(exchange, uid, event)
+            found = found or _report_on(exchange, asked, event)
             wanted = release.send(event)
     except StopIteration:
         return found
 
 
-def _report_on(exchange: Exchange, uid: str, event: Any) -> Commitment | None:
+def _report_on(exchange: Exchange, asked: _Asked, event: Any) -> Commitment | None:
     """The report on this transaction, if this event is it; answered, where there still can be an answer."""
     if not isinstance(event, RequestReceived) or event.command.command_field != CommandField.N_EVENT_REPORT_RQ:
         if exchange.established and isinstance(event, RequestReceived):
@@ -453,11 +506,11 @@ def _report_on(exchange: Exchange, uid: str, event: Any) -> Commitment | None:
         return None
     syntax = exchange.contexts[event.message.context_id].transfer_syntax
     dataset = codec.decode(scu.data_of(event.message), syntax)
-    ours = str(dataset.get("TransactionUID", "")) == uid
+    ours = str(dataset.get("TransactionUID", "")) == asked.transaction_uid
     if exchange.established:
         exchange.respond(
             event.message,
             Status.SUCCESS if ours else Status.INVALID_ARGUMENT_VALUE,
             event_type_id=event.command.event_type_id,
         )
-    return Commitment(uid, dataset) if ours else None
+    return Commitment(asked.transaction_uid, dataset, asked.instances) if ours else None

@@ -428,6 +428,14 @@ class Association:
         """
         self._requestor.cancel()
 
+    def heard(self) -> None:
+        """Begin the time-out of a response anew, from another thread.
+
+        What the call under way is about goes on elsewhere: the instances of a C-MOVE to ourselves come on other
+        associations.
+        """
+        self._requestor.heard()
+
     def check(self) -> bool:
         """Whether the association goes on, after a look at what the peer has said meanwhile; does not wait."""
         return self._requestor.check()

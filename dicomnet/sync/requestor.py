@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, TypeVar
 
 from ..config import Entity
@@ -144,6 +145,10 @@ class Requestor:
     def cancel(self) -> None:
         """Send a C-CANCEL for what is under way."""
         self.driver.cancel()
+
+    def heard(self) -> None:
+        """What is waited for goes on elsewhere, from any thread: the time-out of a response begins anew."""
+        self._exchange.restart(monotonic())
 
     def check(self) -> bool:
         """Whether the association goes on, after a look at what the peer has said meanwhile."""

@@ -7,20 +7,23 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from ...aio.association import Association
 from ...aio.listener import Listener
-from ...config import RECEIVE_DRAIN, Entity
+from ...config import RECEIVE_DRAIN, STRAGGLER_GRACE, Entity
 from ...dataset.types import Path
 from ...errors import InvalidArgument
 from ...net.tls import TLS
 from ...protocol.negotiation import AcceptancePolicy
 from ...services import user
+from ...services.provider import as_status
 from ...services.provider_requests import StoreRequest
 from ...services.scp import Provider
-from ...services.user import Keep
+from ...services.scu import RetrieveProgress
+from ...services.user import Keep, KeptCounter
 from ...status import Status
 from ..events import Received
 from .client import Client
-from .concurrency import call
+from .concurrency import Gate, call, wait
 from .hooks import Hooks
 
 __all__ = ["CallbackListener", "RetrieveReceiver", "listening_address"]
@@ -36,6 +39,8 @@ class RetrieveReceiver:
 
     Attributes:
         failure: what a handler raised; the retrieve is over then.
+        arrived: how many instances have come.
+        waiting: the association of a C-MOVE, whose progress they are.
     """
 
     def __init__(self, client: Client, hooks: Hooks, to: Path | Keep) -> None:
@@ -43,6 +48,17 @@ class RetrieveReceiver:
         self._hooks = hooks
         self._spool, self._keep = user.keeper(to)
         self.failure: BaseException | None = None
+        self.arrived = 0
+        self.waiting: Association | None = None
+        self._counter = KeptCounter()
+        self._have: set[str] = set()
+        self._coming: set[str] = set()
+        self._news = Gate()
+
+    @property
+    def kept(self) -> int:
+        """How many instances were kept."""
+        return self._counter.kept
 
     def provider(self) -> Provider:
         """What takes them on the association that asked for them."""
@@ -56,15 +72,51 @@ class RetrieveReceiver:
 
     async def _arrived(self, request: StoreRequest) -> object:
         """Ask the handlers; what none of them objects to is kept."""
-        event = Received(self._client.peer, request=request)
+        if self.waiting is not None:
+            self.waiting.heard()
         try:
-            await self._hooks.fire(event)
-            if event.vetoed is not None:
-                return Status(Status.NOT_AUTHORIZED, comment=event.vetoed.message)
-            return Status.SUCCESS if event.skipped else await call(self._keep, request)
+            return self._counter.count(await self._answered(request))
         except Exception as error:
             self.failure = self.failure or error
             raise
+        finally:
+            self.arrived += 1
+            self._news.set()
+
+    async def _answered(self, request: StoreRequest) -> object:
+        if request.sop_instance_uid in self._have:
+            return Status.SUCCESS  # it came by the first way already
+        event = Received(self._client.peer, request=request)
+        await self._hooks.fire(event)
+        if event.vetoed is not None:
+            return Status(Status.NOT_AUTHORIZED, comment=event.vetoed.message)
+        if event.skipped:
+            return Status.SUCCESS
+        answer = await call(self._keep, request)
+        if as_status(answer).is_success or as_status(answer).is_warning:
+            self._coming.add(request.sop_instance_uid)
+        return answer
+
+    def next_way(self) -> None:
+        """What came so far need not be kept again."""
+        self._have |= self._coming
+        self.arrived, self._counter = 0, KeptCounter()
+
+    def completed(self, outcome: RetrieveProgress) -> RetrieveProgress:
+        """The outcome of a retrieve, of which what failed this way may have come by the way before."""
+        failed = outcome.failed_uids
+        if not failed or len(failed) != outcome.failed or not self._have.issuperset(failed):
+            return outcome
+        kept = None if outcome.kept is None else outcome.kept + len(failed)
+        completed = outcome.completed + len(failed)
+        return replace(outcome, status=Status.SUCCESS, completed=completed, failed=0, data=b"", kept=kept)
+
+    async def wait_for(self, instances: int) -> None:
+        """Wait until so many have come, or for so long nothing: some peers send after the final response."""
+        while self.arrived < instances:
+            self._news.clear()
+            if self.arrived < instances and not await wait(self._news, STRAGGLER_GRACE):
+                return
 
     def heed(self) -> None:
         """Raise what a handler raised."""
@@ -107,6 +159,7 @@ class CallbackListener:
             acceptance=replace(rules, calling_ae_titles=frozenset(known)),
             drain=RECEIVE_DRAIN,
             tap=client.tap,
+            peers=[replace(client.profile, entity=client.entity)],
         )
 
     async def __aenter__(self) -> Self:

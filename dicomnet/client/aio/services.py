@@ -138,7 +138,7 @@ class CommitmentScu(Service):
     async def _reported_later(self, instances: list[tuple[str, str]], uid: str) -> Commitment:
         assert self.listen is not None
         tls = self.listen_tls if self.listen.tls else None
-        reports = _Reports(uid)
+        reports = _Reports(uid, instances)
         calls = CallbackListener(
             self.client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance
         )
@@ -158,10 +158,11 @@ class CommitmentScu(Service):
 class _Reports:
     """Waits for the report on one transaction; others are none of ours (PS3.4 Section J.3.3)."""
 
-    def __init__(self, uid: str) -> None:
+    def __init__(self, uid: str, instances: list[tuple[str, str]]) -> None:
         self.gate = Gate()
         self.found: Commitment | None = None
         self._uid = uid
+        self._instances = instances
 
     def register(self, provider: Provider) -> None:
         provider.on_event_report(uids.STORAGE_COMMITMENT_PUSH_MODEL)(self._report)
@@ -170,6 +171,6 @@ class _Reports:
         dataset = codec.decode(request.data, request.transfer_syntax_uid)
         if str(dataset.get("TransactionUID", "")) != self._uid:
             return Status(Status.INVALID_ARGUMENT_VALUE, comment="unknown transaction")
-        self.found = self.found or Commitment(self._uid, dataset)
+        self.found = self.found or Commitment(self._uid, dataset, self._instances)
         self.gate.set()
         return Status.SUCCESS

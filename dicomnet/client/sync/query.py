@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias, Unpack
 
+from ... import uids
 from ...config import Entity, check_ae_title
 from ...dataset.types import Path
-from ...errors import InvalidArgument, NoAcceptedContext
+from ...errors import DicomNetError, InvalidArgument, NoAcceptedContext
 from ...net.tls import TLS
 from ...protocol.negotiation import MAX_CONTEXTS, AcceptancePolicy, PresentationContext, ProposedContext
 from ...protocol.peer_profile import Peer
@@ -45,6 +47,7 @@ class QueryRetrieveScu(Finder):
         model: "STUDY_ROOT" or "PATIENT_ROOT" (`query_models.MODELS`).
         wanted: what is to be negotiated beyond the baseline; done without where the peer declines.
         by: how to retrieve, the preferred way first: of "get" and "move".
+        transfer_syntaxes: in which instances may come by C-GET; compressed ones have to be named.
         listen: where instances of a C-MOVE to oneself are to come to, as "0.0.0.0:11112", with ``dicoms://`` over TLS;
             the peer has to know our AE title, and this address. Without it there is no C-MOVE to oneself; with it, one
             at a time.
@@ -62,6 +65,7 @@ class QueryRetrieveScu(Finder):
         model: str = "STUDY_ROOT",
         wanted: QueryOptions | None = None,
         by: Iterable[str] = _BOTH,
+        transfer_syntaxes: Iterable[str] = presentation_contexts.UNCOMPRESSED,
         listen: str | Entity | None = None,
         listen_tls: TLS | None = None,
         senders: Iterable[str] = (),
@@ -72,6 +76,7 @@ class QueryRetrieveScu(Finder):
         super().__init__(client, wanted=wanted, **options)
         self.model = query_models.model_of(model).name
         self.by = _ways(by)
+        self.transfer_syntaxes = tuple(transfer_syntaxes)
         self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
         self.senders = frozenset(map(check_ae_title, senders))
         self.acceptance = acceptance
@@ -201,6 +206,9 @@ class QueryRetrieveScu(Finder):
             NoAcceptedContext: the peer offers neither way.
             ConnectionFailed: we cannot listen where we are told to.
             ServiceFailure: the peer did nothing at all.
+
+        The result is ``ok`` only where as many instances were kept as the peer says it sent. Instances of a C-MOVE that
+        come after its final response are waited for, `config.STRAGGLER_GRACE` after each.
         """
         ways = self._ways_here(by)
         wanted, unavailable = self._targets(what, keys)
@@ -223,16 +231,42 @@ class QueryRetrieveScu(Finder):
         to: Path | Keep,
         progress: Progress | None,
     ) -> tuple[str, RetrieveProgress]:
-        """Have one target sent here, and if nothing of it comes one way, try the next."""
+        """Have one target sent here; what does not come one way is asked for by the next.
+
+        It is the whole target then: what has come already is not passed on again.
+        """
         receiver = RetrieveReceiver(client, self.hooks, to)
         way, *others = self._offered(association.contexts, self._model_of(target), ways)
         while True:
             brought = self._got if way == "get" else self._moved_here
-            outcome = brought(client, association, target, receiver, progress)
+            outcome = receiver.completed(brought(client, association, target, receiver, progress))
             receiver.heed()
-            if not others or outcome.completed or not outcome.failed or outcome.status.is_cancel:
+            if not (outcome.failed or outcome.missing) or outcome.status.is_cancel:
                 return way, outcome
-            way = others.pop(0)  # nothing came: by C-GET, what is compressed does not from every peer
+            if not others:
+                return way, self._rest(client, target, receiver, progress, outcome) if way == "get" else outcome
+            way = others.pop(0)  # by C-GET, what is compressed does not come from every peer
+            receiver.next_way()
+
+    def _rest(
+        self,
+        client: Client,
+        target: Target,
+        receiver: RetrieveReceiver,
+        progress: Progress | None,
+        outcome: RetrieveProgress,
+    ) -> RetrieveProgress:
+        """A C-GET once more, for the storage classes that did not fit the first association."""
+        model = query_models.model_uid(self._model_of(target), "get")
+        contexts = presentation_contexts.retrieving(model, transfer_syntaxes=self.transfer_syntaxes, rest=True)
+        receiver.next_way()
+        try:
+            with client.association(contexts) as second:
+                again = receiver.completed(self._got(client, second, target, receiver, progress))
+        except DicomNetError:  # what it was to bring has failed already
+            return outcome
+        receiver.heed()
+        return again if again.failed + again.missing < outcome.failed + outcome.missing else outcome
 
     def _targets(self, what: Wanted, keys: Mapping[str, Any]) -> tuple[list[Target], tuple[TypedMatch, ...]]:
         is_patient = (what.upper() if isinstance(what, str) else getattr(what, "level", "")) == "PATIENT"
@@ -257,7 +291,8 @@ class QueryRetrieveScu(Finder):
     ) -> RetrieveProgress:
         event = self._before(events.BeforeGet, target, to=receiver.provider())
         told = _heeding(receiver, progress)
-        return self._asked(client, association, events.AfterGet, "get", event, told, to=event.to)
+        outcome = self._asked(client, association, events.AfterGet, "get", event, told, to=event.to)
+        return replace(outcome, kept=receiver.kept)
 
     def _moved_here(
         self,
@@ -274,13 +309,19 @@ class QueryRetrieveScu(Finder):
         receiver.register(calls.listener)
         told, named = _heeding(receiver, progress), {"destination": event.destination}
         with calls:
-            return self._asked(client, association, events.AfterMove, "move", event, told, **named)
+            receiver.waiting = association
+            outcome = self._asked(client, association, events.AfterMove, "move", event, told, **named)
+            receiver.waiting = None
+            if event.destination == client.calling:
+                receiver.wait_for(outcome.completed + outcome.warning)
+        return outcome if event.destination != client.calling else replace(outcome, kept=receiver.kept)
 
     def _offered(self, contexts: Mapping[int, PresentationContext], model: str, ways: Iterable[str]) -> list[str]:
         """The ways that this association has; a C-GET is none where nothing can come by it."""
         accepted = [context for context in contexts.values() if context.accepted]
         offered = {context.abstract_syntax for context in accepted if context.scu}
-        brings = any(context.scp and context.abstract_syntax not in offered for context in accepted)
+        # Peers that answer no role item serve a C-GET all the same (PS3.7 Section D.3.3.4).
+        brings = any(context.abstract_syntax in uids.STORAGE_CLASSES for context in accepted)
         found = [way for way in ways if query_models.model_uid(model, way) in offered and (way == "move" or brings)]
         if found:
             return found
@@ -292,7 +333,10 @@ class QueryRetrieveScu(Finder):
 
     def _contexts(self, model: str, ways: Iterable[str]) -> list[ProposedContext]:
         asked = presentation_contexts.sop_classes(*(query_models.model_uid(model, way) for way in ways))
-        brought = presentation_contexts.retrieving(query_models.model_uid(model, "get"))[1:] if "get" in ways else []
+        if "get" not in ways:
+            return asked
+        get = query_models.model_uid(model, "get")
+        brought = presentation_contexts.retrieving(get, transfer_syntaxes=self.transfer_syntaxes)[1:]
         return (asked + brought)[:MAX_CONTEXTS]
 
     def _holder(self, target: Target) -> Entity | Peer:

@@ -12,6 +12,7 @@ from .. import uids
 from ..dataset import codec
 from ..dataset.codec import NATIVE
 from ..dataset.transcoding import NEVER, Transcoding
+from ..dataset.types import Dataset
 from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from ..files.instance_source import Source
 from ..protocol.events import (
@@ -96,14 +97,15 @@ class Match:
         self.data = data
         self.character_set = character_set
         self.transfer_syntax = transfer_syntax
-        self._dataset: Any = None
+        self._dataset: Dataset | None = None
 
     @property
-    def dataset(self) -> Any:
+    def dataset(self) -> Dataset:
         """The identifier as a pydicom Dataset."""
         if self._dataset is None:
             self._dataset = codec.decode(self.data, self.transfer_syntax, self.character_set)
-        return self._dataset
+        decoded: Dataset = self._dataset
+        return decoded
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

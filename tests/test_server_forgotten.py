@@ -339,3 +339,38 @@ def test_records_that_are_alike_are_left_out(tmp_path):
     assert len(lines) == MOST_ALIKE + 2
     assert "left out" in lines[MOST_ALIKE]
     assert log.limiter.suppressed == 1000 - MOST_ALIKE - 1
+
+
+# ---- 13: handlers that never return ----------------------------------------------------------------------------
+
+
+def test_a_handler_that_never_returns_is_answered_for_and_suspends_its_add_in(tmp_path):
+    block = threading.Event()
+
+    class Stuck:
+        @hookimpl
+        def services(self, registry):
+            registry.on_find("WORKLIST", deadline=0.2)(self.find)
+
+        def find(self, request):
+            block.wait(60)
+
+    worklist = model_uid("WORKLIST", "find")
+    settings = make_settings(addins={"enable": ["verification"], "failures": 100, "abandoned": 3})
+    try:
+        with Server(settings, directory=tmp_path, addins={"stuck": Stuck()}) as server, Told(server) as told:
+            with call(server, worklist) as stuck, call(server, uids.VERIFICATION) as other:
+                for _ in range(3):
+                    with pytest.raises(dn.ServiceFailure) as caught:
+                        list(stuck.find(model="WORKLIST"))
+                    assert caught.value.status == 0x0110
+                    assert other.echo().is_success
+                reason = told.wait_for("addin.suspended")[0].data["reason"]
+            assert "did not return" in reason
+            assert server.status()["abandoned"] >= 3
+            with pytest.raises(dn.NoAcceptedContext):
+                call(server, worklist)
+            with call(server, uids.VERIFICATION) as association:
+                assert association.echo().is_success
+    finally:
+        block.set()

@@ -21,6 +21,7 @@ from .context import AddInContext, BaseServices
 from .discovery import AddInError, Finder, Found
 from .events import EventLog
 from .guard import Guard
+from .handler_threads import HandlerThreads
 from .health import Check
 from .hookspecs import PROJECT, AddInHooks
 from .messages import MessageRegistry
@@ -80,7 +81,7 @@ class ScopedRegistry(Registering):
         deadline = registration.deadline
         if deadline is None:
             deadline = self._addin.context.server.timeouts.add_in
-        handler = self._addin.guard.wrap(registration.handler, deadline)
+        handler = self._addin.guard.wrap(registration.handler, deadline, inline=registration.inline)
         mine = replace(registration, owner=self._addin.name, handler=handler, deadline=deadline)
         self._registry.register(mine)
         self._addin.registrations += (mine,)
@@ -96,6 +97,7 @@ class AddIns:
         messages: where their admin messages go.
         events: where what happens is told.
         loop: the server's event loop, for what is asynchronous.
+        threads: where handlers run that may block.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class AddIns:
         messages: MessageRegistry,
         events: EventLog,
         loop: Callable[[], asyncio.AbstractEventLoop],
+        threads: HandlerThreads,
     ) -> None:
         self._finder = finder
         self._registry = registry
@@ -112,11 +115,13 @@ class AddIns:
         self._events = events
         self._publish = events.publish
         self._loop = loop
+        self._threads = threads
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(AddInHooks)
         self._addins: list[AddIn] = []
         self.metrics: dict[str, CollectorRegistry] = {}
         self.broken: dict[str, str] = {}
+        self.abandoned = 0
 
     def __iter__(self) -> Any:
         return iter(tuple(self._addins))
@@ -149,8 +154,9 @@ class AddIns:
         context = AddInContext(name, table, settings, directory, services, self._events, self._loop)
         rules = settings.addins
         guard = Guard(
-            name, rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason)
-        )
+            name, rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason),
+            self._threads,
+        )  # fmt: skip
         addin = AddIn(found, context, guard)
         self._manager.register(found.plugin, name)
         self._addins.append(addin)
@@ -280,7 +286,8 @@ class AddIns:
     def check(self) -> int:
         """Look after handlers that are late; how many there are."""
         now = time.monotonic()
-        return sum(addin.guard.check(now) for addin in tuple(self._addins))
+        self.abandoned = sum(addin.guard.check(now) for addin in tuple(self._addins))
+        return self.abandoned
 
     def see(self, addin: AddIn, seen: Seen) -> None:
         """Let an add-in see something."""

@@ -102,6 +102,7 @@ class Clients:
         self._numbers = count(1)
         self._records: dict[str, ClientRecord] = {}
         self._condition = threading.Condition()
+        self._quiescing = False
 
     def __iter__(self) -> Iterator[ClientRecord]:
         return iter(tuple(self._records.values()))
@@ -126,6 +127,7 @@ class Clients:
             deadline: until when, in monotonic seconds; it may come nearer while this waits.
             quiet: seconds without a message after which one is idle.
         """
+        self._quiescing = True
         with self._condition:
             while self._records and (left := deadline() - time.monotonic()) > 0:
                 now = time.monotonic()
@@ -177,6 +179,8 @@ class Clients:
         """A request has been answered."""
         record.under_way = 0.0
         record.latest = time.monotonic()
+        if self._quiescing:
+            self.changed()
         self._events.publish(
             "client.action",
             {

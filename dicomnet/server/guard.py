@@ -7,13 +7,13 @@ import inspect
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ServiceFailure
 from ..services.service_registry import Handler
 from ..status import Status
+from .handler_threads import HandlerThreads, TooLate
 
 __all__ = ["Guard", "Running"]
 
@@ -26,13 +26,11 @@ class Running:
         since: when it was called, in monotonic seconds.
         deadline: seconds that it gets; None for any time.
         what: the message, for people.
-        late: whether it has been counted as late.
     """
 
     since: float
     deadline: float | None
     what: str
-    late: bool = field(default=False)
 
     def overdue(self, now: float) -> bool:
         """Whether its time is over."""
@@ -48,6 +46,7 @@ class Guard:
         abandoned: so many handlers that did not return suspend it.
         loop: where asynchronous handlers run.
         suspend: called once, with the reason.
+        threads: where handlers run that may block.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class Guard:
         abandoned: int,
         loop: Callable[[], asyncio.AbstractEventLoop],
         suspend: Callable[[str], None],
+        threads: HandlerThreads,
     ) -> None:
         self.name = name
         self.in_a_row = self.failures = self.calls = 0
@@ -64,23 +64,51 @@ class Guard:
         self._most = failures
         self._most_abandoned = abandoned
         self._loop = loop
+        self._threads = threads
         self._suspend = suspend
         self._lock = threading.Lock()
         self._running: set[Running] = set()
 
-    def wrap(self, handler: Handler, deadline: float | None) -> Handler:
-        """A handler that is watched; an asynchronous one is run in the server's event loop, and waited for."""
+    def wrap(self, handler: Handler, deadline: float | None, *, inline: bool = False) -> Handler:
+        """A handler that is watched, and answered for at its deadline.
+
+        An asynchronous one is run in the server's event loop; others in a thread, unless they are ``inline``.
+        """
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
-            handler = self._blocking(handler, deadline)
+            handler, inline = self._blocking(handler, deadline), True
 
         def watched(request: Any) -> Any:
-            with self._watch(request, deadline):
-                answer = handler(request)
+            running = Running(time.monotonic(), deadline, type(request).__name__)
+            self._running.add(running)
+            try:
+                answer = self._call(handler, request, running, inline)
+            except Exception as error:
+                self._failed(error)
+                raise
+            finally:
+                self.calls += 1
             if inspect.isgenerator(answer):
                 return self._generator(answer)
-            return self._asynchronous(answer) if inspect.isasyncgen(answer) else answer
+            if inspect.isasyncgen(answer):
+                return self._asynchronous(answer)
+            self.in_a_row = 0
+            return answer
 
         return watched
+
+    def _call(self, handler: Handler, request: Any, running: Running, inline: bool) -> Any:
+        def job() -> Any:
+            try:
+                return handler(request)
+            finally:
+                self._running.discard(running)
+
+        if inline or running.deadline is None:
+            return job()
+        try:
+            return self._threads.run(job, running.deadline)
+        except TooLate as error:
+            raise _late() from error
 
     def _blocking(self, handler: Handler, deadline: float | None) -> Handler:
         def run(request: Any) -> Any:
@@ -88,8 +116,10 @@ class Guard:
             try:
                 return future.result(deadline)
             except TimeoutError as error:
+                if future.done():
+                    raise  # the handler's own
                 future.cancel()
-                raise ServiceFailure(Status(Status.PROCESSING_FAILURE, comment="too late"), "too late") from error
+                raise _late() from error
 
         return run
 
@@ -108,29 +138,11 @@ class Guard:
             self._failed(error)
             raise
 
-    @contextmanager
-    def _watch(self, request: Any, deadline: float | None) -> Iterator[None]:
-        running = Running(time.monotonic(), deadline, type(request).__name__)
-        self._running.add(running)
-        try:
-            yield
-        except Exception as error:
-            self._failed(error)
-            raise
-        else:
-            self._succeeded(running)
-        finally:
-            self.calls += 1
-            self._running.discard(running)
-
-    def _succeeded(self, running: Running) -> None:
-        if not running.late:
-            self.in_a_row = 0
-
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, ServiceFailure) and not isinstance(error.__cause__, TimeoutError):
+        if isinstance(error, ServiceFailure) and not isinstance(error.__cause__, TimeoutError | TooLate):
             return  # an answer that the handler chose
-        self._count(f"{type(error).__name__}")
+        late = isinstance(error, ServiceFailure)
+        self._count("a handler that did not return in time" if late else type(error).__name__)
 
     def _count(self, what: str) -> None:
         with self._lock:
@@ -141,15 +153,11 @@ class Guard:
             self.suspend(f"{self.in_a_row} failures in a row, the last one {what}")
 
     def check(self, now: float) -> int:
-        """Count the handlers that did not return in time; how many there are now."""
-        late = [one for one in tuple(self._running) if one.overdue(now)]
-        for one in late:
-            if not one.late:
-                one.late = True
-                self._count(f"a handler of {one.what} that did not return in time")
-        if len(late) >= self._most_abandoned:
-            self.suspend(f"{len(late)} handlers did not return")
-        return len(late)
+        """How many handlers there are that did not return in time; too many suspend the add-in."""
+        late = sum(one.overdue(now) for one in tuple(self._running))
+        if late >= self._most_abandoned:
+            self.suspend(f"{late} handlers did not return")
+        return late
 
     def suspend(self, reason: str) -> None:
         """Suspend the add-in, unless it is."""
@@ -164,3 +172,7 @@ class Guard:
         with self._lock:
             self.suspended = ""
             self.in_a_row = 0
+
+
+def _late() -> ServiceFailure:
+    return ServiceFailure(Status(Status.PROCESSING_FAILURE, comment="too late"), "a handler did not return in time")

@@ -34,6 +34,7 @@ from .database import Database
 from .directory_lock import DirectoryLock
 from .discovery import Finder
 from .events import BLOCK, Event, EventLog
+from .handler_threads import HandlerThreads
 from .health import Check, disk_check
 from .identity import AnyIdentity
 from .listening import ServerListener
@@ -154,9 +155,12 @@ class Server:
         self.listeners: dict[str, ServerListener] = {}
         self.log = ServerLog(self.settings.log)
         self.loop = LoopThread(f"dicomnet-server-{self.settings.server.ae_title}")
-        self.addins = AddIns(
-            Finder(self.directory, self._given), self.services, self.messages, self.events, self.loop.loop
-        )
+        self.addins = self._new_addins()
+
+    def _new_addins(self) -> AddIns:
+        finder = Finder(self.directory, self._given)
+        self.threads = HandlerThreads(self.settings.addins.threads)
+        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop, self.threads)
 
     # ---- starting ----------------------------------------------------------------------------------------------
 
@@ -211,9 +215,8 @@ class Server:
         self.clients = Clients(self.events)
 
     def _start_loop(self, stack: ExitStack) -> None:
-        self.addins = AddIns(
-            Finder(self.directory, self._given), self.services, self.messages, self.events, self.loop.loop
-        )
+        self.addins = self._new_addins()
+        stack.callback(self.threads.stop)
         self.loop.start()
         stack.callback(self.loop.stop)
         notifier = Notifier()
@@ -391,6 +394,7 @@ class Server:
             "pending_restart": list(self.pending_restart),
             "last_event": self.events.last_id,
             "log_lost": self.log.lost,
+            "abandoned": self.addins.abandoned,
         }
 
     # ---- stopping ----------------------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ class AddInSettings(Table):
     abandoned: Annotated[int, Field(ge=1)] = 8
     """Handlers that never returned, past which their add-in is suspended."""
     threads: Annotated[int, Field(ge=1, le=1024), RESTART] = 32
-    """Threads for blocking handlers."""
+    """Threads for blocking handlers that are kept when they have nothing to do."""
 
 
 def _defaults() -> Any:

@@ -70,9 +70,13 @@ class Watchdog:
         self.blocked += 1
         frame = sys._current_frames().get(self._loop.ident or 0)
         stack = traceback.extract_stack(frame) if frame is not None else []
-        names = [f"{one.name} ({one.filename}, line {one.lineno})" for one in stack if "asyncio" not in one.filename]
-        who = _addin_in(stack)
-        log.error("the event loop is blocked by %s: %s", who, names[-1] if names else "code that cannot be seen")
+        mine = [one for one in stack if "asyncio" not in one.filename]
+        culprit = next((one for one in reversed(mine) if _addin_of(one)), mine[-1] if mine else None)
+        if culprit is None:
+            log.error("the event loop is blocked by code that cannot be seen")
+            return
+        who, path = _addin_of(culprit) or "a handler", culprit.filename
+        log.error("the event loop is blocked by %s: %s (%s, line %s)", who, culprit.name, path, culprit.lineno)
 
     def stop(self) -> None:
         """End."""
@@ -81,12 +85,11 @@ class Watchdog:
         self._thread.join()
 
 
-def _addin_in(stack: list[traceback.FrameSummary]) -> str:
-    """Whose code it is, by its files."""
-    for one in reversed(stack):
-        path = one.filename.replace("\\", "/")
-        if "/addins/" in path:
-            return f"the add-in {path.rpartition('/addins/')[2].partition('/')[0].removesuffix('.py')}"
-        if "/server/shipped/" in path:
-            return f"the add-in {path.rpartition('/')[2].removesuffix('.py')}"
-    return "a handler"
+def _addin_of(frame: traceback.FrameSummary) -> str:
+    """Whose code it is, by its file; empty where it is no add-in's."""
+    path = frame.filename.replace("\\", "/")
+    if "/addins/" in path:
+        return f"the add-in {path.rpartition('/addins/')[2].partition('/')[0].removesuffix('.py')}"
+    if "/server/shipped/" in path:
+        return f"the add-in {path.rpartition('/')[2].removesuffix('.py')}"
+    return ""

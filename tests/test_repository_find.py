@@ -21,7 +21,7 @@ from dicomnet.repository.keys import Identifier, InvalidKey, QueryOptions
 from dicomnet.repository.responses import Answers
 
 QUERIES = int(os.environ.get("DICOMNET_QUERIES", "150"))
-PARTS, QUERIES_OF_PART = 40, 1250  # of a hundred thousand, half of them in each database
+PARTS, QUERIES_OF_PART = 100, 500  # of a hundred thousand, half of them in each database
 RELATIONAL = QueryOptions(relational=True)
 
 

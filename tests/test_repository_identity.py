@@ -108,3 +108,14 @@ def test_what_cannot_be(index, call, arguments, message):
         getattr(index, call)(*arguments)
     assert (patients(index), changes(index)) == before
     assert issubclass(UnknownPatient, InvalidArgument)
+
+
+def test_what_arrives_for_a_merged_patient_is_held_to_what_came_under_that_id(index):
+    other = {"PatientName": "Roe^Mary", "PatientBirthDate": "19551231", "PatientSex": "F"}
+    index.add([numbered(7, PatientID="M", **other)])
+    index.merge_patients(PatientId("M"), PatientId("A"))
+    added = index.add([numbered(7, 2, PatientID="M", **other), numbered(8, PatientID="M", **other)])
+    assert [one.outcome for one in added] == [Outcome.NEW, Outcome.NEW]
+    assert len(studies(index, PatientName="doe*", PatientID="A")) == 4
+    stranger = {"PatientName": "Poe^Edgar", "PatientBirthDate": "18090119", "PatientSex": "M"}
+    assert index.add([numbered(9, PatientID="M", **stranger)])[0].outcome is Outcome.PATIENT_CONFLICT

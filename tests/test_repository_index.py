@@ -277,6 +277,27 @@ class TestRecords:
         assert '"00101000":"a\\\\b"' in told.patient.attrs
         assert told.patient.name_n == "muller^jorg"
 
+    @pytest.mark.parametrize("syntax", [uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN])
+    def test_what_came_before_in_the_same_bytes_changes_nothing(self, syntax):
+        values = [
+            {
+                "StudyDescription": text,
+                "RequestAttributesSequence": [{"RequestedProcedureID": text}],
+                "Modality": modality,
+            }
+            for text in ("one", "two")
+            for modality in ("CT", "MR")
+        ]
+        alone = [record(syntax, **one, InstanceNumber=7) for one in values]
+        again = [record(syntax, **one, InstanceNumber=8, Rows=256, NumberOfFrames=3) for one in values]
+        for first, second in zip(alone, again, strict=True):
+            assert (first.patient, first.study, first.series) == (second.patient, second.study, second.series)
+            assert (second.number, second.rows, second.frames, second.columns) == (8, 256, 3, 512)
+        assert len({one.series.attrs for one in again}) == 2
+        assert {one.series.modality for one in again} == {"CT", "MR"}
+        no_image = record(syntax, Rows=None, ContentDescription="text")
+        assert '"00700081":"text"' in no_image.attrs
+
     @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
     def test_what_identifies_an_instance_must_be_there(self, keyword):
         with pytest.raises(MissingElement, match=keyword) as raised:

@@ -6,11 +6,15 @@ import dataclasses
 import json
 import re
 import struct
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .. import uids
 from ..errors import InvalidArgument
+from ..files.instance_source import DEFLATED
+from ..wire.element_walk import Selection
 from .catalog import ATTRIBUTES, VR_OF, Level, keyword_of, of_level
 from .folding import fold_name
 from .headers import Element, Item, read_elements
@@ -247,7 +251,14 @@ def instance_record(
     Raises:
         MissingElement: an element without which it cannot be indexed.
     """
-    found = _read(header, transfer_syntax, character_set)
+    if transfer_syntax in _QUICK_SYNTAXES:
+        quick = _quick_record(header, transfer_syntax, sop_class_uid, sop_instance_uid, character_set)
+        if quick is not None:
+            return quick
+    return _record(_read(header, transfer_syntax, character_set), transfer_syntax, sop_class_uid, sop_instance_uid)
+
+
+def _record(found: Attributes, transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str) -> InstanceRecord:
     uid = _unique(found, _SOP_UID, sop_instance_uid)
     cls = _unique(found, _SOP_CLASS, sop_class_uid)
     rows = _integer(found, 0x00280010)
@@ -264,6 +275,61 @@ def instance_record(
         columns=_integer(found, 0x00280011),
         bits=_integer(found, 0x00280100),
         attrs="" if rows else _others(Level.IMAGE, found),
+    )
+
+
+# Instances of one series differ in little: what its patient, study and series are made of is the same bytes each time.
+
+_QUICK_SYNTAXES = frozenset(uids.TRANSFER_SYNTAXES) - {uids.EXPLICIT_VR_BIG_ENDIAN, *DEFLATED}
+_OF_IMAGES = {0x00080016: "UI", 0x00080018: "UI", 0x00200013: "IS", 0x00280008: "IS", 0x00280010: "US",
+              0x00280011: "US", 0x00280100: "US"}  # fmt: skip
+_ROWS = 0x00280010
+_ABOVE = tuple(sorted(tag for tag in _WANTED if tag == _CHARACTER_SET or ATTRIBUTES[tag].level < Level.IMAGE))
+_SELECTION = Selection((*_ABOVE, *_OF_IMAGES))
+_Above = tuple[PatientRecord, StudyRecord, SeriesRecord]
+_MOST_KNOWN = 1024
+_known: dict[tuple[object, ...], _Above] = {}
+_making_room = threading.Lock()
+
+
+def _quick_record(
+    header: bytes | bytearray | memoryview, transfer_syntax: str, cls: str, uid: str, character_set: str
+) -> InstanceRecord | None:
+    """The record of an image whose patient, study and series came in the same bytes before; None for any other."""
+    found = _SELECTION.find(header, transfer_syntax)
+    if _ROWS not in found:
+        return None
+    own: Attributes = {
+        f"{tag:08X}": text_of(vr, found.pop(tag).value, ()) for tag, vr in _OF_IMAGES.items() if tag in found
+    }
+    key = (transfer_syntax, character_set, *((one.tag, one.value) for one in found.values()))
+    above = _known.get(key)
+    if above is None:
+        whole = _record(_read(header, transfer_syntax, character_set), transfer_syntax, cls, uid)
+        with _making_room:
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known[key] = whole.patient, whole.study, whole.series
+        return whole if whole.rows else None
+    if not _integer(own, _ROWS):
+        return None
+    return _image(own, transfer_syntax, above, _unique(own, _SOP_UID, uid), _unique(own, _SOP_CLASS, cls))
+
+
+def _image(own: Attributes, transfer_syntax: str, above: _Above, uid: str, cls: str) -> InstanceRecord:
+    patient, study, series = above
+    return InstanceRecord(
+        patient=patient,
+        study=study,
+        series=series,
+        uid=uid,
+        cls=cls,
+        ts=transfer_syntax,
+        number=_integer(own, 0x00200013),
+        frames=_integer(own, 0x00280008),
+        rows=_integer(own, _ROWS),
+        columns=_integer(own, 0x00280011),
+        bits=_integer(own, 0x00280100),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Insert, Row, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, Insert, Row, Select, Table, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from . import schema
@@ -45,8 +45,9 @@ class _Patient:
     id: int
     pid: str
     issuer: str
-    demographics: Demographics
-    origin_id: int = 0  # the row of the ID that was told, where it was merged into this one
+    name_n: str
+    demographics: Demographics  # those of the ID that was told, where that was merged into this patient
+    origin_id: int = 0  # the row of that ID
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class _Pass:
     places: list[int]
     outcomes: dict[int, Added]
     studies: dict[str, _Study] = field(default_factory=dict)
+    verdicts: dict[tuple[int, PatientRecord], str] = field(default_factory=dict)
     series: dict[str, _Series] = field(default_factory=dict)
 
     def undecided(self) -> list[tuple[int, InstanceRecord]]:
@@ -127,31 +129,27 @@ class Insertion:
 
     def _find_known(self, turn: _Pass) -> None:
         places = {record.uid: place for place, record in turn.undecided()}
-        columns = schema.instance.c
-        query = select(columns.uid, columns.sha, schema.series.c.uid.label("series")).join(schema.series)
-        for row in self._rows(query, schema.instance, places):
+        for row in self._rows(_KNOWN, places):
             record = turn.group[places[row.uid]]
             same = bytes(row.sha) == record.sha and row.series == record.series.uid
             turn.outcomes[places[row.uid]] = Added(Outcome.SAME if same else Outcome.DIFFERENT)
 
-    def _rows(
-        self, query: Select[tuple[object, ...]], table: Table, uids: Iterable[str]
-    ) -> list[Row[tuple[object, ...]]]:
+    def _rows(self, query: Select[Any], uids: Iterable[str]) -> list[Row[Any]]:
         """The rows of a query whose UIDs are among these."""
         wanted = sorted(set(uids))
-        found: list[Row[tuple[object, ...]]] = []
+        found: list[Row[Any]] = []
         for start in range(0, len(wanted), MOST_VALUES):
-            part = query.where(table.c.uid.in_(wanted[start : start + MOST_VALUES]))
-            found += self.connection.execute(part).all()
+            found += self.connection.execute(query, {"uids": wanted[start : start + MOST_VALUES]}).all()
         return found
 
     # Studies and their patients
 
     def _find_studies(self, turn: _Pass) -> None:
         # Locked in the order of their UIDs: their counts are ours until the commit.
-        query = _STUDIES if self.is_sqlite else _STUDIES.order_by(schema.study.c.uid).with_for_update(of=schema.study)
-        for row in self._rows(query, schema.study, (record.study.uid for _, record in turn.undecided())):
-            known = _Patient(row.patient_id, row.pid or "", row.issuer, Demographics(row.name_n, row.birth, row.sex))
+        query = _STUDIES if self.is_sqlite else _LOCKED_STUDIES
+        for row in self._rows(query, (record.study.uid for _, record in turn.undecided())):
+            demographics = Demographics(row.name_n, row.birth, row.sex)
+            known = _Patient(row.patient_id, row.pid or "", row.issuer, row.name_n, demographics)
             turn.studies[row.uid] = _Study(row.id, row.uid, known, _split(row.mods), _split(row.sop_classes))
         for place, record in turn.undecided():
             self._check_patient(turn, place, record)
@@ -160,27 +158,33 @@ class Insertion:
         study = turn.studies.get(record.study.uid)
         if study is None:
             return
-        patient = record.patient
-        why = self._contradiction(study.patient, patient)
-        if not why and not _same_id(study.patient, patient) and not self._is_alias(study.patient, patient):
-            why = "the study is another patient's"
+        key = study.id, record.patient
+        why = turn.verdicts.get(key)
+        if why is None:
+            why = turn.verdicts[key] = self._verdict(study.patient, record.patient)
         if why:
             turn.outcomes[place] = Added(Outcome.PATIENT_CONFLICT, why)
+
+    def _verdict(self, known: _Patient, told: PatientRecord) -> str:
+        """Why a study's patient cannot be the one who is told; empty where it can."""
+        if _same_id(known, told):
+            return self._contradiction(known, told)
+        found = self._patient_row(told)
+        if found is None or found.id != known.id:
+            return "the study is another patient's"
+        return self._contradiction(found, told)
 
     def _contradiction(self, known: _Patient, told: PatientRecord) -> str:
         differing = self.contradiction(known.demographics, Demographics(told.name_n, told.birth, told.sex))
         return f"the patient differs in {differing}" if differing else ""
 
-    def _is_alias(self, known: _Patient, told: PatientRecord) -> bool:
-        found = self._patient_row(told)
-        return found is not None and found.id == known.id
-
     def _make_studies(self, turn: _Pass) -> None:
         fresh = sorted(turn.undecided(), key=lambda one: (one[1].study.uid, one[0]))
         for place, record in fresh:
-            if record.study.uid not in turn.studies:
+            study = turn.studies.get(record.study.uid)
+            if study is None:
                 self._make_study(turn, place, record)
-            else:
+            elif study.is_new:
                 self._check_patient(turn, place, record)
 
     def _make_study(self, turn: _Pass, place: int, record: InstanceRecord) -> None:
@@ -206,7 +210,7 @@ class Insertion:
             patient_id = self._insert_or_none(schema.patient, ["pid", "issuer"], row)
             if patient_id is not None:
                 known = Demographics(record.name_n, record.birth, record.sex)
-                return _Patient(patient_id, record.pid, record.issuer, known)
+                return _Patient(patient_id, record.pid, record.issuer, record.name_n, known)
             found = self._patient_row(record)
         return found
 
@@ -218,20 +222,19 @@ class Insertion:
         row = self.connection.execute(
             _PATIENTS.where(columns.pid == record.pid, columns.issuer == record.issuer)
         ).one_or_none()
-        origin_id = 0 if row is None else row.id
+        if row is None:
+            return None
+        origin_id, known = row.id, Demographics(row.name_n, row.birth, row.sex)
         while row is not None and row.merged_into is not None:
             row = self.connection.execute(_PATIENTS.where(columns.id == row.merged_into)).one_or_none()
         if row is None:
             return None
-        known = Demographics(row.name_n, row.birth, row.sex)
-        return _Patient(row.id, row.pid or "", row.issuer, known, origin_id)
+        return _Patient(row.id, row.pid or "", row.issuer, row.name_n, known, origin_id)
 
     # Series
 
     def _find_series(self, turn: _Pass) -> None:
-        columns = schema.series.c
-        query = select(columns.id, columns.uid, columns.study_id)
-        for row in self._rows(query, schema.series, (record.series.uid for _, record in turn.undecided())):
+        for row in self._rows(_SERIES, (record.series.uid for _, record in turn.undecided())):
             turn.series[row.uid] = _Series(row.id, row.uid, row.study_id)
 
     def _make_series(self, turn: _Pass) -> None:
@@ -264,8 +267,7 @@ class Insertion:
             _instance_row(record, turn.series[record.series.uid].id, blobs[record.storage, record.key])
             for _, record in fresh
         ]
-        statement = self._insert_ignoring(schema.instance, ["uid"]).returning(schema.instance.c.uid)
-        inserted = {uid for (uid,) in self.connection.execute(statement, rows)}
+        inserted = self._insert_rows(rows)
         used: dict[int, int] = {}
         for place, record in fresh:
             if record.uid not in inserted:
@@ -278,6 +280,16 @@ class Insertion:
             study.sop_classes.add(record.cls)
         if used:
             self.connection.execute(_COUNT_BLOB, [{"b_id": one, "b_refs": count} for one, count in used.items()])
+
+    def _insert_rows(self, rows: list[dict[str, object]]) -> set[object]:
+        """Insert instances; the UIDs of those that no other transaction has inserted meanwhile."""
+        if self.is_sqlite:  # which has one writer: what was not there before is not there now
+            self.connection.exec_driver_sql(
+                _INSERT_INTO_SQLITE, [tuple(map(row.get, _INSTANCE_COLUMNS)) for row in rows]
+            )
+            return {row["uid"] for row in rows}
+        statement = self._insert_ignoring(schema.instance, ["uid"]).returning(schema.instance.c.uid)
+        return {uid for (uid,) in self.connection.execute(statement, rows)}
 
     def _blobs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
         columns = schema.blob.c
@@ -321,15 +333,30 @@ class Insertion:
         return self.connection.execute(statement).scalar()
 
 
+_INSTANCE_COLUMNS = ("series_id", "uid", "cls", "ts", "number", "frames", "rows", "columns", "bits", "bytes", "sha",
+                     "blob_id", "off", "attrs")  # fmt: skip
+_INSERT_INTO_SQLITE = "INSERT INTO instance ({}) VALUES ({})".format(
+    ", ".join(f'"{name}"' for name in _INSTANCE_COLUMNS), ", ".join("?" * len(_INSTANCE_COLUMNS))
+)
 _PATIENT_COLUMNS = ("issuer", "name", "name_n", "name_i", "name_p", "birth", "sex", "attrs")
 _SERIES_COLUMNS = ("uid", "modality", "number", "descr", "body", "station", "pps_uid", "attrs")
 _STUDY_COLUMNS = ("uid", "date", "time", "acc", "issuer_acc", "study_id", "descr", "refphys", "refphys_n", "attrs")
 
 _P, _S, _SE, _B = schema.patient.c, schema.study.c, schema.series.c, schema.blob.c
 _PATIENTS = select(_P.id, _P.pid, _P.issuer, _P.name_n, _P.birth, _P.sex, _P.merged_into)
-_STUDIES = select(
-    _S.id, _S.uid, _S.mods, _S.sop_classes, _S.patient_id, _P.pid, _P.issuer, _P.name_n, _P.birth, _P.sex
-).join(schema.patient)
+_UIDS: BindParameter[Any] = bindparam("uids", expanding=True)
+_STUDIES = (
+    select(_S.id, _S.uid, _S.mods, _S.sop_classes, _S.patient_id, _P.pid, _P.issuer, _P.name_n, _P.birth, _P.sex)
+    .join(schema.patient)
+    .where(_S.uid.in_(_UIDS))
+)
+_LOCKED_STUDIES = _STUDIES.order_by(_S.uid).with_for_update(of=schema.study)
+_SERIES = select(_SE.id, _SE.uid, _SE.study_id).where(_SE.uid.in_(_UIDS))
+_KNOWN = (
+    select(schema.instance.c.uid, schema.instance.c.sha, _SE.uid.label("series"))
+    .join(schema.series)
+    .where(schema.instance.c.uid.in_(_UIDS))
+)
 
 _COUNT_BLOB = update(schema.blob).where(_B.id == bindparam("b_id")).values(refs=_B.refs + bindparam("b_refs"))
 _COUNT_SERIES = (
@@ -366,9 +393,8 @@ def _same_id(known: _Patient, told: PatientRecord) -> bool:
 
 def _study_row(record: StudyRecord, patient: _Patient, now: float) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(record, name) for name in _STUDY_COLUMNS}
-    name_n = patient.demographics.name_n
     row |= {"patient_id": patient.id, "origin_id": patient.origin_id or patient.id}
-    return row | {"pid": patient.pid, "name_n": name_n, "seen_at": now}
+    return row | {"pid": patient.pid, "name_n": patient.name_n, "seen_at": now}
 
 
 def _instance_row(record: InstanceRecord, series_id: int, blob_id: int) -> dict[str, object]:

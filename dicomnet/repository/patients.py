@@ -22,6 +22,8 @@ def contradiction(known: Demographics, told: Demographics) -> str:
     One difference is an error of typing, a marriage or a correction, unless it is a wholly different name that no
     birth date supports. Two differences are another person.
     """
+    if known == told:
+        return ""
     differing = []
     names = _names_differ(known.name_n, told.name_n)
     if names:

@@ -9,10 +9,13 @@ from dicomnet.errors import InvalidArgument, escaped
 from dicomnet.uids import IMPLEMENTATION_CLASS_UID
 
 __all__ = [
+    "ACCEPT_PAUSE",
     "ANY_SCP",
     "COMMITMENT_PATIENCE",
     "DEEPEST_SEQUENCE",
     "DESCRIBE_BUFFER",
+    "FAREWELL",
+    "HANDLER_REST",
     "HEADER",
     "INFLATED_RATIO",
     "INFLATED_SIZE",
@@ -25,6 +28,7 @@ __all__ = [
     "OPERATIONS_WINDOW",
     "RECEIVE_DRAIN",
     "RELATED_CLASSES",
+    "SAY_AGAIN",
     "STRAGGLER_GRACE",
     "TAPPED_BODY",
     "TAPPED_WAITING",
@@ -70,6 +74,15 @@ COMMITMENT_PATIENCE = 300.0
 RECEIVE_DRAIN = 2.0
 # Some archives send the last instances of a C-MOVE after its final response; after so long a silence no more come.
 STRAGGLER_GRACE = 5.0
+# Seconds for a peer to close a connection on which there is no association any more: it was told, and a connection that
+# stays open is a descriptor.
+FAREWELL = 1.0
+# Seconds to leave the backlog alone where a process is out of descriptors, unless one is free sooner.
+ACCEPT_PAUSE = 1.0
+# Seconds from one complaint about that to the next.
+SAY_AGAIN = 60.0
+# Seconds that a thread for handlers waits for more to do before it ends.
+HANDLER_REST = 2.0
 # What waits for whoever reads a tap: seconds of a busy association, and no more memory than this times the above.
 TAPPED_WAITING = 4096
 
@@ -103,11 +116,16 @@ class Limits:
     # Announced as Maximum Length. Large enough that headers and system calls do not show, small enough that a stalled
     # association is cheap. Never 0 ("no limit"): lengths are claims, and this one is what P-DATA is held to.
     max_pdu: int = 256 << 10
-    # Each takes a thread and a buffer in the blocking face; past it new ones are rejected as transient.
+    # Each takes an object of a few KiB; past it new ones are rejected as transient.
     associations: int = 100
-    # Connections that have not asked for an association yet. They are no associations, and not refused: past this the
-    # oldest makes room, which is somebody's junk sooner than a peer that asks within milliseconds.
+    # Connections that have not asked for an association yet, or have none any more. They are no associations, and not
+    # refused: past this the oldest makes room, which is junk sooner than a peer that asks within milliseconds.
     pending: int = 256
+    # Those of one host, so that it does not take the room of all others; several peers may share an address.
+    pending_per_host: int = 128
+    # Threads in which the handlers of one registration run at a time. A handler that never returns keeps one for ever;
+    # once all of them are kept, its requests fail at their deadline, and other handlers do not notice.
+    handler_threads: int = 32
     # What a peer may send whose profile relaxes that. Data are passed on as they come, so that this costs no memory.
     tolerated_pdu: int = 1 << 20
     # Held whole before it is judged, so no larger than the others. 128 contexts of all 39 transfer syntaxes are some
@@ -203,6 +221,9 @@ class Timeouts:
     artim: float | None = 30
     # A peer that stopped reading.
     write: float | None = 60
+    # A provider's handler, or one step of a generator; then the peer is told that its request failed. Peers wait about
+    # as long for a response. A registration may have a deadline of its own.
+    handler: float | None = 60
     # How long the failed logins of a host count, see ``Limits.failed_logins``. None: whoever guesses may go on.
     login: float | None = 60
     # An association of a listener that stops: one on which nothing was under way for so long is idle, and ended then.

@@ -369,6 +369,7 @@ _TIMEOUT_HINTS = {
     "response": "The peer is busy or stuck; Timeouts(response=...) grants it more.",
     "progress": "A message stopped half-way, or comes slower than Limits.least_rate.",
     "release": "What the peer has answered before stands.",
+    "handler": "A handler took too long; its registration's deadline, or Timeouts(handler=...), grants it more.",
     "write": "The peer does not read what it is sent; is it out of disk, or stuck?",
 }
 

@@ -84,8 +84,7 @@ class Archive:
         self.scp.limits = dn.Limits(associations=1)
 
     def break_off(self):
-        for worker in self.scp._snapshot():
-            worker.driver.transport.interrupt()
+        self.scp.cut()
 
 
 @contextmanager

@@ -79,9 +79,9 @@ def configured(archive: Archive) -> None:
 
     @archive.listener.on_echo
     def leave(_: Any) -> None:
-        for worker in archive.listener._snapshot():
-            if any(one.abstract_syntax == uids.VERIFICATION for one in worker.driver.exchange.contexts.values()):
-                worker.driver.transport.interrupt()
+        for connection in archive.listener._acceptor.connections:
+            if any(one.abstract_syntax == uids.VERIFICATION for one in connection.exchange.contexts.values()):
+                connection.cut()
 
 
 def play(made: clients.Clients, archive: Any, tls: Any, path: Path) -> Recorder:

@@ -550,8 +550,7 @@ def test_a_peer_that_always_leaves_does_not_keep_us_for_ever(made, ten, window):
         @listener.on_store()
         def keep(request: Any) -> None:
             gone.append(request.sop_instance_uid)
-            for worker in listener._snapshot():
-                worker.driver.transport.interrupt()
+            listener.cut()
 
     options = {"retry": QUICKLY, "window": window}
     with faces.provider("sync", leave) as provider, made.make("StoreScu", provider.peer(), **options) as scu:
@@ -571,8 +570,7 @@ def test_an_association_that_breaks_is_replaced(made, ten, window):
         def keep(request: Any) -> None:
             if request.sop_instance_uid == "1.2.3.4":
                 broken.append(request.sop_instance_uid)
-                for worker in listener._snapshot():
-                    worker.driver.transport.interrupt()
+                listener.cut()
 
     ends = []
     options = {"retry": QUICKLY, "window": window}
@@ -588,8 +586,7 @@ def test_several_that_were_under_way_are_not_sent_again_where_nothing_is(made, t
     def leave(listener: Any) -> None:
         @listener.on_store()
         def keep(_: Any) -> None:
-            for worker in listener._snapshot():
-                worker.driver.transport.interrupt()
+            listener.cut()
 
     options = {"retry": Retry(attempts=1)}
     with faces.provider("sync", leave) as provider, made.make("StoreScu", provider.peer(), **options) as scu:

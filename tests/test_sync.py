@@ -89,24 +89,19 @@ class TestProvider(ProviderSuite):
         assert not thread.is_alive()
         listener.stop()
 
-    def test_a_connection_that_no_thread_can_be_had_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_handler_that_no_thread_can_be_had_for_fails_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         start = threading.Thread.start
 
         def scarce(thread: threading.Thread) -> None:
-            if thread.name == "dicomnet-association":
+            if thread.name == "dicomnet-handler":
                 raise RuntimeError("can't start new thread")
             start(thread)
 
-        with faces.provider("sync") as provider:
+        with faces.provider("sync") as provider, faces.SyncUser(f"127.0.0.1:{provider.port}") as user:
             monkeypatch.setattr(threading.Thread, "start", scarce)
-            with socket.create_connection(("127.0.0.1", provider.port), faces.PATIENCE) as refused:
-                assert refused.recv(1) == b""
-            assert not provider.listener.present()
+            assert user.store(faces.instance(100)).status == 0x0110
             monkeypatch.undo()
-            with provider.raw() as raw:
-                raw.associate()
-                assert raw.echo().status == 0
-        assert not provider.listener.present()
+            assert user.store(faces.instance(100)).status.is_success
 
     def test_an_association_that_cannot_be_answered_is_aborted(self) -> None:
         policy = AcceptancePolicy(identify=lambda *_: bytes(70000))  # too long for its sub-item

@@ -31,6 +31,7 @@ from faces import (
     store_request,
 )
 from peers import full_backlog
+from test_under_attack import until
 
 import dicomnet as dn
 from dicomnet import uids
@@ -171,7 +172,9 @@ class TestProviders:
     def test_artim_after_a_rejection(self, face):
         with self.serving(face, "artim", ae_title="OTHER") as scp, scp.raw() as raw:
             assert raw.associate().reason == 7
-            self.ended(raw, "artim")
+            assert raw.read() is None  # the provider says no more at once, and gives the peer a moment to close
+            with in_time():
+                until(lambda: not scp.listener.counters["open"])
 
     def test_idle(self, face):
         with self.serving(face, "idle") as scp, scp.raw() as raw:

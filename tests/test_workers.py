@@ -20,8 +20,8 @@ from certificates import Authority
 
 import dicomnet as dn
 from dicomnet.protocol.negotiation import AcceptancePolicy
-from dicomnet.sync.shared_state import MOST_SEATS, Board, Seats
-from dicomnet.sync.workers import Crew
+from dicomnet.sync.shared_state import MOST_SLOTS, AssociationSlots, Board
+from dicomnet.sync.workers import WorkerPool
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
 
@@ -177,9 +177,9 @@ class TestServing:
 
         def start(*arguments):
             one.listener.stop()
-            return Crew(*arguments)
+            return WorkerPool(*arguments)
 
-        monkeypatch.setattr("dicomnet.sync.listener.Crew", start)
+        monkeypatch.setattr("dicomnet.sync.listener.WorkerPool", start)
         one.listener.serve_forever()
         assert one.listener.counters["open"] == 0
 
@@ -258,7 +258,7 @@ class TestDeath:
 
     def test_workers_that_die_at_once_are_not_restarted_at_once(self, records):
         class Broken(dn.Listener):
-            def policy(self):
+            def _work(self, channel):
                 raise RuntimeError("cannot serve")
 
         with Broken(port=0, workers=2):
@@ -267,13 +267,13 @@ class TestDeath:
         assert deaths[1] - deaths[0] > 0.5
         assert deaths[2] - deaths[1] > 0.5
 
-    def test_without_the_foreman_nobody_stays(self, records):
+    def test_without_the_supervisor_nobody_stays(self, records):
         one = Crowd()
         one.listener.open()
-        one.listener._hire()
+        one.listener._start_workers()
         association = one.connect()
         worker = one.pid_of(association)
-        os.kill(one.listener._crew._pid, signal.SIGKILL)
+        os.kill(one.listener._pool._pid, signal.SIGKILL)
         with pytest.raises(dn.ConnectionFailed, match="was killed by SIGKILL"):
             one.listener.serve_forever()
         association.abort()
@@ -383,40 +383,40 @@ class TestBoard:
         assert board.total("b") == 6
         assert board.total("a") == 0
 
-    def test_seats_are_taken_and_left(self):
-        seats = Seats(3)
-        seats.own(0)
-        assert [seats.take() for _ in range(4)] == [0, 1, 2, None]
-        seats.leave(1)
-        assert (seats.taken(), seats.take()) == (2, 1)
-        seats.own(4)
-        seats.clear(4)
-        assert seats.taken() == 3
-        seats.clear(0)
-        assert seats.taken() == 0
+    def test_slots_are_taken_and_left(self):
+        slots = AssociationSlots(3)
+        slots.own(0)
+        assert [slots.take() for _ in range(4)] == [0, 1, 2, None]
+        slots.leave(1)
+        assert (slots.taken(), slots.take()) == (2, 1)
+        slots.own(4)
+        slots.clear(4)
+        assert slots.taken() == 3
+        slots.clear(0)
+        assert slots.taken() == 0
 
     def test_names_are_whole(self):
-        seats = Seats(MOST_SEATS + 1)
-        seats.own(0)
+        slots = AssociationSlots(MOST_SLOTS + 1)
+        slots.own(0)
         for title, host in [("A" * 16, "[2001:db8::1]"), ("A", "10.0.0.1"), ("AA", "10.0.0.11")]:
-            seats.name(seats.take(), title, host)
-        assert seats.namesakes("A", "10.0.0.1") == (1, 1)
-        assert seats.namesakes("A" * 16, "[2001:db8::1]") == (1, 1)
-        assert seats.namesakes("AAA", "10.0.0.1") == (0, 1)
-        seats.unname(1)
-        assert seats.namesakes("A", "10.0.0.1") == (0, 0)
-        assert seats.taken() == 3
+            slots.name(slots.take(), title, host)
+        assert slots.namesakes("A", "10.0.0.1") == (1, 1)
+        assert slots.namesakes("A" * 16, "[2001:db8::1]") == (1, 1)
+        assert slots.namesakes("AAA", "10.0.0.1") == (0, 1)
+        slots.unname(1)
+        assert slots.namesakes("A", "10.0.0.1") == (0, 0)
+        assert slots.taken() == 3
 
     def test_a_lock_ends_with_its_process(self):
-        seats = Seats(1)
+        slots = AssociationSlots(1)
         read, write = os.pipe()
         pid = os.fork()
         if not pid:
-            seats.own(0)
-            seats.__enter__()
+            slots.own(0)
+            slots.__enter__()
             os.write(write, b"!")
             signal.pause()
         os.read(read, 1)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        assert seats.take() == 0
+        assert slots.take() == 0

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator
 from inspect import isawaitable
 from typing import Any, TypeVar
 
-from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError, escaped
-from ..log import in_brief, log, log_failure
+from ..config import FAREWELL
+from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError
 from ..protocol.events import Event, discard_requests
 from ..protocol.exchange import POLL, Call, Exchange
-from ..services.provider import Serving
-from ..sync.driver import FAREWELL
 from .transport import Transport
 
-__all__ = ["Driver", "ProviderDriver"]
+__all__ = ["BaseDriver", "Driver"]
 
 T = TypeVar("T")
 
 _PORTION = 1 << 20  # bytes that a message may send before other connections of the loop get their turn
 _MOST_EVENTS = 8  # events that wait for a user who does not ask for them; past it nothing more is read
-_SLICE = 0.002  # seconds that a handler's results may take before the loop looks for a C-CANCEL, and at the others
 
 
-class _Driver:
+class BaseDriver:
     """What both roles share: reading, writing and the clock of one association."""
 
     def __init__(self, exchange: Exchange, transport: Transport) -> None:
@@ -175,7 +171,7 @@ class _Driver:
             self.exchange.tick(now)
 
 
-class Driver(_Driver):
+class Driver(BaseDriver):
     """A requestor's association: its flows run in the task that calls, one at a time."""
 
     def __init__(self, exchange: Exchange, transport: Transport) -> None:
@@ -381,145 +377,3 @@ class Driver(_Driver):
     def _cut(self) -> None:
         self.exchange.receive_eof()
         self.turn()
-
-
-class ProviderDriver(_Driver):
-    """A provider's association: its flow runs in the callbacks of the loop; what it has to await, in a task."""
-
-    def __init__(
-        self,
-        exchange: Exchange,
-        transport: Transport,
-        start: Callable[[ProviderDriver], Serving],
-        done: Callable[[ProviderDriver], None],
-    ) -> None:
-        """``start`` gives the flow once the connection stands; ``done`` is told when it is over and closed."""
-        super().__init__(exchange, transport)
-        self._start = start
-        self._done = done
-        self._begun = False
-        self._flow: Serving | None = None
-        self._item: Any = None  # what the flow waits for
-        self._task: asyncio.Task[Any] | None = None
-        self._looked = 0.0  # when the loop last had the time to read
-        self._looking = 0
-
-    def connected(self) -> None:
-        """The connection stands."""
-        self.exchange.tls = self.transport.link
-        self._begun = True
-        self._flow = self._start(self)
-        self._item = next(self._flow)
-        self.turn()
-
-    def disconnected(self) -> None:
-        """The connection ended, maybe before it was secure."""
-        super().disconnected()
-        if not self._begun and self.transport.failure is not None:
-            self._begun = True  # it is told once
-            log.info("no association: %s", escaped(str(self.transport.failure)))
-
-    def abort(self) -> None:
-        """End the association now: the peer is told, and a handler that is awaited is cancelled."""
-        if self._task is not None:
-            self._task.cancel()
-        self._tell_abort()
-        self._flush()
-        self.exchange.receive_eof()
-        self.turn()
-
-    def _tell_abort(self) -> None:
-        with suppress(LocalProtocolError):  # there is no association yet, or none any more
-            self.exchange.abort()
-
-    def _work(self) -> None:
-        """Let the flow go on for as long as it need not wait."""
-        while self._flow is not None and self._task is None:
-            if type(self._item) is Call:
-                self._call(self._flow, self._item)
-            elif not self._flush():
-                return
-            elif self._events:
-                self._resume(self._flow.send, self._events.popleft())
-            elif self.exchange.closed:
-                self._resume(self._flow.throw, ConnectionFailed("the association is over", peer=self.exchange.peer))
-            elif self._item is POLL and self._has_looked():
-                self._resume(self._flow.send, None)
-            else:
-                return
-        self._flush()
-        if self._flow is None:
-            discard_requests(self._events)  # nobody is there for them
-            self._events.clear()
-            if self.transport.lost:
-                self._done(self)
-
-    def _resume(self, go: Callable[[Any], Any], value: Any) -> None:
-        try:
-            self._item = go(value)
-        except StopIteration:
-            self._flow = None
-        except Exception as error:
-            self._flow = None
-            self._failed(error)
-
-    def _call(self, flow: Serving, call: Call) -> None:
-        try:
-            answer = call.function(*call.arguments)
-        except Exception as error:
-            self.exchange.restart(self._loop.time())
-            self._resume(flow.throw, error)
-            return
-        if isawaitable(answer):
-            self._task = self._loop.create_task(_result(answer))
-            self._task.add_done_callback(self._answered)
-            return
-        self.exchange.restart(self._loop.time())
-        self._resume(flow.send, answer)
-
-    def _answered(self, task: asyncio.Task[Any]) -> None:
-        self._task = None
-        self._looked = 0.0
-        self.exchange.restart(self._loop.time())
-        if self._flow is not None:
-            error = LocalProtocolError("the handler was cancelled") if task.cancelled() else task.exception()
-            if error is not None:
-                self._resume(self._flow.throw, error)
-            else:
-                self._resume(self._flow.send, task.result())
-        self.turn()
-
-    def _has_looked(self) -> bool:
-        """Whether the loop has looked for what the peer sent, a moment ago at the latest; else it does so now."""
-        if self._loop.time() < self._looked + _SLICE:
-            return True
-        if not self._looking:
-            self._looking = 2  # the loop runs what is scheduled before what it has found to read
-            self._loop.call_soon(self._look)
-        return False
-
-    def _look(self) -> None:
-        self._looking -= 1
-        if self._looking:
-            self._loop.call_soon(self._look)
-        else:
-            self._looked = self._loop.time()
-            self.turn()
-
-    def _failed(self, error: Exception) -> None:
-        if isinstance(error, DicomNetError):
-            log.info("association ended: %s", in_brief(error))
-        else:
-            log_failure(f"association with {self.transport.peer_address} failed", error)
-        self._tell_abort()
-
-    def _deadline(self) -> float | None:
-        # While a handler is awaited it is us who are silent.
-        return None if self._task is not None else super()._deadline()
-
-    def _saturated(self) -> bool:
-        return self._task is not None or bool(self._events)
-
-
-async def _result(answer: Awaitable[Any]) -> Any:
-    return await answer

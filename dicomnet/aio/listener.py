@@ -7,42 +7,44 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from math import inf
 from time import monotonic, time
 from types import TracebackType
 
-from ..config import Entity, Limits, Timeouts
-from ..errors import InvalidArgument, LocalProtocolError, cannot_listen
+from ..config import ACCEPT_PAUSE, SAY_AGAIN, Entity, Limits, Timeouts
+from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError, escaped
 from ..log import log
+from ..net.admission import Connections
+from ..net.proxy import Header, Proxies
+from ..net.sockets import address_of, listen
 from ..net.tls import TLS
 from ..protocol.events import Tracing
 from ..protocol.exchange import Exchange
 from ..protocol.negotiation import AcceptancePolicy, ProposedContext
 from ..protocol.peer_profile import Peer
 from ..services.provider import Serving
-from ..services.scp import COUNTED, Provider, pause_of
+from ..services.scp import COUNTED, Provider, host_of, pause_of
 from ..services.service_registry import ServiceRegistry
 from .association import Association, connect
-from .driver import ProviderDriver
+from .provider_driver import ProviderDriver
 from .secure import make_transport
-from .transport import Transport, address_of
+from .transport import Transport
 
 __all__ = ["Listener"]
-
-_BACKLOG = 1024  # a full one would cost a peer a second, until it tries again
-_ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
 
 
 class Listener(Provider):
     """A provider on a TCP port; see `scp.Provider` for its handlers.
 
     As a context manager it serves until the block ends; `serve_forever` serves until `stop`. A handler may be a
-    coroutine function: it is awaited, and its association reads nothing meanwhile. Other handlers run in the thread of
-    the event loop, as does the writing of spooled files: one that takes long holds up every association.
+    coroutine function: it is awaited, and its association reads nothing meanwhile; one that takes longer than its
+    deadline is cancelled, and has failed. A handler that returns a future is answered when that is done, while the
+    association goes on. Other handlers run in the thread of the event loop, as does the writing of spooled files: one
+    that takes long holds up every association.
 
     Args:
         ae_title: the title that callers must ask for; None takes any.
-        host: the address to bind; loopback unless another is named.
+        host: the address to bind; loopback unless another is named. Empty takes all addresses, IPv4 and IPv6.
         port: 0 picks a free one.
         tls: how connections are secured; None is plain. Nothing plain is answered on a port with TLS.
         limits, timeouts: bounds of every association.
@@ -53,6 +55,7 @@ class Listener(Provider):
         workers: 1. An event loop cannot be forked; the blocking listener can have more.
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
         services: the registry of its handlers, which several listeners may share; by default one of its own.
+        proxies: addresses and networks of load balancers that say for whom a connection is, by the PROXY protocol.
     """
 
     _clock = staticmethod(monotonic)
@@ -73,6 +76,7 @@ class Listener(Provider):
         workers: int = 1,
         peers: Iterable[Peer] = (),
         services: ServiceRegistry | None = None,
+        proxies: Iterable[str] = (),
     ) -> None:
         if workers != 1:
             what = f"{workers!r} workers: an asynchronous listener serves in its own process"
@@ -89,9 +93,9 @@ class Listener(Provider):
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
         self._arrivals: set[asyncio.Task[None]] = set()  # connections that do not stand yet
-        self._strangers: set[ProviderDriver] = set()  # connections whose handshake is not done
-        self._drivers: dict[ProviderDriver, None] = {}  # the oldest first
-        self._admitted: set[ProviderDriver] = set()  # who counts as an association
+        self.proxies = Proxies(proxies)
+        self._connections: Connections[ProviderDriver] = Connections(lambda: self.limits, ProviderDriver.abort)
+        self._complained = -inf  # when it was last said that descriptors are scarce
         self._counters = dict.fromkeys(("connections", "associations", "refused", *COUNTED, "open"), 0)
         self._stopping = asyncio.Event()
         self._alone = asyncio.Event()
@@ -124,14 +128,7 @@ class Listener(Provider):
             self.tls.server_context()
         host, port = self._bind
         self._loop = asyncio.get_running_loop()
-        try:
-            family, _, _, _, address = (
-                await self._loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            )[0]
-            self._sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-        except OSError as error:
-            raise cannot_listen(error, host, port) from error
-        self._sock.setblocking(False)
+        self._sock = await self._loop.run_in_executor(None, listen, host, port)  # a name has to be looked up
         self._address = self._sock.getsockname()[:2]
 
     async def serve_forever(self) -> None:
@@ -167,7 +164,7 @@ class Listener(Provider):
 
     def present(self) -> list[Exchange]:
         """The associations that are served now."""
-        return [driver.exchange for driver in self._drivers]
+        return [driver.exchange for driver in self._connections]
 
     async def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
@@ -208,12 +205,12 @@ class Listener(Provider):
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            log.error("cannot accept a connection: %s", error)
+            if self._loop.time() >= self._complained + SAY_AGAIN:
+                self._complained = self._loop.time()
+                log.error("cannot accept a connection: %s; others wait until one is closed", error)
             self._accept_no_more()
-            self._loop.call_later(_ACCEPT_PAUSE, self._accept_again)
-            return
-        if len(self._strangers) >= self.limits.associations:
-            sock.close()  # without TLS there is no way to say why
+            self._connections.make_room()
+            self._loop.call_later(ACCEPT_PAUSE, self._accept_again)
             return
         sock.setblocking(False)
         arrival = self._loop.create_task(self._serve(sock))
@@ -226,57 +223,67 @@ class Listener(Provider):
 
     async def _serve(self, sock: socket.socket) -> None:
         """Let the loop have a new connection; once it stands, callbacks do the rest."""
+        loop = asyncio.get_running_loop()
+        drivers: list[ProviderDriver] = []
+
+        def driven() -> Transport:
+            drivers.append(self._driver(address))
+            return drivers[0].transport
+
         try:
             address = address_of(sock.getpeername())
-            await asyncio.get_running_loop().connect_accepted_socket(partial(self._driven, address), sock)
-        except (OSError, InvalidArgument) as error:
-            log.info("a connection ended before it began: %s", error)
+            header = self.proxies.header_from(address) if self.proxies else None
+            if header is not None:
+                await self._introduce(sock, header)
+                address = header.address or address
+            await loop.connect_accepted_socket(driven, sock)
+        except (OSError, InvalidArgument, ConnectionFailed) as error:
+            log.info("a connection ended before it began: %s", escaped(str(error)))
             sock.close()
+            for driver in drivers:
+                self._over(driver)
 
-    def _driven(self, address: str) -> Transport:
-        """The protocol of a new connection, with its driver."""
+    async def _introduce(self, sock: socket.socket, header: Header) -> None:
+        """A proxy says for whom it speaks; not a byte more is read."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self.timeouts.artim):
+            while not header.whole:
+                data = await loop.sock_recv(sock, header.wanted)
+                if not data:
+                    raise ConnectionFailed("the proxy closed the connection within its PROXY header")
+                header.feed(data)
+
+    def _driver(self, address: str) -> ProviderDriver:
+        """What serves a new connection."""
         now = asyncio.get_running_loop().time()
         observer = self.tap.observe(address, False, time) if self.tap is not None else None
         exchange = Exchange.acceptor(
             limits=self.limits, timeouts=self.timeouts, now=now, observer=observer, peers=self.peers
         )
         transport = make_transport(self.limits, self.timeouts, self.tls)
-        driver = ProviderDriver(exchange, transport, self._begin, self._over)
-        if self.tls is not None:
-            self._strangers.add(driver)
-        return transport
-
-    def _begin(self, driver: ProviderDriver) -> Serving:
-        self._strangers.discard(driver)
-        self._make_room()
-        self._drivers[driver] = None
+        transport.peer_address = address
+        driver = ProviderDriver(exchange, transport, self._begin, self._connections.leave, self._over)
+        self._connections.arrive(driver, host_of(address))
         self._counters["connections"] += 1
         self._counters["open"] += 1
         self._alone.clear()
+        return driver
+
+    def _begin(self, driver: ProviderDriver) -> Serving:
         address = driver.exchange.peer = driver.transport.peer_address
         return self.flow(driver.exchange, address, full=lambda: self._is_full(driver))
 
-    def _make_room(self) -> None:
-        """End the oldest connection that has not asked for an association, if there are too many of those."""
-        pending = [driver for driver in self._drivers if not driver.exchange.requested]
-        if len(pending) >= self.limits.pending:
-            pending[0].abort()
-
     def _is_full(self, driver: ProviderDriver) -> bool:
         """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""
-        full = len(self._admitted) >= self.limits.associations
-        if not full:
-            self._admitted.add(driver)
+        full = not self._connections.admit(driver)
         self._counters["refused" if full else "associations"] += 1
         return full
 
     def _over(self, driver: ProviderDriver) -> None:
-        self._strangers.discard(driver)
-        if driver in self._drivers:
-            del self._drivers[driver]
+        if driver in self._connections:
+            self._connections.part(driver)
             self._counters["open"] -= 1
-        self._admitted.discard(driver)
-        if not self._drivers:
+        if not len(self._connections):
             self._alone.set()
 
     def _stop(self) -> None:
@@ -293,9 +300,7 @@ class Listener(Provider):
         finally:
             for arrival in self._arrivals:
                 arrival.cancel()
-            for stranger in list(self._strangers):
-                stranger.transport.close()
-            for driver in list(self._drivers):
+            for driver in self._connections:
                 driver.abort()
         await self._all_over()
 
@@ -303,13 +308,13 @@ class Listener(Provider):
         now = asyncio.get_running_loop().time
         end = now() + drain
         quiet = drain if self.timeouts.quiet is None else self.timeouts.quiet
-        while (self._drivers or self._arrivals) and now() < end:
-            pauses = [(driver, pause_of(driver.exchange)) for driver in self._drivers]
+        while (len(self._connections) or self._arrivals) and now() < end:
+            pauses = [(one, pause_of(one.exchange)) for one in self._connections if not one.answering]
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(now() + quiet, end)):
                     await self._all_over()
             for driver, pause in pauses:
-                if pause and driver in self._drivers and pause == pause_of(driver.exchange):
+                if pause and driver in self._connections and pause == pause_of(driver.exchange):
                     driver.abort()
 
     async def _all_over(self) -> None:

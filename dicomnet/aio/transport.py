@@ -15,12 +15,12 @@ from typing import Protocol, cast
 
 from ..config import Limits, Timeouts
 from ..errors import DicomNetError
+from ..net.sockets import QUICK_ACK, address_of, gone, watch_host
 from ..protocol.exchange import Buffer
 from ..protocol.negotiation import SecureLink
 from ..sync.driver import IOV_MAX, unsent
-from ..sync.transport import QUICK_ACK, gone, watch_host
 
-__all__ = ["Owner", "Transport", "address_of"]
+__all__ = ["Owner", "Transport"]
 
 _LITTLE = 64 << 10  # bytes for asyncio's transport to wait with; enough that it does not fit by accident
 _memory = threading.local()
@@ -75,7 +75,7 @@ class Transport(asyncio.BufferedProtocol):
         """The connection stands."""
         self._transport = cast(asyncio.Transport, transport)
         self._buffer = _receive_buffer(self._limits.receive_buffer)
-        self.peer_address = address_of(transport.get_extra_info("peername"))
+        self.peer_address = self.peer_address or address_of(transport.get_extra_info("peername"))
         encrypted = transport.get_extra_info("sslcontext") is not None
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -222,10 +222,3 @@ def _receive_buffer(size: int) -> memoryview:
     if buffer is None or len(buffer) < size:
         buffer = _memory.buffer = memoryview(bytearray(size))
     return buffer[:size]
-
-
-def address_of(name: object) -> str:
-    """``host:port`` of what a socket calls its peer."""
-    if not isinstance(name, tuple):
-        return str(name or "")
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

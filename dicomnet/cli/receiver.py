@@ -62,7 +62,9 @@ class Receiver(Listener):
         self._durable = durable
         self._on_duplicate = on_duplicate
         self._command = run
-        self.on_store(sink=self._open, unknown_classes=any_class)(self._keep)
+        # To commit a file takes microseconds; what waits for the disk or a program, or writes lines, may block.
+        inline = not (durable or run or self._talks)
+        self.on_store(sink=self._open, unknown_classes=any_class, inline=inline)(self._keep)
 
     def _open(self, arrival: Arrival) -> Sink:
         """A data set begins to arrive: where it goes."""

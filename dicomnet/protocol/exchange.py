@@ -21,7 +21,7 @@ from ..wire.command_set import fragment_size
 from . import admission, negotiation
 from .events import Event, Observer, ReleaseIndication, RequestReceived
 from .flow import Flow
-from .message_exchange import POLL, Call, MessageExchange, Poll, Request
+from .message_exchange import LATER, POLL, Call, MessageExchange, Poll, Request
 from .messages import Buffer, CommandField, DataSource, fits
 from .negotiation import (
     AcceptancePolicy,
@@ -35,7 +35,7 @@ from .negotiation import (
 from .peer_profile import STRICT, Peer, Peers, Relaxation, normalize_request, repair_pdu
 from .states import State
 
-__all__ = ["POLL", "Buffer", "Call", "DataSource", "Exchange", "Flow", "Poll", "Request"]
+__all__ = ["LATER", "POLL", "Buffer", "Call", "DataSource", "Exchange", "Flow", "Poll", "Request"]
 
 _MAX_MESSAGE_ID = 65535
 _MOST_REST = 5  # bytes after the last PDV of a P-DATA-TF; six would be the header of another
@@ -53,9 +53,10 @@ class Exchange(MessageExchange):
         profile: what is known of the peer, and relaxed for it.
         pending: requests of ours that wait for responses, by message ID.
         rests: which pause of its provider this is; 0 while anything is performed.
+        released: whether the peer asked for the release, and was granted it.
         tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
         window: how many of our requests may be unanswered at a time, as negotiated (PS3.7 Annex D.3.3.3).
-        deferred: requests of the peer that are still to be performed.
+        deferred: requests of the peer that are still to be performed; at most ``most_deferred`` of them are kept.
         cancelled: the message IDs of those requests of the peer that it wants no more of.
         open_sink: called with the context and the command set of each request that brings a data set; by default data
             sets are held in memory, up to ``Limits.message``.
@@ -69,11 +70,12 @@ class Exchange(MessageExchange):
         self.tls: SecureLink | None = None
         self.user: UserIdentity | None = None
         self.defer_requests, self.rests = False, 0
+        self.released = False
         self.deferred: deque[RequestReceived] = deque()
         self.request_pdu: AssociateRQ | None = None
         self.accept_pdu: AssociateAC | None = None
         self._by_syntax: dict[tuple[str, str], PresentationContext] = {}
-        self._most_deferred = 1 + self.limits.requests_ahead
+        self.most_deferred = 1 + self.limits.requests_ahead
         self._upper.on_accept = self._on_accept
         self._peers: Peers | None = None
         self._unproven_window = True
@@ -189,7 +191,7 @@ class Exchange(MessageExchange):
         self.window = invoked or _MAX_MESSAGE_ID
         if not self._unproven_window and negotiation.implementation_class_uid(accept) not in WINDOW_KEEPERS:
             self.window = 1
-        self._most_deferred = (performed or _MAX_MESSAGE_ID) + self.limits.requests_ahead
+        self.most_deferred = (performed or _MAX_MESSAGE_ID) + self.limits.requests_ahead
 
     def require_association(self) -> None:
         """Raise what ended the association, where it is over."""
@@ -226,6 +228,7 @@ class Exchange(MessageExchange):
 
     def release_response(self) -> None:
         """Agree to the peer's release."""
+        self.released = True
         self._upper.release_response()
 
     def set_aside(self, event: Event) -> None:
@@ -246,7 +249,7 @@ class Exchange(MessageExchange):
                 self.cancelled.add(cancelled)
         elif not self.defer_requests:
             self.unasked(event.message)
-        elif len(self.deferred) >= self._most_deferred:
+        elif len(self.deferred) >= self.most_deferred:
             self.raise_for(self._refuse(f"{len(self.deferred)} requests wait for the end of another", event.message))
         elif fits(event.message, (kept.message for kept in self.deferred), self.limits.message):
             self.deferred.append(event)

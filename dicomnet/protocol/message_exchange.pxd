@@ -10,6 +10,9 @@ from .upper_layer cimport UpperLayer
 cdef class Call:
     cdef readonly object function
     cdef readonly tuple arguments
+    cdef readonly object deadline, lane, later, heed
+    cdef readonly bint inline
+    cdef public bint abandoned
 
 
 @cython.final

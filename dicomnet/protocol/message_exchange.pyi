@@ -16,16 +16,38 @@ from dicomnet.protocol.states import State
 from dicomnet.protocol.upper_layer import UpperLayer
 from dicomnet.wire.command_set import Command, Message, MessageReader
 
-__all__ = ["POLL", "Call", "MessageExchange", "Outgoing", "Poll", "Request"]
+__all__ = ["LATER", "POLL", "Call", "MessageExchange", "Outgoing", "Poll", "Request"]
 
 class Poll(Enum):
     POLL = "poll"
+    LATER = "later"
 
 POLL = Poll.POLL
+LATER = Poll.LATER
 
 @final
 class Call:
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None: ...
+    abandoned: bool
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        inline: bool = False,
+        deadline: float | None = None,
+        lane: object = None,
+        later: Callable[[Any, BaseException | None], None] | None = None,
+        heed: Callable[[Event], bool] | None = None,
+    ) -> None: ...
+    @property
+    def inline(self) -> bool: ...
+    @property
+    def deadline(self) -> float | None: ...
+    @property
+    def lane(self) -> object: ...
+    @property
+    def later(self) -> Callable[[Any, BaseException | None], None] | None: ...
+    @property
+    def heed(self) -> Callable[[Event], bool] | None: ...
     @property
     def function(self) -> Callable[..., Any]: ...
     @property

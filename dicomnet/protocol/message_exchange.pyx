@@ -25,7 +25,7 @@ from ..files.dataset_sink import MemorySink
 from ..log import log
 from ..status import Status
 
-__all__ = ["POLL", "Call", "MessageExchange", "Outgoing", "Poll", "Request"]
+__all__ = ["LATER", "POLL", "Call", "MessageExchange", "Outgoing", "Poll", "Request"]
 
 cdef enum:
     C_FIND_RQ = 0x0020       # Command Fields (PS3.7 Annex E.1)
@@ -44,24 +44,40 @@ _LAST_FRAGMENT = memoryview(bytes(2))  # an empty fragment would do, but must no
 
 
 class Poll(Enum):
-    """A flow yields ``POLL`` to have everything written and to get the next event, or None where there is none yet."""
+    """A flow yields ``POLL`` to have everything written and to get the next event, or None where there is none yet.
+
+    It gets ``LATER`` for the answer of a `Call` whose function returned a future, where it said what is to be done then.
+    """
 
     POLL = "poll"
+    LATER = "later"
 
 
-POLL = Poll.POLL
+POLL, LATER = Poll.POLL, Poll.LATER
 
 
 @cython.final
 cdef class Call:
     """A flow yields this to have ``function(*arguments)`` run by its driver: the user's code, or blocking work.
 
-    What it returns is sent back into the flow (awaited first, in asyncio), what it raises is thrown in.
+    What it returns is sent back into the flow (awaited first, in asyncio), what it raises is thrown in. A driver that
+    has nothing else to do meanwhile just calls the function; the rest is for one that serves other associations, too.
+
+    Attributes:
+        inline: the function never blocks, so that it needs no thread of its own.
+        deadline: seconds that it may take; then `DeadlineExceeded` is thrown in. None for no end.
+        lane: what it belongs to: functions of one lane share a bounded number of threads.
+        later: where the function returns a future, the flow gets `LATER` at once, and ``later(answer, error)`` is called
+            when the future is done. None: the flow waits for it.
+        heed: called with each event that arrives meanwhile; where it is true the flow gets None at once.
+        abandoned: the flow went on while what it had called for was still at work.
     """
 
-    def __init__(self, function, *arguments):
+    def __init__(self, function, *arguments, bint inline=False, deadline=None, lane=None, later=None, heed=None):
         self.function = function
         self.arguments = arguments
+        self.inline = inline
+        self.deadline, self.lane, self.later, self.heed = deadline, lane, later, heed
 
 
 @cython.final

@@ -120,12 +120,6 @@ class ServerListener(Listener):
             tap=self.tap,
         )
 
-    def abort(self, exchange: Exchange) -> None:
-        """End one association; from any thread."""
-        for served in self._snapshot():
-            if served.driver.exchange is exchange:
-                served.driver.interrupt()
-
 
 #: The refusals that an administrator of security wants to know of.
 _ALERTS = frozenset({"unknown", "address", "certificate"})

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 from .. import uids
@@ -27,17 +29,18 @@ from ..log import in_brief, log, log_failure
 from ..protocol.events import Event
 from ..protocol.exchange import POLL, Call, Exchange
 from ..protocol.messages import CommandField, name_of
-from ..protocol.negotiation import ProposedContext
+from ..protocol.negotiation import PresentationContext, ProposedContext
 from ..status import Status
 from ..wire.command_set import Command, Message
 from . import presentation_contexts
-from .provider_requests import FindRequest, MoveRequest, NormalizedRequest
-from .service_registry import Registration
+from .provider_requests import FindRequest, MoveRequest, NormalizedRequest, Request
+from .service_registry import Handler, Registration
 from .transfer_choice import fitting
 
 __all__ = [
     "Serving",
     "as_status",
+    "handler_call",
     "perform_find",
     "perform_get",
     "perform_move",
@@ -50,6 +53,18 @@ _RESOURCE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EN
 _MAX_COMMENT = 64  # characters of an Error Comment, VR LO
 
 Serving = Generator[Any, Any, None]
+
+
+def handler_call(exchange: Exchange, service: Registration, request: Request, **options: Any) -> Call:
+    """The call of a registration's handler, in its lane and with its deadline."""
+    call = request.call = call_for(exchange, service, service.handler, request, inline=service.inline, **options)
+    return call
+
+
+def call_for(exchange: Exchange, service: Registration, function: Handler, *arguments: Any, **options: Any) -> Call:
+    """A call of something that a handler gave, or of the handler itself."""
+    deadline = exchange.timeouts.handler if service.deadline is None else service.deadline
+    return Call(function, *arguments, lane=service, deadline=deadline, **options)
 
 
 def respond(exchange: Exchange, message: Message, status: Status, data: bytes | None = None, **elements: Any) -> None:
@@ -82,7 +97,7 @@ def perform_normalized(
     if command.command_field == CommandField.N_CREATE_RQ and not command.affected_sop_instance_uid:
         request.created_uid = uids.new()
     try:
-        status, dataset = _status_and_dataset((yield Call(service.handler, request)))
+        status, dataset = _status_and_dataset((yield handler_call(exchange, service, request)))
         if dataset is not None:
             data = codec.encode(dataset, request.transfer_syntax_uid)
     except Exception as error:
@@ -150,35 +165,63 @@ def status_of_failure(error: Exception, exchange: Exchange, command: Command) ->
 
 
 class _Results:
-    """The results of a handler, one at a time, whether it is a generator, an asynchronous one, or gives a list."""
+    """The results of a handler, one at a time, whether it is a generator, an asynchronous one, or gives a list.
 
-    def __init__(self, answer: Any) -> None:
+    Args:
+        answer: what the handler returned.
+        call: makes the call of a function of the handler's.
+        encode: what becomes of each result, where the handler runs.
+    """
+
+    def __init__(self, answer: Any, call: Callable[..., Call], encode: Callable[[Any], Any] | None = None) -> None:
         self._steps = answer if hasattr(answer, "__aiter__") else iter(answer)
+        self._call = call
+        self._encode = encode or (lambda result: result)
+        # A step may still run, in a thread, when the results are closed: who holds this may touch them, and the other
+        # one sees that they are unwanted. `list.pop` and `append` are atomic, so that it takes no lock.
+        self._token = [True]
+        self._unwanted = False
         self.final: Any = None
 
-    def step(self) -> Call:
-        """The call that makes the next result: a pair (whether there is one, the result)."""
-        return Call(self._next_asynchronous if hasattr(self._steps, "__anext__") else self._next)
+    def step(self, heed: Callable[[Event], bool]) -> Call:
+        """The call that makes the next result: a pair (whether there is one, the result); None where it is given up."""
+        asynchronous = hasattr(self._steps, "__anext__")
+        return self._call(self._next_asynchronous if asynchronous else self._next, heed=heed)
 
     def _next(self) -> tuple[bool, Any]:
+        token = self._token.pop()
         try:
-            return True, next(self._steps)
+            return True, self._encode(next(self._steps))
         except StopIteration as stop:
             self.final = stop.value
             return False, None
+        finally:
+            self._token.append(token)
+            if self._unwanted:
+                self._close()
 
     async def _next_asynchronous(self) -> tuple[bool, Any]:
         try:
-            return True, await self._steps.__anext__()
+            return True, self._encode(await self._steps.__anext__())
         except StopAsyncIteration:
             return False, None
 
     def close(self) -> Serving:
         """Close a generator before its end; nothing happens to a list. What fails then changes no answer any more."""
+        self._unwanted = True
         try:
-            yield Call(getattr(self._steps, "aclose", None) or getattr(self._steps, "close", None) or (lambda: None))
+            yield self._call(getattr(self._steps, "aclose", None) or self._close)
         except Exception as error:
             log_failure("a handler failed as it was closed", error)
+
+    def _close(self) -> None:
+        with suppress(IndexError):  # a step runs, and will see to it
+            self._token.pop()
+            getattr(self._steps, "close", _nothing)()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _cancelled(exchange: Exchange, message: Message, event: Event | None) -> bool:
@@ -192,12 +235,13 @@ def perform_find(exchange: Exchange, _: Any, service: Registration, message: Mes
     """C-FIND: a pending response for each match, then the final one (PS3.7 Section 9.1.2.2)."""
     results = None
     try:
-        answer = yield Call(service.handler, request)
+        answer = yield handler_call(exchange, service, request)
         if answer is None or isinstance(answer, int):
             respond(exchange, message, as_status(answer))
             return
-        results = _Results(answer)
-        status = yield from _send_matches(exchange, message, request, results)
+        encode = partial(_encoded_match, request.transfer_syntax_uid)
+        results = _Results(answer, partial(call_for, exchange, service), encode)
+        status = yield from _send_matches(exchange, message, results)
     except Exception as error:
         status = status_of_failure(error, exchange, message.command)
     except GeneratorExit:
@@ -209,21 +253,28 @@ def perform_find(exchange: Exchange, _: Any, service: Registration, message: Mes
     respond(exchange, message, status)
 
 
-def _send_matches(
-    exchange: Exchange, message: Message, request: FindRequest, results: _Results
-) -> Generator[Any, Any, Status]:
-    syntax = request.transfer_syntax_uid
+def _encoded_match(syntax: str, match: Any) -> tuple[int, bytes]:
+    """The status and the data set of a response."""
+    status, dataset = match if isinstance(match, tuple) else (Status.PENDING, match)
+    return status, codec.encode(dataset, syntax)
+
+
+def _send_matches(exchange: Exchange, message: Message, results: _Results) -> Generator[Any, Any, Status]:
     left = exchange.limits.responses
+    heed = partial(_cancelled, exchange, message)
     while True:
-        more, match = yield results.step()
+        step = yield results.step(heed)
+        if step is None:
+            return Status.CANCEL
+        more, match = step
         if not more:
             return as_status(results.final)
         if not left:
             return Status(Status.OUT_OF_RESOURCES, comment=f"more than {exchange.limits.responses} matches")
         left -= 1
-        status, dataset = match if isinstance(match, tuple) else (Status.PENDING, match)
-        respond(exchange, message, status, codec.encode(dataset, syntax))
-        if _cancelled(exchange, message, (yield POLL)):
+        status, data = match
+        respond(exchange, message, status, data)
+        if heed((yield POLL)):
             return Status.CANCEL
 
 
@@ -272,20 +323,26 @@ class _Counts:
 Instances = list[Any]
 
 
-def _collect(exchange: Exchange, message: Message, answer: Any) -> Generator[Any, Any, tuple[Instances, Status | None]]:
+def _collect(
+    exchange: Exchange, service: Registration, message: Message, answer: Any
+) -> Generator[Any, Any, tuple[Instances, Status | None]]:
     """All instances that the handler gives, since their number is to be told, and its final status, if any."""
     if isinstance(answer, int):
         return [], as_status(answer)
     instances: Instances = []
-    results = _Results(answer if answer is not None else ())
+    results = _Results(answer if answer is not None else (), partial(call_for, exchange, service))
+    heed = partial(_cancelled, exchange, message)
     driven = True
     try:
         while True:
-            more, instance = yield results.step()
+            step = yield results.step(heed)
+            if step is None:
+                return [], Status.CANCEL
+            more, instance = step
             if not more:
                 return instances, None if results.final is None else as_status(results.final)
             instances.append(instance)
-            if _cancelled(exchange, message, (yield POLL)):
+            if heed((yield POLL)):
                 return [], Status.CANCEL
     except GeneratorExit:
         driven = False
@@ -335,7 +392,9 @@ def perform_get(
 ) -> Serving:
     """C-GET: C-STORE sub-operations on this association (PS3.7 Section 9.1.3.2)."""
     try:
-        instances, final = yield from _collect(exchange, message, (yield Call(service.handler, request)))
+        instances, final = yield from _collect(
+            exchange, service, message, (yield handler_call(exchange, service, request))
+        )
         buffer = bytearray(exchange.limits.file_buffer)
         yield from _retrieve(
             exchange, message, instances, final, lambda given: _send_back(exchange, provider, message, given, buffer)
@@ -348,18 +407,13 @@ def _send_back(
     exchange: Exchange, provider: Any, message: Message, given: Any, buffer: bytearray
 ) -> Generator[Any, Any, tuple[Status | None, str]]:
     """One C-STORE sub-operation of a C-GET: the requestor is its provider."""
+    transcode = exchange.profile.transcode or provider.transcode
     try:
-        source: Source = codec.open_source(given, buffer=buffer)
-    except DicomNetError as error:
-        log.error("C-GET sub-operation: %s", in_brief(error))
-        return None, ""
+        source, context, sent = yield Call(_opened_for, exchange, transcode, given, buffer, lane=_send_back)
+    except _Unsent as error:
+        log.error("C-GET sub-operation: %s", in_brief(error.why))
+        return None, error.sop_instance_uid
     with source:
-        try:
-            transcode = exchange.profile.transcode or provider.transcode
-            context, sent = fitting(source, exchange.contexts.values(), transcode, scp=True)
-        except (NoAcceptedContext, InvalidArgument) as error:
-            log.error("C-GET sub-operation: %s", in_brief(error))
-            return None, source.sop_instance_uid
         sub = exchange.request(
             context,
             CommandField.C_STORE_RQ,
@@ -370,6 +424,32 @@ def _send_back(
         )
         response = yield from exchange.response_to(sub)
         return Status(response.command.status, service="C-STORE"), source.sop_instance_uid
+
+
+class _Unsent(Exception):
+    """An instance of a C-GET that cannot be sent, and why; not even its UID may be known."""
+
+    def __init__(self, why: DicomNetError, sop_instance_uid: str = "") -> None:
+        self.why = why
+        self.sop_instance_uid = sop_instance_uid
+
+
+def _opened_for(
+    exchange: Exchange, transcode: transcoding.Transcoding, given: Any, buffer: bytearray
+) -> tuple[Source, PresentationContext, Source]:
+    """An instance that is to be sent back, its context, and what is sent there, converted where that helps."""
+    try:
+        source: Source = codec.open_source(given, buffer=buffer)
+    except DicomNetError as error:
+        raise _Unsent(error) from error
+    with ExitStack() as opened:
+        opened.enter_context(source)
+        try:
+            context, sent = fitting(source, exchange.contexts.values(), transcode, scp=True)
+        except (NoAcceptedContext, InvalidArgument) as error:
+            raise _Unsent(error, source.sop_instance_uid) from error
+        opened.pop_all()  # who asked for it closes it
+        return source, context, sent
 
 
 def perform_move(
@@ -383,7 +463,9 @@ def perform_move(
         return
     mover = _Mover(provider, destination, exchange, message)
     try:
-        instances, final = yield from _collect(exchange, message, (yield Call(service.handler, request)))
+        instances, final = yield from _collect(
+            exchange, service, message, (yield handler_call(exchange, service, request))
+        )
         yield from _retrieve(exchange, message, mover.plan(instances), final, mover.send)
     except Exception as error:
         respond(exchange, message, _status_of_move(error, exchange, message.command))

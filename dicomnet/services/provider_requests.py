@@ -9,7 +9,7 @@ from typing import Any
 from ..dataset import codec
 from ..files.dataset_sink import CollectingSink, FileSink, MemorySink, Sink
 from ..files.part10 import meta_header
-from ..protocol.exchange import Exchange
+from ..protocol.exchange import Call, Exchange
 from ..protocol.messages import MESSAGES, CommandField, MessageType
 from ..protocol.negotiation import PresentationContext
 from ..uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
@@ -38,10 +38,12 @@ class Request:
         address: where the peer connected from, ``host:port``.
         tls: what TLS negotiated, with the peer's certificate; None on a plain connection.
         user: the caller's user, where ``AcceptancePolicy.identify`` let them in.
+        call: that of the handler, once it is made.
     """
 
     __slots__ = (
-        "_character_set", "_dataset", "_sink", "address", "called", "calling", "command", "context", "tls", "user",
+        "_character_set", "_dataset", "_sink", "address", "call", "called", "calling", "command", "context", "tls",
+        "user",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
@@ -54,6 +56,7 @@ class Request:
         self.user = exchange.user
         self._character_set = exchange.profile.character_set
         self._sink: Sink | None = message.data
+        self.call: Call | None = None
         self._dataset: Any = None
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -17,12 +18,12 @@ from .. import uids
 from .._pdu import AssociateRQ
 from ..config import HEADER, Entity, Limits, Timeouts, check_ae_title
 from ..dataset.transcoding import IF_NEEDED, Transcoding
-from ..errors import ConnectionFailed, InvalidArgument, ServiceFailure, escaped
+from ..errors import ConnectionFailed, DeadlineExceeded, InvalidArgument, ServiceFailure, escaped
 from ..files.dataset_sink import CollectingSink, MemoryBudget, MemorySink, Sink
 from ..log import log, log_failure
 from ..protocol.admission import LOCAL_LIMIT_EXCEEDED, Admission, Refusal
 from ..protocol.events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
-from ..protocol.exchange import Call, Exchange
+from ..protocol.exchange import LATER, Call, Exchange
 from ..protocol.messages import CommandField, missing_element, name_of
 from ..protocol.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
@@ -39,8 +40,8 @@ from ..wire.command_set import Command, Message
 from ..wire.element_walk import HeaderCollector
 from . import provider
 from .move_sender import MoveSender
-from .provider import Serving, as_status, respond, status_of_failure
-from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, StoreRequest
+from .provider import Serving, as_status, handler_call, respond, status_of_failure
+from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, Request, StoreRequest
 from .service_registry import (
     ANY_CLASS,
     Handler,
@@ -316,7 +317,7 @@ class AssociationProvider:
             return Refusal(*LOCAL_LIMIT_EXCEEDED, "too many logins from its host have failed")
         verdict: bool | bytes | None = None
         try:
-            verdict = yield Call(admission.identify, identity, caller)
+            verdict = yield Call(admission.identify, identity, caller, deadline=exchange.timeouts.handler)
         except Exception as error:
             log_failure(f"the identity of a user at {self.address} cannot be judged", error)
         if verdict is not None and verdict is not False:
@@ -360,6 +361,7 @@ class AssociationProvider:
         if command.command_field == _C_CANCEL_RQ:
             return  # what it was for is over already
         service = self.service_for(command, exchange.contexts[message.context_id])
+        request: Request | None = None
         try:
             status = _refusal(exchange, message, service, checked)
             if status is not None:
@@ -369,23 +371,41 @@ class AssociationProvider:
                 return
             assert service is not None
             performer = _PERFORMERS.get(command.command_field)
-            if performer is not None:
-                request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, self.address)
-                yield from performer(exchange, self.provider, service, message, request)
+            if performer is None and service.handler is success:
+                respond(exchange, message, Status.SUCCESS)
                 return
-            # C-ECHO and C-STORE: one call, one response, and no flow of their own, for there are many.
-            if service.handler is not success:
-                request = REQUEST_CLASSES[command.command_field](exchange, message, self.address)
-                if service.elements is not None and isinstance(request, StoreRequest):
-                    request.collect(service.elements)
-                try:
-                    status = as_status((yield Call(service.handler, request)))
-                except Exception as error:
-                    status = status_of_failure(error, exchange, command)
-            respond(exchange, message, Status.SUCCESS if status is None else status)
+            request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, self.address)
+            if performer is not None:
+                yield from performer(exchange, self.provider, service, message, request)
+            else:
+                yield from _answer_at_once(exchange, service, message, request)
         finally:
-            if message.data is not None:
-                message.data.discard()
+            _let_go(message, request)
+
+
+def _answer_at_once(exchange: Exchange, service: Registration, message: Message, request: Request) -> Serving:
+    """C-ECHO and C-STORE: one call, one response; by itself, and later, where the handler returns a future."""
+    if service.elements is not None and isinstance(request, StoreRequest):
+        request.collect(service.elements)
+    call = handler_call(exchange, service, request, later=partial(_conclude, exchange, message))
+    try:
+        answer = yield call
+        if answer is LATER:
+            call.abandoned = True
+            return
+        status = as_status(answer)
+    except Exception as error:
+        status = status_of_failure(error, exchange, message.command)
+    respond(exchange, message, status)
+
+
+def _let_go(message: Message, request: Request | None) -> None:
+    """A request is performed: its data set goes, unless its handler may be about to read it; then it dies with that."""
+    kept = False
+    if request is not None and request.call is not None:
+        kept, request.call = request.call.abandoned, None
+    if message.data is not None and not kept:
+        message.data.discard()
 
 
 class Logins:
@@ -456,6 +476,22 @@ def _is_asked(exchange: Exchange) -> bool:
 def host_of(address: str) -> str:
     """The host of ``host:port``."""
     return address.rpartition(":")[0]
+
+
+def _conclude(exchange: Exchange, message: Message, answer: Any, error: BaseException | None) -> None:
+    """A handler has returned a future, which is done: answer the request, if the association still stands."""
+    try:
+        if exchange.established:
+            try:
+                if error is not None:
+                    raise error
+                status = as_status(answer)
+            except Exception as failure:
+                status = status_of_failure(failure, exchange, message.command)
+            respond(exchange, message, status)
+    finally:
+        if message.data is not None and not isinstance(error, DeadlineExceeded):  # who computes the answer may use it
+            message.data.discard()
 
 
 def _refusal(exchange: Exchange, message: Message, service: Registration | None, checked: bool) -> Status | None:

@@ -1,48 +1,45 @@
-"""Blocking providers: a listening socket, and a thread for each association."""
+"""Blocking providers: a port whose associations are all served by one thread, and handlers in threads of their own."""
 
 from __future__ import annotations
 
 import os
-import selectors
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from time import monotonic, time
+from time import monotonic
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any
 
 from ..config import Entity, Limits, Timeouts
-from ..errors import DicomNetError, InvalidArgument, LocalProtocolError, cannot_listen
-from ..log import in_brief, log, log_failure
+from ..errors import InvalidArgument, LocalProtocolError
+from ..net.proxy import Proxies
+from ..net.sockets import listen
 from ..net.tls import TLS
 from ..protocol.events import Tracing
 from ..protocol.exchange import Exchange
 from ..protocol.negotiation import AcceptancePolicy, ProposedContext
 from ..protocol.peer_profile import Peer
-from ..services.scp import COUNTED, Provider, host_of, pause_of
+from ..services.scp import COUNTED, Provider, host_of
 from ..services.service_registry import ServiceRegistry
+from .acceptor import Acceptor
 from .association import Association, connect
-from .driver import Driver
-from .secure import open_transport
-from .shared_state import MOST_WORKERS, Board, Seats
-from .workers import ACCEPT_PAUSE, Connections, Crew, Job
+from .connection import Connection
+from .shared_state import MOST_WORKERS, AssociationSlots, Board
+from .workers import Job, WorkerPool, serve_handed
 
 __all__ = ["Listener"]
-
-_BACKLOG = 1024  # a full one would cost a peer a second, until it tries again
-_TIDYING = 2.0  # seconds that the threads of associations get that were cut off
-
-
-class _Served(NamedTuple):
-    thread: threading.Thread
-    driver: Driver
 
 
 class Listener(Provider):
     """A provider on a TCP port; see `scp.Provider` for its handlers.
 
-    As a context manager it serves in threads of its own until the block ends; `serve_forever` serves until `stop`.
+    As a context manager it serves in a thread of its own until the block ends; `serve_forever` serves until `stop`.
+
+    One thread serves all associations. Handlers run in other threads, those of one association one after the other; a
+    handler that never blocks may be registered as ``inline``, and needs none. One that takes longer than its deadline
+    has failed, and one that returns a `concurrent.futures.Future` is answered when that is done, while the association
+    goes on. Generators are stepped where handlers run.
 
     With ``workers`` it serves in so many processes, forked when it starts. Handlers run there: they have what there was
     at that moment, and what they change stays in their process. What they log is logged here, the limits hold for all
@@ -50,7 +47,7 @@ class Listener(Provider):
 
     Args:
         ae_title: the title that callers must ask for; None takes any.
-        host: the address to bind; loopback unless another is named.
+        host: the address to bind; loopback unless another is named. Empty takes all addresses, IPv4 and IPv6.
         port: 0 picks a free one.
         tls: how connections are secured; None is plain. Nothing plain is answered on a port with TLS.
         limits, timeouts: bounds of every association.
@@ -61,6 +58,7 @@ class Listener(Provider):
         workers: how many processes serve; 1 is this one. More want `os.fork`, and to be started before other threads.
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
         services: the registry of its handlers, which several listeners may share; by default one of its own.
+        proxies: addresses and networks of load balancers that say for whom a connection is, by the PROXY protocol.
     """
 
     _counted: tuple[str, ...] = ("connections", "ended", "associations", "refused", *COUNTED)
@@ -83,6 +81,7 @@ class Listener(Provider):
         workers: int = 1,
         peers: Iterable[Peer] = (),
         services: ServiceRegistry | None = None,
+        proxies: Iterable[str] = (),
     ) -> None:
         super().__init__(
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers,
@@ -93,18 +92,17 @@ class Listener(Provider):
         if workers > 1 and not hasattr(os, "fork"):
             raise InvalidArgument("several workers need a system with fork")
         self.drain, self.tap, self.tls = drain, tap, tls
+        self.proxies = Proxies(proxies)
         self._bind = (host, port)
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
         self._workers = workers
-        self._crew: Crew | None = None
+        self._pool: WorkerPool | None = None
         self._board = Board(self._counted, workers)
-        self._seats: Seats | None = None
-        self._wake: tuple[socket.socket, socket.socket] | None = None
-        self._served: dict[int, _Served] = {}
-        self._admitted: dict[int, int] = {}  # who counts as an association, with the seat
-        self._lock = threading.Lock()
-        self.seating = threading.Lock()
+        self._slots: AssociationSlots | None = None
+        self._acceptor: Acceptor | None = None
+        self._hooks: list[Callable[[], object]] = []
+        self._early: list[tuple[Callable[..., object], tuple[Any, ...]]] = []  # calls for a loop that is still to come
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -135,70 +133,89 @@ class Listener(Provider):
         """
         if self.tls is not None:
             self.tls.server_context()
-        host, port = self._bind
-        try:
-            family, _, _, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
-                                                          flags=socket.AI_PASSIVE)[0]
-            self._sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-        except OSError as error:
-            raise cannot_listen(error, host, port) from error
-        self._sock.setblocking(False)
+        self._sock = listen(*self._bind)
         self._address = self._sock.getsockname()[:2]
-        self._wake = socket.socketpair()
 
     def serve_forever(self) -> None:
         """Accept associations until `stop` is called, then let those in flight end."""
         if self._sock is None:
             self.open()
-        self._hire()
-        if self._crew is not None:
-            self._serve_elsewhere(self._crew)
-        else:
+        self._start_workers()
+        if self._pool is None:
             self._serve_here()
-
-    def _serve_elsewhere(self, crew: Crew) -> None:
-        """Until the workers have ended; then let go of what was shared with them."""
-        assert self._seats is not None
-        assert self._wake is not None
+            return
+        assert self._slots is not None
         try:
-            crew.run()
+            self._pool.run()
         finally:
-            self._seats.close()
-            for end in self._wake:
-                end.close()
+            self._slots.close()
 
     def _serve_here(self) -> None:
         assert self._sock is not None
-        assert self._wake is not None
-        selector = selectors.DefaultSelector()
-        selector.register(self._sock, selectors.EVENT_READ)
-        selector.register(self._wake[0], selectors.EVENT_READ)
+        acceptor = self._begin()
         try:
-            while not self._stopping.is_set():
-                selector.select()
-                # One at a time: a burst must not make the first of it the oldest before its thread has looked at it.
-                self._accept(self._sock)
+            acceptor.listen(self._sock)
+            acceptor.run()
         finally:
-            selector.close()
-            self._sock.close()
-            self._drain()
-            for end in self._wake:
-                end.close()
+            acceptor.end(self.drain)
+
+    def _begin(self) -> Acceptor:
+        """The loop of this process, with all that it was asked to do before."""
+        acceptor = Acceptor(self, self._board, self._slots)
+        acceptor.loop.hooks.extend(self._hooks)
+        self._acceptor = acceptor
+        while self._early:
+            function, arguments = self._early.pop(0)
+            acceptor.loop.call_soon_threadsafe(function, *arguments)
+        if self._stopping.is_set():
+            acceptor.stop()  # a stop that came meanwhile did not see it
+        return acceptor
 
     def stop(self) -> None:
         """Accept no more associations; `serve_forever` returns when those in flight are over. From any thread."""
         self._stopping.set()
-        if self._crew is not None:
-            self._crew.stop()
-        if self._wake is not None:
-            try:
-                self._wake[1].send(b"\0")
-            except OSError:
-                pass  # it has stopped already
+        if self._pool is not None:
+            self._pool.stop()
+        if self._acceptor is not None:
+            self._acceptor.stop()
+
+    def pause(self) -> None:
+        """Accept no connections for now: they wait in the backlog, and those that are there go on. From any thread."""
+        self._have("pause")
+
+    def resume(self) -> None:
+        """Accept connections again. From any thread."""
+        self._have("resume")
+
+    def _have(self, command: str) -> None:
+        if self._pool is not None:
+            getattr(self._pool, command)()
+        else:
+            self.call_soon_threadsafe(self._do, command)
+
+    def _do(self, command: str) -> None:
+        getattr(self._acceptor, command)()
+
+    def on_turn(self, function: Callable[[], object]) -> Callable[[], object]:
+        """Have ``function`` called at the end of each turn of the loop, in its thread; in every worker.
+
+        It is for those who gather work, such as a commit of all that a turn brought. It must not block for long.
+        """
+        self._hooks.append(function)
+        if self._acceptor is not None:
+            self._acceptor.loop.hooks.append(function)
+        return function
+
+    def call_soon_threadsafe(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have the loop of this process call ``function(*arguments)``, soon, in its thread; from any thread."""
+        if self._acceptor is None:
+            self._early.append((function, arguments))
+        else:
+            self._acceptor.loop.call_soon_threadsafe(function, *arguments)
 
     def __enter__(self) -> Listener:
         self.open()
-        self._hire()  # not in the thread: whoever forks is best alone
+        self._start_workers()  # not in the thread: who forks is best alone
         self._thread = threading.Thread(target=self.serve_forever, name="dicomnet-listener", daemon=True)
         self._thread.start()
         return self
@@ -213,24 +230,44 @@ class Listener(Provider):
         self._board.add(name, number)
 
     def present(self) -> list[Exchange]:
-        """The associations that are served now."""
-        return [one.driver.exchange for one in self._snapshot()]
+        """The associations that are served now, and connections that have none."""
+        return [] if self._acceptor is None else [one.exchange for one in self._acceptor.connections]
+
+    def abort(self, exchange: Exchange) -> None:
+        """End one association of this process: its peer is told. From any thread."""
+        for connection in [] if self._acceptor is None else self._acceptor.connections:
+            if connection.exchange is exchange:
+                self.call_soon_threadsafe(connection.abort)
+
+    def cut(self) -> None:
+        """Cut every connection of this process, as a network would that fails. From any thread."""
+        for connection in [] if self._acceptor is None else self._acceptor.connections:
+            connection.cut()
 
     def counted(self, exchange: Exchange) -> tuple[int, int]:
         """How many other associations have the AE title, and the host, of this one; those of other workers too."""
-        if self._seats is None:
+        if self._slots is None:
             return super().counted(exchange)
-        return self._seats.namesakes(exchange.calling, host_of(exchange.address))
+        return self._slots.namesakes(exchange.calling, host_of(exchange.address))
 
     def seat(self, exchange: Exchange) -> None:
         """An association is accepted, and counts by its AE title and its host."""
-        if self._seats is not None:
-            self._seats.name(self._admitted[id(exchange)], exchange.calling, host_of(exchange.address))
+        if self._slots is not None:
+            self._slots.name(self._slot_of(exchange), exchange.calling, host_of(exchange.address))
 
     def unseat(self, exchange: Exchange) -> None:
         """An association is released: who asks for the next counts it no more."""
-        if self._seats is not None:
-            self._seats.unname(self._admitted[id(exchange)])
+        if self._slots is not None:
+            self._slots.unname(self._slot_of(exchange))
+
+    def _is_full(self, connection: Connection) -> bool:
+        """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""
+        assert self._acceptor is not None
+        return self._acceptor.is_full(connection)
+
+    def _slot_of(self, exchange: Exchange) -> int:
+        assert self._acceptor is not None
+        return next(one.slot for one in self._acceptor.connections if one.exchange is exchange and one.slot is not None)
 
     def connect(self, destination: Entity, contexts: Sequence[ProposedContext], calling: str) -> Association:
         """The association on which a C-MOVE sends its instances; to a ``dicoms://`` entity by our own `TLS`."""
@@ -247,135 +284,33 @@ class Listener(Provider):
 
     # ---- workers -----------------------------------------------------------------------------------------------
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         """Have the workers, where there are to be any."""
         assert self._sock is not None
-        if self._workers == 1 or self._crew is not None or self._stopping.is_set():
+        if self._workers == 1 or self._pool is not None or self._stopping.is_set():
             return
-        self._seats = Seats(self.limits.associations)
-        job = Job(self._work, self._hurry, self.drain)
-        self._crew = Crew(job, self._workers, self._sock, self._board, self._seats)
+        self._slots = AssociationSlots(self.limits.associations)
+        job = Job(self._work, self.drain)
+        self._pool = WorkerPool(job, self._workers, self._sock, self._board, self._slots)
         self._sock.close()
         if self._stopping.is_set():
-            self._crew.stop()  # a stop that came meanwhile did not see them
+            self._pool.stop()  # a stop that came meanwhile did not see them
 
-    def _work(self, connections: Connections) -> None:
+    def _work(self, channel: socket.socket) -> None:
         """In a worker: serve what it is handed, then let it end. Called by the process that forked it."""
-        assert self._seats is not None
-        self.seating = self._seats
+        assert self._slots is not None
+        self._pool = None
+        self.seating = self._slots
         # Connections are handed out evenly, so that this bounds those of all workers.
         self.limits = replace(self.limits, pending=-(-self.limits.pending // self._workers))
-        for sock in connections:
-            self._take(sock)
-        self._drain()
+        acceptor = self._begin()
+        try:
+            serve_handed(acceptor, channel)
+        finally:
+            acceptor.end(self.drain)
 
     def _hurry(self) -> None:
-        """End every association at once; their threads get a moment to tidy up."""
-        self.drain = _TIDYING
-        if self._crew is not None:
-            self._crew.hurry()
-            self._crew.run()
-            return
-        for one in self._snapshot():
-            one.driver.transport.interrupt()
-        self._drain()
-
-    # ---- associations ------------------------------------------------------------------------------------------
-
-    def _accept(self, listening: socket.socket) -> None:
-        """Take one connection from the backlog."""
-        try:
-            sock, _ = listening.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            log.error("cannot accept a connection: %s", error)
-            self._stopping.wait(ACCEPT_PAUSE)
-            return
-        self._take(sock)
-
-    def _take(self, sock: socket.socket) -> None:
-        """Serve a new connection."""
-        self._board.add("connections")
-        try:
-            self._start(sock)
-        except (OSError, RuntimeError, InvalidArgument) as error:
-            log.error("cannot serve a connection: %s", error)
-            sock.close()
-            self._board.add("ended")
-
-    def _start(self, sock: socket.socket) -> None:
-        transport = open_transport(sock, self.limits, self.timeouts, self.tls)
-        observer = self.tap.observe(transport.peer_address, False, time) if self.tap is not None else None
-        exchange = Exchange.acceptor(
-            limits=self.limits, timeouts=self.timeouts, now=monotonic(), observer=observer, peers=self.peers
-        )
-        driver = Driver(exchange, transport)
-        with self._lock:
-            self._make_room()
-            thread = threading.Thread(
-                target=self._serve, args=(driver,), name="dicomnet-association", daemon=True
-            )
-            thread.start()  # where that fails, nobody is to wait for it
-            self._served[id(driver)] = _Served(thread, driver)
-
-    def _make_room(self) -> None:
-        """End the oldest connection that has not asked for an association, if there are too many of those."""
-        pending = [one for one in self._served.values() if not one.driver.exchange.requested]
-        if len(pending) >= self.limits.pending:
-            pending[0].driver.transport.interrupt()
-
-    def _is_full(self, driver: Driver) -> bool:
-        """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""
-        with self._lock:
-            seat: int | None = len(self._admitted)
-            if self._seats is not None:
-                seat = self._seats.take()
-            elif len(self._admitted) >= self.limits.associations:
-                seat = None
-            if seat is not None:
-                self._admitted[id(driver.exchange)] = seat
-        self._board.add("refused" if seat is None else "associations")
-        return seat is None
-
-    def _serve(self, driver: Driver) -> None:
-        """One association, from its first byte to its last; nothing that happens here reaches another."""
-        address = driver.transport.peer_address
-        driver.exchange.peer = address
-        try:
-            driver.secure()
-            driver.serve(self.flow(driver.exchange, address, full=lambda: self._is_full(driver)))
-        except DicomNetError as error:
-            log.info("association ended: %s", in_brief(error))
-        except Exception as error:
-            log_failure(f"association with {address} failed", error)
-        finally:
-            driver.finish()
-            with self._lock:
-                self._served.pop(id(driver), None)
-                seat = self._admitted.pop(id(driver.exchange), None)
-            if self._seats is not None and seat is not None:
-                self._seats.leave(seat)
-            self._board.add("ended")
-
-    def _drain(self) -> None:
-        """Wait for the associations in flight; abort those that are idle, and those that do not end in time."""
-        end = monotonic() + self.drain
-        quiet = self.drain if self.timeouts.quiet is None else self.timeouts.quiet
-        while (served := self._snapshot()) and monotonic() < end:
-            pauses = [pause_of(one.driver.exchange) for one in served]
-            self._join(min(monotonic() + quiet, end))
-            for one, pause in zip(served, pauses, strict=True):
-                if pause and pause == pause_of(one.driver.exchange):
-                    one.driver.interrupt()
-        for one in self._snapshot():
-            one.driver.transport.interrupt()
-        self._join(monotonic() + self.drain)  # many handlers that do not end take no longer than one
-
-    def _join(self, end: float) -> None:
-        for one in self._snapshot():
-            one.thread.join(max(end - monotonic(), 0.0))
-
-    def _snapshot(self) -> list[_Served]:
-        with self._lock:
-            return list(self._served.values())
+        """End every association at once."""
+        if self._pool is not None:
+            self._pool.hurry()
+            self._pool.run()

@@ -6,21 +6,17 @@ while we still send is heard, and a dead one cannot hold a thread.
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 from collections.abc import Callable, Sequence
 
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed
+from ..net.sockets import QUICK_ACK, gone, watch_host
 from ..protocol.negotiation import SecureLink
 from .driver import Stream
 
-__all__ = ["QUICK_ACK", "Transport", "gone", "watch_host"]
-
-# Linux: it holds until the kernel thinks otherwise. Without it a peer with Nagle's algorithm (DCMTK, Orthanc) takes
-# 40 ms for each message that it writes in two parts.
-QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+__all__ = ["Transport"]
 
 
 class Transport(Stream):
@@ -88,36 +84,6 @@ class Transport(Stream):
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
-
-
-def watch_host(sock: socket.socket, timeouts: Timeouts) -> None:
-    """Let the system find out that the peer's host has vanished, which no timer of ours tells from patience."""
-    if timeouts.keepalive is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        third = max(round(timeouts.keepalive / 3), 1)
-        _set_option(sock, _KEEPALIVE_IDLE, max(round(timeouts.keepalive), 1))
-        _set_option(sock, "TCP_KEEPINTVL", third)
-        _set_option(sock, "TCP_KEEPCNT", 2)
-    if timeouts.acknowledge is not None:
-        _set_option(sock, "TCP_USER_TIMEOUT", max(round(timeouts.acknowledge * 1000), 1))
-
-
-_KEEPALIVE_IDLE = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # as macOS calls it
-
-
-def _set_option(sock: socket.socket, name: str, value: int) -> None:
-    """Set an option of TCP, where the system has it."""
-    option = getattr(socket, name, None)
-    if option is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def gone(error: OSError) -> ConnectionFailed | None:
-    """What an error of the stream says beyond that it ended."""
-    if error.errno not in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return None
-    hint = "Its host is off, or the network between is; time-outs keepalive and acknowledge say when that is noticed."
-    return ConnectionFailed("the peer's host does not answer any more", errno=error.errno, hint=hint)
 
 
 class _PollWaiter:

@@ -1,12 +1,12 @@
-"""Worker processes that serve one port: `Crew` in the process that started them, and what runs in the others.
+"""Worker processes that serve one port: `WorkerPool` in the process that started them, and what runs in the others.
 
-One process, the foreman, forks the workers, takes the connections and hands each to the worker that has the fewest.
+One process, the supervisor, forks the workers, takes the connections and hands each to the worker that has the fewest.
 With a socket that workers share, or one for each (SO_REUSEPORT), chance decides, and of eight senders six may well end
-up with one of two. The foreman has a single thread, always, so that a worker which dies can be forked anew without fear
-of locks that another thread held. Handed connections also mean that a stop loses none that was taken.
+up with one of two. The supervisor has a single thread, always, so that a worker which dies can be forked anew without
+fear of locks that another thread held. Handed connections also mean that a stop loses none that was taken.
 
 Everything else goes through what the processes share: commands through a socket pair each, log records and the word of
-the end through one pipe, counters and seats through a `Board` and `Seats`.
+the end through one pipe, counters and slots through a `Board` and `AssociationSlots`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple, NoReturn
 
+from ..config import ACCEPT_PAUSE
 from ..errors import ConnectionFailed
 from ..log import log
-from .shared_state import Board, Seats
+from .acceptor import Acceptor
+from .shared_state import AssociationSlots, Board
 
-__all__ = ["ACCEPT_PAUSE", "Connections", "Crew", "Job"]
+__all__ = ["Job", "WorkerPool", "serve_handed"]
 
-ACCEPT_PAUSE = 1.0  # seconds to leave the backlog alone when the process is out of descriptors
 _RESTART_PAUSE = 1.0  # seconds from one start of a worker to the next: who dies at once is not forked as fast as we can
 _GRACE = 5.0  # seconds beyond twice the drain until a worker that does not end is killed
-_CONNECTION, _STOP, _HURRY = b"c", b"s", b"h"
-_FOREMAN = 0  # workers are numbered from 1
+_CONNECTION, _STOP, _HURRY, _PAUSE, _RESUME = b"c", b"s", b"h", b"p", b"r"
+_SUPERVISOR = 0  # workers are numbered from 1
 _HEADER = struct.Struct("<HBB")  # of a part of a log record: its length, the sender, whether it is the first or last
 _FIRST, _LAST = 1, 2
 # What a pipe takes as one, so that the parts of several processes do not mix (POSIX).
@@ -47,27 +48,25 @@ class Job(NamedTuple):
     """What the workers are to do: a listener, as they see it.
 
     Attributes:
-        work: in a worker, serve connections until there are no more, and let those in flight end.
-        hurry: in a worker, from another thread: end them now.
-        drain: seconds that they get otherwise.
+        work: in a worker, serve connections that come by this socket until a stop does, and let those in flight end.
+        drain: seconds that they get.
     """
 
-    work: Callable[[Connections], None]
-    hurry: Callable[[], None]
+    work: Callable[[socket.socket], None]
     drain: float
 
 
-class Crew:
+class WorkerPool:
     """The workers of a listener, as the process sees them that called for them.
 
     Args:
         job: what they do.
         size: how many there are.
-        listening: the socket that the foreman takes connections from.
-        board, seats: what they share.
+        listening: the socket that the supervisor takes connections from.
+        board, slots: what they share.
     """
 
-    def __init__(self, job: Job, size: int, listening: socket.socket, board: Board, seats: Seats) -> None:
+    def __init__(self, job: Job, size: int, listening: socket.socket, board: Board, slots: AssociationSlots) -> None:
         if threading.active_count() > 1:
             log.warning("workers are forked while other threads run: locks that those hold stay locked in the workers")
         self._stopped = False
@@ -78,19 +77,27 @@ class Crew:
         if not self._pid:
             self._commands.close()
             os.close(self._reports)
-            foreman = _Foreman(job, size, listening, theirs, reports, board, seats)
-            _become(_FOREMAN, reports, foreman.run)
+            supervisor = _Supervisor(job, size, listening, theirs, reports, board, slots)
+            _become(_SUPERVISOR, reports, supervisor.run)
         theirs.close()
         os.close(reports)
 
     def stop(self) -> None:
-        """Have the foreman take no more connections, and the workers end when theirs are over. From any thread."""
+        """Have the supervisor take no more connections, and the workers end when theirs are over. From any thread."""
         self._stopped = True
         self._say(_STOP)
 
     def hurry(self) -> None:
         """End all associations now."""
         self._say(_HURRY)
+
+    def pause(self) -> None:
+        """Have the supervisor take no connections for now."""
+        self._say(_PAUSE)
+
+    def resume(self) -> None:
+        """Have it take them again."""
+        self._say(_RESUME)
 
     def _say(self, command: bytes) -> None:
         with suppress(OSError):  # it has ended
@@ -100,7 +107,7 @@ class Crew:
         """Pass on what the workers log, until the last of them has ended.
 
         Raises:
-            ConnectionFailed: the foreman did not end by itself.
+            ConnectionFailed: the supervisor did not end by itself.
         """
         try:
             self._listen()
@@ -122,11 +129,11 @@ class Crew:
             os.close(self._reports)
 
 
-# ---- the foreman ---------------------------------------------------------------------------------------------------
+# ---- the supervisor ------------------------------------------------------------------------------------------------
 
 
 class _Worker:
-    """A worker as the foreman sees it."""
+    """A worker as the supervisor sees it."""
 
     def __init__(self, row: int) -> None:
         self.row = row
@@ -136,23 +143,24 @@ class _Worker:
         self.handed = 0.0  # connections, like the counter "ended" since the provider started
 
 
-class _Foreman:
+class _Supervisor:
     """Takes connections, hands them out, and replaces workers that died; in a process of its own."""
 
     def __init__(
         self, job: Job, size: int, listening: socket.socket, commands: socket.socket, reports: int,
-        board: Board, seats: Seats,
+        board: Board, slots: AssociationSlots,
     ) -> None:  # fmt: skip
         self._job = job
         self._listening = listening
         self._commands = commands
         self._reports = reports
         self._board = board
-        self._seats = seats
+        self._slots = slots
         self._workers = [_Worker(row) for row in range(size)]
         self._stopping = False
         self._end = float("inf")  # when workers that have not ended are killed
         self._resume = 0.0  # when the backlog may be looked at
+        self._paused = False
         self._selector = selectors.DefaultSelector()
         self._signals = socket.socketpair()
 
@@ -165,7 +173,7 @@ class _Foreman:
         self._selector.register(self._commands, selectors.EVENT_READ, self._obey)
         self._selector.register(self._signals[0], selectors.EVENT_READ, self._heed)
         while not self._stopping:
-            self._employ()
+            self._spawn_missing()
             self._wait(self._pause())
         self._dismiss()
 
@@ -180,15 +188,15 @@ class _Foreman:
             times.append(self._resume)
         return max(min(times) - monotonic(), 0.0) if times else None
 
-    def _employ(self) -> None:
+    def _spawn_missing(self) -> None:
         """Have as many workers as there are to be, and take connections if there is one."""
         now = monotonic()
         for worker in self._workers:
             if worker.channel is None and now >= worker.started + _RESTART_PAUSE:
-                self._hire(worker)
+                self._spawn(worker)
         if now >= self._resume:
             self._resume = 0.0
-        wanted = not self._resume and any(worker.channel for worker in self._workers)
+        wanted = not self._resume and not self._paused and any(worker.channel for worker in self._workers)
         if wanted and self._listening not in self._watched():
             self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
         elif not wanted and self._listening in self._watched():
@@ -197,7 +205,7 @@ class _Foreman:
     def _watched(self) -> list[Any]:
         return [key.fileobj for key in self._selector.get_map().values()]
 
-    def _hire(self, worker: _Worker) -> None:
+    def _spawn(self, worker: _Worker) -> None:
         ours, theirs = socket.socketpair()
         worker.started = monotonic()
         worker.handed = self._board.of("ended", worker.row)
@@ -217,7 +225,7 @@ class _Foreman:
         worker.channel = ours
 
     def _leave_behind(self) -> None:
-        """In a worker: close what is the foreman's. Another's channel has to end with the foreman, not with us."""
+        """In a worker: close what is the supervisor's. Another's channel has to end with it, not with us."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
@@ -227,8 +235,8 @@ class _Foreman:
 
     def _work(self, row: int, channel: socket.socket) -> None:
         self._board.use_row(row)
-        self._seats.own(row)
-        self._job.work(Connections(channel, self._job.hurry))
+        self._slots.own(row)
+        self._job.work(channel)
 
     def _accept(self) -> None:
         try:
@@ -262,6 +270,9 @@ class _Foreman:
     def _obey(self) -> None:
         """A command of the parent's; its end is one, too."""
         command = self._commands.recv(1)
+        if command in (_PAUSE, _RESUME):
+            self._paused = command == _PAUSE
+            return
         self._stopping = True
         if command == _HURRY:
             self._tell(_HURRY)
@@ -274,12 +285,12 @@ class _Foreman:
         with suppress(BlockingIOError):
             numbers = self._signals[0].recv(1024)
             if signal.SIGCHLD in numbers:
-                self._bury()
+                self._reap()
             if signal.SIGTERM in numbers:
                 self._stopping = True
 
-    def _bury(self) -> None:
-        """Let go of the workers that are dead, with their seats."""
+    def _reap(self) -> None:
+        """Let go of the workers that are dead, with their slots."""
         for worker in self._workers:
             if worker.channel is None:
                 continue
@@ -288,7 +299,7 @@ class _Foreman:
                 continue
             worker.channel.close()
             worker.channel = None
-            self._seats.clear(worker.row)
+            self._slots.clear(worker.row)
             self._board.note("ended", worker.handed, worker.row)  # its connections ended with it
             code = os.waitstatus_to_exitcode(status)
             if code or not self._stopping:
@@ -319,30 +330,27 @@ class _Foreman:
 # ---- a worker ------------------------------------------------------------------------------------------------------
 
 
-class Connections:
-    """In a worker: the connections that it is to serve, as they come, until it is to stop."""
+def serve_handed(acceptor: Acceptor, channel: socket.socket) -> None:
+    """In a worker: serve the connections that the supervisor hands over, until it says to stop.
 
-    def __init__(self, channel: socket.socket, hurry: Callable[[], None]) -> None:
-        self._channel = channel
-        self._hurry = hurry
+    The channel is heard until the worker ends: another word, or the supervisor's end, ends every association at once.
+    """
 
-    def __iter__(self) -> Iterator[socket.socket]:
-        while (word := self._receive())[0] == _CONNECTION:
-            if not word[1]:
-                log.error("a connection was lost: the process is out of descriptors")
-            for descriptor in word[1]:
-                yield socket.socket(fileno=descriptor)
-        threading.Thread(target=self._listen, args=(word[0],), name="dicomnet-hurry", daemon=True).start()
+    def heed() -> None:
+        command, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+        if command == _CONNECTION and not descriptors:
+            log.error("a connection was lost: the process is out of descriptors")
+        for descriptor in descriptors:
+            acceptor.take(socket.socket(fileno=descriptor))
+        if command == _CONNECTION:
+            return
+        acceptor.stop()
+        if command != _STOP:
+            acceptor.loop.unwatch(channel)
+            acceptor.hurry()
 
-    def _receive(self) -> tuple[bytes, list[int]]:
-        command, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
-        return command, descriptors
-
-    def _listen(self, command: bytes) -> None:
-        """A stop lets associations end by themselves; another word, or the foreman's end, does not."""
-        while command == _STOP:
-            command = self._receive()[0]
-        self._hurry()
+    acceptor.loop.watch(channel, heed)
+    acceptor.run()
 
 
 # ---- processes and their log ---------------------------------------------------------------------------------------
@@ -438,7 +446,7 @@ def _records(pipe: int) -> Iterator[tuple[int, dict[str, Any]]]:
 def _handle(number: int, fields: dict[str, Any]) -> None:
     """Log a record of another process as if it were ours."""
     record = logging.makeLogRecord(fields)
-    record.processName = "foreman" if number == _FOREMAN else f"worker-{number}"
+    record.processName = "supervisor" if number == _SUPERVISOR else f"worker-{number}"
     record.worker = number or None
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):

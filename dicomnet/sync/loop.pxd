@@ -1,0 +1,32 @@
+"""The fields of a provider's loop, for those that it looks after."""
+
+
+cdef class Watched:
+    cdef bint _scheduled     # whether the loop is to call it with the next turn
+    cdef bint _over          # whether nothing is left to do
+    cdef Py_ssize_t _entries  # in the loop's heap
+    cdef double _due         # the earliest of them that counts
+    cdef int ready(self, int events) except -1
+    cdef int ring(self, double now) except -1
+
+
+cdef class Loop:
+    cdef object _selector, _register, _modify, _unregister, _select
+    cdef object _awake, _alarm   # a socket pair: what other threads wake the loop by
+    cdef object _calls           # of other threads, a deque
+    cdef list _again             # connections that go on with the next turn
+    cdef list _timers            # a heap of (when, number, connection)
+    cdef long long _number
+    cdef Py_ssize_t _dead        # timers of connections that are closed
+    cdef bint _sleeping
+    cdef Py_ssize_t _size, _start
+    cdef bytearray _memory
+    cdef object _view, _plain    # where connections read; where secure ones decrypt
+    cdef readonly object handlers
+    cdef readonly list hooks
+    cdef object _ready(self, double until)
+    cdef int _ring(self) except -1
+    cdef int _set_timer(self, double when, Watched connection) except -1
+    cdef int _bury(self, Watched connection) except -1
+    cdef int _shift(self) except -1
+    cdef object _plain_view(self)

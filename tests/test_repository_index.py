@@ -16,6 +16,7 @@ from dicomnet.repository import schema, work_schema
 from dicomnet.repository.attributes import MissingElement, instance_record
 from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index, Outcome
+from dicomnet.repository.removal import remove_instances
 
 
 @pytest.fixture
@@ -250,6 +251,31 @@ class TestConcurrency:
         for thread in threads:
             thread.join()
         assert sorted(one.value for one in all_outcomes) == ["new"] * 8 + ["same"] * 56
+        assert_exact(database)
+
+    def test_adding_to_a_study_while_others_remove_from_it(self, index, database):
+        index.add([numbered(1, 1, number) for number in range(40)])
+        barrier, failures = threading.Barrier(8), []
+
+        def change(number):
+            barrier.wait()
+            try:
+                for k in range(5):
+                    if number % 2:
+                        index.add([numbered(1, 1, 100 * number + k)])
+                    else:
+                        gone = [f"1.2.1.1.{5 * number + k}"]
+                        database.transaction(lambda connection: remove_instances(connection, gone))  # noqa: B023
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=change, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert rows(database, schema.study)[0]["n_inst"] == 40
         assert_exact(database)
 
 

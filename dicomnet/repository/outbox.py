@@ -324,9 +324,7 @@ def _held(item: Item) -> Iterable[ColumnElement[bool]]:
     )
 
 
-def _chosen(
-    ids: Sequence[int] | None, queue: str | None, destination: str | None
-) -> Iterable[ColumnElement[bool]]:
+def _chosen(ids: Sequence[int] | None, queue: str | None, destination: str | None) -> Iterable[ColumnElement[bool]]:
     if ids is not None:
         yield outbox.c.id.in_(ids)
     if queue is not None:

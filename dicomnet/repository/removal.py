@@ -32,6 +32,8 @@ def remove_instances(connection: Connection, uids: Sequence[str]) -> list[BlobRe
     Returns:
         Their blobs, which are the caller's to delete once the transaction is committed.
     """
+    for part in _parts(sorted(set(uids))):
+        _lock_studies(connection, part)
     rows = [row for part in _parts(sorted(set(uids))) for row in _found(connection, part)]
     for ids in _parts([row["id"] for row in rows]):
         connection.execute(delete(schema.instance).where(_I.id.in_(ids)))
@@ -46,6 +48,17 @@ def remove_instances(connection: Connection, uids: Sequence[str]) -> list[BlobRe
 
 def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (values[start : start + _MOST_VALUES] for start in range(0, len(values), _MOST_VALUES))
+
+
+def _lock_studies(connection: Connection, uids: Sequence[str]) -> None:
+    """Keep others from adding to the studies that are to be counted: what they add would be lost in the totals.
+
+    SQLite has one writer.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    theirs = select(_SE.study_id).select_from(schema.series.join(schema.instance)).where(_I.uid.in_(uids))
+    connection.execute(select(_ST.id).where(_ST.id.in_(theirs)).order_by(_ST.uid).with_for_update())
 
 
 def _found(connection: Connection, uids: Sequence[str]) -> Sequence[RowMapping]:

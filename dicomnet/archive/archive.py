@@ -46,7 +46,8 @@ class Archive:
         self.settings = self.holdings.settings
         self.listener = self._listener()
         self.listener.admission = self.listener.admission.with_rules(DiskRoom(self.holdings.disk))
-        self.storage = StorageService(self.holdings)
+        self.storage = StorageService(self.holdings, turns=True)
+        self.listener.on_turn(self.storage.committer.turn)
         self.query = QueryService(self.holdings, self.settings.ae_title)
         self.retrieval = RetrievalService(self.holdings)
         self.commitment = CommitmentService(self.holdings, self.settings.destinations)

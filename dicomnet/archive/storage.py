@@ -66,11 +66,7 @@ class StorageService:
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer storage of every class, those that dicomnet does not know included."""
-        services.on_store(sink=self.open, unknown_classes=True, owner=owner)(self.store_and_wait)
-
-    def store_and_wait(self, request: StoreRequest) -> Status:
-        """As `store`, where the handler has a thread of its own."""
-        return self.store(request).result()
+        services.on_store(sink=self.open, unknown_classes=True, inline=True, owner=owner)(self.store)
 
     def open(self, arrival: Arrival) -> BlobSink:
         """Where a data set that is about to arrive goes.

@@ -329,6 +329,24 @@ class TestRetrieving:
         run("getscu", model, "+B", "-aec", "ARCHIVE", *keys, "-od", tmp_path / "got", *archive.listener.address)
         assert self.hashes_in(tmp_path / "got") == self.hashes
 
+    def test_an_instance_whose_bytes_are_gone_fails_alone(self, archive, monkeypatch):
+        real = archive.holdings.blobs.open
+        gone = archive.holdings.places.of(["1.2.1.1.1"])["1.2.1.1.1"].ref
+
+        def opened(ref):
+            if ref == gone:
+                raise FileNotFoundError(2, "No such file or directory")
+            return real(ref)
+
+        monkeypatch.setattr(archive.holdings.blobs, "open", opened)
+        got = []
+        with connected(archive, *dn.contexts.query_retrieve([CT])) as association:
+            keep = lambda one: got.append(one.sop_instance_uid)  # noqa: E731
+            outcome = association.get("STUDY", to=keep, StudyInstanceUID="1.2.1")
+        assert sorted(got) == ["1.2.1.1.0", "1.2.1.1.2"]
+        assert (outcome.completed, outcome.failed, outcome.failed_uids) == (2, 1, ["1.2.1.1.1"])
+        monkeypatch.undo()
+
     def test_movescu_moves_to_whom_we_know_and_to_no_other(self, start, archive, tmp_path, free_port):
         archive.listener.destinations["MOVESCU"] = dn.Entity("MOVESCU", "127.0.0.1", free_port)
         (tmp_path / "got").mkdir()

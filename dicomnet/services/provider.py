@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 _RESOURCE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG})
+_MOST_COUNTED = 0xFFFF  # of sub-operations, by the VR of their counts
 _MAX_COMMENT = 64  # characters of an Error Comment, VR LO
 
 Serving = Generator[Any, Any, None]
@@ -304,13 +305,15 @@ class _Counts:
                 self.failed_uids.append(sop_instance_uid)
 
     def elements(self, *, final: bool) -> dict[str, Any]:
-        """For a response; a final one that is no cancel has no remaining count."""
+        """For a response; a final one that is no cancel has no remaining count. What does not fit VR US is left out."""
         counts = {
             "number_of_completed_suboperations": self.completed,
             "number_of_failed_suboperations": self.failed,
             "number_of_warning_suboperations": self.warning,
         }
-        return counts if final else counts | {"number_of_remaining_suboperations": self.remaining}
+        if not final:
+            counts["number_of_remaining_suboperations"] = self.remaining
+        return {name: count for name, count in counts.items() if count <= _MOST_COUNTED}
 
     def status(self) -> Status:
         """The final status: all done, some failed, all failed (PS3.4 Sections C.4.2.1.5 and C.4.3.1.4)."""
@@ -438,10 +441,13 @@ def _opened_for(
     exchange: Exchange, transcode: transcoding.Transcoding, given: Any, buffer: bytearray
 ) -> tuple[Source, PresentationContext, Source]:
     """An instance that is to be sent back, its context, and what is sent there, converted where that helps."""
+    uid = ""
     try:
         source: Source = codec.open_source(given, buffer=buffer)
+        uid = source.sop_instance_uid
+        _ = source.size  # a source of an archive opens its instance now, which may be gone
     except DicomNetError as error:
-        raise _Unsent(error) from error
+        raise _Unsent(error, uid) from error
     with ExitStack() as opened:
         opened.enter_context(source)
         try:

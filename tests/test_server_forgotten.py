@@ -88,6 +88,39 @@ def test_a_stop_with_nothing_under_way_is_quick(tmp_path):
             association.echo()
 
 
+@pytest.mark.long
+@pytest.mark.deadline(280)
+def test_forty_graceful_stops_under_load_answer_all_that_was_asked(tmp_path):
+    lost = []
+
+    def echo(server, ready):
+        try:
+            association = call(server, uids.VERIFICATION)
+        except dn.DicomNetError:
+            ready.wait(20)
+            return
+        ready.wait(20)
+        try:
+            lost.extend("a C-ECHO failed" for _ in range(1000) if not association.echo().is_success)
+        except dn.DicomNetError:
+            pass  # it was told that the server stops
+
+    server = Server(make_settings(timeouts={"drain": 0.3}), directory=tmp_path)
+    for _ in range(40):
+        server.start()
+        ready = threading.Barrier(5)
+        threads = [in_thread(lambda ready=ready: echo(server, ready)) for _ in range(4)]
+        ready.wait(20)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 35
+        for thread in threads:
+            thread.join(20)
+        assert server.state == "stopped"
+        assert not (tmp_path / "run" / "admin.sock").exists()
+    assert lost == []
+
+
 # ---- 3: reload under many associations -------------------------------------------------------------------------
 
 

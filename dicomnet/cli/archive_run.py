@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -10,7 +12,9 @@ import click
 
 from ..archive.archive import Archive
 from ..archive.settings import ArchiveSettings
+from ..archive.web import web_application
 from ..errors import CannotListen
+from ..web.serving import WebServing, parse_address
 from .exits import Exit
 from .options import AE_TITLE, DIRECTORY, output_options
 from .output import Output, counted
@@ -29,12 +33,14 @@ __all__ = ["command"]
     "--durability", type=click.Choice(["disk", "os"]),
     help="What an acknowledged instance survives: a loss of power, or the end of the program.  [default: disk]",
 )  # fmt: skip
+@click.option("--web", metavar="[HOST:]PORT", help="Serve DICOMweb over HTTP, too, on this machine alone.")
 @output_options
-def command(directory: str, output: Output, **options: str | int | None) -> int:
+def command(directory: str, output: Output, web: str | None, **options: str | int | None) -> int:
     """Serve the archive in DIR until SIGINT or SIGTERM; the first time DIR is made, with an archive.toml to edit.
 
-    Prints "listening on HOST:PORT" once it accepts connections. What is stored is acknowledged when the disk has it and
-    the index knows it. C-MOVE sends to the destinations of archive.toml alone.
+    Prints "listening on HOST:PORT" once it accepts connections, and with --web "web on http://HOST:PORT/". What is
+    stored is acknowledged when the disk has it and the index knows it. C-MOVE sends to the destinations of archive.toml
+    alone.
     """
     chosen = {"ae_title" if name == "aet" else name: value for name, value in options.items() if value is not None}
     archive = Archive(Path(directory), ArchiveSettings.make(Path(directory), **chosen))
@@ -42,17 +48,28 @@ def command(directory: str, output: Output, **options: str | int | None) -> int:
         output.say(f"{counted(archive.holdings.recovered, 'instance')} of an interrupted run indexed")
     try:
         archive.listener.open()
+        with _web(archive, web) as address:
+            _serve(archive, address)
     except CannotListen as error:
         output.error(str(error))
         archive.close()
         return Exit.CANNOT_LISTEN
-    _serve(archive)
     stored, failed = archive.storage.stored, archive.storage.failed
     output.summary(f"{counted(stored, 'instance')} stored, {failed} failed", stored=stored, failed=failed)
     return Exit.DONE
 
 
-def _serve(archive: Archive) -> None:
+@contextmanager
+def _web(archive: Archive, address: str | None) -> Iterator[str]:
+    """Serve over HTTP while the block lasts, where that is wanted; the address."""
+    if address is None:
+        yield ""
+        return
+    with WebServing(web_application(archive.holdings, archive.storage), *parse_address(address)) as serving:
+        yield serving.url
+
+
+def _serve(archive: Archive, web: str) -> None:
     """Until a signal comes; the second one does not wait for associations in flight."""
     told = False
 
@@ -67,4 +84,6 @@ def _serve(archive: Archive) -> None:
         signal.signal(number, stop)
     host, port = archive.listener.address
     print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
+    if web:
+        print(f"web on {web}", flush=True)
     archive.serve_forever()

@@ -1,0 +1,1 @@
+"""HTTP over a repository: DICOMweb (PS3.18), rendered pictures, the viewer."""

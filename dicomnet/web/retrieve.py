@@ -1,0 +1,263 @@
+"""WADO-RS: instances, metadata, frames and bulk data (PS3.18 Section 10.4), as they are stored or converted."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from .. import uids
+from ..dataset.transcoding import converted
+from ..errors import DicomNetError
+from ..files.part10 import meta_header
+from ..repository.blob_source import BlobSource
+from ..repository.catalog import Level
+from ..repository.locations import InstanceLocation
+from ..repository.metadata import SeriesMetadata, metadata_of
+from ..repository.places import Place
+from .addresses import base_url
+from .json_text import json_bytes
+from .media_types import MediaType, accepted, best
+from .multipart import Part, boundary, written
+from .problems import Problem
+from .repository import WebRepository
+from .stored import StoredInstance
+
+__all__ = ["bulk_data", "found", "frames", "instances", "metadata", "series_metadata"]
+
+_DICOM, _JSON, _BYTES = "application/dicom", "application/dicom+json", "application/octet-stream"
+#: What a compressed frame is to a browser (PS3.18 Table 8.7.3-5).
+FRAME_TYPES = {
+    uids.RLE_LOSSLESS: "image/dicom-rle",
+    uids.JPEG_BASELINE_8_BIT: "image/jpeg",
+    uids.JPEG_EXTENDED_12_BIT: "image/jpeg",
+    uids.JPEG_LOSSLESS: "image/jpeg",
+    uids.JPEG_LOSSLESS_SV1: "image/jpeg",
+    uids.JPEG_LS_LOSSLESS: "image/jls",
+    uids.JPEG_LS_NEAR_LOSSLESS: "image/jls",
+    uids.JPEG2000_LOSSLESS: "image/jp2",
+    uids.JPEG2000: "image/jp2",
+    uids.HTJ2K_LOSSLESS: "image/jphc",
+    uids.HTJ2K_LOSSLESS_RPCL: "image/jphc",
+    uids.HTJ2K: "image/jphc",
+}
+_MOST_FRAMES = 10_000  # in one request
+
+
+def found(request: Request, repository: WebRepository) -> list[InstanceLocation]:
+    """The instances that the path names, all of whose UIDs have to belong together.
+
+    Raises:
+        Problem: 404, where there are none.
+    """
+    path = request.path_params
+    level = Level.IMAGE if "instance" in path else Level.SERIES if "series" in path else Level.STUDY
+    uid = path.get("instance") or path.get("series") or path["study"]
+    locations = [
+        one
+        for one in repository.index.instances(level, [uid])
+        if path.get("study", one.study_uid) == one.study_uid and path.get("series", one.series_uid) == one.series_uid
+    ]
+    if not locations:
+        raise Problem(404, f"there is no such {level.name.lower().replace('image', 'instance')}")
+    return locations
+
+
+def _ranges(request: Request) -> list[MediaType]:
+    return accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
+
+
+def _etag(locations: Iterable[InstanceLocation], what: str) -> str:
+    digest = hashlib.sha256(what.encode())
+    for one in locations:
+        digest.update(one.sha)
+    return f'"{digest.hexdigest()[:32]}"'
+
+
+def _unchanged(request: Request, etag: str) -> bool:
+    return etag in (one.strip() for one in request.headers.get("if-none-match", "").split(","))
+
+
+# ---- instances -----------------------------------------------------------------------------------------------------
+
+
+def instances(request: Request, repository: WebRepository) -> Response:
+    """A study, a series or an instance, as Part 10 files, in the transfer syntax that is asked for."""
+    ranges = _ranges(request)
+    best(ranges, (_DICOM,))
+    wanted = next(one for one in ranges if best_or_none(one, (_DICOM,)))
+    locations = found(request, repository)
+    syntax = wanted.transfer_syntax if wanted.transfer_syntax != "*" else ""
+    etag = _etag(locations, f"instances {syntax}")
+    if _unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    single = wanted.type == _DICOM and len(locations) == 1
+    base = base_url(request)
+    parts = (_part(repository, one, syntax, base) for one in locations)
+    first = next(parts)  # what cannot be converted is told before anything is sent
+    if single:
+        return StreamingResponse(map(bytes, first.chunks), headers={"ETag": etag, "Content-Type": first.content_type})
+    mark = boundary()
+    headers = {"ETag": etag, "Content-Type": f'multipart/related; type="{_DICOM}"; boundary={mark}'}
+    return StreamingResponse(written(chain([first], parts), mark), headers=headers)
+
+
+def best_or_none(one: MediaType, offered: Sequence[str]) -> str | None:
+    """`media_types.best` of a single range; None where it does not fit."""
+    try:
+        return best([one], offered)
+    except Problem:
+        return None
+
+
+def _part(repository: WebRepository, one: InstanceLocation, syntax: str, base: str) -> Part:
+    address = f"{base}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.uid}"
+    if not syntax or syntax == one.ts:
+        return Part(f"{_DICOM}; transfer-syntax={one.ts}", _stored_blocks(repository, one), address)
+    return Part(f"{_DICOM}; transfer-syntax={syntax}", [_converted(repository, one, syntax)], address)
+
+
+def _stored_blocks(repository: WebRepository, one: InstanceLocation) -> Iterator[bytes]:
+    with StoredInstance(repository.blobs, one) as stored:
+        yield from stored.blocks()
+
+
+def _converted(repository: WebRepository, one: InstanceLocation, syntax: str) -> bytes:
+    place = Place(one.id, one.uid, one.cls, one.ts, one.storage, one.key, one.offset, one.length, one.sha)
+    try:
+        with BlobSource(repository.blobs, place) as source:
+            made = converted(source, syntax)
+    except DicomNetError as error:
+        detail = f"instance {one.uid} is not to be had in {uids.name_of(syntax)}"
+        raise Problem(406, detail, parameter="transfer-syntax") from error
+    header = meta_header(one.cls, one.uid, syntax, repository.ae_title)
+    return bytes(header) + b"".join(bytes(chunk) for chunk in made.chunks(1 << 20))
+
+
+# ---- metadata ------------------------------------------------------------------------------------------------------
+
+
+def series_metadata(repository: WebRepository) -> SeriesMetadata:
+    """The packed metadata of series; addresses of bulk data are relative to a study's or a series' metadata."""
+    return SeriesMetadata(
+        repository.index.database,
+        lambda one: _header(repository, one),
+        lambda uid, path: f"instances/{uid}/bulkdata/{path}",
+    )
+
+
+def _header(repository: WebRepository, one: InstanceLocation) -> bytes:
+    """The data set of an instance up to Pixel Data."""
+    with StoredInstance(repository.blobs, one) as stored:
+        return stored.header()
+
+
+def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata) -> Response:
+    """The attributes of the instances of a study, a series, or of one instance, as DICOM JSON."""
+    best(_ranges(request), (_JSON, "application/json"))
+    locations = found(request, repository)
+    etag = _etag(locations, "metadata")
+    if _unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    headers = {"ETag": etag, "Vary": "Accept-Encoding", "Cache-Control": "no-cache"}
+    if "instance" in request.path_params:
+        one = locations[0]
+        body = [metadata_of(_header(repository, one), one.ts, one.uid, lambda _, path: f"bulkdata/{path}")]
+        return Response(json_bytes(body), headers=headers, media_type=_JSON)
+    series = list(dict.fromkeys(one.series_uid for one in locations))
+    blobs = [data for uid in series if (data := packed.get(uid)) is not None]
+    if len(blobs) == 1 and "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(blobs[0], headers=headers | {"Content-Encoding": "gzip"}, media_type=_JSON)
+    inner = (gzip.decompress(data).strip()[1:-1] for data in blobs)
+    return Response(b"[" + b",".join(filter(None, inner)) + b"]", headers=headers, media_type=_JSON)
+
+
+# ---- frames --------------------------------------------------------------------------------------------------------
+
+
+def frames(request: Request, repository: WebRepository) -> Response:
+    """Frames of an instance by number, as they are stored or decoded."""
+    numbers = _numbers(str(request.path_params["frames"]))
+    one = found(request, repository)[0]
+    native = one.ts not in FRAME_TYPES
+    wanted = _frame_choice(_ranges(request), one.ts, native)
+    as_stored = native or wanted.inner in (FRAME_TYPES[one.ts], "*/*") or wanted.transfer_syntax in ("*", one.ts)
+    if not as_stored and wanted.transfer_syntax not in ("", uids.EXPLICIT_VR_LITTLE_ENDIAN):
+        raise Problem(406, f"frames come in {one.ts}, or uncompressed", parameter="transfer-syntax")
+    with StoredInstance(repository.blobs, one) as stored:  # what is wrong is told before anything is sent
+        for number in numbers:
+            if not 1 <= number <= stored.frame_count:
+                detail = f"there is no frame {number}: the instance has {stored.frame_count}"
+                raise Problem(404, detail, parameter="frames")
+    kind = wanted.inner if wanted.inner in FRAME_TYPES.values() else _BYTES
+    syntax = one.ts if as_stored else uids.EXPLICIT_VR_LITTLE_ENDIAN
+    content_type = f"{kind}; transfer-syntax={syntax}"
+    headers = {"ETag": _etag([one], f"frames {numbers} {content_type}"), "Cache-Control": "private, max-age=3600"}
+    if not wanted.is_multipart and wanted.type != "*/*" and len(numbers) == 1:
+        data = next(_frames(repository, one, numbers, as_stored))
+        return Response(data, headers=headers | {"Content-Type": content_type})
+    mark = boundary()
+    parts = (Part(content_type, [frame]) for frame in _frames(repository, one, numbers, as_stored))
+    headers["Content-Type"] = f'multipart/related; type="{kind}"; boundary={mark}'
+    return StreamingResponse(written(parts, mark), headers=headers)
+
+
+def _frame_choice(ranges: Sequence[MediaType], syntax: str, native: bool) -> MediaType:
+    offered = (_BYTES,) if native else (_BYTES, FRAME_TYPES[syntax])
+    for one in ranges:
+        if best_or_none(one, offered):
+            return one
+    raise Problem(406, f"frames come as {', '.join(offered)}", parameter="Accept")
+
+
+def _numbers(text: str) -> list[int]:
+    if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", text):
+        raise Problem(400, "frames are numbers from 1 on, separated by commas", parameter="frames")
+    numbers = [int(one) for one in text.split(",")]
+    if len(numbers) > _MOST_FRAMES:
+        raise Problem(400, f"more than {_MOST_FRAMES} frames in one request", parameter="frames")
+    return numbers
+
+
+def _frames(repository: WebRepository, one: InstanceLocation, numbers: list[int], as_stored: bool) -> Iterator[bytes]:
+    with StoredInstance(repository.blobs, one) as stored:
+        for number in numbers:
+            yield stored.frame(number) if as_stored else bytes(stored.decoded(number)[0].tobytes())
+
+
+# ---- bulk data -----------------------------------------------------------------------------------------------------
+
+
+def bulk_data(request: Request, repository: WebRepository) -> Response:
+    """One value of an instance: its tag, or the path through sequences, ``00081115/0/00081199``; also by range."""
+    best(_ranges(request), (_BYTES, "application/pdf", "video/mp4"))
+    one = found(request, repository)[0]
+    path = str(request.path_params["path"]).strip("/").split("/")
+    with StoredInstance(repository.blobs, one) as stored:
+        value = stored.value(path)
+    headers = {"ETag": _etag([one], "/".join(path)), "Accept-Ranges": "bytes"}
+    content_type = f"{_BYTES}; transfer-syntax={one.ts}"
+    wanted = _ranges(request)[0]
+    if wanted.is_multipart:
+        mark = boundary()
+        headers["Content-Type"] = f'multipart/related; type="{_BYTES}"; boundary={mark}'
+        return StreamingResponse(written([Part(content_type, [value])], mark), headers=headers)
+    return _ranged(request, value, headers | {"Content-Type": _BYTES})
+
+
+def _ranged(request: Request, value: bytes, headers: dict[str, str]) -> Response:
+    asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
+    if asked is None or not any(asked.groups()):
+        return Response(value, headers=headers)
+    first, last = asked.groups()
+    start = int(first) if first else max(len(value) - int(last), 0)
+    end = min(int(last) + 1, len(value)) if first and last else len(value)
+    if start >= end:
+        raise Problem(416, f"the value has {len(value)} bytes", parameter="Range")
+    headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(value)}"
+    return Response(value[start:end], 206, headers=headers)

@@ -1,0 +1,211 @@
+"""STOW-RS: instances into the repository, each with its own outcome (PS3.18 Section 10.5)."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import Future
+from typing import IO, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import uids
+from ..dataset import codec
+from ..errors import DicomNetError, InvalidArgument
+from ..files.part10 import meta_header
+from ..repository.headers import read_elements
+from ..repository.incoming import BlobSink, Incoming, Memory
+from ..repository.index import Outcome
+from ..repository.intake import Kept
+from .addresses import base_url
+from .json_text import json_bytes
+from .media_types import parse
+from .multipart import Begun, PartReader
+from .problems import Problem
+from .repository import WebRepository
+
+__all__ = ["MOST_BODY", "MOST_PARTS", "store"]
+
+#: A part is held in memory up to here, and in a temporary file beyond.
+IN_MEMORY = 4 << 20
+#: The most bytes of a request, and the most parts.
+MOST_BODY = 16 << 30
+MOST_PARTS = 100_000
+_DICOM, _JSON = "application/dicom", "application/dicom+json"
+#: Failure Reason (0008,1197), PS3.3 Section C.14.1.1.
+_OUT_OF_RESOURCES, _CANNOT_UNDERSTAND, _MISMATCH, _NOT_OF_STUDY = 0xA700, 0xC000, 0xA900, 0x0110
+_DUPLICATE = 0x0111
+
+
+class _Outcome:
+    """What becomes of one part."""
+
+    def __init__(self) -> None:
+        self.sop_class_uid = self.sop_instance_uid = ""
+        self.study_uid = self.series_uid = ""
+        self.reason = 0
+        self.kept: Future[Kept] | None = None
+        self.memory = Memory()
+
+
+async def store(request: Request, repository: WebRepository) -> Response:
+    """Take the instances of a request; 200 where all are stored, 202 where some are, 409 where none is."""
+    content = parse(request.headers.get("content-type", ""))
+    if content.type not in ("multipart/related", _DICOM):
+        raise Problem(415, f"instances come as multipart/related; type={_DICOM}", parameter="Content-Type")
+    if content.is_multipart and content.inner not in ("", _DICOM):
+        raise Problem(415, f"parts of {content.inner} are not taken here: {_DICOM} is", parameter="Content-Type")
+    if not repository.has_room():
+        raise Problem(507, "the archive's disk is nearly full", headers={"Retry-After": "600"})
+    outcomes = await (_multipart(request, repository, content.parameters.get("boundary", ""))
+                      if content.is_multipart else _single(request, repository))  # fmt: skip
+    if not outcomes:
+        raise Problem(400, "the request has no parts", parameter="body")
+    await run_in_threadpool(_settle, outcomes)
+    return _answer(outcomes, base_url(request))
+
+
+async def _multipart(request: Request, repository: WebRepository, mark: str) -> list[_Outcome]:
+    if not mark:
+        raise Problem(400, "the content type names no boundary", parameter="Content-Type")
+    reader, outcomes, size = PartReader(mark), list[_Outcome](), 0
+    file: IO[bytes] | None = None
+    try:
+        async for chunk in _chunks(request):
+            size += len(chunk)
+            if size > MOST_BODY:
+                raise Problem(413, f"a request has at most {MOST_BODY} bytes", parameter="body")
+            for event in reader.feed(chunk, last=not chunk):
+                if isinstance(event, Begun):
+                    if len(outcomes) >= MOST_PARTS:
+                        raise Problem(413, f"a request has at most {MOST_PARTS} parts", parameter="body")
+                    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed with its part
+                elif event is None and file is not None:
+                    outcomes.append(await run_in_threadpool(_take, repository, file, request))
+                    file = None
+                elif event and file is not None:
+                    file.write(event)
+            if reader.ended:
+                break
+    finally:
+        if file is not None:
+            file.close()
+    return outcomes
+
+
+async def _chunks(request: Request) -> Any:
+    """The body, and an empty piece where it ends."""
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk
+    yield b""
+
+
+async def _single(request: Request, repository: WebRepository) -> list[_Outcome]:
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed by _take
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST_BODY:
+            file.close()
+            raise Problem(413, f"a request has at most {MOST_BODY} bytes", parameter="body")
+        file.write(chunk)
+    return [await run_in_threadpool(_take, repository, file, request)]
+
+
+def _take(repository: WebRepository, file: IO[bytes], request: Request) -> _Outcome:
+    """Hand one part to the repository; it is durable when its future is done."""
+    outcome = _Outcome()
+    with file:
+        file.seek(0)
+        try:
+            outcome.kept = repository.submit(_incoming(repository, file, outcome, request.path_params.get("study", "")))
+        except _NotOfStudy:
+            outcome.reason = _NOT_OF_STUDY
+        except (DicomNetError, ValueError):
+            outcome.reason = _CANNOT_UNDERSTAND
+        except OSError:
+            outcome.reason = _OUT_OF_RESOURCES
+    return outcome
+
+
+class _NotOfStudy(Exception):
+    """An instance of another study than the path names."""
+
+
+def _incoming(repository: WebRepository, file: IO[bytes], outcome: _Outcome, study: str) -> Incoming:
+    with codec.open_source(file.read()) as source:
+        named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
+        outcome.sop_class_uid, outcome.sop_instance_uid = named[:2]
+        if not all(map(uids.is_valid, named)):
+            raise InvalidArgument("the part has no valid UIDs")
+        sink = BlobSink(repository.blobs, named, meta_header(*named, repository.ae_title), outcome.memory)
+        try:
+            for chunk in source.chunks(1):
+                sink.write([chunk])
+        except BaseException:
+            sink.discard()
+            raise
+    incoming, writer = sink.take(repository.ae_title)
+    if writer is not None:
+        repository.blobs.finish(writer).result()
+    if study and _study_of(incoming) != study:
+        if writer is not None:
+            writer.discard()
+        raise _NotOfStudy
+    return incoming
+
+
+def _study_of(incoming: Incoming) -> str:
+    found = read_elements(incoming.head, incoming.blob.transfer_syntax_uid)
+    value = next((one.value for one in found if one.tag == 0x0020000D), b"")
+    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
+
+
+def _settle(outcomes: list[_Outcome]) -> None:
+    """Wait until all that was handed over is durable."""
+    for one in outcomes:
+        if one.kept is None:
+            continue
+        try:
+            kept = one.kept.result()
+        except OSError:
+            one.reason = _OUT_OF_RESOURCES
+            continue
+        except Exception:  # what cannot be indexed: the repository's log says why
+            one.reason = _MISMATCH
+            continue
+        one.study_uid, one.series_uid = kept.record.study.uid, kept.record.series.uid
+        if kept.outcome not in (Outcome.NEW, Outcome.SAME):
+            one.reason = _DUPLICATE
+
+
+def _answer(outcomes: list[_Outcome], base: str) -> Response:
+    stored = [one for one in outcomes if not one.reason]
+    failed = [one for one in outcomes if one.reason]
+    body: dict[str, Any] = {}
+    studies = {one.study_uid for one in stored}
+    if len(studies) == 1:
+        body["00081190"] = {"vr": "UR", "Value": [f"{base}/studies/{studies.pop()}"]}
+    if failed:
+        body["00081198"] = {
+            "vr": "SQ",
+            "Value": [_reference(one) | {"00081197": {"vr": "US", "Value": [one.reason]}} for one in failed],
+        }
+    if stored:
+        body["00081199"] = {"vr": "SQ", "Value": [_reference(one) | _address(one, base) for one in stored]}
+    status = 200 if not failed else 202 if stored else 409
+    return Response(json_bytes(dict(sorted(body.items()))), status, media_type=_JSON)
+
+
+def _reference(one: _Outcome) -> dict[str, Any]:
+    return {
+        "00081150": {"vr": "UI", "Value": [one.sop_class_uid]} if one.sop_class_uid else {"vr": "UI"},
+        "00081155": {"vr": "UI", "Value": [one.sop_instance_uid]} if one.sop_instance_uid else {"vr": "UI"},
+    }
+
+
+def _address(one: _Outcome, base: str) -> dict[str, Any]:
+    address = f"{base}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.sop_instance_uid}"
+    return {"00081190": {"vr": "UR", "Value": [address]}}

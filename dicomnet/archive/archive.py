@@ -19,6 +19,7 @@ from .query import QueryService
 from .retrieval import RetrievalService
 from .settings import ArchiveSettings
 from .storage import DiskRoom, StorageService
+from .worklist import WorklistService
 
 __all__ = ["OWNER", "Archive"]
 
@@ -51,7 +52,8 @@ class Archive:
         self.query = QueryService(self.holdings, self.settings.ae_title)
         self.retrieval = RetrievalService(self.holdings)
         self.commitment = CommitmentService(self.holdings, self.settings.destinations)
-        for service in (self.storage, self.query, self.retrieval, self.commitment):
+        self.worklist = WorklistService(self.holdings)
+        for service in (self.storage, self.query, self.retrieval, self.commitment, self.worklist):
             service.register(self.listener, OWNER)
 
     def _listener(self) -> Listener:

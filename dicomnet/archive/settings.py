@@ -43,6 +43,13 @@ port = {port}
 # Whether queries of a level may leave out the unique keys of the levels above.
 # relational = false
 
+# Where performed procedure steps are passed on to: AE titles of the destinations below.
+# steps_to = ["RIS"]
+
+# Other AE titles of a station: whichever of them a modality asks its worklist for, it gets that of all.
+# [stations]
+# CT1 = ["CT1_OLD", "CT1_CONSOLE"]
+
 # Where C-MOVE may send, and commitment is reported to, by AE title.
 [destinations]
 # WORKSTATION = "workstation.example:11112"
@@ -66,6 +73,8 @@ class ArchiveSettings:
         character_set: of data sets, and queries, that name none.
         relational: whether queries may leave out the unique keys of the levels above theirs.
         associations: how many at a time.
+        steps_to: AE titles of the destinations that performed procedure steps are passed on to.
+        stations: other AE titles of stations, by AE title.
     """
 
     ae_title: str = "ARCHIVE"
@@ -82,6 +91,8 @@ class ArchiveSettings:
     character_set: str = ""
     relational: bool = False
     associations: int = 100
+    steps_to: tuple[str, ...] = ()
+    stations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_ae_title(self.ae_title)
@@ -89,6 +100,9 @@ class ArchiveSettings:
         _one_of("durability", self.durability, (DISK, OS))
         if not 0 <= self.port <= 65535:
             raise InvalidArgument(f"port {self.port}: 0 to 65535")
+        for title in self.steps_to:
+            if title not in self.destinations:
+                raise InvalidArgument(f'steps_to = "{title}" is no destination', hint="Give it an address there.")
 
     @classmethod
     def load(cls, directory: Path) -> ArchiveSettings:
@@ -157,6 +171,9 @@ def _read(values: dict[str, Any]) -> dict[str, Any]:
         values["duplicates"] = Duplicates(values["duplicates"])
     if "watermarks" in values:
         values["watermarks"] = Watermarks(**values["watermarks"])
+    values["steps_to"] = tuple(values.get("steps_to", ()))
+    stations = values.get("stations", {})
+    values["stations"] = {title: tuple(map(check_ae_title, others)) for title, others in stations.items()}
     destinations = values.get("destinations", {})
     values["destinations"] = {title: _destination(title, text) for title, text in destinations.items()}
     return values

@@ -33,6 +33,7 @@ COMMANDS = {
     "commit": Lazy("dicomnet.cli.commit:command", "Ask for storage commitment (N-ACTION, N-EVENT-REPORT)."),
     "dump": Lazy("dicomnet.cli.dump:command", "Show the headers of a file, captured PDUs, or a message log."),
     "archive": Lazy("dicomnet.cli.archive:command", "Run an archive, and look after what it holds."),
+    "worklist": Lazy("dicomnet.cli.worklist:command", "Look after the worklist of an archive."),
     "doctor": Lazy("dicomnet.cli.doctor:command", "Find out what keeps one from talking to a peer."),
     "conform": Lazy("dicomnet.cli.conform:command", "Test how a provider keeps the standard."),
     "bench": Lazy("dicomnet.cli.bench:command", "Measure how fast a peer is."),

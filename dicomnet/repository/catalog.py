@@ -235,6 +235,63 @@ _NESTED = (
     (0x0040DB00, "CS", "TemplateIdentifier"),
 )
 
+# Of requests and what is scheduled, as worklists have them (PS3.4 Table K.6-1); the index has no columns for them.
+_SCHEDULED = (
+    (0x00081120, "SQ", "ReferencedPatientSequence"),
+    (0x00081125, "SQ", "ReferencedVisitSequence"),
+    (0x00100050, "SQ", "PatientInsurancePlanCodeSequence"),
+    (0x00100101, "SQ", "PatientPrimaryLanguageCodeSequence"),
+    (0x00101040, "LO", "PatientAddress"),
+    (0x00101090, "LO", "MedicalRecordLocator"),
+    (0x00102154, "SH", "PatientTelephoneNumbers"),
+    (0x001021C0, "US", "PregnancyStatus"),
+    (0x001021D0, "DA", "LastMenstrualDate"),
+    (0x001021F0, "LO", "PatientReligiousPreference"),
+    (0x00102203, "CS", "PatientSexNeutered"),
+    (0x00321031, "SQ", "RequestingPhysicianIdentificationSequence"),
+    (0x00321034, "SQ", "RequestingServiceCodeSequence"),
+    (0x00321070, "LO", "RequestedContrastAgent"),
+    (0x00380004, "SQ", "ReferencedPatientAliasSequence"),
+    (0x00380008, "CS", "VisitStatusID"),
+    (0x00380020, "DA", "AdmittingDate"),
+    (0x00380021, "TM", "AdmittingTime"),
+    (0x00380050, "LO", "SpecialNeeds"),
+    (0x00380300, "LO", "CurrentPatientLocation"),
+    (0x00380400, "LO", "PatientInstitutionResidence"),
+    (0x00400001, "AE", "ScheduledStationAETitle"),
+    (0x00400002, "DA", "ScheduledProcedureStepStartDate"),
+    (0x00400003, "TM", "ScheduledProcedureStepStartTime"),
+    (0x00400004, "DA", "ScheduledProcedureStepEndDate"),
+    (0x00400005, "TM", "ScheduledProcedureStepEndTime"),
+    (0x00400006, "PN", "ScheduledPerformingPhysicianName"),
+    (0x0040000B, "SQ", "ScheduledPerformingPhysicianIdentificationSequence"),
+    (0x00400010, "SH", "ScheduledStationName"),
+    (0x00400011, "SH", "ScheduledProcedureStepLocation"),
+    (0x00400012, "LO", "PreMedication"),
+    (0x00400020, "CS", "ScheduledProcedureStepStatus"),
+    (0x00400026, "SQ", "OrderPlacerIdentifierSequence"),
+    (0x00400027, "SQ", "OrderFillerIdentifierSequence"),
+    (0x00400100, "SQ", "ScheduledProcedureStepSequence"),
+    (0x00400400, "LT", "CommentsOnTheScheduledProcedureStep"),
+    (0x00401003, "SH", "RequestedProcedurePriority"),
+    (0x00401004, "LO", "PatientTransportArrangements"),
+    (0x00401005, "LO", "RequestedProcedureLocation"),
+    (0x00401008, "LO", "ConfidentialityCode"),
+    (0x00401009, "SH", "ReportingPriority"),
+    (0x0040100A, "SQ", "ReasonForRequestedProcedureCodeSequence"),
+    (0x00401010, "PN", "NamesOfIntendedRecipientsOfResults"),
+    (0x00401011, "SQ", "IntendedRecipientsOfResultsIdentificationSequence"),
+    (0x00401400, "LT", "RequestedProcedureComments"),
+    (0x00402001, "LO", "ReasonForTheImagingServiceRequest"),
+    (0x00402004, "DA", "IssueDateOfImagingServiceRequest"),
+    (0x00402005, "TM", "IssueTimeOfImagingServiceRequest"),
+    (0x00402008, "PN", "OrderEnteredBy"),
+    (0x00402009, "SH", "OrderEntererLocation"),
+    (0x00402010, "SH", "OrderCallbackPhoneNumber"),
+    (0x00402400, "LT", "ImagingServiceRequestComments"),
+    (0x00403001, "LO", "ConfidentialityConstraintOnPatientDataDescription"),
+)
+
 _BY_LEVEL = ((Level.PATIENT, _PATIENT), (Level.STUDY, _STUDY), (Level.SERIES, _SERIES), (Level.IMAGE, _IMAGE))
 
 #: What is told from other rows: counts, what a study holds, and where its instances are.
@@ -251,8 +308,12 @@ ATTRIBUTES: dict[int, Attribute] = dict(
     )
 )
 #: Value representation by tag, for these attributes and for those in the items of their sequences.
-VR_OF: dict[int, str] = {tag: vr for tag, vr, _ in _NESTED} | {tag: one.vr for tag, one in ATTRIBUTES.items()}
-_KEYWORDS = {tag: keyword for tag, _, keyword in _NESTED} | {tag: one.keyword for tag, one in ATTRIBUTES.items()}
+VR_OF: dict[int, str] = {tag: vr for tag, vr, _ in _NESTED + _SCHEDULED} | {
+    tag: one.vr for tag, one in ATTRIBUTES.items()
+}
+_KEYWORDS = {tag: keyword for tag, _, keyword in _NESTED + _SCHEDULED} | {
+    tag: one.keyword for tag, one in ATTRIBUTES.items()
+}
 #: Tag by keyword, for the same attributes.
 BY_KEYWORD: dict[str, int] = {keyword: tag for tag, keyword in _KEYWORDS.items()}
 

@@ -15,7 +15,7 @@ from .keys import CHARACTER_SET, LEVEL, Identifier, Key
 from .rows import NAME_OF_LEVEL, Layout, Reader, Row
 from .text import encodings_of
 
-__all__ = ["Answering", "Answers", "Json", "Match", "json_element"]
+__all__ = ["Answering", "Answers", "ItemAnswering", "Json", "Match", "json_element"]
 
 Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json] | None"
 
@@ -94,6 +94,29 @@ class Answering:
     def json(self, row: Row) -> dict[str, Json]:
         """The answer in the DICOM JSON model."""
         return {f"{one.tag:08X}": json_element(one.vr, one.value(row), one.items) for one in self.fields}
+
+
+class ItemAnswering:
+    """Makes answers of attributes that are in no row: every key is answered, with nothing else.
+
+    Args:
+        identifier: its keys.
+        transfer_syntax: as in `Match.encode`; so is ``character_set``.
+    """
+
+    def __init__(self, identifier: Identifier, transfer_syntax: str, character_set: str = "") -> None:
+        fields = [_Field(key.tag, key.vr or "UN", _item_reader(key.tag), items=key.items) for key in identifier.keys]
+        self._encoder = Encoder(fields, transfer_syntax)
+        self._character_set = character_set
+
+    def encode(self, attributes: Attributes) -> bytes:
+        """One answer as a data set."""
+        return self._encoder.encode((attributes,), self._character_set)
+
+
+def _item_reader(tag: int) -> Reader:
+    name = f"{tag:08X}"
+    return lambda row: row[0].get(name, "")
 
 
 class Match:

@@ -1,12 +1,24 @@
-"""The tables of what is under way: the outbox, quarantine, and storage commitment."""
+"""The tables of what is under way: outbox, quarantine, storage commitment, worklist and performed procedure steps."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from .schema import metadata
 
-__all__ = ["commitment", "outbox", "quarantine"]
+__all__ = ["commitment", "outbox", "performed_step", "quarantine", "worklist", "worklist_step"]
 
 _TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
@@ -79,4 +91,59 @@ commitment = Table(
     _text("state", "asked"),
     _text("request", "{}"),  # JSON: the references, and once they are checked why some are not committed
     _seconds("at"),
+)
+
+#: What is requested: a requested procedure, without its steps; see `worklist.Worklist`.
+worklist = Table(
+    "worklist",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("study_uid", _TEXT, nullable=False),
+    _text("acc"),
+    _text("rp_id"),
+    _text("pid"),
+    _text("issuer"),
+    _text("name_n"),
+    Column("version", Integer, nullable=False, server_default="1"),
+    _seconds("changed"),
+    _text("data", "{}"),  # DICOM JSON
+    UniqueConstraint("study_uid", "acc", "rp_id"),
+    Index("ix_worklist_acc", "acc"),
+    Index("ix_worklist_pid", "pid"),
+    Index("ix_worklist_name_n", "name_n"),
+    sqlite_autoincrement=True,  # an id that people have seen never means another item
+)
+
+#: Its scheduled procedure steps: one answer of a worklist each.
+worklist_step = Table(
+    "worklist_step",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("item_id", _BIG, ForeignKey("worklist.id", ondelete="CASCADE"), nullable=False),
+    Column("sps_id", _TEXT, nullable=False),
+    _text("date"),
+    _text("time"),
+    _text("modality"),
+    _text("stations"),  # AE titles, separated by backslashes
+    _text("status"),
+    Column("is_open", SmallInteger, nullable=False, server_default="1"),  # 0: its status hides it
+    _text("data", "{}"),  # DICOM JSON
+    UniqueConstraint("item_id", "sps_id"),
+    Index("ix_worklist_step_date", "date"),
+    Index("ix_worklist_step_is_open_date", "is_open", "date"),
+)
+
+#: Performed procedure steps, as modalities have reported them.
+performed_step = Table(
+    "performed_step",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("uid", _TEXT, nullable=False, unique=True),
+    _text("status"),
+    _text("calling"),
+    _text("pid"),
+    _text("date"),
+    _seconds("changed"),
+    _text("data", "{}"),  # DICOM JSON
+    Index("ix_performed_step_date", "date"),
 )

@@ -17,17 +17,17 @@ COMPILED := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py
 COUNT ?= 200000
 KILLS ?= 2000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
-UNTRACED := ./build ./dist ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
+UNTRACED := ./build ./dist ./web-ui/node_modules ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
 CYTHON := $(wildcard dicomnet/*.pyx dicomnet/*.pxd dicomnet/*/*.pyx dicomnet/*/*.pxd)
 SOURCES := setup.py $(CYTHON)
 STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/*.pyi dicomnet/*/*.pyi))))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all lint twins docs bench trace fuzz soak sanitize conformance wheel clean
+.PHONY: help demo test test-all lint twins docs bench trace fuzz soak sanitize conformance viewer wheel clean
 
 help:
-	@echo 'make demo | test | test-all | lint | twins | docs | bench | trace | fuzz | soak | sanitize | conformance | wheel | clean'
+	@echo 'make demo | test | test-all | lint | twins | docs | bench | trace | fuzz | soak | sanitize | conformance | viewer | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -92,6 +92,11 @@ sanitize: $(VENV)/built
 	tar -c $(UNTRACED:%=--exclude='%') . | tar -x -C $(SANE)
 	cd $(SANE) && DICOMNET_BUILD=sanitize $(PYTHON_HERE) setup.py -q build_ext --inplace
 	cd $(SANE) && $(SANITIZING) $(PYTHON_HERE) -m pytest -q -m 'not measures' $(COMPILED) $(ARGS)
+
+# The package dicomnet-viewer, built from npm's OHIF and installed here. Wants node with npm.
+viewer: $(VENV)/installed
+	npm ci --prefix web-ui --ignore-scripts --silent --no-audit --no-fund
+	$(BIN)/python -m pip install -q --no-deps --force-reinstall $$($(BIN)/python web-ui/build_viewer.py)
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build

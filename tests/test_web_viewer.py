@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from starlette.applications import Starlette
@@ -175,7 +176,7 @@ def test_nothing_is_written(files):
 
 
 def test_without_the_package_a_page_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(viewer, "PACKAGE", "dicomnet_viewer_that_is_not_installed")
+    monkeypatch.setattr(viewer, "package", None)
     with client(None) as web:
         for path in ("/viewer/", "/viewer/viewer", "/viewer/app-config.js"):
             answer = web.get(path)
@@ -185,15 +186,13 @@ def test_without_the_package_a_page_says_how_to_get_it(monkeypatch):
 
 
 def test_a_package_that_was_not_built_counts_as_none(tmp_path, monkeypatch):
-    package = tmp_path / "half_a_viewer"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(viewer, "PACKAGE", "half_a_viewer")
+    package = ModuleType("dicomnet_viewer")
+    package.__path__ = [str(tmp_path)]
+    monkeypatch.setattr(viewer, "package", package)
     assert viewer.viewer_files() is None
-    (package / "assets").mkdir()
-    (package / "assets" / "index.html").touch()
-    assert viewer.viewer_files() == package / "assets"
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "index.html").touch()
+    assert viewer.viewer_files() == tmp_path / "assets"
 
 
 def test_the_pinned_version_is_the_packages():

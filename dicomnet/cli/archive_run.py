@@ -15,6 +15,7 @@ from ..archive.settings import ArchiveSettings
 from ..archive.web import web_application
 from ..errors import CannotListen
 from ..web.serving import WebServing, parse_address
+from ..web.viewer import viewer_app
 from .exits import Exit
 from .options import AE_TITLE, DIRECTORY, output_options
 from .output import Output, counted
@@ -33,7 +34,9 @@ __all__ = ["command"]
     "--durability", type=click.Choice(["disk", "os"]),
     help="What an acknowledged instance survives: a loss of power, or the end of the program.  [default: disk]",
 )  # fmt: skip
-@click.option("--web", metavar="[HOST:]PORT", help="Serve DICOMweb over HTTP, too, on this machine alone.")
+@click.option(
+    "--web", metavar="[HOST:]PORT", help="Serve DICOMweb and the viewer over HTTP, too, on this machine alone."
+)
 @output_options
 def command(directory: str, output: Output, web: str | None, **options: str | int | None) -> int:
     """Serve the archive in DIR until SIGINT or SIGTERM; the first time DIR is made, with an archive.toml to edit.
@@ -65,7 +68,8 @@ def _web(archive: Archive, address: str | None) -> Iterator[str]:
     if address is None:
         yield ""
         return
-    with WebServing(web_application(archive.holdings, archive.storage), *parse_address(address)) as serving:
+    app = web_application(archive.holdings, archive.storage, viewer=viewer_app("/dicomweb"))
+    with WebServing(app, *parse_address(address)) as serving:
         yield serving.url
 
 

@@ -8,7 +8,6 @@ whole application under a path of its own (ASGI's ``root_path``).
 from __future__ import annotations
 
 import gzip
-import importlib.resources
 import os
 import re
 import stat
@@ -24,9 +23,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import NotModifiedResponse, PathLike, StaticFiles
 from starlette.types import Scope
 
+try:
+    import dicomnet_viewer as package
+except ModuleNotFoundError:  # the server works without it
+    package = None
+
 __all__ = ["viewer_app", "viewer_files"]
 
-PACKAGE = "dicomnet_viewer"
 INDEX = "index.html"
 TEMPLATES = (INDEX, "boot.js", "app-config.js")
 CHUNK = 1 << 16
@@ -70,11 +73,9 @@ MISSING = """<!doctype html>
 
 def viewer_files() -> Path | None:
     """The folder with the viewer's files, or None without the package ``dicomnet-viewer``."""
-    try:
-        root = importlib.resources.files(PACKAGE)
-    except ModuleNotFoundError:
+    if package is None:
         return None
-    files = Path(str(root)) / "assets"
+    files = Path(package.__path__[0]) / "assets"
     return files if (files / INDEX).is_file() else None
 
 

@@ -407,6 +407,7 @@ def raw_provider(script: Callable[[RawProvider], T]) -> Iterator[Callable[[], T]
     def serve() -> None:
         try:
             sock, _ = listening.accept()
+            listening.close()  # a second connection is refused at once, instead of left waiting
             with RawProvider(sock) as raw:
                 results.append(script(raw))
         except BaseException as error:

@@ -251,6 +251,17 @@ class Batch:
         self.given[id(item)] = given
         return given
 
+    def answered(self, taken: deque[Item], result: StoreResult) -> Item:
+        """Take off the item that a result is of.
+
+        It is the first, unless the association ended: those ahead may be without an answer then.
+        """
+        place = next((at for at, item in enumerate(taken) if self.given.get(id(item)) is result.source), 0)
+        item = taken[place]
+        del taken[place]
+        self.given.pop(id(item), None)
+        return item
+
     def stop(self, why: str) -> None:
         """Begin no further instance."""
         self._why = self._why or why

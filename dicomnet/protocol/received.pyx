@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""The two events that every message makes, compiled: `RequestReceived` and `ResponseReceived`, given out by `events`."""
+"""The two events that every message makes, compiled: `RequestReceived` and `ResponseReceived`; see `events`."""
 
 cimport cython
 

@@ -1,4 +1,4 @@
-"""What `message_exchange` sees of the upper layer: it asks for the state at every step, and the answer is to cost nothing."""
+"""What `message_exchange` sees of the upper layer: it asks for the state at every step, which is to cost nothing."""
 
 cimport cython
 

@@ -14,7 +14,8 @@ from libc.math cimport INFINITY as NEVER
 from .states cimport Event, State
 from ..wire.cursor cimport Cursor, cursor_over, peek_u32be, read_bytes, read_u8, remaining, skip
 from ..wire.command_set cimport MessageReader
-from .._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, malformed_data, unrecognized
+from .._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, malformed_data, \
+    unrecognized
 
 from . import states
 from .._pdu import PDV, Abort, AssociateRJ, PDataTF, ReleaseRP, ReleaseRQ
@@ -549,7 +550,9 @@ cdef int _stop_artim(UpperLayer self, argument) except -1:
     return self._lost()
 
 cdef int _ar_8(UpperLayer self, argument) except -1:
-    self._state = State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL if self._requestor else State.STA10_COLLISION_ACCEPTOR_AWAIT_RP
+    self._state = (
+        State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL if self._requestor else State.STA10_COLLISION_ACCEPTOR_AWAIT_RP
+    )
     return self._indicate(ReleaseIndication(True))
 
 cdef int _ar_9(UpperLayer self, argument) except -1:

@@ -1,8 +1,9 @@
 # cython: auto_pickle=False
 """Chosen elements of a data set, found without decoding it, and its header as it streams by (PS3.5 Section 7).
 
-Only headers of elements are read; values are copied where they are chosen, and sequences are skipped. What is no element
-ends a walk, and so does Pixel Data (group 7FE0): what was found by then is given. `elements.fault_of` says what is wrong.
+Only headers of elements are read; values are copied where they are chosen, and sequences are skipped. What is no
+element ends a walk, and so does Pixel Data (group 7FE0): what was found by then is given. `elements.fault_of` says
+what is wrong.
 """
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer

@@ -303,12 +303,11 @@ class StoreScu(Service):
         )
         # Whether nothing else is on its way when there is a result.
         alone = batch.share == 1 or lease.association.operations_window[0] == 1
-        handlers, given = self.hooks.of(events.AfterStore), batch.given
+        handlers = self.hooks.of(events.AfterStore)
         repeats = self.client.retry.out_of_resources
         with closing(stream) as results:
             for result in results:
-                item = taken.popleft()
-                given.pop(id(item), None)
+                item = batch.answered(taken, result)
                 item.attempts += 1
                 if repeats and self._is_to_be_repeated(item, result) and not self._paused(item):
                     one.items.appendleft(item)

@@ -29,6 +29,7 @@ class Status(int):
         service: whose table gives the meaning, a DIMSE service ("C-STORE") or a service class ("Print Management").
         comment: Error Comment (0000,0902), as the performer worded it.
         offending: Offending Element (0000,0901), tags as ints.
+        error_id: Error ID (0000,0903), what a service class says beyond the status; 0 where it says nothing.
     """
 
     SUCCESS: ClassVar[Status]
@@ -73,15 +74,21 @@ class Status(int):
     service: str | None = None
     comment: str | None = None
     offending: tuple[int, ...] = ()
+    error_id: int = 0
 
     def __new__(  # noqa: D102, described with the class
-        cls, code: int, service: str | None = None, comment: str | None = None, offending: tuple[int, ...] = ()
+        cls,
+        code: int,
+        service: str | None = None,
+        comment: str | None = None,
+        offending: tuple[int, ...] = (),
+        error_id: int = 0,
     ) -> Status:
         self = int.__new__(cls, code)
         if not 0 <= self <= 0xFFFF:
             raise ValueError(f"a status is a 16-bit number, not {code}")
-        if service or comment or offending:
-            self.__dict__.update(service=service, comment=comment, offending=tuple(offending))
+        if service or comment or offending or error_id:
+            self.__dict__.update(service=service, comment=comment, offending=tuple(offending), error_id=error_id)
         return self
 
     def __setattr__(self, name: str, value: object) -> NoReturn:

@@ -136,7 +136,7 @@ class TestItems:
         entry = worklist.add(an_item(1, a_step(1), a_step(2)))
         with database.write() as connection:
             assert report_status(connection, "1.2.1", "S2", "STARTED") == 1
-            assert report_status(connection, "1.2.1", "", "STARTED") == 0
+            assert report_status(connection, "1.2.1", "S3", "STARTED") == 0
         changes = {STEPS: [{"ScheduledProcedureStepID": "S1", "Modality": "MR"}]}
         entry = worklist.change(entry.id, item_of_keywords(changes))
         assert [step["00080060"]["Value"][0] for step in entry.steps] == ["MR", "CT"]

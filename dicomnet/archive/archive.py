@@ -15,9 +15,11 @@ from ..protocol.negotiation import AcceptancePolicy
 from ..sync import Listener
 from .commitment import CommitmentService
 from .holdings import Holdings
+from .mpps import ProcedureStepService
 from .query import QueryService
 from .retrieval import RetrievalService
 from .settings import ArchiveSettings
+from .step_forwarder import StepForwarder
 from .storage import DiskRoom, StorageService
 from .worklist import WorklistService
 
@@ -53,7 +55,9 @@ class Archive:
         self.retrieval = RetrievalService(self.holdings)
         self.commitment = CommitmentService(self.holdings, self.settings.destinations)
         self.worklist = WorklistService(self.holdings)
-        for service in (self.storage, self.query, self.retrieval, self.commitment, self.worklist):
+        self.forwarder = StepForwarder(self.holdings)
+        self.steps = ProcedureStepService(self.holdings, self.forwarder)
+        for service in (self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps):
             service.register(self.listener, OWNER)
 
     def _listener(self) -> Listener:
@@ -69,6 +73,7 @@ class Archive:
 
     def __enter__(self) -> Self:
         self.commitment.start()
+        self.forwarder.start()
         self.listener.__enter__()
         return self
 
@@ -83,6 +88,7 @@ class Archive:
     def serve_forever(self) -> None:
         """Serve until the listener is told to stop."""
         self.commitment.start()
+        self.forwarder.start()
         try:
             self.listener.serve_forever()
         finally:
@@ -91,5 +97,6 @@ class Archive:
     def close(self) -> None:
         """End its workers, and close what it holds."""
         self.commitment.close()
+        self.forwarder.close()
         self.storage.close()
         self.holdings.close()

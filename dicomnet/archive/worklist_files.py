@@ -11,6 +11,7 @@ from typing import Any
 from ..dataset import codec
 from ..errors import InputFileError, InputProblem, InvalidArgument
 from ..repository.dicom_json import DicomJson
+from .dicom_json import json_of_dataset
 
 __all__ = ["item_of_keywords", "items_of_file"]
 
@@ -24,7 +25,7 @@ def item_of_keywords(values: Mapping[str, Any]) -> DicomJson:
     Raises:
         InvalidArgument: there is no such attribute, or it cannot have this value.
     """
-    return _json_of(codec.from_keywords(dict(values)))
+    return json_of_dataset(codec.from_keywords(dict(values)))
 
 
 def items_of_file(path: Path) -> list[DicomJson]:
@@ -41,7 +42,7 @@ def items_of_file(path: Path) -> list[DicomJson]:
         what = f"cannot be read: {error.strerror or error}"
         raise InputFileError(what, problem=InputProblem.CANNOT_READ, path=path, errno=error.errno) from error
     if beginning[:1] not in (b"{", b"["):
-        return [_json_of(codec.read(path, _MOST_BYTES))]
+        return [json_of_dataset(codec.read(path, _MOST_BYTES))]
     try:
         found = json.loads(beginning)
         return [_item(one) for one in (found if isinstance(found, list) else [found])]
@@ -57,15 +58,6 @@ def _item(value: Any) -> DicomJson:
     from pydicom.dataset import Dataset  # noqa: PLC0415 late on purpose
 
     try:
-        return _json_of(Dataset.from_json(value))
+        return json_of_dataset(Dataset.from_json(value))
     except Exception as error:  # whatever pydicom stumbles over
         raise ValueError(f"it is no DICOM JSON: {error}") from error
-
-
-def _json_of(dataset: Any) -> DicomJson:
-    """The elements of a data set as text in Unicode, without what is about files."""
-    try:
-        item: DicomJson = dataset.to_json_dict()
-    except Exception as error:  # whatever pydicom stumbles over
-        raise InvalidArgument(f"a value cannot be understood: {error}") from error
-    return {tag: one for tag, one in item.items() if tag not in ("00080005", "00080016", "00080018")}

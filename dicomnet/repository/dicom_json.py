@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -9,7 +10,7 @@ from .attributes import Attributes
 from .catalog import VR_OF
 from .text import clean
 
-__all__ = ["DicomJson", "attributes_of_json", "items_at", "set_text", "text_at"]
+__all__ = ["DicomJson", "attributes_of_json", "items_at", "packed", "set_text", "text_at"]
 
 #: Elements by tag, as eight hexadecimal digits.
 DicomJson: TypeAlias = "dict[str, dict[str, Any]]"
@@ -49,3 +50,8 @@ def items_at(item: Mapping[str, Any], tag: int) -> list[DicomJson]:
 def set_text(item: DicomJson, tag: int, text: str) -> None:
     """Give an element of the catalog, which is no name and no number, a value."""
     item[f"{tag:08X}"] = {"vr": VR_OF[tag], "Value": [text]}
+
+
+def packed(item: Mapping[str, Any]) -> str:
+    """The text of a row: the same elements give the same; NUL is left out, which PostgreSQL does not take."""
+    return json.dumps(item, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("\\u0000", "")

@@ -242,18 +242,16 @@ def report_status(connection: Connection, study_uid: str, step_id: str, status: 
     Args:
         connection: the transaction.
         study_uid: Study Instance UID of their requests.
-        step_id: Scheduled Procedure Step ID; where it is empty, the only step of the study is meant.
+        step_id: Scheduled Procedure Step ID.
         status: Scheduled Procedure Step Status.
     """
     step = worklist_step.c
     query = (
         select(step.id, step.item_id, step.data)
         .join(worklist, worklist.c.id == step.item_id)
-        .where(worklist.c.study_uid == study_uid)
+        .where(worklist.c.study_uid == study_uid, step.sps_id == step_id)
     )
-    rows = connection.execute(query if not step_id else query.where(step.sps_id == step_id)).all()
-    if not step_id and len(rows) > 1:
-        return 0
+    rows = connection.execute(query).all()
     for number, item_id, data in rows:
         item: DicomJson = json.loads(data)
         set_text(item, STEP_STATUS, status)

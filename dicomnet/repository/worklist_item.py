@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +11,7 @@ from .. import uids
 from ..errors import InvalidArgument
 from .attributes import LONGEST, normal_date, normal_time
 from .catalog import keyword_of
-from .dicom_json import DicomJson, items_at, set_text, text_at
+from .dicom_json import DicomJson, items_at, packed, set_text, text_at
 from .folding import fold_name
 
 __all__ = ["HIDDEN", "STEPS", "Entry", "completed", "item_row", "merged", "step_rows"]
@@ -128,7 +126,7 @@ def item_row(item: DicomJson) -> dict[str, Any]:
         "pid": text_at(item, PATIENT_ID)[:LONGEST],
         "issuer": text_at(item, ISSUER)[:LONGEST],
         "name_n": folded[:LONGEST],
-        "data": _packed(alone),
+        "data": packed(alone),
     }
 
 
@@ -148,10 +146,5 @@ def step_row(step: DicomJson) -> dict[str, Any]:
         "stations": text_at(step, STATION)[:LONGEST],
         "status": status[:LONGEST],
         "is_open": int(status not in HIDDEN),
-        "data": _packed(step),
+        "data": packed(step),
     }
-
-
-def _packed(item: Mapping[str, Any]) -> str:
-    # PostgreSQL's text has no NUL.
-    return json.dumps(item, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("\\u0000", "")

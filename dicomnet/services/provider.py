@@ -76,6 +76,8 @@ def respond(exchange: Exchange, message: Message, status: Status, data: bytes | 
         elements["error_comment"] = _error_comment(status.comment)
     if status.offending:
         elements["offending_element"] = status.offending
+    if status.error_id:
+        elements["error_id"] = status.error_id
     exchange.respond(message, status, data, **elements)
 
 

@@ -553,4 +553,5 @@ def status_of(response: Message, service: str) -> Status:
         service=service,
         comment=command.error_comment,
         offending=command.offending_element or (),
+        error_id=command.error_id or 0,
     )

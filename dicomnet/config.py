@@ -21,6 +21,7 @@ __all__ = [
     "INFLATED_SIZE",
     "INFLATE_LIMIT",
     "INFLATE_STEP",
+    "LAST_CALL",
     "LEAST_BUFFER",
     "LOGGED_DATA_SET",
     "MOST_UNKNOWN_ITEMS",
@@ -77,6 +78,9 @@ STRAGGLER_GRACE = 5.0
 # Seconds for a peer to close a connection on which there is no association any more: it was told, and a connection that
 # stays open is a descriptor.
 FAREWELL = 1.0
+# Seconds for which a program that is told to stop rejects new associations as a matter of time, before its port closes:
+# callers that are just under way learn that they may try again.
+LAST_CALL = 1.0
 # Seconds to leave the backlog alone where a process is out of descriptors, unless one is free sooner.
 ACCEPT_PAUSE = 1.0
 # Seconds from one complaint about that to the next.

@@ -9,6 +9,7 @@ import shlex
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.cli.output import Output
 from dicomnet.cli.receiver import Receiver
+from dicomnet.config import LAST_CALL
 from dicomnet.files.instance_source import BytesSource
 
 CT = uids.CT_IMAGE_STORAGE
@@ -50,6 +52,18 @@ def interrupting(recv: programs.Provider) -> BytesSource:
     return Interrupting(whole, EXPLICIT, CT, UID)
 
 
+def refusals_until_it_is_closed(recv: programs.Provider) -> list[tuple[int, int, int]]:
+    """How a provider that has been told to stop rejects associations, until it takes no connection any more."""
+    refusals = []
+    while True:
+        try:
+            dn.connect(recv.address, contexts=CONTEXTS).abort()  # the signal has not arrived yet
+        except dn.AssociationRejected as error:
+            refusals.append((error.result, error.source, error.reason))
+        except dn.ConnectionFailed:
+            return refusals
+
+
 def send(peer: str, *sources: BytesSource, contexts=CONTEXTS, calling: str = "SENDER") -> list[dn.Status]:
     with dn.connect(peer, calling=calling, contexts=contexts) as association:
         return [association.store(source).status for source in sources]
@@ -61,7 +75,8 @@ def files(directory: Path) -> list[str]:
 
 def wait_until_it_is_closed(recv: programs.Provider) -> None:
     """Until a signal has been noticed: connections are refused, or reset where the backlog still took them."""
-    for _ in range(10_000):
+    end = time.monotonic() + programs.PATIENCE
+    while time.monotonic() < end:
         try:
             socket.create_connection((recv.host, recv.port), 1).close()
         except OSError:
@@ -331,6 +346,23 @@ class TestStartingAndEnding:
             recv.process.communicate(timeout=programs.PATIENCE)
             assert recv.process.returncode == 0
         assert files(tmp_path) == [f"{UID}.dcm"]
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_callers_are_turned_away_before_the_port_closes(self, workers):
+        with programs.provider("--discard", "--workers", workers) as recv:
+            association = dn.connect(recv.address, contexts=CONTEXTS)
+            waiting = socket.create_connection((recv.host, recv.port), programs.PATIENCE)
+            began = time.monotonic()
+            recv.process.send_signal(signal.SIGTERM)
+            refusals = refusals_until_it_is_closed(recv)
+            lasted = time.monotonic() - began
+            assert association.echo() == 0  # what was there goes on
+            association.release()
+            waiting.close()
+            recv.process.communicate(timeout=programs.PATIENCE)
+            assert recv.process.returncode == 0
+        assert set(refusals) == {(2, 3, 1)}
+        assert lasted >= LAST_CALL
 
     def test_no_time_to_drain(self, tmp_path):
         with programs.provider("--out", tmp_path, "--drain", "0") as recv:

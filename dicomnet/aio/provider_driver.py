@@ -110,6 +110,7 @@ class ProviderDriver(BaseDriver):
                 self._resume(self._flow.send, None)
             else:
                 return
+
     def _part(self, out: bool) -> None:
         """The association is over: the peer is to close the connection, and gets a moment for it."""
         if not self._left:

@@ -13,6 +13,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
+from ..config import LAST_CALL
 from ..errors import OutputFileError
 from ..files.dataset_sink import DiscardSink, Sink, own_path, uid_path
 from ..services.provider_requests import Arrival, StoreRequest
@@ -51,7 +52,7 @@ class Receiver(Listener):
         run: Sequence[str] = (),
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(last_call=LAST_CALL, **options)
         self._directory = directory
         self._output = output
         # For people who watch; a program that reads lines asks for them, and who does neither is not slowed down.

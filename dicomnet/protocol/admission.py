@@ -28,6 +28,7 @@ from .negotiation import (
 
 __all__ = [
     "LOCAL_LIMIT_EXCEEDED",
+    "TEMPORARY_CONGESTION",
     "Admission",
     "AdmissionRule",
     "CalledTitle",
@@ -42,6 +43,7 @@ __all__ = [
 
 _PERMANENT, _TRANSIENT = 1, 2
 _SERVICE_USER, _SERVICE_PROVIDER, _PRESENTATION = 1, 2, 3
+TEMPORARY_CONGESTION = (_TRANSIENT, _PRESENTATION, 1)
 LOCAL_LIMIT_EXCEEDED = (_TRANSIENT, _PRESENTATION, 2)
 
 

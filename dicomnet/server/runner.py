@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
+from ..config import LAST_CALL
 from ..errors import DicomNetError, InvalidArgument
 from .notify import notify
 from .server import Server
@@ -33,6 +34,7 @@ class _Run:
         self._stopping: threading.Thread | None = None
         server.request_stop = self._request_stop
         self._drain: float | None = None
+        self._hurried = threading.Event()
 
     def _request_stop(self, drain: float | None) -> None:
         self._drain = drain
@@ -61,11 +63,13 @@ class _Run:
             self._stopping.start()
         else:
             log.warning("told to stop a second time: associations are aborted now")
+            self._hurried.set()
             self.server.hurry()
 
     def _until_over(self) -> None:
         try:
-            self.server.stop(self._drain)
+            self.server.rules.stopping = True  # callers that are just under way are told, before the ports close
+            self.server.stop(0.0 if self._hurried.wait(LAST_CALL) else self._drain)
         finally:
             self.wanted.put(_STOPPED)
 

@@ -474,7 +474,8 @@ def perform_move(
         instances, final = yield from _collect(
             exchange, service, message, (yield handler_call(exchange, service, request))
         )
-        yield from _retrieve(exchange, message, mover.plan(instances), final, mover.send)
+        planned = yield mover.call(mover.plan, instances)
+        yield from _retrieve(exchange, message, planned, final, mover.send)
     except Exception as error:
         respond(exchange, message, _status_of_move(error, exchange, message.command))
     except GeneratorExit:
@@ -509,6 +510,10 @@ class _Mover:
         self._plans: dict[int, list[ProposedContext]] = {}
         self._sent = 0
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Call:
+        """What waits for files or the destination: in threads of that one, so that a dead one holds up no other."""
+        return Call(function, *arguments, lane=(_Mover, self._destination.ae_title))
+
     def plan(self, instances: Instances) -> Instances:
         """The instances in the order in which they can be sent with the fewest associations."""
         ordered: Instances = []
@@ -524,14 +529,15 @@ class _Mover:
         self._sent += 1
         if contexts is not None:
             yield from self.close()
-            self._association = yield Call(self._connect, self._destination, contexts, self._calling)
+            self._association = yield self.call(self._connect, self._destination, contexts, self._calling)
         originator = (self._originator, self._message_id)
         uid = ""
         try:
-            with codec.open_source(given, buffer=self._buffer) as source:
+            opened = yield self.call(partial(codec.open_source, given, buffer=self._buffer))
+            with opened as source:
                 uid = source.sop_instance_uid
                 options = {"originator": originator, "transcode": self._transcode}
-                result = yield Call(lambda: self._association.store(source, **options))
+                result = yield self.call(partial(self._association.store, source, **options))
         except (NoAcceptedContext, InputFileError, InvalidArgument) as error:
             log.error("C-MOVE sub-operation: %s", in_brief(error))
             return None, uid
@@ -542,7 +548,7 @@ class _Mover:
         association, self._association = self._association, None
         try:
             if association is not None:
-                yield Call(association.release)
+                yield self.call(association.release)
         except DicomNetError as error:
             log.warning("the destination of a C-MOVE did not agree to the release: %s", in_brief(error))
 

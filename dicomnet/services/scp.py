@@ -21,7 +21,7 @@ from ..dataset.transcoding import IF_NEEDED, Transcoding
 from ..errors import ConnectionFailed, DeadlineExceeded, InvalidArgument, ServiceFailure, escaped
 from ..files.dataset_sink import CollectingSink, MemoryBudget, MemorySink, Sink
 from ..log import log, log_failure
-from ..protocol.admission import LOCAL_LIMIT_EXCEEDED, Admission, Refusal
+from ..protocol.admission import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Admission, Refusal
 from ..protocol.events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
 from ..protocol.exchange import LATER, Call, Exchange
 from ..protocol.messages import CommandField, missing_element, name_of
@@ -61,6 +61,8 @@ COUNTED = ("contexts_refused", "requests_refused")
 _C_STORE_RQ, _C_CANCEL_RQ = CommandField.C_STORE_RQ, CommandField.C_CANCEL_RQ
 _DEFLATED = uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 _FULL = Refusal(*LOCAL_LIMIT_EXCEEDED, "as many associations are open as Limits.associations allows")
+_CLOSING = Refusal(*TEMPORARY_CONGESTION, "the listener is about to stop")
+_IDENTIFY = "identify"  # the lane: handlers that hang keep no user out
 _SYNTAXES_TOLD = 5  # of a refused context, in the log
 
 
@@ -91,6 +93,7 @@ class Provider(Registering):
         intercept: called with the exchange and each `Event` of an association before anything is done about it; where
             it gives true, it has dealt with the event itself. For tests, and for spies that may veto.
         move_sender: what sends the instances of a C-MOVE; None opens an association for each C-MOVE.
+        closing: whether new associations are rejected, for it is about to stop.
     """
 
     _clock: Callable[[], float] = float  # a listener has a better one, in monotonic seconds
@@ -116,6 +119,7 @@ class Provider(Registering):
         self.logins = Logins(self.limits, self.timeouts)
         self.intercept: Callable[[Exchange, Event], bool] | None = None
         self.move_sender: MoveSender | None = None
+        self.closing = False
         self.seating: Any = _NoLock()
         self.memory = MemoryBudget(self.limits.memory)
         self._admission: Admission | None = None
@@ -283,7 +287,7 @@ class AssociationProvider:
         admission, policy = provider.admission, provider._policy_of(self.services)
         request = exchange.normalized_request(policy.ae_title)
         caller = Caller(self.address, exchange.tls)
-        refusal = admission.evaluate(request, caller, early=True)
+        refusal = _CLOSING if provider.closing else admission.evaluate(request, caller, early=True)
         if refusal is not None or full():
             self._refuse(refusal or _FULL, counted=refusal is None)
             return
@@ -317,7 +321,9 @@ class AssociationProvider:
             return Refusal(*LOCAL_LIMIT_EXCEEDED, "too many logins from its host have failed")
         verdict: bool | bytes | None = None
         try:
-            verdict = yield Call(admission.identify, identity, caller, deadline=exchange.timeouts.handler)
+            verdict = yield Call(
+                admission.identify, identity, caller, deadline=exchange.timeouts.handler, lane=_IDENTIFY
+            )
         except Exception as error:
             log_failure(f"the identity of a user at {self.address} cannot be judged", error)
         if verdict is not None and verdict is not False:

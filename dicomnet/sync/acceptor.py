@@ -54,6 +54,8 @@ class Provided(Protocol):
     limits: Limits
     timeouts: Timeouts
     tls: TLS | None
+    closing: bool
+    last_call: float
     tap: Tracing | None
     peers: Peers
     proxies: Proxies
@@ -86,7 +88,7 @@ class Acceptor:
         self.loop = Loop(limits.receive_buffer, HandlerThreads(limits.handler_threads))
         self.connections: Connections[Connection] = Connections(lambda: listener.limits, Connection.abort)
         self._sock: socket.socket | None = None
-        self._watched = self._paused = self._hurried = False
+        self._watched = self._paused = self._hurried = self._last_call = False
         self.stopping = False
         self._resume_at = inf  # when the backlog is looked at again
         self._complained = -inf
@@ -113,7 +115,8 @@ class Acceptor:
         """Look at the backlog, or not, as it should be."""
         if self._sock is None:
             return
-        wanted = not self._paused and not self.stopping and self._resume_at == inf
+        open_ = not self.stopping or self._last_call
+        wanted = open_ and not self._paused and self._resume_at == inf
         if wanted and not self._watched:
             self.loop.watch(self._sock, self._accept)
         elif not wanted and self._watched:
@@ -130,8 +133,6 @@ class Acceptor:
         except OSError as error:
             self._hold(error)
             return
-        if len(self.connections) >= self._most:
-            self.connections.make_room()
         self.take(sock)
 
     def _hold(self, error: OSError) -> None:
@@ -147,6 +148,8 @@ class Acceptor:
     def take(self, sock: socket.socket) -> None:
         """Serve a new connection."""
         self._board.add("connections")
+        if len(self.connections) >= self._most:
+            self.connections.make_room()
         try:
             connection = self._connection(sock)
         except (OSError, InvalidArgument) as error:
@@ -156,6 +159,13 @@ class Acceptor:
             return
         self.connections.arrive(connection, connection.host)
         connection.open()
+
+    def lose(self) -> None:
+        """A connection was handed over, and there was no descriptor for it."""
+        log.error("a connection was lost: the process is out of descriptors")
+        self._board.add("connections")
+        self._board.add("ended")
+        self.connections.make_room()
 
     def _connection(self, sock: socket.socket) -> Connection:
         listener = self._listener
@@ -211,10 +221,13 @@ class Acceptor:
         """Serve until `stopping`."""
         with self._woken_by_signals():
             while not self.stopping:
-                self.loop.turn(self._resume_at)
-                if monotonic() >= self._resume_at:
-                    self._resume_at = inf
-                    self._watch()
+                self._turn(inf)
+
+    def _turn(self, until: float) -> None:
+        self.loop.turn(min(until, self._resume_at))
+        if monotonic() >= self._resume_at:
+            self._resume_at = inf
+            self._watch()
 
     @contextmanager
     def _woken_by_signals(self) -> Iterator[None]:
@@ -236,13 +249,13 @@ class Acceptor:
     def end(self, drain: float) -> None:
         """Wait for the associations in flight; abort those that are idle, and those that do not end in time."""
         self.stopping = True
-        self._watch()
-        if self._sock is not None:
-            self._sock.close()
         try:
             with self._woken_by_signals():
+                self._call_last()
+                self._close_port()
                 self._drain(drain)
         finally:
+            self._close_port()
             for connection in self.connections:
                 connection.abort()
             self._hurried = False
@@ -250,6 +263,28 @@ class Acceptor:
             self._serve_until(end)  # what generators do as they are closed
             self.loop.handlers.join(end)
             self.loop.close()
+
+    def turn_away(self) -> None:
+        """Take connections for the last time: associations are rejected from now on."""
+        self._listener.closing = True
+
+    def _call_last(self) -> None:
+        if self._sock is None or not self._listener.last_call:
+            return  # the port is the supervisor's, or is to close at once
+        self.turn_away()
+        self._last_call = True
+        self._watch()
+        end = monotonic() + self._listener.last_call
+        while monotonic() < end and not self._hurried:
+            self._turn(end)
+        self._last_call = False
+
+    def _close_port(self) -> None:
+        self._last_call = False
+        self._watch()
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
 
     def hurry(self) -> None:
         """End every association now. In the loop's thread."""

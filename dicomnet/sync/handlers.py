@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Protocol
 
-from ..config import HANDLER_REST
+from ..config import HANDLER_REST, SAY_AGAIN
 from ..log import log
 
 __all__ = ["HandlerThreads", "Job"]
@@ -69,6 +70,7 @@ class _Lane:
         self._threads = 0
         self._idle = 0  # threads that wait, and no job is on its way to them
         self._waiting = 0  # jobs that no thread is for yet
+        self._complained = -inf
 
     @property
     def busy(self) -> int:
@@ -80,7 +82,8 @@ class _Lane:
                 self._idle -= 1
             elif self._threads >= self._most or not self._start():
                 self._waiting += 1
-                if self._waiting == 1:
+                if monotonic() >= self._complained + SAY_AGAIN:
+                    self._complained = monotonic()
                     log.warning("all %d threads of a handler are busy: requests wait for one", self._threads)
         self._jobs.put(job)
 

@@ -53,6 +53,8 @@ class Listener(Provider):
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
+        last_call: seconds for which new associations are rejected (2/3/1) once it stops, before the port closes. By
+            default it closes at once, and connections that were taken are served.
         drain: seconds that associations in flight get when the listener stops; see ``Timeouts.quiet`` for idle ones.
         tap: who is told of each PDU, change of state and message of every association, see `trace.ProtocolTrace`.
         workers: how many processes serve; 1 is this one. More want `os.fork`, and to be started before other threads.
@@ -76,6 +78,7 @@ class Listener(Provider):
         timeouts: Timeouts | None = None,
         destinations: Mapping[str, Entity] | None = None,
         acceptance: AcceptancePolicy | None = None,
+        last_call: float = 0.0,
         drain: float = 30.0,
         tap: Tracing | None = None,
         workers: int = 1,
@@ -91,7 +94,7 @@ class Listener(Provider):
             raise InvalidArgument(f"{workers!r} workers: 1 to {MOST_WORKERS}")
         if workers > 1 and not hasattr(os, "fork"):
             raise InvalidArgument("several workers need a system with fork")
-        self.drain, self.tap, self.tls = drain, tap, tls
+        self.last_call, self.drain, self.tap, self.tls = last_call, drain, tap, tls
         self.proxies = Proxies(proxies)
         self._bind = (host, port)
         self._sock: socket.socket | None = None
@@ -290,7 +293,7 @@ class Listener(Provider):
         if self._workers == 1 or self._pool is not None or self._stopping.is_set():
             return
         self._slots = AssociationSlots(self.limits.associations)
-        job = Job(self._work, self.drain)
+        job = Job(self._work, self.drain, self.last_call)
         self._pool = WorkerPool(job, self._workers, self._sock, self._board, self._slots)
         self._sock.close()
         if self._stopping.is_set():

@@ -105,7 +105,7 @@ cdef class Loop:
                 (<Watched>what).ready(events)
             else:
                 what()
-        while self._calls:
+        for _ in range(len(self._calls)):  # those that come meanwhile have the next turn, and sockets theirs before
             function, arguments = self._calls.popleft()
             function(*arguments)
         if self._again:

@@ -26,7 +26,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple, NoReturn
 
-from ..config import ACCEPT_PAUSE
+from ..config import ACCEPT_PAUSE, SAY_AGAIN
 from ..errors import ConnectionFailed
 from ..log import log
 from .acceptor import Acceptor
@@ -36,7 +36,7 @@ __all__ = ["Job", "WorkerPool", "serve_handed"]
 
 _RESTART_PAUSE = 1.0  # seconds from one start of a worker to the next: who dies at once is not forked as fast as we can
 _GRACE = 5.0  # seconds beyond twice the drain until a worker that does not end is killed
-_CONNECTION, _STOP, _HURRY, _PAUSE, _RESUME = b"c", b"s", b"h", b"p", b"r"
+_CONNECTION, _TURN_AWAY, _STOP, _HURRY, _PAUSE, _RESUME = b"c", b"t", b"s", b"h", b"p", b"r"
 _SUPERVISOR = 0  # workers are numbered from 1
 _HEADER = struct.Struct("<HBB")  # of a part of a log record: its length, the sender, whether it is the first or last
 _FIRST, _LAST = 1, 2
@@ -50,10 +50,12 @@ class Job(NamedTuple):
     Attributes:
         work: in a worker, serve connections that come by this socket until a stop does, and let those in flight end.
         drain: seconds that they get.
+        last_call: seconds for which new associations are rejected before that.
     """
 
     work: Callable[[socket.socket], None]
     drain: float
+    last_call: float = 0.0
 
 
 class WorkerPool:
@@ -157,7 +159,8 @@ class _Supervisor:
         self._board = board
         self._slots = slots
         self._workers = [_Worker(row) for row in range(size)]
-        self._stopping = False
+        self._stopping = self._hurried = False
+        self._complained = float("-inf")
         self._end = float("inf")  # when workers that have not ended are killed
         self._resume = 0.0  # when the backlog may be looked at
         self._paused = False
@@ -244,8 +247,10 @@ class _Supervisor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            log.error("cannot accept a connection: %s", error)
             self._resume = monotonic() + ACCEPT_PAUSE
+            if monotonic() >= self._complained + SAY_AGAIN:
+                self._complained = monotonic()
+                log.error("cannot accept a connection: %s", error)
             return
         with sock:
             for worker in sorted(self._workers, key=self._load):
@@ -275,6 +280,7 @@ class _Supervisor:
             return
         self._stopping = True
         if command == _HURRY:
+            self._hurried = True
             self._tell(_HURRY)
             self._end = min(self._end, monotonic() + _GRACE)
         elif not command:
@@ -307,6 +313,7 @@ class _Supervisor:
 
     def _dismiss(self) -> None:
         """Let the workers end, and kill those that do not."""
+        self._call_last()
         if self._listening in self._watched():
             self._selector.unregister(self._listening)
         self._listening.close()
@@ -319,6 +326,13 @@ class _Supervisor:
                 os.kill(worker.pid, signal.SIGKILL)
                 os.waitpid(worker.pid, 0)
                 log.error("worker %d (process %d) did not end, and was killed", worker.row + 1, worker.pid)
+
+    def _call_last(self) -> None:
+        """For a moment the workers reject what is handed to them; a dead one is not replaced any more."""
+        end = monotonic() + self._job.last_call
+        self._tell(_TURN_AWAY)
+        while not self._hurried and (left := end - monotonic()) > 0:
+            self._wait(left)
 
     def _tell(self, command: bytes) -> None:
         for worker in self._workers:
@@ -339,10 +353,13 @@ def serve_handed(acceptor: Acceptor, channel: socket.socket) -> None:
     def heed() -> None:
         command, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
         if command == _CONNECTION and not descriptors:
-            log.error("a connection was lost: the process is out of descriptors")
+            acceptor.lose()
         for descriptor in descriptors:
             acceptor.take(socket.socket(fileno=descriptor))
         if command == _CONNECTION:
+            return
+        if command == _TURN_AWAY:
+            acceptor.turn_away()
             return
         acceptor.stop()
         if command != _STOP:

@@ -152,13 +152,16 @@ class Acceptor:
             self.connections.make_room()
         try:
             connection = self._connection(sock)
-        except (OSError, InvalidArgument) as error:
+        except OSError as error:  # the peer has reset it already, and may do so as often as it likes
+            log.info("a connection ended before it began: %s", error)
+        except InvalidArgument as error:
             log.error("cannot serve a connection: %s", error)
-            sock.close()
-            self._board.add("ended")
+        else:
+            self.connections.arrive(connection, connection.host)
+            connection.open()
             return
-        self.connections.arrive(connection, connection.host)
-        connection.open()
+        sock.close()
+        self._board.add("ended")
 
     def lose(self) -> None:
         """A connection was handed over, and there was no descriptor for it."""

@@ -13,7 +13,9 @@ import pytest
 
 import dicomnet as dn
 from dicomnet.aio.transport import Transport as AioTransport
-from dicomnet.sync.transport import Transport, gone, watch_host
+from dicomnet.net.sockets import gone, prepare, watch_host
+from dicomnet.sync import acceptor
+from dicomnet.sync.transport import Transport
 
 ON_LINUX = sys.platform == "linux"
 TIMEOUTS = dn.Timeouts(keepalive=9, acknowledge=2.5)
@@ -48,6 +50,11 @@ def test_both_roles_watch_the_host_of_the_other(face: str, user: str, monkeypatc
 
         monkeypatch.setattr(kind, name, recorded)
 
+    def prepared(sock: socket.socket, timeouts: dn.Timeouts) -> None:
+        prepare(sock, timeouts)
+        watched.append(options(sock))
+
+    monkeypatch.setattr(acceptor, "prepare", prepared)
     record(Transport, "__init__")
     record(AioTransport, "connection_made")
     with (

@@ -30,7 +30,6 @@ cdef class Driver:
     cdef double _flushed       # when everything was written
     cdef object _unread        # the flow whose results are still to come
     cpdef object complete(self, flow)
-    cpdef object serve(self, flow)
     cpdef object flush(self)
     cpdef object _send(self, list buffers)
     cdef object _go_on(self, flow, item)

@@ -271,32 +271,6 @@ cdef class Driver:
                 self._unread = None
             flow.close()
 
-    cpdef object serve(self, flow):
-        """Run a provider's flow until the association is over; then tell it so, and let it clean up.
-
-        Raises:
-            ConnectionFailed: the association was over while the flow was in the middle of something.
-        """
-        cdef MessageExchange exchange = self.exchange
-        try:
-            item = flow.send(None)
-            while True:
-                if type(item) is Call:
-                    item = self._call(flow, item)
-                elif self._events:
-                    # Requests that came together are answered together, unless their handlers take their time.
-                    if exchange._queue and monotonic() >= self._flushed + <double>_SLICE:
-                        self.flush()
-                    item = flow.send(self._events.popleft())
-                elif exchange._upper.is_closed():
-                    item = flow.throw(self._over())
-                elif item is POLL:
-                    item = flow.send(self._polled_event())
-                else:
-                    self._pump()
-        except StopIteration:
-            return
-
     cdef object _go_on(self, flow, item):
         """Do what a flow has asked for, and let it go on; what it asks for then."""
         if type(item) is Call:

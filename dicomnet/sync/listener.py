@@ -96,10 +96,9 @@ class Listener(Provider):
             raise InvalidArgument("several workers need a system with fork")
         self.last_call, self.drain, self.tap, self.tls = last_call, drain, tap, tls
         self.proxies = Proxies(proxies)
-        self._bind = (host, port)
+        self._bind, self._workers = (host, port), workers
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
-        self._workers = workers
         self._pool: WorkerPool | None = None
         self._board = Board(self._counted, workers)
         self._slots: AssociationSlots | None = None

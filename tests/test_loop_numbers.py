@@ -1,0 +1,155 @@
+"""One loop for a provider, by numbers: what refused callers, idle associations and few descriptors cost it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import programs
+import pytest
+from faces import PATIENCE, SYNTAX, RawUser
+from test_under_attack import LONGEST_ECHO, resident
+
+import dicomnet as dn
+from dicomnet import uids
+from dicomnet._pdu import AssociateRJ, AssociateRQ, MaximumLength, PresentationContextRQ
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.deadline(180),
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
+ECHO = dn.contexts.verification()
+IDLE = 2000
+MOST_FOR_IDLE = 150 << 10  # bytes of an idle association, goal G4
+TICKS = os.sysconf("SC_CLK_TCK")
+
+SERVER = """
+import sys, dicomnet as dn
+limits = dn.Limits(associations=4000, pending=4000, pending_per_host=4000)
+listener = dn.Listener("OURS", port=0, limits=limits, timeouts=dn.Timeouts(idle=None, keepalive=None))
+listener.open()
+print("listening on %s:%d" % listener.address, flush=True)
+listener.serve_forever()
+"""
+
+
+@contextmanager
+def server() -> Iterator[tuple[int, int]]:
+    """A listener in a process of its own: its process and its port."""
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.pid, int(process.stdout.readline().rpartition(":")[2])
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def raw(port: int) -> RawUser:
+    return RawUser(socket.create_connection(("127.0.0.1", port), PATIENCE))
+
+
+def request(called: str) -> AssociateRQ:
+    """A request for an association to this title."""
+    contexts = (PresentationContextRQ(1, uids.VERIFICATION, (SYNTAX,)),)
+    return AssociateRQ(called, "RAW", contexts, (MaximumLength(0),))
+
+
+def test_refused_callers_leave_no_thread_and_delay_no_good_peer():
+    slowest, stop = [0.0], threading.Event()
+
+    def echo_all_the_time(address: str) -> None:
+        with dn.connect(address, contexts=ECHO) as association:
+            while not stop.is_set():
+                began = time.monotonic()
+                assert association.echo() == 0
+                slowest[0] = max(slowest[0], time.monotonic() - began)
+
+    with server() as (pid, port):
+        good = threading.Thread(target=echo_all_the_time, args=(f"OURS@127.0.0.1:{port}",))
+        good.start()
+        before = threads(pid)
+        most, held = before, []
+        try:
+            for _ in range(3000):
+                user = raw(port)
+                held.append(user)
+                user.send(request("NOT-OURS"))
+                assert isinstance(user.read(), AssociateRJ)
+                most = max(most, threads(pid))
+                if len(held) > 500:
+                    held.pop(0).sock.close()
+        finally:
+            stop.set()
+            good.join(PATIENCE)
+            for user in held:
+                user.sock.close()
+    assert most <= before
+    assert slowest[0] < LONGEST_ECHO
+
+
+def test_idle_associations_cost_little_memory_and_no_processor():
+    with server() as (pid, port):
+        associations = []
+        try:
+            for number in range(IDLE + 50):
+                associations.append(raw(port))
+                associations[-1].send(request("OURS"))
+                associations[-1].read()
+                if number == 49:  # the first ones bring what is there for all
+                    before = resident(pid)
+            each = (resident(pid) - before) / IDLE
+            had = processor(pid)
+            threading.Event().wait(2)  # what is measured: nothing happens
+            spent = processor(pid) - had
+            assert associations[0].echo().status == associations[-1].echo().status == 0
+        finally:
+            for association in associations:
+                association.sock.close()
+    print(f"{each / 1024:.1f} KiB for each idle association, {spent:.2f} s of processor time in 2 s")
+    assert each < MOST_FOR_IDLE
+    assert spent <= 0.02
+
+
+def few_descriptors() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_few_descriptors_stop_no_good_peer(workers, tmp_path):
+    options = ("--out", tmp_path, "--workers", workers, "--max-associations", 500)
+    with programs.provider(*options, preexec_fn=few_descriptors) as recv:
+        junk = [socket.create_connection((recv.host, recv.port), PATIENCE) for _ in range(300)]
+        try:
+            for _ in range(20):
+                with dn.connect(recv.address, contexts=ECHO) as association:
+                    assert association.echo() == 0
+        finally:
+            for sock in junk:
+                sock.close()
+        with dn.connect(recv.address, contexts=ECHO) as association:
+            assert association.echo() == 0
+        recv.stop()
+        assert recv.process.returncode == 0
+        said = recv.errors
+    assert "Traceback" not in said
+    assert said.count("cannot accept a connection") <= 1

@@ -24,10 +24,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all lint twins docs bench trace fuzz soak sanitize conformance viewer wheel clean
+.PHONY: help demo test test-all test-browser lint twins docs bench trace fuzz soak sanitize conformance viewer wheel clean
 
 help:
-	@echo 'make demo | test | test-all | lint | twins | docs | bench | trace | fuzz | soak | sanitize | conformance | viewer | wheel | clean'
+	@echo 'make demo | test | test-all | test-browser | lint | twins | docs | bench | trace | fuzz | soak | sanitize | conformance | viewer | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -44,6 +44,10 @@ test: $(VENV)/built
 test-all: $(VENV)/built
 	$(PYTEST) $(PARALLEL) -m 'not measures' $(ARGS) || test $$? -eq 5
 	$(PYTEST) -m measures $(ARGS) || test $$? -eq 5
+
+# The viewer in Chromium, after `make viewer`; these tests are in test-all, too.
+test-browser: $(VENV)/built
+	$(PYTEST) tests/browser $(ARGS)
 
 # cython-lint wants pycodestyle on the path. Nothing else may have $(BIN) there: pynetdicom's storescp would hide DCMTK's.
 lint: $(VENV)/built

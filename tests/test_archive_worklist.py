@@ -143,6 +143,15 @@ class TestItems:
         entry, _ = worklist.put(an_item(1, a_step(1), a_step(2)))
         assert [step["00400020"]["Value"][0] for step in entry.steps] == ["SCHEDULED", "STARTED"]
 
+    def test_a_patient_is_corrected_in_all_items(self, worklist, database):
+        worklist.add(an_item(1))
+        worklist.add(an_item(2, PatientID="P1"))
+        worklist.add(an_item(3, PatientID="P1", IssuerOfPatientID="OTHER"))
+        patient = item_of_keywords({"PatientID": "P9", "PatientName": "New", "IssuerOfPatientID": "OURS"})
+        assert worklist.correct_patient(patient, "P1") == 2
+        assert worklist.correct_patient(patient, "P1") == worklist.correct_patient(patient) == 0
+        assert found(database, {"PatientID": "P9", "PatientName": "new"}) == ["R1/S1", "R2/S1"]
+
     def test_an_id_is_never_given_again(self, worklist):
         entry = worklist.add(an_item())
         worklist.remove(entry.id)

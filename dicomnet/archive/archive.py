@@ -11,9 +11,11 @@ from types import TracebackType
 from typing import Self
 
 from ..config import OPERATIONS_WINDOW, Limits
+from ..errors import CannotListen
 from ..protocol.negotiation import AcceptancePolicy
 from ..sync import Listener
 from .commitment import CommitmentService
+from .hl7 import Hl7Service
 from .holdings import Holdings
 from .mpps import ProcedureStepService
 from .query import QueryService
@@ -55,6 +57,7 @@ class Archive:
         self.retrieval = RetrievalService(self.holdings)
         self.commitment = CommitmentService(self.holdings, self.settings.destinations)
         self.worklist = WorklistService(self.holdings)
+        self.hl7 = Hl7Service(self.holdings)
         self.forwarder = StepForwarder(self.holdings)
         self.steps = ProcedureStepService(self.holdings, self.forwarder)
         for service in (self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps):
@@ -72,8 +75,7 @@ class Archive:
         )
 
     def __enter__(self) -> Self:
-        self.commitment.start()
-        self.forwarder.start()
+        self._start()
         self.listener.__enter__()
         return self
 
@@ -87,16 +89,26 @@ class Archive:
 
     def serve_forever(self) -> None:
         """Serve until the listener is told to stop."""
-        self.commitment.start()
-        self.forwarder.start()
+        self._start()
         try:
             self.listener.serve_forever()
         finally:
             self.close()
 
+    def _start(self) -> None:
+        """Begin what has threads of its own; where the port of HL7 is taken, nothing has begun."""
+        try:
+            self.hl7.start()
+        except CannotListen:
+            self.close()
+            raise
+        self.commitment.start()
+        self.forwarder.start()
+
     def close(self) -> None:
         """End its workers, and close what it holds."""
         self.commitment.close()
         self.forwarder.close()
+        self.hl7.close()
         self.storage.close()
         self.holdings.close()

@@ -46,6 +46,9 @@ port = {port}
 # Where performed procedure steps are passed on to: AE titles of the destinations below.
 # steps_to = ["RIS"]
 
+# Where HL7 v2 messages are taken, by MLLP: orders for the worklist, corrections and merges of patients.
+# hl7_port = 2575
+
 # Other AE titles of a station: whichever of them a modality asks its worklist for, it gets that of all.
 # [stations]
 # CT1 = ["CT1_OLD", "CT1_CONSOLE"]
@@ -75,6 +78,7 @@ class ArchiveSettings:
         associations: how many at a time.
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
         stations: other AE titles of stations, by AE title.
+        hl7_port: where HL7 messages are taken; None takes none, 0 picks a free port.
     """
 
     ae_title: str = "ARCHIVE"
@@ -93,6 +97,7 @@ class ArchiveSettings:
     associations: int = 100
     steps_to: tuple[str, ...] = ()
     stations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hl7_port: int | None = None
 
     def __post_init__(self) -> None:
         check_ae_title(self.ae_title)
@@ -100,6 +105,8 @@ class ArchiveSettings:
         _one_of("durability", self.durability, (DISK, OS))
         if not 0 <= self.port <= 65535:
             raise InvalidArgument(f"port {self.port}: 0 to 65535")
+        if self.hl7_port is not None and not 0 <= self.hl7_port <= 65535:
+            raise InvalidArgument(f"hl7_port {self.hl7_port}: 0 to 65535")
         for title in self.steps_to:
             if title not in self.destinations:
                 raise InvalidArgument(f'steps_to = "{title}" is no destination', hint="Give it an address there.")

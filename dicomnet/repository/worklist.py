@@ -16,6 +16,7 @@ from .dicom_json import DicomJson, set_text, text_at
 from .work_schema import worklist, worklist_step
 from .worklist_item import (
     ACCESSION,
+    ISSUER,
     PATIENT_ID,
     REQUESTED_PROCEDURE_ID,
     STEP_STATUS,
@@ -125,6 +126,34 @@ class Worklist:
             if version is not None and version != entry.version:
                 raise WorklistConflict(f"item {id} has changed: it has version {entry.version}", id)
             return self._replace(connection, entry, completed(merged(entry.item, changes), entry.item))
+
+        return self._transaction(work)
+
+    def correct_patient(self, patient: DicomJson, old_id: str = "") -> int:
+        """Give all items of a patient what is known of them now; how many those are.
+
+        Args:
+            patient: the patient's attributes, with the ID.
+            old_id: Patient ID of the items, where it was another one.
+
+        Raises:
+            InvalidArgument: the patient has no ID.
+        """
+        wanted = old_id or text_at(patient, PATIENT_ID)
+        if not text_at(patient, PATIENT_ID):
+            raise InvalidArgument("the patient has no Patient ID")
+        issuer = text_at(patient, ISSUER)
+
+        def work(connection: Connection) -> int:
+            query = select(worklist.c.id).where(worklist.c.pid == wanted)
+            if issuer:
+                query = query.where(worklist.c.issuer.in_(["", issuer]))
+            numbers = connection.execute(query.order_by(worklist.c.id)).scalars().all()
+            entries = [_read(connection, one, lock=True) for one in numbers]
+            changed = [entry for entry in entries if entry is not None and entry.item != entry.item | patient]
+            for entry in changed:
+                self._replace(connection, entry, completed(entry.item | patient, entry.item))
+            return len(changed)
 
         return self._transaction(work)
 

@@ -1,0 +1,151 @@
+"""MLLP: HL7 v2 messages over TCP, each in a block of its own (HL7 Implementation Support Guide, Appendix C)."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self, cast
+
+from ..errors import cannot_listen
+from ..log import log, log_failure
+
+__all__ = ["MllpReader", "MllpServer", "framed"]
+
+_START, _END = b"\x0b", b"\x1c\r"
+MOST_BYTES = 4 << 20  # of a message
+MOST_CONNECTIONS = 64
+IDLE_SECONDS = 600.0  # without a byte; senders keep their connections open for long
+_READ = 1 << 16
+
+#: Gives the answer to a message; both are bytes without their block.
+Handler = Callable[[bytes], bytes]
+
+
+def framed(message: bytes) -> bytes:
+    """A message in its block."""
+    return _START + message + _END
+
+
+class MllpReader:
+    """Takes bytes as they come, and gives messages. What stands between blocks is passed over.
+
+    Args:
+        limit: the most bytes of a message.
+    """
+
+    def __init__(self, limit: int = MOST_BYTES) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._searched = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The messages that are whole with these bytes.
+
+        Raises:
+            ValueError: a message is longer than the limit.
+        """
+        self._buffer += data
+        while (message := self._next()) is not None:
+            yield message
+        if len(self._buffer) > self._limit:
+            raise ValueError(f"a message of more than {self._limit} bytes")
+
+    def _next(self) -> bytes | None:
+        start = self._buffer.find(_START)
+        if start < 0:
+            self._buffer.clear()
+            self._searched = 0
+            return None
+        if start:
+            del self._buffer[:start]
+            self._searched = 0
+        end = self._buffer.find(_END, max(self._searched, 1))
+        if end < 0:
+            self._searched = len(self._buffer) - 1  # its end may be cut in two
+            return None
+        message = bytes(self._buffer[1:end])
+        del self._buffer[: end + len(_END)]
+        self._searched = 0
+        return message
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: Handler) -> None:
+        self.handler = handler
+        self.room = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self.open: set[socket.socket] = set()
+        super().__init__(address, _Connection)
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    """One sender: its messages are answered one after the other."""
+
+    def handle(self) -> None:
+        server, connection = cast(_Server, self.server), cast(socket.socket, self.request)
+        if not server.room.acquire(blocking=False):
+            log.info("an HL7 sender at %s is refused: %d are connected", self.client_address[0], MOST_CONNECTIONS)
+            return
+        server.open.add(connection)
+        try:
+            connection.settimeout(IDLE_SECONDS)
+            self._serve(server, connection)
+        except (OSError, ValueError) as error:
+            log.info("the connection of the HL7 sender at %s ends: %s", self.client_address[0], error)
+        except Exception as error:
+            log_failure(f"the connection of the HL7 sender at {self.client_address[0]} ends", error)
+        finally:
+            server.open.discard(connection)
+            server.room.release()
+
+    def _serve(self, server: _Server, connection: socket.socket) -> None:
+        reader = MllpReader()
+        while data := connection.recv(_READ):
+            for message in reader.feed(data):
+                connection.sendall(framed(server.handler(message)))
+
+
+class MllpServer:
+    """Takes HL7 messages on a port until it is closed; each sender has a thread of its own.
+
+    Args:
+        handler: gives the answer to a message, once what it says is kept.
+        host, port: where; port 0 picks a free one.
+
+    Raises:
+        CannotListen: another program does, or the address is none of this machine.
+    """
+
+    def __init__(self, handler: Handler, *, host: str = "127.0.0.1", port: int = 2575) -> None:
+        try:
+            self._server = _Server((host, port), handler)
+        except OSError as error:
+            raise cannot_listen(error, host, port) from error
+        self.address: tuple[str, int] = self._server.server_address[:2]  # type: ignore[assignment]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="dicomnet-hl7", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take no more messages; one that is being worked on is kept, though its sender may not be told."""
+        self._server.shutdown()
+        self._thread.join()
+        for connection in list(self._server.open):
+            try:
+                connection.shutdown(socket.SHUT_RD)
+            except OSError:
+                continue
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -384,15 +384,33 @@ class TestStartingAndEnding:
 
 @pytest.mark.parametrize(
     ("policy", "names"),
-    [("replace", [f"{UID}.dcm"]), ("refuse", [f"{UID}.dcm"]), ("number", [f"{UID}-1.dcm", f"{UID}.dcm"])],
+    [
+        ("replace", [f"{UID}.dcm"]),
+        ("refuse", [f"{UID}.dcm"]),
+        *((one, [f"{UID}-1.dcm", f"{UID}.dcm"]) for one in ("number", "")),
+    ],
 )
 def test_an_instance_that_is_here_already(policy, names, tmp_path):
-    provider = programs.provider("--out", tmp_path, "--on-duplicate", policy)
-    with provider as recv, dn.connect(recv.address, contexts=CONTEXTS) as association:
-        statuses = [association.store(source(size=size)).status for size in (1000, 5000)]
+    provider = programs.provider("--out", tmp_path, "-v", *(("--on-duplicate", policy) if policy else ()))
+    with provider as recv:
+        with dn.connect(recv.address, contexts=CONTEXTS) as association:
+            statuses = [association.store(source(size=size)).status for size in (1000, 5000)]
+        log = recv.errors
     assert statuses == [0, 0x0111 if policy == "refuse" else 0]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert ((tmp_path / f"{UID}.dcm").stat().st_size > 5000) is (policy == "replace")
+    assert f"DICOMNET sent {UID}" in log or policy == "refuse"
+
+
+def test_the_same_bytes_again_are_one_copy(tmp_path):
+    provider = programs.provider("--out", tmp_path, "-v")
+    with provider as recv:
+        for calling in ("CT1", "CT2"):
+            with dn.connect(recv.address, calling=calling, contexts=CONTEXTS) as association:
+                assert association.store(source()).status == 0
+        log = recv.errors
+    assert [path.name for path in tmp_path.iterdir()] == [f"{UID}.dcm"]
+    assert f"CT2 sent {UID} again" in log
 
 
 def test_a_command_for_each_file(tmp_path):

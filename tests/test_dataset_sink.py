@@ -152,7 +152,7 @@ def test_a_small_object_takes_four_system_calls(spool, monkeypatch):
 
     def recorded(name: str):
         function = getattr(os, name)
-        return lambda *arguments: (calls.append(name), function(*arguments))[1]
+        return lambda *arguments, **options: (calls.append(name), function(*arguments, **options))[1]
 
     for name in ("open", "write", "close", "replace", "rename", "unlink", "fstat", "stat", "link"):
         monkeypatch.setattr(os, name, recorded(name))

@@ -20,7 +20,7 @@ def options() -> dict[str, object]:
 def keep(listener: dn.Provider, directory: str) -> None:
     @listener.on_store(spool=directory)
     def store(request: dn.StoreRequest) -> None:
-        request.file.commit(f"{directory}/{request.sop_instance_uid}.dcm")
+        request.file.commit(f"{request.sop_instance_uid}.dcm", root=directory)
 
 
 def blocking(directory: str) -> None:

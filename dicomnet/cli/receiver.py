@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from itertools import count
 from time import monotonic
 from types import FrameType
 from typing import Any
 
 from ..config import LAST_CALL
-from ..errors import OutputFileError
+from ..errors import OutputFileError, escaped
 from ..files.dataset_sink import DiscardSink, Sink, own_path, uid_path
+from ..files.duplicates import commit_apart
+from ..log import log
 from ..services.provider_requests import Arrival, StoreRequest
 from ..status import Status
 from ..sync import Listener
@@ -33,8 +34,8 @@ class Receiver(Listener):
         output: what is told.
         any_class: also take SOP classes that dicomnet does not know.
         durable: have the disk confirm each file before the response.
-        on_duplicate: what becomes of an instance whose file is there already: "replace" takes its place, "number" keeps
-            both, "refuse" keeps the first, and the sender is told.
+        on_duplicate: what becomes of an instance whose file is there already: "number" keeps both, but the same bytes
+            once; "replace" takes its place; "refuse" keeps the first, and the sender is told.
         run: a command for each file, its words; ``{file}``, ``{calling}`` and ``{uid}`` in them are put in.
         options: as of `Listener`.
     """
@@ -48,7 +49,7 @@ class Receiver(Listener):
         *,
         any_class: bool = False,
         durable: bool = False,
-        on_duplicate: str = "replace",
+        on_duplicate: str = "number",
         run: Sequence[str] = (),
         **options: Any,
     ) -> None:
@@ -97,25 +98,20 @@ class Receiver(Listener):
 
     def _commit(self, request: StoreRequest, directory: str) -> str | None:
         """Give the file its name; None where another has it and is to keep it."""
-        uid = request.sop_instance_uid
+        uid, calling = request.sop_instance_uid, request.calling
         # A name that a peer made up never becomes a path.
-        path = uid_path(directory, uid) if is_valid(uid) else own_path(directory)
-        if self._on_duplicate == "replace":
-            request.file.commit(path)
-            return path
-        stem, ending = os.path.splitext(path)
-        for number in count(1):
-            try:
-                request.file.commit(path, replace=False)
-            except OutputFileError as error:
-                if error.errno != errno.EEXIST:
-                    raise
-            else:
-                return path
-            if self._on_duplicate == "refuse":
-                break
-            path = f"{stem}-{number}{ending}"
-        return None
+        name = os.path.basename(uid_path(directory, uid) if is_valid(uid) else own_path(directory))
+        if self._on_duplicate == "number":
+            return commit_apart(request.file, name, directory, sender=calling, uid=uid)
+        try:
+            return request.file.commit(name, root=directory, replace=False)
+        except OutputFileError as error:
+            if error.errno != errno.EEXIST:
+                raise
+        if self._on_duplicate == "refuse":
+            return None
+        log.info("%s sent %s, which is here already: it is replaced", escaped(calling), escaped(uid))
+        return request.file.commit(name, root=directory)
 
     def _run(self, request: StoreRequest, path: str) -> None:
         """The command of --exec, without a shell: what a peer made up stays one word."""

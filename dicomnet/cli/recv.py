@@ -53,8 +53,8 @@ def _drain(text: str) -> float:
     help="Answer once the disk has confirmed an instance, which then survives a loss of power.",
 )  # fmt: skip
 @click.option(
-    "--on-duplicate", type=click.Choice(["replace", "number", "refuse"]), default="replace",
-    help="Where an instance is here already: take its place, keep both, or tell the sender.  [default: replace]",
+    "--on-duplicate", type=click.Choice(["number", "replace", "refuse"]), default="number",
+    help="Where other bytes of an instance are here: keep both, take its place, or tell the sender.  [default: number]",
 )  # fmt: skip
 @click.option(
     "--exec", "run", type=Parsed("command", shlex.split), default=(), metavar="COMMAND",

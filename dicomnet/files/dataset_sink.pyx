@@ -14,6 +14,7 @@ from itertools import count
 
 from .. import uids
 from ..errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
+from .placing import open_below
 
 __all__ = [
     "CollectingSink",
@@ -313,43 +314,66 @@ cdef class FileSink:
         except OSError as error:
             raise self._failed(error) from error
 
-    def commit(self, path, *, bint replace=True):
+    def commit(self, path, *, root=None, bint replace=True):
         """Give the file its name, at once and whole; what is called so already is replaced, a symbolic link too.
 
         Args:
             path: the name; in a directory that exists, on the same file system.
+            root: a directory that the name cannot leave: ``path`` is below it, what directories it needs are made, and
+                no symbolic link among them is followed. For names of which any part comes from a peer.
             replace: False: what is there already stays, and this fails with EEXIST.
 
         Returns:
-            The name, which is now `path`.
+            Where the file is now: `path`, below `root` if there is one.
 
         Raises:
             OutputFileError: it cannot have this name. It may be committed under another one. A durable one may have the
                 name, but not for sure.
-            InvalidArgument: the name climbs out of a directory that it entered, as no name does that was meant.
+            InvalidArgument: the name leaves the root, or climbs out of a directory that it entered, as no name does that
+                was meant.
             LocalProtocolError: it was discarded, or committed before.
         """
         target = os.fspath(path)
-        if ".." in target and _climbs(target):
+        if root is None and ".." in target and _climbs(target):
             raise InvalidArgument(
                 f'"{escaped(target)}": a way out of a directory within a file name',
-                hint="Use uid_path for names that come from a peer.",
+                hint="Use commit(name, root=...) for names that come from a peer.",
             )
         self.close()
         if self._stage != CLOSED or self.path is None:
             raise LocalProtocolError("a commit of a file sink that was discarded or committed")
-        try:
-            if replace:
-                os.replace(self.path, target)
-            else:
-                _rename_to_free(self.path, target)
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise _cannot_write(target, error) from error
-        self.path = target
+        if root is None:
+            self._place(target, target, None, replace)
+        else:
+            target = self._place_below(target, os.fspath(root), replace)
         self._stage = COMMITTED
         if self._durable:
             _sync_directory(target)
         return target
+
+    def _place_below(self, name, root, replace):
+        target = os.path.join(root, name)
+        try:
+            directory, last = open_below(root, name, durable=self._durable)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        try:
+            self._place(target, last, directory, replace)
+        finally:
+            if directory is not None:
+                os.close(directory)
+        return target
+
+    def _place(self, target, name, directory, replace):
+        """Rename the file to a name, relative to the descriptor of a directory if there is one."""
+        try:
+            if replace:
+                os.replace(self.path, name, dst_dir_fd=directory)
+            else:
+                _rename_to_free(self.path, name, directory)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise _cannot_write(target, error) from error
+        self.path = target
 
     cpdef object discard(self):
         """Delete the file, unless it was committed. It may be called at any time, and more than once."""
@@ -420,15 +444,15 @@ def _climbs(path):
     return False
 
 
-def _rename_to_free(path, target):
+def _rename_to_free(path, target, directory):
     try:
-        os.link(path, target, follow_symlinks=False)
+        os.link(path, target, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         # A file system without hard links: take the name first, then replace what took it.
-        os.close(os.open(target, _FLAGS, 0o666))
-        os.replace(path, target)
+        os.close(os.open(target, _FLAGS, 0o666, dir_fd=directory))
+        os.replace(path, target, dst_dir_fd=directory)
     else:
         os.unlink(path)
 

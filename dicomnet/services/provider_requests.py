@@ -142,8 +142,9 @@ class EchoRequest(Request):
 class StoreRequest(Request):
     """A C-STORE-RQ whose data set has arrived (PS3.7 Section 9.1.1).
 
-    With a spool, ``file`` holds the instance as a Part 10 file that is not visible yet: ``file.commit(path)`` puts it
-    in its place; what is not committed is deleted when the handler returns. Without one, ``data`` holds its bytes.
+    With a spool, ``file`` holds the instance as a Part 10 file that is not visible yet: ``file.commit(name, root=...)``
+    puts it in its place; what is not committed is deleted when the handler returns. Without a spool, ``data`` holds its
+    bytes.
     """
 
     __slots__ = ("_collector", "_elements", "_selection")

@@ -18,7 +18,7 @@ from ..config import check_ae_title
 from ..dataset import codec, transcoding
 from ..dataset.types import Dataset, Path, Storable, is_uid_like
 from ..errors import InvalidArgument, OutputFileError, OutputProblem, ServiceFailure
-from ..files.dataset_sink import uid_path
+from ..files.duplicates import commit_apart
 from ..protocol.events import RequestReceived
 from ..protocol.exchange import Exchange
 from ..protocol.flow import POLL, Call, Flow
@@ -244,6 +244,8 @@ def receiver(to: Path | Keep | Provider, exchange: Exchange, counter: KeptCounte
 def keeper(to: Path | Keep) -> tuple[str | None, Keep]:
     """A spool and a handler of `StoreRequest` that keep what arrives: a function does, or a directory for files.
 
+    A file is called after the SOP Instance UID; where other bytes have the name already, both are kept (``UID-1.dcm``).
+
     Raises:
         OutputFileError: there can be no such directory, or nothing can be written to it.
     """
@@ -262,9 +264,9 @@ def keeper(to: Path | Keep) -> tuple[str | None, Keep]:
 
     def keep(request: StoreRequest) -> Status:
         uid = request.sop_instance_uid
-        known = uids.is_valid(uid) or not is_uid_like(uid)
-        name = uid_path(directory, uid if uids.is_valid(uid) else uids.new())
-        request.file.commit(name if known else os.path.join(directory, f"{uid}.dcm"))
+        named = uids.is_valid(uid) or is_uid_like(uid)
+        name = f"{uid if named else uids.new()}.dcm"
+        commit_apart(request.file, name, directory, sender=request.calling, uid=uid)
         return Status.SUCCESS
 
     return directory, keep

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -451,23 +452,33 @@ def test_dicomnet_store_and_recv(granted: int, tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in sent.iterdir())
 
 
-def test_dicomnet_store_accounts_for_each_when_the_association_ends(tmp_path: Path) -> None:
-    def script(raw: RawProvider) -> None:
-        accept(raw, 3)
-        asked = asked_of(raw, 3)
-        answer(raw, asked[0])
-        asked += asked_of(raw)
-        answer(raw, asked[2])
-        raw.send(Abort(0, 0))
-        raw.read_to_the_end()
+@pytest.mark.parametrize("silent", [False, True])
+def test_dicomnet_store_accounts_for_each_when_the_association_ends(tmp_path: Path, silent: bool) -> None:
+    """The peer takes one association only: it refuses the next connection, or lets it wait without a word."""
+    with socket.socket() as waiting, ExitStack() as stack:
 
-    paths = []
-    for number, source in enumerate(instances(9)):
-        paths.append(tmp_path / f"{number}.dcm")
-        paths[-1].write_bytes(part10(source))
-    with raw_provider(script) as told:
-        result = programs.run("store", told.peer, *paths, "--window", 3)  # type: ignore[attr-defined]
-    assert result.returncode != 0
+        def script(raw: RawProvider) -> None:
+            accept(raw, 3)
+            asked = asked_of(raw, 3)
+            answer(raw, asked[0])
+            asked += asked_of(raw)
+            answer(raw, asked[2])
+            if silent:
+                waiting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                waiting.bind(raw.sock.getsockname())
+                waiting.listen()
+            raw.send(Abort(0, 0))
+            raw.read_to_the_end()
+
+        paths = []
+        for number, source in enumerate(instances(9)):
+            paths.append(tmp_path / f"{number}.dcm")
+            paths[-1].write_bytes(part10(source))
+        told = stack.enter_context(raw_provider(script))
+        timeout = ("--timeout", "500ms" if silent else "10s")  # another program may have got the port meanwhile
+        result = programs.run("store", told.peer, *paths, "--window", 3, *timeout)  # type: ignore[attr-defined]
+    assert result.returncode == 62
     assert result.stdout.startswith("2 instances sent")
+    assert "7 failed" in result.stdout
     left = [path.name for path in paths if str(path) in result.stderr]
     assert left == ["1.dcm", "3.dcm", *(f"{number}.dcm" for number in range(4, 9))]

@@ -77,6 +77,7 @@ def _send(scu: StoreScu, paths: tuple[str, ...], tally: Tally, interrupts: Inter
     @scu.on(events.AfterAssociate)
     def associated(event: events.AfterAssociate) -> None:
         interrupts.releasable = True
+        tally.established = tally.established or event.error is None
         if event.error is not None:
             tally.note(event.error)
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..client import Outcome, Stored
 from ..client.batch import STORED_BEFORE
 from ..config import Entity
-from ..errors import InputFileError, NoAcceptedContext
+from ..errors import DeadlineExceeded, InputFileError, NoAcceptedContext
 from .exits import Exit, exit_code
 from .output import Output, counted, rate
 
@@ -30,7 +30,10 @@ class Tally:
 
     Attributes:
         codes: the exit codes of what was not as it should be.
+        established: whether there was an association at any time: what the peer fails to do then ends the sending.
     """
+
+    established = False
 
     def __init__(self, output: Output, *, transcodes: bool = False) -> None:
         self.output = output
@@ -161,7 +164,13 @@ class Tally:
             if message not in self._said:
                 self.output.warn(message)
             elif Exit.SENDING not in self.codes:
-                self.codes.add(exit_code(error))
+                self.codes.add(self._code_of_end(error))
+
+    def _code_of_end(self, error: Exception) -> int:
+        """The exit code where there was no association to be had: none at all, or no further one."""
+        if self.established and isinstance(error, DeadlineExceeded):
+            return Exit.SENDING
+        return exit_code(error, established=self.established)
 
 
 def _name(result: Stored) -> str:

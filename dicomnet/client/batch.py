@@ -156,7 +156,7 @@ class Batch:
         given: by the identity of each item under way, what its association was given for it.
         leases: the associations that are used now.
         share: how many instances each association may have under way: so many that all have some.
-        careful: an association ended with several under way: from then on it is one.
+        careful: an association ended with something under way: from then on it is one.
         aside: results that came up where none could be passed on, and whether they are news.
         stored: what the peer has, where that matters later.
         last: the last result.

@@ -30,6 +30,7 @@ from .services import CommitmentScu
 
 __all__ = ["StoreScu"]
 
+ATTEMPTS_ALONE = 2  # associations that end with an instance under way, the last time alone: it is named as the culprit
 COMMIT_AT_ONCE = 1000  # instances of one storage commitment: their references are a data set of some 100 KiB
 
 
@@ -243,24 +244,31 @@ class StoreScu(Service):
     def _unanswered(self, batch: Batch, one: Work, taken: deque[Item], error: DicomNetError) -> Iterator[Stored]:
         """The association ended: what was on its way may have arrived or not, the rest waits for another.
 
-        If that was a single instance, it failed: it may be why the peer left. Several are sent again, one at a time.
+        They are sent again, one at a time: the one at which the peer leaves once more, alone, is why it does.
         """
         begun = set(map(id, error.unanswered))
-        several = len(begun) > 1 and batch.wants_more
-        if several:
+        alone = len(begun) == 1
+        if begun:
             batch.careful, batch.share = True, 1
         waiting = []
         for item in taken:
             sent = id(batch.given.pop(id(item), None)) in begun
             # There are only so many, lest a peer that always leaves keeps us for ever; what waited behind is innocent.
             item.attempts += sent or not begun
-            if (sent and not several) or item.attempts >= self.client.retry.attempts:
+            if self._is_given_up(item, culprit=sent and alone) or (sent and not batch.wants_more):
                 yield batch.noted(batch.broken(item, error))
             else:
                 waiting.append(item)
-        if not taken and one.items:
-            yield batch.noted(batch.broken(one.items.popleft(), error))
+        if not taken and one.items:  # it left before anything was asked of it
+            one.items[0].attempts += 1
+            if self._is_given_up(one.items[0], culprit=False):
+                yield batch.noted(batch.broken(one.items.popleft(), error))
         one.items.extendleft(reversed(waiting))
+
+    def _is_given_up(self, item: Item, *, culprit: bool) -> bool:
+        """Whether an instance is not sent again: alone, a second time is enough to be the culprit."""
+        most = self.client.retry.attempts
+        return item.attempts >= (min(most, ATTEMPTS_ALONE) if culprit else most)
 
     def _send_all(
         self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]

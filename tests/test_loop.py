@@ -523,6 +523,18 @@ class TestConnections:
         connections.part(3)
         assert len(connections) == 2
 
+    def test_one_that_cannot_end_yet_is_in_nobodys_way(self):
+        asked: list[int] = []
+        connections: Connections[int] = Connections(lambda: dn.Limits(pending=2), asked.append)
+        for number in range(4):
+            connections.arrive(number, "a")
+        assert asked == [0, 1]
+        assert list(connections.pending) == [2, 3]
+        assert sorted(connections) == [0, 1, 2, 3]
+        for number in range(4):
+            connections.part(number)
+        assert len(connections) == 0
+
 
 SERVER = """
 import sys, resource, dicomnet as dn

@@ -20,11 +20,13 @@ import peers
 import pytest
 from certificates import Authority, rsa_key
 from driving import STANDARD
+from test_loop import query
 
 import dicomnet as dn
 from dicomnet.files.instance_source import BytesSource
 from dicomnet.protocol.exchange import Exchange
 from dicomnet.sync.secure import open_transport
+from dicomnet.wire.command_set import Command
 
 CT, EXPLICIT = dn.uids.CT_IMAGE_STORAGE, dn.uids.EXPLICIT_VR_LITTLE_ENDIAN
 CONTEXTS = [*dn.contexts.verification(), *dn.contexts.storage([CT])]
@@ -511,6 +513,48 @@ class Cutter:
 
     def join(self):
         self._thread.join(10)
+
+
+@pytest.mark.parametrize("face", faces.FACES)
+def test_what_waits_to_be_sent_is_whole_though_the_peer_speaks_meanwhile(papers, face):
+    size, requests = 3_000_000, 8
+
+    def configure(listener):
+        @listener.on_find("STUDY_ROOT")
+        def found(_):
+            for _ in range(2):
+                yield {"TextValue": "x" * size}
+
+    context = raw_context(ssl.PROTOCOL_TLS_CLIENT, papers.client)
+    tls = papers.tls(papers.server)
+    with faces.provider(face, configure, tls=tls) as serving, serving.raw(receive_buffer=4096) as plain:
+        with context.wrap_socket(plain.sock) as secured:
+            raw = faces.RawUser(secured)
+            query(raw)
+            pdus = []
+            for number in range(requests):  # it has more to send than anything takes, all the time
+                pdus.append(raw.read())
+                raw.send(faces.message(3, echo_request(2 + number)))
+            while not is_echo(pdus[-1], requests + 1):
+                pdus.append(raw.read())
+    pdvs = [pdv for pdu in pdus for pdv in pdu.pdvs if not pdv.is_command]
+    assert b"".join(pdv.data for pdv in pdvs).count(b"x") == 2 * size
+
+
+def echo_request(message_id):
+    return Command(
+        affected_sop_class_uid=dn.uids.VERIFICATION, command_field=0x30, message_id=message_id,
+        command_data_set_type=0x101,
+    )  # fmt: skip
+
+
+def is_echo(pdu, message_id):
+    """Whether it is the response to this C-ECHO."""
+    (pdv,) = pdu.pdvs
+    if not pdv.is_command:
+        return False
+    command = faces.decode(pdv.data)
+    return command.command_field == 0x8030 and command.message_id_being_responded_to == message_id
 
 
 class TestCuts:

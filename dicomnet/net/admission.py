@@ -37,21 +37,22 @@ class Connections(Generic[T]):
         self._hosts: Counter[str] = Counter()
         self.pending: dict[T, str] = {}
         self.admitted: dict[T, str] = {}
+        self._lingering: dict[T, str] = {}
 
     def __len__(self) -> int:
-        return len(self.pending) + len(self.admitted)
+        return len(self.pending) + len(self.admitted) + len(self._lingering)
 
     def __iter__(self) -> Iterator[T]:
         """All of them, as they are now; from any thread."""
-        return iter([*self.admitted, *self.pending])
+        return iter([*self.admitted, *self.pending, *self._lingering])
 
     def __contains__(self, connection: object) -> bool:
-        return connection in self.pending or connection in self.admitted
+        return connection in self.pending or connection in self.admitted or connection in self._lingering
 
     def arrive(self, connection: T, host: str) -> None:
         """A connection stands; another may have to make room for it. An empty host is not known yet: no limit."""
         if host and self._hosts[host] >= self._limits().pending_per_host:
-            self._end(next(one for one, where in self.pending.items() if where == host))
+            self._oust(next(one for one, where in self.pending.items() if where == host))
         if len(self.pending) >= self._limits().pending:
             self.make_room()
         self._wait(connection, host)
@@ -66,7 +67,7 @@ class Connections(Generic[T]):
         oldest = next(iter(self.pending), None)
         if oldest is None:
             return False
-        self._end(oldest)
+        self._oust(oldest)
         return True
 
     def admit(self, connection: T) -> bool:
@@ -87,6 +88,13 @@ class Connections(Generic[T]):
             self._forget(connection)
         else:
             self.admitted.pop(connection, None)
+            self._lingering.pop(connection, None)
+
+    def _oust(self, connection: T) -> None:
+        """End a connection that waits. One that has a handler to wait for is there still, and in nobody's way."""
+        self._end(connection)
+        if connection in self.pending:
+            self._lingering[connection] = self._forget(connection)
 
     def _wait(self, connection: T, host: str) -> None:
         self.pending[connection] = host

@@ -97,17 +97,19 @@ cdef class SecureConnection(Connection):
         return 0
 
     cdef bint _say(self) except -1:
-        """Send what is encrypted; True where all of it is out."""
-        while True:
+        """Send what is encrypted; True where all of it is out. What is not encrypted yet waits on."""
+        cdef list waiting = self._unsent
+        cdef bint out = True
+        while out:
             if not len(self._encrypted):
                 self._encrypted = memoryview(self._channel.outgoing())
                 if not len(self._encrypted):
-                    return True
-            if not self._write([self._encrypted]):
-                self._encrypted = self._unsent[0]
-                self._unsent = []
-                return False
-            self._encrypted = memoryview(b"")
+                    break
+            out = self._write([self._encrypted])
+            self._encrypted = memoryview(b"") if out else self._unsent[0]
+        self._unsent = waiting
+        self._blocked = not self._mute and (not out or len(waiting) > 0)
+        return out
 
     cdef bint _send(self, list buffers) except -1:
         try:
@@ -116,6 +118,7 @@ cdef class SecureConnection(Connection):
                     self._unsent = buffers  # they stay as they are until they are encrypted
                     return False
                 if not buffers or self._mute:
+                    self._unsent, self._blocked = [], False
                     return True
                 buffers = unsent(buffers, self._channel.write(buffers))
         except TLSFailed as error:

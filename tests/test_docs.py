@@ -41,7 +41,7 @@ PATIENCE = 30.0
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
 TREE = re.compile(r"^```\{toctree\}\n((?::[^\n]*\n)*)(.*?)^```$", re.MULTILINE | re.DOTALL)
-PORT = re.compile(r"\b(localhost:|0\.0\.0\.0:|port=)([1-9]\d*)")
+PORT = re.compile(r"\b(localhost:|0\.0\.0\.0:|port=|web=)([1-9]\d*)")
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
 

@@ -46,7 +46,7 @@ _LAST_FRAGMENT = memoryview(bytes(2))  # an empty fragment would do, but must no
 class Poll(Enum):
     """A flow yields ``POLL`` to have everything written and to get the next event, or None where there is none yet.
 
-    It gets ``LATER`` for the answer of a `Call` whose function returned a future, where it said what is to be done then.
+    It gets ``LATER`` for the answer of a `Call` whose function returned a future, where it said what is done then.
     """
 
     POLL = "poll"
@@ -67,7 +67,7 @@ cdef class Call:
         inline: the function never blocks, so that it needs no thread of its own.
         deadline: seconds that it may take; then `DeadlineExceeded` is thrown in. None for no end.
         lane: what it belongs to: functions of one lane share a bounded number of threads.
-        later: where the function returns a future, the flow gets `LATER` at once, and ``later(answer, error)`` is called
+        later: where the function returns a future, the flow gets `LATER` now, and ``later(answer, error)`` is called
             when the future is done. None: the flow waits for it.
         heed: called with each event that arrives meanwhile; where it is true the flow gets None at once.
         abandoned: the flow went on while what it had called for was still at work.

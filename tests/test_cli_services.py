@@ -217,7 +217,7 @@ def test_ctrl_c_cancels_a_retrieve(operation: str, tmp_path: Path) -> None:
 
 def test_commit_of_nothing_says_so(tmp_path: Path, capsys: Any) -> None:
     assert run(["commit", "A@127.0.0.1:1", str(tmp_path)]) == 20
-    assert capsys.readouterr().err == f"error: {tmp_path}: no files to commit\n"
+    assert capsys.readouterr().err == f"error: {tmp_path}: no DICOM files in it\n"
 
 
 def test_listening_where_another_does(tmp_path: Path, capsys: Any) -> None:

@@ -68,7 +68,7 @@ class _Run:
 
     def _until_over(self) -> None:
         try:
-            self.server.rules.stopping = True  # callers that are just under way are told, before the ports close
+            self.server.turn_away()  # callers that are just under way are told, before the ports close
             self.server.stop(0.0 if self._hurried.wait(LAST_CALL) else self._drain)
         finally:
             self.wanted.put(_STOPPED)

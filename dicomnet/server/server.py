@@ -399,6 +399,13 @@ class Server:
 
     # ---- stopping ----------------------------------------------------------------------------------------------
 
+    def turn_away(self) -> None:
+        """Reject new associations from now on, for the server is about to stop."""
+        if not self.rules.stopping:
+            self.state = "stopping"
+            self.rules.stopping = True
+            self.events.publish("server.stopping", {})
+
     def stop(self, drain: float | None = None) -> None:
         """Stop: new associations are rejected, running messages finish, then what is left is aborted.
 
@@ -407,10 +414,8 @@ class Server:
         """
         if self._stack is None:
             return
+        self.turn_away()
         stack, self._stack = self._stack, None
-        self.state = "stopping"
-        self.rules.stopping = True
-        self.events.publish("server.stopping", {})
         left = self.settings.timeouts.drain if drain is None else drain
         self._deadline = time.monotonic() + left
         self.clients.quiesce(lambda: self._deadline, QUIET)

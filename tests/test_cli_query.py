@@ -26,6 +26,7 @@ from test_client_services import CT, PUSH, Committing
 import dicomnet as dn
 from dicomnet.protocol import negotiation
 from dicomnet.protocol.messages import CommandField
+from dicomnet.protocol.trace import PDUSeen, ProtocolTrace
 
 KEY = ("-k", "StudyInstanceUID=2.25.10")
 
@@ -75,6 +76,21 @@ def test_retrieve_says_what_failed(tmp_path: Path) -> None:
         port = peers.free_port()
         done = run("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--listen", f"127.0.0.1:{port}")
     assert (done.returncode, "0xA801" in done.stderr) == (69, True)
+
+
+@pytest.mark.parametrize("how", ["get", "retrieve"])
+@pytest.mark.parametrize("named", ["jpeg2000-lossless", dn.uids.JPEG2000_LOSSLESS])
+def test_compressed_syntaxes_are_proposed_where_they_are_named(how: str, named: str, tmp_path: Path) -> None:
+    seen: list[object] = []
+    log = tmp_path / "log"
+    with Archive("get", tap=ProtocolTrace(seen.append, body=None)) as archive:
+        done = run(how, archive.peer, "study", *KEY, "--out", tmp_path / "out", "--syntax", named, "--log", log, "-v")
+        wrong = run(how, archive.peer, "study", *KEY, "--out", tmp_path, "--syntax", "best")
+    assert done.returncode == 0, done.stderr
+    assert "A-ASSOCIATE-RQ" in done.stderr  # --log and -v do both
+    assert "A-ASSOCIATE-RQ" in log.read_text()
+    assert any(dn.uids.JPEG2000_LOSSLESS.encode() in bytes(one.body) for one in seen if isinstance(one, PDUSeen))
+    assert (wrong.returncode, '"best" is no transfer syntax' in wrong.stderr) == (2, True)
 
 
 def test_retrieve_into_what_is_no_directory(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import click
 
+from .. import uids
 from ..config import Entity
-from ..errors import DicomNetError
+from ..errors import DicomNetError, InvalidArgument, escaped
 from ..protocol.negotiation import NegotiationOptions, ProposedContext
+from ..services.presentation_contexts import UNCOMPRESSED
 from ..sync import Association, connect
-from .options import AE_TITLE, PEER, Settings, profile_of
+from .options import AE_TITLE, PEER, Parsed, Settings, profile_of
 
-__all__ = ["associate", "call", "client_options", "listen_option", "peer_options"]
+__all__ = ["associate", "call", "client_options", "listen_option", "peer_options", "syntax_option"]
 
 
 def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,6 +77,28 @@ def client_options(settings: Settings, peer: Entity) -> dict[str, Any]:
         "timeouts": settings.timeouts,
         "tap": settings.tap,
     }
+
+
+def _syntax(text: str) -> str:
+    """A transfer syntax: its UID, or its name among `uids`, in any spelling."""
+    uid = getattr(uids, text.upper().replace("-", "_"), text)
+    if not isinstance(uid, str) or not uids.is_valid(uid):
+        raise InvalidArgument(
+            f'"{escaped(text)}" is no transfer syntax', hint="Give its UID, or a name such as jpeg2000-lossless."
+        )
+    return uid
+
+
+def _with_uncompressed(_: click.Context, __: click.Parameter, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*wanted, *UNCOMPRESSED)))
+
+
+#: The option --syntax: in which transfer syntaxes instances may come, these before uncompressed ones.
+syntax_option = click.option(
+    "--syntax", "syntaxes", type=Parsed("syntax", _syntax), multiple=True, metavar="SYNTAX",
+    callback=_with_uncompressed,
+    help="By C-GET, also let instances come so: a UID or a name such as jpeg2000-lossless. Repeat it.",
+)  # fmt: skip
 
 
 def listen_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

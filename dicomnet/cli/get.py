@@ -6,7 +6,7 @@ import click
 
 from ..config import Entity
 from ..services import presentation_contexts, query_models
-from .connect import call, peer_options
+from .connect import call, peer_options, syntax_option
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
@@ -24,19 +24,23 @@ __all__ = ["command"]
 @click.option(
     "--out", "directory", type=DIRECTORY, required=True, metavar="DIR", help="For files."
 )
+@syntax_option
 @common
 def command(
-    peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, directory: str, settings: Settings
+    peer: Entity,
+    aec: str | None,
+    level: str,
+    keys: tuple[str, ...],
+    model: str,
+    directory: str,
+    syntaxes: tuple[str, ...],
+    settings: Settings,
 ) -> int:
     """Fetch from PEER what the keys name at LEVEL: patient, study, series or image. Ctrl-C cancels."""
     asked = parse_keys(keys)
     query_models.identifier(query_models.model_of(model), level, asked, retrieve=True)
-    with (
-        Interrupts(releasable=True) as interrupts,
-        call(
-            peer, aec, presentation_contexts.retrieving(query_models.model_uid(model, "get")), settings
-        ) as association,
-    ):
+    contexts = presentation_contexts.retrieving(query_models.model_uid(model, "get"), transfer_syntaxes=syntaxes)
+    with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
         code = retrieve(
             lambda progress: association.get(level, to=directory, model=model, progress=progress, **asked),
             settings.output,

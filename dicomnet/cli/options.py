@@ -171,12 +171,16 @@ def _tap(log: str | None, output: Output) -> ProtocolTrace | None:
         return None
     from ..client.log import MessageLog, text_of
 
+    written = None
     if log is not None:
         written = MessageLog(log)
         click.get_current_context().call_on_close(written.close)
+    if output.verbosity < 1:
         return written
 
     def show(seen: Seen) -> None:
+        if written is not None:
+            written.tell(seen)
         data = isinstance(seen, TransitionSeen) or (isinstance(seen, PDUSeen) and seen.type == _DATA_TF)
         if output.verbosity >= 2 or not data:
             output.trace(f"{seen.association.peer} #{seen.association.number}: {text_of(seen)}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from ..config import Entity
-from .connect import client_options, listen_option, peer_options
+from .connect import client_options, listen_option, peer_options, syntax_option
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
@@ -27,6 +27,7 @@ __all__ = ["command"]
 )
 @click.option("--by", type=click.Choice(("get", "move")), help="One way only; by default the one the peer offers.")
 @listen_option("Where a C-MOVE to here is to come to; the peer has to know it, with our AE title.")
+@syntax_option
 @common
 def command(
     peer: Entity,
@@ -37,6 +38,7 @@ def command(
     directory: str,
     by: str | None,
     where: Entity | None,
+    syntaxes: tuple[str, ...],
     settings: Settings,
 ) -> int:
     """Fetch from PEER what the keys name at LEVEL: patient, study, series or image. Ctrl-C cancels.
@@ -48,7 +50,9 @@ def command(
 
     asked = parse_keys(keys)
     called = profile_of(replace(peer, ae_title=aec) if aec else peer)
-    scu = QueryRetrieveScu(called, model=model, listen=where, **client_options(settings, peer))
+    scu = QueryRetrieveScu(
+        called, model=model, transfer_syntaxes=syntaxes, listen=where, **client_options(settings, peer)
+    )
     with scu, Interrupts(releasable=True) as interrupts:
         interrupts.tell = scu.cancel
         code = retrieve(

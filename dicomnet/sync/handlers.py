@@ -55,7 +55,7 @@ class HandlerThreads:
         return sum(lane.busy for lane in list(self._lanes.values()))
 
     def join(self, end: float) -> None:
-        """Wait until nothing runs any more, at the latest until ``end`` (monotonic seconds)."""
+        """Wait until nothing runs any more, at the latest until ``end`` (monotonic seconds), and end what rests."""
         for lane in list(self._lanes.values()):
             lane.join(end)
         if self.busy:
@@ -65,7 +65,7 @@ class HandlerThreads:
 class _Lane:
     def __init__(self, most: int) -> None:
         self._most = most
-        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()  # None ends a thread
         self._lock = threading.Condition()
         self._threads = 0
         self._idle = 0  # threads that wait, and no job is on its way to them
@@ -108,6 +108,8 @@ class _Lane:
                         self._threads -= 1
                         return
                 continue  # a job is on its way
+            if job is None:
+                return
             job()
             with self._lock:
                 if self._waiting:
@@ -121,3 +123,7 @@ class _Lane:
     def join(self, end: float) -> None:
         with self._lock:
             self._lock.wait_for(lambda: self._idle >= self._threads, max(end - monotonic(), 0.0))
+            resting, self._idle = self._idle, 0
+            self._threads -= resting
+        for _ in range(resting):
+            self._jobs.put(None)

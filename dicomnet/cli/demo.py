@@ -67,6 +67,7 @@ def _samples() -> str:
 def _provider(directory: str) -> Iterator[Entity]:
     """A `dicomnet recv` in a process of its own, as long as the block lasts."""
     command = [sys.executable, "-m", "dicomnet", "recv", f"{_TITLE}@127.0.0.1:0", "--out", directory, "-q"]
+    command += ["--on-duplicate", "replace"]  # some of the samples share a UID, and each is compared once it is stored
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -44,7 +44,7 @@ def files(tmp_path: Path) -> Path:
     return root
 
 
-def client(files: Path | None, dicomweb: str = "/dicomweb", root_path: str = "") -> TestClient:
+def client(files: Path | None, dicomweb: str = "../dicomweb", root_path: str = "") -> TestClient:
     app = Starlette(routes=[Mount("/viewer", viewer_app(dicomweb, files))])
     return TestClient(app, base_url="http://archive", root_path=root_path)
 
@@ -76,6 +76,26 @@ def test_behind_a_proxy_with_a_path_of_its_own(files):
             "qidoRoot": root,
             "wadoRoot": root,
         }
+
+
+def test_below_another_application(files):
+    inner = Starlette(routes=[Mount("/viewer", viewer_app("../dicomweb", files))])
+    with TestClient(Starlette(routes=[Mount("/hospital/pacs", inner)])) as web:
+        config = configuration(web.get("/hospital/pacs/viewer/app-config.js").text)
+        assert (config["routerBasename"], config["qidoRoot"]) == ("/hospital/pacs/viewer/", "/hospital/pacs/dicomweb")
+
+
+def test_a_prefix_is_believed_of_a_proxy_alone(files):
+    app = Starlette(routes=[Mount("/viewer", viewer_app("../dicomweb", files))])
+
+    async def behind_a_proxy(scope, receive, send):
+        await app(scope | {"dicomnet.proxied": True}, receive, send)
+
+    for served, path in ((app, ""), (behind_a_proxy, "/pacs")):
+        with TestClient(served) as web:
+            text = web.get("/viewer/app-config.js", headers={"X-Forwarded-Prefix": "/pacs/"}).text
+            config = configuration(text)
+            assert (config["routerBasename"], config["qidoRoot"]) == (f"{path}/viewer/", f"{path}/dicomweb")
 
 
 @pytest.mark.parametrize("root_path", ["//elsewhere.example", "/'+alert(1)+'", '/"><script>', "/</script>"])

@@ -68,7 +68,7 @@ def _web(archive: Archive, address: str | None) -> Iterator[str]:
     if address is None:
         yield ""
         return
-    app = web_application(archive.holdings, archive.storage, viewer=viewer_app("/dicomweb"))
+    app = web_application(archive.holdings, archive.storage, viewer=viewer_app("../dicomweb"))
     with WebServing(app, *parse_address(address)) as serving:
         yield serving.url
 

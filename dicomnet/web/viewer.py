@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -22,6 +22,8 @@ from starlette.responses import FileResponse, HTMLResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import NotModifiedResponse, PathLike, StaticFiles
 from starlette.types import Scope
+
+from .addresses import base_path
 
 try:
     import dicomnet_viewer as package
@@ -83,8 +85,7 @@ def viewer_app(dicomweb: str, files: Path | None = None) -> Starlette:
     """Make the application of the viewer, to be mounted anywhere: ``Mount("/viewer", ...)``.
 
     Args:
-        dicomweb: where the DICOMweb services are: a path from the root of the application that the viewer is mounted
-            in, or a whole URL.
+        dicomweb: where the DICOMweb services are, seen from the viewer's own address: ``../dicomweb``, or a whole URL.
         files: the viewer's files, if not those of the package ``dicomnet-viewer``.
 
     Returns:
@@ -155,17 +156,10 @@ class _ViewerFiles(StaticFiles):
         }
 
     def _filled(self, name: str, scope: Scope) -> str:
-        dicomweb = self._dicomweb
-        if dicomweb.startswith("/"):
-            dicomweb = _path(scope.get("app_root_path", "")) + dicomweb
-        text = self._templates[name].replace("@BASE@", _quoted(_path(scope.get("root_path", "")) + "/"))
-        return text.replace("@DICOMWEB@", _quoted(dicomweb))
-
-
-def _path(root_path: str) -> str:
-    """With one leading slash: two would make the browser take the first part for a host."""
-    stripped = root_path.strip("/")
-    return f"/{stripped}" if stripped else ""
+        # One leading slash: two would make the browser take the first part for a host.
+        base = f"/{base_path(Request(scope)).strip('/')}/".replace("//", "/")
+        text = self._templates[name].replace("@BASE@", _quoted(base))
+        return text.replace("@DICOMWEB@", _quoted(urljoin(base, self._dicomweb)))
 
 
 def _quoted(address: str) -> str:

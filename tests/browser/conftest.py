@@ -12,6 +12,8 @@ import peers
 import phantoms
 import pytest
 from pages import PATIENCE, Viewer
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
@@ -52,7 +54,9 @@ def web(tmp_path_factory: pytest.TempPathFactory, chest: phantoms.Phantom, block
             path.write_bytes(content)
             paths.append(path)
     archive = Archive(directory / "archive", archives.make(directory / "archive"))
-    app = web_application(archive.holdings, archive.storage, viewer=viewer_app("/dicomweb"))
+    archived = web_application(archive.holdings, archive.storage, viewer=viewer_app("../dicomweb"))
+    # Below a path, as behind a reverse proxy; at the root, too.
+    app = Starlette(routes=[Mount("/hospital/pacs", archived), Mount("/", archived)])
     with archive, WebServing(app, "127.0.0.1", 0) as serving:
         with dn.client.StoreScu(f"ARCHIVE@127.0.0.1:{archive.listener.address[1]}") as scu:
             assert all(result.ok for result in scu.send(*paths))

@@ -47,6 +47,14 @@ def test_decoded_pixels_are_the_stored_ones(viewer, chest):
         assert total == int((plane.ravel() * weights).sum())
 
 
+def test_below_a_path_of_its_own(viewer, chest):
+    viewer.url += "hospital/pacs/"
+    viewer.page.goto(viewer.url)
+    viewer.page.get_by_text(re.compile(r"Phantom.+Chest")).first.wait_for()
+    viewer.open(chest)
+    assert viewer.page.evaluate(DECODED)
+
+
 def test_a_stack_has_the_right_grey_and_no_mirror(viewer, chest):
     viewer.open(chest)
     number = viewer.scroll_to(14, chest)

@@ -65,13 +65,13 @@ WINDOW_KEEPERS = frozenset({IMPLEMENTATION_CLASS_UID, "1.2.40.0.13.1.3"})
 
 # Bytes of each PDU that a tap keeps. An A-ASSOCIATE-RQ with 128 contexts of a few syntaxes fits whole.
 TAPPED_BODY = 16 << 10
-# Bytes of a data set that a message log shows: any query, any report; an image is left to whoever stores it.
+# Bytes of a data set that a message log shows: any query, any report; an image is left to the program that stores it.
 LOGGED_DATA_SET = 256 << 10
 # Seconds for the report on a storage commitment, on an association of the peer's own: archives check their disks first,
 # and many report in batches.
 COMMITMENT_PATIENCE = 300.0
 # Seconds that a peer gets to release the association on which a C-MOVE to oneself brought its instances: all that was
-# asked for has been answered by then, and whoever stays is sent away.
+# asked for has been answered by then, and a caller that stays is sent away.
 RECEIVE_DRAIN = 2.0
 # Some archives send the last instances of a C-MOVE after its final response; after so long a silence no more come.
 STRAGGLER_GRACE = 5.0
@@ -87,7 +87,7 @@ ACCEPT_PAUSE = 1.0
 SAY_AGAIN = 60.0
 # Seconds that a thread for handlers waits for more to do before it ends.
 HANDLER_REST = 2.0
-# What waits for whoever reads a tap: seconds of a busy association, and no more memory than this times the above.
+# What waits for the reader of a trace: seconds of a busy association, and no more memory than this times the above.
 TAPPED_WAITING = 4096
 
 # ---- what a file, or a data set, can make us do ----------------------------------------------------------------------
@@ -106,7 +106,7 @@ LEAST_BUFFER = 1024
 # A deflated data set may be a bomb: it grows no further than this, or this many times its own size, whichever is more.
 INFLATED_SIZE = 1 << 20
 INFLATED_RATIO = 200
-# Items that nobody knows, in each item of an A-ASSOCIATE-RQ or -AC: four bytes each on the wire, some 60 in memory.
+# Unknown items, in each item of an A-ASSOCIATE-RQ or -AC: four bytes each on the wire, some 60 in memory.
 # Compiled in, as is the next: `wire/items.pxd`, `files/part10.pyx` and `wire/elements.pyx` say the same.
 MOST_UNKNOWN_ITEMS = 1024
 # Sequences within sequences, in files and in data sets; real ones stop below ten.
@@ -157,7 +157,7 @@ class Limits:
     failed_logins: int = 10
     # Hosts whose failed logins are remembered; past it the oldest is forgotten, so that lying senders cost no memory.
     failing_hosts: int = 1024
-    # Legal, and sent by nobody to any purpose: tolerated, but not for ever.
+    # Legal, and sent by no device to any purpose: tolerated, but not for ever.
     empty_pdvs: int = 1000
     # Requests kept while one is performed that a C-CANCEL may end, past the operations window that was granted: some
     # programs do not wait for a response that tells them nothing. One more ends the association.
@@ -228,7 +228,7 @@ class Timeouts:
     # A provider's handler, or one step of a generator; then the peer is told that its request failed. Peers wait about
     # as long for a response. A registration may have a deadline of its own.
     handler: float | None = 60
-    # How long the failed logins of a host count, see ``Limits.failed_logins``. None: whoever guesses may go on.
+    # How long the failed logins of a host count, see ``Limits.failed_logins``. None: a guesser may go on.
     login: float | None = 60
     # An association of a listener that stops: one on which nothing was under way for so long is idle, and ended then.
     # Within a batch the next request comes sooner. None waits for all of them, as long as ``drain`` says.
@@ -241,9 +241,9 @@ class Timeouts:
     # How long a blocking requestor looks for the peer's next word before its thread sleeps, while that pays (see
     # docs/architecture.md): to be woken can take longer than a message. None sleeps at once; listeners always do.
     busy_poll: float | None = 100e-6
-    # A client's association that nobody uses: shorter than the idle time of most peers, who would abort it.
+    # A client's association that is not used: shorter than the idle time of most peers, who would abort it.
     kept: float | None = 30
-    # Somebody who wants an association of a client while all that it may have are in use.
+    # A caller that wants an association of a client while all that it may have are in use.
     pool: float | None = 120
 
     def __post_init__(self) -> None:

@@ -315,7 +315,7 @@ class CannotListen(ConnectionFailed):
 def cannot_connect(error: OSError, peer: str) -> ConnectionFailed:
     """What to raise where the operating system does not connect us to a peer."""
     hint = "Is the program running, on that machine and that port? Does a firewall refuse us?"
-    if type(error).__name__ == "gaierror":  # by its name: whoever has one has loaded socket, and this module does not
+    if type(error).__name__ == "gaierror":  # by its name: its maker has loaded socket, this module has not
         hint = "Is the name spelt right, and does the name server know it? An address does without."
     reason = error.strerror or str(error)
     return ConnectionFailed(f"cannot connect: {reason}", errno=error.errno, peer=peer, hint=hint)

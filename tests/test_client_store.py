@@ -472,7 +472,7 @@ def test_the_report_says_what_became_of_each(made, ten, tmp_path):
     report = tmp_path / "report.jsonl"
     with sending(made, one_and_three_fail, report=report) as (scu, _):
         for result in scu.send(*ten, tmp_path / "gone.dcm"):
-            assert lines(report)[-1]["sop_instance_uid"] == result.sop_instance_uid  # there before anybody is told
+            assert lines(report)[-1]["sop_instance_uid"] == result.sop_instance_uid  # there before a caller is told
     assert Counter(line["outcome"] for line in lines(report)) == {"stored": 8, "failed": 2, "unreadable": 1}
     (line,) = [line for line in lines(report) if line["sop_instance_uid"] == "1.2.3.1"]
     assert line.items() >= {"status": "0xA700", "source": str(ten[1]), "sop_class_uid": CT}.items()

@@ -219,10 +219,10 @@ class Driver(BaseDriver):
         finally:
             self._running = False
             if self._events or self.exchange.sending or not self.exchange.established:
-                self.turn()  # what nobody waits for any more, and what was said last
+                self.turn()  # what no caller waits for any more, and what was said last
 
     def close_flow(self, flow: Generator[Any, Any, Any]) -> None:
-        """End a flow between its results, and send what it says then; ``between`` is for whoever knows whose it is."""
+        """End a flow between its results, and send what it says then; ``between`` is for callers that know it."""
         flow.close()
         self.turn()
 
@@ -321,7 +321,7 @@ class Driver(BaseDriver):
             self._written = self._flush()
 
     def _set_aside(self, event: Event) -> None:
-        """Something happened while nobody waits for anything; the next call is told if it was the end."""
+        """Something happened while no call waits for anything; the next call is told if it was the end."""
         try:
             self.exchange.set_aside(event)
         except DicomNetError as error:

@@ -91,7 +91,7 @@ class ProviderDriver(BaseDriver):
         if self._begun and (self.exchange.closed or self.exchange.state is State.STA13_AWAIT_TRANSPORT_CLOSE):
             self._part(out)
         if self._flow is None:
-            discard_requests(self._events)  # nobody is there for them
+            discard_requests(self._events)  # no peer is there for them
             self._events.clear()
             if self.transport.lost:
                 self._done(self)

@@ -42,7 +42,7 @@ class SecureTransport(Transport):
         self._timeout = timeouts.tls
         self._loop = asyncio.get_running_loop()
         self._shaken: asyncio.Future[None] = self._loop.create_future()
-        self._shaken.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may interest nobody
+        self._shaken.add_done_callback(lambda done: done.cancelled() or done.exception())  # there may be no caller left
         self._timer: asyncio.TimerHandle | None = None
 
     async def handshake(self) -> None:
@@ -144,7 +144,7 @@ class SecureTransport(Transport):
     # ---- what the owner wants ----------------------------------------------------------------------------------
 
     def push(self) -> bool:
-        """Go on with what is not out yet; True where all is out, or there is nobody left to take it."""
+        """Go on with what is not out yet; True where all is out, or there is no peer left to take it."""
         if self._transport is None:
             return False
         if self._mute or self._transport.is_closing() or not self._shaken.done():

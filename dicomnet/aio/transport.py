@@ -119,7 +119,7 @@ class Transport(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed on this side, too."""
         self.lost = self._mute = True
-        self._fd = -1  # the number is somebody else's from now on
+        self._fd = -1  # the number may be that of another file from now on
         self._unsent = []
         if isinstance(exc, OSError):
             self.failure = self.failure or gone(exc)
@@ -147,7 +147,7 @@ class Transport(asyncio.BufferedProtocol):
         return self.push()
 
     def push(self) -> bool:
-        """Go on with what is not out yet; True where all is out, or there is nobody left to take it."""
+        """Go on with what is not out yet; True where all is out, or there is no peer left to take it."""
         if self._transport is None:
             return False
         if self._mute or self._transport.is_closing():

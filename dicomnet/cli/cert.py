@@ -37,7 +37,7 @@ def command() -> None:
 def make_command(directory: str, hosts: tuple[str, ...], client: str, days: int, output: Output) -> int:
     """Make ca.pem, server.pem and client.pem in DIR, with their keys.
 
-    An authority that is in DIR already is used again. Its key vouches for whoever has it: this is for trying things
+    An authority that is in DIR already is used again. Its key vouches for every holder: this is for trying things
     out, and for places without an authority of their own.
     """
     make(directory, hosts, client, days, output)

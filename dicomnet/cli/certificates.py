@@ -157,7 +157,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(path: str, data: bytes, *, secret: bool = False) -> None:
-    """Never over a file that is there; a private key is nobody else's to read."""
+    """Never over a file that is there; a private key is for its owner alone to read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     with open(descriptor, "wb") as file:
         file.write(data)

@@ -68,7 +68,7 @@ def _echo(association: Association, peer: Entity, count: int, settings: Settings
 
 def _tell(output: Output, peer: Entity, status: Status, seconds: float) -> None:
     if status.is_success and output.silent:
-        return  # ten thousand lines that nobody reads take a tenth of the time of as many C-ECHOs
+        return  # ten thousand lines that are not shown take a tenth of the time of as many C-ECHOs
     line = f"{peer} answered {status} in {seconds * 1000:.2f} ms"
     if status.is_success:
         output.say(line)

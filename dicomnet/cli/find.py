@@ -48,7 +48,7 @@ def command(
         raise click.UsageError("--csv and --json: one of them")
     asked = parse_keys(keys)
     information = query_models.model_of(model)
-    query_models.identifier(information, level, asked)  # what is wrong with it is said before anybody is called
+    query_models.identifier(information, level, asked)  # what is wrong with it is said before the peer is called
     contexts = presentation_contexts.sop_classes(query_models.model_uid(model, "find"))
     with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
         done = _find(association, level, model, asked, limit, settings, interrupts, as_csv)

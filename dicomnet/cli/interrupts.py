@@ -36,7 +36,7 @@ class Interrupts:
 
     def _handle(self, _: int, __: FrameType | None) -> None:
         if self.requested:
-            # Whoever presses it a third time does not want to wait for anything.
+            # A user who presses it a third time does not want to wait for anything.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             if self.abort is not None and self.abort():
                 return

@@ -1,4 +1,4 @@
-"""``dicomnet move``: have a peer send instances to somebody it knows."""
+"""``dicomnet move``: have a peer send instances to an AE that it knows."""
 
 from __future__ import annotations
 

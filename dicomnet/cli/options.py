@@ -132,7 +132,7 @@ def profile_of(peer: Entity) -> Entity | Peer:
 
 
 def _all_timeouts(seconds: float) -> Timeouts:
-    # `busy_poll` is how long a processor is kept busy, not how long anybody is waited for.
+    # `busy_poll` is how long a processor is kept busy, not how long a peer is waited for.
     waits = dict.fromkeys((one.name for one in fields(Timeouts) if one.name != "busy_poll"), seconds)
     return Timeouts(**waits)
 

@@ -39,7 +39,7 @@ class Output:
 
     @property
     def silent(self) -> bool:
-        """Whether nobody is told anything but what fails."""
+        """Whether only failures are told."""
         return self.verbosity < 0 and not self.json
 
     def say(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""``dicomnet plan``: what would be proposed to send these files, without calling anybody."""
+"""``dicomnet plan``: what would be proposed to send these files, without calling the peer."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ..files.instance_source import Source
 
 __all__ = ["Progress", "Watched"]
 
-# Loading what draws takes a tenth of a second: whoever waits less than this does not pay for it.
+# Loading what draws takes a tenth of a second: a user who waits less than this does not pay for it.
 _PATIENCE = 1.0
 
 
@@ -26,7 +26,7 @@ class Progress:
         wanted: False never draws.
 
     Attributes:
-        wanted: whether anybody watches.
+        wanted: whether a user watches.
     """
 
     def __init__(self, total: Callable[[], int], *, wanted: bool) -> None:

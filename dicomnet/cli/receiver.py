@@ -150,7 +150,7 @@ class Receiver(Listener):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         host, port = self.address
-        # Even when quiet: whoever starts this program waits for the line, and learns the port from it.
+        # Even when quiet: the program that starts this one waits for the line, and learns the port from it.
         print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
         try:
             self.serve_forever()

@@ -1,4 +1,4 @@
-"""The query builder: what is looked for, checked as it is built, before anybody is called (PS3.4 Annexes C and K)."""
+"""The query builder: what is looked for, checked as it is built, before a peer is called (PS3.4 Annexes C and K)."""
 
 from __future__ import annotations
 

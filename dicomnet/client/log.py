@@ -47,7 +47,7 @@ _TYPE_NAMES = {1: "A-ASSOCIATE-RQ", 2: "A-ASSOCIATE-AC", 3: "A-ASSOCIATE-RJ", 5:
 _P_DATA_TF, _ABORT = 4, 7
 _NO_DATA_SET = 0x0101
 _PATIENT_GROUP = 0x0010
-# Codes, numbers, titles and UIDs; never names, texts, dates, or what nobody knows.
+# Codes, numbers, titles and UIDs; never names, texts, dates, or what is unknown.
 _HARMLESS_VRS = frozenset({"AE", "AT", "CS", "DS", "FD", "FL", "IS", "SL", "SS", "SV", "UI", "UL", "US", "UV"})
 _BINARY_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _FREE_TEXT = "error_comment"
@@ -59,7 +59,7 @@ class MessageLog(ProtocolTrace):
 
     As a context manager it is closed at the end of the block. The file is appended to; only its owner may read it.
 
-    Whoever logs an association with much traffic pays for a line per PDU in its thread.
+    A program that logs an association with much traffic pays for a line per PDU in its thread.
 
     Args:
         path: the file.

@@ -28,7 +28,7 @@ class Availability(Enum):
     ONLINE = "ONLINE"
     #: From slow media: it takes its time.
     NEARLINE = "NEARLINE"
-    #: Somebody has to fetch the media first.
+    #: An operator has to fetch the media first.
     OFFLINE = "OFFLINE"
     #: They cannot be had; a related instance may be.
     UNAVAILABLE = "UNAVAILABLE"

@@ -29,7 +29,7 @@ class Unavailable(DicomNetError):
         first = self.matches[0]
         state = "offline" if first.availability is Availability.OFFLINE else "unavailable"
         more = f", and {len(self.matches) - 1} more" if len(self.matches) > 1 else ""
-        hint = "Somebody has to bring it back online first." if state == "offline" else None
+        hint = "An operator has to bring it back online first." if state == "offline" else None
         super().__init__(f"{first.level.lower()} {first.uid} is {state}{more}", peer=peer, hint=hint)
 
 
@@ -40,7 +40,7 @@ class Target:
     Attributes:
         level: Query/Retrieve Level.
         keys: the unique keys down to it; of the last, one UID or a list.
-        titles: AE titles that have it; empty where nobody says.
+        titles: AE titles that have it; empty where the archive does not say.
     """
 
     level: str
@@ -105,7 +105,7 @@ class Retrieved:
 
     @property
     def cancelled(self) -> bool:
-        """Somebody cancelled it: the peer has ended it before its end."""
+        """The user cancelled it: the peer has ended it before its end."""
         return any(one.status.is_cancel for one in self.outcomes)
 
     @property

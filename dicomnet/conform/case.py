@@ -16,7 +16,7 @@ class Grade(enum.Enum):
 
     MUST = "must"  # the text of PS3.7 or PS3.8 says "shall", or its state table does
     SHOULD = "should"  # the standard recommends it, or offers the code for just this
-    ROBUST = "robust"  # the standard is silent; whoever faces a network needs it
+    ROBUST = "robust"  # the standard is silent; a server on a network needs it
 
 
 class Departure(Exception):

@@ -1,6 +1,6 @@
 """The character sets of data sets whose own are missing, or wrong (PS3.3 Section C.12.1.1.2, PS3.5 Section 6.1).
 
-A peer's profile says what such data sets are in; whoever names a character set that fits is believed. pydicom, which
+A peer's profile says what such data sets are in; a character set that fits is believed. pydicom, which
 decodes the text, is loaded with the first data set.
 """
 

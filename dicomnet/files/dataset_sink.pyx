@@ -1,7 +1,7 @@
 # cython: auto_pickle=False
 """Where a received data set goes: to a file that appears whole or not at all, into memory, or nowhere.
 
-A sink is written to as fragments arrive, closed when the last one has, and discarded when nobody wants it any more; a
+A sink is written to as fragments arrive, closed when the last one has, and discarded when it is not wanted any more; a
 file that was committed by then stays. What goes wrong is raised from `write` or `close` as an OSError, and the sink
 leaves nothing behind. It is compiled because each small instance makes a sink of its own.
 """
@@ -49,7 +49,7 @@ class Sink:
         """The data set is whole: there are no more writes."""
 
     def discard(self):
-        """Nobody wants it any more; the last call, whatever happened before."""
+        """It is not wanted any more; the last call, whatever happened before."""
 
 
 @cython.final
@@ -186,7 +186,7 @@ cdef class CollectingSink:
         self.collector.close()
 
     def discard(self):
-        """Nobody wants it any more."""
+        """It is not wanted any more."""
         self.inner.discard()
 
 
@@ -227,7 +227,7 @@ cdef enum Stage:
 cdef class FileSink:
     """A file in the making, hidden under a name of ours until `commit` gives it the one it is to have.
 
-    It is created at once, while the data set is still on its way: whoever sends waits for the response, not for that.
+    It is created at once, while the data set is still on its way: the sender waits for the response, not for that.
     What is not committed is deleted: by `discard`, by an error, or when this object dies.
 
     Args:

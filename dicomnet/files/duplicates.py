@@ -76,7 +76,7 @@ def _is_committed(sink: FileSink, name: str, root: str | os.PathLike[str]) -> bo
 
 
 def _same_data_set(one: str, other: str) -> bool:
-    """Whether two Part 10 files hold the same, whoever sent it: the meta header names the sender."""
+    """Whether two Part 10 files hold the same, by whichever sender: the meta header names the sender."""
     try:
         with open(one, "rb") as first, open(other, "rb", opener=_opened) as second:
             if _past_header(first) != _past_header(second):

@@ -165,7 +165,7 @@ cdef class FileMeta(Value):
     cdef int write(self, Writer* w) except -1:
         cdef Py_ssize_t at
         if self.transfer_syntax_uid is None:
-            raise InvalidArgument("file meta information without a Transfer Syntax UID", hint="Nobody could read it.")
+            raise InvalidArgument("file meta information without a Transfer Syntax UID", hint="No reader could decode it.")
         write_zeros(w, PREAMBLE_SIZE)       # never the sender's: a preamble can make a file executable
         write_raw(w, b"DICM", 4)
         _write_meta_header(w, 0x0000, VR_UL, 4)
@@ -267,7 +267,7 @@ def read_meta(buffer):
 
     Raises:
         InputFileError: NOT_PART10, TRUNCATED (the group goes on past the buffer), or MISSING_UID: there is no
-            transfer syntax, hence nobody can tell what the data set is.
+            transfer syntax, hence no reader can tell what the data set is.
     """
     cdef Py_buffer view
     cdef Cursor c
@@ -549,7 +549,7 @@ cdef class Walker:
         return STRANGE if self._doubt else TRUNCATED
 
     cdef int _judge_cut_header(self, Cursor rest) noexcept:
-        """The file ends within a header, unless these last bytes are padding that somebody appended."""
+        """The file ends within a header, unless these last bytes are padding that another program appended."""
         cdef Level* level = &self._levels[self._depth]
         cdef uint32_t group
         if remaining(&rest) > 1:

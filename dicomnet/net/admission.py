@@ -91,7 +91,7 @@ class Connections(Generic[T]):
             self._lingering.pop(connection, None)
 
     def _oust(self, connection: T) -> None:
-        """End a connection that waits. One that has a handler to wait for is there still, and in nobody's way."""
+        """End a connection that waits. One that has a handler to wait for is there still, and in no other's way."""
         self._end(connection)
         if connection in self.pending:
             self._lingering[connection] = self._forget(connection)

@@ -289,7 +289,7 @@ class Channel:
             try:
                 self._object.unwrap()
             except OSError:
-                pass  # the peer is to answer it, which nobody waits for; or there is no session
+                pass  # the peer is to answer it, which no call waits for; or there is no session
 
     def _failure(self, error: OSError, what: str) -> TLSFailed:
         reason = getattr(error, "reason", None) or ""

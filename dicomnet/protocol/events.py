@@ -65,7 +65,7 @@ class AssociateRejected:
     reject: AssociateRJ
 
     def error(self, peer: str | None, calling: str) -> AssociationRejected:
-        """What it is for whoever waits for the association."""
+        """What it is for the caller that waits for the association."""
         one = self.reject
         return AssociationRejected(
             result=one.result, source=one.source, reason=one.reason, peer=peer, calling=calling
@@ -115,7 +115,7 @@ class AbortIndication:
     lost: bool = False
 
     def error(self, peer: str | None, timeouts: Timeouts) -> DicomNetError:
-        """What it is for whoever waits on the association."""
+        """What it is for the caller that waits on the association."""
         if self.timer:
             return DeadlineExceeded(timeout=self.timer, seconds=getattr(timeouts, self.timer), peer=peer)
         if self.lost:
@@ -139,7 +139,7 @@ Event = (
 
 
 def discard_requests(*queues: Iterable[object]) -> None:
-    """Nobody will perform these requests any more: what came with them is discarded, files included."""
+    """These requests will not be performed any more: what came with them is discarded, files included."""
     for event in chain(*queues):
         if isinstance(event, RequestReceived) and event.message.data is not None:
             event.message.data.discard()

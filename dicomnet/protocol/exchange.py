@@ -47,14 +47,14 @@ class Exchange(MessageExchange):
     Attributes:
         contexts: the negotiated presentation contexts by ID, refused ones too.
         calling, called: the AE titles of the association, known once it is requested.
-        peer: how messages for people name the other side; set by whoever knows its address.
+        peer: how messages for people name the other side; set by the driver, which knows its address.
         address: where the peer connected from, ``host:port``, on the accepting side.
         user: whom the acceptance policy has identified as the requestor's user; None where it was not asked to.
         profile: what is known of the peer, and relaxed for it.
         pending: requests of ours that wait for responses, by message ID.
         rests: which pause of its provider this is; 0 while anything is performed.
         released: whether the peer asked for the release, and was granted it.
-        tls: what TLS negotiated, and ``failure`` why the transport ended; set by whoever owns it.
+        tls: what TLS negotiated, and ``failure`` why the transport ended; set by the driver, which owns it.
         window: how many of our requests may be unanswered at a time, as negotiated (PS3.7 Annex D.3.3.3).
         deferred: requests of the peer that are still to be performed; at most ``most_deferred`` of them are kept.
         cancelled: the message IDs of those requests of the peer that it wants no more of.
@@ -87,7 +87,7 @@ class Exchange(MessageExchange):
         observer: Observer | None = None, profile: Peer = STRICT,
     ) -> Exchange:
         """The requesting side, over a transport that is connected; its A-ASSOCIATE-RQ waits in `outgoing`."""
-        # Whoever uses an association may leave it idle; only a provider has to protect itself from that.
+        # A user of an association may leave it idle; only a provider has to protect itself from that.
         self = cls(limits, replace(timeouts or Timeouts(), idle=None), observer)
         self.calling, self.called = calling, called
         self.peer = str(profile.entity) if profile.entity is not None else None
@@ -257,7 +257,7 @@ class Exchange(MessageExchange):
             self.decline(event.message, Status.OUT_OF_RESOURCES)
 
     def raise_for(self, event: Event) -> None:
-        """Raise what an event means for whoever waits on the association; does nothing where it goes on."""
+        """Raise what an event means for the caller that waits on the association; does nothing where it goes on."""
         error = self.error_of(event)
         if error is not None:
             raise error

@@ -87,7 +87,7 @@ cdef class Request:
     Attributes:
         context: the presentation context that it went out in.
         command: its command set.
-        abandoned: nobody waits for it any more; what still comes for it is dropped (see `MessageExchange.cancel`).
+        abandoned: no caller waits for it any more; what still comes for it is dropped (see `MessageExchange.cancel`).
         responses: how many have come.
         answer: the last of them.
     """
@@ -137,7 +137,7 @@ cdef Command response_to(Command asked, status, bint has_data, dict elements):
 
 
 cdef int discard(Message message) except -1:
-    """Let go of the data set of a message that nobody wants."""
+    """Let go of the data set of a message that is not wanted."""
     if message.data is not None:
         message.data.discard()
     return 0
@@ -196,7 +196,7 @@ cdef class Outgoing:
         return piece
 
     def end_early(self):
-        """Send no more of the data set than a last fragment, which nobody will look at."""
+        """Send no more of the data set than a last fragment, which the peer will not look at."""
         self._pieces, self._left = iter((_LAST_FRAGMENT,)), len(_LAST_FRAGMENT)
 
     @property
@@ -450,7 +450,7 @@ cdef class MessageExchange:
         self._upper.abort()
 
     def error_of(self, event):
-        """The exception that an event is for whoever waits on the association; None where it goes on."""
+        """The exception that an event is for the caller that waits on the association; None where it goes on."""
         if isinstance(event, AssociateRejected):
             return event.error(self.peer, self.calling)
         if not isinstance(event, AbortIndication):
@@ -473,7 +473,7 @@ cdef class MessageExchange:
         """
         if not context.accepted:
             raise LocalProtocolError(f"presentation context {context.id} was not accepted", peer=self.peer)
-        # Those that nobody waits for do not count: their provider was told, or is about to be done with them.
+        # Those that no caller waits for do not count: their provider was told, or is about to be done with them.
         if len(self.pending) >= self.window <= sum([not one.abandoned for one in self.pending.values()]):
             raise LocalProtocolError("as many requests are unanswered as the operations window allows", peer=self.peer,
                                      hint="Take all results first, or leave the loop over them.")

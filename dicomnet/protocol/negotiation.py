@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 MAX_CONTEXTS = 128
-SMALLEST_PDU = 8  # a P-DATA-TF with two bytes of data; whoever announces less takes nothing
+SMALLEST_PDU = 8  # a P-DATA-TF with two bytes of data; a peer that announces less takes nothing
 ACCEPTED, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = range(5)
 
 _NATIVE = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)  # what any data set can be sent in
@@ -240,13 +240,13 @@ class AcceptancePolicy:
         max_pdu: the maximum length to announce, in bytes; never 0.
         anonymous_callers: also let in callers that neither ``calling_ae_titles`` nor ``certificates`` names.
         certificates: by AE title, the SHA-256 fingerprints or alternative names one of which the caller's certificate
-            must have; whoever uses such a title without it is rejected as not recognised.
+            must have; a caller that uses such a title without it is rejected as not recognised.
         associations_per_title, associations_per_host: how many a caller may have at a time; None for any number.
         operations_window: the most operations at a time that a requestor may invoke, and perform; 0 is any number.
         extended: by SOP class, the application information that is supported; of what is offered, the bits that are
             set here are granted.
         identify: called with the `UserIdentity` and the `Caller`; true, or the bytes of a server response, lets in.
-        identity_required: reject whoever does not say who they are.
+        identity_required: reject callers that do not say who they are.
     """
 
     ae_title: str | None = None
@@ -451,7 +451,7 @@ def user_identity(request: AssociateRQ) -> UserIdentity | None:
 def identity_response(accept: AssociateAC | None) -> bytes | None:
     """The positive response to a user identity, empty for types 1 and 2; None where there is none.
 
-    An acceptor that does not know of user identities accepts without one: whoever must be sure asks, and looks.
+    An acceptor that does not know of user identities accepts without one: a caller that must be sure asks, and looks.
     """
     items = (item for item in _items(accept) if isinstance(item, UserIdentityAC))
     return next((item.response for item in items), None)

@@ -22,7 +22,7 @@ __all__ = ["STRICT", "Peer", "Peers", "Relaxation", "normalize_request", "repair
 
 
 class Relaxation(Enum):
-    """A rule that a profile may relax, and why anybody would; docs/peers.md has them as a table."""
+    """A rule that a profile may relax, and why; docs/peers.md has them as a table."""
 
     reason: str
 
@@ -33,7 +33,7 @@ class Relaxation(Enum):
         member.reason = reason
         return member
 
-    BLANK_TITLES = "blank titles", "Calling and called AE title may be blank: devices whose titles nobody configured."
+    BLANK_TITLES = "blank titles", "Calling and called AE title may be blank: devices without configured titles."
     PADDED_TITLES = "padded titles", "AE titles may end at a NUL: C strings in the field, and what follows them."
     TITLE_CASE = "title case", "The called AE title may differ in case: consoles that turn what is typed into capitals."
     PROTOCOL_VERSION = "protocol version", "Bit 0 of the version need not be set: senders that leave the field zero."
@@ -124,7 +124,7 @@ class Peer:
         return replace(extras, operations_window=(window or usual, 1), unproven_window=window is not None)
 
 
-#: The profile of whoever has none.
+#: The profile of a peer that has none.
 STRICT = Peer()
 
 
@@ -132,7 +132,7 @@ class Peers:
     """The profiles of a listener.
 
     Raises:
-        InvalidArgument: one by which nobody could be found.
+        InvalidArgument: one by which no peer could be found.
     """
 
     def __init__(self, peers: Iterable[Peer] = ()) -> None:
@@ -202,7 +202,7 @@ def repair_pdu(kind: int, body: bytes, relax: frozenset[Relaxation]) -> bytes:
         return body
     fixed = _mended_fixed(body[:_FIXED], relax)
     items = _items(body[_FIXED:])
-    if items is None:  # lengths that lie: whoever decodes it says so
+    if items is None:  # lengths that lie: the decoder says so
         return fixed + body[_FIXED:]
     context = _CONTEXT_RQ if kind == PDU_ASSOCIATE_RQ else _CONTEXT_AC
     return fixed + _encoded(_mended_items(items, context, relax))
@@ -247,7 +247,7 @@ def _mended_uid(kind: int, second: int, value: bytes, relax: frozenset[Relaxatio
 
 
 def _belonging(items: list[_Item], many: Collection[int], once: Collection[int]) -> list[_Item]:
-    """The items that may stand here, and those that nobody knows; of some only the first."""
+    """The items that may stand here, and unknown ones; of some only the first."""
     seen: set[int] = set()
     kept = []
     for item in items:
@@ -297,7 +297,7 @@ def _text(value: bytes) -> str:
 def normalize_request(request: AssociateRQ, called: str | None, relax: frozenset[Relaxation]) -> AssociateRQ:
     """A request as it is to be judged, by a provider that is called so, or anything: with the titles that it gets.
 
-    Whoever calls without a title is taken for anonymous, so that a list of those who may call still keeps it out.
+    A caller without a title is taken for anonymous, so that a list of those who may call still keeps it out.
     """
     asked, asking = request.called_ae_title, request.calling_ae_title
     if Relaxation.BLANK_TITLES in relax:

@@ -1,4 +1,4 @@
-"""Taps: whoever wants to know what happens on an association is told, and can neither alter nor stall it.
+"""Traces: a program that wants to know what happens on an association is told, and can neither alter nor stall it.
 
 A tap is told of each PDU, each change of state and each message, both ways, as values of its own: there is nothing in
 them by which the association could be reached. One tap does for any number of associations; it is called in the thread
@@ -73,7 +73,7 @@ class PDUSeen:
     """A PDU, sent or received (PS3.8 Section 9.3).
 
     Attributes:
-        time: seconds since the epoch, by the clock of whoever does the I/O.
+        time: seconds since the epoch, by the clock of the driver.
         association: which it was seen on.
         sent: by us; else it was received.
         header: its six bytes. Of what is no PDU only the first is of use.
@@ -185,7 +185,7 @@ class ProtocolTrace:
 
 
 class TraceQueue(ProtocolTrace):
-    """A tap for whoever takes their time: what is seen waits for `take`, in another thread; what is too much is lost.
+    """A trace for a slow reader: what is seen waits for `take`, in another thread; what is too much is lost.
 
     Args:
         most: as many may wait; what is seen past it is counted and dropped.

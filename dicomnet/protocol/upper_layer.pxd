@@ -21,7 +21,7 @@ cdef enum Part:
     PART_BODY                # the body of a PDU that is decoded whole
     PART_PDV_HEADER          # six bytes of PDV header
     PART_FRAGMENT            # a fragment, handed on as it comes
-    PART_SKIP                # the body of a PDU that nobody wants (AA-6, AA-7)
+    PART_SKIP                # the body of a PDU that is not wanted (AA-6, AA-7)
     PART_NOISE               # the framing is lost: everything up to the end of the connection
 
 

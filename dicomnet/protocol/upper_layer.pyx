@@ -300,7 +300,7 @@ cdef class UpperLayer:
             self._header[self._have] = read_u8(data)
             self._have += 1
         if self._part == PART_HEADER and not 1 <= self._header[0] <= 7:
-            # The type is judged as soon as it is there: nobody waits for the rest of what is not DICOM.
+            # The type is judged as soon as it is there: the rest of what is not DICOM is not waited for.
             self._part = PART_NOISE
             raise unrecognized(self._header[0])
         if self._have < HEADER_SIZE:

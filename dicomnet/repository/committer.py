@@ -44,13 +44,14 @@ class Committer(Generic[T, R]):
         self.groups = self.items = 0
 
     def submit(self, item: T) -> Future[R]:
-        """Commit an item with the next group, from any thread.
+        """Commit an item with the next group, from any thread; it waits for no turn of a loop.
 
         Raises:
             LocalProtocolError: it is closed.
         """
         future: Future[R] = Future()
         self.hand(item, future)
+        self.turn()
         return future
 
     def hand(self, item: T, future: Future[R]) -> None:

@@ -1,6 +1,6 @@
 """Instances into a repository, a group at a time: blobs first, then the index, then what contradicts is settled.
 
-When `Intake.store` returns, the bytes of the group are durable and the index has committed: whoever sent them may be
+When `Intake.store` returns, the bytes of the group are durable and the index has committed: their sender may be
 told so. What fails in between leaves blobs that no index knows, which the next start finds (`recover`).
 """
 
@@ -178,7 +178,7 @@ class Intake:
         return [result for one in placed for result in self._add([one])]
 
     def _contradictions(self, doubtful: Sequence[tuple[_Placed, Added]]) -> list[BlobRef]:
-        """Settle what the index did not take; which blobs nobody needs."""
+        """Settle what the index did not take; which blobs are not needed."""
         dropped: list[BlobRef] = []
         waiting: list[tuple[_Placed, Added]] = []
         for one, result in doubtful:

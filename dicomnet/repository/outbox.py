@@ -261,7 +261,7 @@ class Outbox:
             return connection.execute(update(outbox).where(*chosen).values(values)).rowcount
 
     def discard(self, ids: Sequence[int]) -> int:
-        """Delete items that nobody is working on; how many that were."""
+        """Delete items that no worker holds; how many that were."""
         with self._begin() as connection:
             gone = delete(outbox).where(outbox.c.id.in_(ids), outbox.c.state != ItemState.LEASED)
             return connection.execute(gone).rowcount

@@ -69,7 +69,7 @@ def call_for(exchange: Exchange, service: Registration, function: Handler, *argu
 
 
 def respond(exchange: Exchange, message: Message, status: Status, data: bytes | None = None, **elements: Any) -> None:
-    """Answer, if there is still somebody to answer to."""
+    """Answer, if there is still a peer to answer."""
     if not exchange.established:
         return
     if status.comment:
@@ -248,7 +248,7 @@ def perform_find(exchange: Exchange, _: Any, service: Registration, message: Mes
     except Exception as error:
         status = status_of_failure(error, exchange, message.command)
     except GeneratorExit:
-        results = None  # nobody drives this flow any more: a generator closes as it is let go
+        results = None  # no driver runs this flow any more: a generator closes as it is let go
         raise
     finally:
         if results is not None:
@@ -553,5 +553,5 @@ class _Mover:
             log.warning("the destination of a C-MOVE did not agree to the release: %s", in_brief(error))
 
     def forget(self) -> None:
-        """Let go of the association that is open, where nobody can wait for its release."""
+        """Let go of the association that is open, where no caller can wait for its release."""
         self._association = None

@@ -415,7 +415,7 @@ def _let_go(message: Message, request: Request | None) -> None:
 
 
 class Logins:
-    """The failed logins of each host, so that nobody tries one passcode after the other.
+    """The failed logins of each host, so that no caller tries one passcode after the other.
 
     Each try is counted before it is judged, and taken back where it succeeds: many at once are many, too.
     """

@@ -270,7 +270,7 @@ class _Store:
             self.source = None
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """No caller waits for it any more."""
         self.close()
         if self.request is not None:
             self.request.abandoned = True
@@ -334,7 +334,7 @@ def _take_answers(under_way: Iterable[_Store], clock: Callable[[], float]) -> No
 
 
 def _open_each(sources: Iterable[object], open_source: Callable[[object], Source]) -> Generator[_Store, None, None]:
-    """Open one after another; the one that nobody took is closed with the generator."""
+    """Open one after another; the one that was not taken is closed with the generator."""
     store = None
     try:
         for given in sources:

@@ -328,7 +328,7 @@ class Reports(Provider):
     """Performs what the peer asks of the association's requestor, in the middle of whatever waits for the peer.
 
     Attributes:
-        heard: event reports that came, and that nobody has waited for.
+        heard: event reports that came, and that no call has waited for.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -360,7 +360,7 @@ def _perform_now(flow: Flow[None]) -> None:
 
 
 def event_report(exchange: Exchange, reports: Reports) -> Flow[None]:
-    """Wait for an N-EVENT-REPORT, or for none if one has come already that nobody has waited for."""
+    """Wait for an N-EVENT-REPORT, or for none if one has come already that no call has waited for."""
     exchange.expect(True)
     try:
         while not reports.heard:

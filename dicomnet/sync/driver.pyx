@@ -24,7 +24,7 @@ from ..protocol.events import discard_requests
 __all__ = ["FAREWELL", "IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
 
 _SLICE = 0.002  # seconds that a response may wait for the next one, to leave together
-FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and nobody wants to wait for it
+FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and no caller wants to wait for it
 
 IOV_MAX = 1024  # buffers per sendmsg; Linux and macOS take at least as many
 
@@ -168,12 +168,12 @@ def _send_first(sock, buffers):
     return sock.send(next(filter(len, buffers), b""))
 
 
-# Large buffers that nobody uses: a new one for every message would be zeroed, and its pages mapped, each time.
+# Large buffers that are not in use: a new one for every message would be zeroed, and its pages mapped, each time.
 _spare = deque(maxlen=MOST_SPARE)
 
 
 def give_back(bytearray buffer not None):
-    """Keep a large buffer for whoever needs one next."""
+    """Keep a large buffer for the next association that needs one."""
     _spare.append(buffer)
 
 
@@ -389,20 +389,20 @@ cdef class Driver:
         return 0
 
     def interrupt(self):
-        """Abort from any thread: whoever waits on the association wakes up, says so to the peer, and is told."""
+        """Abort from any thread: the thread that waits on the association wakes up, says so to the peer, and is told."""
         self._interrupted = True
         self.transport.shutdown_read()
 
     def cancel(self):
         """Ask the peer to end what is under way, from any thread; a call that waits goes on to the last response."""
         self._cancelling = True
-        if self._at_work.acquire(blocking=False):  # else whoever works on the association will see
+        if self._at_work.acquire(blocking=False):  # else the thread that works on the association will see
             try:
                 self._cancel()
                 buffers = [*self._unsent, *self.exchange.outgoing()]
                 self._unsent = unsent(buffers, self.transport.send(buffers)) if buffers else []
             except ConnectionFailed:
-                pass  # whoever waits is told
+                pass  # the thread that waits is told
             finally:
                 self._at_work.release()
 
@@ -421,7 +421,7 @@ cdef class Driver:
             self._at_work.acquire()
 
     def look(self):
-        """Take what came while nobody waited for anything, without waiting; whether the association goes on."""
+        """Take what came while no call waited for anything, without waiting; whether the association goes on."""
         try:
             self.settle()
             for _ in range(GLANCES):
@@ -485,14 +485,14 @@ cdef class Driver:
         return True
 
     def settle(self):
-        """Heed what happened while nobody waited for anything; the end of the association raises."""
+        """Heed what happened while no call waited for anything; the end of the association raises."""
         while self._events:
             self.exchange.set_aside(self._events.popleft())
 
     def leave(self):
         """Nothing follows: say what is to be said, and that it was all. The peer closes, or we do later.
 
-        It is a few bytes, such as an A-ABORT; where there is no room for them, nobody reads them either.
+        It is a few bytes, such as an A-ABORT; where there is no room for them, the peer does not read them either.
         """
         try:
             self.exchange.abort()

@@ -47,7 +47,7 @@ def open_transport(
 class SecureTransport(Transport):
     """A connected stream socket with TLS on it; `handshake` comes before all else.
 
-    What is sent counts once it has left encrypted, so that whoever waits for room waits for the peer.
+    What is sent counts once it has left encrypted, so that a caller that waits for room waits for the peer.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class SecureTransport(Transport):
         """Send what the socket takes now, in order; what it did not take must be given again, unchanged."""
         try:
             total = sent = self._send_portion(buffers)
-            # Whoever got less than all of it sent would wait for room, which there is.
+            # A caller of which less than all was sent would wait for room, which there is.
             while sent and not self._owed and (buffers := unsent(list(buffers), sent)):
                 sent = self._send_portion(buffers)
                 total += sent
@@ -132,7 +132,7 @@ class SecureTransport(Transport):
             raise self.failure or error from error
 
     def send_last(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
-        """As `Transport.send_last`: what is encrypted already goes first, and counts for nobody."""
+        """As `Transport.send_last`: what is encrypted already goes first, and does not count."""
         if self._flush():
             self._owed = 0
             self.send(buffers)

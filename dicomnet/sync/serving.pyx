@@ -314,7 +314,7 @@ cdef class Serving(Watched):
         return self._running is not None or bool(self._later)
 
     cdef int _drop_later(self) except -1:
-        """Nobody is there for these answers any more."""
+        """No peer is there for these answers any more."""
         cdef Job job
         later, self._later = self._later, None
         for job in later or ():

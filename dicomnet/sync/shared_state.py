@@ -67,7 +67,7 @@ class Board:
         return add
 
     def note(self, name: str, value: float, row: int | None = None) -> None:
-        """Write a value that is no sum, such as a time; into another row only where nobody writes any more."""
+        """Write a value that is no sum, such as a time; into another row only where no process writes any more."""
         self._cells[self._cell(name, row)] = value
 
     def of(self, name: str, row: int | None = None) -> float:

@@ -185,7 +185,7 @@ class _Supervisor:
             key.data()
 
     def _pause(self) -> float | None:
-        """Seconds until there is something to do that nobody tells."""
+        """Seconds until there is something to do that no event tells."""
         times = [worker.started + _RESTART_PAUSE for worker in self._workers if worker.channel is None]
         if self._resume:
             times.append(self._resume)
@@ -418,7 +418,7 @@ class _Reporter(logging.Handler):
         self._pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, in as many parts as it takes; there may be nobody to read it any more."""
+        """Write a record, in as many parts as it takes; there may be no reader any more."""
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         fields = vars(record) | {"msg": record.getMessage(), "args": None, "exc_info": None}

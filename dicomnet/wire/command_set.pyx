@@ -594,6 +594,6 @@ cdef class MessageReader:
         self._command_bytes.clear()
         self.in_data = self.busy = self._refused = False
         self._error = self._error or ConnectionError()
-        self._close_sink()   # whatever that raises: nobody is left to be told, and `receive` does not raise
+        self._close_sink()   # whatever that raises: no caller is left to be told, and `receive` does not raise
         self._sink = None
         return 0

@@ -2,7 +2,7 @@
 """A bounded read cursor and a growable writer: the only place where dicomnet computes with pointers.
 
 A read that does not fit gives zero (or an empty string), marks the cursor as overrun and moves it to its end, so that
-every loop over a cursor terminates; whoever reads asks `complete` or `overrun` once, at the end, and raises its own
+every loop over a cursor terminates; the reader asks `complete` or `overrun` once, at the end, and raises its own
 error. A child cursor is cut out of its parent and never reaches past it. Nothing is allocated by a declared length
 before that length is known to fit.
 """

@@ -60,7 +60,7 @@ class Pool:
     Args:
         opener: connects and releases.
         most: associations at a time.
-        idle: seconds after which one that nobody uses is released; None keeps it.
+        idle: seconds after which one that is not used is released; None keeps it.
         patience: seconds to wait for one that is in use; None for ever.
         requests: how many requests each is used for; None is any number.
     """

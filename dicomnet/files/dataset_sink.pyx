@@ -329,8 +329,8 @@ cdef class FileSink:
         Raises:
             OutputFileError: it cannot have this name. It may be committed under another one. A durable one may have the
                 name, but not for sure.
-            InvalidArgument: the name leaves the root, or climbs out of a directory that it entered, as no name does that
-                was meant.
+            InvalidArgument: the name leaves the root, or climbs out of a directory that it entered, which no good name
+                does.
             LocalProtocolError: it was discarded, or committed before.
         """
         target = os.fspath(path)

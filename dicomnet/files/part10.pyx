@@ -165,7 +165,7 @@ cdef class FileMeta(Value):
     cdef int write(self, Writer* w) except -1:
         cdef Py_ssize_t at
         if self.transfer_syntax_uid is None:
-            raise InvalidArgument("file meta information without a Transfer Syntax UID", hint="No reader could decode it.")
+            raise InvalidArgument("file meta information without a Transfer Syntax UID", hint="It cannot be decoded.")
         write_zeros(w, PREAMBLE_SIZE)       # never the sender's: a preamble can make a file executable
         write_raw(w, b"DICM", 4)
         _write_meta_header(w, 0x0000, VR_UL, 4)

@@ -389,7 +389,7 @@ cdef class Driver:
         return 0
 
     def interrupt(self):
-        """Abort from any thread: the thread that waits on the association wakes up, says so to the peer, and is told."""
+        """Abort from any thread: the thread that waits on the association wakes up, tells the peer, and is told."""
         self._interrupted = True
         self.transport.shutdown_read()
 

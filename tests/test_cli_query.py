@@ -25,6 +25,7 @@ from test_client_services import CT, PUSH, Committing
 
 import dicomnet as dn
 from dicomnet.protocol import negotiation
+from dicomnet.protocol.events import AssociateIndication
 from dicomnet.protocol.messages import CommandField
 from dicomnet.protocol.trace import PDUSeen, ProtocolTrace
 
@@ -272,23 +273,18 @@ def hanging_up(look: Callable[[Any], None]) -> Iterator[str]:
     """A peer that closes the connection where looking at the request fails."""
     listener = dn.Listener("ARCHIVE", port=0)
     listener.on_store()(lambda _: None)
-    flow = listener.flow
 
-    def watched(exchange: Any, *arguments: Any, **options: Any) -> Any:
-        evaluate = exchange.evaluate
-
-        def judged(*of: Any) -> Any:
+    def intercept(exchange: Any, event: Any) -> bool:
+        """Whether the association is over before it has begun."""
+        if isinstance(event, AssociateIndication):
             try:
                 look(exchange.request_pdu)
             except ConnectionResetError:
                 exchange.abort()
-                return False
-            return evaluate(*of)
+                return True
+        return False
 
-        exchange.evaluate = judged
-        return flow(exchange, *arguments, **options)
-
-    listener.flow = watched  # type: ignore[method-assign]
+    listener.intercept = intercept
     with listener:
         yield f"ARCHIVE@127.0.0.1:{listener.address[1]}"
 

@@ -103,11 +103,11 @@ class TestKeeping:
             send(recv.address, source())
         assert files(tmp_path / "new" / "newer") == [f"{UID}.dcm"]
 
-    def test_an_instance_that_comes_again_replaces_the_first(self, tmp_path):
+    def test_another_instance_of_the_same_uid_is_kept_beside_the_first(self, tmp_path):
         with programs.provider("--out", tmp_path) as recv:
             assert send(recv.address, source(size=500), source(size=2000)) == [0, 0]
-        assert files(tmp_path) == [f"{UID}.dcm"]
-        assert (tmp_path / f"{UID}.dcm").stat().st_size > 2000
+        assert sorted(files(tmp_path)) == [f"{UID}-1.dcm", f"{UID}.dcm"]
+        assert (tmp_path / f"{UID}-1.dcm").stat().st_size > 2000
 
     @pytest.mark.parametrize(
         "uid", ["../../evil", "/tmp/evil", "..", ".", "a b", "1.2.3/../../4", "1..2", "01.2", "con", "1." * 32 + "11"]
@@ -331,7 +331,7 @@ class TestStartingAndEnding:
         confirmed = []
         monkeypatch.setattr(os, "fsync", confirmed.append)
         for durable in (False, True):
-            receiver = Receiver(str(tmp_path), Output(json=False, verbosity=-1), durable=durable, port=0)
+            receiver = Receiver(str(tmp_path / str(durable)), Output(json=False, verbosity=-1), durable=durable, port=0)
             with receiver:
                 assert send(f"127.0.0.1:{receiver.address[1]}", source()) == [0]
             assert len(confirmed) == 2 * durable

@@ -44,14 +44,13 @@ class Committer(Generic[T, R]):
         self.groups = self.items = 0
 
     def submit(self, item: T) -> Future[R]:
-        """Commit an item with the next group, from any thread; it waits for no turn of a loop.
+        """Commit an item with the next group, from any thread.
 
         Raises:
             LocalProtocolError: it is closed.
         """
         future: Future[R] = Future()
         self.hand(item, future)
-        self.turn()
         return future
 
     def hand(self, item: T, future: Future[R]) -> None:

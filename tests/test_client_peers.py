@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import faces
 import programs
@@ -218,14 +217,3 @@ class TestCommandLine:
     def test_an_address_does_not_look_into_the_file(self, run):
         result = run("x = [", "echo", "A@127.0.0.1:1")
         assert result.returncode == 60
-
-
-def test_a_plain_store_does_not_load_the_framework(tmp_path):
-    path = instance(Path(tmp_path) / "1.dcm", 1)
-    code = (
-        "import sys; from dicomnet.cli.app import run; "
-        f"run(['store', 'A@127.0.0.1:1', {str(path)!r}, '--associations', '2']); "
-        "print([name for name in sys.modules if 'client' in name or name == 'tomllib'])"
-    )
-    done = programs.subprocess.run([programs.sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.endswith("[]\n")

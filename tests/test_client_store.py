@@ -557,7 +557,7 @@ def test_a_peer_that_always_leaves_does_not_keep_us_for_ever(made, ten, window):
         results = list(scu.send(*ten))
     assert outcomes(results) == {"failed": 10}
     assert set(gone) == {f"1.2.3.{number}" for number in range(10)}
-    assert max(Counter(gone).values()) == 2
+    assert max(Counter(gone).values()) <= 2  # once with others under way, and once alone
 
 
 @pytest.mark.parametrize("window", [1, None])

@@ -177,7 +177,7 @@ def test_a_report_has_no_pixels_to_compress() -> None:
     ("policy", "accepted", "used"),
     [
         ("never", [EXPLICIT, uids.JPEG2000_LOSSLESS], EXPLICIT),
-        ("never", [IMPLICIT], None),
+        ("never", [IMPLICIT], IMPLICIT),
         ("if needed", [uids.JPEG2000_LOSSLESS, EXPLICIT], EXPLICIT),
         ("if needed", [uids.JPEG2000_LOSSLESS, IMPLICIT], IMPLICIT),
         ("if needed", [uids.JPEG2000, uids.JPEG2000_LOSSLESS], uids.JPEG2000_LOSSLESS),
@@ -189,7 +189,7 @@ def test_a_report_has_no_pixels_to_compress() -> None:
         ([uids.JPEG2000], [EXPLICIT, uids.JPEG2000], EXPLICIT),
         ([Lossy(uids.JPEG2000, ratio=5), IMPLICIT], [IMPLICIT, uids.JPEG2000], uids.JPEG2000),
         (Lossy(uids.JPEG2000, ratio=5), [EXPLICIT, uids.JPEG2000], uids.JPEG2000),
-        (Lossy(uids.JPEG2000, ratio=5), [IMPLICIT], None),
+        (Lossy(uids.JPEG2000, ratio=5), [IMPLICIT], IMPLICIT),
     ],
 )
 def test_the_policy_chooses(policy: Any, accepted: list[str], used: str | None) -> None:
@@ -230,7 +230,7 @@ def test_a_policy_for_each_call(pairing: str) -> None:
     policies: list[Any] = ["never", [uids.JPEG2000_LOSSLESS], [uids.RLE_LOSSLESS], *(rule.values[0] for rule in RULES)]
     wanted = [EXPLICIT, uids.JPEG2000_LOSSLESS, uids.RLE_LOSSLESS, uids.JPEG2000, uids.JPEG_LS_NEAR_LOSSLESS]
     proposed = dn.contexts.for_files([path], also=wanted)
-    assert len(proposed) == 6  # verification, too
+    assert len(proposed) == 7  # implicit VR and verification, too
     with rig.pair(listener, proposed) as association:
         results = [association.store(path, transcode=policy) for policy in policies]
         with pytest.raises(InvalidArgument, match="no way of converting"):

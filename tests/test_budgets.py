@@ -20,7 +20,7 @@ pytestmark = pytest.mark.measures
 RUNS = 7
 ROUNDS = 5  # a busy machine delays what it runs: the best round counts
 
-# The goals are 60 ms over the bare interpreter and 200 ms for a whole echo (docs/architecture.md). They are not met yet:
+# The goals are 60 ms over the bare interpreter and 200 ms for an echo (docs/architecture.md). They are not met yet:
 # these bounds only keep start-up from growing meanwhile.
 IMPORT_BUDGET = 0.600
 ECHO_BUDGET = 0.900

@@ -331,7 +331,9 @@ class TestStartingAndEnding:
         confirmed = []
         monkeypatch.setattr(os, "fsync", confirmed.append)
         for durable in (False, True):
-            receiver = Receiver(str(tmp_path / str(durable)), Output(json=False, verbosity=-1), durable=durable, port=0)
+            directory = tmp_path / f"durable-{durable}"
+            directory.mkdir()
+            receiver = Receiver(str(directory), Output(json=False, verbosity=-1), durable=durable, port=0)
             with receiver:
                 assert send(f"127.0.0.1:{receiver.address[1]}", source()) == [0]
             assert len(confirmed) == 2 * durable

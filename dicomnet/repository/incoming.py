@@ -62,11 +62,14 @@ class Incoming:
         blob: as it is to be put; that of one in memory has no hash yet.
         head: the beginning of its data set, up to Pixel Data or more.
         calling: who sent it, for the log and for quarantine.
+        called, address: whom the sender called, and from where.
     """
 
     blob: NewBlob
     head: bytes
     calling: str = ""
+    called: str = ""
+    address: str = ""
 
 
 class BlobSink:
@@ -150,7 +153,7 @@ class BlobSink:
         self._memory.give_back(self._held)
         self._held = 0
 
-    def take(self, calling: str = "") -> tuple[Incoming, BlobWriter | None]:
+    def take(self, calling: str = "", called: str = "", address: str = "") -> tuple[Incoming, BlobWriter | None]:
         """The instance, and the writer that is to be finished if it is large; from now on it is the caller's.
 
         Raises:
@@ -163,9 +166,9 @@ class BlobSink:
         if writer is None:
             blob = NewBlob(*self._uids, self._header, self._pieces, b"", self.size)
             head = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            return Incoming(blob, head, calling), None
+            return Incoming(blob, head, calling, called, address), None
         blob = NewBlob(*self._uids, self._header, writer, self._digest.digest(), self.size)
-        return Incoming(blob, self._head, calling), writer
+        return Incoming(blob, self._head, calling, called, address), writer
 
     def released(self) -> None:
         """What was taken is committed, or failed: its memory is free."""

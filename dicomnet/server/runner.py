@@ -6,10 +6,11 @@ import logging
 import os
 import pwd
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
 from types import FrameType
 
 from ..config import LAST_CALL
@@ -23,14 +24,21 @@ log = logging.getLogger("dicomnet.server")
 
 #: Seconds that associations get to end after a second SIGTERM.
 HURRY = 2.0
-_STOP, _RELOAD, _REOPEN, _STOPPED = "stop", "reload", "reopen", "stopped"
-_SIGNALS = {signal.SIGTERM: _STOP, signal.SIGINT: _STOP, signal.SIGHUP: _RELOAD, signal.SIGUSR1: _REOPEN}
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+_STOPPED = 0  # no signal has this number
 
 
 class _Run:
+    """What the main thread does: it reads numbers of signals from a socket.
+
+    The interpreter writes them there as they come (`signal.set_wakeup_fd`), in whichever thread that is. A lock or a
+    queue would not do: the system may hand a signal to another thread, and the main one sleeps on.
+    """
+
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.wanted: SimpleQueue[str] = SimpleQueue()  # put is safe where a signal interrupted another put
+        self._wanted, self._wants = socket.socketpair()
+        self._wants.setblocking(False)
         self._stopping: threading.Thread | None = None
         server.request_stop = self._request_stop
         self._drain: float | None = None
@@ -38,23 +46,35 @@ class _Run:
 
     def _request_stop(self, drain: float | None) -> None:
         self._drain = drain
-        self.wanted.put(_STOP)
+        self._wants.send(bytes([signal.SIGTERM]))
 
-    def on_signal(self, number: int, _: FrameType | None) -> None:
-        self.wanted.put(_SIGNALS[signal.Signals(number)])
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Have signals come here while the block lasts."""
+        woken = signal.set_wakeup_fd(self._wants.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, _noted) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(woken)
+            self._wanted.close()
+            self._wants.close()
 
     def until_stopped(self) -> None:
         """Do what signals and administrators want, until the server has stopped."""
         while True:
-            match self.wanted.get():
-                case "stop":
-                    self._stop()
-                case "reload":
-                    self._reload()
-                case "reopen":
-                    self.server.reopen_log()
-                case _:
-                    return
+            for number in self._wanted.recv(1024):
+                match number:
+                    case signal.SIGTERM | signal.SIGINT:
+                        self._stop()
+                    case signal.SIGHUP:
+                        self._reload()
+                    case signal.SIGUSR1:
+                        self.server.reopen_log()
+                    case 0:
+                        return
 
     def _stop(self) -> None:
         notify("STOPPING=1")
@@ -71,7 +91,7 @@ class _Run:
             self.server.turn_away()  # callers that are just under way are told, before the ports close
             self.server.stop(0.0 if self._hurried.wait(LAST_CALL) else self._drain)
         finally:
-            self.wanted.put(_STOPPED)
+            self._wants.send(bytes([_STOPPED]))
 
     def _reload(self) -> None:
         notify("RELOADING=1")
@@ -95,16 +115,16 @@ def run(server: Server, ready: Callable[[], object] = lambda: None) -> None:
         StartFailed: it does not start.
     """
     process = _Run(server)
-    before = {number: signal.signal(number, process.on_signal) for number in _SIGNALS}
-    try:
+    with process.signals():
         server.start()
         become(server.settings.server.user, server.directory)
         ready()
         notify("READY=1", f"STATUS=listening on {', '.join(server.listening.values())}", f"MAINPID={os.getpid()}")
         process.until_stopped()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """A signal came; its number is in the socket."""
 
 
 def become(user: str, directory: Path) -> None:

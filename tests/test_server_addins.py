@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -148,14 +149,39 @@ def test_two_add_ins_that_want_the_same_are_both_named(serve):
     assert "verification" in str(caught.value)
 
 
-def test_five_failures_in_a_row_suspend_an_add_in_for_new_associations(serve):
+def fails(request):
+    raise RuntimeError("broken")
+
+
+def fails_after_a_match(request):
+    yield {"PatientName": "HELLO^WORLD"}
+    raise RuntimeError("broken")
+
+
+async def fails_in_the_loop(request):
+    raise RuntimeError("broken")
+
+
+async def fails_in_the_loop_after_a_match(request):
+    yield {"PatientName": "HELLO^WORLD"}
+    raise RuntimeError("broken")
+
+
+def fails_later(request):
+    answer = Future()
+    answer.set_exception(RuntimeError("broken"))
+    return answer
+
+
+FAILING = [fails, fails_after_a_match, fails_in_the_loop, fails_in_the_loop_after_a_match, fails_later]
+
+
+@pytest.mark.parametrize("find", FAILING, ids=lambda one: one.__name__)
+def test_five_failures_in_a_row_suspend_an_add_in_for_new_associations(serve, find):
     class Failing:
         @hookimpl
         def services(self, registry):
-            registry.on_find("WORKLIST")(self.find)
-
-        def find(self, request):
-            raise RuntimeError("broken")
+            registry.on_find("WORKLIST")(find)
 
     server = serve(addins={"failing": Failing()})
     told = []
@@ -178,16 +204,21 @@ def test_asynchronous_handlers_run_in_the_servers_loop(serve):
         @hookimpl
         def services(self, registry):
             registry.on_echo(self.echo)
+            registry.on_find("WORKLIST")(self.find)
 
         async def echo(self, request):
             self.thread = threading.current_thread().name
             return 0
 
+        async def find(self, request):
+            yield {"PatientName": threading.current_thread().name}
+
     addin = Asynchronous()
     server = serve(make_settings(addins={"enable": []}), addins={"asynchronous": addin})
-    with call(server, [uids.VERIFICATION]) as association:
+    with call(server, [uids.VERIFICATION, WORKLIST]) as association:
         assert association.echo().is_success
-    assert addin.thread == "dicomnet-server-SERVER"
+        (found,) = association.find(model="WORKLIST")
+    assert addin.thread == found.dataset.PatientName == "dicomnet-server-SERVER"
 
 
 def test_add_ins_start_in_order_and_stop_in_reverse(serve):

@@ -121,6 +121,24 @@ def test_forty_graceful_stops_under_load_answer_all_that_was_asked(tmp_path):
     assert lost == []
 
 
+@pytest.mark.measures
+def test_open_event_streams_do_not_hold_up_a_stop(tmp_path):
+    server = Server(make_settings(), directory=tmp_path)
+    server.start()
+    with ExitStack() as stack:
+        streams = []
+        for _ in range(20):  # none of them reads on
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(str(server.settings.admin.socket))
+            sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(100).startswith(b"HTTP/1.1 200")
+            streams.append(sock)
+        server.events.publish("large", {"padding": "x" * 4_000_000})  # more than a socket holds
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 0.5
+
+
 # ---- 3: reload under many associations -------------------------------------------------------------------------
 
 

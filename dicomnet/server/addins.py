@@ -21,7 +21,6 @@ from .context import AddInContext, BaseServices
 from .discovery import AddInError, Finder, Found
 from .events import EventLog
 from .guard import Guard
-from .handler_threads import HandlerThreads
 from .health import Check
 from .hookspecs import PROJECT, AddInHooks
 from .messages import MessageRegistry
@@ -81,8 +80,7 @@ class ScopedRegistry(Registering):
         deadline = registration.deadline
         if deadline is None:
             deadline = self._addin.context.server.timeouts.add_in
-        handler = self._addin.guard.wrap(registration.handler, deadline, inline=registration.inline)
-        mine = replace(registration, owner=self._addin.name, handler=handler, deadline=deadline)
+        mine = replace(self._addin.guard.watched(registration, deadline), owner=self._addin.name)
         self._registry.register(mine)
         self._addin.registrations += (mine,)
         return mine
@@ -97,7 +95,6 @@ class AddIns:
         messages: where their admin messages go.
         events: where what happens is told.
         loop: the server's event loop, for what is asynchronous.
-        threads: where handlers run that may block.
     """
 
     def __init__(
@@ -107,7 +104,6 @@ class AddIns:
         messages: MessageRegistry,
         events: EventLog,
         loop: Callable[[], asyncio.AbstractEventLoop],
-        threads: HandlerThreads,
     ) -> None:
         self._finder = finder
         self._registry = registry
@@ -115,7 +111,6 @@ class AddIns:
         self._events = events
         self._publish = events.publish
         self._loop = loop
-        self._threads = threads
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(AddInHooks)
         self._addins: list[AddIn] = []
@@ -154,9 +149,8 @@ class AddIns:
         context = AddInContext(name, table, settings, directory, services, self._events, self._loop)
         rules = settings.addins
         guard = Guard(
-            name, rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason),
-            self._threads,
-        )  # fmt: skip
+            rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason)
+        )
         addin = AddIn(found, context, guard)
         self._manager.register(found.plugin, name)
         self._addins.append(addin)

@@ -1,4 +1,7 @@
-"""What stands between an add-in's handlers and the server: failures are counted, and too many of them suspend it."""
+"""What stands between an add-in's handlers and the server: failures are counted, and too many of them suspend it.
+
+The listener's loop runs handlers, and answers for those that are late. What is here only watches.
+"""
 
 from __future__ import annotations
 
@@ -6,143 +9,148 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from concurrent.futures import CancelledError, Future
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..errors import ServiceFailure
-from ..services.service_registry import Handler
-from ..status import Status
-from .handler_threads import HandlerThreads, TooLate
+from ..services.service_registry import Handler, Registration
 
-__all__ = ["Guard", "Running"]
+__all__ = ["Guard"]
+
+Loop = Callable[[], asyncio.AbstractEventLoop]
 
 
-@dataclass(eq=False, slots=True)
-class Running:
-    """A handler that runs.
+class _Running:
+    """A handler that runs: when it is late, in monotonic seconds, and whether that was counted."""
 
-    Attributes:
-        since: when it was called, in monotonic seconds.
-        deadline: seconds that it gets; None for any time.
-        what: the message, for people.
-    """
+    __slots__ = ("counted", "due")
 
-    since: float
-    deadline: float | None
-    what: str
-
-    def overdue(self, now: float) -> bool:
-        """Whether its time is over."""
-        return self.deadline is not None and now > self.since + self.deadline
+    def __init__(self, deadline: float) -> None:
+        self.due = time.monotonic() + deadline
+        self.counted = False
 
 
 class Guard:
     """Counts what an add-in's handlers do, and says when it is to be suspended.
 
     Args:
-        name: the add-in's.
         failures: so many in a row suspend it.
         abandoned: so many handlers that did not return suspend it.
         loop: where asynchronous handlers run.
         suspend: called once, with the reason.
-        threads: where handlers run that may block.
+
+    Attributes:
+        calls, failures: how many there were.
+        in_a_row: failures since the last success.
+        suspended: why it is; empty where it is not.
     """
 
-    def __init__(
-        self,
-        name: str,
-        failures: int,
-        abandoned: int,
-        loop: Callable[[], asyncio.AbstractEventLoop],
-        suspend: Callable[[str], None],
-        threads: HandlerThreads,
-    ) -> None:
-        self.name = name
+    def __init__(self, failures: int, abandoned: int, loop: Loop, suspend: Callable[[str], None]) -> None:
         self.in_a_row = self.failures = self.calls = 0
         self.suspended = ""
         self._most = failures
         self._most_abandoned = abandoned
         self._loop = loop
-        self._threads = threads
         self._suspend = suspend
         self._lock = threading.Lock()
-        self._running: set[Running] = set()
+        self._running: set[_Running] = set()
 
-    def wrap(self, handler: Handler, deadline: float | None, *, inline: bool = False) -> Handler:
-        """A handler that is watched, and answered for at its deadline.
+    def watched(self, registration: Registration, deadline: float) -> Registration:
+        """A registration whose handler is watched, and has a deadline in seconds.
 
-        An asynchronous one is run in the server's event loop; others in a thread, unless they are ``inline``.
+        A coroutine runs in the server's event loop, and takes no thread meanwhile.
         """
-        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
-            handler, inline = self._blocking(handler, deadline), True
+        handler = registration.handler
+        asynchronous = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+        if asynchronous:
+            handler = partial(_begin, self._loop, handler, deadline)
+        inline = registration.inline or asynchronous
+        call = self._inline(handler) if inline else self._in_thread(handler, deadline)
+        return replace(registration, handler=call, deadline=deadline, inline=inline)
+
+    def _inline(self, handler: Handler) -> Handler:
+        """One that does not block: there is no time that could be over."""
 
         def watched(request: Any) -> Any:
-            running = Running(time.monotonic(), deadline, type(request).__name__)
-            self._running.add(running)
+            self.calls += 1
             try:
-                answer = self._call(handler, request, running, inline)
+                answer = handler(request)
             except Exception as error:
                 self._failed(error)
                 raise
-            finally:
-                self.calls += 1
-            if inspect.isgenerator(answer):
-                return self._generator(answer)
-            if inspect.isasyncgen(answer):
-                return self._asynchronous(answer)
-            self.in_a_row = 0
+            if isinstance(answer, Future):
+                answer.add_done_callback(self._settled)
+            else:
+                self.in_a_row = 0
             return answer
 
         return watched
 
-    def _call(self, handler: Handler, request: Any, running: Running, inline: bool) -> Any:
-        def job() -> Any:
-            try:
-                return handler(request)
-            finally:
-                self._running.discard(running)
+    def _settled(self, answer: Future[Any]) -> None:
+        error = CancelledError() if answer.cancelled() else answer.exception()
+        if error is None:
+            self.in_a_row = 0
+        elif isinstance(error, Exception):
+            self._failed(error)
 
-        if inline or running.deadline is None:
-            return job()
+    def _in_thread(self, handler: Handler, deadline: float) -> Handler:
+        def watched(request: Any) -> Any:
+            self.calls += 1
+            answer = self._timed(partial(handler, request), deadline)
+            if inspect.isasyncgen(answer):
+                return self._steps(_drained(self._loop, answer, deadline), deadline)
+            if inspect.isgenerator(answer):
+                return self._steps(answer, deadline)
+            if isinstance(answer, Future):
+                answer.add_done_callback(self._settled)
+            else:
+                self.in_a_row = 0
+            return answer
+
+        return watched
+
+    def _timed(self, function: Callable[[], Any], deadline: float) -> Any:
+        """Call something that may take its time; where it takes more, no caller waits for its answer."""
+        running = _Running(deadline)
+        self._running.add(running)
         try:
-            return self._threads.run(job, running.deadline)
-        except TooLate as error:
-            raise _late() from error
-
-    def _blocking(self, handler: Handler, deadline: float | None) -> Handler:
-        def run(request: Any) -> Any:
-            future = asyncio.run_coroutine_threadsafe(handler(request), self._loop())
-            try:
-                return future.result(deadline)
-            except TimeoutError as error:
-                if future.done():
-                    raise  # the handler's own
-                future.cancel()
-                raise _late() from error
-
-        return run
-
-    def _generator(self, results: Iterator[Any]) -> Iterator[Any]:
-        try:
-            return (yield from results)
+            answer = function()
+        except StopIteration:
+            raise
         except Exception as error:
             self._failed(error)
             raise
+        finally:
+            self._running.discard(running)
+        if time.monotonic() > running.due:
+            if not running.counted:
+                self._late(running)
+            raise TimeoutError("a handler did not return in time")
+        return answer
 
-    async def _asynchronous(self, results: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    def _steps(self, results: Iterator[Any], deadline: float) -> Generator[Any, None, Any]:
+        """The results of a generator, each of which is timed."""
         try:
-            async for result in results:
+            while True:
+                try:
+                    result = self._timed(partial(next, results), deadline)
+                except StopIteration as stop:
+                    self.in_a_row = 0
+                    return stop.value
                 yield result
-        except Exception as error:
-            self._failed(error)
-            raise
+        finally:
+            getattr(results, "close", bool)()
 
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, ServiceFailure) and not isinstance(error.__cause__, TimeoutError | TooLate):
-            return  # an answer that the handler chose
-        late = isinstance(error, ServiceFailure)
-        self._count("a handler that did not return in time" if late else type(error).__name__)
+        if not isinstance(error, ServiceFailure):  # that is an answer, which the handler chose
+            self._count("a handler that was given up" if isinstance(error, CancelledError) else type(error).__name__)
+
+    def _late(self, running: _Running) -> None:
+        running.counted = True
+        self._count("a handler that did not return in time")
 
     def _count(self, what: str) -> None:
         with self._lock:
@@ -154,10 +162,13 @@ class Guard:
 
     def check(self, now: float) -> int:
         """How many handlers there are that did not return in time; too many suspend the add-in."""
-        late = sum(one.overdue(now) for one in tuple(self._running))
-        if late >= self._most_abandoned:
-            self.suspend(f"{late} handlers did not return")
-        return late
+        late = [one for one in tuple(self._running) if now > one.due]
+        for one in late:
+            if not one.counted:
+                self._late(one)
+        if len(late) >= self._most_abandoned:
+            self.suspend(f"{len(late)} handlers did not return")
+        return len(late)
 
     def suspend(self, reason: str) -> None:
         """Suspend the add-in, unless it is."""
@@ -174,5 +185,22 @@ class Guard:
             self.in_a_row = 0
 
 
-def _late() -> ServiceFailure:
-    return ServiceFailure(Status(Status.PROCESSING_FAILURE, comment="too late"), "a handler did not return in time")
+def _begin(loop: Loop, handler: Callable[[Any], Coroutine[Any, Any, Any]], deadline: float, request: Any) -> Any:
+    """Have the event loop run a coroutine; it is cancelled at its deadline."""
+    return asyncio.run_coroutine_threadsafe(asyncio.wait_for(handler(request), deadline), loop())
+
+
+def _drained(loop: Loop, results: AsyncIterator[Any], deadline: float) -> Iterator[Any]:
+    """The results of an asynchronous generator, for a thread that waits for each."""
+
+    async def step() -> Any:
+        return await anext(results)
+
+    try:
+        while True:
+            try:
+                yield asyncio.run_coroutine_threadsafe(asyncio.wait_for(step(), deadline), loop()).result()
+            except StopAsyncIteration:
+                return
+    finally:
+        asyncio.run_coroutine_threadsafe(results.aclose(), loop())  # type: ignore[attr-defined]

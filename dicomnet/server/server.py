@@ -34,7 +34,6 @@ from .database import Database
 from .directory_lock import DirectoryLock
 from .discovery import Finder
 from .events import BLOCK, Event, EventLog
-from .handler_threads import HandlerThreads
 from .health import Check, disk_check
 from .identity import AnyIdentity
 from .listening import ServerListener
@@ -159,8 +158,7 @@ class Server:
 
     def _new_addins(self) -> AddIns:
         finder = Finder(self.directory, self._given)
-        self.threads = HandlerThreads(self.settings.addins.threads)
-        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop, self.threads)
+        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop)
 
     # ---- starting ----------------------------------------------------------------------------------------------
 
@@ -216,7 +214,6 @@ class Server:
 
     def _start_loop(self, stack: ExitStack) -> None:
         self.addins = self._new_addins()
-        stack.callback(self.threads.stop)
         self.loop.start()
         stack.callback(self.loop.stop)
         notifier = Notifier()

@@ -260,7 +260,7 @@ class AddInSettings(Table):
     abandoned: Annotated[int, Field(ge=1)] = 8
     """Handlers that never returned, past which their add-in is suspended."""
     threads: Annotated[int, Field(ge=1, le=1024), RESTART] = 32
-    """Threads for blocking handlers that are kept when they have nothing to do."""
+    """Threads of each handler that may block; requests beyond that wait for one."""
 
 
 def _defaults() -> Any:
@@ -341,7 +341,11 @@ class Settings(Table):
 
     def limits(self) -> Limits:
         """The bounds of every association."""
-        return Limits(max_pdu=self.access.max_pdu, associations=self.access.max_clients)
+        return Limits(
+            max_pdu=self.access.max_pdu,
+            associations=self.access.max_clients,
+            handler_threads=self.addins.threads,
+        )
 
     def network_timeouts(self) -> Timeouts:
         """The waits of every association."""

@@ -62,7 +62,8 @@ class Watchdog:
                 self._alive()
             elif not self._stopped.is_set():
                 self._tell()
-                self._answered.wait()
+                while not self._answered.wait(INTERVAL):
+                    self._check()  # a handler that blocks the loop is late, too
             self._check()
 
     def _tell(self) -> None:

@@ -15,6 +15,7 @@ from ..errors import InvalidArgument
 from ..repository.disk import Watermarks
 from ..repository.intake import Duplicates
 from ..repository.segments import DISK, OS
+from ..web.settings import WebSettings
 
 __all__ = ["FILE_NAME", "ArchiveSettings"]
 
@@ -49,6 +50,15 @@ port = {port}
 # Where HL7 v2 messages are taken, by MLLP: orders for the worklist, corrections and merges of patients.
 # hl7_port = 2575
 
+# DICOMweb and the viewer over HTTP. Beyond this machine they want a login (`dicomnet web user add DIR NAME`) or client
+# certificates. `proxies` are reverse proxies, whose X-Forwarded headers are believed.
+# [web]
+# listen = "127.0.0.1:8042"
+# cert = "web.pem"
+# key = "web.key"
+# users = "users.json"
+# proxies = ["127.0.0.1"]
+
 # Other AE titles of a station: whichever of them a modality asks its worklist for, it gets that of all.
 # [stations]
 # CT1 = ["CT1_OLD", "CT1_CONSOLE"]
@@ -79,6 +89,7 @@ class ArchiveSettings:
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
         stations: other AE titles of stations, by AE title.
         hl7_port: where HL7 messages are taken; None takes none, 0 picks a free port.
+        web: how the web services are served.
     """
 
     ae_title: str = "ARCHIVE"
@@ -98,6 +109,7 @@ class ArchiveSettings:
     steps_to: tuple[str, ...] = ()
     stations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hl7_port: int | None = None
+    web: WebSettings = field(default_factory=WebSettings)
 
     def __post_init__(self) -> None:
         check_ae_title(self.ae_title)
@@ -128,7 +140,7 @@ class ArchiveSettings:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InvalidArgument(f"{path}: {error}") from error
         try:
-            return cls(**_read(values))
+            return cls(**_read(values, directory))
         except (InvalidArgument, TypeError, ValueError) as error:
             raise InvalidArgument(f"{path}: {error}") from error
 
@@ -166,8 +178,8 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise InvalidArgument(f'{name} = "{value}": {" or ".join(allowed)}')
 
 
-def _read(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings from what TOML says."""
+def _read(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings from what TOML says; paths are relative to a folder."""
     names = [one.name for one in dataclasses.fields(ArchiveSettings)]
     for name in values:
         if name not in names:
@@ -178,6 +190,7 @@ def _read(values: dict[str, Any]) -> dict[str, Any]:
         values["duplicates"] = Duplicates(values["duplicates"])
     if "watermarks" in values:
         values["watermarks"] = Watermarks(**values["watermarks"])
+    values["web"] = WebSettings.read(values.get("web", {}), folder)
     values["steps_to"] = tuple(values.get("steps_to", ()))
     stations = values.get("stations", {})
     values["stations"] = {title: tuple(map(check_ae_title, others)) for title, others in stations.items()}

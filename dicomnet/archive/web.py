@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
 from starlette.types import ASGIApp
 
@@ -12,20 +13,28 @@ from ..repository.incoming import Incoming
 from ..repository.intake import Kept
 from ..web.application import application
 from ..web.repository import WebRepository
+from ..web.serving import WebServing
+from ..web.settings import WebSettings
+from ..web.users import Users
+from ..web.viewer import viewer_app
+from .archive import Archive
 from .deletion import delete_instances
 from .holdings import Holdings
 from .storage import StorageService
 
-__all__ = ["web_application"]
+__all__ = ["serve_web", "web_application", "web_users"]
 
 
-def web_application(holdings: Holdings, storage: StorageService, *, viewer: ASGIApp | None = None) -> ASGIApp:
+def web_application(
+    holdings: Holdings, storage: StorageService, *, viewer: ASGIApp | None = None, users: Users | None = None
+) -> ASGIApp:
     """What an archive serves over HTTP.
 
     Args:
-        holdings: what it holds.
+        holdings: what it holds, with its settings.
         storage: stores what arrives, in groups with what arrives by C-STORE.
         viewer: the application that shows pictures.
+        users: who may come in; None: every caller that reaches it.
     """
 
     def submit(incoming: Incoming) -> Future[Kept]:
@@ -44,4 +53,24 @@ def web_application(holdings: Holdings, storage: StorageService, *, viewer: ASGI
         delete=delete,
         ae_title=holdings.settings.ae_title,
     )
-    return application(repository, viewer=viewer)
+    return application(repository, viewer=viewer, settings=holdings.settings.web, users=users)
+
+
+def web_users(settings: WebSettings) -> Users | None:
+    """Who has to log in: the users of the file that the settings name, where there are any."""
+    users = Users(Path(settings.users))
+    return users if len(users) else None
+
+
+def serve_web(archive: Archive) -> WebServing:
+    """The web services of an archive, listening, to be served as a context.
+
+    Raises:
+        CannotListen: the address is taken.
+        InvalidArgument: others than this machine could come in without a login, or a file cannot be used.
+    """
+    settings = archive.settings.web
+    users = web_users(settings)
+    host, port = settings.check_open(login=users is not None)
+    app = web_application(archive.holdings, archive.storage, viewer=viewer_app("../dicomweb"), users=users)
+    return WebServing(app, host, port, tls=settings.tls(), concurrent=settings.concurrent)

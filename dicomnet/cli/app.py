@@ -33,6 +33,7 @@ COMMANDS = {
     "commit": Lazy("dicomnet.cli.commit:command", "Ask for storage commitment (N-ACTION, N-EVENT-REPORT)."),
     "dump": Lazy("dicomnet.cli.dump:command", "Show the headers of a file, captured PDUs, or a message log."),
     "archive": Lazy("dicomnet.cli.archive:command", "Run an archive, and look after what it holds."),
+    "web": Lazy("dicomnet.cli.web:command", "Search, fetch and store by DICOMweb; who may log in at an archive."),
     "worklist": Lazy("dicomnet.cli.worklist:command", "Look after the worklist of an archive."),
     "doctor": Lazy("dicomnet.cli.doctor:command", "Find out what keeps one from talking to a peer."),
     "conform": Lazy("dicomnet.cli.conform:command", "Test how a provider keeps the standard."),

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
 from ..archive.archive import Archive
 from ..archive.settings import ArchiveSettings
-from ..archive.web import web_application
-from ..errors import CannotListen
-from ..web.serving import WebServing, parse_address
-from ..web.viewer import viewer_app
+from ..archive.web import serve_web
+from ..errors import CannotListen, InvalidArgument
 from .exits import Exit
-from .options import AE_TITLE, DIRECTORY, output_options
+from .options import AE_TITLE, DIRECTORY, FILE, output_options
 from .output import Output, counted
 
 __all__ = ["command"]
+
+_WEB = ("listen", "users", "cert", "key", "ca", "proxies")
 
 
 @click.command("run")
@@ -34,42 +36,50 @@ __all__ = ["command"]
     "--durability", type=click.Choice(["disk", "os"]),
     help="What an acknowledged instance survives: a loss of power, or the end of the program.  [default: disk]",
 )  # fmt: skip
-@click.option(
-    "--web", metavar="[HOST:]PORT", help="Serve DICOMweb and the viewer over HTTP, too, on this machine alone."
-)
+@click.option("--web", "listen", metavar="[HOST:]PORT", help="Serve DICOMweb and the viewer, too.")
+@click.option("--web-users", "users", metavar="FILE", help="Who may log in.  [default: DIR/users.json, if it is there]")
+@click.option("--web-cert", "cert", type=FILE, metavar="FILE", help="Serve over TLS, by this certificate.")
+@click.option("--web-key", "key", type=FILE, metavar="FILE", help="The key of the certificate, if it is not with it.")
+@click.option("--web-ca", "ca", type=FILE, metavar="FILE", help="Ask callers for certificates of this authority.")
+@click.option("--web-proxy", "proxies", metavar="ADDRESS", multiple=True, help="Believe this reverse proxy's headers.")
 @output_options
-def command(directory: str, output: Output, web: str | None, **options: str | int | None) -> int:
+def command(directory: str, output: Output, **options: Any) -> int:
     """Serve the archive in DIR until SIGINT or SIGTERM; the first time DIR is made, with an archive.toml to edit.
 
-    Prints "listening on HOST:PORT" once it accepts connections, and with --web "web on http://HOST:PORT/". What is
-    stored is acknowledged when the disk has it and the index knows it. C-MOVE sends to the destinations of archive.toml
-    alone.
+    Prints "listening on HOST:PORT" once it accepts connections, and with --web "web on http://HOST:PORT/". Beyond this
+    machine the web wants users who log in (`dicomnet web user`) or client certificates. What is stored is acknowledged
+    when the disk has it and the index knows it. C-MOVE sends to the destinations of archive.toml alone.
     """
-    chosen = {"ae_title" if name == "aet" else name: value for name, value in options.items() if value is not None}
-    archive = Archive(Path(directory), ArchiveSettings.make(Path(directory), **chosen))
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    chosen = {"ae_title" if name == "aet" else name: value for name, value in given.items()}
+    web = {name: chosen.pop(name) for name in _WEB if name in chosen}
+    settings = ArchiveSettings.make(Path(directory), **chosen)
+    archive = Archive(Path(directory), dataclasses.replace(settings, web=dataclasses.replace(settings.web, **web)))
     if archive.holdings.recovered:
         output.say(f"{counted(archive.holdings.recovered, 'instance')} of an interrupted run indexed")
     try:
         archive.listener.open()
-        with _web(archive, web) as address:
+        with _web(archive) as address:
             _serve(archive, address)
     except CannotListen as error:
         output.error(str(error))
         archive.close()
         return Exit.CANNOT_LISTEN
+    except InvalidArgument:
+        archive.close()
+        raise
     stored, failed = archive.storage.stored, archive.storage.failed
     output.summary(f"{counted(stored, 'instance')} stored, {failed} failed", stored=stored, failed=failed)
     return Exit.DONE
 
 
 @contextmanager
-def _web(archive: Archive, address: str | None) -> Iterator[str]:
+def _web(archive: Archive) -> Iterator[str]:
     """Serve over HTTP while the block lasts, where that is wanted; the address."""
-    if address is None:
+    if not archive.settings.web.listen:
         yield ""
         return
-    app = web_application(archive.holdings, archive.storage, viewer=viewer_app("../dicomweb"))
-    with WebServing(app, *parse_address(address)) as serving:
+    with serve_web(archive) as serving:
         yield serving.url
 
 

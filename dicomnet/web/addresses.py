@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from .media_types import parse
 
-__all__ = ["base_path", "base_url"]
+__all__ = ["base_path", "base_url", "own_path"]
 
 
-def base_url(request: Request) -> str:
+def base_url(request: HTTPConnection) -> str:
     """The address of the DICOMweb service, without a slash at its end.
 
     A proxy in front says by Forwarded, or X-Forwarded-Proto, -Host and -Prefix, how it was asked; the server trusts
@@ -24,7 +25,14 @@ def base_url(request: Request) -> str:
     return f"{scheme}://{host}{base_path(request)}"
 
 
-def base_path(request: Request) -> str:
+def own_path(scope: Scope) -> str:
+    """The path of a request below the application that is asked, which may be mounted below another one."""
+    path: str = scope["path"]
+    root = str(scope.get("root_path", "")).rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def base_path(request: HTTPConnection) -> str:
     """The path of the application that answers, as the client sees it, without a slash at its end."""
     root = str(request.scope.get("root_path", "")).rstrip("/")
     if request.scope.get("dicomnet.proxied"):

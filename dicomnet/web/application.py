@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from time import perf_counter
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from ..repository.catalog import Level
 from . import rendering, retrieve
+from .addresses import base_path
 from .json_text import json_bytes
+from .limits import RateLimit
+from .login import Login
+from .metrics import WebMetrics
 from .problems import Problem, problem_response
+from .proxies import TrustedProxies
 from .repository import WebRepository
+from .request_log import RequestLog
 from .search import search
+from .settings import WebSettings
 from .store import store
+from .users import Users
 
 __all__ = ["application", "dicomweb"]
-
-log = logging.getLogger("dicomnet.web")
 
 _Handler = Callable[[Request, WebRepository], Response]
 
@@ -103,61 +107,50 @@ async def _http(request: Request, error: Exception) -> Response:
     )
 
 
-def application(repository: WebRepository, *, viewer: ASGIApp | None = None) -> ASGIApp:
+def application(
+    repository: WebRepository,
+    *,
+    viewer: ASGIApp | None = None,
+    settings: WebSettings | None = None,
+    users: Users | None = None,
+) -> ASGIApp:
     """All that an archive serves over HTTP.
 
     Args:
         repository: what it holds.
         viewer: the application under ``/viewer``; its start page is where ``/`` leads.
+        settings: its limits, and the proxies that it trusts.
+        users: who may come in; None: every caller that reaches it.
     """
+    settings, metrics = settings or WebSettings(), WebMetrics()
+    app: ASGIApp = Starlette(
+        routes=_application_routes(repository, viewer, metrics),
+        exception_handlers={Problem: problem_response, HTTPException: _http},
+    )
+    if users is not None:
+        app = Login(app, users, settings.session_hours, metrics)
+    app = RequestLog(RateLimit(app, settings.requests_per_second, settings.burst), metrics)
+    return TrustedProxies(app, settings.networks()) if settings.proxies else app
 
+
+def _application_routes(repository: WebRepository, viewer: ASGIApp | None, metrics: WebMetrics) -> list[BaseRoute]:
     async def home(request: Request) -> Response:
         if viewer is not None:
-            return RedirectResponse(f"{request.scope.get('root_path', '')}/viewer/")
+            return RedirectResponse(f"{base_path(request)}/viewer/")
         return Response(json_bytes({"dicomweb": "dicomweb"}), media_type="application/json")
 
     async def health(_: Request) -> Response:
         return Response("ok\n", media_type="text/plain")
 
+    async def figures(_: Request) -> Response:
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
+
     routes: list[BaseRoute] = [
         Route("/", home),
         Route("/health", health),
+        Route("/metrics", figures),
         Mount("/dicomweb", dicomweb(repository)),
     ]
     if viewer is not None:
         routes.append(Mount("/viewer", viewer))
-    app = Starlette(routes=routes, exception_handlers={Problem: problem_response, HTTPException: _http})
-    return RequestLog(app)
-
-
-class RequestLog:
-    """Logs each request in one line, without its query: the path holds UIDs, and no patient data.
-
-    Args:
-        app: what serves.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start, status, size = perf_counter(), 0, 0
-
-        async def counted(message: Message) -> None:
-            nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            size += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counted)
-        finally:
-            client = scope.get("client") or ("", 0)
-            seconds = perf_counter() - start
-            log.info(
-                "%s %s %s from %s: %d bytes in %.3f s", scope["method"], scope["path"], status, client[0], size, seconds
-            )
+    return routes

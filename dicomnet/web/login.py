@@ -1,0 +1,297 @@
+"""Login: who asks, by a signed cookie or HTTP Basic, and what a role may do.
+
+Browsers log in by a form and get a cookie (HttpOnly, SameSite=Lax, Secure over TLS); programs send HTTP Basic. What
+changes something and comes by cookie must come from our own pages: browsers say so in Sec-Fetch-Site, or Origin.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import html
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from urllib.parse import parse_qs, quote, urlsplit
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .addresses import base_path, own_path
+from .limits import Buckets, caller_of, refuse, too_many
+from .metrics import WebMetrics
+from .problems import Problem
+from .users import User, Users, allows
+
+__all__ = ["Login", "needed_role"]
+
+log = logging.getLogger("dicomnet.web")
+
+SESSION, FORM = "dicomnet_session", "dicomnet_form"
+#: What a login form may have, and for how long it is good.
+MOST_FORM, FORM_SECONDS = 16 << 10, 3600
+#: Failed logins of an address, or for a name: so many at once, then one in so many seconds.
+FAILURES, FAILURE_SECONDS = 10, 15.0
+#: Seconds for which the answer to a name and password by HTTP Basic is remembered, and how many are.
+REMEMBERED, MOST_REMEMBERED = 300.0, 1024
+_OPEN = frozenset({"/login", "/logout", "/health"})
+_WORK = ("/dicomweb/work", "/dicomweb/modality-")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:20rem;margin:15vh auto}}
+label{{display:block;margin:.8rem 0}}input{{width:100%;font:inherit;box-sizing:border-box;padding:.3rem}}
+button{{font:inherit;padding:.3rem 1.2rem}}[role=alert]{{color:#c22}}</style></head>
+<body><main><h1>{title}</h1>{message}<form method="post" action="{action}">
+<input type="hidden" name="token" value="{token}"><input type="hidden" name="next" value="{next}">{fields}
+<button>{title}</button></form></main></body></html>
+"""
+_FIELDS = """<label>Name<input name="name" autocomplete="username" required autofocus maxlength="64"></label>
+<label>Password<input name="password" type="password" autocomplete="current-password" required></label>"""
+_WRONG = "This name and this password do not belong together."
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def needed_role(method: str, path: str) -> str:
+    """What a caller must be for a request: who deletes studies, or reads metrics, administers."""
+    if path == "/metrics" or (method == "DELETE" and not path.startswith(_WORK)):
+        return "administer"
+    return "read" if method in _SAFE else "operate"
+
+
+class Login:
+    """Lets in those who have logged in; serves the pages of login and logout.
+
+    Args:
+        app: what serves, at the root.
+        users: who may come in.
+        hours: how long a login lasts.
+        metrics: counts logins.
+    """
+
+    def __init__(self, app: ASGIApp, users: Users, hours: float, metrics: WebMetrics) -> None:
+        self._app, self._users, self._seconds, self._metrics = app, users, int(hours * 3600), metrics
+        self._failures = Buckets(1 / FAILURE_SECONDS, FAILURES)
+        self._known: OrderedDict[bytes, tuple[float, str, str]] = OrderedDict()
+        self._hashing = CapacityLimiter(2)  # each takes a processor, and 64 MiB
+        self._pages = {"/login": self._login, "/logout": self._logout}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI)."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        path = own_path(scope)
+        if path in self._pages:
+            try:
+                response = await self._pages[path](Request(scope, receive))
+            except Problem as problem:
+                await refuse(scope, receive, send, problem)
+                return
+            await response(scope, receive, send)
+        elif path in _OPEN:
+            await self._app(scope, receive, send)
+        else:
+            await self._guarded(scope, receive, send)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        try:
+            user, by_cookie = await self._caller(connection)
+            if user is None:
+                raise _unknown(connection)
+            method = scope.get("method", "GET")
+            needed = needed_role(method, own_path(scope))
+            if not allows(user.role, needed):
+                raise Problem(403, f"{user.name} has the role {user.role}; this needs the role {needed}")
+            if by_cookie and (method not in _SAFE or scope["type"] == "websocket"):
+                _check_origin(connection)
+        except Problem as problem:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008, "reason": "log in first"})
+            elif problem.status == 401 and _wants_a_page(connection):
+                base = base_path(connection)
+                there = RedirectResponse(f"{base}/login?next={quote(base + own_path(scope), safe='/')}", 303)
+                await there(scope, receive, send)
+            else:
+                await refuse(scope, receive, send, problem)
+            return
+        await self._app({**scope, "dicomnet.user": user.name, "dicomnet.role": user.role}, receive, send)
+
+    # ---- who asks ----------------------------------------------------------------------------------------------
+
+    async def _caller(self, connection: HTTPConnection) -> tuple[User | None, bool]:
+        """The user, and whether it was told by a cookie."""
+        authorization = connection.headers.get("authorization", "")
+        if authorization[:6].lower() == "basic ":
+            return await self._basic(connection, authorization[6:].strip()), False
+        try:
+            name, stamp = self._signer("session").loads(connection.cookies.get(SESSION, ""), max_age=self._seconds)
+        except (BadSignature, ValueError, TypeError):
+            return None, True
+        user = self._users.get(name)
+        return (user if user is not None and secrets.compare_digest(user.stamp, str(stamp)) else None), True
+
+    async def _basic(self, connection: HTTPConnection, text: str) -> User | None:
+        key = hashlib.sha256(f"{self._users.key}:{text}".encode()).digest()
+        until, name, stamp = self._known.get(key, (0.0, "", ""))
+        user = self._users.get(name)
+        if user is not None and user.stamp == stamp and time.monotonic() < until:
+            return user
+        try:
+            name, _, password = base64.b64decode(text, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        user = await self._verified(connection.scope, name, password)
+        if user is not None:
+            self._known[key] = time.monotonic() + REMEMBERED, user.name, user.stamp
+            if len(self._known) > MOST_REMEMBERED:
+                self._known.popitem(last=False)
+        return user
+
+    async def _verified(self, scope: Scope, name: str, password: str) -> User | None:
+        """The user, if the password is right.
+
+        Raises:
+            Problem: 429, after too many that were wrong.
+        """
+        keys = (caller_of(scope), f"user {name[:64]}")
+        wait = max(map(self._failures.wait, keys))
+        if wait:
+            self._metrics.login("too many")
+            raise too_many(wait)
+        for key in keys:  # before the hash is made: attempts at the same time count, too
+            self._failures.take(key)
+        user = await run_sync(self._users.verify, name, password, limiter=self._hashing)
+        self._metrics.login("failed" if user is None else "done")
+        if user is None:
+            log.warning("a login from %s failed", keys[0])
+        else:
+            for key in keys:
+                self._failures.give(key)
+        return user
+
+    def _signer(self, salt: str) -> URLSafeTimedSerializer:
+        return URLSafeTimedSerializer(self._users.key, salt=f"dicomnet {salt}")
+
+    # ---- pages -------------------------------------------------------------------------------------------------
+
+    async def _login(self, request: Request) -> Response:
+        base = base_path(request)
+        if request.method != "POST":
+            return self._page(request, "Log in", _local(request.query_params.get("next", ""), base), _FIELDS)
+        form = await self._form(request)
+        there = _local(form.get("next", ""), base)
+        try:
+            user = await self._verified(request.scope, form.get("name", ""), form.get("password", ""))
+        except Problem as problem:
+            return self._page(request, "Log in", there, _FIELDS, problem.detail, 429, problem.headers)
+        if user is None:
+            return self._page(request, "Log in", there, _FIELDS, _WRONG, 403)
+        log.info("%s logs in from %s", user.name, caller_of(request.scope))
+        response = RedirectResponse(there, 303)
+        response.set_cookie(
+            SESSION, str(self._signer("session").dumps([user.name, user.stamp])), max_age=self._seconds,
+            path=base or "/", secure=request.url.scheme == "https", httponly=True, samesite="lax",
+        )  # fmt: skip
+        response.delete_cookie(FORM, path=base or "/")
+        return response
+
+    async def _logout(self, request: Request) -> Response:
+        base = base_path(request)
+        if request.method != "POST":
+            return self._page(request, "Log out", f"{base}/login", "")
+        await self._form(request)
+        response = RedirectResponse(f"{base}/login", 303)
+        response.delete_cookie(SESSION, path=base or "/")
+        return response
+
+    def _page(
+        self, request: Request, title: str, there: str, fields: str, message: str = "", status: int = 200,
+        headers: dict[str, str] | None = None,
+    ) -> Response:  # fmt: skip
+        nonce = secrets.token_urlsafe(16)
+        base = base_path(request)
+        told = f'<p role="alert">{html.escape(message)}</p>' if message else ""
+        page = _PAGE.format(
+            title=title, message=told, fields=fields, action=html.escape(base + own_path(request.scope)),
+            token=self._signer("form").dumps(nonce), next=html.escape(there),
+        )  # fmt: skip
+        response = HTMLResponse(page, status, _HEADERS | (headers or {}))
+        response.set_cookie(
+            FORM, nonce, max_age=FORM_SECONDS, path=base or "/", secure=request.url.scheme == "https", httponly=True,
+            samesite="strict",
+        )  # fmt: skip
+        return response
+
+    async def _form(self, request: Request) -> dict[str, str]:
+        """What a form says, if it is one of ours.
+
+        Raises:
+            Problem: 403 for one that is not, 413.
+        """
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_FORM:
+                raise Problem(413, f"a form has at most {MOST_FORM} bytes", parameter="body")
+        pairs = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16) if body.count(b"&") < 16 else {}
+        form = {name: values[-1] for name, values in pairs.items()}
+        try:
+            nonce = self._signer("form").loads(form.get("token", ""), max_age=FORM_SECONDS)
+        except (BadSignature, ValueError, TypeError):
+            nonce = None
+        if not isinstance(nonce, str) or not secrets.compare_digest(nonce, request.cookies.get(FORM, "")):
+            raise Problem(403, "the form is too old, or is none of this server: load the page again", parameter="token")
+        _check_origin(request)
+        return form
+
+
+def _unknown(connection: HTTPConnection) -> Problem:
+    """A browser's own scripts get no challenge: the browser would ask for a password on its own."""
+    by_script = "sec-fetch-mode" in connection.headers
+    headers = None if by_script else {"WWW-Authenticate": 'Basic realm="dicomnet", charset="UTF-8"'}
+    return Problem(401, "log in first: by the page /login, or by HTTP Basic", headers=headers)
+
+
+def _wants_a_page(connection: HTTPConnection) -> bool:
+    return connection.scope.get("method") in _SAFE and "text/html" in connection.headers.get("accept", "")
+
+
+def _check_origin(connection: HTTPConnection) -> None:
+    """Refuse what a page of another site makes a browser ask.
+
+    Raises:
+        Problem: 403.
+    """
+    headers: Headers = connection.headers
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site in ("same-origin", "none"):
+        return
+    hosts = {headers.get("host", "")}
+    if connection.scope.get("dicomnet.proxied"):
+        hosts.add(headers.get("x-forwarded-host", ""))
+    if site is None and (origin is None or urlsplit(origin).netloc in hosts):
+        return
+    raise Problem(403, "this comes from a page of another site", parameter="Origin")
+
+
+def _local(there: str, base: str) -> str:
+    """An address of this server, the start page instead of any other."""
+    harmless = there.startswith("/") and not there.startswith("//") and there.isprintable() and "\\" not in there
+    return there if harmless else f"{base}/"
+

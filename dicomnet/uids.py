@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 # fmt: off
 # ruff: noqa: E501
 
@@ -1104,4 +1102,6 @@ def _has_leading_zero(uid: str) -> bool:
 
 def new() -> str:
     """A new unique UID, a random UUID under 2.25 (PS3.5 Section B.2)."""
+    import uuid  # noqa: PLC0415 - it loads `platform`, a thirtieth of what `import dicomnet` may take
+
     return f"2.25.{uuid.uuid4().int}"

@@ -26,6 +26,8 @@ IMPURE = {
 }  # fmt: skip
 # What `import dicomnet` must not load; what needs them loads them when it is first used.
 HEAVY = {"cryptography", "numpy", "pydicom", "rich"}
+# Of the standard library, what takes milliseconds to load and few programs need.
+SELDOM = {"hashlib", "uuid"}
 GENERATED = {"uids.py"}
 # Public names that load when they are used.
 LAZY = {PACKAGE / "__init__.py", PACKAGE / "client" / "__init__.py", PACKAGE / "server" / "discovery.py"}
@@ -202,7 +204,7 @@ def test_there_are_no_cycles():
 
 
 def may_import_late(path: Path, imported: Import) -> bool:
-    return imported.module.split(".")[0] in HEAVY or place_of(path) == CLI
+    return imported.module.split(".")[0] in HEAVY | SELDOM or place_of(path) == CLI
 
 
 @every_source

@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..config import DEEPEST_SEQUENCE
 from ..errors import InvalidArgument
@@ -38,8 +38,7 @@ def _name(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
+class Encoding(NamedTuple):
     """How data elements are written.
 
     Attributes:
@@ -56,7 +55,6 @@ class Encoding:
         return "<" if self.little_endian else ">"
 
 
-@dataclass(slots=True)
 class RawElement:
     """One data element.
 
@@ -69,11 +67,16 @@ class RawElement:
         undefined: its length was not given, but delimited.
     """
 
-    tag: int
-    vr: str
-    value: Buffer | list[RawDataSet]
-    little_endian: bool = True
-    undefined: bool = False
+    __slots__ = ("little_endian", "tag", "undefined", "value", "vr")
+
+    def __init__(
+        self, tag: int, vr: str, value: Buffer | list[RawDataSet], little_endian: bool = True, undefined: bool = False
+    ) -> None:
+        self.tag = tag
+        self.vr = vr
+        self.value = value
+        self.little_endian = little_endian
+        self.undefined = undefined
 
     @property
     def name(self) -> str:
@@ -81,12 +84,14 @@ class RawElement:
         return _name(self.tag)
 
 
-@dataclass(slots=True)
 class RawDataSet:
     """Data elements by tag, in their order; of a sequence's item also whether its length was undefined."""
 
-    elements: dict[int, RawElement] = field(default_factory=dict)
-    undefined: bool = False
+    __slots__ = ("elements", "undefined")
+
+    def __init__(self, elements: dict[int, RawElement] | None = None, undefined: bool = False) -> None:
+        self.elements = {} if elements is None else elements
+        self.undefined = undefined
 
     def number(self, tag: int, default: int = 0) -> int:
         """The first unsigned short of an element; ``default`` where it is absent or too short."""

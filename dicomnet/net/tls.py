@@ -6,7 +6,6 @@ drive the same one, and the handshake is theirs to time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import ssl
 from collections.abc import Sequence
@@ -305,6 +304,8 @@ class Channel:
         return TLSFailed(f"{what}: {why}", hint=_hint(reason, detail, self._server))
 
     def _negotiated(self) -> SecureLink:
+        import hashlib  # noqa: PLC0415 - it binds OpenSSL once more, a thirtieth of what `import dicomnet` may take
+
         certificate = self._object.getpeercert(True) or b""
         facts: dict[str, Any] = (self._object.getpeercert() or {}) if certificate else {}
         cipher = self._object.cipher()

@@ -10,8 +10,7 @@ and no lock: how many associations a caller has already, and what became of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .. import uids
 from .._pdu import AssociateAC, AssociateRJ, AssociateRQ
@@ -47,19 +46,20 @@ TEMPORARY_CONGESTION = (_TRANSIENT, _PRESENTATION, 1)
 LOCAL_LIMIT_EXCEEDED = (_TRANSIENT, _PRESENTATION, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why there is no association.
 
     Attributes:
         result, source, reason: of the A-ASSOCIATE-RJ (PS3.8 Table 9-21).
         why: one line for the log; what a peer wrote is escaped in it.
+        kind: the same in a word or two, for metrics; empty where it has no name.
     """
 
     result: int
     source: int
     reason: int
     why: str
+    kind: str = ""
 
 
 class AdmissionRule(Protocol):
@@ -73,7 +73,6 @@ class AdmissionRule(Protocol):
         """Why this caller may have no association; None where this rule has nothing against it."""
 
 
-@dataclass(frozen=True, slots=True)
 class SoundRequest:
     """The application context is DICOM's, and the caller takes PDUs in which there is room for data."""
 
@@ -87,8 +86,7 @@ class SoundRequest:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class CalledTitle:
+class CalledTitle(NamedTuple):
     """The called AE title is one of these; without any, it is a title at all.
 
     Attributes:
@@ -106,8 +104,7 @@ class CalledTitle:
         return Refusal(_PERMANENT, _SERVICE_USER, 7, f'it calls "{escaped(title)}"{wanted}')
 
 
-@dataclass(frozen=True, slots=True)
-class CallingTitles:
+class CallingTitles(NamedTuple):
     """The calling AE title is one of these; without a list, it is a title at all.
 
     Attributes:
@@ -125,8 +122,7 @@ class CallingTitles:
         return Refusal(_PERMANENT, _SERVICE_USER, 3, why)
 
 
-@dataclass(frozen=True, slots=True)
-class Certificates:
+class Certificates(NamedTuple):
     """A caller that uses one of these AE titles shows a certificate that goes with it.
 
     Attributes:
@@ -148,8 +144,7 @@ class Certificates:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class CallerLimits:
+class CallerLimits(NamedTuple):
     """How many associations a caller may have at a time.
 
     Attributes:
@@ -158,7 +153,11 @@ class CallerLimits:
 
     per_title: int | None = None
     per_host: int | None = None
-    late: bool = field(default=True, init=False)
+
+    @property
+    def late(self) -> bool:
+        """It waits for what is found out beside the request."""
+        return True
 
     def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
         """See `AdmissionRule.evaluate`."""
@@ -169,8 +168,7 @@ class CallerLimits:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class UserIdentification:
+class UserIdentification(NamedTuple):
     """The user of the calling application is who it says (PS3.7 Annex D.3.3.7).
 
     Attributes:
@@ -181,7 +179,11 @@ class UserIdentification:
 
     identify: Callable[[UserIdentity, Caller], bool | bytes] | None = None
     required: bool = False
-    late: bool = field(default=True, init=False)
+
+    @property
+    def late(self) -> bool:
+        """It waits for what is found out beside the request."""
+        return True
 
     def evaluate(self, request: AssociateRQ, caller: Caller) -> Refusal | None:
         """See `AdmissionRule.evaluate`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .._pdu import PDV, AssociateAC, AssociateRJ, AssociateRQ
 from ..config import Timeouts
@@ -44,22 +44,19 @@ __all__ = [
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateIndication:
+class AssociateIndication(NamedTuple):
     """The peer requests an association; answer with ``accept`` or ``reject`` (PS3.8 Section 7.1)."""
 
     request: AssociateRQ
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateAccepted:
+class AssociateAccepted(NamedTuple):
     """The peer accepted our request: A-ASSOCIATE confirmation (accept)."""
 
     accept: AssociateAC
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateRejected:
+class AssociateRejected(NamedTuple):
     """The peer rejected our request: A-ASSOCIATE confirmation (reject). The transport is to be closed."""
 
     reject: AssociateRJ
@@ -72,15 +69,13 @@ class AssociateRejected:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DataIndication:
+class DataIndication(NamedTuple):
     """A P-DATA-TF arrived; only from an `UpperLayer` without a message reader (PS3.8 Section 7.6)."""
 
     pdvs: tuple[PDV, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseIndication:
+class ReleaseIndication(NamedTuple):
     """The peer wants to release; answer with ``release_response`` (PS3.8 Section 7.2).
 
     ``collision`` is true where both sides asked at once (AR-8).
@@ -94,8 +89,7 @@ class ReleaseConfirmation:
     """The peer agreed to our release."""
 
 
-@dataclass(frozen=True, slots=True)
-class AbortIndication:
+class AbortIndication(NamedTuple):
     """The association is over: A-ABORT or A-P-ABORT (PS3.8 Sections 7.3 and 7.4).
 
     Attributes:

@@ -7,10 +7,9 @@ another message is its Command Field. `MESSAGES` says which elements each messag
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..errors import InvalidArgument
 from ..files.dataset_sink import MemorySink
@@ -77,8 +76,7 @@ class DataSet(IntEnum):
     CONDITIONAL = 2
 
 
-@dataclass(frozen=True, slots=True)
-class MessageType:
+class MessageType(NamedTuple):
     """One message: its Command Field, the elements of `Command` that it needs and may have, and its data set."""
 
     field: CommandField

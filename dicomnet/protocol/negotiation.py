@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 from .. import uids
 from .._pdu import (
@@ -62,8 +62,7 @@ _NATIVE = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)  # wh
 _DEFAULT_ROLES = (True, False)  # user, not provider: what holds without role selection
 
 
-@dataclass(frozen=True, slots=True)
-class ProposedContext:
+class ProposedContext(NamedTuple):
     """What the requestor offers for one abstract syntax: its transfer syntaxes, the preferred first.
 
     Attributes:
@@ -79,8 +78,7 @@ class ProposedContext:
     scp: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PresentationContext:
+class PresentationContext(NamedTuple):
     """One presentation context as negotiated (PS3.8 Section 7.1.1.14).
 
     Attributes:
@@ -178,8 +176,7 @@ class NegotiationOptions:
         return tuple(items)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """What an acceptor knows of a requestor beside its request.
 
     Attributes:
@@ -199,8 +196,7 @@ class Caller:
         return f"Caller(address={self.address!r}, tls={self.tls!r})"  # a verdict may be a ticket
 
 
-@dataclass(frozen=True, slots=True)
-class SecureLink:
+class SecureLink(NamedTuple):
     """What TLS negotiated under an association.
 
     Attributes:

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import uids
 from .._pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, PDataTF, ReleaseRP, ReleaseRQ
@@ -53,8 +52,7 @@ _COMMAND = 1  # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
 _NONE_KEPT = memoryview(b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+class Watched(NamedTuple):
     """The association that something was seen on.
 
     Attributes:
@@ -68,8 +66,7 @@ class Watched:
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class PDUSeen:
+class PDUSeen(NamedTuple):
     """A PDU, sent or received (PS3.8 Section 9.3).
 
     Attributes:
@@ -100,8 +97,7 @@ class PDUSeen:
         return int.from_bytes(self.header[2:])
 
 
-@dataclass(frozen=True, slots=True)
-class TransitionSeen:
+class TransitionSeen(NamedTuple):
     """An event that the state machine acted on (PS3.8 Table 9-10).
 
     P-DATA in an established association changes no state: it is told as PDUs and messages only.
@@ -115,8 +111,7 @@ class TransitionSeen:
     after: State
 
 
-@dataclass(frozen=True, slots=True)
-class MessageSeen:
+class MessageSeen(NamedTuple):
     """A DIMSE message: one of ours before the first of its PDUs, one of the peer's after the last (PS3.7 Section 6.3).
 
     Attributes:

@@ -18,21 +18,10 @@ from .ae_entry import RIGHTS, AEEntry, Right, key_of
 from .base import AEDirectory
 from .settings import Settings
 
-__all__ = ["Refused", "ServerAdmission", "right_for"]
+__all__ = ["ServerAdmission", "right_for"]
 
 _CALLED, _CALLING = (1, 1, 7), (1, 1, 3)
 _CONGESTED, _LIMIT = (2, 3, 1), (2, 3, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Refused(Refusal):
-    """Why an association is rejected.
-
-    Attributes:
-        kind: in a word or two, for metrics.
-    """
-
-    kind: str = ""
 
 
 class ServerAdmission:
@@ -58,14 +47,14 @@ class ServerAdmission:
         settings = self.settings
         if self.stopping or self.paused:
             kind = "stopping" if self.stopping else "paused"
-            return Refused(*_CONGESTED, f"the server is {kind}", kind)
+            return Refusal(*_CONGESTED, f"the server is {kind}", kind)
         called = request.called_ae_title
         if not self._is_called(settings, called):
             why = f'its called AE title is "{escaped(called)}", and this is {settings.server.ae_title}'
-            return Refused(*_CALLED, why, "called title")
+            return Refusal(*_CALLED, why, "called title")
         entry = self._titles.find(request.calling_ae_title)
         if entry is None:
-            return None if settings.access.anonymous else Refused(*_CALLING, "its AE title is not known", "unknown")
+            return None if settings.access.anonymous else Refusal(*_CALLING, "its AE title is not known", "unknown")
         return _known(entry, caller, settings)
 
     def _is_called(self, settings: Settings, title: str) -> bool:
@@ -86,10 +75,10 @@ class ServerAdmission:
 def _known(entry: AEEntry, caller: Caller, settings: Settings) -> Refusal | None:
     bound = bool(entry.addresses) or (settings.access.require_address and entry.host is not None)
     if bound and not entry.may_call_from(host_of(caller.address)):
-        return Refused(*_CALLING, "its AE title is known, but not from this address", "address")
+        return Refusal(*_CALLING, "its AE title is known, but not from this address", "address")
     fingerprints = {one.replace(":", "").lower() for one in entry.certificates}
     if fingerprints and (caller.tls is None or caller.tls.fingerprint.lower() not in fingerprints):
-        return Refused(*_CALLING, "its AE title is bound to another certificate", "certificate")
+        return Refusal(*_CALLING, "its AE title is bound to another certificate", "certificate")
     return None
 
 
@@ -105,9 +94,9 @@ class _Counts:
         """See `AdmissionRule.evaluate`."""
         access = self.admission.settings.access
         if access.per_title is not None and caller.same_title >= access.per_title:
-            return Refused(*_LIMIT, f"its AE title has {caller.same_title} associations already", "limit")
+            return Refusal(*_LIMIT, f"its AE title has {caller.same_title} associations already", "limit")
         if access.per_address is not None and caller.same_host >= access.per_address:
-            return Refused(*_LIMIT, f"its address has {caller.same_host} associations already", "limit")
+            return Refusal(*_LIMIT, f"its address has {caller.same_host} associations already", "limit")
         return None
 
 

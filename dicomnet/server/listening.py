@@ -160,7 +160,7 @@ class _Watched(AssociationProvider):
 
     def _refuse(self, refusal: Refusal, *, counted: bool = False) -> None:
         super()._refuse(refusal, counted=counted)
-        kind = getattr(refusal, "kind", "") or ("limit" if counted else "negotiation")
+        kind = refusal.kind or ("limit" if counted else "negotiation")
         self._listener.metrics.refused(self.exchange.calling, kind)
         if kind in _ALERTS:
             what = f"refused an association: {refusal.why}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import uids
 from ..dataset.codec import NATIVE
@@ -102,8 +101,7 @@ def storing(pair: tuple[str, str], transcode: Transcoding) -> list[ProposedConte
     return contexts
 
 
-@dataclass(frozen=True, slots=True)
-class StoreBatch:
+class StoreBatch(NamedTuple):
     """What fits one association: its presentation contexts, and the instances that use them."""
 
     contexts: list[ProposedContext]

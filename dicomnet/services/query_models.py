@@ -9,8 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import uids
 from ..dataset import codec
@@ -19,8 +18,7 @@ from ..errors import InvalidArgument
 __all__ = ["MODELS", "Model", "format_temporal", "identifier", "model_of", "model_uid"]
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(NamedTuple):
     """An information model: its SOP class for each operation, and its levels from the top, each with its unique key.
 
     Attributes:

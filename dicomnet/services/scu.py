@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import uids
 from ..dataset import codec
@@ -51,8 +51,7 @@ _CANCELLABLE = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MO
 _OURS_TO_ANSWER = (State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL, State.STA12_COLLISION_ACCEPTOR_AWAIT_LOCAL)
 
 
-@dataclass(frozen=True, slots=True)
-class StoreResult:
+class StoreResult(NamedTuple):
     """What became of one instance.
 
     Attributes:

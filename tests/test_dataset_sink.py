@@ -197,8 +197,11 @@ def test_a_durable_file_is_confirmed_before_it_has_its_name_and_then_the_name_is
     assert (store / f"{UID}.dcm").read_bytes() == b"header data"
     calls.clear()
     other = FileSink(spool, durable=True)
+    rename = dataset_sink._rename_exclusively
+    monkeypatch.setattr(dataset_sink, "_rename_exclusively", lambda *to: (calls.append(("rename", "")), rename(*to)))
     other.commit(store / "other", replace=False)
-    assert [call for call, _ in calls] == ["fsync", "close", "link", "unlink", "fsync", "close"]
+    links = ("link", "unlink")  # where no rename spares what is there
+    assert [call for call, _ in calls if call not in links] == ["fsync", "close", "rename", "fsync", "close"]
 
 
 def test_a_durable_file_in_the_working_directory(spool, monkeypatch):
@@ -471,11 +474,14 @@ def test_what_is_there_is_replaced_or_kept(spool):
     assert listing(spool) == ["x", "y"]
 
 
-def test_keeping_without_hard_links(spool, monkeypatch):
+@pytest.mark.parametrize("links", [True, False])
+def test_keeping_where_no_rename_spares_what_is_there(spool, monkeypatch, links):
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(dataset_sink, "_rename_exclusively", fail)
+    if not links:
+        monkeypatch.setattr(os, "link", fail)
     filled(spool, b"first").commit(spool / "x", replace=False)
     sink = filled(spool, b"second")
     with pytest.raises(OutputFileError) as caught:
@@ -486,11 +492,16 @@ def test_keeping_without_hard_links(spool, monkeypatch):
     assert listing(spool) == ["x"]
 
 
-def test_a_link_failure_of_another_kind_is_an_error(spool, monkeypatch):
+@pytest.mark.parametrize("call", ["rename", "link"])
+def test_a_failure_of_another_kind_is_an_error(spool, monkeypatch, call):
     def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSYS if call == "link" else errno.EIO, "Input/output error")
+
+    def fail_to_link(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(dataset_sink, "_rename_exclusively", fail)
+    monkeypatch.setattr(os, "link", fail_to_link)
     with pytest.raises(OutputFileError, match="Input/output"):
         filled(spool).commit(spool / "x", replace=False)
     assert listing(spool) == []

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..config import LAST_CALL
 from ..errors import OutputFileError, escaped
-from ..files.dataset_sink import DiscardSink, Sink, own_path, uid_path
+from ..files.dataset_sink import DiscardSink, Sink, own_path
 from ..files.duplicates import commit_apart
 from ..log import log
 from ..services.provider_requests import Arrival, StoreRequest
@@ -100,7 +100,7 @@ class Receiver(Listener):
         """Give the file its name; None where another has it and is to keep it."""
         uid, calling = request.sop_instance_uid, request.calling
         # A name that a peer made up never becomes a path.
-        name = os.path.basename(uid_path(directory, uid) if is_valid(uid) else own_path(directory))
+        name = f"{uid}.dcm" if is_valid(uid) else os.path.basename(own_path(directory))
         if self._on_duplicate == "number":
             return commit_apart(request.file, name, directory, sender=calling, uid=uid)
         try:

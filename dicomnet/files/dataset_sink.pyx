@@ -7,6 +7,7 @@ leaves nothing behind. It is compiled because each small instance makes a sink o
 """
 
 cimport cython
+from cpython.exc cimport PyErr_SetFromErrno
 
 import errno
 import os
@@ -14,7 +15,7 @@ from itertools import count
 
 from .. import uids
 from ..errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
-from .placing import open_below
+from .placing import is_plain, open_below
 
 __all__ = [
     "CollectingSink",
@@ -31,6 +32,28 @@ __all__ = [
 _IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16) if hasattr(os, "sysconf") else 1024
 # O_EXCL also refuses a symbolic link; O_NOFOLLOW says it twice. Python itself adds O_CLOEXEC.
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #if defined(__linux__)
+    #include <fcntl.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    #endif
+    #if defined(SYS_renameat2)
+    static int dicomnet_rename_to_free(const char *path, int directory, const char *target) {
+        return (int)syscall(SYS_renameat2, AT_FDCWD, path, directory < 0 ? AT_FDCWD : directory, target, 1);
+    }
+    #else
+    static int dicomnet_rename_to_free(const char *path, int directory, const char *target) {
+        (void)path, (void)directory, (void)target;
+        errno = ENOSYS;
+        return -1;
+    }
+    #endif
+    """
+    int rename_to_free "dicomnet_rename_to_free"(const char *path, int directory, const char *target) nogil
 
 
 class Sink:
@@ -353,6 +376,9 @@ cdef class FileSink:
 
     def _place_below(self, name, root, replace):
         target = os.path.join(root, name)
+        if is_plain(name):  # no directory below the root is on the way that could be a link
+            self._place(target, target, None, replace)
+            return target
         try:
             directory, last = open_below(root, name, durable=self._durable)
         except OSError as error:
@@ -446,6 +472,29 @@ def _climbs(path):
 
 def _rename_to_free(path, target, directory):
     try:
+        _rename_exclusively(path, target, directory)
+    except OSError as error:
+        if error.errno not in _NO_EXCLUSION:
+            raise
+        _link_to_free(path, target, directory)
+
+
+def _rename_exclusively(path, target, directory):
+    """Rename by one call, which fails where the name is taken: Linux has it, and most of its file systems."""
+    cdef bytes source = os.fsencode(path), name = os.fsencode(target)
+    if b"\0" in name:
+        raise ValueError("embedded null byte")
+    cdef const char *here = source
+    cdef const char *there = name
+    cdef int fd = -1 if directory is None else directory, failed
+    with nogil:
+        failed = rename_to_free(here, fd, there)
+    if failed:
+        PyErr_SetFromErrno(OSError)
+
+
+def _link_to_free(path, target, directory):
+    try:
         os.link(path, target, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
@@ -457,6 +506,7 @@ def _rename_to_free(path, target, directory):
         os.unlink(path)
 
 
+_NO_EXCLUSION = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 

@@ -39,11 +39,20 @@ def commit_apart(sink: FileSink, name: str, root: str | os.PathLike[str], *, sen
         OutputFileError: it cannot be written, or there are `MOST_NUMBERED` others.
         InvalidArgument: the name leaves the root.
     """
-    for number, wanted in enumerate(_numbered(name)):
+    try:
+        return sink.commit(name, root=root, replace=False)
+    except OutputFileError as error:
+        if error.errno != errno.EEXIST:
+            raise
+    return _commit_numbered(sink, name, root, sender, uid)
+
+
+def _commit_numbered(sink: FileSink, name: str, root: str | os.PathLike[str], sender: str, uid: str) -> str:
+    """The name is taken: the file is one copy with one that is there, or has the first number that is free."""
+    for wanted in _numbered(name):
         path = os.path.join(os.fspath(root), wanted)
-        if _is_committed(sink, wanted, root):
-            if number:
-                log.info("%s sent %s, of which other bytes are here: both are kept", escaped(sender), escaped(uid))
+        if wanted != name and _is_committed(sink, wanted, root):
+            log.info("%s sent %s, of which other bytes are here: both are kept", escaped(sender), escaped(uid))
             return path
         if sink.path is not None and _same_data_set(sink.path, path):
             sink.discard()

@@ -20,7 +20,8 @@ from certificates import Authority
 
 import dicomnet as dn
 from dicomnet.protocol.negotiation import AcceptancePolicy
-from dicomnet.sync.shared_state import MOST_SLOTS, AssociationSlots, Board
+from dicomnet.sync.board import Board
+from dicomnet.sync.shared_state import MOST_SLOTS, AssociationSlots
 from dicomnet.sync.workers import WorkerPool
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")

@@ -59,7 +59,6 @@ class Receiver(Listener):
         # For people who watch; a program that reads lines asks for them, and who does neither is not slowed down.
         watched = output.json or sys.stdout.isatty()
         self._begun = False
-        self._kept = self._board.counting("kept", "bytes")
         self._talks = output.verbosity >= 1 or (output.verbosity == 0 and watched)
         self._durable = durable
         self._on_duplicate = on_duplicate
@@ -85,8 +84,10 @@ class Receiver(Listener):
             if path is None:
                 self._output.warn(f"{request.calling}: refused, it is here already: {request.sop_instance_uid}")
                 return Status.DUPLICATE_SOP_INSTANCE
-        self._kept(1, request.size)
-        self._board.note("last", monotonic())
+        board = self._board
+        board.add("kept")
+        board.add("bytes", request.size)
+        board.note("last", monotonic())
         if self._talks:
             try:
                 self._tell(request, path)

@@ -15,7 +15,7 @@ from itertools import count
 
 from .. import uids
 from ..errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem, escaped
-from .placing import is_plain, open_below
+from .placing import open_below
 
 __all__ = [
     "CollectingSink",
@@ -375,10 +375,11 @@ cdef class FileSink:
         return target
 
     def _place_below(self, name, root, replace):
-        target = os.path.join(root, name)
-        if is_plain(name):  # no directory below the root is on the way that could be a link
+        if is_plain(name) and root and root[-1] != "/":  # no directory below it is on the way that could be a link
+            target = f"{root}/{name}"
             self._place(target, target, None, replace)
             return target
+        target = os.path.join(root, name)
         try:
             directory, last = open_below(root, name, durable=self._durable)
         except OSError as error:
@@ -427,6 +428,11 @@ cdef class FileSink:
         failure = _cannot_write(self.path or self._directory, error)
         self.discard()  # what is half there must not take the room that is missing
         return failure
+
+
+cdef bint is_plain(str name) except -1:
+    """Whether a name is that of a file in the root itself, and no other: most are. Windows has drives besides."""
+    return os.name == "posix" and "/" not in name and "\0" not in name and name not in ("", ".", "..")
 
 
 def _sync_directory(path):

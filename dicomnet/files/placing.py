@@ -6,16 +6,10 @@ import os
 
 from ..errors import InvalidArgument, escaped
 
-__all__ = ["is_plain", "open_below"]
+__all__ = ["open_below"]
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _NO_LINK = _DIRECTORY | getattr(os, "O_NOFOLLOW", 0)
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name is that of a file in the root itself, and no other: most are."""
-    plain = os.sep not in name and "\0" not in name and name not in ("", os.curdir, os.pardir)
-    return plain and os.altsep is None  # a system that has another also has drives
 
 
 def open_below(root: str, name: str, *, durable: bool = False) -> tuple[int | None, str]:

@@ -25,11 +25,12 @@ from ..protocol.exchange import Exchange
 from ..protocol.peer_profile import Peers
 from ..services.provider import Serving
 from ..services.scp import pause_of
+from .board import Board
 from .connection import Connection
 from .handlers import HandlerThreads
 from .loop import Loop
 from .secure_connection import SecureConnection
-from .shared_state import AssociationSlots, Board
+from .shared_state import AssociationSlots
 
 try:
     import resource

@@ -24,8 +24,9 @@ from ..services.scp import COUNTED, Provider, host_of
 from ..services.service_registry import ServiceRegistry
 from .acceptor import Acceptor
 from .association import Association, connect
+from .board import Board
 from .connection import Connection
-from .shared_state import MOST_WORKERS, AssociationSlots, Board
+from .shared_state import MOST_WORKERS, AssociationSlots
 from .workers import Job, WorkerPool, serve_handed
 
 __all__ = ["Listener"]

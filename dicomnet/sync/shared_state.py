@@ -1,8 +1,7 @@
-"""What a provider counts, and who is there: in memory that its worker processes share, where it has any.
+"""Who is there, in memory that the worker processes of a provider share; what they count is on a `board.Board`.
 
-Each process writes its own row of counters, so that counting takes no lock between processes; a row outlives the
-process that wrote it. Slots are taken under a lock of the system's, which ends with the process that holds it: a
-worker that is killed blocks no other.
+Slots are taken under a lock of the system's, which ends with the process that holds it: a worker that is killed blocks
+no other.
 """
 
 from __future__ import annotations
@@ -10,80 +9,18 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
 
 try:
     import fcntl
 except ImportError:  # Windows, where there are no workers either
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["MOST_SLOTS", "MOST_WORKERS", "AssociationSlots", "Board"]
+__all__ = ["MOST_SLOTS", "MOST_WORKERS", "AssociationSlots"]
 
 MOST_WORKERS = 255  # the owner of a slot is one byte
 MOST_SLOTS = 1 << 16  # associations at a time of all workers: a port can hardly have more peers
 _AE, _HOST = 16, 48  # bytes of an AE title; of an address, which has at most 45 characters
 _NAME = _AE + _HOST
-
-
-class Board:
-    """Counters by name, one row of them for each process.
-
-    Args:
-        names: of the counters.
-        rows: how many processes count; one by itself shares nothing.
-    """
-
-    def __init__(self, names: Sequence[str], rows: int = 1) -> None:
-        self._columns = {name: column for column, name in enumerate(names)}
-        self._rows = rows
-        self._base = 0
-        self._lock = threading.Lock()
-        cells = len(names) * rows
-        self._cells: memoryview[float] | list[float] = [0.0] * cells
-        if rows > 1:
-            self._cells = memoryview(mmap.mmap(-1, 8 * cells)).cast("d")
-
-    def use_row(self, row: int) -> None:
-        """From now on this process counts in this row."""
-        self._lock = threading.Lock()  # of the process that this one was forked from: who knows who held it
-        self._base = row * len(self._columns)
-
-    def add(self, name: str, amount: float = 1) -> None:
-        """Count."""
-        cell = self._base + self._columns[name]
-        with self._lock:
-            self._cells[cell] += amount
-
-    def counting(self, *names: str) -> Callable[..., None]:
-        """What counts several things at once: a function of as many numbers."""
-        columns = [self._columns[name] for name in names]
-
-        def add(*amounts: float) -> None:
-            cells, base = self._cells, self._base
-            with self._lock:
-                for column, amount in zip(columns, amounts, strict=True):
-                    cells[base + column] += amount
-
-        return add
-
-    def note(self, name: str, value: float, row: int | None = None) -> None:
-        """Write a value that is no sum, such as a time; into another row only where no process writes any more."""
-        self._cells[self._cell(name, row)] = value
-
-    def of(self, name: str, row: int | None = None) -> float:
-        """What a row says, or this process's."""
-        return float(self._cells[self._cell(name, row)])
-
-    def _cell(self, name: str, row: int | None) -> int:
-        return (self._base if row is None else row * len(self._columns)) + self._columns[name]
-
-    def values(self, name: str) -> list[float]:
-        """What each row says."""
-        return [self.of(name, row) for row in range(self._rows)]
-
-    def total(self, name: str) -> int:
-        """The sum of all rows."""
-        return int(sum(self.values(name)))
 
 
 class AssociationSlots:

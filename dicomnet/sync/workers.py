@@ -30,7 +30,8 @@ from ..config import ACCEPT_PAUSE, SAY_AGAIN
 from ..errors import ConnectionFailed
 from ..log import log
 from .acceptor import Acceptor
-from .shared_state import AssociationSlots, Board
+from .board import Board
+from .shared_state import AssociationSlots
 
 __all__ = ["Job", "WorkerPool", "serve_handed"]
 

@@ -12,7 +12,7 @@ from ..config import COMMITMENT_PATIENCE, Entity
 from ..errors import DicomNetError
 from ..services.user import Commitment
 from ..status import Status
-from .connect import client_options, listen_option, peer_options
+from .connect import client_options, from_option, listen_option, peer_options
 from .exits import Exit, exit_code
 from .options import PATH, SECONDS, Settings, common, profile_of
 from .output import Output
@@ -25,6 +25,7 @@ __all__ = ["command"]
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
 @click.option("-r", "+r", "--recurse", is_flag=True, help="Also the directories in directories.")
 @listen_option("Where PEER is to report, on an association of its own; it has to know this, with our AE title.")
+@from_option
 @click.option("--wait", type=SECONDS, metavar="SECONDS", help="For the report, with --listen.  [default: 5m]")
 @common
 def command(
@@ -33,6 +34,7 @@ def command(
     paths: tuple[str, ...],
     recurse: bool,
     where: Entity | None,
+    senders: tuple[str, ...],
     wait: float | None,
     settings: Settings,
 ) -> int:
@@ -52,7 +54,8 @@ def command(
         return codes[0]
     called = profile_of(replace(peer, ae_title=aec) if aec else peer)
     patience = COMMITMENT_PATIENCE if wait is None else wait
-    with CommitmentScu(called, listen=where, patience=patience, **client_options(settings, peer)) as scu:
+    options = {"listen": where, "senders": senders, "patience": patience, **client_options(settings, peer)}
+    with CommitmentScu(called, **options) as scu:
         outcome = scu.commit(instances)
     _tell(outcome, output)
     return codes[0] if codes else Exit.DONE if outcome.ok else Exit.FAILURES

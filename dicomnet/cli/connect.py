@@ -101,6 +101,13 @@ syntax_option = click.option(
 )  # fmt: skip
 
 
+#: The option --from: under which other titles the peer may call back.
+from_option = click.option(
+    "--from", "senders", type=AE_TITLE, multiple=True, metavar="AET",
+    help="Another AE title by which PEER calls back. Repeat it.",
+)  # fmt: skip
+
+
 def listen_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option --listen: where the peer is to call back."""
     return click.option("--listen", "where", type=PEER, metavar="HOST:PORT", help=what)

@@ -96,7 +96,7 @@ class _Examination:
                 done += 1
         finally:
             if self._association is not None:
-                self._association.abort() if code else self._association.release()
+                self._association.abort() if code else self._release(self._association)
         for step, title in zip(STEPS[done + 1 :], _TITLES[done + 1 :], strict=True):
             self._tell(step, title, "skipped", "", "", 0.0)
         failed = "" if done == len(STEPS) else _TITLES[done]
@@ -193,6 +193,13 @@ class _Examination:
             raise _Failed(f"answered {status}", "The peer's log may say why.", Exit.FAILURES)
         return "ok", f"answered in {(monotonic() - start) * 1000:.2f} ms"
 
+    def _release(self, association: Association) -> None:
+        """A peer that closes instead has answered all that was asked."""
+        try:
+            association.release()
+        except DicomNetError as error:
+            self._output.warn(f"the peer did not release the association: {error.message}")
+
     def _window(self) -> tuple[str, str]:
         """How many instances may be under way at a time, as storing proposes it; on another association."""
         offered, extras = (
@@ -203,12 +210,13 @@ class _Examination:
             return "ok", "none is proposed, as the peer's profile says"
         try:
             if self._association is not None:
-                self._association.release()  # some peers have room for no more than one
+                self._release(self._association)  # some peers have room for no more than one
                 self._association = None
-            with associate(self._peer, None, offered, self._settings, extras) as association:
-                most = association.operations_window[0]
+            association = associate(self._peer, None, offered, self._settings, extras)
         except DicomNetError as error:
             return "warning", f"{error.message} where one is proposed: `--window 1`, or window = 1 in peers.toml"
+        most = association.operations_window[0]
+        self._release(association)
         return "ok", f"{most} instances at a time" if most > 1 else "one instance at a time"
 
 

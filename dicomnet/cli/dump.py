@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 import click
 
@@ -31,6 +32,8 @@ def command(file: str, output: Output) -> int:
     with -v, all that it says.
     """
     try:
+        if not stat.S_ISREG(os.stat(file).st_mode) and not os.path.isdir(file):  # a pipe would be waited for
+            raise InputFileError("is no ordinary file", path=file, problem=InputProblem.CANNOT_READ)
         with open(file, "rb") as opened:
             start = opened.read(132)
     except OSError as error:

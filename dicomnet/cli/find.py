@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..config import Entity
-from ..dataset.codec import UndecodableDataSet
+from ..dataset.codec import UndecodableDataSet, private_tag
 from ..services import presentation_contexts, query_models
 from ..services.scu import Match
 from ..sync import Association
@@ -91,7 +91,9 @@ def _find(
 
 def _cell(match: Match, column: str) -> str:
     """A value for people; what is in a sequence as ``Keyword=value``."""
-    value = match.dataset.get(column)
+    private = private_tag(column)
+    value: Any = match.dataset.get(column if private is None else private)
+    value = value if private is None or value is None else value.value
     if value is None:
         return ""
     if hasattr(value, "append"):  # several values, or the items of a sequence

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from typing import Any
 
+from ..dataset.codec import inflate
 from ..errors import InputFileError, InputProblem
+from ..files.instance_source import DEFLATED
+from ..files.part10 import read_meta
 from ..protocol.trace import named
 
 __all__ = ["elements"]
@@ -32,8 +36,7 @@ def elements(path: str) -> Iterator[Fields]:
         warnings.simplefilter("ignore")  # values that break a rule are what one wants to see
         settings.reading_validation_mode = pydicom.config.IGNORE
         try:
-            dataset = pydicom.dcmread(path, defer_size=_LONGEST, force=True)
-            for part in (dataset.file_meta, dataset):
+            for part in _parts(path):
                 for tag in sorted(part.keys()):
                     yield _element(part, tag)
         except OSError as error:
@@ -45,6 +48,21 @@ def elements(path: str) -> Iterator[Fields]:
         except Exception as error:  # pydicom promises no type
             reason = f"cannot be parsed: {error}"
             raise InputFileError(reason, path=path, problem=InputProblem.TRUNCATED) from error
+
+
+def _parts(path: str) -> tuple[Any, Any]:
+    """The file meta information, and the data set; a deflated one within bounds, which pydicom does not have."""
+    import pydicom
+    from pydicom.filereader import read_dataset
+
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") not in DEFLATED:
+        dataset = pydicom.dcmread(path, defer_size=_LONGEST, force=True)
+        return dataset.file_meta, dataset
+    with open(path, "rb") as file:
+        data = file.read()
+    _, start = read_meta(data)
+    return meta, read_dataset(BytesIO(inflate(memoryview(data)[start:])), False, True)
 
 
 def _element(dataset: Any, tag: Any) -> Fields:

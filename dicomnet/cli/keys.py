@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..dataset.codec import private_tag
 from ..errors import InvalidArgument
 
 __all__ = ["key_option", "parse_keys"]
@@ -18,6 +19,8 @@ _INDEX = re.compile(r"\[0?\]")
 
 def parse_keys(texts: Iterable[str]) -> dict[str, Any]:
     """Values by keyword; ``Sequence.Keyword=value`` is a key in the one item of a sequence, as DCMTK's ``[0]`` is.
+
+    A private key goes by its tag, with that of its creator beside it: ``7777,0010=ACME``, ``7777,1037=SRC*``.
 
     Raises:
         InvalidArgument: one cannot be read.
@@ -34,6 +37,8 @@ def parse_keys(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _keyword(part: str, text: str) -> str:
+    if private_tag(part.strip()) is not None:
+        return part.strip().strip("()").upper()
     tag = _TAG(part.strip())
     if tag is None:
         if not part.strip().isalnum():

@@ -50,7 +50,12 @@ class Output:
     def record(self, **fields: Any) -> None:
         """A line for programs."""
         if self.json:
-            self._write(json.dumps(fields, ensure_ascii=False))
+            text = json.dumps(fields, ensure_ascii=False)
+            try:
+                text.encode(sys.stdout.encoding or "utf-8")
+            except UnicodeEncodeError:  # the name of a file need not be UTF-8, and JSON is
+                text = json.dumps(fields)
+            self._write(text)
 
     def summary(self, line: str, **fields: Any) -> None:
         """The last line, in either form."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from ..config import Entity
-from .connect import client_options, listen_option, peer_options, syntax_option
+from .connect import client_options, from_option, listen_option, peer_options, syntax_option
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
@@ -27,6 +27,7 @@ __all__ = ["command"]
 )
 @click.option("--by", type=click.Choice(("get", "move")), help="One way only; by default the one the peer offers.")
 @listen_option("Where a C-MOVE to here is to come to; the peer has to know it, with our AE title.")
+@from_option
 @syntax_option
 @common
 def command(
@@ -38,6 +39,7 @@ def command(
     directory: str,
     by: str | None,
     where: Entity | None,
+    senders: tuple[str, ...],
     syntaxes: tuple[str, ...],
     settings: Settings,
 ) -> int:
@@ -51,7 +53,12 @@ def command(
     asked = parse_keys(keys)
     called = profile_of(replace(peer, ae_title=aec) if aec else peer)
     scu = QueryRetrieveScu(
-        called, model=model, transfer_syntaxes=syntaxes, listen=where, **client_options(settings, peer)
+        called,
+        model=model,
+        transfer_syntaxes=syntaxes,
+        listen=where,
+        senders=senders,
+        **client_options(settings, peer),
     )
     with scu, Interrupts(releasable=True) as interrupts:
         interrupts.tell = scu.cancel

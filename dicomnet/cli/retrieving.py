@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol
 
@@ -44,6 +44,10 @@ class Done(Protocol):
     def failed_uids(self) -> list[str]:
         """Those that were not sent."""
 
+    @property
+    def unasked(self) -> Sequence[str]:
+        """Those that came though they belong to nothing that was named."""
+
 
 class _Cancelled(Exception):
     """Ctrl-C: leave the retrieve, which cancels it."""
@@ -80,15 +84,22 @@ def retrieve(
         output.error(str(failure))
         return _tell(output, None, monotonic() - start, "", Exit.FAILURES)
     line.clear()
+    _complain(output, done)
+    lost = done.failed or done.missing or done.status.is_failure
+    code = Exit.FAILURES if lost else Exit.WARNINGS if done.warning or done.unasked else Exit.DONE
+    return _tell(output, done, monotonic() - start, "cancelled: " if done.status.is_cancel else "", code)
+
+
+def _complain(output: Output, done: Done) -> None:
+    """What is not as it should be, a line for each."""
     for uid in done.failed_uids:
         output.error(f"not sent: {uid}")
+    for uid in done.unasked:
+        output.warn(f"not asked for, and kept: {uid}")
     if done.missing:
         said = done.completed + done.warning
         problem = f"{done.missing} of {said} instances that the peer says it sent were not kept here"
         output.error(f"{problem}. Does it have our AE title at another address, or did storing fail?")
-    lost = done.failed or done.missing or done.status.is_failure
-    code = Exit.FAILURES if lost else Exit.WARNINGS if done.warning else Exit.DONE
-    return _tell(output, done, monotonic() - start, "cancelled: " if done.status.is_cancel else "", code)
 
 
 def _tell(output: Output, done: Done | None, seconds: float, prefix: str, code: int) -> int:
@@ -99,6 +110,7 @@ def _tell(output: Output, done: Done | None, seconds: float, prefix: str, code: 
         failed=failed,
         warnings=warning,
         failed_uids=done.failed_uids if done else [],
+        unasked=list(done.unasked) if done else [],
         seconds=seconds,
     )
     return int(code)

@@ -74,7 +74,7 @@ class Report:
 
     def _take(self, line: bytes, number: int) -> None:
         try:
-            record = json.loads(line)
+            record = json.loads(line.decode("utf-8", "surrogateescape"))
             key = str(record["sop_instance_uid"]), str(record["source"])
             outcome, sent_as = record["outcome"], str(record["sent_as"])
         except (ValueError, KeyError, TypeError) as error:
@@ -88,7 +88,11 @@ class Report:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line."""
-        line = _encode(record).encode("utf-8", "surrogateescape") + b"\n"
+        text = _encode(record)
+        try:
+            line = text.encode() + b"\n"
+        except UnicodeEncodeError:  # the name of a file need not be UTF-8, and JSON is
+            line = json.dumps(record).encode() + b"\n"
         try:
             with self._lock:
                 while line:

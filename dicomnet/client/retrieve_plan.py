@@ -83,6 +83,11 @@ class Retrieved:
         return sum(one.missing for one in self.outcomes)
 
     @property
+    def unasked(self) -> list[str]:
+        """SOP Instance UIDs of instances that came, and were kept, though they belong to nothing that was named."""
+        return [uid for one in self.outcomes for uid in one.unasked]
+
+    @property
     def problem(self) -> str:
         """What is wrong with a retrieve whose instances are missing here, and what to try; else empty."""
         if not self.missing:

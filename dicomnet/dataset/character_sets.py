@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from io import BytesIO
 from typing import Any
 
+from dicomnet import uids
 from dicomnet.errors import InvalidArgument
 
-__all__ = ["is_text_in_its_own", "python_encodings", "reread"]
+__all__ = ["is_text_in_its_own", "is_unnamed", "python_encodings", "reread"]
 
 #: A pydicom Dataset; to name its class here would load it.
 Dataset = Any
+Buffer = bytes | bytearray | memoryview
 
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # what Specific Character Set concerns
 _ASCII_TERMS = ("", "ISO_IR 6", "ISO 2022 IR 6")
@@ -31,6 +34,22 @@ def python_encodings(character_set: str) -> tuple[str, ...]:
     if unknown is not None:
         raise InvalidArgument(f"there is no character set {unknown!r}", hint="The names are those of PS3.3 C.12.1.1.2.")
     return tuple(convert_encodings(terms))
+
+
+def is_unnamed(data: Buffer, transfer_syntax: str) -> bool:
+    """Whether a data set has text beyond ASCII, outside sequences, and names no character set for it."""
+    from pydicom.filereader import read_dataset  # noqa: PLC0415
+
+    implicit, little_endian = (
+        transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN,
+        transfer_syntax != uids.EXPLICIT_VR_BIG_ENDIAN,
+    )
+    try:
+        dataset = read_dataset(BytesIO(data), implicit, little_endian)
+        named = dataset.get("SpecificCharacterSet")
+        return not named and any(not text.isascii() for text in _texts(dataset))
+    except Exception:  # whatever pydicom stumbles over: who decodes it is told
+        return False
 
 
 def is_text_in_its_own(dataset: Dataset) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
 from dicomnet import uids
 from dicomnet.config import INFLATED_RATIO, INFLATED_SIZE
-from dicomnet.dataset import character_sets, text
+from dicomnet.dataset import character_sets, long_values, text
 from dicomnet.dataset.types import is_uid_like
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
 from dicomnet.files.instance_source import DEFLATED, BytesSource, Source
@@ -31,6 +32,7 @@ __all__ = [
     "inflate",
     "is_dataset",
     "open_source",
+    "private_tag",
     "read",
     "source_of",
     "tags",
@@ -55,6 +57,12 @@ NATIVE = frozenset(
 )
 _LITTLE_ENDIAN = frozenset({uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN})
 _PIXEL_DATA = 0x7FE00010
+_LAST_CREATOR = 0xFF  # of the elements that reserve blocks of private ones (PS3.5 Section 7.8.1)
+#: Numbers that are no text in a data set; people type them all the same.
+_NUMBERS: dict[str, Callable[[str], int | float]] = {
+    **dict.fromkeys(("SL", "SS", "SV", "UL", "US", "UV"), int), "FD": float, "FL": float
+}  # fmt: skip
+_PRIVATE = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?").fullmatch
 _FIRST_DATA_SET_TAG = 0x00040000  # below are commands and file meta information
 
 
@@ -100,7 +108,7 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     try:
         if _PIXEL_DATA in dataset:
             dataset["PixelData"].is_undefined_length = syntax not in NATIVE
-        write_dataset(file, dataset)
+        write_dataset(file, dataset if file.is_implicit_VR else long_values.written_as_unknown(dataset))
     except Exception as error:  # pydicom has no error of its own for this: values raise what their type makes of them
         raise InvalidArgument(f"the data set cannot be encoded: {error}") from error
     data: bytes = file.getvalue()
@@ -126,10 +134,22 @@ def _encode_text(dataset: Any, syntax: str) -> bytes | None:
 def _tag_and_vr(keyword: str) -> tuple[int, str]:
     from pydicom import datadict  # noqa: PLC0415
 
+    private = private_tag(keyword)
+    if private is not None:
+        return private, "LO" if private & 0xFFFF <= _LAST_CREATOR else "UN"
     tag = datadict.tag_for_keyword(keyword)
     if tag is None:
         raise InvalidArgument(f"there is no attribute {keyword!r}", hint="Attributes go by their keyword, PatientName.")
     return tag, datadict.dictionary_VR(tag)
+
+
+def private_tag(keyword: str) -> int | None:
+    """The tag that stands in the place of a keyword, "7777,1037", where it is a private one; else None."""
+    found = _PRIVATE(keyword)
+    if found is None:
+        return None
+    group, number = int(found[1], 16), int(found[2], 16)
+    return group << 16 | number if group % 2 and (0x10 <= number <= _LAST_CREATOR or number > 0x1000) else None
 
 
 def vr_of(keyword: str) -> str:
@@ -212,6 +232,8 @@ def decode(data: Buffer, transfer_syntax: str, character_set: str = "") -> Datas
         plain = inflate(data) if syntax in DEFLATED else data
         actual_encoding(plain, syntax)
         dataset = read_dataset(BytesIO(plain), *encoding_of(syntax))
+        if len(plain) > long_values.LONGEST_SHORT:
+            long_values.read_as_known(dataset)
         if fallback and not character_sets.is_text_in_its_own(dataset):
             character_sets.reread(dataset, fallback)
     except UndecodableDataSet:
@@ -347,7 +369,7 @@ def from_keywords(values: Mapping[str, Any], template: Dataset | None = None) ->
     dataset = PydicomDataset()
     if template is not None:
         dataset.update(template)
-    for keyword, value in values.items():
+    for keyword, value in sorted(values.items()):  # creators stand before what is theirs
         _set(dataset, keyword, value)
     if "SpecificCharacterSet" not in dataset and not _is_ascii(values):
         dataset.SpecificCharacterSet = "ISO_IR 192"
@@ -367,16 +389,35 @@ def _set(dataset: Dataset, keyword: str, value: Any) -> None:
     from pydicom.dataelem import DataElement  # noqa: PLC0415
 
     tag, vr = _tag_and_vr(keyword)
-    vr = vr.split(" ")[0]
+    vr = vr.split(" ")[0] if vr != "UN" else _private_vr(dataset, tag, keyword)
     if vr == "SQ":
         value = [item if is_dataset(item) else from_keywords(item) for item in value or ()]
     wildcards = isinstance(value, str) and any(mark in value for mark in "*?-\\")
     named = vr == "UI" and all(map(is_uid_like, [value] if isinstance(value, str) else value or ()))
     mode = config.IGNORE if value is None or wildcards or named else config.RAISE
     try:
+        if vr in _NUMBERS and isinstance(value, str) and value:
+            value = _NUMBERS[vr](value)
         dataset.add(DataElement(tag, vr, "" if value is None and vr != "SQ" else value, validation_mode=mode))
     except Exception as error:  # pydicom's validators raise what their value type raises
         raise InvalidArgument(f"{keyword} ({vr}) cannot have the value {value!r}: {error}") from error
+
+
+def _private_vr(dataset: Dataset, tag: int, keyword: str) -> str:
+    """The VR of a private attribute, as its creator's dictionary has it; text where none is known (PS3.5 7.8.1)."""
+    from pydicom import datadict  # noqa: PLC0415
+
+    if private_tag(keyword) is None:
+        return "UN"
+    reserved = tag & 0xFFFF0000 | tag >> 8 & 0xFF
+    creator = dataset.get(reserved)
+    if creator is None or not creator.value:
+        where = f"{reserved >> 16:04X},{reserved & 0xFFFF:04X}"
+        raise InvalidArgument(f"{keyword} is private, and its creator is not given", hint=f"Give {where}=CREATOR, too.")
+    try:
+        return str(datadict.private_dictionary_VR(tag, str(creator.value))).split(" ", maxsplit=1)[0]
+    except KeyError:
+        return "LO"
 
 
 def tags(wanted: Iterable[int | str]) -> tuple[int, ...] | None:

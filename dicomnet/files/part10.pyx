@@ -257,7 +257,8 @@ cdef int _write_long_meta(Writer* w, uint16_t element, bytes value) except -1:
 def read_meta(buffer):
     """Read the file meta information at the start of a Part 10 file.
 
-    The group length is not trusted, and elements may stand in any order: the group ends where another begins.
+    The group length is not trusted, and elements may stand in any order: the group ends where another begins. Where it
+    ends by its length, and the group begins anew there, what follows is data: some writers write it twice.
 
     Args:
         buffer: the file, or as much of its start as holds the whole group.
@@ -299,6 +300,7 @@ cdef int _read_group(Cursor* c, FileMeta meta) except -1:
     cdef Element e
     cdef int flags = _meta_flags(c[0])
     cdef Py_ssize_t declared_end = -1
+    cdef uint32_t last = 0
     cdef Cursor ahead
     while _group_ahead(c[0]) == 0x0002:
         ahead = c[0]
@@ -313,7 +315,10 @@ cdef int _read_group(Cursor* c, FileMeta meta) except -1:
                 f"truncated: its file meta information ends at byte {c.end}, within an element",
                 problem=InputProblem.TRUNCATED,
             )
+        if c.pos == declared_end and e.tag <= last:
+            break
         c[0] = ahead
+        last = e.tag
         if e.tag == TAG_GROUP_LENGTH and e.length == 4:
             declared_end = c.pos + 4 + read_u32le(&ahead)
         _keep(meta, e.tag & 0xFFFF, child(c, e.length))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from threading import Lock
+from time import time
 from typing import Any
 
 from ..errors import InvalidArgument, TLSFailed, escaped
@@ -23,6 +24,7 @@ Buffer = bytes | bytearray | memoryview
 Path = str | os.PathLike[str]
 
 _PORTION = 128 << 10  # plaintext bytes encrypted in one go: several records for each system call
+_MOST_PEM = 1 << 20  # bytes of a file with certificates that are looked at
 _RECORD = 16384  # plaintext bytes of a record; what is left of a message and fits into one goes along
 
 _ALERT = bytes.fromhex("15 0303 0002 02 46")  # fatal: protocol version (RFC 8446 Section 6)
@@ -39,6 +41,7 @@ _PROFILES = {
         "ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=2"
     ),
 }
+_HOST_NAMES = ("DNS", "IP Address")  # of the kinds of alternative names; what stands in the others names no host
 _CLIENT_CERTIFICATES = ("required", "optional", "ignored")
 
 
@@ -130,10 +133,11 @@ def _context(tls: TLS, server: bool, _: tuple[tuple[int, int, int], ...]) -> ssl
         _ask_for_certificates(tls, context)
     else:
         context.check_hostname = tls.check_name
+        context.hostname_checks_common_name = False  # RFC 9525 Section 6.3: a common name is no host's
         context.verify_mode = ssl.CERT_REQUIRED
     _load_certificates(tls, context, server)
     if tls.crl is not None:
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN  # an authority may be revoked, too
     return context
 
 
@@ -167,7 +171,22 @@ def _load_certificates(tls: TLS, context: ssl.SSLContext, server: bool) -> None:
     except OSError as error:  # an SSLError is one, too
         why = _words(getattr(error, "reason", None) or error.strerror or str(error))
         where = f"{tls.cert}, {tls.key}" if path is tls.cert and tls.key is not None else path
-        raise InvalidArgument(f"TLS: {where}: cannot be used as {doing}: {why}") from error
+        encrypted = doing == "certificate and key" and _is_encrypted(tls.key or tls.cert)
+        if encrypted and tls.key_password is None:
+            why = "the private key is encrypted, and no password is given"
+        elif encrypted:
+            why = "the private key is encrypted, and not with the password that is given"
+        hint = "Give key_password (--tls-password-file)." if encrypted and tls.key_password is None else None
+        raise InvalidArgument(f"TLS: {where}: cannot be used as {doing}: {why}", hint=hint) from error
+
+
+def _is_encrypted(path: Path | None) -> bool:
+    """Whether a PEM file has a private key that takes a password."""
+    try:
+        with open(path or "", "rb") as file:
+            return b"ENCRYPTED" in file.read(_MOST_PEM)
+    except OSError:
+        return False
 
 
 class Channel:
@@ -229,7 +248,16 @@ class Channel:
             except OSError as error:
                 raise self._failure(error, "TLS handshake failed") from error
             self.link = self._negotiated()
+            if self._server and self._object.session_reused:
+                self._check_date()
             return True
+
+    def _check_date(self) -> None:
+        """A session of TLS 1.2 that is resumed brings its certificate along, whose time may be over by now."""
+        facts: dict[str, Any] = self._object.getpeercert() or {}
+        end = facts.get("notAfter")
+        if end is not None and ssl.cert_time_to_seconds(end) < time():
+            raise TLSFailed("TLS handshake failed: the peer's certificate is not taken: certificate has expired")
 
     def read_into(self, buffer: memoryview) -> int | None:
         """Decrypt into ``buffer``; how many bytes, 0 at the end of the stream, None where more has to arrive first.
@@ -315,7 +343,7 @@ class Channel:
             certificate=certificate,
             fingerprint=hashlib.sha256(certificate).hexdigest() if certificate else "",
             subject=", ".join(f"{name}={value}" for part in facts.get("subject", ()) for name, value in part),
-            names=tuple(value for _, value in facts.get("subjectAltName", ())),
+            names=tuple(value for kind, value in facts.get("subjectAltName", ()) if kind in _HOST_NAMES),
         )
 
 

@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .. import uids
-from ..dataset import codec
+from ..dataset import character_sets, codec
 from ..dataset.codec import NATIVE
 from ..dataset.transcoding import NEVER, Transcoding
 from ..dataset.types import Dataset
 from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
 from ..files.instance_source import Source
+from ..log import log
 from ..protocol.events import (
     AssociateAccepted,
     ReleaseConfirmation,
@@ -47,6 +48,11 @@ __all__ = [
     "store_many",
 ]
 
+_LOOKED_AT = 16  # matches with bytes beyond ASCII, which may be numbers
+_UNNAMED = (
+    "%s: matches have characters beyond ASCII and name no character set. Ask for it (-k SpecificCharacterSet, "
+    'SpecificCharacterSet=""), or say in the profile of the peer which it is (character_set in peers.toml).'
+)
 _CANCELLABLE = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
 _OURS_TO_ANSWER = (State.STA9_COLLISION_REQUESTOR_AWAIT_LOCAL, State.STA12_COLLISION_ACCEPTOR_AWAIT_LOCAL)
 
@@ -132,6 +138,7 @@ class RetrieveProgress:
         transfer_syntax: of ``data``.
         kept: of the instances that came here, how many were kept; None on the way, where they go elsewhere, and where
             a `Provider` takes them.
+        unasked: SOP Instance UIDs of instances that came, and were kept, though they belong to nothing that was named.
     """
 
     status: Status
@@ -142,6 +149,7 @@ class RetrieveProgress:
     data: bytes = b""
     transfer_syntax: str = ""
     kept: int | None = None
+    unasked: tuple[str, ...] = ()
 
     @property
     def failed_uids(self) -> list[str]:
@@ -154,7 +162,9 @@ class RetrieveProgress:
     @property
     def missing(self) -> int:
         """Instances that the peer says it sent, and that were not kept here: they did not arrive, or storing failed."""
-        return 0 if self.kept is None else max(self.completed + self.warning - self.kept, 0)
+        if self.kept is None:
+            return 0
+        return max(self.completed + self.warning - self.kept - len(self.unasked), 0)
 
     @property
     def ok(self) -> bool:
@@ -418,13 +428,21 @@ def find(
         affected_sop_class_uid=context.abstract_syntax,
         priority=priority,
     )
+    syntax, character_set = context.transfer_syntax, exchange.profile.character_set
+    looked_at = _LOOKED_AT if not character_set else 0
     try:
         while True:
             response = yield from exchange.response_to(request)
             status = status_of(response, "C-FIND")
             if not status.is_pending:
                 return status
-            yield Match(status, data_of(response), context.transfer_syntax, exchange.profile.character_set)
+            data = data_of(response)
+            if looked_at and not data.isascii():
+                looked_at -= 1
+                if character_sets.is_unnamed(data, syntax):
+                    looked_at = 0
+                    log.warning(_UNNAMED, exchange.peer)
+            yield Match(status, data, syntax, character_set)
     except GeneratorExit:
         exchange.cancel(request)
         raise

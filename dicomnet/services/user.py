@@ -7,9 +7,8 @@ Each function takes an established exchange and gives a flow for a driver. A fai
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from inspect import isawaitable
 from itertools import cycle
 from typing import Any, NamedTuple, TypeAlias
 
@@ -26,7 +25,7 @@ from ..protocol.messages import CommandField, Priority
 from ..status import Status
 from ..wire.command_set import Message
 from . import query_models, scu
-from .provider import as_status
+from .kept import KEYS, KeptCounter
 from .provider_requests import StoreRequest
 from .scp import AssociationProvider, Provider
 from .scu import RetrieveProgress
@@ -185,7 +184,7 @@ def get(
     dataset = query_models.identifier(query_models.model_of(model), level, keys, retrieve=True, template=query)
     context = exchange.context_for(query_models.model_uid(model, "get"))
     data = codec.encode(dataset, context.transfer_syntax)
-    counter = None if isinstance(to, Provider) else KeptCounter()
+    counter = None if isinstance(to, Provider) else KeptCounter(_plain(dataset))
     provider = receiver(to, exchange, counter)
     return _retrieved(exchange, scu.get(exchange, context, data, provider, priority), "C-GET", counter)
 
@@ -196,39 +195,10 @@ def _retrieved(
     """Only a retrieve that did nothing at all is a failure to be raised."""
     done = yield from flow
     if counter is not None:
-        done = replace(done, kept=counter.kept)
+        done = replace(done, kept=counter.kept, unasked=tuple(counter.unasked))
     if not (done.completed or done.failed or done.warning):
         _raise_failure(exchange, done.status, what)
     return done
-
-
-class KeptCounter:
-    """Counts the instances that were kept: peers count those that they have sent.
-
-    Attributes:
-        kept: how many.
-    """
-
-    def __init__(self) -> None:
-        self.kept = 0
-
-    def counting(self, keep: Keep) -> Keep:
-        """This function, counted where its answer is no failure."""
-
-        def kept(request: StoreRequest) -> object:
-            answer = keep(request)
-            return self._awaited(answer) if isawaitable(answer) else self.count(answer)
-
-        return kept
-
-    async def _awaited(self, answer: Awaitable[object]) -> object:
-        return self.count(await answer)
-
-    def count(self, answer: object) -> object:
-        """An instance was answered so; the answer."""
-        status = as_status(answer)
-        self.kept += status.is_success or status.is_warning
-        return answer
 
 
 def receiver(to: Path | Keep | Provider, exchange: Exchange, counter: KeptCounter | None) -> Provider:
@@ -237,8 +207,17 @@ def receiver(to: Path | Keep | Provider, exchange: Exchange, counter: KeptCounte
         return to
     provider = Provider(limits=exchange.limits, timeouts=exchange.timeouts)
     spool, keep = keeper(to)
-    provider.on_store(spool=spool, unknown_classes=True)(keep if counter is None else counter.counting(keep))
+
+    @provider.on_store(spool=spool, unknown_classes=True, elements=KEYS)
+    def kept(request: StoreRequest) -> object:
+        answer = keep(request)
+        return answer if counter is None else counter.count(request, answer)
+
     return provider
+
+
+def _plain(identifier: Dataset) -> dict[str, object]:
+    return {element.keyword: element.value for element in identifier if element.VR == "UI"}
 
 
 def keeper(to: Path | Keep) -> tuple[str | None, Keep]:

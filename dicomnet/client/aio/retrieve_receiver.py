@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ...aio.association import Association
 from ...aio.listener import Listener
@@ -15,12 +15,14 @@ from ...errors import InvalidArgument
 from ...net.tls import TLS
 from ...protocol.negotiation import AcceptancePolicy
 from ...services import user
+from ...services.kept import KEYS, KeptCounter
 from ...services.provider import as_status
 from ...services.provider_requests import StoreRequest
 from ...services.scp import Provider
 from ...services.scu import RetrieveProgress
-from ...services.user import Keep, KeptCounter
+from ...services.user import Keep
 from ...status import Status
+from ..callback_rules import told_aloud
 from ..events import Received
 from .client import Client
 from .concurrency import Gate, call, wait
@@ -36,6 +38,7 @@ class RetrieveReceiver:
         client: whose limits hold.
         hooks: are told `events.Received`.
         to: a directory for files, or a function of `StoreRequest`.
+        keys: what is asked for, by keyword.
 
     Attributes:
         failure: what a handler raised; the retrieve is over then.
@@ -43,22 +46,21 @@ class RetrieveReceiver:
         waiting: the association of a C-MOVE, whose progress they are.
     """
 
-    def __init__(self, client: Client, hooks: Hooks, to: Path | Keep) -> None:
+    def __init__(self, client: Client, hooks: Hooks, to: Path | Keep, keys: Mapping[str, Any]) -> None:
         self._client = client
         self._hooks = hooks
         self._spool, self._keep = user.keeper(to)
         self.failure: BaseException | None = None
         self.arrived = 0
         self.waiting: Association | None = None
-        self._counter = KeptCounter()
+        self._counter = KeptCounter(keys)
         self._have: set[str] = set()
         self._coming: set[str] = set()
         self._news = Gate()
 
-    @property
-    def kept(self) -> int:
-        """How many instances were kept."""
-        return self._counter.kept
+    def counted(self, outcome: RetrieveProgress) -> RetrieveProgress:
+        """The outcome of a retrieve, with what was kept here of it, and what was kept beside it."""
+        return replace(outcome, kept=self._counter.kept, unasked=tuple(self._counter.unasked))
 
     def provider(self) -> Provider:
         """What takes them on the association that asked for them."""
@@ -68,14 +70,16 @@ class RetrieveReceiver:
 
     def register(self, provider: Provider) -> None:
         """Have this provider take them."""
-        provider.on_store(spool=self._spool, unknown_classes=True)(self._arrived)
+        provider.on_store(spool=self._spool, unknown_classes=True, elements=KEYS)(self._arrived)
 
     async def _arrived(self, request: StoreRequest) -> object:
         """Ask the handlers; what none of them objects to is kept."""
         if self.waiting is not None:
             self.waiting.heard()
         try:
-            return self._counter.count(await self._answered(request))
+            answer = await self._answered(request)
+            self._counter.count(request, answer)
+            return answer
         except Exception as error:
             self.failure = self.failure or error
             raise
@@ -100,7 +104,7 @@ class RetrieveReceiver:
     def next_way(self) -> None:
         """What came so far need not be kept again."""
         self._have |= self._coming
-        self.arrived, self._counter = 0, KeptCounter()
+        self.arrived, self._counter = 0, self._counter.again()
 
     def completed(self, outcome: RetrieveProgress) -> RetrieveProgress:
         """The outcome of a retrieve, of which what failed this way may have come by the way before."""
@@ -161,6 +165,7 @@ class CallbackListener:
             tap=client.tap,
             peers=[replace(client.profile, entity=client.entity)],
         )
+        self.listener.admission = told_aloud(self.listener.admission, client.entity.ae_title)
 
     async def __aenter__(self) -> Self:
         await self.listener.__aenter__()

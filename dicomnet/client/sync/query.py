@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import Any, TypeAlias, Unpack
 
 from ... import uids
@@ -235,7 +234,7 @@ class QueryRetrieveScu(Finder):
 
         It is the whole target then: what has come already is not passed on again.
         """
-        receiver = RetrieveReceiver(client, self.hooks, to)
+        receiver = RetrieveReceiver(client, self.hooks, to, target.keys)
         way, *others = self._offered(association.contexts, self._model_of(target), ways)
         while True:
             brought = self._got if way == "get" else self._moved_here
@@ -292,7 +291,7 @@ class QueryRetrieveScu(Finder):
         event = self._before(events.BeforeGet, target, to=receiver.provider())
         told = _heeding(receiver, progress)
         outcome = self._asked(client, association, events.AfterGet, "get", event, told, to=event.to)
-        return replace(outcome, kept=receiver.kept)
+        return receiver.counted(outcome)
 
     def _moved_here(
         self,
@@ -314,7 +313,7 @@ class QueryRetrieveScu(Finder):
             receiver.waiting = None
             if event.destination == client.calling:
                 receiver.wait_for(outcome.completed + outcome.warning)
-        return outcome if event.destination != client.calling else replace(outcome, kept=receiver.kept)
+        return outcome if event.destination != client.calling else receiver.counted(outcome)
 
     def _offered(self, contexts: Mapping[int, PresentationContext], model: str, ways: Iterable[str]) -> list[str]:
         """The ways that this association has; a C-GET is none where nothing can come by it."""

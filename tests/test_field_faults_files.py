@@ -1,0 +1,201 @@
+"""Faults of files that were found in the field: the row of the list is in each test's name."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import run, summary
+
+import dicomnet as dn
+from dicomnet import uids
+from dicomnet.files.instance_source import open_source
+from dicomnet.files.part10 import read_meta
+
+LITTLE, JPEG_2000, CAPTURE = (
+    uids.EXPLICIT_VR_LITTLE_ENDIAN,
+    uids.JPEG2000_LOSSLESS,
+    uids.SECONDARY_CAPTURE_IMAGE_STORAGE,
+)
+PREAMBLE = bytes(128) + b"DICM"
+
+
+def element(tag: int, vr: bytes, value: bytes | str) -> bytes:
+    value = value.encode() if isinstance(value, str) else value
+    value += (b"\0" if vr in (b"UI", b"OB") else b" ") * (len(value) & 1)
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
+    return head + (struct.pack("<HI", 0, len(value)) if vr == b"OB" else struct.pack("<H", len(value))) + value
+
+
+def group_2(syntax: str, uid: str, *more: bytes, said: int | None = None) -> bytes:
+    """File meta information; its length as it is, or as ``said``."""
+    body = element(0x00020001, b"OB", b"\0\1") + element(0x00020002, b"UI", CAPTURE) + element(0x00020003, b"UI", uid)
+    body += element(0x00020010, b"UI", syntax) + b"".join(more)
+    return element(0x00020000, b"UL", struct.pack("<I", len(body) if said is None else said)) + body
+
+
+def plain(uid: str) -> bytes:
+    return element(0x00080016, b"UI", CAPTURE) + element(0x00080018, b"UI", uid) + element(0x00100020, b"LO", "1")
+
+
+def whole(uid: str) -> bytes:
+    return PREAMBLE + group_2(LITTLE, uid) + plain(uid)
+
+
+@pytest.fixture
+def archive() -> Any:
+    came: list[str] = []
+    listener = dn.Listener("A", port=0)
+    listener.on_store(unknown_classes=True)(lambda request: came.append(request.sop_instance_uid))
+    with listener:
+        listener.came = came  # type: ignore[attr-defined]
+        listener.peer = f"A@127.0.0.1:{listener.address[1]}"  # type: ignore[attr-defined]
+        yield listener
+
+
+# ---- D1 --------------------------------------------------------------------------------------------------------------
+
+
+def test_d1_a_second_group_0002_is_data(tmp_path: Path) -> None:
+    path = tmp_path / "twice.dcm"
+    rest = group_2(LITTLE, "1.2.4") + plain("1.2.3")
+    path.write_bytes(PREAMBLE + group_2(JPEG_2000, "1.2.3") + rest)
+    with open_source(path) as source:
+        assert (source.transfer_syntax_uid, source.sop_instance_uid) == (JPEG_2000, "1.2.3")
+        assert b"".join(map(bytes, source.chunks(1 << 20))) == rest
+
+
+@pytest.mark.parametrize("wrong", [0, 8, 60, 10_000])
+def test_d1_a_wrong_group_length_splits_nothing(wrong: int) -> None:
+    """Such files are many: the group goes on as long as its elements do."""
+    head = group_2(LITTLE, "1.2.3", element(0x00020012, b"UI", "1.2.9"), said=wrong)
+    meta, start = read_meta(PREAMBLE + head + plain("1.2.3"))
+    assert (meta.transfer_syntax_uid, meta.implementation_class_uid, start) == (LITTLE, "1.2.9", 132 + len(head))
+
+
+@pytest.mark.parametrize("split", ["syntax", "version"])
+def test_d1_a_length_that_ends_between_elements_too_early(split: str) -> None:
+    """What stands behind is of the same group while its tags go up."""
+    length = len(group_2(LITTLE, "1.2.3")) - 12 - (0 if split == "version" else len(element(0x00020010, b"UI", LITTLE)))
+    head = group_2(LITTLE, "1.2.3", element(0x00020012, b"UI", "1.2.9"), said=length)
+    meta, start = read_meta(PREAMBLE + head + plain("1.2.3"))
+    assert (meta.transfer_syntax_uid, meta.implementation_class_uid, start) == (LITTLE, "1.2.9", 132 + len(head))
+
+
+# ---- D2, D10, S13, S14 -----------------------------------------------------------------------------------------------
+
+
+def test_d2_one_bad_transfer_syntax_is_named_and_the_others_go(archive: Any, tmp_path: Path) -> None:
+    (tmp_path / "bad.dcm").write_bytes(PREAMBLE + group_2(f"{LITTLE}.", "1.2.9") + plain("1.2.9"))
+    (tmp_path / "good.dcm").write_bytes(whole("1.2.8"))
+    for report in ((), ("--report", tmp_path.parent / "report.jsonl")):
+        done = run("store", archive.peer, tmp_path, *report)
+        assert (done.returncode, "bad.dcm" in done.stderr) == (23, True), done.stderr
+    assert archive.came == ["1.2.8", "1.2.8"]
+
+
+@pytest.mark.parametrize("kind", ["empty folder", "empty zip", "encrypted zip"])
+@pytest.mark.parametrize("report", [False, True])
+def test_d10_one_empty_container_does_not_end_a_batch(archive: Any, tmp_path: Path, kind: str, report: bool) -> None:
+    import zipfile
+
+    good, bad = tmp_path / "good.dcm", tmp_path / "bad"
+    good.write_bytes(whole("1.2.8"))
+    if kind == "empty folder":
+        bad.mkdir()
+    else:
+        with zipfile.ZipFile(bad, "w") as made:
+            if kind == "encrypted zip":
+                made.writestr("one.dcm", whole("1.2.9"))
+        if kind == "encrypted zip":
+            data = bytearray(bad.read_bytes())
+            for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+                data[data.index(signature) + flags] |= 1
+            bad.write_bytes(data)
+    more = ("--report", tmp_path / "r.jsonl") if report else ()
+    done = run("store", archive.peer, bad, good, *more)
+    assert archive.came == ["1.2.8"]
+    assert (done.returncode != 0, str(bad) in done.stderr) == (True, True), done.stderr
+
+
+@pytest.mark.parametrize("kind", ["fifo", "bomb"])
+def test_s14_dump_neither_waits_nor_swells(tmp_path: Path, kind: str) -> None:
+    import resource
+    import zlib
+
+    path = tmp_path / "one.dcm"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        packer = zlib.compressobj(9, wbits=-15)
+        head = plain("1.2.9") + struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 0xFFFFFFF0)
+        bomb = packer.compress(head) + b"".join(packer.compress(bytes(1 << 20)) for _ in range(400)) + packer.flush()
+        syntax = uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        path.write_bytes(PREAMBLE + group_2(syntax, "1.2.9") + bomb)
+    done = run("dump", path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20)))
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert str(path) in done.stderr
+
+
+# ---- D8 --------------------------------------------------------------------------------------------------------------
+
+
+def test_d8_names_that_are_not_utf_8_are_reported_and_resumed(archive: Any, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xe9.dcm"
+    Path(os.fsdecode(name)).write_bytes(whole("1.2.8"))
+    report = tmp_path / "r.jsonl"
+    first = run("store", archive.peer, "--report", report, os.fsdecode(name), "--json")
+    assert first.returncode == 0, first.stderr
+    assert [json.loads(line) for line in report.read_text("utf-8").splitlines()]  # JSON is UTF-8
+    second = run("store", archive.peer, "--report", report, "--resume", os.fsdecode(name), "--json")
+    assert second.returncode == 0, second.stderr
+    assert summary(second.stdout)["instances"] == 0
+    assert archive.came == ["1.2.8"]
+
+
+# ---- N12 -------------------------------------------------------------------------------------------------------------
+
+
+def pump(source: socket.socket, target: socket.socket, stops: bool) -> None:
+    """Pass on what comes; close instead of passing on an A-RELEASE-RQ."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            if stops and data[0] == 5:
+                break
+            target.sendall(data)
+    for one in (source, target):
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["echo"], ["find", "STUDY", "-k", "PatientID"], ["get", "STUDY", "-k", "StudyInstanceUID=1.2"], ["doctor"]],
+)
+def test_n12_a_peer_that_closes_instead_of_releasing_is_a_warning(command: list[str], tmp_path: Path) -> None:
+    listener = dn.Listener("P", port=0)
+    listener.on_find("STUDY_ROOT")(lambda _: [{"PatientID": "42"}])
+    listener.on_get("STUDY_ROOT")(lambda _: [])
+    with listener, socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    ends = door.accept()[0], socket.create_connection(listener.address)
+                    for pair in ((*ends, True), (*reversed(ends), False)):
+                        threading.Thread(target=pump, args=pair, daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        more = ["--out", str(tmp_path)] if command[0] == "get" else []
+        done = run(command[0], f"P@127.0.0.1:{door.getsockname()[1]}", *command[1:], *more)
+    assert done.returncode == 0, done.stderr
+    assert "did not release" in done.stderr
+    assert "operations window: the peer closed" not in done.stdout

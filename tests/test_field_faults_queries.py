@@ -1,0 +1,198 @@
+"""Faults of queries and retrieves that were found in the field: the row of the list is in each test's name."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import clients
+import faces
+import peers
+import pytest
+from faces import CT
+from programs import run
+
+import dicomnet as dn
+from dicomnet import uids
+from dicomnet.cli.exits import Exit
+from dicomnet.dataset import codec
+
+STUDY = {"StudyInstanceUID": "1.2"}
+
+
+@pytest.fixture(params=clients.FACES)
+def made(request: Any) -> Iterator[clients.Clients]:
+    face = clients.Clients(request.param)
+    yield face
+    face.close()
+
+
+def address(listener: dn.Listener) -> str:
+    return f"PACS@127.0.0.1:{listener.address[1]}"
+
+
+def of_study(uid: str, study: str) -> Any:
+    """An instance of a study."""
+    values = {"SOPClassUID": CT, "SOPInstanceUID": uid, "StudyInstanceUID": study}
+    return faces.BytesSource(codec.encode(values, uids.EXPLICIT_VR_LITTLE_ENDIAN), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+
+
+# ---- S8 --------------------------------------------------------------------------------------------------------------
+
+
+def test_s8_what_was_not_asked_for_is_kept_and_named(made: clients.Clients, tmp_path: Path) -> None:
+    archive = dn.Listener("PACS", port=0)
+    archive.on_get("STUDY_ROOT")(lambda _: [of_study("2.25.1", "1.2"), of_study("2.25.2", "1.3")])
+    with archive:
+        with made.make("QueryRetrieveScu", address(archive)) as scu:
+            done = scu.retrieve("STUDY", to=tmp_path, **STUDY)
+        with faces.USERS[made.face](address(archive), contexts=dn.contexts.query_retrieve([CT])) as user:
+            direct = user.get("STUDY", to=tmp_path, **STUDY)
+    assert (done.unasked, done.missing, direct.unasked) == (["2.25.2"], 0, ("2.25.2",))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["2.25.1.dcm", "2.25.2.dcm"]
+
+
+def test_s8_the_command_names_what_was_not_asked_for(tmp_path: Path) -> None:
+    archive = dn.Listener("PACS", port=0)
+    archive.on_get("STUDY_ROOT")(lambda _: [of_study("2.25.1", "1.2"), of_study("2.25.2", "1.3")])
+    with archive:
+        done = run("get", address(archive), "STUDY", "-k", "StudyInstanceUID=1.2", "--out", tmp_path)
+    assert "warning: not asked for, and kept: 2.25.2" in done.stderr
+    assert done.returncode == Exit.WARNINGS
+
+
+# ---- N09 -------------------------------------------------------------------------------------------------------------
+
+MANY = [f"1.2.826.0.1.3680043.8.498.12345678901234567890123456.1{number:05}" for number in range(1500)]
+
+
+@pytest.mark.parametrize("syntax", [uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_BIG_ENDIAN])
+def test_n09_a_list_of_uids_past_64_kib_is_one(syntax: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = codec.encode({"StudyInstanceUID": MANY, "QueryRetrieveLevel": "STUDY"}, syntax)
+    assert b"UN\0\0" in data
+    assert list(codec.decode(data, syntax).StudyInstanceUID) == MANY
+
+
+def test_n09_numbers_and_sequences_past_64_kib_are_what_they_were() -> None:
+    import pydicom
+
+    dataset = pydicom.Dataset()
+    dataset.PixelAspectRatio = [str(number) for number in range(20_000)]
+    dataset.ReferencedFrameNumbers = list(range(20_000))
+    for syntax in (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_BIG_ENDIAN):
+        found = codec.decode(codec.encode(dataset, syntax), syntax)
+        assert list(found.PixelAspectRatio) == list(range(20_000))
+        assert list(found.ReferencedFrameNumbers) == list(range(20_000))
+
+
+def test_n09_a_handler_and_failed_uids_have_them_all(made: clients.Clients) -> None:
+    asked: list[Any] = []
+    archive = dn.Listener("PACS", port=0)
+    archive.on_find("STUDY_ROOT")(lambda request: asked.append(list(request.identifier.StudyInstanceUID)) or [])
+    archive.on_get("STUDY_ROOT")(lambda _: [faces.instance(10, uid=uid) for uid in MANY])
+    with archive, faces.USERS[made.face](address(archive), contexts=dn.contexts.query_retrieve([CT])) as user:
+        assert user.find("STUDY", StudyInstanceUID=MANY) == []
+        done = user.get("STUDY", to=lambda request: 0xA700 if request.sop_instance_uid != MANY[0] else 0, **STUDY)
+    assert asked == [MANY]
+    assert done.failed_uids == MANY[1:]
+
+
+# ---- N14 -------------------------------------------------------------------------------------------------------------
+
+
+def stores_as(title: str, where: int) -> dn.Listener:
+    """An archive that performs a C-MOVE under this calling title."""
+    archive = dn.Listener("PACS", port=0, destinations={"WS1": dn.Entity("WS1", "127.0.0.1", where)})
+
+    @archive.on_move("STUDY_ROOT")
+    def move(_: dn.MoveRequest) -> int:
+        try:
+            with dn.connect(f"WS1@127.0.0.1:{where}", calling=title, contexts=dn.contexts.storage([CT])) as to:
+                to.store(of_study("2.25.1", "1.2"))
+        except dn.AssociationRejected:
+            return 0xA702
+        return 0
+
+    return archive
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_n14_another_calling_title_is_named_and_let_in_by_from(tmp_path: Path, known: bool) -> None:
+    ours = peers.free_port()
+    with stores_as("PACS_OUT", ours) as archive:
+        command = ("retrieve", address(archive), "STUDY", "-k", "StudyInstanceUID=1.2", "--by", "move", "--aet", "WS1")
+        more = ("--from", "PACS_OUT") if known else ()
+        done = run(*command, "--listen", f"127.0.0.1:{ours}", "--out", tmp_path, *more)
+    told = [line for line in done.stderr.splitlines() if "PACS_OUT" in line]
+    assert len(list(tmp_path.iterdir())) == known
+    if known:
+        assert (done.returncode, told) == (0, [])
+    else:
+        assert done.returncode == 69
+        assert len(told) == 1
+        assert "was refused: it is not PACS." in told[0]
+        assert "--from PACS_OUT" in told[0]
+
+
+# ---- N17, N18 --------------------------------------------------------------------------------------------------------
+
+
+def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+    value += b" " * (len(value) & 1)
+    return group.to_bytes(2, "little") + number.to_bytes(2, "little") + vr + len(value).to_bytes(2, "little") + value
+
+
+GREEK = element(0x10, 0x10, b"PN", "Παπαδόπουλος".encode("iso-8859-7"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "profile", "told"),
+    [
+        (GREEK, {}, 1),
+        (element(8, 5, b"CS", b"ISO_IR 126") + GREEK, {}, 0),
+        (GREEK, {"character_set": "ISO_IR 126"}, 0),
+        (element(0x10, 0x10, b"PN", b"DOE") + element(0x28, 0x10, b"US", b"\xc0\xc1"), {}, 0),
+    ],
+)
+def test_n17_a_character_set_that_is_not_named_is_told_once(
+    made: clients.Clients, caplog: Any, answer: bytes, profile: dict[str, str], told: int
+) -> None:
+    archive = dn.Listener("PACS", port=0)
+    archive.on_find("STUDY_ROOT")(lambda _: [answer] * 3)
+    with archive:
+        entity = dn.Entity("PACS", "127.0.0.1", archive.address[1])
+        with made.make("QueryRetrieveScu", dn.Peer(entity, **profile)) as scu:
+            assert len(list(scu.studies())) == 3
+    said = [record.getMessage() for record in caplog.records if "name no character set" in record.getMessage()]
+    assert len(said) == told
+    assert all("-k SpecificCharacterSet" in line and "peers.toml" in line for line in said)
+
+
+@pytest.mark.parametrize("face", clients.FACES)
+def test_n18_private_keys_go_by_tag_with_their_creator(face: str) -> None:
+    asked: list[Any] = []
+    archive = dn.Listener("PACS", port=0)
+    archive.on_find("STUDY_ROOT")(lambda request: asked.append(request.identifier) or [])
+    keys = {"7777,1037": "SRC*", "7777,0010": "ACME", "0019,0010": "GEMS_ACQU_01", "0019,1002": "912"}
+    with archive, faces.USERS[face](address(archive), contexts=dn.contexts.query_retrieve([CT])) as user:
+        user.find("STUDY", **keys)
+        with pytest.raises(dn.InvalidArgument, match="Give 7777,0010=CREATOR"):
+            user.find("STUDY", **{"7777,1037": "SRC*"})
+    (found,) = asked
+    assert found.private_block(0x7777, "ACME")[0x37].value == "SRC*"
+    assert (found[0x00190010].value, found[0x00191002].VR) == ("GEMS_ACQU_01", "SL")
+
+
+def test_n18_the_command_asks_by_private_keys_and_shows_them() -> None:
+    archive = dn.Listener("PACS", port=0)
+    archive.on_find("STUDY_ROOT")(lambda request: [request.identifier])
+    with archive:
+        done = run("find", address(archive), "STUDY", "-k", "7777,0010=ACME", "-k", "(7777,1037)=SRC", "--csv")
+        wrong = run("find", address(archive), "STUDY", "-k", "7777,1037=SRC")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ['StudyInstanceUID,"7777,0010","7777,1037"', ",ACME,SRC"]
+    assert (wrong.returncode, "its creator is not given" in wrong.stderr) == (2, True)

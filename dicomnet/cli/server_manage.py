@@ -79,7 +79,8 @@ def run(server: ServerDirectory, output: Output) -> int:
 
     def ready() -> None:
         for name, address in running.listening.items():
-            print(f"listening on {address}{' (TLS)' if name == 'tls' else ''}", flush=True)
+            said = {"plain": f"listening on {address}", "tls": f"listening on {address} (TLS)"}
+            print(said.get(name, f"{name} on {address}"), flush=True)
 
     runner.run(running, ready)
     return Exit.DONE

@@ -12,9 +12,10 @@ from typing import Any
 
 import pluggy
 from prometheus_client import CollectorRegistry
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute
 
 from ..log import log_failure
+from ..protocol.admission import AdmissionRule
 from ..protocol.trace import Seen
 from ..services.service_registry import Registering, Registration, ServiceRegistry
 from .context import AddInContext, BaseServices
@@ -24,9 +25,12 @@ from .guard import Guard
 from .health import Check
 from .hookspecs import PROJECT, AddInHooks
 from .messages import MessageRegistry
-from .settings import Settings
+from .settings import Settings, kept
 
 __all__ = ["AddIn", "AddIns"]
+
+#: What the server itself serves on its web port.
+RESERVED = ("health", "metrics")
 
 log = logging.getLogger("dicomnet.server")
 
@@ -41,6 +45,8 @@ class AddIn:
         guard: counts its failures.
         started: whether `start` was called and succeeded.
         registrations: what it registered, kept while it is suspended.
+        rules: what it has against associations.
+        routes: what it serves over HTTP.
     """
 
     found: Found
@@ -48,6 +54,8 @@ class AddIn:
     guard: Guard
     started: bool = False
     registrations: tuple[Registration, ...] = ()
+    rules: tuple[AdmissionRule, ...] = ()
+    routes: tuple[BaseRoute, ...] = ()
 
     @property
     def name(self) -> str:
@@ -117,6 +125,8 @@ class AddIns:
         self.metrics: dict[str, CollectorRegistry] = {}
         self.broken: dict[str, str] = {}
         self.abandoned = 0
+        self.rules: tuple[AdmissionRule, ...] = ()
+        self._turns: tuple[Callable[[], object], ...] = ()
 
     def __iter__(self) -> Any:
         return iter(tuple(self._addins))
@@ -193,6 +203,11 @@ class AddIns:
             self._step(addin, "admin_messages", messages=self._messages)
             self.metrics[addin.name] = CollectorRegistry()
             self._step(addin, "metrics", registry=self.metrics[addin.name])
+            addin.rules = tuple(self._step(addin, "admission") or ())
+            addin.routes = tuple(self._step(addin, "web_routes") or ())
+            if addin.routes and addin.name in RESERVED:
+                raise AddInError(f"the web port has something else at /{addin.name}: that add-in needs another name")
+            self._gather()
         except AddInError as error:
             self._drop(addin)
             if addin.name not in settings.addins.optional:
@@ -220,6 +235,17 @@ class AddIns:
                 log_failure(f"add-in {addin.name} failed in stop", error)
         self._manager.unregister(addin.found.plugin)
         self._addins.remove(addin)
+        self._gather()
+
+    def _gather(self) -> None:
+        """What all of them have together, made once, for it is asked often."""
+        self.rules = tuple(rule for one in self._addins for rule in one.rules)
+        self._turns = tuple(function for one in self._addins for function in one.context.turns)
+
+    def turn(self) -> None:
+        """A listener's loop has ended a turn; in its thread."""
+        for function in self._turns:
+            function()
 
     def stop(self) -> None:
         """Stop all, in reverse order."""
@@ -228,8 +254,11 @@ class AddIns:
 
     # ---- while it runs -----------------------------------------------------------------------------------------
 
-    def reload(self, settings: Settings, directory: Path, services: BaseServices) -> None:
+    def reload(self, settings: Settings, directory: Path, services: BaseServices) -> tuple[str, ...]:
         """Go over to other settings: start what is newly enabled, stop what is not any more, tell the others.
+
+        Returns:
+            The fields of add-ins' tables whose change waits for the next start.
 
         Raises:
             AddInError, SettingsInvalid: a new one is broken, or a table of settings is; nothing has changed then.
@@ -250,8 +279,12 @@ class AddIns:
             self._drop(addin)
         order = {name: place for place, name in enumerate(settings.addins.enable)}
         self._addins.sort(key=lambda one: order[one.name])
+        waiting: tuple[str, ...] = ()
         for addin in staying:
-            self._tell(addin, settings, tables[addin.name])
+            table, restart = kept(addin.context.settings, tables[addin.name], f"addin.{addin.name}.")
+            waiting += restart
+            self._tell(addin, settings, table)
+        return waiting
 
     def _tell(self, addin: AddIn, settings: Settings, table: Any) -> None:
         changed = addin.context.settings != table
@@ -297,11 +330,6 @@ class AddIns:
                 checks.append(Check(addin.name, False, f"its health check failed: {type(error).__name__}"))
         return checks
 
-    def web_routes(self) -> list[BaseRoute]:
-        """What add-ins add to the web interface, each under its name."""
-        mounts: list[BaseRoute] = []
-        for addin in tuple(self._addins):
-            routes = self.call(addin, "web_routes")
-            if routes:
-                mounts.append(Mount(f"/addins/{addin.name}", routes=list(routes), name=addin.name))
-        return mounts
+    def web_routes(self) -> dict[str, list[BaseRoute]]:
+        """What add-ins serve over HTTP, by their names."""
+        return {addin.name: list(addin.routes) for addin in self._addins if addin.routes}

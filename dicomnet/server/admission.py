@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .. import uids
 from .._pdu import AssociateRQ
 from ..errors import escaped
-from ..protocol.admission import Admission, Refusal, SoundRequest, UserIdentification
+from ..protocol.admission import Admission, AdmissionRule, Refusal, SoundRequest, UserIdentification
 from ..protocol.messages import CommandField
 from ..protocol.negotiation import Caller, UserIdentity
 from ..services.query_models import model_uid
@@ -30,10 +30,18 @@ class ServerAdmission:
     Attributes:
         settings: those that hold now.
         paused, stopping: no new associations, for the time being, or ever.
+
+    Args:
+        settings: those of the start.
+        titles: who is known.
+        more: the rules of add-ins, of now.
     """
 
-    def __init__(self, settings: Settings, titles: AEDirectory) -> None:
+    def __init__(
+        self, settings: Settings, titles: AEDirectory, more: Callable[[], Iterable[AdmissionRule]] = tuple
+    ) -> None:
         self.settings = settings
+        self._more = more
         self.paused = False
         self.stopping = False
         self._titles = titles
@@ -53,9 +61,12 @@ class ServerAdmission:
             why = f'its called AE title is "{escaped(called)}", and this is {settings.server.ae_title}'
             return Refusal(*_CALLED, why, "called title")
         entry = self._titles.find(request.calling_ae_title)
-        if entry is None:
-            return None if settings.access.anonymous else Refusal(*_CALLING, "its AE title is not known", "unknown")
-        return _known(entry, caller, settings)
+        refusal: Refusal | None = None
+        if entry is not None:
+            refusal = _known(entry, caller, settings)
+        elif not settings.access.anonymous:
+            refusal = Refusal(*_CALLING, "its AE title is not known", "unknown")
+        return refusal or next(filter(None, (rule.evaluate(request, caller) for rule in self._more())), None)
 
     def _is_called(self, settings: Settings, title: str) -> bool:
         mine = {key_of(one) for one in (settings.server.ae_title, *settings.server.aliases)}

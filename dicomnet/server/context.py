@@ -86,6 +86,7 @@ class AddInContext:
         self.log = logging.getLogger(f"dicomnet.addin.{name}")
         self._events = events
         self._loop = loop
+        self.turns: tuple[Callable[[], object], ...] = ()
 
     @property
     def data(self) -> Path:
@@ -104,6 +105,13 @@ class AddInContext:
         Call what is returned to end it.
         """
         return self._events.listen(listener)
+
+    def on_turn(self, function: Callable[[], object]) -> None:
+        """Have a function called at the end of each turn of a listener's loop, in its thread; see `Listener.on_turn`.
+
+        It is for those who gather work, such as a commit of all that a turn brought. It must not block.
+        """
+        self.turns += (function,)
 
     def spawn(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
         """Run a coroutine in the server's event loop."""

@@ -23,6 +23,7 @@ import pluggy
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 
+from ..protocol.admission import AdmissionRule
 from ..protocol.trace import Seen
 from ..services.service_registry import Registering
 from .context import AddInContext, BaseServices
@@ -56,8 +57,12 @@ class AddInHooks:
         """Register messages of the admin interface: ``messages.add("Rebuild", self.rebuild, role="administer")``."""
 
     @_spec
+    def admission(self, context: AddInContext) -> Sequence[AdmissionRule] | None:
+        """Rules that each association must pass, beside the server's own; asked after those."""
+
+    @_spec
     def web_routes(self, context: AddInContext) -> Sequence[BaseRoute] | None:
-        """Routes of Starlette for the web interface; they are mounted under ``/addins/NAME``."""
+        """Routes of Starlette for the web port, ``[web]`` of the settings; they are mounted under ``/NAME``."""
 
     @_spec
     def metrics(self, registry: CollectorRegistry, context: AddInContext) -> None:

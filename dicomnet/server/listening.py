@@ -22,6 +22,7 @@ from ..sync.association import Association, connect
 from ..sync.listener import Listener
 from ..wire.command_set import Message
 from ..wire.items import ImplementationClassUID, ImplementationVersionName
+from .addins import AddIns
 from .admission import ServerAdmission
 from .base import AEDirectory
 from .clients import ClientRecord, Clients
@@ -41,6 +42,7 @@ class ListenerHost(Protocol):
     clients: Clients
     metrics: Metrics
     base: BaseServices
+    addins: AddIns
 
 
 class ServerListener(Listener):
@@ -74,6 +76,7 @@ class ServerListener(Listener):
         self.metrics = host.metrics
         self._base = host.base
         self._own_title = settings.server.ae_title
+        self.on_turn(host.addins.turn)
         self._implementation = (
             ImplementationClassUID(settings.server.implementation_class_uid),
             ImplementationVersionName(settings.server.implementation_version_name),

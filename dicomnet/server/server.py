@@ -48,6 +48,7 @@ from .settings import FILE_NAME, Settings
 from .spies import Spies, Spy
 from .storage import FolderStorage
 from .watchdog import Watchdog
+from .web_port import WebPort
 
 __all__ = ["ReloadReport", "Server", "StartFailed"]
 
@@ -152,6 +153,7 @@ class Server:
         self.metrics = Metrics()
         self.spies = Spies()
         self.listeners: dict[str, ServerListener] = {}
+        self.web: WebPort | None = None
         self.log = ServerLog(self.settings.log)
         self.loop = LoopThread(f"dicomnet-server-{self.settings.server.ae_title}")
         self.addins = self._new_addins()
@@ -195,6 +197,7 @@ class Server:
         yield "base services", self._start_base
         yield "add-ins", self._start_addins
         yield "listeners", self._start_listeners
+        yield "web port", self._start_web
         yield "admin interface", self._start_admin
 
     def _start_directory(self, stack: ExitStack) -> None:
@@ -230,7 +233,7 @@ class Server:
         trail = open_trail(self.settings, self.directory)
         storage = FolderStorage(self.directory / "data")
         self.base = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)
-        self.rules = ServerAdmission(self.settings, titles)
+        self.rules = ServerAdmission(self.settings, titles, lambda: self.addins.rules)
         self.rules.paused = bool(self.database.number(_PAUSED, self.settings.server.start_mode == "paused"))
         stack.callback(self._stop_base)
 
@@ -279,6 +282,20 @@ class Server:
         stack.callback(self.listeners.pop, name, None)
         self.listeners[name] = listener
 
+    def _start_web(self, stack: ExitStack) -> None:
+        web = self.settings.web
+        if web.port is None:
+            return
+        self.web = WebPort(self, web.host, web.port)
+        self.web.mount(self.addins.web_routes())
+        self.web.start()
+        stack.callback(self._stop_web)
+
+    def _stop_web(self) -> None:
+        web, self.web = self.web, None
+        if web is not None:
+            web.stop()
+
     def _start_admin(self, stack: ExitStack) -> None:
         if self.settings.admin.enabled:
             self.admin = AdminServing(self, self.loop, self.directory)
@@ -297,11 +314,13 @@ class Server:
 
     @property
     def listening(self) -> dict[str, str]:
-        """Where it listens: "plain" and "tls", each as ``host:port``."""
+        """Where it listens: "plain" and "tls", each as ``host:port``, and "web", a URL."""
         found = {}
         for name, listener in self.listeners.items():
             host, port = listener.address
             found[name] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if self.web is not None:
+            found["web"] = self.web.url
         return found
 
     @property
@@ -355,12 +374,14 @@ class Server:
             settings = Settings.load(self._file)
         old = self.settings
         new, waiting = old.reloaded(self._with_given(settings.within(self.directory)))
-        self.addins.reload(new, self.directory, self.base)
+        waiting += self.addins.reload(new, self.directory, self.base)
         self.settings = new
         self.rules.settings = new
         self.pending_restart = waiting
         self.log.level(new.log.level)
         self._watch_spies()
+        if self.web is not None:
+            self.web.mount(self.addins.web_routes())
         report = ReloadReport(old.changes(new), waiting)
         self.events.publish("server.reloaded", {"changed": report.changed, "pending_restart": waiting})
         log.info("settings reloaded: %s changed; %s wait for a restart", len(report.changed), len(waiting))

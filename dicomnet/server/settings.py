@@ -8,6 +8,7 @@ A variable overrides a field by its table and name: ``DICOMNET_LISTEN__PORT=1111
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -47,6 +48,8 @@ __all__ = [
     "SettingsInvalid",
     "Table",
     "TlsSettings",
+    "WebSettings",
+    "kept",
 ]
 
 #: The settings file in a server's directory.
@@ -233,6 +236,26 @@ class AdminSettings(Table):
     """Events that are kept for subscribers that come back."""
 
 
+def _loopback(host: str) -> str:
+    """An address of this machine alone: there is no login yet."""
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise ValueError("the web port has no login: expected an address of this machine, such as 127.0.0.1")
+    return host
+
+
+class WebSettings(Table):
+    """The web port: what add-ins serve over HTTP, each below its name; health and metrics."""
+
+    host: Annotated[str, AfterValidator(_loopback), RESTART] = "127.0.0.1"
+    """The address to bind: one of this machine. A reverse proxy with a login serves others."""
+    port: Annotated[Port | None, RESTART] = None
+    """The port; 0 picks a free one, left out there is none."""
+
+
 class AuditSettings(Table):
     """The audit trail: messages of PS3.15 Annex A.5."""
 
@@ -278,6 +301,7 @@ class Settings(Table):
     timeouts: TimeoutSettings = Field(default_factory=_defaults)
     log: LogSettings = Field(default_factory=_defaults)
     admin: AdminSettings = Field(default_factory=_defaults)
+    web: WebSettings = Field(default_factory=_defaults)
     audit: AuditSettings = Field(default_factory=_defaults)
     addins: AddInSettings = Field(default_factory=_defaults)
     addin: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
@@ -353,7 +377,7 @@ class Settings(Table):
 
     def reloaded(self, new: Settings) -> tuple[Settings, tuple[str, ...]]:
         """What holds after a reload: ``new`` but for what needs a restart, and the fields of that which changed."""
-        return _keep_restarts(self, new, "")
+        return kept(self, new, "")
 
     def changes(self, new: Settings) -> tuple[str, ...]:
         """The fields, as ``table.field``, in which another snapshot differs."""
@@ -374,6 +398,7 @@ class _Sources(BaseSettings):
     timeouts: TimeoutSettings
     log: LogSettings
     admin: AdminSettings
+    web: WebSettings
     audit: AuditSettings
     addins: AddInSettings
     addin: dict[str, dict[str, Any]]
@@ -436,18 +461,19 @@ def _unfit(tables: Mapping[str, Any], file: str) -> list[Problem]:
     return found
 
 
-def _keep_restarts(old: _AnyTable, new: _AnyTable, prefix: str) -> tuple[_AnyTable, tuple[str, ...]]:
-    kept: dict[str, Any] = {}
+def kept(old: _AnyTable, new: _AnyTable, prefix: str) -> tuple[_AnyTable, tuple[str, ...]]:
+    """What holds after a change: ``new`` but for what needs a restart, and the names of that which changed."""
+    old_values: dict[str, Any] = {}
     waiting: list[str] = []
     for name, restart in fields_of(type(old)):
         before, after = getattr(old, name), getattr(new, name)
         if restart and before != after:
-            kept[name] = before
+            old_values[name] = before
             waiting.append(f"{prefix}{name}")
         elif isinstance(before, Table) and isinstance(after, Table):
-            kept[name], inner = _keep_restarts(before, after, f"{prefix}{name}.")
+            old_values[name], inner = kept(before, after, f"{prefix}{name}.")
             waiting += inner
-    return new.model_copy(update=kept), tuple(waiting)
+    return new.model_copy(update=old_values), tuple(waiting)
 
 
 def _differences(old: Table, new: Table, prefix: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ from .openapi import description
 from .problems import Problem, problem_of, problem_response
 from .roles import allows
 
-__all__ = ["HEARTBEAT", "MOST_BODY", "create_app"]
+__all__ = ["HEARTBEAT", "MOST_BODY", "create_app", "live", "ready_endpoint"]
 
 #: Bytes of a request's body.
 MOST_BODY = 1 << 20
@@ -51,8 +51,8 @@ def create_app(server: Administered, role_of: RoleOf) -> Starlette:
         grouped.setdefault(one.path, {})[one.method] = _endpoint(asked, one)
     grouped["/v1/messages"]["POST"] = _message_endpoint(asked)
     grouped["/v1/events"] = {"GET": _events_endpoint(asked)}
-    grouped["/v1/health/live"] = {"GET": _live}
-    grouped["/v1/health/ready"] = {"GET": _ready_endpoint(server)}
+    grouped["/v1/health/live"] = {"GET": live}
+    grouped["/v1/health/ready"] = {"GET": ready_endpoint(server)}
     grouped["/metrics"] = {"GET": _metrics_endpoint(asked)}
     document = description(core_version())
     grouped["/openapi.json"] = {"GET": _document_endpoint(document)}
@@ -196,11 +196,14 @@ def encoded(event: Event) -> bytes:
     return f"id: {event.id}\nevent: {event.type}\ndata: {json.dumps(event.as_json())}\n\n".encode()
 
 
-async def _live(_: Request) -> Response:
+async def live(_: Request) -> Response:
+    """That the event loop answers."""
     return JSONResponse({"ok": True})
 
 
-def _ready_endpoint(server: Administered) -> Endpoint:
+def ready_endpoint(server: Administered) -> Endpoint:
+    """Whether the server is ready; 503 where it is not."""
+
     async def endpoint(_: Request) -> Response:
         checks = await run_in_threadpool(server.health)
         ok = all(one.ok for one in checks)

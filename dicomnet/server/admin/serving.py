@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
@@ -11,11 +10,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...errors import CannotListen, InvalidArgument, cannot_listen
+from ..http_serving import HttpServing
 from ..loop_thread import LoopThread
 from ..settings import Role
 from .app import create_app
@@ -26,8 +25,6 @@ __all__ = ["LONGEST_PATH", "AdminServing", "open_socket"]
 
 #: Bytes of a Unix socket's path, without its NUL.
 LONGEST_PATH = 107
-#: Seconds that streams get when the interface stops.
-_FAREWELL = 0.3
 _NOBODY = Caller(None, None, None)
 
 
@@ -42,25 +39,6 @@ class _NamedProtocol(H11Protocol):
             caller = Caller(uid, gid, pid)
         self.app_state = {**self.app_state, "caller": caller}
         super().connection_made(transport)
-
-
-class _Uvicorn(uvicorn.Server):
-    """A server that says when it is ready, and whose signals are left to the process."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    def hang_up(self) -> None:
-        """Close what is still open: a stream that a stopped reader holds must not hold up the stop."""
-        for connection in list(self.server_state.connections):
-            transport = getattr(connection, "transport", None)
-            if transport is not None:
-                transport.abort()
 
 
 class AdminServing:
@@ -78,8 +56,7 @@ class AdminServing:
         self._token_file = directory / "run" / "admin.token"
         self._token = ""
         self._sockets: list[socket.socket] = []
-        self._uvicorn: _Uvicorn | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._http = HttpServing(create_app(server, self._role_of), _NamedProtocol)
         self._group: int | None = None
         self.tcp_port: int | None = None
 
@@ -95,7 +72,7 @@ class AdminServing:
             self._group = os.stat(settings.socket).st_gid
             if settings.tcp_port is not None:
                 self._sockets.append(self._open_tcp(settings.tcp_port))
-            self._loop.run(self._start())
+            self._loop.run(self._http.start(self._sockets))
         except BaseException:
             self._close_sockets()
             raise
@@ -112,16 +89,6 @@ class AdminServing:
         self.tcp_port = sock.getsockname()[1]
         return sock
 
-    async def _start(self) -> None:
-        app = create_app(self._server, self._role_of)
-        config = uvicorn.Config(
-            app, http=_NamedProtocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=1,
-        )  # fmt: skip
-        self._uvicorn = _Uvicorn(config)
-        self._task = asyncio.create_task(self._uvicorn.serve(sockets=self._sockets))
-        await self._uvicorn.ready.wait()
-
     def _role_of(self, request: Request) -> Role | None:
         caller = getattr(request.state, "caller", _NOBODY)
         authorization = request.headers.get("authorization", "")
@@ -130,17 +97,8 @@ class AdminServing:
     def stop(self) -> None:
         """End it; open streams do not hold it up."""
         self._server.events.stop()
-        self._loop.run(self._stop())
+        self._loop.run(self._http.stop())
         self._close_sockets()
-
-    async def _stop(self) -> None:
-        if self._uvicorn is None or self._task is None:
-            return
-        self._uvicorn.should_exit = True
-        _, late = await asyncio.wait({self._task}, timeout=_FAREWELL)
-        if late:
-            self._uvicorn.hang_up()
-            await asyncio.wait({self._task})
 
     def _close_sockets(self) -> None:
         for sock in self._sockets:

@@ -1,0 +1,200 @@
+"""The add-in `archive`: an archive in a server of the framework, with its administration, metrics, audit and reload.
+
+::
+
+    [addins]
+    enable = ["archive"]
+
+Who may call, and where C-MOVE, commitment and steps go, are the AE titles that the server knows
+(``dicomnet server ae add``).
+DICOMweb and the viewer are at ``/archive`` of the server's web port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prometheus_client import CollectorRegistry, Gauge
+from sqlalchemy import func, select
+from starlette.routing import BaseRoute, Mount
+
+from .. import uids
+from ..errors import InvalidArgument
+from ..protocol.admission import AdmissionRule
+from ..protocol.messages import CommandField
+from ..repository import schema
+from ..repository.disk import DiskState, Watermarks
+from ..repository.intake import Duplicates
+from ..repository.receiving import DiskRoom
+from ..server import AddInContext, Check, Table, hookimpl
+from ..server.ae_entry import AEEntry, key_of
+from ..server.settings import RESTART, AETitle, Port
+from ..services.service_registry import Registering, Registration, success
+from ..web.viewer import viewer_app
+from .commitment import CommitmentService
+from .hl7 import Hl7Service
+from .holdings import Holdings
+from .mpps import ProcedureStepService
+from .query import QueryService
+from .retrieval import RetrievalService
+from .settings import ArchiveSettings
+from .step_forwarder import StepForwarder
+from .storage import StorageService
+from .web import web_application
+from .worklist import WorklistService
+
+__all__ = ["ArchiveAddIn"]
+
+_USUAL = ArchiveSettings()
+
+
+class ArchiveAddIn:
+    """Storage, query/retrieve, commitment, worklist and performed procedure steps over one repository."""
+
+    class Settings(Table):
+        """``[addin.archive]``."""
+
+        directory: Annotated[Path | None, RESTART] = None
+        """Where the archive is; left out, `data/archive` in the server's directory."""
+        database: Annotated[str, RESTART] = ""
+        """URL of the index, postgresql://user@host/name; left out, SQLite in the archive's directory."""
+        storage: Annotated[str, RESTART] = _USUAL.storage
+        """Where instances are kept, relative to the archive's directory."""
+        layout: Annotated[Literal["segments", "files"], RESTART] = "segments"
+        """"segments" gathers small instances, "files" keeps a file for each, named by `template`."""
+        template: Annotated[str, RESTART] = _USUAL.template
+        """The names of the files."""
+        durability: Annotated[Literal["disk", "os"], RESTART] = "disk"
+        """What an acknowledged instance survives: a loss of power, or the end of the program."""
+        duplicates: Annotated[Duplicates, RESTART] = _USUAL.duplicates
+        """Of other bytes under a UID that is taken: "keep" the first, "replace" it, or "quarantine" the second."""
+        refuse_at: Annotated[float, RESTART] = _USUAL.watermarks.refuse
+        """The share of the disk in use at which instances are refused."""
+        reject_at: Annotated[float, RESTART] = _USUAL.watermarks.reject
+        """The share of the disk in use at which associations are rejected."""
+        resume_at: Annotated[float, RESTART] = _USUAL.watermarks.resume
+        """The share of the disk in use below which all is well again."""
+        character_set: Annotated[str, RESTART] = ""
+        """Of data sets, and queries, that name none."""
+        relational: Annotated[bool, RESTART] = False
+        """Whether queries may leave out the unique keys of the levels above theirs."""
+        steps_to: Annotated[tuple[AETitle, ...], RESTART] = ()
+        """Where performed procedure steps are passed on to: AE titles that the server knows."""
+        stations: Annotated[Mapping[str, tuple[AETitle, ...]], RESTART] = {}
+        """Other AE titles of stations, by AE title: each gets the worklist of all."""
+        hl7_port: Annotated[Port | None, RESTART] = None
+        """Where HL7 v2 messages are taken, by MLLP; 0 picks a free port, left out there is none."""
+
+    @hookimpl
+    def start(self, context: AddInContext) -> None:
+        """Open the archive, which is made with the first start, and begin what has threads of its own."""
+        settings = _archive_settings(context)
+        with ExitStack() as opened:
+            self.holdings = opened.enter_context(Holdings(_directory(context), settings))
+            self.storage = StorageService(self.holdings, turns=True)
+            opened.callback(self.storage.close)
+            self.hl7 = Hl7Service(self.holdings)
+            self.hl7.start()
+            opened.callback(self.hl7.close)
+            self.forwarder = StepForwarder(self.holdings)
+            self.forwarder.start()
+            opened.callback(self.forwarder.close)
+            self.commitment = CommitmentService(self.holdings, settings.destinations)
+            self.commitment.start()
+            opened.callback(self.commitment.close)
+            self._opened = opened.pop_all()
+        context.on_turn(self.storage.committer.turn)
+        context.services.ae_titles.depends(context.name, self._uses)
+
+    @hookimpl
+    def services(self, registry: Registering, context: AddInContext) -> None:
+        """Offer all that an archive does."""
+        # Another add-in may answer C-ECHO.
+        registry.register(
+            Registration(
+                CommandField.C_ECHO_RQ, (uids.VERIFICATION,), success, owner=context.name, inline=True, gives_way=True
+            )
+        )
+        for service in (
+            self.storage,
+            QueryService(self.holdings, self.holdings.settings.ae_title),
+            RetrievalService(self.holdings),
+            self.commitment,
+            WorklistService(self.holdings),
+            ProcedureStepService(self.holdings, self.forwarder),
+        ):
+            service.register(registry, context.name)
+
+    @hookimpl
+    def admission(self) -> Sequence[AdmissionRule]:
+        """No association while the disk is full."""
+        return [DiskRoom(self.holdings.disk)]
+
+    @hookimpl
+    def web_routes(self) -> Sequence[BaseRoute]:
+        """DICOMweb and the viewer."""
+        return [Mount("/", web_application(self.holdings, self.storage, viewer=viewer_app("../dicomweb")))]
+
+    @hookimpl
+    def metrics(self, registry: CollectorRegistry) -> None:
+        """What is held, and what waits."""
+        for name, text, read in (
+            ("stored", "Instances acknowledged since the start.", lambda: self.storage.stored),
+            ("failed", "Instances refused since the start.", lambda: self.storage.failed),
+            ("instances", "Instances held.", lambda: self._sum(schema.study.c.n_inst)),
+            ("bytes", "Bytes of instances held.", lambda: self._sum(schema.study.c.bytes)),
+            ("queued", "Items that wait in the outbox.", self._queued),
+        ):
+            Gauge(f"dicomnet_archive_{name}", text, registry=registry).set_function(read)
+
+    @hookimpl
+    def health(self) -> Iterable[Check]:
+        """Whether there is room, and the index answers."""
+        state = self.holdings.disk.state()
+        self._sum(schema.study.c.n_inst)
+        return [Check("archive disk", state is DiskState.ROOM, state.name.lower()), Check("archive index", True)]
+
+    @hookimpl
+    def stop(self) -> None:
+        """Commit what has arrived, and close all of it."""
+        self._opened.close()
+
+    def _sum(self, column: Any) -> int:
+        with self.holdings.database.read() as connection:
+            return int(connection.execute(select(func.sum(column))).scalar_one() or 0)
+
+    def _queued(self) -> int:
+        return sum(one.items for one in self.holdings.outbox.counts())
+
+    def _uses(self, entry: AEEntry) -> Sequence[str]:
+        """What depends on an AE that is to be removed."""
+        titles = {key_of(title) for title in (entry.title, *entry.aliases)}
+        return ["steps_to"] if titles.intersection(map(key_of, self.holdings.settings.steps_to)) else []
+
+
+def _directory(context: AddInContext) -> Path:
+    given: Path | None = context.settings.directory
+    directory = context.data if given is None else context.directory / given
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _archive_settings(context: AddInContext) -> ArchiveSettings:
+    """The archive's settings, from its table and what the server knows."""
+    table = context.settings
+    names = ("database", "storage", "layout", "template", "durability", "duplicates", "character_set", "relational",
+             "steps_to", "stations", "hl7_port")  # fmt: skip
+    destinations = context.services.ae_titles.destinations()
+    for title in table.steps_to:
+        if title not in destinations:
+            hint = f"Before that: dicomnet server ae add NAME {title}@HOST:PORT"
+            raise InvalidArgument(f'[addin.{context.name}] steps_to: "{title}" has no address', hint=hint)
+    return ArchiveSettings(
+        ae_title=context.server.server.ae_title,
+        destinations=destinations,
+        watermarks=Watermarks(table.refuse_at, table.reject_at, table.resume_at),
+        **{name: getattr(table, name) for name in names},
+    )

@@ -1,0 +1,128 @@
+"""An archive as an add-in of a server, with DCMTK as its peers, and what the server does for it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import httpx
+import peers
+import pytest
+from archives import part10
+from programs import peer
+from servers import Told, make_settings
+
+import dicomnet as dn
+from dicomnet.archive.holdings import Holdings
+from dicomnet.archive.settings import ArchiveSettings
+from dicomnet.cli import app
+from dicomnet.server import Server, StartFailed
+from dicomnet.server.admin import Client
+from dicomnet.server.ae_entry import AEEntry
+from dicomnet.server.ae_titles import InUse
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    """A server as the command line makes it."""
+    monkeypatch.setenv("DICOMNET_SERVERS", str(tmp_path))
+    settings = ['addins.enable=["archive"]', "web.port=0", "addin.archive.durability=os", 'log.file=""']
+    options = [part for one in settings for part in ("--set", one)]
+    assert app.run(["server", "create", "pacs", "--aet", "ARCHIVE", "--port", "0", "-q", *options]) == 0
+    return tmp_path / "pacs"
+
+
+@pytest.fixture
+def server(directory):
+    with Server(directory) as server:
+        yield server
+
+
+@pytest.fixture
+def files(tmp_path):
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.dcm").write_bytes(part10(number))
+    return sorted(folder.iterdir())
+
+
+def run(program, server, *arguments):
+    host, port = server.address
+    command = [peers.peer_program(program), "-aec", "ARCHIVE", host, port, *arguments]
+    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+STUDY = ("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.1")
+
+
+def test_dcmtk_stores_finds_and_has_sent(server, files, tmp_path):
+    run("echoscu", server)
+    run("storescu", server, *files)
+    assert "[P1" in run("findscu", server, *STUDY, "-k", "PatientID")
+    port, received = peers.free_port(), tmp_path / "received"
+    received.mkdir()
+    server.base.ae_titles.add(AEEntry(title="WS", host="127.0.0.1", port=port))
+    with peer([peers.peer_program("storescp"), "-od", received, port], port):
+        run("movescu", server, "-aem", "WS", *STUDY)
+    assert len(list(received.iterdir())) == 3
+    (tmp_path / "got").mkdir()
+    run("getscu", server, "-od", tmp_path / "got", *STUDY)
+    assert len(list((tmp_path / "got").iterdir())) == 3
+
+
+def test_it_is_administered_measured_and_seen_over_http(server, files, directory):
+    with Told(server) as told, dn.client.Client(server.peer, calling="CT1") as client:
+        client.store(files[0])
+        told.wait_for("client.action")
+    with Client(directory) as admin:
+        services = {message for message, _ in admin.addins()["addins"][0]["services"]}
+        assert {"C_STORE_RQ", "C_FIND_RQ", "C_MOVE_RQ", "C_GET_RQ", "N_ACTION_RQ", "N_CREATE_RQ"} <= services
+        assert admin.health()["ok"]
+        assert "Study Root" in admin.conformance()["markdown"]
+    found = httpx.get(f"{server.web.url}archive/dicomweb/studies").json()
+    assert [one["0020000D"]["Value"] for one in found] == [["1.2.1"]]
+    text = httpx.get(f"{server.web.url}metrics").text
+    assert "dicomnet_archive_instances 1.0" in text
+    labels = 'ae="CT1",service="C-STORE-RQ",sop_class="CT Image Storage",status="0000"'
+    assert f"dicomnet_operations_total{{{labels}}} 1.0" in text
+    assert httpx.get(server.web.url).json() == {"ae_title": "ARCHIVE", "addins": ["archive"]}
+    assert httpx.get(f"{server.web.url}health/ready").json()["ok"]
+
+
+def test_a_reload_changes_nothing_by_half_and_takes_the_archive_out_and_in(server, files, directory):
+    run("storescu", server, *files)
+    file = directory / "server.toml"
+    before = file.read_text()
+    file.write_text(before.replace('durability = "os"', 'durability = "os"\nrelational = true'))
+    assert server.reload().pending_restart == ("addin.archive.relational",)
+    file.write_text(before.replace('enable = ["archive"]', 'enable = ["verification"]'))
+    server.reload()
+    with pytest.raises(dn.NoAcceptedContext), dn.client.Client(server.peer) as client:
+        client.store(files[0])
+    assert httpx.get(f"{server.web.url}archive/dicomweb/studies").status_code == 404
+    file.write_text(before)
+    server.reload()
+    assert "[P1" in run("findscu", server, *STUDY, "-k", "PatientID")
+    run("storescu", server, *files)
+
+
+def test_who_is_needed_is_not_removed_and_who_is_not_known_is_told(directory):
+    table = {"archive": {"durability": "os", "steps_to": ["RIS"]}}
+    with pytest.raises(StartFailed, match=r'steps_to: "RIS" has no address'):
+        Server(make_settings(addins={"enable": ["archive"]}, addin=table), directory=directory).start()
+    with Server(directory) as server:
+        server.base.ae_titles.add(AEEntry(title="RIS", host="127.0.0.1", port=104))
+    settings = make_settings(addins={"enable": ["archive"]}, addin=table)
+    with Server(settings, directory=directory) as server, pytest.raises(InUse, match="archive: steps_to"):
+        server.base.ae_titles.remove("RIS")
+
+
+def test_what_it_keeps_is_an_archive_like_any_other(server, files, directory):
+    run("storescu", server, *files)
+    server.stop()
+    kept = directory / "data" / "archive"
+    with Holdings(kept, ArchiveSettings(durability="os")) as holdings:
+        assert holdings.recovered == 0
+        assert len(holdings.places.retrieved(studies=["1.2.1"])) == 3

@@ -13,7 +13,6 @@ from servers import Told, make_settings
 
 import dicomnet as dn
 from dicomnet.archive.holdings import Holdings
-from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.cli import app
 from dicomnet.server import Server, StartFailed
 from dicomnet.server.admin import Client
@@ -123,6 +122,6 @@ def test_what_it_keeps_is_an_archive_like_any_other(server, files, directory):
     run("storescu", server, *files)
     server.stop()
     kept = directory / "data" / "archive"
-    with Holdings(kept, ArchiveSettings(durability="os")) as holdings:
+    with Holdings(kept) as holdings:
         assert holdings.recovered == 0
         assert len(holdings.places.retrieved(studies=["1.2.1"])) == 3

@@ -12,6 +12,7 @@ DICOMweb and the viewer are at ``/archive`` of the server's web port.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,7 +41,7 @@ from .holdings import Holdings
 from .mpps import ProcedureStepService
 from .query import QueryService
 from .retrieval import RetrievalService
-from .settings import ArchiveSettings
+from .settings import FILE_NAME, ArchiveSettings
 from .step_forwarder import StepForwarder
 from .storage import StorageService
 from .web import web_application
@@ -91,9 +92,10 @@ class ArchiveAddIn:
     @hookimpl
     def start(self, context: AddInContext) -> None:
         """Open the archive, which is made with the first start, and begin what has threads of its own."""
-        settings = _archive_settings(context)
+        settings, directory = _archive_settings(context), _directory(context)
+        _write_settings(settings, directory)
         with ExitStack() as opened:
-            self.holdings = opened.enter_context(Holdings(_directory(context), settings))
+            self.holdings = opened.enter_context(Holdings(directory, settings))
             self.storage = StorageService(self.holdings, turns=True)
             opened.callback(self.storage.close)
             self.hl7 = Hl7Service(self.holdings)
@@ -180,6 +182,14 @@ def _directory(context: AddInContext) -> Path:
     directory = context.data if given is None else context.directory / given
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+def _write_settings(settings: ArchiveSettings, directory: Path) -> None:
+    """Have `dicomnet archive` find in the directory where index and blobs are, and how they are kept."""
+    names = ("ae_title", "database", "storage", "layout", "template", "durability", "duplicates", "character_set")
+    lines = (f"{name} = {json.dumps(getattr(settings, name), ensure_ascii=False)}" for name in names)
+    text = "\n".join(["# Written with each start of the server, whose settings have the table [addin.archive].", *lines])
+    (directory / FILE_NAME).write_text(f"{text}\n", encoding="utf-8")
 
 
 def _archive_settings(context: AddInContext) -> ArchiveSettings:

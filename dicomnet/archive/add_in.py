@@ -188,7 +188,7 @@ def _write_settings(settings: ArchiveSettings, directory: Path) -> None:
     """Have `dicomnet archive` find in the directory where index and blobs are, and how they are kept."""
     names = ("ae_title", "database", "storage", "layout", "template", "durability", "duplicates", "character_set")
     lines = (f"{name} = {json.dumps(getattr(settings, name), ensure_ascii=False)}" for name in names)
-    text = "\n".join(["# Written with each start of the server, whose settings have the table [addin.archive].", *lines])
+    text = "\n".join(["# Written with each start of the server: its settings have [addin.archive].", *lines])
     (directory / FILE_NAME).write_text(f"{text}\n", encoding="utf-8")
 
 

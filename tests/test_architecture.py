@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cases import every
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dicomnet"
@@ -144,7 +145,7 @@ def place_of(path: Path) -> int:
     return ROOMS.get(unit(module_of(path)) or "", len(ROOMS))
 
 
-every_source = pytest.mark.parametrize("path", SOURCES, ids=name)
+every_source = every("path", SOURCES)
 
 
 def test_the_import_rule_is_read_whole():
@@ -261,7 +262,7 @@ def test_importing_loads_no_heavy_package():
     assert (result.stdout.strip(), result.stderr) == ("", "")
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.name not in GENERATED], ids=name)
+@every("path", [path for path in SOURCES if path.name not in GENERATED])
 def test_a_file_has_at_most_600_lines(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= 600
@@ -310,12 +311,12 @@ def test_half_of_all_functions_have_at_most_10_lines():
     assert statistics.median(lines for path in SOURCES for _, lines in functions(path)) <= 10
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix())
+@every("path", [*SOURCES, *TESTS])
 def test_nothing_sleeps(path):
     assert not re.search(r"\bsleep\(", path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.suffix == ".pyx"], ids=name)
+@every("path", [path for path in SOURCES if path.suffix == ".pyx"])
 def test_every_extension_has_its_stub(path):
     assert path.with_suffix(".pyi").exists()
 

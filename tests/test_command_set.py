@@ -8,6 +8,7 @@ import struct
 
 import pytest
 import reference_dimse as reference
+from cases import every
 from driving import ECHO, STANDARD
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,7 +92,7 @@ def test_a_message_is_encoded_as_pydicom_does_and_decoded_again(name):
     assert reference.decode(data) == values
 
 
-@pytest.mark.parametrize(("name", "tag"), EACH_ELEMENT)
+@every("name, tag", EACH_ELEMENT)
 def test_an_element_that_is_dropped_is_none(name, tag):
     values = values_of(name)
     del values[tag]
@@ -101,7 +102,7 @@ def test_an_element_that_is_dropped_is_none(name, tag):
     assert found.encode() == reference.encode(values)
 
 
-@pytest.mark.parametrize(("name", "tag"), EACH_ELEMENT)
+@every("name, tag", EACH_ELEMENT)
 def test_an_element_that_is_doubled_is_refused(name, tag):
     elements = encoded(values_of(name))
     at = sorted(values_of(name)).index(tag)
@@ -111,7 +112,7 @@ def test_an_element_that_is_doubled_is_refused(name, tag):
         assert (caught.value.reason, caught.value.pdu_type) == (6, 4)
 
 
-@pytest.mark.parametrize(("name", "tag"), EACH_ELEMENT)
+@every("name, tag", EACH_ELEMENT)
 def test_an_element_that_is_empty_is_absent(name, tag):
     values = values_of(name)
     elements = encoded(values)
@@ -129,7 +130,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("name", "tag"), EACH_ELEMENT)
+@every("name, tag", EACH_ELEMENT)
 def test_an_element_that_is_mistyped_is_refused(name, tag):
     values = values_of(name)
     elements = encoded(values)

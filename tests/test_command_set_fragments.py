@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import reference_dimse as reference
+from cases import every
 from driving import ACCEPTOR, ARTIM_ALONE, ECHO, Bytes, established
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +28,8 @@ def encoded(values: dict[int, object]) -> list[bytes]:
 # ---- fragments out ----
 
 
-@pytest.mark.parametrize("limit", [16, 17, 4096, 1 << 20])
-@pytest.mark.parametrize("maximum", [0, *range(8, 40), 4095, 4096, 16384, 131072, 0xFFFFFFFF])
+@every("limit", [16, 17, 4096, 1 << 20])
+@every("maximum", [0, *range(8, 40), 4095, 4096, 16384, 131072, 0xFFFFFFFF])
 def test_a_fragment_is_even_and_fits(maximum, limit):
     size = fragment_size(maximum, limit)
     assert size >= 2

@@ -5,6 +5,7 @@ import pickle
 from dataclasses import fields, replace
 
 import pytest
+from cases import every
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,8 +25,8 @@ def test_defaults_protect():
     assert None not in [getattr(Timeouts(), name) for name in TIMEOUTS]
 
 
-@pytest.mark.parametrize("name", LIMITS)
-@pytest.mark.parametrize("value", [-1, 1 << 32, "10", 1.5])
+@every("name", LIMITS)
+@every("value", [-1, 1 << 32, "10", 1.5])
 def test_a_limit_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(InvalidArgument, match=name):
         Limits(**{name: value})
@@ -37,8 +38,8 @@ def test_no_limit_only_for_data_sets_in_memory():
         Limits(max_pdu=0)
 
 
-@pytest.mark.parametrize("name", TIMEOUTS)
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "10"])
+@every("name", TIMEOUTS)
+@every("value", [0, -1, float("nan"), float("inf"), "10"])
 def test_a_time_out_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(InvalidArgument, match=name):
         Timeouts(**{name: value})
@@ -142,8 +143,8 @@ def test_an_address_survives_being_written_and_read(title, host, port, tls):
     assert Entity.parse(str(entity)) == entity
 
 
-@pytest.mark.parametrize("code", range(256))
-@pytest.mark.parametrize("where", ["{}AB", "A{}B", "AB{}"])
+@every("code", range(256))
+@every("where", ["{}AB", "A{}B", "AB{}"])
 def test_every_character_in_an_ae_title(code, where):
     title = where.format(chr(code))
     if 0x20 <= code <= 0x7E and code != 0x5C:

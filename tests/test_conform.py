@@ -16,6 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from cases import every
 
 from dicomnet import _pdu
 from dicomnet.cli.app import run
@@ -181,9 +182,7 @@ def test_the_table_has_every_length_of_a_request():
     assert len(names) == len(layout.ROWS) == 21
 
 
-@pytest.mark.parametrize(
-    ("row", "lie"), LIES, ids=lambda value: getattr(value, "name", None) or getattr(value, "words", "")
-)
+@every("row, lie", LIES)
 def test_a_lie_that_binds_spoils_the_request_for_every_reader(row, lie):
     mutated = layout.encode(layout.request("A", "B"), row.name, lie.value)
     truth = layout.encode(layout.request("A", "B"))
@@ -212,7 +211,7 @@ def test_there_are_enough_of_every_grade():
     assert all(grades[grade] >= 10 for grade in Grade)
 
 
-@pytest.mark.parametrize("found", ALL_CASES, ids=lambda found: found.id)
+@every("found", ALL_CASES)
 def test_a_case_says_what_it_is_about(found):
     assert re.fullmatch(r"[A-Z0-9].*\.", found.rule)
     assert found.expected

@@ -6,6 +6,7 @@ import pickle
 import socket
 
 import pytest
+from cases import every
 
 from dicomnet import errors
 from dicomnet.status import Status
@@ -39,8 +40,8 @@ def test_every_error_is_a_dicomnet_error_of_one_line(error):
     assert error.message in str(error)
 
 
-@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+@every("error", EXAMPLES)
+@every("duplicate", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
 def test_a_copy_keeps_type_sentence_and_facts(error, duplicate):
     again = duplicate(error)
     assert type(again) is type(error)
@@ -169,7 +170,7 @@ def test_a_file_error_names_its_path(tmp_path):
 STEERING = [*range(0x20), 0x7F, 0x85, 0x9B, 0x2028, 0x2029, 0x200E, 0x202A, 0x202E, 0x2066, 0x2069]
 
 
-@pytest.mark.parametrize("code", STEERING)
+@every("code", STEERING)
 def test_nothing_a_peer_sends_can_steer_a_terminal(code):
     shown = str(errors.DicomNetError(f"before{chr(code)}after"))
     assert chr(code) not in shown

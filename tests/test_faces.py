@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from cases import every
 
 from dicomnet import aio, sync
 from dicomnet.services.scp import Provider
@@ -61,7 +62,7 @@ def test_the_names_are_the_same() -> None:
     assert "Listener.__exit__" in SYNC
 
 
-@pytest.mark.parametrize("name", [name for name, member in SYNC.items() if callable(member)])
+@every("name", [name for name, member in SYNC.items() if callable(member)])
 def test_the_signatures_are_the_same(name: str) -> None:
     ours, theirs = inspect.signature(SYNC[name]), inspect.signature(AIO[name])  # type: ignore[arg-type]
     # Only a listener with a loop of its own turns callers away before its port closes.

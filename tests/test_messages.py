@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from cases import every
 from driving import STANDARD
 
 from dicomnet._pdu import PDV, decode_first
@@ -95,9 +96,9 @@ class Source:
             yield memoryview(piece)
 
 
-@pytest.mark.parametrize("unit", [2, 10, 1000])
-@pytest.mark.parametrize("piece", [1, 10, 25, 1000])
-@pytest.mark.parametrize("length", [0, 2, 8, 10, 12, 100])
+@every("unit", [2, 10, 1000])
+@every("piece", [1, 10, 25, 1000])
+@every("length", [0, 2, 8, 10, 12, 100])
 def test_a_message_goes_out_whole_and_in_order(length, piece, unit):
     data = bytes(range(length))
     outgoing = Outgoing(5, STORE, DataInMemory(data, piece), unit)

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from cases import every
 from driving import STANDARD
 from hypothesis import given
 from hypothesis import strategies as st
@@ -441,9 +442,9 @@ IDENTITIES = [
 
 
 class TestIdentity:
-    @pytest.mark.parametrize("identity", IDENTITIES, ids=lambda one: str(one.type))
-    @pytest.mark.parametrize("confirm", [False, True])
-    @pytest.mark.parametrize("verdict", [True, b"ticket", b"", False, None])
+    @every("identity", IDENTITIES)
+    @every("confirm", [False, True])
+    @every("verdict", [True, b"ticket", b"", False, None])
     def test_all_types_and_verdicts(self, identity, confirm, verdict):
         identity = replace(identity, confirm=confirm)
         asked = decode(
@@ -544,7 +545,7 @@ NOT_UIDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("uid", NOT_UIDS, ids=ascii)
+@every("uid", NOT_UIDS)
 def test_t_uid_what_is_no_uid_is_neither_granted_nor_proposed(uid):
     good, anything = uids.IMPLICIT_VR_LITTLE_ENDIAN, AcceptancePolicy(unknown_abstract_syntaxes=True)
     assert not uids.is_valid(uid)

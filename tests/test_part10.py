@@ -7,6 +7,7 @@ import random
 
 import pydicom
 import pytest
+from cases import every
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
@@ -199,7 +200,7 @@ def test_what_is_no_header_is_named(data, problem):
     assert caught.value.problem is problem
 
 
-@pytest.mark.parametrize("end", range(len(GOLDEN)))
+@every("end", range(len(GOLDEN)))
 def test_every_cut_of_a_header_is_named_or_ends_an_element(end):
     try:
         _, offset = read_meta(GOLDEN[:end])

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import reference
+from cases import every
 
 from dicomnet import _pdu as pdu
 from dicomnet.errors import MalformedPDU
@@ -172,7 +173,7 @@ def test_reserved_bytes_are_not_tested(row):
         assert value == verdict(row.data)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@every("row", ROWS)
 def test_every_value_of_every_byte_of_every_field(row):
     for at in range(row.offset, min(row.offset + row.size, row.offset + 4)):
         for byte in range(256):
@@ -197,8 +198,8 @@ def test_every_prefix_with_a_length_made_true(name):
 # T-CAP: what is judged before it is waited for
 
 
-@pytest.mark.parametrize("kind", [1, 2, 3, 5, 6, 7])
-@pytest.mark.parametrize("length", [0, 1, 3, 5, 67, 0x100001, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+@every("kind", [1, 2, 3, 5, 6, 7])
+@every("length", [0, 1, 3, 5, 67, 0x100001, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 def test_t_cap_a_length_that_its_type_cannot_have(kind, length):
     with pytest.raises(MalformedPDU) as caught:
         pdu.decode_first(struct.pack(">BBI", kind, 0, length))
@@ -284,7 +285,7 @@ def test_t_foreign_the_first_byte_is_enough(opening):
         assert (caught.value.reason, caught.value.pdu_type) == (UNRECOGNIZED_PDU, opening[0])
 
 
-@pytest.mark.parametrize("kind", [0, *range(8, 256)])
+@every("kind", [0, *range(8, 256)])
 def test_t_foreign_every_other_type(kind):
     assert refused(whole(kind, bytes(4)), UNRECOGNIZED_PDU).pdu_type == kind
 
@@ -392,8 +393,8 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("rest", REFUSALS.values(), ids=REFUSALS)
-@pytest.mark.parametrize("result", [1, 2, 3, 4, 255])
+@every("rest", REFUSALS.values())
+@every("result", [1, 2, 3, 4, 255])
 def test_what_follows_a_refusal_is_ignored(rest, result):
     value = verdict(answer(PARTS["21"], reference.item(0x21, bytes([3, 0, result, 0]) + rest)))
     assert value[1]["presentation_contexts"][1][1]["result"] == result
@@ -456,7 +457,7 @@ BAD_UIDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("uid", BAD_UIDS, ids=repr)
+@every("uid", BAD_UIDS)
 def test_t_uid_what_is_not_a_uid_is_carried_too(uid):
     assert pdu.decode(request_with(reference.item(0x40, uid.encode()))).presentation_contexts[0].transfer_syntaxes == (
         uid,

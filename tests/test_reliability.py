@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
+from cases import every
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def test_every_attack_that_there_are_means_against_is_shown():
     assert wanted | {f"choice {number}" for number in choices} <= shown
 
 
-@pytest.mark.parametrize("name", NAMED)
+@every("name", NAMED)
 def test_what_is_named_is_there(name):
     module, _, function = name.partition(".")
     source = (TESTS / f"test_{module}.py").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cases import every
 from driving import STANDARD
 
 from dicomnet.protocol import states
@@ -18,7 +19,7 @@ def test_there_are_247_cells_of_which_123_are_filled():
     assert len(states.TABLE) == STANDARD["fsm"]["nonblank_cells"] == 123
 
 
-@pytest.mark.parametrize(("event", "state"), CELLS, ids=lambda member: f"{member.name}")
+@every("event, state", CELLS)
 def test_a_cell_is_what_the_standard_says(event, state):
     cell = STANDARD["fsm"]["table"][f"Evt{event}"][f"Sta{state}"]
     if cell is None:

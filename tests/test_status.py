@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from cases import every
 
 from dicomnet.status import Category, Status
 
@@ -49,7 +50,7 @@ def test_general_codes_have_the_standard_s_category_and_words(code, row):
     assert status.meaning == row["meaning"]
 
 
-@pytest.mark.parametrize(("service", "code", "category", "meaning"), ROWS)
+@every("service, code, category, meaning", ROWS)
 def test_codes_of_a_service_have_its_category_and_words(service, code, category, meaning):
     status = Status(first_code(code), service)
     assert status.category.name == category.upper()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cases import every
 from pydicom.uid import UID_dictionary
 
 from dicomnet import uids
@@ -77,7 +78,7 @@ def test_valid(uid):
     assert uids.is_valid(uid)
 
 
-@pytest.mark.parametrize(
+@every(
     "uid",
     [
         "", ".", "..", "1", "0", "1.", ".1", "1..2", "01.2", "1.02", "1.00", "1.2 ", " 1.2", "1.2\0", "1.2\n", "1.-2",

@@ -5,6 +5,7 @@ import random
 import time
 
 import pytest
+from cases import every
 from driving import (
     AC,
     ACCEPTOR,
@@ -227,7 +228,7 @@ def test_another_protocol_gets_one_abort_and_nothing_of_it_is_parsed(name, cut):
         assert upper.closed
 
 
-@pytest.mark.parametrize("kind", [0, *range(8, 256)])
+@every("kind", [0, *range(8, 256)])
 def test_an_unknown_type_is_judged_by_its_first_byte(kind):
     upper = bring(lambda upper: established(upper, REQUESTOR))
     upper.receive(bytes([kind]))
@@ -291,7 +292,7 @@ def test_a_hundred_megabytes_after_the_abort_cost_next_to_nothing():
     assert upper.outgoing() == upper.events() == []
 
 
-@pytest.mark.parametrize("at", range(1, sum(len(pdu.encode()) for pdu in STORE_PDUS) + 1))
+@every("at", range(1, sum(len(pdu.encode()) for pdu in STORE_PDUS) + 1))
 def test_after_our_abort_the_rest_of_a_message_is_not_one(at):
     """Wherever the abort falls, what follows is neither data nor a command, and an A-ABORT still ends it all."""
     data = b"".join(pdu.encode() for pdu in STORE_PDUS)
@@ -399,7 +400,7 @@ def test_any_bytes_in_a_p_data_tf(body, cut):
     expect(body, byte_by_byte if cut else whole)
 
 
-@pytest.mark.parametrize("control", range(256))
+@every("control", range(256))
 def test_only_two_bits_of_the_message_control_header_count(control):
     upper = bring(lambda upper: established(upper, ACCEPTOR))
     upper.receive(bytes.fromhex("040000000008000000040 1".replace(" ", "")) + bytes([control]) + b"ab")

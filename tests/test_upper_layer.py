@@ -1,6 +1,7 @@
 """The upper layer: every cell of Table 9-10 driven for real, its verbs, its timers, and what a hostile peer gets."""
 
 import pytest
+from cases import every
 from driving import (
     AC,
     ACCEPTOR,
@@ -98,8 +99,8 @@ EACH_CELL = [
 ]
 
 
-@pytest.mark.parametrize("with_reader", [False, True], ids=["plain", "reader"])
-@pytest.mark.parametrize(("event", "state", "route", "build"), EACH_CELL)
+@every("with_reader", [False, True])
+@every("event, state, route, build", EACH_CELL)
 def test_a_cell_does_what_the_standard_says(event, state, route, build, with_reader):
     upper = bring(build, now=START, with_reader=with_reader)
     assert upper.state is state
@@ -300,8 +301,8 @@ def test_without_an_announcement_the_limit_holds():
 LENGTHS = {1: 256 << 10, 2: 256 << 10, 3: 4, 4: 16384, 5: 4, 6: 4, 7: 4}
 
 
-@pytest.mark.parametrize("kind", LENGTHS)
-@pytest.mark.parametrize(("state", "route", "build"), [r for r in ROUTES if r[0] not in (1, 4, 13)])
+@every("kind", LENGTHS)
+@every("state, route, build", [r for r in ROUTES if r[0] not in (1, 4, 13)])
 def test_a_length_beyond_its_limit_is_judged_from_the_header_alone(kind, state, route, build):
     for length in (LENGTHS[kind] + 1, 1 << 31, 0xFFFFFFFF):
         upper = bring(build, limits=Limits(max_pdu=16384))
@@ -325,8 +326,8 @@ TIMEOUTS = Timeouts(associate=30, response=60, progress=45, idle=300, release=15
 TIMER_OF = {2: "artim", 5: "associate", 6: "idle", 7: "release", 10: "release", 11: "release", 13: "artim"}
 
 
-@pytest.mark.parametrize("with_reader", [False, True], ids=["plain", "reader"])
-@pytest.mark.parametrize(("state", "route", "build"), ROUTES, ids=lambda value: getattr(value, "name", None))
+@every("with_reader", [False, True])
+@every("state, route, build", ROUTES)
 def test_each_state_that_waits_for_the_peer_has_one_timer(state, route, build, with_reader):
     upper = bring(build, now=START, timeouts=TIMEOUTS, with_reader=with_reader)
     timer = TIMER_OF.get(state)
@@ -415,8 +416,8 @@ def test_an_established_association_counts_its_silence_from_the_last_byte():
     assert upper.deadline == START + 200 + TIMEOUTS.idle
 
 
-@pytest.mark.parametrize("with_reader", [False, True], ids=["plain", "reader"])
-@pytest.mark.parametrize("cut", range(1, len(DATA.encode())))
+@every("with_reader", [False, True])
+@every("cut", range(1, len(DATA.encode())))
 def test_a_message_that_has_begun_has_to_move_on(cut, with_reader):
     upper = bring(ROUTE[6], now=START, timeouts=TIMEOUTS, with_reader=with_reader)
     upper.receive(DATA.encode()[:cut])

@@ -16,6 +16,7 @@ COMPILED := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py
 	test_dataset_sink.py test_scp.py test_window.py test_sync.py)
 COUNT ?= 200000
 KILLS ?= 2000
+ROUTER_KILLS ?= 1000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
 UNTRACED := ./build ./dist ./web-ui/node_modules ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
 CYTHON := $(wildcard dicomnet/*.pyx dicomnet/*.pxd dicomnet/*/*.pyx dicomnet/*/*.pxd)
@@ -82,9 +83,11 @@ trace: $(VENV)/built
 fuzz: $(VENV)/built
 	$(BIN)/python -m tests.fuzz.mutate --count $(COUNT)
 
-# An archive, killed at random times while it stores: nothing that it acknowledged is lost. make soak KILLS=10000
+# An archive, then a router with its destinations, killed at random times: nothing that was acknowledged is lost.
+# make soak KILLS=10000 ROUTER_KILLS=1000
 soak: $(VENV)/built
 	$(BIN)/python tools/soak.py --kills $(KILLS)
+	$(BIN)/python -m tools.router_soak --kills $(ROUTER_KILLS)
 
 # README's table of providers: minutes of waiting for those that do not answer.
 conformance: $(VENV)/built

@@ -83,10 +83,14 @@ def serve(directory: Path) -> None:
 
 
 class Server:
-    """The nursery, and the archive that lives."""
+    """The nursery, and the archive, or what else it forks, that lives.
 
-    def __init__(self, directory: Path) -> None:
-        command = [sys.executable, __file__, "--nursery", str(directory)]
+    Args:
+        nursery: arguments of Python that run a nursery.
+    """
+
+    def __init__(self, *nursery: str) -> None:
+        command = [sys.executable, *nursery]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = self.port = self.recovered = 0
         assert self._process.stdout is not None
@@ -121,15 +125,15 @@ class Server:
 class Sender(threading.Thread):
     """Stores one instance after the other until the association breaks."""
 
-    def __init__(self, port: int, seed: int, told: Told) -> None:
+    def __init__(self, peer: str, seed: int, told: Told) -> None:
         super().__init__(daemon=True)
-        self._port, self._random, self._told = port, random.Random(seed), told
+        self._peer, self._random, self._told = peer, random.Random(seed), told
         self.refused: list[str] = []
 
     def run(self) -> None:
         """Store."""
         try:
-            with dn.connect(f"ARCHIVE@127.0.0.1:{self._port}", contexts=dn.contexts.storage([CT])) as association:
+            with dn.connect(self._peer, contexts=dn.contexts.storage([CT])) as association:
                 while True:
                     self._store(association)
         except (DicomNetError, OSError):
@@ -215,7 +219,7 @@ def soak(kills: int, root: Path, *, seed: int = 0, say: bool = True) -> Outcome:
 
 def _one_archive(kills: int, directory: Path, chance: random.Random, outcome: Outcome, *, say: bool) -> None:
     told = Told()
-    server = Server(directory)
+    server = Server(__file__, "--nursery", str(directory))
     while outcome.kills < kills and told.size < MOST_BYTES and outcome.good:
         _round(server, chance, told, outcome)
         if outcome.kills % CHECKED_EVERY == 0:
@@ -233,7 +237,9 @@ def _round(server: Server, chance: random.Random, told: Told, outcome: Outcome) 
     told.grew.clear()
     outcome.slowest = max(outcome.slowest, server.start())
     outcome.recovered += server.recovered
-    senders = [Sender(server.port, chance.randrange(1 << 30), told) for _ in range(SENDERS)]
+    senders = [
+        Sender(f"ARCHIVE@127.0.0.1:{server.port}", chance.randrange(1 << 30), told) for _ in range(SENDERS)
+    ]
     for sender in senders:
         sender.start()
     # Now and then before anything is acknowledged, else in the midst of it.

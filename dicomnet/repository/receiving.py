@@ -147,7 +147,8 @@ class Receiver(Generic[R]):
         with self._lock:
             self.stored += error is None
             self.failed += error is not None
-        status.set_result(Status.SUCCESS if error is None else self._status_of(error, calling))
+        if status.set_running_or_notify_cancel():  # else the association is over, and its requests with it
+            status.set_result(Status.SUCCESS if error is None else self._status_of(error, calling))
 
     def _status_of(self, error: BaseException, calling: str) -> Status:
         if isinstance(error, MissingElement):

@@ -1,0 +1,103 @@
+"""What a rule does with an instance: its actions, as data, done in the order in which they are written.
+
+What edits or de-identifies holds for the forwards and copies behind it in the same rule. The instance in the spool
+stays as it came.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..errors import InvalidArgument
+from ..server.settings import Table
+from .conditions import Window, uid_of
+from .paths import parse_path
+
+__all__ = ["URGENCY", "Action", "Copy", "Drop", "Edit", "Forward", "Hold", "Operation"]
+
+#: What overtakes what: the smaller number goes first.
+URGENCY = {"urgent": 0, "normal": 1, "low": 2}
+Path = Annotated[str, Field(min_length=1)]
+
+
+class Forward(Table):
+    """Send to one or more destinations."""
+
+    do: Literal["forward"]
+    to: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of destinations."""
+    urgency: Literal["urgent", "normal", "low"] = "normal"
+    """What overtakes what in a destination's queue."""
+    between: Window | None = None
+    """The time of the day when this is sent; left out, at once."""
+    compress: str | None = None
+    """A lossless transfer syntax to convert to, by keyword or UID, where the peer takes it: JPEGLSLossless."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.compress is not None:
+            uid_of(self.compress)
+        return self
+
+
+class Drop(Table):
+    """Do not keep it: it is gone from the spool, and counted."""
+
+    do: Literal["drop"]
+
+
+class Hold(Table):
+    """Keep it until a person releases it, or drops it."""
+
+    do: Literal["hold"]
+    to: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Where it goes once it is released."""
+    why: str = "on hold by a rule"
+    """For people."""
+
+
+class Copy(Table):
+    """Copy it to a folder destination."""
+
+    do: Literal["copy"]
+    to: str
+    """The name of a destination that is a folder."""
+
+
+class Operation(Table):
+    """One change of an element: set, copy, map, remove, or hash_uids."""
+
+    op: Literal["set", "copy", "map", "remove", "hash_uids"]
+    element: str | None = None
+    """The path of the element; of hash_uids nothing, which means all UIDs of instances, series and studies."""
+    value: str | None = None
+    """For set: the new value; several are separated by backslashes."""
+    to: str | None = None
+    """For copy: the element that gets the value."""
+    table: dict[str, str] | None = None
+    """For map: new values by old ones; what is not in it stays, unless there is an entry "*"."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        wanted = {"set": ("value",), "copy": ("to",), "map": ("table",), "remove": (), "hash_uids": ()}[self.op]
+        if self.element is None and self.op != "hash_uids":
+            raise InvalidArgument(f"{self.op} wants an element")
+        for name in ("value", "to", "table"):
+            if (getattr(self, name) is not None) is not (name in wanted):
+                raise InvalidArgument(f"{self.op} {'wants' if name in wanted else 'takes no'} {name}")
+        for path in filter(None, (self.element, self.to)):
+            parse_path(path)
+        return self
+
+
+class Edit(Table):
+    """Change elements of what is sent."""
+
+    do: Literal["edit"]
+    operations: Annotated[tuple[Operation, ...], Field(min_length=1)]
+    """In order."""
+
+
+Action = Annotated[Forward | Drop | Hold | Copy | Edit, Field(discriminator="do")]

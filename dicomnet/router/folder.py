@@ -1,0 +1,83 @@
+"""The sender of folder destinations: a file for each instance, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DicomNetError
+from ..files.part10 import meta_header
+from ..repository.durable import make_directory, sync_directory
+from ..repository.single_files import FileTemplate
+from .destinations import FolderDestination
+from .queue import Delivery
+from .senders import Load, Result, Verdict
+
+__all__ = ["FolderSender", "names_of", "pieces_of"]
+
+_CHUNK = 1 << 20
+
+
+def names_of(delivery: Delivery, source: Any) -> Mapping[str, str]:
+    """What a template may name an instance by."""
+    changed: Mapping[str, str] = getattr(source, "names", {})
+    usual = {
+        "PatientID": delivery.patient, "StudyInstanceUID": delivery.study, "SeriesInstanceUID": delivery.series,
+        "SOPInstanceUID": source.sop_instance_uid, "SOPClassUID": source.sop_class_uid,
+        "CallingAETitle": delivery.calling, "CalledAETitle": delivery.called,
+    }  # fmt: skip
+    return {**usual, **changed}
+
+
+def pieces_of(source: Any, title: str) -> Iterator[bytes | memoryview]:
+    """An instance as a Part 10 stream; the views may die with the next one."""
+    uids = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
+    yield meta_header(*uids, title)
+    yield from source.chunks(_CHUNK)
+
+
+class FolderSender:
+    """Writes instances to a folder; one that is there with the same name is replaced.
+
+    Args:
+        destination: the folder.
+        title: our own title, for the file meta information.
+    """
+
+    def __init__(self, destination: FolderDestination, title: str) -> None:
+        self._root, self._title = Path(destination.path), title
+        self._template = FileTemplate(destination.template)
+
+    def send(self, loads: Sequence[Load]) -> Iterator[Result]:
+        """See `Sender.send`."""
+        for load in loads:
+            try:
+                self._write(load)
+            except OSError as error:
+                yield Result(load.delivery, Verdict.UNREACHABLE, f"{self._root}: {error.strerror or error}")
+            except DicomNetError as error:
+                yield Result(load.delivery, Verdict.UNREADABLE, str(error))
+            else:
+                yield Result(load.delivery, Verdict.DELIVERED)
+            finally:
+                load.source.close()
+
+    def _write(self, load: Load) -> None:
+        target = self._root / self._template.path(names_of(load.delivery, load.source))
+        make_directory(target.parent)
+        part = target.with_name(f".{target.name}.{load.delivery.id}.part")
+        try:
+            with open(part, "wb") as file:
+                file.writelines(pieces_of(load.source, self._title))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        sync_directory(target.parent)
+
+    def close(self) -> None:
+        """See `Sender.close`."""

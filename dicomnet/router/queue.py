@@ -1,0 +1,410 @@
+"""The queues: what waits for each destination, in rows that survive a crash, and what became of what left them.
+
+A worker takes deliveries under a lease; if it dies, the lease ends and they are taken again. So each is done at least
+once: a destination may get the same bytes under the same UID twice, and never loses one.
+
+- What was received first goes first, but for its urgency. A series has a slot, and a slot one worker: its instances go
+  one after the other. One that is parked holds up no other.
+- That a destination cannot be reached is no fault of a delivery, and costs it no try (`give_back`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, bindparam, func, insert, select, update
+
+from ..repository.blob_store import BlobRef
+from ..repository.database import Database
+from ..repository.outbox import RetryClass
+from .actions import URGENCY
+from .schema import delivery, received
+
+__all__ = ["BACKOFF", "Count", "Delivery", "New", "Queue", "State", "slot_of"]
+
+#: What a destination refuses for the moment, and a destination that is not there: 30 s, doubled up to an hour.
+BACKOFF = RetryClass(first=30, factor=2, most=3600, attempts=1 << 30)
+#: Seconds for which a worker has what it took, unless it says more.
+LEASE = 120.0
+#: The number of slots that series fall into; a destination of width 3 has three workers, with a third of them each.
+SLOTS = 1 << 14
+_JITTER = 0.25
+_MOST_WHY = 500
+
+_D, _R = delivery.c, received.c
+
+
+class State(StrEnum):
+    """What becomes of a delivery."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    HELD = "held"  # until a person, or completeness, releases it
+    PARKED = "parked"  # it failed for good, or cannot be read: a person has to look
+    SENT = "sent"
+    DROPPED = "dropped"  # by a rule, by a person, or since it goes round in a loop
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more happens to it."""
+        return self in (State.SENT, State.DROPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A delivery to be put.
+
+    Attributes:
+        step: the number of the action in its rule; ``plan``: the version of the rules.
+        unit: the series, study or association that it waits for, being held.
+    """
+
+    destination: str
+    rule: str = ""
+    plan: int = 0
+    step: int = 0
+    state: State = State.WAITING
+    priority: int = URGENCY["normal"]
+    unit: str = ""
+    due: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery as it was read, with its instance.
+
+    Attributes:
+        attempts: how often it was offered, this time included.
+        due, until, created: seconds since 1970.
+        why: what went wrong last, or what it waits for.
+        ref: where its bytes are; ``bytes``: of the Part 10 stream.
+    """
+
+    id: int
+    received_id: int
+    destination: str
+    rule: str
+    plan: int
+    step: int
+    state: State
+    priority: int
+    unit: str
+    due: float
+    attempts: int
+    owner: str
+    why: str
+    created: float
+    uid: str
+    cls: str
+    ts: str
+    study: str
+    series: str
+    patient: str
+    calling: str
+    called: str
+    ref: BlobRef
+    sha: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many deliveries of a destination are in a state, and since when the oldest of them is there."""
+
+    destination: str
+    state: State
+    deliveries: int
+    oldest: float
+
+
+_JOINED = select(
+    _D.id, _D.received_id, _D.destination, _D.rule, _D.plan, _D.step, _D.state, _D.priority, _D.unit, _D.due,
+    _D.attempts, _D.owner, _D.why, _D.created, _R.uid, _R.cls, _R.ts, _R.study, _R.series, _R.patient, _R.calling,
+    _R.called, _R.key, _R.off, _R.bytes, _R.sha,
+).join(received, _R.id == _D.received_id)  # fmt: skip
+
+
+def slot_of(series: str) -> int:
+    """Which slot a series falls into."""
+    return zlib.crc32(series.encode()) % SLOTS
+
+
+class Queue:
+    """The queues of a router.
+
+    Args:
+        database: with the router's tables.
+        owner: names this process.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, database: Database, owner: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._database, self._owner, self._clock = database, owner, clock
+
+    # ---- producers ---------------------------------------------------------------------------------------------
+
+    def put(self, connection: Connection, rows: Sequence[tuple[int, str, Sequence[New]]]) -> None:
+        """Put deliveries, in the caller's transaction.
+
+        Args:
+            connection: the transaction.
+            rows: the id of each instance, its series, and its deliveries.
+        """
+        now = self._clock()
+        values = [
+            {
+                "received_id": number, "destination": new.destination, "rule": new.rule, "plan": new.plan,
+                "step": new.step, "state": new.state, "priority": new.priority, "slot": slot_of(series),
+                "unit": new.unit, "due": new.due or now, "why": new.why[:_MOST_WHY], "created": now,
+                "ended": now if new.state.is_over else 0.0,
+            }
+            for number, series, deliveries in rows
+            for new in deliveries
+        ]  # fmt: skip
+        if values:
+            connection.execute(insert(delivery), values)
+
+    def now(self) -> float:
+        """Seconds since 1970, by the clock of these queues."""
+        return self._clock()
+
+    # ---- workers -----------------------------------------------------------------------------------------------
+
+    def recover(self) -> int:
+        """Take back what a process that is gone had taken; only where no other process serves these queues."""
+        free = update(delivery).where(_D.state == State.LEASED).values(state=State.WAITING, owner="")
+        return self._database.transaction(lambda connection: connection.execute(free).rowcount)
+
+    def lease(
+        self, destination: str, *, most: int = 64, slot: int = 0, slots: int = 1, seconds: float = LEASE
+    ) -> list[Delivery]:
+        """Take what is due for a destination: what is most urgent, then what came first.
+
+        Args:
+            destination: its name.
+            most: how many.
+            slot, slots: the share of the series that this worker has: the slot-th of so many.
+            seconds: for how long they are this worker's; see `extend`.
+        """
+        now = self._clock()
+
+        def work(connection: Connection) -> list[int]:
+            self._take_back(connection, destination, now)
+            ids: list[int] = []
+            for priority in URGENCY.values():
+                if len(ids) < most:
+                    ids += self._due(connection, destination, priority, now, most - len(ids), slot, slots)
+            if ids:
+                taking = update(delivery).where(_D.id.in_(ids)).values(
+                    state=State.LEASED, owner=self._owner, until=now + seconds, attempts=_D.attempts + 1
+                )  # fmt: skip
+                connection.execute(taking)
+            return ids
+
+        if not self.is_due(destination):  # a look costs no turn of the writer
+            return []
+        ids = self._database.transaction(work)
+        return self.find(ids)
+
+    def _take_back(self, connection: Connection, destination: str, now: float) -> None:
+        over = _D.destination == destination, _D.state == State.LEASED, _D.until <= now
+        connection.execute(update(delivery).where(*over).values(state=State.WAITING, owner=""))
+
+    def _due(
+        self, connection: Connection, destination: str, priority: int, now: float, most: int, slot: int, slots: int
+    ) -> list[int]:
+        wanted: list[ColumnElement[bool]] = [
+            _D.destination == destination, _D.state == State.WAITING, _D.priority == priority, _D.due <= now
+        ]  # fmt: skip
+        if slots > 1:
+            wanted.append(_D.slot % slots == slot)
+        query = select(_D.id).where(*wanted).order_by(_D.due, _D.id).limit(most).with_for_update(skip_locked=True)
+        return list(connection.execute(query).scalars())
+
+    def is_due(self, destination: str) -> bool:
+        """Whether there is something to take."""
+        now = self._clock()
+        waits = and_(_D.state == State.WAITING, _D.due <= now)
+        late = and_(_D.state == State.LEASED, _D.until <= now)
+        with self._database.read() as connection:
+            for one in (waits, late):
+                for priority in URGENCY.values():
+                    wanted = _D.destination == destination, _D.priority == priority, one
+                    if connection.execute(select(_D.id).where(*wanted).limit(1)).first():
+                        return True
+        return False
+
+    def next_due(self, destination: str) -> float | None:
+        """When the next delivery of a destination may be taken; None where nothing waits."""
+        soonest = [
+            select(func.min(_D.due)).where(
+                _D.destination == destination, _D.state == State.WAITING, _D.priority == priority
+            )
+            for priority in URGENCY.values()
+        ]
+        with self._database.read() as connection:
+            found = [due for one in soonest if (due := connection.execute(one).scalar()) is not None]
+        return min(found, default=None)
+
+    def find(self, ids: Sequence[int]) -> list[Delivery]:
+        """Deliveries by their ids, in that order."""
+        if not ids:
+            return []
+        with self._database.read() as connection:
+            rows = connection.execute(_JOINED.where(_D.id.in_(ids))).mappings()
+            found = {row["id"]: _delivery(row) for row in rows}
+        return [found[one] for one in ids if one in found]
+
+    def extend(self, items: Sequence[Delivery], seconds: float = LEASE) -> None:
+        """Keep deliveries for so many seconds from now."""
+        self._each(items, {"until": self._clock() + seconds})
+
+    def finish(self, items: Sequence[tuple[Delivery, State, str]]) -> None:
+        """Deliveries are over: each with what became of it, and a word; all in one transaction."""
+        now = self._clock()
+        ending = update(delivery).where(_D.id == bindparam("b_id"), _D.owner == self._owner).values(
+            state=bindparam("b_state"), why=bindparam("b_why"), ended=now, owner=""
+        )  # fmt: skip
+        closing = update(received).where(_R.id == bindparam("b_received")).values(open=_R.open - 1)
+
+        def work(connection: Connection) -> None:
+            for one, state, why in items:
+                values = {"b_id": one.id, "b_state": state, "b_why": why[:_MOST_WHY]}
+                # Another worker may have taken it over, and ended it: then the bytes are not counted twice.
+                if connection.execute(ending, values).rowcount and state.is_over:
+                    connection.execute(closing, {"b_received": one.received_id})
+
+        if items:
+            self._database.transaction(work)
+
+    def retry_later(self, item: Delivery, why: str, retry: RetryClass = BACKOFF) -> bool:
+        """It failed, and is offered again later; False: it has had all its tries, and is parked."""
+        pause = retry.pause(item.attempts)
+        if pause is None:
+            self.park(item, why)
+            return False
+        due = self._clock() + pause * (1 + _JITTER * random.random())
+        self._each([item], {"state": State.WAITING, "owner": "", "due": due, "why": why[:_MOST_WHY]})
+        return True
+
+    def give_back(self, items: Sequence[Delivery], why: str = "") -> None:
+        """Nothing was done with these, which is not their fault: they wait again, in their old place."""
+        values: dict[str, Any] = {"state": State.WAITING, "owner": "", "attempts": _D.attempts - 1}
+        self._each(items, values | ({"why": why[:_MOST_WHY]} if why else {}))
+
+    def postpone(self, item: Delivery, due: float) -> None:
+        """It is too early: it waits until then, and this is no try."""
+        self._each([item], {"state": State.WAITING, "owner": "", "due": due, "attempts": _D.attempts - 1})
+
+    def park(self, item: Delivery, why: str) -> None:
+        """Set it aside until a person says `retry` or `drop`."""
+        self._each([item], {"state": State.PARKED, "owner": "", "why": why[:_MOST_WHY]})
+
+    def _each(self, items: Sequence[Delivery], values: dict[str, Any]) -> None:
+        if items:
+            mine = _D.id.in_([one.id for one in items]), _D.owner == self._owner, _D.state == State.LEASED
+            changing = update(delivery).where(*mine).values(values)
+            self._database.transaction(lambda connection: connection.execute(changing))
+
+    # ---- people ------------------------------------------------------------------------------------------------
+
+    def chosen(
+        self,
+        *,
+        ids: Sequence[int] | None = None,
+        destination: str | None = None,
+        study: str | None = None,
+        states: Sequence[State] = (),
+    ) -> list[ColumnElement[bool]]:
+        """The condition for deliveries that people name."""
+        wanted: list[ColumnElement[bool]] = []
+        if ids is not None:
+            wanted.append(_D.id.in_(ids))
+        if destination is not None:
+            wanted.append(_D.destination == destination)
+        if study is not None:
+            wanted.append(_D.received_id.in_(select(_R.id).where(_R.study == study)))
+        if states:
+            wanted.append(_D.state.in_(states))
+        return wanted
+
+    def retry(self, **chosen: Any) -> int:
+        """Have parked and waiting deliveries tried now, with all their tries before them; how many that are."""
+        values = {"state": State.WAITING, "due": self._clock(), "attempts": 0, "owner": ""}
+        return self._set(values, (State.WAITING, State.PARKED), chosen)
+
+    def hold(self, why: str = "by a person", **chosen: Any) -> int:
+        """Keep waiting and parked deliveries until they are released; how many that are."""
+        return self._set({"state": State.HELD, "why": why}, (State.WAITING, State.PARKED), chosen)
+
+    def release(self, **chosen: Any) -> int:
+        """Have held deliveries sent; how many that are."""
+        values = {"state": State.WAITING, "due": self._clock(), "why": "", "unit": ""}
+        # What no rule wants has nowhere to go.
+        return self._set(values, (State.HELD,), chosen, _D.destination != "")
+
+    def drop(self, why: str = "by a person", **chosen: Any) -> int:
+        """Give up deliveries that no worker has; how many that are."""
+        where = [*self.chosen(**chosen), _D.state.in_((State.WAITING, State.PARKED, State.HELD))]
+
+        def work(connection: Connection) -> int:
+            rows = connection.execute(select(_D.id, _D.received_id).where(*where)).all()
+            now = self._clock()
+            for number, received_id in rows:
+                gone = update(delivery).where(_D.id == number).values(state=State.DROPPED, ended=now, why=why)
+                connection.execute(gone)
+                connection.execute(update(received).where(_R.id == received_id).values(open=_R.open - 1))
+            return len(rows)
+
+        return self._database.transaction(work)
+
+    def park_all(self, destination: str, why: str) -> int:
+        """Park what waits for a destination that is gone."""
+        return self._set(
+            {"state": State.PARKED, "why": why, "owner": ""}, (State.WAITING, State.LEASED),
+            {"destination": destination},
+        )  # fmt: skip
+
+    def _set(
+        self, values: dict[str, Any], states: Sequence[State], chosen: dict[str, Any], *more: ColumnElement[bool]
+    ) -> int:
+        changing = update(delivery).where(*self.chosen(**chosen), _D.state.in_(states), *more).values(values)
+        return self._database.transaction(lambda connection: connection.execute(changing).rowcount)
+
+    def items(
+        self,
+        *,
+        destination: str | None = None,
+        study: str | None = None,
+        states: Sequence[State] = (),
+        after: int = 0,
+        most: int = 100,
+    ) -> list[Delivery]:
+        """Deliveries in the order in which they were put; the next page begins after the last id of this one."""
+        wanted = self.chosen(destination=destination, study=study, states=states)
+        query: Select[Any] = _JOINED.where(_D.id > after, *wanted).order_by(_D.id).limit(most)
+        with self._database.read() as connection:
+            return [_delivery(row) for row in connection.execute(query).mappings()]
+
+    def counts(self) -> Iterator[Count]:
+        """How long the queues are, by destination and state; what is over is not counted."""
+        by = _D.destination, _D.state
+        open_ = _D.state.in_([state for state in State if not state.is_over])
+        query = select(*by, func.count(), func.min(_D.created)).where(open_).group_by(*by).order_by(*by)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return (Count(row[0], State(row[1]), row[2], row[3]) for row in rows)
+
+
+def _delivery(row: RowMapping) -> Delivery:
+    values: dict[str, Any] = dict(row)
+    values["state"] = State(values["state"])
+    values["ref"] = BlobRef(values.pop("key"), values.pop("off"), values.pop("bytes"))
+    values["sha"] = bytes(values["sha"])
+    return Delivery(**values)

@@ -1,0 +1,158 @@
+"""The router's tables: what it has received, what is to be sent where, its rules through the versions.
+
+They stand in a database of `repository.database`, beside that room's own. A row of `delivery` is a queue's item and,
+when it is over, the ledger's line: what was received is sent, parked, dropped or on hold, and the database can prove
+it. That is why they are not rows of `repository.outbox`, which are gone once they are done.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    inspect,
+    text,
+)
+
+from ..errors import InvalidArgument
+
+__all__ = ["delivery", "make_tables", "plan", "received", "unit"]
+
+VERSION = 1
+metadata = MetaData()
+
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, _TEXT, nullable=False, server_default="")
+
+
+def _seconds(name: str) -> Column[float]:
+    """Seconds since 1970."""
+    return Column(name, Float, nullable=False, server_default="0")
+
+
+#: The versions of rules and destinations, as JSON; the last one holds for what arrives.
+plan = Table(
+    "router_plan",
+    metadata,
+    Column("version", _BIG, primary_key=True),
+    _seconds("at"),
+    _text("digest"),  # of the file that it was read from
+    _text("data"),
+    sqlite_autoincrement=True,
+)
+
+#: Instances that were acknowledged.
+received = Table(
+    "router_received",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    _text("uid"),
+    _text("cls"),
+    _text("ts"),
+    _text("study"),
+    _text("series"),
+    _text("patient"),
+    _text("accession"),
+    _text("calling"),
+    _text("called"),
+    _text("address"),
+    _text("key"),
+    Column("off", _BIG, nullable=False, server_default="0"),
+    Column("bytes", _BIG, nullable=False, server_default="0"),
+    Column("sha", LargeBinary, nullable=False),
+    _seconds("at"),
+    Column("open", Integer, nullable=False, server_default="0"),  # deliveries that still need the bytes
+    Column("kept", SmallInteger, nullable=False, server_default="1"),  # 0: the bytes are deleted
+    Index("ix_router_received_uid", "uid"),
+    Index("ix_router_received_study", "study"),
+    Index("ix_router_received_at", "at"),
+    Index(
+        "ix_router_received_over", "at",
+        sqlite_where=text("open = 0 AND kept = 1"), postgresql_where=text("open = 0 AND kept = 1"),
+    ),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+#: What is, or was, to be done with an instance: one row for each destination, or one that says why there is none.
+delivery = Table(
+    "router_delivery",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("received_id", _BIG, ForeignKey("router_received.id"), nullable=False),
+    _text("destination"),
+    _text("rule"),
+    Column("plan", _BIG, nullable=False, server_default="0"),
+    Column("step", Integer, nullable=False, server_default="0"),  # the number of the action in its rule
+    _text("state"),
+    Column("priority", SmallInteger, nullable=False, server_default="1"),
+    Column("slot", SmallInteger, nullable=False, server_default="0"),  # of its series: which association takes it
+    _text("unit"),  # the series, study or association that it waits for
+    _seconds("due"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _text("owner"),
+    _seconds("until"),
+    _text("why"),
+    _seconds("created"),
+    _seconds("ended"),
+    Index("ix_router_delivery_queue", "destination", "state", "priority", "due", "id"),
+    Index("ix_router_delivery_received", "received_id"),
+    Index("ix_router_delivery_state", "state", "id"),
+    Index("ix_router_delivery_unit", "unit", sqlite_where=text("unit <> ''"), postgresql_where=text("unit <> ''")),
+    Index("ix_router_delivery_ended", "ended"),
+    sqlite_autoincrement=True,
+)
+
+#: Series, studies and associations that are being received, and how they were found to be complete.
+unit = Table(
+    "router_unit",
+    metadata,
+    Column("name", _TEXT, primary_key=True),  # the rule's name and what it is: "CT study 1.2.3"
+    _text("level"),
+    _text("uid"),
+    _text("rule"),
+    Column("plan", _BIG, nullable=False, server_default="0"),
+    _text("state"),  # open, complete
+    _text("reason"),
+    Column("instances", Integer, nullable=False, server_default="0"),
+    Column("waited", Float, nullable=False, server_default="0"),  # seconds, by a clock that does not jump
+    _seconds("first"),
+    _seconds("last"),
+    _seconds("completed"),
+    Index("ix_router_unit_state", "state"),
+    Index("ix_router_unit_uid", "uid"),
+)
+
+_version = Table("router_version", metadata, Column("version", Integer, primary_key=True))
+
+
+def make_tables(connection: Connection) -> None:
+    """Make the tables that are not there, in the caller's transaction.
+
+    Raises:
+        InvalidArgument: they are those of a newer version.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(1380931924)"))
+    if not inspect(connection).has_table("router_version"):
+        metadata.create_all(connection)
+        connection.execute(_version.insert().values(version=VERSION))
+        return
+    found = connection.execute(_version.select()).scalar_one()
+    if found > VERSION:
+        raise InvalidArgument(
+            f"the router's tables are of version {found}, this dicomnet knows {VERSION}", hint="Use that version."
+        )

@@ -1,0 +1,206 @@
+"""What sends to a destination: a sender takes deliveries, and says of each what became of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from ..client import Retry
+from ..client.batch import Outcome, Stored
+from ..client.sync.store import StoreScu
+from ..errors import (
+    AssociationAborted,
+    AssociationRejected,
+    ConnectionFailed,
+    DeadlineExceeded,
+    DicomNetError,
+    InputFileError,
+    InvalidArgument,
+    NoAcceptedContext,
+)
+from ..status import Status
+from .conditions import uid_of
+from .destinations import DimseDestination
+from .queue import Delivery
+
+__all__ = ["DimseSender", "Load", "Result", "Sender", "Verdict"]
+
+_DUPLICATE = 0x0111
+_BUSY = range(0xA700, 0xA800)
+_TRANSIENT = 2
+#: Once, and once more for the one at which an association ends: it is named as the culprit if it does so alone.
+_RETRY = Retry(attempts=2, first=0.5)
+_IDLE = 20.0  # seconds for which an association is kept
+#: Seconds for which it is remembered that a peer takes no instances of a class in a transfer syntax.
+LEARNED = 300.0
+
+
+class Verdict(Enum):
+    """What became of a delivery at its destination."""
+
+    DELIVERED = "delivered"
+    BUSY = "busy"  # not now: out of resources
+    REFUSED = "refused"  # the destination does not want it; it is offered a few times more
+    UNREADABLE = "unreadable"  # its bytes cannot be sent, whoever is asked
+    UNREACHABLE = "unreachable"  # the destination is not there; the delivery has nothing to do with that
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The verdict on a delivery, and the destination's words."""
+
+    delivery: Delivery
+    verdict: Verdict
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A delivery, and the source of what is to be sent, which is another instance where a rule edits it.
+
+    Attributes:
+        convert: transfer syntaxes to be preferred, by its rule.
+    """
+
+    delivery: Delivery
+    source: Any
+    convert: tuple[str, ...] = ()
+
+
+class Sender(Protocol):
+    """Sends to one destination, for one worker."""
+
+    def send(self, loads: Sequence[Load]) -> Iterator[Result]:
+        """Send these, in their order; a result for each, as it comes.
+
+        Leaving the loop stops after what is on its way.
+        """
+
+    def close(self) -> None:
+        """Let go of connections; what is under way ends."""
+
+
+class DimseSender:
+    """Stores at a peer, over associations that are kept for the next deliveries.
+
+    Args:
+        destination: the peer.
+        title: our own title.
+    """
+
+    def __init__(self, destination: DimseDestination, title: str) -> None:
+        self._destination, self._title = destination, title
+        self._scus: dict[tuple[str, tuple[str, ...]], StoreScu] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._refused: dict[tuple[str, str], tuple[str, float]] = {}
+
+    def send(self, loads: Sequence[Load]) -> Iterator[Result]:
+        """See `Sender.send`."""
+        for calling, convert, group in self._groups(loads):
+            wanted = []
+            for one in group:
+                why = self._learned(one.delivery)
+                if why:
+                    one.source.close()
+                    yield Result(one.delivery, Verdict.REFUSED, why)
+                else:
+                    wanted.append(one)
+            if wanted:
+                yield from self._store(self._scu(calling, convert), wanted)
+
+    def _learned(self, delivery: Delivery) -> str:
+        """Why the peer takes none of this kind, as it has said a moment ago."""
+        why, since = self._refused.get((delivery.cls, delivery.ts), ("", 0.0))
+        return why if why and time.monotonic() - since < LEARNED else ""
+
+    def _groups(self, loads: Sequence[Load]) -> Iterator[tuple[str, tuple[str, ...], list[Load]]]:
+        """What may share an association: with one calling title, by one way of converting."""
+        groups: dict[tuple[str, tuple[str, ...]], list[Load]] = {}
+        for one in loads:
+            usual = self._destination.calling or self._title
+            calling = (one.delivery.calling or usual) if self._destination.pass_calling else usual
+            groups.setdefault((calling, one.convert), []).append(one)
+        for (calling, convert), group in groups.items():
+            yield calling, convert, group
+
+    def _scu(self, calling: str, convert: tuple[str, ...]) -> StoreScu:
+        with self._lock:
+            if self._closed:
+                raise InvalidArgument("the router stops")
+            scu = self._scus.get((calling, convert))
+            if scu is None:
+                scu = StoreScu(
+                    self._destination.entity, calling=calling, tls=self._destination.tls(), retry=_RETRY, idle=_IDLE,
+                    transcode=[uid_of(one) for one in convert] or self._destination.convert,
+                    commit=self._destination.commit,
+                )  # fmt: skip
+                self._scus[calling, convert] = scu
+            return scu
+
+    def _store(self, scu: StoreScu, loads: Sequence[Load]) -> Iterator[Result]:
+        by_source = {id(one.source): one.delivery for one in loads}
+        try:
+            with closing(scu.send([one.source for one in loads])) as results:
+                for stored in results:
+                    found = self._result(by_source[id(stored.source)], stored)
+                    if found is not None:
+                        yield found
+        finally:
+            for one in loads:
+                one.source.close()
+
+    def _result(self, delivery: Delivery, stored: Stored) -> Result | None:
+        if self._destination.commit:
+            if stored.ok and stored.outcome is not Outcome.COMMITTED:
+                return None  # the peer's word comes later
+            if stored.outcome is Outcome.NOT_COMMITTED:
+                unreachable = isinstance(stored.error, ConnectionFailed | DeadlineExceeded | AssociationAborted)
+                verdict = Verdict.UNREACHABLE if unreachable else Verdict.REFUSED
+                return Result(delivery, verdict, f"no commitment: {stored.reason}")
+        if stored.ok:
+            return Result(delivery, Verdict.DELIVERED, "" if stored.outcome is not Outcome.WARNING else stored.reason)
+        verdict = _verdict(stored)
+        if verdict is Verdict.REFUSED and isinstance(stored.error, NoAcceptedContext):
+            self._refused[delivery.cls, delivery.ts] = stored.reason, time.monotonic()
+        return Result(delivery, verdict, stored.reason)
+
+    def close(self) -> None:
+        """See `Sender.close`."""
+        with self._lock:
+            self._closed = True
+            scus, self._scus = self._scus, {}
+        for scu in scus.values():
+            scu.stop()
+            scu.close()
+
+
+def _verdict(stored: Stored) -> Verdict:
+    if stored.status is not None:
+        return _verdict_on(stored.status)
+    error = stored.error
+    if isinstance(error, InputFileError) or stored.outcome is Outcome.UNREADABLE:
+        return Verdict.UNREADABLE
+    if stored.under_way:  # alone, twice: it may be why the association ends
+        return Verdict.REFUSED
+    if isinstance(error, AssociationRejected):
+        return Verdict.UNREACHABLE if error.result == _TRANSIENT else Verdict.REFUSED
+    if isinstance(error, NoAcceptedContext):
+        return Verdict.REFUSED
+    if isinstance(error, InvalidArgument):
+        return Verdict.UNREADABLE
+    return Verdict.UNREACHABLE if isinstance(error, DicomNetError | None) else Verdict.REFUSED
+
+
+def _verdict_on(status: Status) -> Verdict:
+    code = int(status)
+    if code == _DUPLICATE:
+        return Verdict.DELIVERED
+    return Verdict.BUSY if code in _BUSY else Verdict.REFUSED
+
+

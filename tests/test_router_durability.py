@@ -1,0 +1,27 @@
+"""What a router acknowledges arrives at every destination, whatever is killed meanwhile (goal G18)."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tools import router_soak
+
+
+@pytest.mark.long
+@pytest.mark.deadline(1200)
+def test_kills_of_router_and_destinations_lose_nothing(tmp_path):
+    kills = int(os.environ.get("DICOMNET_ROUTER_KILLS", "50"))
+    outcome = router_soak.soak(kills, tmp_path, seed=int(time.time()), say=False)
+    assert outcome.good, outcome
+    assert outcome.kills >= kills
+    assert outcome.acknowledged > kills
+
+
+@pytest.mark.deadline(120)
+def test_a_few_kills_lose_nothing(tmp_path):
+    outcome = router_soak.soak(3, tmp_path, seed=1, say=False)
+    assert outcome.good, outcome
+    assert outcome.acknowledged

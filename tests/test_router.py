@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-
 import archives
 import certificates
 import peers
@@ -136,43 +133,39 @@ class TestRefusals:
             assert settled(router) == {"A": {"sent": 1}}
 
     def test_out_of_resources_is_tried_until_there_are_some(self, tmp_path):
-        with Provider("FULL", status={"C-STORE": 0xA700}) as full:
-            with routing(tmp_path, everything_to(A=address(full.peer, "tries = 1"))) as router:
-                send(router, part10(1))
-                routers.wait_for(router, lambda: len(full.received) > 3)
-                full.status = 0
-                assert settled(router) == {"A": {"sent": 1}}
+        with (
+            Provider("FULL", status={"C-STORE": 0xA700}) as full,
+            routing(tmp_path, everything_to(A=address(full.peer, "tries = 1"))) as router,
+        ):
+            send(router, part10(1))
+            routers.wait_for(router, lambda: len(full.received) > 3)
+            full.status = 0
+            assert settled(router) == {"A": {"sent": 1}}
 
     def test_a_class_that_a_peer_refuses_is_learned(self, tmp_path):
         mr = uids.MR_IMAGE_STORAGE
-        with Provider("A", refuse=[mr]) as picky, routing(tmp_path, everything_to(A=address(picky.peer, "tries = 2"))) as r:
+        with (
+            Provider("A", refuse=[mr]) as picky,
+            routing(tmp_path, everything_to(A=address(picky.peer, "tries = 2"))) as router,
+        ):
             instances = [
                 archives.meta_header(mr, f"1.2.8.{number}", archives.LITTLE, "X")
                 + data_set(1, SOPClassUID=mr, SOPInstanceUID=f"1.2.8.{number}")
                 for number in range(8)
             ]
-            send(r, *instances, classes=(mr,))
-            send(r, part10(1))
-            assert settled(r) == {"A": {"parked": 8, "sent": 1}}
+            send(router, *instances, classes=(mr,))
+            send(router, part10(1))
+            assert settled(router) == {"A": {"parked": 8, "sent": 1}}
             assert len(picky.requested) <= 4, "asked once or twice, not for each"
 
     def test_a_poison_object_is_parked_alone(self, tmp_path):
         with Provider("FRAIL") as frail:
 
-            def store(request):
-                if request.sop_instance_uid == "1.2.1.1.2":
-                    raise SystemError("it falls over")
-                return Status.SUCCESS
-
-            class Falling:
-                """Drops the connection in the midst of one instance."""
-
-            frail.on_store(unknown_classes=True, replace=True)(store)
             aborting = frail.intercept
 
             def intercept(association, event):
-                command_set = getattr(getattr(event, "message", None), "command", None)
-                if getattr(command_set, "affected_sop_instance_uid", "") == "1.2.1.1.2":
+                command = getattr(getattr(event, "message", None), "command", None)
+                if getattr(command, "affected_sop_instance_uid", "") == "1.2.1.1.2":
                     association.abort()
                     return True
                 return aborting(association, event)
@@ -274,10 +267,11 @@ class TestPeers:
     def test_storescp(self, tmp_path):
         out, port = tmp_path / "out", peers.free_port()
         out.mkdir()
-        with peer([peers.peer_program("storescp"), "+B", "+xa", "-od", out, port], port):
-            with routing(tmp_path / "r", everything_to(A=address(f"STORESCP@127.0.0.1:{port}"))) as router:
-                send(router, *self.INSTANCES)
-                assert settled(router) == {"A": {"sent": 5}}
+        rules = everything_to(A=address(f"STORESCP@127.0.0.1:{port}"))
+        program = [peers.peer_program("storescp"), "+B", "+xa", "-od", out, port]
+        with peer(program, port), routing(tmp_path / "r", rules) as router:
+            send(router, *self.INSTANCES)
+            assert settled(router) == {"A": {"sent": 5}}
         assert {path.read_bytes()[-4096:] for path in out.iterdir()} == {one[-4096:] for one in self.INSTANCES}
 
     def test_orthanc(self, tmp_path):

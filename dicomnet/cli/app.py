@@ -33,11 +33,8 @@ COMMANDS = {
     "commit": Lazy("dicomnet.cli.commit:command", "Ask for storage commitment (N-ACTION, N-EVENT-REPORT)."),
     "dump": Lazy("dicomnet.cli.dump:command", "Show the headers of a file, captured PDUs, or a message log."),
     "archive": Lazy("dicomnet.cli.archive:command", "Run an archive, and look after what it holds."),
-<<<<<<< HEAD
     "web": Lazy("dicomnet.cli.web:command", "Search, fetch and store by DICOMweb; who may log in at an archive."),
-=======
     "router": Lazy("dicomnet.cli.router:command", "Run a router, and look after its rules and queues."),
->>>>>>> ee3d4d6 (Begin the router: rules as data, and a queue for each destination)
     "worklist": Lazy("dicomnet.cli.worklist:command", "Look after the worklist of an archive."),
     "doctor": Lazy("dicomnet.cli.doctor:command", "Find out what keeps one from talking to a peer."),
     "conform": Lazy("dicomnet.cli.conform:command", "Test how a provider keeps the standard."),

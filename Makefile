@@ -87,7 +87,7 @@ fuzz: $(VENV)/built
 # make soak KILLS=10000 ROUTER_KILLS=1000
 soak: $(VENV)/built
 	$(BIN)/python tools/soak.py --kills $(KILLS)
-	$(BIN)/python -m tools.router_soak --kills $(ROUTER_KILLS)
+	$(BIN)/python tools/router_soak.py --kills $(ROUTER_KILLS)
 
 # README's table of providers: minutes of waiting for those that do not answer.
 conformance: $(VENV)/built

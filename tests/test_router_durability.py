@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from tools import router_soak
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+import router_soak
 
 
 @pytest.mark.long

@@ -1,6 +1,6 @@
 """Kill a router and its destinations at random times, and see that nothing that it acknowledged is lost or torn.
 
-    python -m tools.router_soak --kills 1000
+    python tools/router_soak.py --kills 1000
 
 Several senders store at a router, which forwards everything to two destinations: an archive, which is killed too, and a
 listener that writes down each instance that it gets. In the end both have every instance that the router acknowledged,
@@ -23,6 +23,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from soak import SENDERS, SLOWEST_START, Sender, Server, Told
+
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.checks import fsck, scrub
 from dicomnet.archive.holdings import Holdings
@@ -36,8 +38,6 @@ from dicomnet.router.spool import Spool
 from dicomnet.services.provider_requests import StoreRequest
 from dicomnet.status import Status
 from dicomnet.sync import Listener
-
-from .soak import SENDERS, SLOWEST_START, Sender, Server, Told
 
 DRAINED = 120.0  # seconds in which all that waits in the end has to be sent
 MOST_BYTES = 200 << 20  # of one router; then a new one is begun
@@ -145,7 +145,7 @@ def soak(kills: int, root: Path, *, seed: int = 0, say: bool = True) -> Outcome:
     outcome = Outcome()
     while outcome.kills < kills and outcome.good:
         directory = root / f"router-{outcome.kills}"
-        with Witness() as witness:
+        with (witness := Witness()):
             _one_router(kills, directory, random.Random(seed + outcome.kills), outcome, witness)
         if say:
             print(f"{outcome.kills} kills, {outcome.acknowledged} acknowledged, {outcome.twice} came twice, "
@@ -159,7 +159,7 @@ def _one_router(kills: int, root: Path, chance: random.Random, outcome: Outcome,
     router, archive, port = root / "router", root / "archive", free_port()
     RouterSettings.make(router)
     (router / "rules.toml").write_text(RULES.format(archive=port, witness=witness.address[1]))
-    module = ("-m", "tools.router_soak", "--nursery")
+    module = (__file__, "--nursery")
     routers = Server(*module, "router", "--directory", str(router), "--port", "0")
     archives = Server(*module, "archive", "--directory", str(archive), "--port", str(port))
     told = Told()

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from ..errors import InvalidArgument, escaped
 from ..server.settings import Seconds, Table
-from .actions import Action, Copy, Drop, Forward, Hold
+from .actions import Action, Copy, Drop, Edit, Forward, Hold, Operation
 from .conditions import Condition
 from .destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
 from .facts import IDENTIFYING, Facts
@@ -315,13 +315,11 @@ def _words(kind: str, message: str, context: dict[str, Any], path: list[str | in
 
 
 def _known_fields(place: str, path: list[str | int]) -> list[str]:
-    from . import actions  # noqa: PLC0415 for their names alone
-
     models: list[type[BaseModel]] = [Plan]
     if place.startswith("rule"):
         inner = [part for part in path[:-1] if isinstance(part, str)]
         models = [Rule] if not inner else [Condition] if inner[0] == "when" else [
-            actions.Forward, actions.Hold, actions.Copy, actions.Edit, actions.Operation
+            Forward, Hold, Copy, Edit, Operation
         ]  # fmt: skip
     elif place.startswith("destination"):
         models = [DimseDestination, StowDestination, FolderDestination, S3Destination]

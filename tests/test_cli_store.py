@@ -73,14 +73,14 @@ class Archive:
 
     def take_one(self, refused):
         """Take one association at a time, and set an event where another is refused."""
-        judge = self.scp._is_full
+        judge = self.scp.is_full
 
         def is_full(driver):
             if full := judge(driver):
                 refused.set()
             return full
 
-        self.scp._is_full = is_full
+        self.scp.is_full = is_full
         self.scp.limits = dn.Limits(associations=1)
 
     def break_off(self):

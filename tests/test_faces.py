@@ -45,11 +45,15 @@ def members(face: object) -> Iterator[tuple[str, object]]:
 #: What a listener with a loop of its own needs; an asyncio program has its event loop for it.
 BLOCKING_ONLY = {
     "Listener.abort",
+    "Listener.bound",
     "Listener.call_soon_threadsafe",
     "Listener.cut",
+    "Listener.hurry",
+    "Listener.is_full",
     "Listener.on_turn",
     "Listener.pause",
     "Listener.resume",
+    "Listener.stopping",
 }
 SYNC = {name: member for name, member in members(sync) if name not in BLOCKING_ONLY}
 AIO = dict(members(aio))
@@ -65,8 +69,8 @@ def test_the_names_are_the_same() -> None:
 @every("name", [name for name, member in SYNC.items() if callable(member)])
 def test_the_signatures_are_the_same(name: str) -> None:
     ours, theirs = inspect.signature(SYNC[name]), inspect.signature(AIO[name])  # type: ignore[arg-type]
-    # Only a listener with a loop of its own turns callers away before its port closes.
-    parameters = {key: value for key, value in ours.parameters.items() if key != "last_call"}
+    # Only a listener with a loop of its own turns callers away before its port closes, and counts for several workers.
+    parameters = {key: value for key, value in ours.parameters.items() if key not in ("last_call", "counting")}
     assert list(parameters) == list(theirs.parameters)
     for parameter, twin in zip(parameters.values(), theirs.parameters.values(), strict=True):
         assert (twin.kind, twin.default) == (parameter.kind, parameter.default)

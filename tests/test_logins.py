@@ -97,5 +97,5 @@ def test_a_host_that_guesses_is_put_off(face: str) -> None:
         assert asked == [*["right"] * 5, "a", "crash", "b"]
         assert isinstance(login(provider.port, None), AssociateAC), "who does not say who they are does not guess"
         assert isinstance(login(provider.port, b"right", "127.0.0.2"), AssociateAC)
-        provider.listener._clock = lambda: 1e12
+        provider.listener.clock = lambda: 1e12
         assert isinstance(login(provider.port, b"right"), AssociateAC)

@@ -58,8 +58,6 @@ class Listener(Provider):
         proxies: addresses and networks of load balancers that say for whom a connection is, by the PROXY protocol.
     """
 
-    _clock = staticmethod(monotonic)
-
     def __init__(
         self,
         ae_title: str | None = None,
@@ -100,6 +98,10 @@ class Listener(Provider):
         self._stopping = asyncio.Event()
         self._alone = asyncio.Event()
         self._alone.set()
+
+    def clock(self) -> float:
+        """Monotonic seconds."""
+        return monotonic()
 
     @property
     def address(self) -> tuple[str, int]:

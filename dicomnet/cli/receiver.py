@@ -25,6 +25,8 @@ from .output import Output, counted, rate
 
 __all__ = ["Receiver"]
 
+_COUNTED = ("begun", "kept", "bytes", "first", "last")  # data sets; seconds of the first and the last of them
+
 
 class Receiver(Listener):
     """A listener that stores every instance as a file, or nowhere.
@@ -40,8 +42,6 @@ class Receiver(Listener):
         options: as of `Listener`.
     """
 
-    _counted: tuple[str, ...] = (*Listener._counted, "begun", "kept", "bytes", "first", "last")
-
     def __init__(
         self,
         directory: str | None,
@@ -53,7 +53,7 @@ class Receiver(Listener):
         run: Sequence[str] = (),
         **options: Any,
     ) -> None:
-        super().__init__(last_call=LAST_CALL, **options)
+        super().__init__(last_call=LAST_CALL, counting=_COUNTED, **options)
         self._directory = directory
         self._output = output
         # For people who watch; a program that reads lines asks for them, and who does neither is not slowed down.
@@ -71,8 +71,8 @@ class Receiver(Listener):
         """A data set begins to arrive: where it goes."""
         if not self._begun:
             self._begun = True
-            self._board.note("first", monotonic())
-        self._board.add("begun")
+            self.board.note("first", monotonic())
+        self.board.add("begun")
         if self._directory is None:
             return DiscardSink()
         return arrival.file_sink(self._directory, durable=self._durable)
@@ -84,7 +84,7 @@ class Receiver(Listener):
             if path is None:
                 self._output.warn(f"{request.calling}: refused, it is here already: {request.sop_instance_uid}")
                 return Status.DUPLICATE_SOP_INSTANCE
-        board = self._board
+        board = self.board
         board.add("kept")
         board.add("bytes", request.size)
         board.note("last", monotonic())
@@ -156,16 +156,16 @@ class Receiver(Listener):
         try:
             self.serve_forever()
         except KeyboardInterrupt:
-            self._hurry()
+            self.hurry()
         self._sum_up()
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
-        if self._stopping.is_set():
+        if self.stopping:
             raise KeyboardInterrupt
         self.stop()
 
     def _sum_up(self) -> None:
-        board = self._board
+        board = self.board
         kept, size, failed = board.total("kept"), board.total("bytes"), board.total("begun") - board.total("kept")
         failed += board.total("requests_refused")
         first = min(filter(None, board.values("first")), default=0.0)

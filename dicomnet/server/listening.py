@@ -82,12 +82,11 @@ class ServerListener(Listener):
             ImplementationVersionName(settings.server.implementation_version_name),
         )
 
-    def open(self) -> None:
-        """Bind and listen, with the buffers that the settings want; connections have those of the listening socket."""
-        super().open()
+    def bound(self, sock: socket.socket) -> None:
+        """Give it the buffers that the settings want; connections have those of the listening socket."""
         for option, size in self._buffers:
-            if size is not None and self._sock is not None:
-                self._sock.setsockopt(socket.SOL_SOCKET, option, size)
+            if size is not None:
+                sock.setsockopt(socket.SOL_SOCKET, option, size)
 
     def know(self, titles: AEDirectory) -> None:
         """Heed the profiles of known AEs, and let C-MOVE send to them."""
@@ -151,18 +150,18 @@ class _Watched(AssociationProvider):
             self._listener.clients.disconnected(self._record)
             self._listener.metrics.connection_closed(self._record)
 
-    def _admit(self, full: Callable[[], bool]) -> Serving:
+    def admit(self, full: Callable[[], bool]) -> Serving:
         """Let the caller have what it has a right to, and tell of it."""
         listener, exchange = self._listener, self.exchange
         self.services = listener.rules.narrowed(self.services, exchange.calling)
-        yield from super()._admit(full)
+        yield from super().admit(full)
         if exchange.accept_pdu is not None:
             refused = sum(not one.accepted for one in exchange.contexts.values())
             listener.metrics.accepted(exchange, refused)
             listener.clients.accepted(self._record)
 
-    def _refuse(self, refusal: Refusal, *, counted: bool = False) -> None:
-        super()._refuse(refusal, counted=counted)
+    def refuse(self, refusal: Refusal, *, counted: bool = False) -> None:
+        super().refuse(refusal, counted=counted)
         kind = refusal.kind or ("limit" if counted else "negotiation")
         self._listener.metrics.refused(self.exchange.calling, kind)
         if kind in _ALERTS:

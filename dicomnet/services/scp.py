@@ -96,8 +96,6 @@ class Provider(Registering):
         closing: whether new associations are rejected, for it is about to stop.
     """
 
-    _clock: Callable[[], float] = float  # a listener has a better one, in monotonic seconds
-
     def __init__(
         self,
         ae_title: str | None = None,
@@ -135,7 +133,7 @@ class Provider(Registering):
 
     def policy(self) -> AcceptancePolicy:
         """What is acceptable to an association that is asked for now: by the rules, and by what is registered."""
-        return self._policy_of(self.services.snapshot())
+        return self.policy_of(self.services.snapshot())
 
     @property
     def admission(self) -> Admission:
@@ -156,7 +154,8 @@ class Provider(Registering):
             raise InvalidArgument(f"{admission!r} is no Admission", hint="Give dicomnet.Admission(rules).")
         self._admission = admission
 
-    def _policy_of(self, services: ServiceSnapshot) -> AcceptancePolicy:
+    def policy_of(self, services: ServiceSnapshot) -> AcceptancePolicy:
+        """What is acceptable, by the rules of now and by these services."""
         return services.acceptance(self._own_rules())
 
     def _own_rules(self) -> AcceptancePolicy:
@@ -166,6 +165,10 @@ class Provider(Registering):
             title = self.ae_title if self.ae_title is not None else self.acceptance.ae_title
             self._rules = now, replace(self.acceptance, ae_title=title, max_pdu=self.limits.max_pdu)
         return self._rules[1]
+
+    def clock(self) -> float:
+        """Monotonic seconds; only a listener has a clock."""
+        return 0.0
 
     def present(self) -> Iterable[Exchange]:
         """The associations that are served now; a listener knows."""
@@ -272,24 +275,24 @@ class AssociationProvider:
                 yield from self.perform(event.message, checked=True)
             elif isinstance(event, AssociateIndication):
                 self.services = self.provider.services.snapshot()
-                yield from self._admit(full)
+                yield from self.admit(full)
             elif isinstance(event, ReleaseIndication) and exchange.state is State.STA8_AWAIT_LOCAL_RELEASE_RESPONSE:
                 self.provider.unseat(exchange)
                 exchange.release_response()
             elif isinstance(event, AbortIndication):
                 log.info("association with %s ended: %s", address, exchange.error_of(event))
 
-    def _admit(self, full: Callable[[], bool]) -> Serving:
+    def admit(self, full: Callable[[], bool]) -> Serving:
         """Find out who is calling, and answer by the rules of now and the services of this association."""
         exchange, provider = self.exchange, self.provider
         if not _is_asked(exchange) or exchange.request_pdu is None:
             return  # the peer thought better of it already
-        admission, policy = provider.admission, provider._policy_of(self.services)
+        admission, policy = provider.admission, provider.policy_of(self.services)
         request = exchange.normalized_request(policy.ae_title)
         caller = Caller(self.address, exchange.tls)
         refusal = _CLOSING if provider.closing else admission.evaluate(request, caller, early=True)
         if refusal is not None or full():
-            self._refuse(refusal or _FULL, counted=refusal is None)
+            self.refuse(refusal or _FULL, counted=refusal is None)
             return
         verdict = yield from self._identify(admission, request, caller)
         if not _is_asked(exchange):
@@ -303,7 +306,7 @@ class AssociationProvider:
                 if admission.counts:
                     provider.seat(exchange)
         if refusal is not None:
-            self._refuse(refusal)
+            self.refuse(refusal)
         else:
             self._tell_refused_contexts()
 
@@ -316,7 +319,7 @@ class AssociationProvider:
         if identity is None or admission.identify is None or not 1 <= identity.type <= 5:
             return None
         with provider.seating:
-            may_try = provider.logins.may_try(host, provider._clock())
+            may_try = provider.logins.may_try(host, provider.clock())
         if not may_try:
             return Refusal(*LOCAL_LIMIT_EXCEEDED, "too many logins from its host have failed")
         verdict: bool | bytes | None = None
@@ -332,7 +335,7 @@ class AssociationProvider:
             exchange.user = identity
         return verdict
 
-    def _refuse(self, refusal: Refusal, *, counted: bool = False) -> None:
+    def refuse(self, refusal: Refusal, *, counted: bool = False) -> None:
         """Reject the association, and say so in the log."""
         exchange = self.exchange
         exchange.reject(refusal.result, refusal.source, refusal.reason)

@@ -64,7 +64,8 @@ class Provided(Protocol):
     def flow(self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool) -> Serving:
         """What serves an association."""
 
-    def _is_full(self, connection: Connection) -> bool: ...
+    def is_full(self, connection: Connection) -> bool:
+        """Whether there is room for its association, which counts from now on."""
 
 
 class Acceptor:
@@ -192,7 +193,7 @@ class Acceptor:
         if not self.connections.pending[connection]:
             self.connections.move(connection, connection.host)
         listener = self._listener
-        return listener.flow(connection.exchange, address, full=partial(listener._is_full, connection))
+        return listener.flow(connection.exchange, address, full=partial(listener.is_full, connection))
 
     def is_full(self, connection: Connection) -> bool:
         """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""

@@ -31,6 +31,8 @@ from .workers import Job, WorkerPool, serve_handed
 
 __all__ = ["Listener"]
 
+_COUNTED = ("connections", "ended", "associations", "refused")  # by the acceptors
+
 
 class Listener(Provider):
     """A provider on a TCP port; see `scp.Provider` for its handlers.
@@ -62,11 +64,11 @@ class Listener(Provider):
         peers: what is known of single peers, and relaxed for them; found by AE title or implementation class UID.
         services: the registry of its handlers, which several listeners may share; by default one of its own.
         proxies: addresses and networks of load balancers that say for whom a connection is, by the PROXY protocol.
+        counting: names of what is counted beside `counters`, see `board`.
+
+    Attributes:
+        board: the counters that all workers share, these and those of ``counting``: a `sync.board.Board`.
     """
-
-    _counted: tuple[str, ...] = ("connections", "ended", "associations", "refused", *COUNTED)
-
-    _clock = staticmethod(monotonic)
 
     def __init__(
         self,
@@ -86,28 +88,30 @@ class Listener(Provider):
         peers: Iterable[Peer] = (),
         services: ServiceRegistry | None = None,
         proxies: Iterable[str] = (),
+        counting: Iterable[str] = (),
     ) -> None:
         super().__init__(
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers,
             services=services,
         )  # fmt: skip
-        if not 1 <= workers <= MOST_WORKERS:
-            raise InvalidArgument(f"{workers!r} workers: 1 to {MOST_WORKERS}")
-        if workers > 1 and not hasattr(os, "fork"):
-            raise InvalidArgument("several workers need a system with fork")
+        _check_workers(workers)
         self.last_call, self.drain, self.tap, self.tls = last_call, drain, tap, tls
         self.proxies = Proxies(proxies)
         self._bind, self._workers = (host, port), workers
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
         self._pool: WorkerPool | None = None
-        self._board = Board(self._counted, workers)
+        self.board = Board((*_COUNTED, *COUNTED, *counting), workers)
         self._slots: AssociationSlots | None = None
         self._acceptor: Acceptor | None = None
         self._hooks: list[Callable[[], object]] = []
         self._early: list[tuple[Callable[..., object], tuple[Any, ...]]] = []  # calls for a loop that is still to come
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+
+    def clock(self) -> float:
+        """Monotonic seconds."""
+        return monotonic()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -123,7 +127,7 @@ class Listener(Provider):
         ``contexts_refused`` are presentation contexts, ``requests_refused`` requests that no handler was asked to
         perform; the log says why.
         """
-        total = self._board.total
+        total = self.board.total
         counted = {name: total(name) for name in ("connections", "associations", "refused", *COUNTED)}
         return {**counted, "open": counted["connections"] - total("ended")}
 
@@ -138,6 +142,10 @@ class Listener(Provider):
             self.tls.server_context()
         self._sock = listen(*self._bind)
         self._address = self._sock.getsockname()[:2]
+        self.bound(self._sock)
+
+    def bound(self, sock: socket.socket) -> None:
+        """Called with the socket that listens, for options that its connections are to have; before any is taken."""
 
     def serve_forever(self) -> None:
         """Accept associations until `stop` is called, then let those in flight end."""
@@ -164,7 +172,7 @@ class Listener(Provider):
 
     def _begin(self) -> Acceptor:
         """The loop of this process, with all that it was asked to do before."""
-        acceptor = Acceptor(self, self._board, self._slots)
+        acceptor = Acceptor(self, self.board, self._slots)
         acceptor.loop.hooks.extend(self._hooks)
         self._acceptor = acceptor
         while self._early:
@@ -181,6 +189,17 @@ class Listener(Provider):
             self._pool.stop()
         if self._acceptor is not None:
             self._acceptor.stop()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def hurry(self) -> None:
+        """End every association at once, where workers serve; after `stop`, by the thread that served."""
+        if self._pool is not None:
+            self._pool.hurry()
+            self._pool.run()
 
     def pause(self) -> None:
         """Accept no connections for now: they wait in the backlog, and those that are there go on. From any thread."""
@@ -230,7 +249,7 @@ class Listener(Provider):
 
     def count(self, name: str, number: int = 1) -> None:
         """Something happened that is counted."""
-        self._board.add(name, number)
+        self.board.add(name, number)
 
     def present(self) -> list[Exchange]:
         """The associations that are served now, and connections that have none."""
@@ -263,7 +282,7 @@ class Listener(Provider):
         if self._slots is not None:
             self._slots.unname(self._slot_of(exchange))
 
-    def _is_full(self, connection: Connection) -> bool:
+    def is_full(self, connection: Connection) -> bool:
         """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""
         assert self._acceptor is not None
         return self._acceptor.is_full(connection)
@@ -294,7 +313,7 @@ class Listener(Provider):
             return
         self._slots = AssociationSlots(self.limits.associations)
         job = Job(self._work, self.drain, self.last_call)
-        self._pool = WorkerPool(job, self._workers, self._sock, self._board, self._slots)
+        self._pool = WorkerPool(job, self._workers, self._sock, self.board, self._slots)
         self._sock.close()
         if self._stopping.is_set():
             self._pool.stop()  # a stop that came meanwhile did not see them
@@ -312,8 +331,9 @@ class Listener(Provider):
         finally:
             acceptor.end(self.drain)
 
-    def _hurry(self) -> None:
-        """End every association at once."""
-        if self._pool is not None:
-            self._pool.hurry()
-            self._pool.run()
+
+def _check_workers(workers: int) -> None:
+    if not 1 <= workers <= MOST_WORKERS:
+        raise InvalidArgument(f"{workers!r} workers: 1 to {MOST_WORKERS}")
+    if workers > 1 and not hasattr(os, "fork"):
+        raise InvalidArgument("several workers need a system with fork")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -316,9 +317,14 @@ class AddIns:
         self.abandoned = sum(addin.guard.check(now) for addin in tuple(self._addins))
         return self.abandoned
 
-    def see(self, addin: AddIn, seen: Seen) -> None:
-        """Let an add-in see something."""
-        self.call(addin, "spy", seen=seen)
+    def spy_of(self, addin: AddIn) -> Callable[[Seen], object]:
+        """The spy of an add-in, called past pluggy: there is much to see."""
+        function = addin.found.hooks()["spy"]
+        names = inspect.signature(function).parameters.keys()
+        if set(names) == {"seen"}:
+            return function
+        context = {"context": addin.context} if "context" in names else {}
+        return lambda seen: function(**({"seen": seen} if "seen" in names else {}), **context)
 
     def health(self) -> list[Check]:
         """What the add-ins' readiness depends on."""

@@ -12,7 +12,7 @@ from typing import Any
 from .. import uids
 from ..protocol.exchange import Exchange
 from ..protocol.messages import name_of
-from ..wire.command_set import Message
+from ..wire.command_set import Command
 from .ae_titles import NotKnown
 from .events import EventLog
 
@@ -30,7 +30,8 @@ class ClientRecord:
         end: aborts it; from any thread.
         since: when it connected, seconds since the epoch; ``began`` by the monotonic clock.
         messages, received: how many requests, and bytes of data sets.
-        last_action: the latest request, by its name.
+        calling: the AE title of the peer, once it is known.
+        command: of the latest request.
         under_way: since when a request is performed, in monotonic seconds; 0 is none.
         status: of the latest response.
         latest: when the latest response went out, in monotonic seconds; of the connection before that.
@@ -45,7 +46,8 @@ class ClientRecord:
     associated: bool = False
     messages: int = 0
     received: int = 0
-    last_action: str = ""
+    calling: str = ""
+    command: Command | None = None
     under_way: float = 0.0
     status: int = 0
     latest: float = 0.0
@@ -82,7 +84,7 @@ class ClientRecord:
             ],
             "messages": self.messages,
             "bytes": self.received,
-            "last_action": self.last_action or None,
+            "last_action": None if self.command is None else name_of(self.command),
             "last_status": f"{self.status:04X}" if self.messages else None,
             "message_age": now - self.under_way if self.under_way else None,
         }
@@ -162,35 +164,17 @@ class Clients:
     def accepted(self, record: ClientRecord) -> None:
         """Its association is accepted."""
         with self._events.lock:
-            record.associated = True
+            record.associated, record.calling = True, record.exchange.calling
             accepted = [one.abstract_syntax for one in record.exchange.contexts.values() if one.accepted]
             self._events.publish("client.connected", record.brief())
             self._events.publish("client.associated", {**record.brief(), "contexts": accepted})
 
-    def began(self, record: ClientRecord, message: Message, now: float) -> None:
-        """A request is about to be performed."""
-        record.under_way = now
-        record.messages += 1
-        record.last_action = name_of(message.command)
-        size = 0 if message.data is None else message.data.size
-        record.received += size
-
-    def finished(self, record: ClientRecord, message: Message, seconds: float) -> None:
-        """A request has been answered."""
-        record.under_way = 0.0
-        record.latest = time.monotonic()
+    def acted(self, record: ClientRecord, seconds: float) -> None:
+        """A request has been answered, whose command, status and time are in the record."""
         if self._quiescing:
             self.changed()
-        self._events.publish(
-            "client.action",
-            {
-                "id": record.id,
-                "calling": record.exchange.calling,
-                "action": record.last_action,
-                "sop_class": message.command.affected_sop_class_uid or message.command.requested_sop_class_uid,
-                "status": f"{record.status:04X}",
-                "seconds": round(seconds, 6),
-            },
+        self._events.note(
+            "client.action", _action, record.id, record.calling, record.command, record.status, seconds
         )
 
     def disconnected(self, record: ClientRecord) -> None:
@@ -202,3 +186,14 @@ class Clients:
                 data = {**record.brief(), "messages": record.messages, "bytes": record.received}
                 self._events.publish("client.disconnected", data)
 
+
+def _action(number: str, calling: str, command: Command, status: int, seconds: float) -> dict[str, Any]:
+    """What an event says of a request."""
+    return {
+        "id": number,
+        "calling": calling,
+        "action": name_of(command),
+        "sop_class": command.affected_sop_class_uid or command.requested_sop_class_uid,
+        "status": f"{status:04X}",
+        "seconds": round(seconds, 6),
+    }

@@ -44,6 +44,19 @@ class Event:
         return {"id": self.id, "time": self.time, "type": self.type, "data": self.data}
 
 
+#: An event whose data are still to be made: id, time, type, what makes them, of what.
+_Kept = tuple[int, float, str, Callable[..., Mapping[str, Any]], tuple[Any, ...]]
+
+
+def _event(kept: _Kept) -> Event:
+    number, at, kind, made, values = kept
+    return Event(number, at, kind, made(*values))
+
+
+def _as_they_are(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    return data
+
+
 class EventLog:
     """The latest events.
 
@@ -59,32 +72,47 @@ class EventLog:
         self._clock = clock
         self._first = first
         self._last = first
-        self._kept: deque[Event] = deque(maxlen=keep)
+        self._kept: deque[_Kept] = deque(maxlen=keep)
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
-        self._listeners: list[Callable[[Event], object]] = []
+        self._listeners: list[tuple[str, Callable[[Event], object]]] = []
 
     @property
     def last_id(self) -> int:
         """The id of the latest event."""
         return self._last
 
-    def publish(self, kind: str, data: Mapping[str, Any]) -> Event:
+    def publish(self, kind: str, data: Mapping[str, Any]) -> None:
         """Add an event; from any thread. ``data`` must not be changed any more."""
+        self.note(kind, _as_they_are, data)
+
+    def note(self, kind: str, made: Callable[..., Mapping[str, Any]], *values: Any) -> None:
+        """Add an event whose data are ``made(*values)``, once a follower or listener wants them; from any thread.
+
+        It is for what happens with each message, and costs little where no one listens.
+        """
         with self.lock:
             self._last += 1
-            event = Event(self._last, self._clock(), kind, data)
-            self._kept.append(event)
+            kept = (self._last, self._clock(), kind, made, values)
+            self._kept.append(kept)
+            for wanted, listener in self._listeners:
+                if kind.startswith(wanted):
+                    listener(_event(kept))
+            if not self._waiting:
+                return
             waiting, self._waiting = self._waiting, {}
-            for listener in self._listeners:
-                listener(event)
         _wake(waiting)
-        return event
 
-    def listen(self, listener: Callable[[Event], object]) -> Callable[[], None]:
-        """Have a function called with each event, under the lock: it must be quick. Call what is returned to end it."""
+    def listen(self, listener: Callable[[Event], object], kind: str = "") -> Callable[[], None]:
+        """Have a function called with each event, under the lock: it must be quick. Call what is returned to end it.
+
+        Args:
+            listener: the function.
+            kind: how the types of events begin that it is called with; empty is every event.
+        """
+        one = (kind, listener)
         with self.lock:
-            self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+            self._listeners.append(one)
+        return lambda: self._listeners.remove(one)
 
     def since(self, last: int | None) -> list[Event]:
         """The events after an id, oldest first; before them a `gap` where some of those are not kept any more.
@@ -94,12 +122,12 @@ class EventLog:
         with self.lock:
             if last is None:
                 return []
-            oldest = self._kept[0].id if self._kept else self._last + 1
+            oldest = self._kept[0][0] if self._kept else self._last + 1
             if last > self._last or last + 1 < oldest:
                 gap = Event(oldest - 1, self._clock(), "gap", {"after": last, "missed": max(oldest - 1 - last, 0)})
-                return [gap, *self._kept]
+                return [gap, *map(_event, self._kept)]
             # From the end: most ask for the latest alone, and a deque is slow in its middle.
-            return list(islice(reversed(self._kept), self._last - last))[::-1]
+            return [*map(_event, islice(reversed(self._kept), self._last - last))][::-1]
 
     async def follow(
         self, last: int | None = None, *, heartbeat: float | None = None

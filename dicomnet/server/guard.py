@@ -99,7 +99,10 @@ class Guard:
     def _in_thread(self, handler: Handler, deadline: float) -> Handler:
         def watched(request: Any) -> Any:
             self.calls += 1
-            answer = self._timed(partial(handler, request), deadline)
+            answer = self._timed(handler, request, deadline)
+            if answer is None or isinstance(answer, int):
+                self.in_a_row = 0
+                return answer
             if inspect.isasyncgen(answer):
                 return self._steps(_drained(self._loop, answer, deadline), deadline)
             if inspect.isgenerator(answer):
@@ -112,12 +115,12 @@ class Guard:
 
         return watched
 
-    def _timed(self, function: Callable[[], Any], deadline: float) -> Any:
+    def _timed(self, function: Callable[[Any], Any], argument: Any, deadline: float) -> Any:
         """Call something that may take its time; where it takes more, no caller waits for its answer."""
         running = _Running(deadline)
         self._running.add(running)
         try:
-            answer = function()
+            answer = function(argument)
         except StopIteration:
             raise
         except Exception as error:
@@ -136,7 +139,7 @@ class Guard:
         try:
             while True:
                 try:
-                    result = self._timed(partial(next, results), deadline)
+                    result = self._timed(next, results, deadline)
                 except StopIteration as stop:
                     self.in_a_row = 0
                     return stop.value

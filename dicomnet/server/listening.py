@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Any, Protocol
 
 from .._pdu import AssociateAC
@@ -74,6 +74,7 @@ class ServerListener(Listener):
         )
         self.clients = host.clients
         self.metrics = host.metrics
+        self.performed = host.metrics.recorder().performed
         self._base = host.base
         self._own_title = settings.server.ae_title
         self.on_turn(host.addins.turn)
@@ -178,12 +179,15 @@ class _Watched(AssociationProvider):
     def perform(self, message: Message, *, checked: bool = False) -> Serving:
         """One request, counted and timed."""
         record, listener = self._record, self._listener
-        began = time.monotonic()
         size = 0 if message.data is None else message.data.size
-        listener.clients.began(record, message, began)
+        record.under_way = began = monotonic()
+        record.command = message.command
+        record.messages += 1
+        record.received += size
         try:
             yield from super().perform(message, checked=checked)
         finally:
-            seconds = time.monotonic() - began
-            listener.clients.finished(record, message, seconds)
-            listener.metrics.performed(self.exchange.calling, message, record.status, size, seconds)
+            record.under_way, record.latest = 0.0, monotonic()
+            seconds = record.latest - began
+            listener.clients.acted(record, seconds)
+            listener.performed(record.calling, record.command, record.status, size, seconds)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections import Counter as Counted
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from .. import uids
 from ..protocol.exchange import Exchange
 from ..protocol.messages import MESSAGES
-from ..wire.command_set import Message
+from ..wire.command_set import Command
 from .clients import ClientRecord
 
 __all__ = ["MOST_TITLES", "Metrics"]
@@ -19,23 +26,106 @@ MOST_TITLES = 256
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
+_LABELS = ("ae", "service", "sop_class")
+_Labels = tuple[str, str, str]
+
+
+class _Performed:
+    """What was performed for a caller, of a SOP class: by status, in bytes, in seconds."""
+
+    __slots__ = ("buckets", "bytes", "labels", "seconds", "statuses")
+
+    def __init__(self, labels: _Labels) -> None:
+        self.labels = labels
+        self.statuses: dict[int, int] = {}
+        self.bytes = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(_SECONDS) + 1)
+
+
+class Recorder:
+    """Counts what one listener performs, in its thread, and so without locks."""
+
+    def __init__(self, title_of: Callable[[str], str]) -> None:
+        self._title_of = title_of
+        self._found: dict[tuple[str, int | None, str | None], _Performed] = {}
+        self.cells: dict[_Labels, _Performed] = {}
+
+    def performed(self, title: str, command: Command, status: int, size: int, seconds: float) -> None:
+        """A request was answered."""
+        uid = command.affected_sop_class_uid or command.requested_sop_class_uid
+        cell = self._found.get((title, command.command_field, uid))
+        if cell is None:
+            cell = self._cell(title, command.command_field, uid)
+        cell.statuses[status] = cell.statuses.get(status, 0) + 1
+        cell.bytes += size
+        cell.seconds += seconds
+        cell.buckets[bisect_left(_SECONDS, seconds)] += 1
+
+    def _cell(self, title: str, field: int | None, uid: str | None) -> _Performed:
+        """By its labels, of which there are few: a caller may think of as many titles and UIDs as it likes."""
+        kind, known = MESSAGES.get(field or 0), uids.name_of(uid or "")
+        labels = (
+            self._title_of(title),
+            kind.name if kind is not None else "unknown",
+            known if known != (uid or "") else "other",
+        )
+        cell = self.cells.get(labels)
+        if cell is None:
+            cell = self.cells[labels] = _Performed(labels)
+        if labels[0] == title and labels[2] != "other":
+            self._found[title, field, uid] = cell
+        return cell
+
+
+class _Collector(Collector):
+    """Adds up what all listeners count, when it is asked for."""
+
+    def __init__(self) -> None:
+        self.recorders: list[Recorder] = []
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of operations."""
+        operations = CounterMetricFamily(
+            "dicomnet_operations", "DIMSE requests performed.", labels=[*_LABELS, "status"]
+        )
+        received = CounterMetricFamily("dicomnet_received_bytes", "Bytes of data sets received.", labels=_LABELS)
+        latency = HistogramMetricFamily("dicomnet_operation_seconds", "How long a request takes.", labels=_LABELS)
+        gathered: dict[_Labels, list[_Performed]] = {}
+        for recorder in self.recorders:
+            for labels, cell in list(recorder.cells.items()):
+                gathered.setdefault(labels, []).append(cell)
+        for labels, cells in gathered.items():
+            statuses: Counted[int] = Counted()
+            for cell in cells:
+                statuses.update(cell.statuses)
+            for status, number in statuses.items():
+                operations.add_metric([*labels, f"{status:04X}"], number)
+            received.add_metric(labels, sum(cell.bytes for cell in cells))
+            counts = accumulate(map(sum, zip(*(cell.buckets for cell in cells), strict=True)))
+            buckets = list(zip((*map(floatToGoString, _SECONDS), "+Inf"), map(float, counts), strict=True))
+            latency.add_metric(labels, buckets, sum(cell.seconds for cell in cells))
+        yield from (operations, received, latency)
+
+
 class Metrics:
     """The metrics of one server, in a registry of its own: several servers may live in a process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        labels = ["ae", "service", "sop_class"]
-        self._operations = self._counter("operations", "DIMSE requests performed.", [*labels, "status"])
-        self._bytes = self._counter("received_bytes", "Bytes of data sets received.", labels)
-        self._seconds = Histogram(
-            "dicomnet_operation_seconds", "How long a request takes.", labels, registry=self.registry, buckets=_SECONDS
-        )
+        self._performed = _Collector()
+        self.registry.register(self._performed)
         self._associations = self._counter("associations", "Associations accepted.", ["ae"])
         self._refused = self._counter("associations_refused", "Associations rejected.", ["ae", "why"])
         self._contexts = self._counter("contexts_refused", "Presentation contexts refused.", ["ae"])
         self._closed = self._counter("connections_closed", "Connections that ended.", [])
         self._titles: set[str] = set()
-        self._children: dict[tuple[str, int, str, int], tuple[Counter, Counter, Histogram]] = {}
+
+    def recorder(self) -> Recorder:
+        """For one listener: counts what it performs."""
+        recorder = Recorder(self._title)
+        self._performed.recorders.append(recorder)
+        return recorder
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(f"dicomnet_{name}", text, labels, registry=self.registry)
@@ -50,27 +140,6 @@ class Metrics:
                 return "other"
             self._titles.add(title)
         return title
-
-    def performed(self, title: str, message: Message, status: int, size: int, seconds: float) -> None:
-        """A request was answered."""
-        command = message.command
-        field, uid = command.command_field or 0, command.affected_sop_class_uid or command.requested_sop_class_uid or ""
-        key = self._title(title), field, uid, status
-        children = self._children.get(key)
-        if children is None:
-            kind = MESSAGES.get(field)
-            known = uids.name_of(uid)
-            labels = (key[0], kind.name if kind is not None else "unknown", known if known != uid else "other")
-            children = (
-                self._operations.labels(*labels, f"{status:04X}"),
-                self._bytes.labels(*labels),
-                self._seconds.labels(*labels),
-            )
-            self._children[key] = children
-        operations, received, latency = children
-        operations.inc()
-        received.inc(size)
-        latency.observe(seconds)
 
     def accepted(self, exchange: Exchange, refused: int) -> None:
         """An association was accepted, with so many contexts refused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pwd
@@ -118,6 +119,7 @@ def run(server: Server, ready: Callable[[], object] = lambda: None) -> None:
     with process.signals():
         server.start()
         become(server.settings.server.user, server.directory)
+        gc.freeze()  # what is there by now stays: collections need not look at it
         ready()
         notify("READY=1", f"STATUS=listening on {', '.join(server.listening.values())}", f"MAINPID={os.getpid()}")
         process.until_stopped()

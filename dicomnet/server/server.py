@@ -257,8 +257,7 @@ class Server:
         for name in self.spies.names() - set(wanted):
             self.spies.remove(name)
         for name in set(wanted) - self.spies.names():
-            addin = wanted[name]
-            self.spies.add(Spy(name, lambda seen, addin=addin: self.addins.see(addin, seen)))  # type: ignore[misc]
+            self.spies.add(Spy(name, self.addins.spy_of(wanted[name])))
         tap = self.spies.tap(data=any(getattr(one.found.plugin, "spy_data", False) for one in wanted.values()))
         for listener in self.listeners.values():
             listener.tap = tap
@@ -271,7 +270,7 @@ class Server:
             self._listen(stack, "tls", listen.tls_port)
         self._watch_spies()
         self._know_peers()
-        stack.callback(self.events.listen(self._on_event))
+        stack.callback(self.events.listen(self._on_event, "ae."))
 
     def _listen(self, stack: ExitStack, name: str, port: int) -> None:
         tls = self.base.security.listener() if name == "tls" else None
@@ -302,9 +301,8 @@ class Server:
             self.admin.start()
             stack.callback(self.admin.stop)
 
-    def _on_event(self, event: Event) -> None:
-        if event.type.startswith("ae."):
-            self._know_peers()
+    def _on_event(self, _: Event) -> None:
+        self._know_peers()
 
     def _know_peers(self) -> None:
         for listener in self.listeners.values():

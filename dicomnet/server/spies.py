@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from ..config import TAPPED_WAITING
@@ -10,6 +11,10 @@ from ..log import log_failure
 from ..protocol.trace import ProtocolTrace, Seen
 
 __all__ = ["Spies", "Spy"]
+
+
+#: Seconds in which what is seen gathers after a look: to wake a thread for each PDU costs more than all else.
+GATHER = 0.005
 
 
 class Spy:
@@ -26,9 +31,9 @@ class Spy:
         self.dropped = self.failures = 0
         self._function = function
         self.most = most
-        self._waiting: list[Seen] = []
-        self._wake = threading.Condition()
-        self._stopped = False
+        self._waiting: deque[Seen] = deque()
+        self._wake, self._stopped = threading.Event(), threading.Event()
+        self._woken = False  # since it last looked; taken back before it looks, so that what comes later wakes anew
         self._thread = threading.Thread(target=self._run, name=f"dicomnet-spy-{name}", daemon=True)
         self._thread.start()
 
@@ -37,21 +42,23 @@ class Spy:
         if len(self._waiting) >= self.most:
             self.dropped += 1
             return
-        with self._wake:
-            self._waiting.append(seen)
-            if len(self._waiting) == 1:
-                self._wake.notify()
+        self._waiting.append(seen)
+        if not self._woken:
+            self._woken = True
+            self._wake.set()
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._waiting and not self._stopped:
-                    self._wake.wait()
-                taken, self._waiting = self._waiting, []
-                if not taken:
-                    return
-            for seen in taken:
-                self._tell(seen)
+        while not self._stopped.is_set():
+            self._wake.wait()
+            self._look()
+            self._stopped.wait(GATHER)
+        self._look()
+
+    def _look(self) -> None:
+        self._wake.clear()
+        self._woken = False
+        for _ in range(len(self._waiting)):
+            self._tell(self._waiting.popleft())
 
     def _tell(self, seen: Seen) -> None:
         try:
@@ -63,9 +70,8 @@ class Spy:
 
     def stop(self, patience: float = 5.0) -> None:
         """Let it see what waits, for so many seconds, and end it."""
-        with self._wake:
-            self._stopped = True
-            self._wake.notify()
+        self._stopped.set()
+        self._wake.set()
         self._thread.join(patience)
 
 
@@ -106,7 +112,8 @@ class Spies:
         """For the listeners; None where there are no spies, so that nothing is spent on them."""
         if not self._spies:
             return None
-        return ProtocolTrace(self._tell, body=None if data else 16 << 10, data=data)
+        tell = self._spies[0].put if len(self._spies) == 1 else self._tell
+        return ProtocolTrace(tell, body=None if data else 16 << 10, data=data)
 
     def _tell(self, seen: Seen) -> None:
         for spy in self._spies:

@@ -1,0 +1,92 @@
+"""What the server framework costs: the transfer to a server, over that to a bare listener with the same handler.
+
+The providers take turns within each round, so that a machine that is busy is busy for all. What counts is the median of
+the rounds' ratios; the processor time that a provider spends on an instance is the guide where the machine is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import corpora
+import pytest
+from corpora import Recipe
+from rigs import HOST, PEERS, dicomnet_command
+
+ROUNDS = 15
+#: By kind of provider: the most of the bare listener's time that a transfer may take.
+TARGETS = {"server": 1.05, "spied": 1.15}
+RECIPES = {
+    "ct": Recipe("ct", 200, pixels=512 * 512 * 2),
+    "small": Recipe("small", 2000, file_size=4 << 10),
+}
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with corpora.memory_directory() as made:
+        yield made
+
+
+@contextmanager
+def provider(kind: str, directory: Path) -> Iterator[tuple[int, int]]:
+    """A provider in a process of its own: its process id and its port."""
+    folder = directory / kind
+    folder.mkdir()
+    command = [sys.executable, str(PEERS / "serving_provider.py"), kind, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.pid, int(process.stdout.readline())
+        process.stdin.close()
+
+
+def send(port: int, corpus: corpora.Corpus) -> float:
+    """Store a corpus; the seconds from the first byte to the last response."""
+    command = [*dicomnet_command(), "store", f"SERVER@{HOST}:{port}", str(corpus.directory), "--json", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    summary = json.loads(done.stdout.splitlines()[-1])["summary"]
+    assert summary["failed"] == 0
+    return float(summary["seconds"])
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that the threads of a process have used."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_a_server_costs_little_over_a_listener(name: str, directory: Path, pytestconfig: pytest.Config) -> None:
+    short = pytestconfig.getoption("benchmark_disable")
+    corpus = corpora.build(corpora.SHORT[name] if short else RECIPES[name], directory)
+    kinds = ["listener", *TARGETS]
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    cpu = dict.fromkeys(kinds, 0.0)
+    rounds = 1 if short else ROUNDS
+    with ExitStack() as stack:
+        providers = {kind: stack.enter_context(provider(kind, directory)) for kind in kinds}
+        for kind in kinds:
+            send(providers[kind][1], corpus)  # what is only needed once is there now
+        for number in range(rounds):
+            for kind in kinds[number % 3 :] + kinds[: number % 3]:
+                pid, port = providers[kind]
+                before = cpu_seconds(pid)
+                times[kind].append(send(port, corpus))
+                cpu[kind] += cpu_seconds(pid) - before
+    each = {kind: 1e6 * cpu[kind] / rounds / len(corpus.files) for kind in kinds}
+    load = os.getloadavg()[0]
+    for kind, target in TARGETS.items():
+        pairs = [mine / bare for mine, bare in zip(times[kind], times["listener"], strict=True)]
+        ratio, best = statistics.median(pairs), min(times[kind]) / min(times["listener"])
+        print(
+            f"\n{corpus.recipe.title}, {kind}: {ratio:.3f} of the listener's time, best to best {best:.3f}, target "
+            f"{target}; CPU {each[kind]:.1f} µs an instance, the listener's {each['listener']:.1f}; load {load:.1f}"
+        )
+        assert short or min(ratio, best) <= target

@@ -58,12 +58,14 @@ Serving = Generator[Any, Any, None]
 
 def handler_call(exchange: Exchange, service: Registration, request: Request, **options: Any) -> Call:
     """The call of a registration's handler, in its lane and with its deadline."""
-    call = request.call = call_for(exchange, service, service.handler, request, inline=service.inline, **options)
+    deadline = exchange.timeouts.handler if service.deadline is None else service.deadline
+    call = Call(service.handler, request, lane=service, deadline=deadline, inline=service.inline, **options)
+    request.call = call
     return call
 
 
 def call_for(exchange: Exchange, service: Registration, function: Handler, *arguments: Any, **options: Any) -> Call:
-    """A call of something that a handler gave, or of the handler itself."""
+    """A call of something that a handler gave."""
     deadline = exchange.timeouts.handler if service.deadline is None else service.deadline
     return Call(function, *arguments, lane=service, deadline=deadline, **options)
 

@@ -206,9 +206,12 @@ class AssociationProvider:
         address: of the peer, for handlers and the log.
     """
 
-    __slots__ = ("address", "exchange", "provider", "services")
+    __slots__ = ("_found", "_service", "address", "exchange", "provider", "services")
 
     def __init__(self, exchange: Exchange, provider: Provider, address: str = "") -> None:
+        # Who performs the last request, and what was asked for: a request is looked up twice, and the next is alike.
+        self._found: tuple[object, ...] = ()
+        self._service: Registration | None = None
         self.exchange = exchange
         self.provider = provider
         self.address = address
@@ -216,13 +219,19 @@ class AssociationProvider:
 
     def service_for(self, command: Command, context: PresentationContext) -> Registration | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
-        field, syntax = command.command_field or 0, context.transfer_syntax
+        field, services = command.command_field or 0, self.services
         named = command.affected_sop_class_uid or command.requested_sop_class_uid or context.abstract_syntax
-        find = self.services.find
+        asked = services, context, field, named
+        if asked == self._found:
+            return self._service
+        find, syntax = services.find, context.transfer_syntax
         service = find(field, named, syntax)
         if service is None and named != context.abstract_syntax:
             service = find(field, context.abstract_syntax, syntax)
-        return find(field, ANY_CLASS, syntax) if service is None else service
+        if service is None:
+            service = find(field, ANY_CLASS, syntax)
+        self._found, self._service = asked, service
+        return service
 
     def open_sink(self, context: PresentationContext, command: Command) -> Sink:
         """Where the data set of a request goes: to its spool, or into memory.

@@ -1,18 +1,23 @@
 """A provider that may hold many associations, for ever: holding_provider.py sync|aio DIRECTORY keeps what it is sent.
 
-Prints "listening on HOST:PORT".
+Prints "listening on HOST:PORT". Its C-ECHO runs where handlers run. The generator of its C-FIND takes 50 ms for each
+match, and has no end; that of the patient root never returns, and gets a second.
 """
 
 import asyncio
 import sys
+import threading
+from collections.abc import Iterator
 
 import dicomnet as dn
 
 MANY = 20_000
+PAUSE = 0.05  # seconds for each match
+DEADLINE = 1.0  # seconds for a handler that blocks
 
 
 def options() -> dict[str, object]:
-    limits = dn.Limits(associations=MANY, pending=MANY)
+    limits = dn.Limits(associations=MANY, pending=MANY, responses=1_000_000)
     # The timer of a beginning, ARTIM, is looked at once more when it would have run out: soon, and not while idle.
     return {"port": 0, "limits": limits, "timeouts": dn.Timeouts(idle=None, artim=5), "drain": 0.1}
 
@@ -23,9 +28,28 @@ def keep(listener: dn.Provider, directory: str) -> None:
         request.file.commit(f"{request.sop_instance_uid}.dcm", root=directory)
 
 
+def find_slowly(listener: dn.Listener) -> None:
+    never = threading.Event()
+
+    @listener.on_echo
+    def echo(request: dn.EchoRequest) -> None:
+        pass
+
+    @listener.on_find(dn.uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND)
+    def find(request: dn.FindRequest) -> Iterator[bytes]:
+        match = request.data
+        while not never.wait(PAUSE):
+            yield match
+
+    @listener.on_find(dn.uids.PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND, deadline=DEADLINE)
+    def hang(request: dn.FindRequest) -> None:
+        never.wait()
+
+
 def blocking(directory: str) -> None:
     listener = dn.Listener(**options())  # type: ignore[arg-type]
     keep(listener, directory)
+    find_slowly(listener)
     listener.open()
     print(f"listening on 127.0.0.1:{listener.address[1]}", flush=True)
     listener.serve_forever()

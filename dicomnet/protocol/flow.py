@@ -8,7 +8,8 @@ yielded            what the driver does
 =================  ====================================================================================================
 None               writes all that is to be sent, waits for the peer, sends the next event of the exchange in
 `POLL`             writes all that is to be sent, sends the next event in if one has come, else None
-`Call`             runs other code (a handler, a progress function): ``aio`` awaits what it gives; sends its result in
+`Call`             runs other code (a handler, a progress function): ``aio`` awaits what it gives; sends its result in;
+                   one in the background may go on in a thread, and None is sent in at once
 anything else      is a result for the caller, who takes the next one when there is time; sends None in
 =================  ====================================================================================================
 

@@ -11,7 +11,7 @@ cdef class Call:
     cdef readonly object function
     cdef readonly tuple arguments
     cdef readonly object deadline, lane, later, heed
-    cdef readonly bint inline
+    cdef readonly bint inline, background
     cdef public bint abandoned
 
 

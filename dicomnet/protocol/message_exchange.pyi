@@ -33,6 +33,7 @@ class Call:
         function: Callable[..., Any],
         *arguments: Any,
         inline: bool = False,
+        background: bool = False,
         deadline: float | None = None,
         lane: object = None,
         later: Callable[[Any, BaseException | None], None] | None = None,
@@ -40,6 +41,8 @@ class Call:
     ) -> None: ...
     @property
     def inline(self) -> bool: ...
+    @property
+    def background(self) -> bool: ...
     @property
     def deadline(self) -> float | None: ...
     @property

@@ -65,6 +65,7 @@ cdef class Call:
 
     Attributes:
         inline: the function never blocks, so that it needs no thread of its own.
+        background: the flow goes on at once, with None, while the function runs; what it raises is its own business.
         deadline: seconds that it may take; then `DeadlineExceeded` is thrown in. None for no end.
         lane: what it belongs to: functions of one lane share a bounded number of threads.
         later: where the function returns a future, the flow gets `LATER` now, and ``later(answer, error)`` is called
@@ -73,10 +74,11 @@ cdef class Call:
         abandoned: the flow went on while what it had called for was still at work.
     """
 
-    def __init__(self, function, *arguments, bint inline=False, deadline=None, lane=None, later=None, heed=None):
+    def __init__(self, function, *arguments, bint inline=False, bint background=False, deadline=None, lane=None,
+                 later=None, heed=None):
         self.function = function
         self.arguments = arguments
-        self.inline = inline
+        self.inline, self.background = inline, background
         self.deadline, self.lane, self.later, self.heed = deadline, lane, later, heed
 
 

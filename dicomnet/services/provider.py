@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from ..protocol.negotiation import PresentationContext, ProposedContext
 from ..status import Status
 from ..wire.command_set import Command, Message
 from . import presentation_contexts
+from .handler_results import HandlerResults
 from .provider_requests import FindRequest, MoveRequest, NormalizedRequest, Request
 from .service_registry import Handler, Registration
 from .transfer_choice import fitting
@@ -67,7 +68,7 @@ def handler_call(exchange: Exchange, service: Registration, request: Request, **
 def call_for(exchange: Exchange, service: Registration, function: Handler, *arguments: Any, **options: Any) -> Call:
     """A call of something that a handler gave."""
     deadline = exchange.timeouts.handler if service.deadline is None else service.deadline
-    return Call(function, *arguments, lane=service, deadline=deadline, **options)
+    return Call(function, *arguments, **{"lane": service, "deadline": deadline, **options})
 
 
 def respond(exchange: Exchange, message: Message, status: Status, data: bytes | None = None, **elements: Any) -> None:
@@ -169,66 +170,6 @@ def status_of_failure(error: Exception, exchange: Exchange, command: Command) ->
 # ---- what handlers yield -----------------------------------------------------------------------------------------
 
 
-class _Results:
-    """The results of a handler, one at a time, whether it is a generator, an asynchronous one, or gives a list.
-
-    Args:
-        answer: what the handler returned.
-        call: makes the call of a function of the handler's.
-        encode: what becomes of each result, where the handler runs.
-    """
-
-    def __init__(self, answer: Any, call: Callable[..., Call], encode: Callable[[Any], Any] | None = None) -> None:
-        self._steps = answer if hasattr(answer, "__aiter__") else iter(answer)
-        self._call = call
-        self._encode = encode or (lambda result: result)
-        # A step may still run, in a thread, when the results are closed: who holds this may touch them, and the other
-        # one sees that they are unwanted. `list.pop` and `append` are atomic, so that it takes no lock.
-        self._token = [True]
-        self._unwanted = False
-        self.final: Any = None
-
-    def step(self, heed: Callable[[Event], bool]) -> Call:
-        """The call that makes the next result: a pair (whether there is one, the result); None where it is given up."""
-        asynchronous = hasattr(self._steps, "__anext__")
-        return self._call(self._next_asynchronous if asynchronous else self._next, heed=heed)
-
-    def _next(self) -> tuple[bool, Any]:
-        token = self._token.pop()
-        try:
-            return True, self._encode(next(self._steps))
-        except StopIteration as stop:
-            self.final = stop.value
-            return False, None
-        finally:
-            self._token.append(token)
-            if self._unwanted:
-                self._close()
-
-    async def _next_asynchronous(self) -> tuple[bool, Any]:
-        try:
-            return True, self._encode(await self._steps.__anext__())
-        except StopAsyncIteration:
-            return False, None
-
-    def close(self) -> Serving:
-        """Close a generator before its end; nothing happens to a list. What fails then changes no answer any more."""
-        self._unwanted = True
-        try:
-            yield self._call(getattr(self._steps, "aclose", None) or self._close)
-        except Exception as error:
-            log_failure("a handler failed as it was closed", error)
-
-    def _close(self) -> None:
-        with suppress(IndexError):  # a step runs, and will see to it
-            self._token.pop()
-            getattr(self._steps, "close", _nothing)()
-
-
-def _nothing() -> None:
-    pass
-
-
 def _cancelled(exchange: Exchange, message: Message, event: Event | None) -> bool:
     """Whether this operation is cancelled, now or meanwhile; what else came is kept or ends the association."""
     if event is not None:
@@ -236,7 +177,9 @@ def _cancelled(exchange: Exchange, message: Message, event: Event | None) -> boo
     return message.command.message_id in exchange.cancelled
 
 
-def perform_find(exchange: Exchange, _: Any, service: Registration, message: Message, request: FindRequest) -> Serving:
+def perform_find(
+    exchange: Exchange, provider: Any, service: Registration, message: Message, request: FindRequest
+) -> Serving:
     """C-FIND: a pending response for each match, then the final one (PS3.7 Section 9.1.2.2)."""
     results = None
     try:
@@ -245,7 +188,7 @@ def perform_find(exchange: Exchange, _: Any, service: Registration, message: Mes
             respond(exchange, message, as_status(answer))
             return
         encode = partial(_encoded_match, request.transfer_syntax_uid)
-        results = _Results(answer, partial(call_for, exchange, service), encode)
+        results = HandlerResults(answer, partial(call_for, exchange, service), provider.clock, encode)
         status = yield from _send_matches(exchange, message, results)
     except Exception as error:
         status = status_of_failure(error, exchange, message.command)
@@ -264,23 +207,21 @@ def _encoded_match(syntax: str, match: Any) -> tuple[int, bytes]:
     return status, codec.encode(dataset, syntax)
 
 
-def _send_matches(exchange: Exchange, message: Message, results: _Results) -> Generator[Any, Any, Status]:
+def _send_matches(exchange: Exchange, message: Message, results: HandlerResults) -> Generator[Any, Any, Status]:
     left = exchange.limits.responses
     heed = partial(_cancelled, exchange, message)
-    while True:
-        step = yield results.step(heed)
-        if step is None:
+    while not results.over:
+        matches = yield from results.take(heed)
+        if matches is None:
             return Status.CANCEL
-        more, match = step
-        if not more:
-            return as_status(results.final)
-        if not left:
-            return Status(Status.OUT_OF_RESOURCES, comment=f"more than {exchange.limits.responses} matches")
-        left -= 1
-        status, data = match
-        respond(exchange, message, status, data)
+        for status, data in matches:
+            if not left:
+                return Status(Status.OUT_OF_RESOURCES, comment=f"more than {exchange.limits.responses} matches")
+            left -= 1
+            respond(exchange, message, status, data)
         if heed((yield POLL)):
             return Status.CANCEL
+    return as_status(results.final)
 
 
 # ---- C-GET and C-MOVE --------------------------------------------------------------------------------------------
@@ -331,26 +272,25 @@ Instances = list[Any]
 
 
 def _collect(
-    exchange: Exchange, service: Registration, message: Message, answer: Any
+    exchange: Exchange, provider: Any, service: Registration, message: Message, answer: Any
 ) -> Generator[Any, Any, tuple[Instances, Status | None]]:
     """All instances that the handler gives, since their number is to be told, and its final status, if any."""
     if isinstance(answer, int):
         return [], as_status(answer)
     instances: Instances = []
-    results = _Results(answer if answer is not None else (), partial(call_for, exchange, service))
+    call = partial(call_for, exchange, service)
+    results = HandlerResults(() if answer is None else answer, call, provider.clock)
     heed = partial(_cancelled, exchange, message)
     driven = True
     try:
-        while True:
-            step = yield results.step(heed)
-            if step is None:
+        while not results.over:
+            given = yield from results.take(heed)
+            if given is None:
                 return [], Status.CANCEL
-            more, instance = step
-            if not more:
-                return instances, None if results.final is None else as_status(results.final)
-            instances.append(instance)
+            instances.extend(given)
             if heed((yield POLL)):
                 return [], Status.CANCEL
+        return instances, None if results.final is None else as_status(results.final)
     except GeneratorExit:
         driven = False
         raise
@@ -400,7 +340,7 @@ def perform_get(
     """C-GET: C-STORE sub-operations on this association (PS3.7 Section 9.1.3.2)."""
     try:
         instances, final = yield from _collect(
-            exchange, service, message, (yield handler_call(exchange, service, request))
+            exchange, provider, service, message, (yield handler_call(exchange, service, request))
         )
         buffer = bytearray(exchange.limits.file_buffer)
         yield from _retrieve(
@@ -474,7 +414,7 @@ def perform_move(
     mover = _Mover(provider, destination, exchange, message)
     try:
         instances, final = yield from _collect(
-            exchange, service, message, (yield handler_call(exchange, service, request))
+            exchange, provider, service, message, (yield handler_call(exchange, service, request))
         )
         planned = yield mover.call(mover.plan, instances)
         yield from _retrieve(exchange, message, planned, final, mover.send)

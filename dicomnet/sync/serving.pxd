@@ -14,6 +14,11 @@ cdef class Job:
     cdef object _future, _answer, _error
 
 
+@cython.final
+cdef class Errand:
+    cdef Call _call
+
+
 cdef class Serving(Watched):
     cdef readonly Loop loop
     cdef public object address, slot
@@ -44,6 +49,7 @@ cdef class Serving(Watched):
     cdef int _crash(self, error) except -1
     cdef int _tell_abort(self) except -1
     cdef int _call(self, Call call) except -1
+    cdef int _submit(self, Call call) except -1
     cdef Job _job_of(self, Call call, future=*)
     cdef int _returned(self, Job job) except -1
     cdef int _answer(self, Call call, answer) except -1

@@ -50,6 +50,22 @@ cdef class Job:
         self._answer = self._error = self._future = self._call = self._connection = None
 
 
+@cython.final
+cdef class Errand:
+    """A call that runs in a thread, and that no flow waits for."""
+
+    def __call__(self):
+        """Run it."""
+        try:
+            self._call.function(*self._call.arguments)
+        except Exception as error:
+            log_failure("a handler failed", error)
+
+    def done(self):
+        """It has run."""
+        self._call = None
+
+
 cdef class Serving(Watched):
     """The flow that serves an association, driven: events and answers go in, calls come out.
 
@@ -215,15 +231,27 @@ cdef class Serving(Watched):
                 self._failed_to_answer(error)
             else:
                 self._answer(call, answer)
-            return 0
-        self._job = self._job_of(call)
-        try:
-            self.loop.handlers.submit(call.lane, self._job)
-        except RuntimeError as error:  # there is no thread to be had
-            self._failed_to_answer(error)
-            return 0
-        if call.heed is not None and self._at < len(self._events):
+        else:
+            try:
+                self._submit(call)
+            except RuntimeError as error:  # there is no thread to be had
+                self._failed_to_answer(error)
+        if self._running is call and call.heed is not None and self._at < len(self._events):
             self._heed()
+        return 0
+
+    cdef int _submit(self, Call call) except -1:
+        """Have a call run in a thread."""
+        cdef Errand errand
+        if call.background:
+            errand = Errand.__new__(Errand)
+            errand._call = call
+            self.loop.handlers.submit(call.lane, errand)
+            self._running = None
+            self._resume(None)
+        else:
+            self._job = self._job_of(call)
+            self.loop.handlers.submit(call.lane, self._job)
         return 0
 
     cdef Job _job_of(self, Call call, future=None):

@@ -57,6 +57,11 @@ class DimseDestination(_Common):
     commit: bool = False
     """Ask for storage commitment (PS3.4 Annex J); an instance leaves the queue when the peer has committed itself."""
 
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+        return self.address
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         entity = self.entity
@@ -104,6 +109,11 @@ class StowDestination(_Common):
     tls_key: str | None = None
     """Its private key."""
 
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+        return self.url
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if urlsplit(self.url).scheme not in ("http", "https"):
@@ -121,6 +131,11 @@ class FolderDestination(_Common):
     """Where; it is made where it does not exist."""
     template: str = "{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
     """The path of a file in it, made of attributes."""
+
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+        return self.path
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -143,6 +158,11 @@ class S3Destination(_Common):
     """The key of an object below the prefix, made of attributes."""
     plain_http: bool = False
     """Whether the endpoint may be http, not https."""
+
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+        return self.url
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,0 +1,130 @@
+"""What rules are tried on without sending anything: files, folders, and what is in the spool."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from ..errors import DicomNetError, InputFileError, InputProblem
+from ..files.instance_source import open_source
+from ..repository.blob_source import BlobSource
+from ..repository.incoming import HEAD_BYTES
+from ..repository.places import Place
+from .facts import Facts
+from .plan import Plan
+from .planning import deliveries_of
+from .queue import New
+from .schema import received
+from .spool import Spool
+
+__all__ = ["Coverage", "Sample", "Sender", "coverage", "sample_files", "spooled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who a sample is taken to come from, and when."""
+
+    calling: str = ""
+    called: str = ""
+    address: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An instance that rules are tried on: what people call it, and its facts."""
+
+    name: str
+    facts: Facts
+
+
+def _facts(source: Any, sender: Sender) -> Facts:
+    size = source.size
+    pieces: list[bytes] = []
+    with closing(source):
+        for chunk in source.chunks(2):
+            pieces.append(bytes(chunk))
+            if sum(map(len, pieces)) >= HEAD_BYTES:
+                break
+    head = b"".join(pieces)
+    return Facts(
+        head, source.transfer_syntax_uid, source.sop_class_uid,
+        calling=sender.calling, called=sender.called, address=sender.address, at=sender.at, whole=len(head) >= size,
+    )  # fmt: skip
+
+
+def sample_files(paths: Iterable[Path], sender: Sender) -> Iterator[Sample | InputFileError]:
+    """The instances in files and folders; an error for each file that is none."""
+    for path in paths:
+        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        for file in files:
+            try:
+                yield Sample(str(file), _facts(open_source(file), sender))
+            except InputFileError as error:
+                yield error
+            except (DicomNetError, OSError) as error:
+                yield InputFileError(str(error), problem=InputProblem.CANNOT_READ, path=str(file))
+
+
+def spooled(spool: Spool, study: str | None = None, most: int = 10_000) -> Iterator[Sample]:
+    """The instances in the spool, of a study or all, the newest first, as they came."""
+    table = received.c
+    query = select(received).where(table.kept == 1).order_by(table.id.desc()).limit(most)
+    if study is not None:
+        query = query.where(table.study == study)
+    with spool.database.read() as connection:
+        rows = connection.execute(query).all()
+    for row in rows:
+        place = Place(row.id, row.uid, row.cls, row.ts, "", row.key, row.off, row.bytes, bytes(row.sha))
+        sender = Sender(row.calling, row.called, row.address, datetime.fromtimestamp(row.at))
+        yield Sample(row.uid, _facts(BlobSource(spool.blobs, place), sender))
+
+
+@dataclass
+class Coverage:
+    """How often each rule fires for some instances, and where what another plan does differs.
+
+    Attributes:
+        instances: how many there were.
+        fired: by the names of rules.
+        never: rules that did not fire once.
+        unmatched: for how many no rule fires.
+        differs: instances for which the other plan does something else: their name, then what is done now and then.
+    """
+
+    instances: int = 0
+    fired: Counter[str] = field(default_factory=Counter)
+    never: list[str] = field(default_factory=list)
+    unmatched: int = 0
+    differs: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
+
+
+def coverage(plan: Plan, samples: Iterable[Sample], running: Plan | None = None) -> Coverage:
+    """Try rules on instances, and compare with the rules that run; nothing is sent."""
+    found = Coverage()
+    for sample in samples:
+        found.instances += 1
+        mine = deliveries_of(plan, 0, sample.facts)
+        rules = dict.fromkeys(new.rule for new in mine if new.rule)
+        found.fired.update(list(rules))
+        found.unmatched += not rules
+        if running is not None:
+            theirs = deliveries_of(running, 0, sample.facts)
+            if outcome(mine) != outcome(theirs):
+                found.differs.append((sample.name, outcome(theirs), outcome(mine)))
+    found.never = [rule.name for rule in plan.rules if not found.fired[rule.name]]
+    return found
+
+
+def outcome(deliveries: Iterable[New]) -> list[str]:
+    """What deliveries come to, in words that can be compared."""
+    words = {"waiting": "sent to", "held": "held for", "dropped": "dropped", "parked": "parked"}
+    return sorted(f"{words[new.state]} {new.destination}".strip() + (f' by "{new.rule}"' if new.rule else "")
+                  for new in deliveries)  # fmt: skip

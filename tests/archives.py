@@ -13,7 +13,8 @@ from dicomnet.archive.holdings import Holdings
 from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.files.part10 import meta_header
 from dicomnet.repository.blob_store import NewBlob
-from dicomnet.repository.incoming import Incoming
+from dicomnet.repository.incoming import BlobSink, Incoming, Memory
+from dicomnet.repository.intake import Kept
 
 CT, LITTLE = uids.CT_IMAGE_STORAGE, uids.EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -50,3 +51,19 @@ def make(directory: Path, **settings: Any) -> ArchiveSettings:
 
 def opened(directory: Path, **settings: Any) -> Holdings:
     return Holdings(directory, make(directory, **settings))
+
+
+def store(holdings: Holdings, files: list[bytes]) -> None:
+    """Store Part 10 streams one after the other, each as it would arrive."""
+    for stream in files:
+        meta = 144 + int.from_bytes(stream[140:144], "little")
+        uid = stream[:meta].partition(b"\x02\x00\x03\x00UI")[2]
+        uid = uid[2 : 2 + int.from_bytes(uid[:2], "little")].rstrip(b"\0").decode()
+        sink = BlobSink(holdings.blobs, (CT, uid, LITTLE), stream[:meta], Memory())
+        for start in range(meta, len(stream), 50_000):
+            sink.write([stream[start : start + 50_000]])
+        incoming, writer = sink.take("TESTER")
+        if writer is not None:
+            holdings.blobs.finish(writer).result(30)
+        [kept] = holdings.intake.store([incoming])
+        assert isinstance(kept, Kept), kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from dicomnet.archive.checks import fsck, scrub
 from dicomnet.archive.holdings import Holdings
 from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.repository.blob_source import data_set_of
+from dicomnet.repository.database import Database
 from dicomnet.status import Status
 from tools import soak
 
@@ -53,7 +55,11 @@ def connected(port):
 
 
 class TestOrder:
-    """Goal G8b, with strace as the witness."""
+    """Goal G8b, with strace as the witness.
+
+    The index commits before the answer, and need not be synced: what a loss of power takes from it is in the segments
+    (`TestLossOfPower`), whose claims go once it was synced.
+    """
 
     CALL = re.compile(r"^\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>)(?:\d+<([^>]*)>)?")
 
@@ -86,7 +92,9 @@ class TestOrder:
                 yield "a"
 
     @pytest.mark.parametrize(
-        ("size", "order"), [(4096, r"b+B+i+I+a"), (3 << 20, r"b+B+b+B+mDi+I+a")], ids=["small", "large"]
+        ("size", "order"),
+        [(4096, r"b+B+i+a"), (300 << 10, r"b+B+i+a"), (3 << 20, r"b+B+b+B+mDi+a")],
+        ids=["small", "middling", "large"],
     )
     @pytest.mark.deadline(120)
     def test_nothing_is_acknowledged_before_it_is_durable(self, tmp_path, size, order):
@@ -109,10 +117,63 @@ class TestOrder:
         trace.write_text(
             '1 writev(7</a/segments/000001.seg>, [{iov_base="x"}], 3) = 9\n'
             "2 fdatasync(7</a/segments/000001.seg> <unfinished ...>\n"
-            '1 sendmsg(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, {msg_name=NULL}, 0) = 8\n'
+            "1 sendmsg(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, {msg_name=NULL}, 0) = 8\n"
             "2 <... fdatasync resumed>) = 0\n"
         )
         assert "".join(self.steps(trace)) == "baB"
+
+
+class TestLossOfPower:
+    """What the disk had not confirmed may be gone; an index of some time ago stands for the worst of it."""
+
+    @pytest.mark.parametrize("size", [500, 100 << 10, 2 << 20], ids=["small", "middling", "large"])
+    def test_what_the_index_lost_is_in_the_segments(self, tmp_path, size):
+        directory, copy = tmp_path / "archive", tmp_path / "copy"
+        with archives.opened(directory, durability="disk") as holdings:
+            holdings.blobs._lanes.add()
+            archives.store(holdings, [part10(1, size=size)])
+            shutil.copytree(directory, copy)
+            archives.store(holdings, [part10(number, size=size) for number in (2, 3)])
+            shutil.rmtree(copy / "blobs")
+            shutil.copytree(holdings.blobs.root, copy / "blobs")
+        with Holdings(copy) as after:
+            assert after.recovered == 2
+            places = after.places.of([f"1.2.1.1.{number}" for number in (1, 2, 3)])
+            assert len(places) == 3
+            assert list(fsck(after)) == list(scrub(after)) == []
+        with Holdings(copy) as again:
+            assert again.recovered == 0
+
+    def test_a_start_looks_at_a_segment_until_the_disk_has_the_index(self, tmp_path, monkeypatch):
+        synced = []
+        real = Database.sync
+
+        def sync(database):
+            synced.append(sorted(path.name for path in (tmp_path / "archive/blobs/active").iterdir()))
+            real(database)
+
+        monkeypatch.setattr(Database, "sync", sync)
+        with archives.opened(tmp_path / "archive", durability="disk") as holdings:
+            holdings.blobs._log._most = 3000
+            for number in range(4):
+                archives.store(holdings, [part10(number, size=3000)])
+        claims = [one for one in synced if one]
+        assert claims[:2] == [["000001", "000002"], ["000002", "000003"]]
+        assert not list((tmp_path / "archive/blobs/active").iterdir())
+
+    def test_a_sync_of_the_index_is_one_of_its_log(self, tmp_path, monkeypatch):
+        with archives.opened(tmp_path / "archive", durability="disk") as holdings:
+            archives.store(holdings, [part10(1)])
+            files = []
+            real = os.fdatasync
+
+            def sync(fd):
+                files.append(os.readlink(f"/proc/self/fd/{fd}"))
+                real(fd)
+
+            monkeypatch.setattr(os, "fdatasync", sync)
+            holdings.database.sync()
+        assert files[0] == str(tmp_path / "archive/index.db-wal")
 
 
 class TestKills:
@@ -161,7 +222,7 @@ class TestFullDisk:
         text = (made / "archive.toml").read_text() + settings.get("more", "")
         script = (
             f"mount -t tmpfs -o size=32m tmpfs {directory} && head -c {self.FILLER} /dev/zero > {directory}/filler && "
-            f"cp {made}/archive.toml {directory}/ && exec \"$@\""
+            f'cp {made}/archive.toml {directory}/ && exec "$@"'
         )
         (made / "archive.toml").write_text(text)
         unshare = [peers.peer_program("unshare"), "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]

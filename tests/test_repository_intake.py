@@ -141,11 +141,12 @@ class TestStoring:
 
 
 class TestSinks:
-    def sink(self, blobs, data, **options):
+    def sink(self, blobs, data, *, piece=100, **options):
         header = meta_header(CT, "1.2.3.1.1.1", LITTLE, "SENDER")
         sink = BlobSink(blobs, (CT, "1.2.3.1.1.1", LITTLE), header, options.pop("memory", Memory()), **options)
-        for start in range(0, len(data), 100):
-            sink.write([memoryview(data)[start : start + 50], memoryview(data)[start + 50 : start + 100]])
+        for start in range(0, len(data), piece):
+            middle = start + piece // 2
+            sink.write([memoryview(data)[start:middle], memoryview(data)[middle : start + piece]])
         sink.close()
         return sink
 
@@ -165,6 +166,50 @@ class TestSinks:
         sink.discard()
         assert memory.held == 0
         assert data_set_of(blobs, places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref) == data
+        assert_agree(blobs, places, database)
+
+    @pytest.mark.parametrize(("size", "folder"), [(50_000, "segments"), (200_000, "segments"), (2 << 20, "large")])
+    def test_middling_ones_go_to_a_lane_and_out_of_it_where_they_are_large(
+        self, blobs, intake, places, database, size, folder
+    ):
+        blobs._lanes.add()
+        memory = Memory()
+        data = header(SOPInstanceUID="1.2.3.1.1.1", BitsAllocated=16, PixelData=bytes(size))
+        sink = self.sink(blobs, data, memory=memory, piece=10_000)
+        assert memory.held == (len(data) if size == 50_000 else 0)
+        incoming, writer = sink.take("SENDER")
+        assert len(incoming.head) < 20_000
+        if writer is not None:
+            blobs.finish(writer).result(30)
+        assert outcomes(intake.store([incoming])) == [Outcome.NEW]
+        ref = places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref
+        assert ref.key.startswith(folder)
+        assert data_set_of(blobs, ref) == data
+        assert_agree(blobs, places, database)
+
+    def test_a_long_header_is_found_whole_in_a_lane(self, blobs, intake, places, database):
+        blobs._lanes.add()
+        data = header(SOPInstanceUID="1.2.3.1.1.1", TextValue="x" * 90_000, BitsAllocated=16, PixelData=bytes(9000))
+        incoming, _ = self.sink(blobs, data, piece=10_000).take("SENDER")
+        assert incoming.head == data[: data.index(b"\xe0\x7f\x10\x00")]
+        assert outcomes(intake.store([incoming])) == [Outcome.NEW]
+        assert_agree(blobs, places, database)
+
+    @pytest.mark.parametrize("when", ["on its way", "arrived", "not to be indexed"])
+    def test_one_in_a_lane_that_is_not_stored_leaves_nothing(self, blobs, intake, places, database, when):
+        blobs._lanes.add()
+        wrong = {"StudyInstanceUID": None} if when == "not to be indexed" else {}
+        data = header(SOPInstanceUID="1.2.3.1.1.1", BitsAllocated=16, PixelData=bytes(90_000), **wrong)
+        sink = self.sink(blobs, data, piece=10_000)
+        if when == "on its way":
+            sink.discard()
+        else:
+            incoming, _ = sink.take("SENDER")
+            if wrong:
+                assert outcomes(intake.store([incoming])) == [MissingElement]
+            else:
+                incoming.discard()
+        assert list(blobs.scan()) == []
         assert_agree(blobs, places, database)
 
     def test_where_memory_is_short_they_go_to_files(self, blobs):
@@ -193,7 +238,7 @@ class TestAfterACrash:
     def test_what_was_stored_but_not_indexed_is_indexed(self, intake, blobs, places, database, monkeypatch):
         intake.store([an_instance(1)])
 
-        def killed(*_):
+        def killed(*_, **__):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:

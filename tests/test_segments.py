@@ -80,6 +80,9 @@ class TestPutting:
     def test_segments_are_rolled_and_sealed(self, store):
         refs = [store.put([a_blob(n, 9000)])[0] for n in range(6)]
         assert len({ref.key for ref in refs}) == 2
+        assert store.due
+        store.settle()
+        assert not store.due
         assert [path.name for path in (store.root / "active").iterdir()] == ["000002"]
 
     def test_a_writer_that_is_discarded_leaves_nothing(self, store):
@@ -344,6 +347,7 @@ class TestPlainFiles:
 
 def test_compaction_wants_segments_that_are_half_dead(store):
     refs = [store.put([a_blob(n, 7000)])[0] for n in range(7)]
+    store.settle()
     assert store.half_dead() == []
     store.delete(refs[:2])
     assert [path.name for path in store.half_dead()] == ["000001.seg"]

@@ -95,18 +95,22 @@ def _blobs(root: Path) -> Iterator[Path]:
 
 
 def _copy(source: Path, target: Path) -> int:
-    """The bytes that were copied: 0 where the copy is there. A segment only grows, so its length tells."""
+    """The bytes that were copied: 0 where the copy is there: as long, and of the time of its source's last change.
+
+    The length alone does not tell: what is written to a segment as it arrives gets its header last.
+    """
     try:
-        size = source.stat().st_size
-        if target.exists() and target.stat().st_size == size:
+        there = source.stat()
+        if target.exists() and (target.stat().st_size, target.stat().st_mtime_ns) == (there.st_size, there.st_mtime_ns):
             return 0
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + _PART)
         shutil.copyfile(source, part)
+        os.utime(part, ns=(there.st_atime_ns, there.st_mtime_ns))
     except FileNotFoundError:
         return 0  # deleted meanwhile
     _settle(part, target)
-    return size
+    return there.st_size
 
 
 def _settle(part: Path, target: Path) -> None:

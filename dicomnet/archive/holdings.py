@@ -68,13 +68,14 @@ class Holdings:
 
     def _recover(self) -> int:
         recovered = self.intake.recover()
-        self.blobs.settle()
+        self.intake.settle()
         if recovered:
             log.info("%d instances that were stored but not indexed are indexed now", recovered)
         return recovered
 
     def close(self) -> None:
         """Close all of it; what is under way has to have ended."""
+        self.database.sync()
         self.blobs.close()
         self.database.close()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 __all__ = ["BlobReader", "BlobRef", "BlobStore", "BlobWriter", "NewBlob", "StoreStats", "StoredBlob"]
 
@@ -135,6 +135,9 @@ class BlobStore(Protocol):
     def writer(self, header: bytes) -> BlobWriter:
         """Begin a blob whose size is unknown, with its preamble and file meta information."""
 
+    def lane(self, uids: tuple[str, str, str], header: bytes) -> Any:
+        """Begin a blob of middling size where the store has a quicker way for it (see `lanes`), else None."""
+
     def finish(self, writer: BlobWriter) -> Future[None]:
         """Have a thread finish a writer (see `BlobWriter.finish`); the future is done when it has."""
 
@@ -155,8 +158,15 @@ class BlobStore(Protocol):
             recent: only those that came so late that a crash may have kept them from the index.
         """
 
+    @property
+    def due(self) -> bool:
+        """Whether so much was put that `settle` is worth its while."""
+
+    def settle(self) -> None:
+        """All that was put, or scanned as recent, is in the index, on the disk: no start needs to look at it again."""
+
     def stats(self) -> StoreStats:
         """Numbers for people and metrics."""
 
     def close(self) -> None:
-        """Nothing is put any more."""
+        """Nothing is put any more, and all that was is in the index."""

@@ -1,15 +1,18 @@
 """The index's database: SQLite in a file, with nothing to set up, or PostgreSQL by URL.
 
 SQLite has one writer at a time, which waits its turn in this process instead of asking again and again; readers have
-connections of their own and are never held up (WAL). A commit is on the disk when it returns (``synchronous=FULL``).
+connections of their own and are never held up (WAL). A commit is on the disk when it returns (``synchronous=FULL``),
+but for those whose caller has written down elsewhere what is in them (``logged``): of those a loss of power may take
+the last ones, until the next commit, or `Database.sync`.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +22,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from ..errors import InvalidArgument
+from .durable import sync_directory
 from .migrations import check_version, upgrade
 
 __all__ = ["Database"]
@@ -51,9 +55,10 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             self._writer = self._sqlite(1, 0, "IMMEDIATE")
+            self._logged = self._sqlite(1, 0, "IMMEDIATE", synchronous="NORMAL")
             self._reader = self._sqlite(READERS, MORE_READERS, "DEFERRED")
         else:
-            self._writer = self._reader = self._postgresql()
+            self._writer = self._logged = self._reader = self._postgresql()
         self._turn = threading.Lock()
 
     @classmethod
@@ -88,14 +93,28 @@ class Database:
             check_version(connection)
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that writes; committed at the end, rolled back if an exception leaves the block."""
+    def write(self, *, logged: bool = False) -> Iterator[Connection]:
+        """A transaction that writes; committed at the end, rolled back if an exception leaves the block.
+
+        Args:
+            logged: what it writes is on the disk elsewhere, and is written again at the start after a loss of power:
+                SQLite commits without waiting for the disk.
+        """
         if not self.is_sqlite:
             with self._writer.begin() as connection:
                 yield connection
             return
-        with self._turn, self._writer.begin() as connection:
+        with self._turn, (self._logged if logged else self._writer).begin() as connection:
             yield connection
+
+    def sync(self) -> None:
+        """Have the disk confirm the commits that did not wait for it."""
+        if not self.is_sqlite or not self.durable or not self.url.database:
+            return
+        path = Path(self.url.database)
+        with suppress(FileNotFoundError), open(f"{path}-wal", "rb") as log:  # what is not in the log is in the file
+            os.fdatasync(log.fileno())
+        sync_directory(path.parent)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -105,15 +124,15 @@ class Database:
                 connection.execute(sqlalchemy.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield connection
 
-    def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Do ``work`` in a transaction that writes, again if the database called it off in favour of another.
+    def transaction(self, work: Callable[[Connection], T], *, logged: bool = False) -> T:
+        """Do ``work`` in a transaction that writes (see `write`), again if the database called it off for another.
 
         Raises:
             sqlalchemy.exc.DBAPIError: it failed for another reason, or too often.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self.write() as connection:
+                with self.write(logged=logged) as connection:
                     return work(connection)
             except DBAPIError as error:
                 if attempt == ATTEMPTS or getattr(error.orig, "sqlstate", None) not in _CALLED_OFF:
@@ -124,6 +143,7 @@ class Database:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._writer.dispose()
+        self._logged.dispose()
         self._reader.dispose()
 
     def __enter__(self) -> Database:
@@ -132,7 +152,7 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _sqlite(self, size: int, more: int, begin: str) -> Engine:
+    def _sqlite(self, size: int, more: int, begin: str, synchronous: str = "FULL") -> Engine:
         engine = sqlalchemy.create_engine(
             self.url,
             poolclass=sqlalchemy.QueuePool,
@@ -141,7 +161,7 @@ class Database:
             # The driver's own idea of transactions begins them late and as readers.
             connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS, "isolation_level": None},
         )
-        synchronous = "FULL" if self.durable else "NORMAL"
+        synchronous = synchronous if self.durable else "NORMAL"
 
         @event.listens_for(engine, "connect")
         def _configure(connection: sqlalchemy.engine.interfaces.DBAPIConnection, _: object) -> None:

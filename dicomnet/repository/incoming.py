@@ -1,4 +1,4 @@
-"""An instance on its way in: small ones gather in memory, large ones go to the blob store as they come."""
+"""An instance on its way in: small ones gather in memory, others go to the blob store as they come."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import LocalProtocolError
+from ..wire.element_walk import header_of
 from .blob_store import BlobWriter, NewBlob
 
 __all__ = ["HEAD_BYTES", "SMALL_BYTES", "BlobSink", "Incoming", "Memory", "Spooling"]
 
-#: Up to this size an instance is gathered in memory, and written with others of its group.
+#: Up to this size an instance is gathered in memory, and written with others of its group, or goes to a lane.
 SMALL_BYTES = 1 << 20
+#: Beyond this size it goes to a lane where one is free: two passes over its bytes cost more than a turn of its own.
+LANE_BYTES = 64 << 10
 #: What is kept of the beginning of a large data set, to take the attributes of the index from.
 HEAD_BYTES = 1 << 20
 #: The most that instances on their way hold in memory, all together; what comes then goes to files at once.
@@ -26,6 +29,23 @@ class Spooling(Protocol):
 
     def writer(self, header: bytes) -> BlobWriter:
         """Begin a blob of unknown size."""
+
+    def lane(self, uids: tuple[str, str, str], header: bytes) -> LaneWriting | None:
+        """Begin a blob that goes to a lane; None where none is free."""
+
+
+class LaneWriting(BlobWriter, Protocol):
+    """A blob that goes to a lane; see `lanes`."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes of its data set that were written."""
+
+    def complete(self, sha256: bytes) -> None:
+        """All of it is written.
+
+        Raises:
+            OSError: its end could not be written; it is gone then.
+        """
 
 
 class Memory:
@@ -71,16 +91,23 @@ class Incoming:
     called: str = ""
     address: str = ""
 
+    def discard(self) -> None:
+        """It is not to be stored after all."""
+        if not isinstance(self.blob.content, list):
+            self.blob.content.discard()
+
 
 class BlobSink:
     """Takes the data set of a C-STORE: a `Sink` of the listener.
 
+    What is small stays in memory, what is middling goes to a lane where one is free, what is large to a file.
+
     Args:
-        store: where what is large goes.
+        store: where what is not small goes.
         uids: SOP class, SOP instance and transfer syntax.
         header: preamble and file meta information.
         memory: bounds what all sinks hold.
-        small: up to so many bytes it stays in memory.
+        small: up to so many bytes it may stay in memory.
 
     Attributes:
         size: bytes of the data set so far.
@@ -98,9 +125,11 @@ class BlobSink:
         self._store, self._uids, self._header, self._memory, self._small = store, uids, header, memory, small
         self._pieces: list[bytes] = []
         self._held = 0
+        self._lane: LaneWriting | None = None
         self._writer: BlobWriter | None = None
-        self._digest = hashlib.sha256()
+        self._digest: hashlib._Hash | None = None  # of what is not in memory
         self._head = b""
+        self._head_is_whole = False
         self._taken = False
         self.size = 0
 
@@ -111,30 +140,60 @@ class BlobSink:
             OSError: they cannot be kept.
         """
         length = sum(map(len, views))
-        self.size += length
-        if self._writer is None and self.size <= self._small and self._memory.take(length):
-            self._held += length
-            self._pieces += map(bytes, views)
-            return
-        if self._writer is None:
+        before, self.size = self.size, self.size + length
+        if self._writer is None and self.size > self._small:
+            self._spill()
+        elif before <= LANE_BYTES < self.size:
+            self._take_lane()
+        if self._lane is None and self._writer is None:
+            if self._memory.take(length):
+                self._held += length
+                self._pieces += map(bytes, views)
+                return
             self._spill()
         self._pour(views)
 
+    def _take_lane(self) -> None:
+        lane = self._store.lane(self._uids, self._header)
+        if lane is not None:
+            self._lane = lane
+            self._pour_pieces()
+
     def _spill(self) -> None:
-        """It is large: what is in memory goes to a file."""
+        """It is large: what is in memory, or in a lane, goes to a file."""
         self._writer = self._store.writer(self._header)
+        lane, self._lane = self._lane, None
+        if lane is None:
+            self._pour_pieces()
+            return
+        self._writer.write([lane.read(0, lane.size - len(self._header))])
+        lane.discard()
+
+    def _pour_pieces(self) -> None:
+        self._digest = hashlib.sha256()
         pieces, self._pieces = self._pieces, []
         if pieces:
             self._pour(pieces)
         self._release()
 
     def _pour(self, views: Sequence[bytes | memoryview]) -> None:
-        assert self._writer is not None
-        if len(self._head) < HEAD_BYTES:
-            self._head = b"".join([self._head, *views])
+        writer = self._lane or self._writer
+        assert writer is not None and self._digest is not None
+        if not self._head_is_whole:
+            self._look_at(views)
         for view in views:
             self._digest.update(view)
-        self._writer.write(views)
+        writer.write(views)
+
+    def _look_at(self, views: Sequence[bytes | memoryview]) -> None:
+        """Keep the header, or as much of the beginning as has one with certainty."""
+        self._head = b"".join([self._head, *views])
+        header = header_of(self._head, self._uids[2])
+        if header is not None and len(header) < len(self._head):
+            self._head = header
+            self._head_is_whole = True
+        elif len(self._head) >= HEAD_BYTES:
+            self._head_is_whole = True
 
     def close(self) -> None:
         """The data set is whole."""
@@ -146,8 +205,9 @@ class BlobSink:
         self._taken = True
         self._pieces = []
         self._release()
-        if self._writer is not None:
-            self._writer.discard()
+        writer = self._lane or self._writer
+        if writer is not None:
+            writer.discard()
 
     def _release(self) -> None:
         self._memory.give_back(self._held)
@@ -158,17 +218,31 @@ class BlobSink:
 
         Raises:
             LocalProtocolError: it was taken, or discarded.
+            OSError: what is in a lane could not be written to its end; it is gone then.
         """
         if self._taken:
             raise LocalProtocolError("this data set was taken, or discarded")
         self._taken = True
-        writer = self._writer
-        if writer is None:
+        if self._digest is None:
             blob = NewBlob(*self._uids, self._header, self._pieces, b"", self.size)
-            head = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            return Incoming(blob, head, calling, called, address), None
-        blob = NewBlob(*self._uids, self._header, writer, self._digest.digest(), self.size)
-        return Incoming(blob, self._head, calling, called, address), writer
+            return Incoming(blob, self._first_bytes(), calling, called, address), None
+        digest = self._digest.digest()
+        if self._lane is not None:
+            self._lane.complete(digest)
+        content = self._lane or self._writer
+        assert content is not None
+        blob = NewBlob(*self._uids, self._header, content, digest, self.size)
+        return Incoming(blob, self._head, calling, called, address), self._writer
+
+    def _first_bytes(self) -> bytes:
+        """The pieces, or the first of them where that has the header."""
+        if len(self._pieces) == 1:
+            return self._pieces[0]
+        if self.size > LANE_BYTES:
+            header = header_of(self._pieces[0], self._uids[2])
+            if header is not None and len(header) < len(self._pieces[0]):
+                return header
+        return b"".join(self._pieces)
 
     def released(self) -> None:
         """What was taken is committed, or failed: its memory is free."""

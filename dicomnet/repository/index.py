@@ -35,13 +35,14 @@ class Index:
         self.database = database
         self.clock = clock
 
-    def add(self, group: Sequence[InstanceRecord]) -> list[Added]:
+    def add(self, group: Sequence[InstanceRecord], *, logged: bool = False) -> list[Added]:
         """Add instances that are stored, all in one transaction, which is on the disk when this returns.
 
         What is told of a patient, study or series first is kept. Counts are exact after each group.
 
         Args:
             group: records with their places; a few dozen to a few hundred is where a commit costs least.
+            logged: the blob store has a log of them, which the next start reads; see `Database.write`.
 
         Returns:
             The outcome for each record, in order. What is not `Outcome.NEW` left no trace in the index.
@@ -49,7 +50,9 @@ class Index:
         if not group:
             return []
         now = self.clock()
-        return self.database.transaction(lambda connection: Insertion(connection, now, contradiction).add(group))
+        return self.database.transaction(
+            lambda connection: Insertion(connection, now, contradiction).add(group), logged=logged
+        )
 
     def find(
         self,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, Insert, Row, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Insert, Select, Table, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from . import schema
 from .attributes import InstanceRecord, PatientRecord, SeriesRecord, StudyRecord
 from .patients import Demographics
+from .prepared import Prepared, among
 
 __all__ = ["Added", "Insertion", "Outcome"]
-
-MOST_VALUES = 500  # in one list of an SQL statement
 
 Contradiction = Callable[[Demographics, Demographics], str]
 
@@ -129,25 +128,16 @@ class Insertion:
 
     def _find_known(self, turn: _Pass) -> None:
         places = {record.uid: place for place, record in turn.undecided()}
-        for row in self._rows(_KNOWN, places):
+        for row in _KNOWN[self.is_sqlite].listed(self.connection, places):
             record = turn.group[places[row.uid]]
             same = bytes(row.sha) == record.sha and row.series == record.series.uid
             turn.outcomes[places[row.uid]] = Added(Outcome.SAME if same else Outcome.DIFFERENT)
 
-    def _rows(self, query: Select[Any], uids: Iterable[str]) -> list[Row[Any]]:
-        """The rows of a query whose UIDs are among these."""
-        wanted = sorted(set(uids))
-        found: list[Row[Any]] = []
-        for start in range(0, len(wanted), MOST_VALUES):
-            found += self.connection.execute(query, {"uids": wanted[start : start + MOST_VALUES]}).all()
-        return found
-
     # Studies and their patients
 
     def _find_studies(self, turn: _Pass) -> None:
-        # Locked in the order of their UIDs: their counts are ours until the commit.
-        query = _STUDIES if self.is_sqlite else _LOCKED_STUDIES
-        for row in self._rows(query, (record.study.uid for _, record in turn.undecided())):
+        uids = (record.study.uid for _, record in turn.undecided())
+        for row in _STUDIES[self.is_sqlite].listed(self.connection, uids):
             demographics = Demographics(row.name_n, row.birth, row.sex)
             known = _Patient(row.patient_id, row.pid or "", row.issuer, row.name_n, demographics)
             turn.studies[row.uid] = _Study(row.id, row.uid, known, _split(row.mods), _split(row.sop_classes))
@@ -218,23 +208,23 @@ class Insertion:
         """The patient of this ID; where it was merged into another one, that one."""
         if not record.pid:
             return None
-        columns = schema.patient.c
-        row = self.connection.execute(
-            _PATIENTS.where(columns.pid == record.pid, columns.issuer == record.issuer)
-        ).one_or_none()
-        if row is None:
+        rows = _PATIENT.all(self.connection, {"b_pid": record.pid, "b_issuer": record.issuer})
+        if not rows:
             return None
+        row = rows[0]
         origin_id, known = row.id, Demographics(row.name_n, row.birth, row.sex)
-        while row is not None and row.merged_into is not None:
-            row = self.connection.execute(_PATIENTS.where(columns.id == row.merged_into)).one_or_none()
-        if row is None:
-            return None
+        while row.merged_into is not None:
+            rows = _PATIENT_OF_ID.all(self.connection, {"b_id": row.merged_into})
+            if not rows:
+                return None
+            row = rows[0]
         return _Patient(row.id, row.pid or "", row.issuer, row.name_n, known, origin_id)
 
     # Series
 
     def _find_series(self, turn: _Pass) -> None:
-        for row in self._rows(_SERIES, (record.series.uid for _, record in turn.undecided())):
+        uids = (record.series.uid for _, record in turn.undecided())
+        for row in _SERIES[self.is_sqlite].listed(self.connection, uids):
             turn.series[row.uid] = _Series(row.id, row.uid, row.study_id)
 
     def _make_series(self, turn: _Pass) -> None:
@@ -249,8 +239,7 @@ class Insertion:
         row = {name: getattr(record, name) for name in _SERIES_COLUMNS} | {"study_id": study.id}
         series_id = self._insert_or_none(schema.series, ["uid"], row)
         if series_id is None:
-            columns = schema.series.c
-            found = self.connection.execute(select(columns.id, columns.study_id).where(columns.uid == record.uid)).one()
+            [found] = _SERIES[self.is_sqlite].listed(self.connection, [record.uid])
             return _Series(found.id, record.uid, found.study_id)
         study.series += 1
         study.modalities |= _split(record.modality)
@@ -279,28 +268,23 @@ class Insertion:
             series.bytes += record.size
             study.sop_classes.add(record.cls)
         if used:
-            self.connection.execute(_COUNT_BLOB, [{"b_id": one, "b_refs": count} for one, count in used.items()])
+            _COUNT_BLOB.run(self.connection, [{"b_id": one, "b_refs": count} for one, count in used.items()])
 
     def _insert_rows(self, rows: list[dict[str, object]]) -> set[object]:
         """Insert instances; the UIDs of those that no other transaction has inserted meanwhile."""
         if self.is_sqlite:  # which has one writer: what was not there before is not there now
-            self.connection.exec_driver_sql(
-                _INSERT_INTO_SQLITE, [tuple(map(row.get, _INSTANCE_COLUMNS)) for row in rows]
-            )
+            _INSTANCE.run(self.connection, rows)
             return {row["uid"] for row in rows}
         statement = self._insert_ignoring(schema.instance, ["uid"]).returning(schema.instance.c.uid)
         return {uid for (uid,) in self.connection.execute(statement, rows)}
 
     def _blobs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
-        columns = schema.blob.c
         found: dict[tuple[str, str], int] = {}
         for storage, key in keys:
-            query = select(columns.id).where(columns.storage == storage, columns.key == key)
-            known = self.connection.execute(query).scalar()
-            while known is None:
-                known = self._insert_or_none(schema.blob, ["storage", "key"], {"storage": storage, "key": key})
-                known = self.connection.execute(query).scalar() if known is None else known
-            found[storage, key] = known
+            row = {"b_storage": storage, "b_key": key}
+            while not (known := _BLOB.all(self.connection, row)):
+                self._insert_or_none(schema.blob, ["storage", "key"], {"storage": storage, "key": key})
+            found[storage, key] = known[0].id
         return found
 
     def _count(self, turn: _Pass) -> None:
@@ -312,15 +296,13 @@ class Insertion:
             by_id[series.study_id].bytes += series.bytes
         studies = [study for study in by_id.values() if study.instances or study.series]
         if grown:
-            self.connection.execute(
-                _COUNT_SERIES, [{"b_id": one.id, "b_inst": one.instances, "b_bytes": one.bytes} for one in grown]
-            )
+            rows = [{"b_id": one.id, "b_inst": one.instances, "b_bytes": one.bytes} for one in grown]
+            _COUNT_SERIES.run(self.connection, rows)
         if studies:
-            self.connection.execute(_COUNT_STUDY, [_growth(study, self.now) for study in studies])
+            _COUNT_STUDY.run(self.connection, [_growth(study, self.now) for study in studies])
             changes = [("new", "STUDY", study.uid) for study in studies if study.is_new]
             changes += [("stored", "SERIES", series.uid) for series in grown]
-            rows = [{"kind": kind, "level": level, "uid": uid} for kind, level, uid in changes]
-            self.connection.execute(insert(schema.change), rows)
+            _CHANGE.run(self.connection, [{"kind": kind, "level": level, "uid": uid} for kind, level, uid in changes])
 
     def _insert_ignoring(self, table: Table, unique: list[str]) -> Insert:
         if self.is_sqlite:
@@ -335,36 +317,45 @@ class Insertion:
 
 _INSTANCE_COLUMNS = ("series_id", "uid", "cls", "ts", "number", "frames", "rows", "columns", "bits", "bytes", "sha",
                      "blob_id", "off", "attrs")  # fmt: skip
-_INSERT_INTO_SQLITE = "INSERT INTO instance ({}) VALUES ({})".format(
-    ", ".join(f'"{name}"' for name in _INSTANCE_COLUMNS), ", ".join("?" * len(_INSTANCE_COLUMNS))
-)
 _PATIENT_COLUMNS = ("issuer", "name", "name_n", "name_i", "name_p", "birth", "sex", "attrs")
 _SERIES_COLUMNS = ("uid", "modality", "number", "descr", "body", "station", "pps_uid", "attrs")
 _STUDY_COLUMNS = ("uid", "date", "time", "acc", "issuer_acc", "study_id", "descr", "refphys", "refphys_n", "attrs")
 
 _P, _S, _SE, _B = schema.patient.c, schema.study.c, schema.series.c, schema.blob.c
 _PATIENTS = select(_P.id, _P.pid, _P.issuer, _P.name_n, _P.birth, _P.sex, _P.merged_into)
-_UIDS: BindParameter[Any] = bindparam("uids", expanding=True)
-_STUDIES = (
+_PATIENT = Prepared(_PATIENTS.where(_P.pid == bindparam("b_pid"), _P.issuer == bindparam("b_issuer")))
+_PATIENT_OF_ID = Prepared(_PATIENTS.where(_P.id == bindparam("b_id")))
+_BLOB = Prepared(select(_B.id).where(_B.storage == bindparam("b_storage"), _B.key == bindparam("b_key")))
+_INSTANCE = Prepared(insert(schema.instance).values({name: bindparam(name) for name in _INSTANCE_COLUMNS}))
+_CHANGE = Prepared(insert(schema.change).values({name: bindparam(name) for name in ("kind", "level", "uid")}))
+
+
+def _by_uid(query: Select[Any], column: ColumnElement[Any]) -> dict[bool, Prepared]:
+    """A query of a list of UIDs, for SQLite (True) and PostgreSQL."""
+    return {in_sqlite: Prepared(query.where(among(column, in_sqlite=in_sqlite))) for in_sqlite in (True, False)}
+
+
+# PostgreSQL locks the studies: their counts are ours until the commit.
+_STUDIES = _by_uid(
     select(_S.id, _S.uid, _S.mods, _S.sop_classes, _S.patient_id, _P.pid, _P.issuer, _P.name_n, _P.birth, _P.sex)
     .join(schema.patient)
-    .where(_S.uid.in_(_UIDS))
+    .order_by(_S.uid)
+    .with_for_update(of=schema.study),
+    _S.uid,
 )
-_LOCKED_STUDIES = _STUDIES.order_by(_S.uid).with_for_update(of=schema.study)
-_SERIES = select(_SE.id, _SE.uid, _SE.study_id).where(_SE.uid.in_(_UIDS))
-_KNOWN = (
-    select(schema.instance.c.uid, schema.instance.c.sha, _SE.uid.label("series"))
-    .join(schema.series)
-    .where(schema.instance.c.uid.in_(_UIDS))
+_SERIES = _by_uid(select(_SE.id, _SE.uid, _SE.study_id), _SE.uid)
+_KNOWN = _by_uid(
+    select(schema.instance.c.uid, schema.instance.c.sha, _SE.uid.label("series")).join(schema.series),
+    schema.instance.c.uid,
 )
 
-_COUNT_BLOB = update(schema.blob).where(_B.id == bindparam("b_id")).values(refs=_B.refs + bindparam("b_refs"))
-_COUNT_SERIES = (
+_COUNT_BLOB = Prepared(update(schema.blob).where(_B.id == bindparam("b_id")).values(refs=_B.refs + bindparam("b_refs")))
+_COUNT_SERIES = Prepared(
     update(schema.series)
     .where(_SE.id == bindparam("b_id"))
     .values(n_inst=_SE.n_inst + bindparam("b_inst"), bytes=_SE.bytes + bindparam("b_bytes"), version=_SE.version + 1)
 )
-_COUNT_STUDY = (
+_COUNT_STUDY = Prepared(
     update(schema.study)
     .where(_S.id == bindparam("b_id"))
     .values(

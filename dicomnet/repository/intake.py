@@ -1,7 +1,9 @@
 """Instances into a repository, a group at a time: blobs first, then the index, then what contradicts is settled.
 
 When `Intake.store` returns, the bytes of the group are durable and the index has committed: their sender may be
-told so. What fails in between leaves blobs that no index knows, which the next start finds (`recover`).
+told so. What fails in between leaves blobs that no index knows, which the next start finds (`recover`). So it finds
+what a loss of power took from the index, too: the blob store's log is the one thing that the disk has to confirm, and a
+start reads as much of it as the index was not confirmed to have (`BlobStore.settle`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import InvalidArgument
 from ..log import log
 from .attributes import InstanceRecord, instance_record
-from .blob_store import BlobRef, BlobStore, BlobWriter, NewBlob, StoredBlob
+from .blob_store import BlobRef, BlobStore, NewBlob, StoredBlob
 from .incoming import HEAD_BYTES, Incoming
 from .index import Added, Index, Outcome
 from .insertion import Insertion
@@ -115,7 +117,7 @@ class Intake:
                 good.append(place)
             except InvalidArgument as error:
                 results[place] = error
-                _discard(incoming.blob)
+                incoming.discard()
         blobs = [_named(group[place].blob, record) for place, record in zip(good, records, strict=True)]
         refs = self._blobs.put(blobs) if blobs else []
         placed = [
@@ -123,9 +125,16 @@ class Intake:
             for place, record, blob, ref in zip(good, records, blobs, refs, strict=True)
         ]
         self._settle(placed)
+        if self._blobs.due:
+            self.settle()
         for place, one in zip(good, placed, strict=True):
             results[place] = one.result
         return [one for one in results if one is not None]
+
+    def settle(self) -> None:
+        """Have the disk confirm the index: the next start need not look at what was put so far."""
+        self._index.database.sync()
+        self._blobs.settle()
 
     def _record_of(self, incoming: Incoming) -> InstanceRecord:
         blob = incoming.blob
@@ -170,7 +179,7 @@ class Intake:
     def _add(self, placed: Sequence[_Placed]) -> list[Added | Exception]:
         """Add all in one transaction; where the database refuses, each by itself, so that one spoils no other."""
         try:
-            return list(self._index.add([one.record for one in placed]))
+            return list(self._index.add([one.record for one in placed], logged=True))
         except DBAPIError as error:
             if len(placed) == 1:
                 log.error("an instance cannot be indexed: %s", type(error.orig).__name__)
@@ -278,9 +287,3 @@ def _named(blob: NewBlob, record: InstanceRecord) -> NewBlob:
     study, series = record.study, record.series
     texts = record.patient.pid, study.uid, series.uid, series.modality, study.date, record.uid
     return replace(blob, sha256=digest, names=dict(zip(_NAMES, texts, strict=True)))
-
-
-def _discard(blob: NewBlob) -> None:
-    if not isinstance(blob.content, list):
-        writer: BlobWriter = blob.content
-        writer.discard()

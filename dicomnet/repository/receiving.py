@@ -110,10 +110,14 @@ class Receiver(Generic[R]):
         """Commit an instance that has arrived; its status once it is durable."""
         sink = request.sink
         assert isinstance(sink, BlobSink)
-        incoming, writer = sink.take(request.calling, request.called, request.address)
         kept: Future[R] = Future()
         status: Future[Status] = Future()
         kept.add_done_callback(partial(self._answer, status, sink, request.calling))
+        try:
+            incoming, writer = sink.take(request.calling, request.called, request.address)
+        except OSError as error:
+            kept.set_exception(error)
+            return status
         if writer is None:
             self._hand(incoming, kept)
         else:

@@ -7,6 +7,7 @@ by that name alone, so that a start looks at the last segment and not at all of 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -128,11 +129,13 @@ def mark_dead(path: Path, places: dict[int, int], *, durable: bool) -> None:
 
 
 class Segment:
-    """The segment that this process appends to.
+    """A segment that this process appends to.
 
     Attributes:
         key: of its blobs.
         size: bytes so far.
+        failed: the disk did not confirm it, and the system may have dropped what it could not write: no more is
+            appended.
     """
 
     def __init__(self, root: Path, number: int) -> None:
@@ -145,9 +148,10 @@ class Segment:
         self.path = root / "segments" / f"{self.name}.seg"
         self._claim = root / "active" / self.name
         self._lock = _claim(self._claim)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | _EXCLUSIVE, 0o666)
+        self._fd = os.open(self.path, os.O_RDWR | _EXCLUSIVE, 0o666)
         sync_directory(self.path.parent)
         self.size = 0
+        self.failed = False
         self.key = f"segments/{self.name}.seg"
 
     def append(self, buffers: Sequence[bytes | memoryview], *, durable: bool) -> int:
@@ -159,27 +163,64 @@ class Segment:
         """
         start = self.size
         try:
-            self.size += write_all(self._fd, buffers)
+            self.extend(buffers)
         except OSError:
-            self._cut(start)
+            self.cut(start)
             raise
         if durable:
             try:
-                os.fdatasync(self._fd)
+                self.sync()
             except OSError:
-                self._cut(start)
+                self.cut(start)
                 self.abandon()
                 raise
         return start
+
+    def extend(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Write buffers at the end; where that fails the caller has to `cut` what it began.
+
+        Raises:
+            OSError: part of them may be there.
+        """
+        if self.failed:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
+        self.size += write_all(self._fd, buffers)
+
+    def patch(self, position: int, data: bytes) -> None:
+        """Write where something is already.
+
+        Raises:
+            OSError: it could not be written whole.
+        """
+        if os.pwrite(self._fd, data, position) != len(data):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
+
+    def read(self, position: int, length: int) -> bytes:
+        """Bytes that were appended."""
+        return os.pread(self._fd, length, position)
+
+    def sync(self) -> None:
+        """Have the disk confirm what was appended.
+
+        Raises:
+            OSError: it could not; this is not tried again.
+        """
+        try:
+            os.fdatasync(self._fd)
+        except OSError:
+            self.failed = True
+            raise
 
     @property
     def usable(self) -> bool:
         """Whether more can be appended."""
         return self._fd >= 0
 
-    def _cut(self, size: int) -> None:
+    def cut(self, size: int) -> None:
+        """Take back what was appended last."""
         try:
             os.ftruncate(self._fd, size)
+            os.lseek(self._fd, size, os.SEEK_SET)
             self.size = size
         except OSError as error:
             log.error("segment %s: %s; no more is appended to it", self.name, error.strerror)
@@ -192,11 +233,18 @@ class Segment:
                 os.close(fd)
         self._fd = self._lock = -1
 
+    def finish(self) -> None:
+        """Append no more: it is full."""
+        if self._fd >= 0:
+            os.fdatasync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
     def seal(self) -> None:
         """Append no more: all of it is on the disk and known to the index."""
-        if self._fd < 0:
+        if self._lock < 0:
             return
-        os.fdatasync(self._fd)
+        self.finish()
         self._claim.unlink(missing_ok=True)
         self.abandon()
 
@@ -228,6 +276,9 @@ class SegmentLog:
         root: the store's directory.
         most: bytes after which a segment is sealed and the next begun.
         durable: whether the disk confirms what is appended.
+
+    Attributes:
+        full: segments that are full, and not said to be in the index yet.
     """
 
     def __init__(self, root: Path, *, most: int, durable: bool) -> None:
@@ -235,6 +286,7 @@ class SegmentLog:
         for name in ("segments", "active"):
             make_directory(root / name)
         self._segment: Segment | None = None
+        self.full: list[Segment] = []
 
     def append(self, buffers: Sequence[bytes | memoryview]) -> tuple[str, int]:
         """Append the records of one group; the key of their segment and the position of the first.
@@ -252,11 +304,21 @@ class SegmentLog:
             return segment
         self._segment = None
         if segment is not None:
-            segment.seal()
-        self._segment = self._claim()
+            self.retire(segment)
+        self._segment = self.claim()
         return self._segment
 
-    def _claim(self) -> Segment:
+    def retire(self, segment: Segment) -> None:
+        """Append no more to a segment; it is to be settled."""
+        segment.finish()
+        self.full.append(segment)
+
+    def claim(self) -> Segment:
+        """A new segment.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         number = 1 + max((int(path.stem) for path in self.paths()), default=0)
         while True:
             try:
@@ -288,12 +350,16 @@ class SegmentLog:
         return found
 
     def settle(self, paths: Sequence[Path]) -> None:
-        """What dead processes left is in order: the next start need not look at it again."""
+        """What is full, and what dead processes left, is in order: the next start need not look at it again."""
+        full, self.full = self.full, []
+        for segment in full:
+            segment.seal()
         for path in paths:
             (self.root / "active" / path.stem).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Append no more."""
+        """Append no more; all that was is in the index."""
+        self.settle([])
         segment, self._segment = self._segment, None
         if segment is not None:
             segment.seal()

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from .blob_store import BlobRef, BlobWriter, NewBlob, StoredBlob, StoreStats
 from .durable import make_directory
+from .lanes import Lanes, LaneWriter
 from .record import ALIGNMENT, EXTERNAL, INLINE, encode
-from .segment_log import Entry, SegmentLog, dead_places, mark_dead, read_segment
+from .segment_log import Entry, Segment, SegmentLog, dead_places, mark_dead, read_segment
 from .single_files import FileTemplate, PartFile, SingleFiles
 
 __all__ = ["DISK", "OS", "SEGMENT_BYTES", "SegmentStore"]
@@ -60,28 +61,38 @@ class _Batch:
         buffers: what is appended to the segment.
         parts: files that get their names once the records are there.
         made: those of them that hold what was in memory.
+        written: what is in lanes already.
     """
 
     def __init__(self) -> None:
         self.buffers: list[bytes | memoryview] = []
         self.parts: list[tuple[PartFile, str]] = []
         self.made: list[PartFile] = []
+        self.written: list[LaneWriter] = []
         self._places: list[BlobRef] = []
         self._position = 0
 
     def add(self, head: bytes, blob: NewBlob, stream: list[bytes], place: str = "") -> None:
         """Lay out a record: its header, and the stream where it is inline."""
-        self._places.append(BlobRef(place, self._position + len(head), blob.length))
+        self._places.append(BlobRef(place, 0 if place else self._position + len(head), blob.length))
         padding = bytes(-blob.length % ALIGNMENT) if stream else b""
         self.buffers += [head, *stream, padding]
         self._position += len(head) + (blob.length if stream else 0) + len(padding)
 
+    def add_written(self, writer: LaneWriter) -> None:
+        """What is a record already."""
+        assert writer.ref is not None
+        self.written.append(writer)
+        self._places.append(writer.ref)
+
+    @property
+    def lanes(self) -> list[Segment]:
+        """Those that the disk has to confirm."""
+        return list({writer.lane: None for writer in self.written})
+
     def refs(self, key: str, start: int) -> list[BlobRef]:
         """Where the blobs are, once the records begin there."""
-        return [
-            BlobRef(one.key, 0, one.length) if one.key else BlobRef(key, start + one.offset, one.length)
-            for one in self._places
-        ]
+        return [one if one.key else BlobRef(key, start + one.offset, one.length) for one in self._places]
 
     def discard(self) -> None:
         """Nothing of the group is kept."""
@@ -89,6 +100,8 @@ class _Batch:
             part.discard()
         for part, _ in self.parts:
             part.discard()
+        for writer in self.written:
+            writer.discard()
 
 
 class SegmentStore:
@@ -117,6 +130,7 @@ class SegmentStore:
         self._log = SegmentLog(root, most=segment_bytes, durable=self._durable)
         self._files = SingleFiles(root, durable=self._durable, template=template)
         self._pool = ThreadPoolExecutor(_SYNCING, thread_name_prefix="dicomnet-sync")
+        self._lanes = Lanes(self._log, self._pool, segment_bytes, self.delete)
         self._appending = threading.Lock()
         self._recent: list[Path] = []
         self._recover()
@@ -140,14 +154,20 @@ class SegmentStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    @property
+    def due(self) -> bool:
+        """Whether there are segments that are full, and to be settled."""
+        return bool(self._log.full)
+
     def settle(self) -> None:
-        """What `scan` calls recent is in the index: the next start need not look at it."""
+        """What is in full segments, and what `scan` calls recent, is in the index: no start needs to look at it."""
         self._log.settle(self._recent)
         self._recent = []
 
     def close(self) -> None:
-        """Seal the segment; nothing is put any more."""
+        """Seal the segment; nothing is put any more, and all that was is in the index."""
         self._pool.shutdown()
+        self._lanes.close()
         self._log.close()
 
     # ---- writing -----------------------------------------------------------------------------------------------
@@ -155,6 +175,14 @@ class SegmentStore:
     def writer(self, header: bytes) -> PartFile:
         """Begin a blob of unknown size, in a file of its own."""
         return self._files.begin(header)
+
+    def lane(self, uids: tuple[str, str, str], header: bytes) -> LaneWriter | None:
+        """Begin a blob that goes to a segment as it arrives; None where that cannot be now.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        return None if self._all_files else self._lanes.writer(uids, header)
 
     def finish(self, writer: BlobWriter) -> Future[None]:
         """Have a thread wait for the disk with what a writer wrote."""
@@ -170,24 +198,36 @@ class SegmentStore:
         try:
             for blob in group:
                 self._add(batch, blob)
-            with self._appending:
-                key, start = self._log.append(batch.buffers)
+            key, start = self._append(batch.buffers)
         except OSError:
             batch.discard()
             raise
         refs = batch.refs(key, start)
         try:
+            if batch.written and self._durable:
+                self._lanes.sync(batch.lanes)
             self._files.move(batch.parts)
         except OSError:
             batch.discard()
             self.delete(refs)
             raise
+        for writer in batch.written:
+            writer.settled()
         return refs
+
+    def _append(self, buffers: Sequence[bytes | memoryview]) -> tuple[str, int]:
+        if not buffers:
+            return "", 0
+        with self._appending:
+            return self._log.append(buffers)
 
     def _add(self, batch: _Batch, blob: NewBlob) -> None:
         """Lay out a blob's record, and have the bytes of its file written where it is one of its own."""
         uids = blob.sop_class_uid, blob.sop_instance_uid, blob.transfer_syntax_uid
         content = blob.content
+        if isinstance(content, LaneWriter):
+            batch.add_written(content)
+            return
         if isinstance(content, list) and not self._all_files:
             batch.add(encode(uids, blob.header, blob.size, blob.sha256), blob, [blob.header, *content])
             return

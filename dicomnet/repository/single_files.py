@@ -155,6 +155,8 @@ class SingleFiles:
 
     def move(self, parts: Sequence[tuple[PartFile, str]]) -> None:
         """Give files their names, and have the disk confirm those."""
+        if not parts:
+            return
         for part, place in parts:
             part.move(self._root / place)
         if self._durable:

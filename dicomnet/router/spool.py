@@ -140,6 +140,8 @@ class Spool:
         except DBAPIError:
             self.blobs.delete(refs)
             raise
+        if self.blobs.due:
+            self.blobs.settle()
         return [Accepted(one.id, tuple(one.deliveries)) for one in placed]
 
     def _facts(self, incoming: Incoming, wanted: frozenset[int]) -> Facts:

@@ -151,8 +151,7 @@ def _incoming(repository: WebRepository, file: IO[bytes], outcome: _Outcome, stu
     if writer is not None:
         repository.blobs.finish(writer).result()
     if study and _study_of(incoming) != study:
-        if writer is not None:
-            writer.discard()
+        incoming.discard()
         raise _NotOfStudy
     return incoming
 

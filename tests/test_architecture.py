@@ -27,8 +27,8 @@ IMPURE = {
 }  # fmt: skip
 # What `import dicomnet` must not load; what needs them loads them when it is first used.
 HEAVY = {"cryptography", "numpy", "pydicom", "rich"}
-# Of the standard library, what takes milliseconds to load and few programs need.
-SELDOM = {"hashlib", "uuid"}
+# What takes milliseconds to load, and few programs need: the first loads `platform`, the second OpenSSL.
+SELDOM = {"uuid", "dicomnet.net.tls_channel"}
 GENERATED = {"uids.py"}
 # Public names that load when they are used.
 LAZY = {PACKAGE / "__init__.py", PACKAGE / "client" / "__init__.py", PACKAGE / "server" / "discovery.py"}
@@ -99,7 +99,7 @@ def python_imports(path: Path) -> Iterator[Import]:
                 module = absolute(path, child.module or "", child.level)
                 for name in with_names(module, [alias.name for alias in child.names]):
                     yield Import(name, child.lineno, function)
-            else:
+            elif not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):  # loads nothing
                 inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
                 yield from walk(child, inner)
 
@@ -205,7 +205,7 @@ def test_there_are_no_cycles():
 
 
 def may_import_late(path: Path, imported: Import) -> bool:
-    return imported.module.split(".")[0] in HEAVY | SELDOM or place_of(path) == CLI
+    return imported.module in SELDOM or imported.module.split(".")[0] in HEAVY or place_of(path) == CLI
 
 
 @every_source
@@ -224,7 +224,7 @@ def test_the_standard_library_is_used_by_its_public_names(path):
 @every_source
 def test_no_import_hides_otherwise(path):
     text = path.read_text(encoding="utf-8")
-    for_checkers = (PACKAGE / "__init__.py", PACKAGE / "dataset" / "types.py")
+    for_checkers = (PACKAGE / "__init__.py", PACKAGE / "dataset" / "types.py", PACKAGE / "net" / "tls.py")
     assert "TYPE_CHECKING" not in text or path in for_checkers
     if path not in LAZY and place_of(path) != CLI:
         assert not re.search(r"\b(importlib|__import__)\b", text)
@@ -246,7 +246,7 @@ def test_the_init_of_a_room_below_sync_is_a_docstring(room):
 
 @every_source
 def test_heavy_packages_are_not_loaded_on_import(path):
-    if place_of(path) > CLIENT or path == PACKAGE / "dataset" / "types.py":  # which names pydicom's for checkers alone
+    if place_of(path) > CLIENT:
         return
     for imported in imports(path):
         if not imported.function:
@@ -347,6 +347,7 @@ class TestThisTestSees:
             ("def f():\n    import time", {("time", "f")}),
             ("class C:\n    async def f(self):\n        from ..scu import echo", {("dicomnet.scu", "f")}),
             ("try:\n    import ssl\nexcept ImportError:\n    pass", {("ssl", "")}),
+            ("if TYPE_CHECKING:\n    import ssl", set()),
         ],
     )
     def test_python_imports(self, imports_in, text, found):

@@ -13,7 +13,7 @@ from cryptography import x509
 from programs import run
 
 import dicomnet as dn
-from dicomnet.net import tls as tls_module
+from dicomnet.net import tls_channel as tls_module
 
 
 @pytest.fixture(scope="module")

@@ -680,8 +680,8 @@ def transports(papers):
 
 def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
     """However little is encrypted at a time: who is told of less waits for room."""
-    monkeypatch.setattr("dicomnet.net.tls._PORTION", 1000)
-    monkeypatch.setattr("dicomnet.net.tls._RECORD", 10)
+    monkeypatch.setattr("dicomnet.net.tls_channel._PORTION", 1000)
+    monkeypatch.setattr("dicomnet.net.tls_channel._RECORD", 10)
     with transports(papers) as (client, server):
         data = [bytes(range(256)) * 10, b"DICOM", bytes(7000)]
         assert client.send(data) == 9565
@@ -693,7 +693,7 @@ def test_what_the_socket_has_room_for_is_sent_in_one_call(papers, monkeypatch):
 
 def test_a_last_word_is_whole_though_other_bytes_were_still_owed(papers, monkeypatch):
     """What the socket had no room for is given again by whoever goes on; an A-ABORT comes from whoever does not."""
-    monkeypatch.setattr("dicomnet.net.tls._PORTION", 1000)
+    monkeypatch.setattr("dicomnet.net.tls_channel._PORTION", 1000)
     with transports(papers) as (client, server):
         sent, data = 0, bytes(1 << 24)
         while some := client.send([data[sent:]]):

@@ -7,7 +7,8 @@ import threading
 
 from ..config import Limits, Timeouts
 from ..errors import DeadlineExceeded, DicomNetError, TLSFailed
-from ..net.tls import TLS, Channel
+from ..net.tls import TLS
+from ..net.tls_channel import Channel
 from ..sync.driver import unsent
 from .transport import Transport
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -127,8 +126,7 @@ class Match:
         return f"Match({self.status!r}, {len(self.data)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class RetrieveProgress:
+class RetrieveProgress(NamedTuple):
     """What a C-GET or C-MOVE has done so far, or in the end (PS3.7 Sections 9.1.3 and 9.1.4).
 
     Attributes:

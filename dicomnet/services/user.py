@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from itertools import cycle
 from typing import Any, NamedTuple, TypeAlias
 
@@ -195,7 +194,7 @@ def _retrieved(
     """Only a retrieve that did nothing at all is a failure to be raised."""
     done = yield from flow
     if counter is not None:
-        done = replace(done, kept=counter.kept, unasked=tuple(counter.unasked))
+        done = done._replace(kept=counter.kept, unasked=tuple(counter.unasked))
     if not (done.completed or done.failed or done.warning):
         _raise_failure(exchange, done.status, what)
     return done

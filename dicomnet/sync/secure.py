@@ -8,7 +8,7 @@ from time import monotonic
 
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, TLSFailed
-from ..net.tls import TLS, Channel
+from ..net.tls import TLS
 from ..protocol.negotiation import SecureLink
 from .driver import give_back, take_large, unsent
 from .transport import Transport
@@ -37,8 +37,7 @@ def open_transport(
     if tls is None:
         return Transport(sock, limits, timeouts, busy_poll)
     try:
-        channel = tls.accept() if host is None else tls.connect(host)
-        return SecureTransport(sock, limits, timeouts, channel, busy_poll)
+        return SecureTransport(sock, limits, timeouts, tls, host, busy_poll)
     except BaseException:
         sock.close()
         raise
@@ -55,12 +54,13 @@ class SecureTransport(Transport):
         sock: socket.socket,
         limits: Limits,
         timeouts: Timeouts,
-        channel: Channel,
+        tls: TLS,
+        host: str | None,
         busy_poll: float | None = None,
     ) -> None:
         super().__init__(sock, limits, timeouts, busy_poll)
         self._large = min(self._large, _LARGE)
-        self._channel = channel
+        self._channel = tls.accept() if host is None else tls.connect(host)
         self._plain = bytearray(_SMALL)
         self._more = True  # whether decrypted bytes may wait in the channel
         self._encrypted = memoryview(b"")

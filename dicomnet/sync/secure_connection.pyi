@@ -2,7 +2,7 @@ from socket import socket
 from typing import final
 
 from dicomnet.net.proxy import Header
-from dicomnet.net.tls import Channel
+from dicomnet.net.tls_channel import Channel
 from dicomnet.protocol.exchange import Exchange
 from dicomnet.sync.connection import Connection
 from dicomnet.sync.loop import Loop

@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""`SecureConnection`: a connection in a loop with TLS on it, by the I/O-free `net.tls.Channel`."""
+"""`SecureConnection`: a connection in a loop with TLS on it, by the I/O-free `net.tls_channel.Channel`."""
 
 cimport cython
 from cpython.time cimport monotonic

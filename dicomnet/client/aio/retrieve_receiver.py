@@ -60,7 +60,7 @@ class RetrieveReceiver:
 
     def counted(self, outcome: RetrieveProgress) -> RetrieveProgress:
         """The outcome of a retrieve, with what was kept here of it, and what was kept beside it."""
-        return replace(outcome, kept=self._counter.kept, unasked=tuple(self._counter.unasked))
+        return outcome._replace(kept=self._counter.kept, unasked=tuple(self._counter.unasked))
 
     def provider(self) -> Provider:
         """What takes them on the association that asked for them."""
@@ -113,7 +113,7 @@ class RetrieveReceiver:
             return outcome
         kept = None if outcome.kept is None else outcome.kept + len(failed)
         completed = outcome.completed + len(failed)
-        return replace(outcome, status=Status.SUCCESS, completed=completed, failed=0, data=b"", kept=kept)
+        return outcome._replace(status=Status.SUCCESS, completed=completed, failed=0, data=b"", kept=kept)
 
     async def wait_for(self, instances: int) -> None:
         """Wait until so many have come, or for so long nothing: some peers send after the final response."""

@@ -56,7 +56,7 @@ def in_thread(function):
 # ---- 1: a stop under load --------------------------------------------------------------------------------------
 
 
-def test_a_stop_lets_a_running_message_finish_and_rejects_new_associations(tmp_path):
+def test_line_1_a_stop_lets_a_running_message_finish_and_rejects_new_associations(tmp_path):
     slow, answers = Slow(), []
     server = Server(make_settings(addins={"enable": []}), directory=tmp_path, addins={"slow": slow})
     server.start()
@@ -76,7 +76,7 @@ def test_a_stop_lets_a_running_message_finish_and_rejects_new_associations(tmp_p
     assert server.state == "stopped"
 
 
-def test_a_stop_with_nothing_under_way_is_quick(tmp_path):
+def test_line_1_a_stop_with_nothing_under_way_is_quick(tmp_path):
     server = Server(make_settings(), directory=tmp_path)
     server.start()
     idle = [call(server, uids.VERIFICATION) for _ in range(3)]
@@ -90,7 +90,7 @@ def test_a_stop_with_nothing_under_way_is_quick(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.deadline(280)
-def test_forty_graceful_stops_under_load_answer_all_that_was_asked(tmp_path):
+def test_line_1_a_hundred_graceful_stops_under_load_answer_all_that_was_asked(tmp_path):
     lost = []
 
     def echo(server, ready):
@@ -106,7 +106,7 @@ def test_forty_graceful_stops_under_load_answer_all_that_was_asked(tmp_path):
             pass  # it was told that the server stops
 
     server = Server(make_settings(timeouts={"drain": 0.3}), directory=tmp_path)
-    for _ in range(40):
+    for _ in range(100):
         server.start()
         ready = threading.Barrier(5)
         threads = [in_thread(lambda ready=ready: echo(server, ready)) for _ in range(4)]
@@ -121,8 +121,30 @@ def test_forty_graceful_stops_under_load_answer_all_that_was_asked(tmp_path):
     assert lost == []
 
 
+def test_line_1_what_does_not_end_in_time_is_aborted(tmp_path):
+    slow = Slow()
+    server = Server(make_settings(addins={"enable": []}), directory=tmp_path, addins={"slow": slow})
+    server.start()
+    failed = []
+
+    def echo():
+        with pytest.raises(dn.AssociationAborted) as caught:
+            association.echo()
+        failed.append(caught.value)
+
+    association = call(server, uids.VERIFICATION)
+    echoing = in_thread(echo)
+    assert slow.began.wait(20)
+    stopping = in_thread(lambda: server.stop(drain=0.2))
+    echoing.join(20)
+    slow.go_on.set()
+    stopping.join(20)
+    assert failed
+    assert server.state == "stopped"
+
+
 @pytest.mark.measures
-def test_open_event_streams_do_not_hold_up_a_stop(tmp_path):
+def test_line_1_open_event_streams_do_not_hold_up_a_stop(tmp_path):
     server = Server(make_settings(), directory=tmp_path)
     server.start()
     with ExitStack() as stack:
@@ -144,7 +166,7 @@ def test_open_event_streams_do_not_hold_up_a_stop(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.deadline(240)
-def test_a_reload_under_two_hundred_associations_drops_none(tmp_path):
+def test_line_3_a_reload_under_two_hundred_associations_drops_none(tmp_path):
     write_settings(tmp_path, '[access]\nmax_clients = 250\n[addin.coloured]\ncolour = "red"\nshade = "red"\n')
 
     class Coloured:
@@ -190,7 +212,7 @@ def test_a_reload_under_two_hundred_associations_drops_none(tmp_path):
 # ---- 5: who is refused is audited ------------------------------------------------------------------------------
 
 
-def test_refused_calls_are_in_the_audit_trail(tmp_path):
+def test_line_5_refused_calls_are_in_the_audit_trail(tmp_path):
     settings = make_settings(admin={"tcp_port": 0}, access={"anonymous": False})
     with Server(settings, directory=tmp_path) as server:
         assert httpx.get(f"http://127.0.0.1:{server.admin.tcp_port}/v1/status").status_code == 403
@@ -207,7 +229,7 @@ def test_refused_calls_are_in_the_audit_trail(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.deadline(240)
-def test_four_hundred_subscribers_of_which_one_stops(tmp_path):
+def test_line_6_four_hundred_subscribers_of_which_one_stops(tmp_path):
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
     with Server(make_settings(), directory=tmp_path) as server:
         path = server.settings.admin.socket
@@ -235,7 +257,7 @@ def test_four_hundred_subscribers_of_which_one_stops(tmp_path):
 # ---- 7: AE titles ----------------------------------------------------------------------------------------------
 
 
-def test_titles_from_the_wire_find_their_entry(tmp_path):
+def test_line_7_titles_from_the_wire_find_their_entry(tmp_path):
     with Server(make_settings(), directory=tmp_path) as server:
         titles = server.base.ae_titles
         entry = titles.add(AEEntry(title="SIXTEEN-LETTERS!", aliases=("old",), addresses=("10.0.0.1", "10.0.0.2")))
@@ -249,7 +271,7 @@ def test_titles_from_the_wire_find_their_entry(tmp_path):
 # ---- 9: what blocks --------------------------------------------------------------------------------------------
 
 
-def test_an_add_in_that_blocks_the_loop_is_named(tmp_path, caplog):
+def test_line_9_an_add_in_that_blocks_the_loop_is_named(tmp_path, caplog):
     (tmp_path / "addins").mkdir()
     (tmp_path / "addins" / "sleepy.py").write_text(
         "import threading\nfrom dicomnet.server import hookimpl\n\n"
@@ -262,7 +284,7 @@ def test_an_add_in_that_blocks_the_loop_is_named(tmp_path, caplog):
         assert "the event loop is blocked by the add-in sleepy: echo" in caplog.text
 
 
-def test_a_spy_that_is_full_drops_its_own(tmp_path):
+def test_line_9_a_spy_that_is_full_drops_its_own(tmp_path):
     block = threading.Event()
 
     class Watching:
@@ -284,7 +306,7 @@ def test_a_spy_that_is_full_drops_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("jump", [86400.0, -86400.0])
-def test_a_jump_of_the_clock_ends_nothing(tmp_path, monkeypatch, jump):
+def test_line_10_a_jump_of_the_clock_ends_nothing(tmp_path, monkeypatch, jump):
     real = time.time
     with Server(make_settings(timeouts={"client": 5}), directory=tmp_path) as server:
         with Told(server) as told, call(server, uids.VERIFICATION) as association:
@@ -297,7 +319,7 @@ def test_a_jump_of_the_clock_ends_nothing(tmp_path, monkeypatch, jump):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
-def test_a_full_disk_under_the_log_costs_records_alone(tmp_path):
+def test_line_10_a_full_disk_under_the_log_costs_records_alone(tmp_path):
     settings = make_settings(log={"file": "/dev/full"})
     with Server(settings, directory=tmp_path) as server, call(server, uids.VERIFICATION) as association:
         assert association.echo().is_success
@@ -308,7 +330,7 @@ def test_a_full_disk_under_the_log_costs_records_alone(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root has privileges to drop")
-def test_privileges_are_dropped_after_the_port_is_bound():
+def test_line_11_privileges_are_dropped_after_the_port_is_bound():
     directory = tempfile.mkdtemp(prefix="dicomnet-", dir="/var/tmp")
     os.chmod(directory, 0o755)
     try:
@@ -343,7 +365,7 @@ def test_privileges_are_dropped_after_the_port_is_bound():
         shutil.rmtree(directory)
 
 
-def test_health_tells_live_from_ready(tmp_path):
+def test_line_11_health_tells_live_from_ready(tmp_path):
     class Indexed:
         @hookimpl
         def health(self):
@@ -362,7 +384,7 @@ def test_health_tells_live_from_ready(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.deadline(240)
-def test_ten_thousand_connections_of_a_scanner_evict_nothing_and_fill_no_log(tmp_path):
+def test_line_12_ten_thousand_connections_of_a_scanner_evict_nothing_and_fill_no_log(tmp_path):
     settings = make_settings(log={"file": str(tmp_path / "log")}, addins={"enable": ["verification"]})
     with Server(settings, directory=tmp_path) as server:
         server.base.ae_titles.add(AEEntry(title="CT1"))
@@ -377,7 +399,7 @@ def test_ten_thousand_connections_of_a_scanner_evict_nothing_and_fill_no_log(tmp
     assert len((tmp_path / "log").read_text().splitlines()) < 200
 
 
-def test_records_that_are_alike_are_left_out(tmp_path):
+def test_line_12_records_that_are_alike_are_left_out(tmp_path):
     log = ServerLog(LogSettings.model_validate({"file": str(tmp_path / "log"), "level": "info"}))
     log.start()
     try:
@@ -395,7 +417,7 @@ def test_records_that_are_alike_are_left_out(tmp_path):
 # ---- 13: handlers that never return ----------------------------------------------------------------------------
 
 
-def test_a_handler_that_never_returns_is_answered_for_and_suspends_its_add_in(tmp_path):
+def test_line_13_a_handler_that_never_returns_is_answered_for_and_suspends_its_add_in(tmp_path):
     block = threading.Event()
 
     class Stuck:

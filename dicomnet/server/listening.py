@@ -52,9 +52,10 @@ class ServerListener(Listener):
         host: the server, as far as a listener needs it.
         port: where it listens.
         tls: how connections are secured; None is plain.
+        sock: listens already, where a service manager has passed it.
     """
 
-    def __init__(self, host: ListenerHost, port: int, tls: TLS | None) -> None:
+    def __init__(self, host: ListenerHost, port: int, tls: TLS | None, sock: socket.socket | None = None) -> None:
         settings = host.settings
         super().__init__(
             host=settings.listen.host,
@@ -65,6 +66,7 @@ class ServerListener(Listener):
             drain=settings.timeouts.drain,
             services=host.services,
         )
+        self._passed = sock
         self.rules = host.rules
         self.admission = host.rules.rules(host.base.identity.identify)
         self.audit = host.base.audit
@@ -82,6 +84,10 @@ class ServerListener(Listener):
             ImplementationClassUID(settings.server.implementation_class_uid),
             ImplementationVersionName(settings.server.implementation_version_name),
         )
+
+    def listening(self) -> socket.socket:
+        """The socket that was passed, or an own one."""
+        return self._passed or super().listening()
 
     def bound(self, sock: socket.socket) -> None:
         """Give it the buffers that the settings want; connections have those of the listening socket."""

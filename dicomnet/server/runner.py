@@ -16,7 +16,7 @@ from types import FrameType
 
 from ..config import LAST_CALL
 from ..errors import DicomNetError, InvalidArgument
-from .notify import notify
+from .notify import inherited, notify
 from .server import Server
 
 __all__ = ["run"]
@@ -114,8 +114,10 @@ def run(server: Server, ready: Callable[[], object] = lambda: None) -> None:
 
     Raises:
         StartFailed: it does not start.
+        InvalidArgument: the service manager passes a socket that means nothing here.
     """
     process = _Run(server)
+    server.sockets.update(inherited())
     with process.signals():
         server.start()
         become(server.settings.server.user, server.directory)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sqlite3
 import tempfile
 import threading
@@ -109,6 +110,7 @@ class Server:
         clients: who is connected.
         services: what is performed.
         base: the base services.
+        sockets: those that listen before it starts: "plain", "tls", "web", "admin"; see `notify.inherited`.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class Server:
         self.directory = Path(directory).absolute()
         self.settings = self._with_given(settings)
         self.pending_restart: tuple[str, ...] = ()
+        self.sockets: dict[str, socket.socket] = {}
         self.state = "stopped"
         self.started_at = self._deadline = 0.0
         self.request_stop: Callable[[float | None], None] = self._stop_in_thread
@@ -276,7 +279,7 @@ class Server:
         tls = self.base.security.listener() if name == "tls" else None
         if name == "tls" and tls is None:
             raise CannotListen("the TLS port has no certificate", hint="The table [tls] names it.")
-        listener = ServerListener(self, port, tls)
+        listener = ServerListener(self, port, tls, self.sockets.pop(name, None))
         stack.enter_context(listener)
         stack.callback(self.listeners.pop, name, None)
         self.listeners[name] = listener
@@ -285,7 +288,7 @@ class Server:
         web = self.settings.web
         if web.port is None:
             return
-        self.web = WebPort(self, web.host, web.port)
+        self.web = WebPort(self, web.host, web.port, self.sockets.pop("web", None))
         self.web.mount(self.addins.web_routes())
         self.web.start()
         stack.callback(self._stop_web)
@@ -297,7 +300,7 @@ class Server:
 
     def _start_admin(self, stack: ExitStack) -> None:
         if self.settings.admin.enabled:
-            self.admin = AdminServing(self, self.loop, self.directory)
+            self.admin = AdminServing(self, self.loop, self.directory, self.sockets.pop("admin", None))
             self.admin.start()
             stack.callback(self.admin.stop)
 

@@ -32,14 +32,15 @@ class WebPort:
     Args:
         server: whose.
         host, port: where it listens; port 0 picks a free one.
+        sock: listens already, where a service manager has passed it.
     """
 
-    def __init__(self, server: Administered, host: str, port: int) -> None:
+    def __init__(self, server: Administered, host: str, port: int, sock: socket.socket | None = None) -> None:
         self._server = server
         self._where = host, port
         self._loop = LoopThread("dicomnet-server-web")
         self._http = HttpServing(self._serve)
-        self._socket: socket.socket | None = None
+        self._socket = sock
         self._app = Starlette()
         self.address: tuple[str, int] = self._where
 
@@ -49,15 +50,19 @@ class WebPort:
         Raises:
             CannotListen: the address is taken.
         """
-        host, port = self._where
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            self._socket = socket.create_server(self._where, family=family, backlog=_BACKLOG)
-        except OSError as error:
-            raise cannot_listen(error, host, port) from error
+        if self._socket is None:
+            self._socket = self._listening()
         self.address = self._socket.getsockname()[:2]
         self._loop.start()
         self._loop.run(self._http.start([self._socket]))
+
+    def _listening(self) -> socket.socket:
+        host, port = self._where
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            return socket.create_server(self._where, family=family, backlog=_BACKLOG)
+        except OSError as error:
+            raise cannot_listen(error, host, port) from error
 
     @property
     def url(self) -> str:

@@ -140,9 +140,13 @@ class Listener(Provider):
         """
         if self.tls is not None:
             self.tls.server_context()
-        self._sock = listen(*self._bind)
+        self._sock = self.listening()
         self._address = self._sock.getsockname()[:2]
         self.bound(self._sock)
+
+    def listening(self) -> socket.socket:
+        """A socket that listens and does not block: an own one, unless another is given in its place."""
+        return listen(*self._bind)
 
     def bound(self, sock: socket.socket) -> None:
         """Called with the socket that listens, for options that its connections are to have; before any is taken."""

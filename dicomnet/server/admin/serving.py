@@ -48,14 +48,18 @@ class AdminServing:
         server: what is administered.
         loop: where it is served.
         directory: of the server, for the token.
+        sock: listens at the settings' path already, where a service manager has passed it.
     """
 
-    def __init__(self, server: Administered, loop: LoopThread, directory: Path) -> None:
+    def __init__(
+        self, server: Administered, loop: LoopThread, directory: Path, sock: socket.socket | None = None
+    ) -> None:
         self._server = server
         self._loop = loop
         self._token_file = directory / "run" / "admin.token"
         self._token = ""
         self._sockets: list[socket.socket] = []
+        self._passed = sock
         self._http = HttpServing(create_app(server, self._role_of), _NamedProtocol)
         self._group: int | None = None
         self.tcp_port: int | None = None
@@ -68,7 +72,7 @@ class AdminServing:
         """
         settings = self._server.settings.admin
         try:
-            self._sockets.append(open_socket(settings.socket))
+            self._sockets.append(self._passed or open_socket(settings.socket))
             self._group = os.stat(settings.socket).st_gid
             if settings.tcp_port is not None:
                 self._sockets.append(self._open_tcp(settings.tcp_port))
@@ -102,7 +106,7 @@ class AdminServing:
 
     def _close_sockets(self) -> None:
         for sock in self._sockets:
-            if sock.family == socket.AF_UNIX:
+            if sock.family == socket.AF_UNIX and sock is not self._passed:
                 self._server.settings.admin.socket.unlink(missing_ok=True)
             sock.close()
         self._sockets = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -15,22 +17,11 @@ from dicomnet.server.discovery import AddInError, Finder
 from dicomnet.services import presentation_contexts
 from dicomnet.services.query_models import model_uid
 
+TUTORIAL = Path(__file__).parent.parent / "docs" / "server" / "first-add-in.md"
 WORKLIST = model_uid("WORKLIST", "find")
 
-ADD_IN = '''
-from dicomnet.server import hookimpl
-
-
-class Hello:
-    """Answers every query of the worklist with one patient."""
-
-    @hookimpl
-    def services(self, registry):
-        registry.on_find("WORKLIST")(self.find)
-
-    def find(self, request):
-        yield {"PatientName": "HELLO^WORLD"}
-'''
+#: The example of the tutorial.
+ADD_IN = re.search(r"```python\n(# hello/addins/greeting.py\n.*?)```", TUTORIAL.read_text(), re.DOTALL)[1]
 
 
 def make_settings(**tables):
@@ -66,14 +57,14 @@ def test_a_server_echoes_by_the_add_in_that_is_enabled_at_first(serve):
         assert association.echo().is_success
 
 
-def test_an_add_in_of_a_few_lines_joins_a_running_server_by_reload(tmp_path):
+def test_the_tutorials_add_in_of_at_most_30_lines_joins_a_running_server_by_reload(tmp_path):
     (tmp_path / "server.toml").write_text(
         '[server]\nae_title = "SERVER"\n[listen]\nport = 0\n[addins]\nenable = ["verification"]\n'
     )
     (tmp_path / "addins").mkdir()
     with Server(tmp_path) as server, call(server, [uids.VERIFICATION, WORKLIST]) as before:
-        (tmp_path / "addins" / "hello.py").write_text(ADD_IN)
-        text = (tmp_path / "server.toml").read_text().replace('"verification"', '"verification", "hello"')
+        (tmp_path / "addins" / "greeting.py").write_text(ADD_IN)
+        text = (tmp_path / "server.toml").read_text().replace('"verification"', '"verification", "greeting"')
         (tmp_path / "server.toml").write_text(text)
         report = server.reload()
         assert report.changed == ("addins.enable",)

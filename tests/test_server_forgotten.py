@@ -441,6 +441,10 @@ def test_line_13_a_handler_that_never_returns_is_answered_for_and_suspends_its_a
                 reason = told.wait_for("addin.suspended")[0].data["reason"]
             assert "did not return" in reason
             assert server.status()["abandoned"] >= 3
+            figures = server.metrics.exposition().decode()
+            assert 'dicomnet_addin_suspended{addin="stuck"} 1.0' in figures
+            assert 'dicomnet_addin_failures_total{addin="stuck"} 3.0' in figures
+            assert "dicomnet_handlers_late 3.0" in figures
             with pytest.raises(dn.NoAcceptedContext):
                 call(server, worklist)
             with call(server, uids.VERIFICATION) as association:

@@ -7,7 +7,7 @@ from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -129,10 +129,6 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(f"dicomnet_{name}", text, labels, registry=self.registry)
-
-    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A figure that is read when it is asked for."""
-        Gauge(f"dicomnet_{name}", text, registry=self.registry).set_function(read)
 
     def _title(self, title: str) -> str:
         if title not in self._titles:

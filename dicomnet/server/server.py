@@ -35,6 +35,7 @@ from .database import Database
 from .directory_lock import DirectoryLock
 from .discovery import Finder
 from .events import BLOCK, Event, EventLog
+from .figures import Figures
 from .health import Check, disk_check
 from .identity import AnyIdentity
 from .listening import ServerListener
@@ -154,6 +155,7 @@ class Server:
         self.services = ServiceRegistry(echo=False)
         self.messages = MessageRegistry()
         self.metrics = Metrics()
+        self.metrics.registry.register(Figures(self))
         self.spies = Spies()
         self.listeners: dict[str, ServerListener] = {}
         self.web: WebPort | None = None

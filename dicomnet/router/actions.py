@@ -98,6 +98,8 @@ class Edit(Table):
     do: Literal["edit"]
     operations: Annotated[tuple[Operation, ...], Field(min_length=1)]
     """In order."""
+    uid_key: str = ""
+    """The key of hash_uids: with the same one, UIDs become the same on every node."""
 
 
 Action = Annotated[Forward | Drop | Hold | Copy | Edit, Field(discriminator="do")]

@@ -12,7 +12,6 @@ from ..files.part10 import meta_header
 from ..repository.durable import make_directory, sync_directory
 from ..repository.single_files import FileTemplate
 from .destinations import FolderDestination
-from .queue import Delivery
 from .senders import Load, Result, Verdict
 
 __all__ = ["FolderSender", "names_of", "pieces_of"]
@@ -20,15 +19,15 @@ __all__ = ["FolderSender", "names_of", "pieces_of"]
 _CHUNK = 1 << 20
 
 
-def names_of(delivery: Delivery, source: Any) -> Mapping[str, str]:
+def names_of(load: Load) -> Mapping[str, str]:
     """What a template may name an instance by."""
-    changed: Mapping[str, str] = getattr(source, "names", {})
+    delivery, source = load.delivery, load.source
     usual = {
         "PatientID": delivery.patient, "StudyInstanceUID": delivery.study, "SeriesInstanceUID": delivery.series,
         "SOPInstanceUID": source.sop_instance_uid, "SOPClassUID": source.sop_class_uid,
         "CallingAETitle": delivery.calling, "CalledAETitle": delivery.called,
     }  # fmt: skip
-    return {**usual, **changed}
+    return {**usual, **load.names}
 
 
 def pieces_of(source: Any, title: str) -> Iterator[bytes | memoryview]:
@@ -65,7 +64,7 @@ class FolderSender:
                 load.source.close()
 
     def _write(self, load: Load) -> None:
-        target = self._root / self._template.path(names_of(load.delivery, load.source))
+        target = self._root / self._template.path(names_of(load))
         make_directory(target.parent)
         part = target.with_name(f".{target.name}.{load.delivery.id}.part")
         try:

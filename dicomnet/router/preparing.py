@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
+from ..files.instance_source import BytesSource
 from ..repository.blob_source import BlobSource
 from ..repository.places import Place
-from .actions import Forward
+from .actions import Action, Edit, Forward
+from .facts import Facts
 from .plan import Plan
 from .queue import Delivery
 from .senders import Load
 from .spool import Spool
+from .transform import Editor
 
-__all__ = ["load_of", "source_of"]
+__all__ = ["changes_of", "load_of", "source_of"]
+
+_NAMED = {"PatientID": 0x00100020, "StudyInstanceUID": 0x0020000D, "SeriesInstanceUID": 0x0020000E}
+_SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 
 
 def source_of(spool: Spool, item: Delivery) -> BlobSource:
@@ -20,10 +28,41 @@ def source_of(spool: Spool, item: Delivery) -> BlobSource:
     return BlobSource(spool.blobs, place)
 
 
-def load_of(spool: Spool, item: Delivery, plan: Plan) -> Load:
-    """What is sent for a delivery, by the version of the rules that it was decided with."""
-    source = source_of(spool, item)
+def action_of(item: Delivery, plan: Plan) -> tuple[Action | None, list[Edit]]:
+    """The action that a delivery is of, and what its rule changes before it."""
     rule = next((one for one in plan.rules if one.name == item.rule), None)
-    action = rule.actions[item.step] if rule is not None and item.step < len(rule.actions) else None
+    if rule is None or item.step >= len(rule.actions):
+        return None, []
+    return rule.actions[item.step], changes_of(rule.actions[: item.step])
+
+
+def changes_of(actions: tuple[Action, ...]) -> list[Edit]:
+    """Those of a rule's actions that change what is sent."""
+    return [one for one in actions if isinstance(one, Edit)]
+
+
+def load_of(spool: Spool, item: Delivery, plan: Plan) -> Load:
+    """What is sent for a delivery, by the version of the rules that it was decided with.
+
+    Raises:
+        InvalidArgument: it cannot be changed as its rule says.
+        InputFileError: it cannot be read.
+    """
+    action, changes = action_of(item, plan)
     convert = (action.compress,) if isinstance(action, Forward) and action.compress else ()
-    return Load(item, source, convert)
+    source = source_of(spool, item)
+    if not changes:
+        return Load(item, source, convert)
+    with closing(source):
+        data = b"".join(map(bytes, source.chunks(2)))
+    for change in changes:
+        data = Editor(change, spool.settings.ae_title, now=spool.now).edited(data, item.ts)
+    return _changed(item, data, convert)
+
+
+def _changed(item: Delivery, data: bytes, convert: tuple[str, ...]) -> Load:
+    """An instance that is another one now: its UIDs, and what files are named by, are its own."""
+    facts = Facts(data, item.ts, item.cls, wanted=frozenset((_SOP_CLASS, _SOP_INSTANCE, 0x00080005, *_NAMED.values())))
+    uid, cls = facts.uid(_SOP_INSTANCE) or item.uid, facts.uid(_SOP_CLASS) or item.cls
+    names = {name: facts.text(tag) for name, tag in _NAMED.items()}
+    return Load(item, BytesSource(data, item.ts, cls, uid, name=uid), convert, names)

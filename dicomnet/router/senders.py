@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
@@ -65,11 +65,13 @@ class Load:
 
     Attributes:
         convert: transfer syntaxes to be preferred, by its rule.
+        names: what files are named by, where that has changed: values by keyword.
     """
 
     delivery: Delivery
     source: Any
     convert: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sender(Protocol):

@@ -40,6 +40,7 @@ SOURCES = {
             "hooks",
             "mpps",
             "pool",
+            "print",
             "query",
             "query_base",
             "retrieve_receiver",

@@ -15,15 +15,22 @@ from . import events
 from .batch import Outcome, Stored
 from .criteria import Query
 from .options import QueryOptions
+from .print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from .procedure_step import ProcedureStep, StepState
 from .retry import Retry
-from .sync import Client, CommitmentScu, MppsScu, QueryRetrieveScu, StoreScu, VerificationScu, WorklistScu
+from .sync import Client, CommitmentScu, MppsScu, PrintScu, QueryRetrieveScu, StoreScu, VerificationScu, WorklistScu
 
 __all__ = [
     "Client",
     "CommitmentScu",
+    "Film",
     "MppsScu",
     "Outcome",
+    "PrintJob",
+    "PrintScu",
+    "PrintSession",
+    "Printed",
+    "PrinterState",
     "ProcedureStep",
     "Query",
     "QueryOptions",

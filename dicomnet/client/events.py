@@ -323,6 +323,16 @@ class AfterAction(_Done):
 
 
 @dataclass(eq=False, kw_only=True)
+class Reported(Event):
+    """The peer has sent an N-EVENT-REPORT: of which instance, which event, and its data set, None where it has none."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    event_type_id: int
+    dataset: Dataset | None
+
+
+@dataclass(eq=False, kw_only=True)
 class BeforeRelease(Before):
     """An association is about to be released; skipped or vetoed, it is aborted instead."""
 

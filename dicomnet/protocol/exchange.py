@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from .._pdu import AssociateAC, AssociateRJ, AssociateRQ
 from ..config import WINDOW_KEEPERS, Limits, Timeouts
@@ -58,6 +59,7 @@ class Exchange(MessageExchange):
         window: how many of our requests may be unanswered at a time, as negotiated (PS3.7 Annex D.3.3.3).
         deferred: requests of the peer that are still to be performed; at most ``most_deferred`` of them are kept.
         cancelled: the message IDs of those requests of the peer that it wants no more of.
+        kept: what a provider keeps for as long as the association lasts, by whose it is.
         open_sink: called with the context and the command set of each request that brings a data set; by default data
             sets are held in memory, up to ``Limits.message``.
     """
@@ -71,6 +73,7 @@ class Exchange(MessageExchange):
         self.user: UserIdentity | None = None
         self.defer_requests, self.rests = False, 0
         self.released = False
+        self.kept: dict[object, Any] = {}
         self.deferred: deque[RequestReceived] = deque()
         self.request_pdu: AssociateRQ | None = None
         self.accept_pdu: AssociateAC | None = None

@@ -30,6 +30,7 @@ SHIPPED = {
     "dicom-log": "dicomnet.server.shipped.dicom_log:DicomLog",
     "webhook": "dicomnet.server.shipped.webhook:Webhook",
     "exec": "dicomnet.server.shipped.exec:Exec",
+    "printer": "dicomnet.server.shipped.printer:Printer",
 }
 
 

@@ -39,11 +39,12 @@ class Request:
         tls: what TLS negotiated, with the peer's certificate; None on a plain connection.
         user: the caller's user, where ``AcceptancePolicy.identify`` let them in.
         call: that of the handler, once it is made.
+        kept: what handlers keep for as long as the association lasts, by keys of their own; it ends with it.
     """
 
     __slots__ = (
-        "_character_set", "_dataset", "_sink", "address", "call", "called", "calling", "command", "context", "tls",
-        "user",
+        "_character_set", "_dataset", "_sink", "address", "call", "called", "calling", "command", "context", "kept",
+        "tls", "user",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
@@ -54,6 +55,7 @@ class Request:
         self.address = address
         self.tls = exchange.tls
         self.user = exchange.user
+        self.kept = exchange.kept
         self._character_set = exchange.profile.character_set
         self._sink: Sink | None = message.data
         self.call: Call | None = None

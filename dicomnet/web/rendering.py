@@ -1,22 +1,20 @@
 """Pictures of instances as a person sees them: ``rendered`` and ``thumbnail`` (PS3.18 Sections 8.3.5 and 10.4.1.1.3).
 
-The modality LUT, the window or VOI LUT, the palette and MONOCHROME1 are applied by pydicom and numpy; Pillow writes the
-picture. Values are the standard's; a picture differs from the exact result by rounding alone.
+`dataset.pictures` applies the modality LUT, the window or VOI LUT, the palette and MONOCHROME1; Pillow writes them.
 """
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, convert_color_space
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..dataset.pictures import Window, shown
 from .media_types import accepted, best
 from .problems import Problem
 from .repository import WebRepository
@@ -41,7 +39,7 @@ class _Wish:
     """How a picture is wanted."""
 
     media_type: str = "image/jpeg"
-    window: tuple[float, float, str] | None = None
+    window: Window | None = None
     viewport: tuple[int, int] | None = None
     region: tuple[float, float, float, float] | None = None
     quality: int = 90
@@ -126,7 +124,7 @@ def _numbers(query: QueryParams, name: str, counts: tuple[int, ...]) -> list[str
 
 def _picture(stored: StoredInstance, number: int, wish: _Wish) -> bytes:
     pixels, image = stored.decoded(number)
-    picture = Image.fromarray(_shown(pixels, image, wish.window))
+    picture = Image.fromarray(shown(pixels, image, wish.window))
     if wish.region is not None:
         left, top, width, height = wish.region
         picture = picture.crop((int(left), int(top), int(left + abs(width)), int(top + abs(height))))
@@ -143,51 +141,3 @@ def _fitted(picture: Image.Image, columns: int, rows: int) -> Image.Image:
     scale = min(columns / picture.width, rows / picture.height)
     size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
     return picture.resize(size, Image.Resampling.BILINEAR)
-
-
-def _shown(pixels: Any, image: Any, window: tuple[float, float, str] | None) -> Any:
-    """The grey or RGB values of eight bits that a frame is shown in."""
-    photometric = str(image.get("PhotometricInterpretation", "MONOCHROME2"))
-    if photometric == "PALETTE COLOR":
-        coloured = apply_color_lut(pixels, image)
-        return (coloured >> 8).astype(np.uint8) if coloured.dtype.itemsize > 1 else coloured
-    if image.get("SamplesPerPixel", 1) > 1:
-        if photometric.startswith("YBR"):
-            pixels = convert_color_space(pixels, "YBR_FULL", "RGB")
-        depth = int(image.BitsStored)
-        return (pixels >> max(depth - 8, 0)).astype(np.uint8)
-    values = apply_modality_lut(pixels, image)
-    grey = _windowed(values, image, window)
-    return 255 - grey if photometric == "MONOCHROME1" else grey
-
-
-def _windowed(values: Any, image: Any, window: tuple[float, float, str] | None) -> Any:
-    if window is not None:
-        return _linear(values, *window)
-    if image.get("VOILUTSequence") and len(image.VOILUTSequence[0].get("LUTData", b"")):
-        shown = apply_voi_lut(values.astype(np.int64), image, prefer_lut=True)
-        bits = int(image.VOILUTSequence[0].LUTDescriptor[2])
-        return (shown.astype(np.float64) * 255 / ((1 << bits) - 1) + 0.5).astype(np.uint8)
-    if "WindowCenter" in image and "WindowWidth" in image:
-        centre, width = (_first(image[name].value) for name in ("WindowCenter", "WindowWidth"))
-        return _linear(values, centre, width, str(image.get("VOILUTFunction", "LINEAR")).lower().replace("_", "-"))
-    low, high = float(values.min()), float(values.max())
-    return _linear(values, (low + high + 1) / 2, max(high - low + 1, 1.0), "linear")
-
-
-def _first(value: Any) -> float:
-    return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)
-
-
-def _linear(values: Any, centre: float, width: float, function: str) -> Any:
-    """A window over values, to eight bits (PS3.3 Section C.11.2.1.2 and C.11.2.1.3)."""
-    values = values.astype(np.float64)
-    if function == "sigmoid":
-        shown = 1 / (1 + np.exp(-4 * (values - centre) / width))
-    elif function == "linear-exact":
-        shown = (values - centre) / width + 0.5
-    elif width <= 1:
-        shown = (values > centre - 0.5).astype(np.float64)
-    else:
-        shown = (values - (centre - 0.5)) / (width - 1) + 0.5
-    return (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)

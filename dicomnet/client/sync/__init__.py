@@ -5,10 +5,12 @@ from .. import events
 from ..batch import Outcome, Stored
 from ..criteria import Query
 from ..options import QueryOptions
+from ..print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from ..procedure_step import ProcedureStep, StepState
 from ..retry import Retry
 from .client import Client
 from .mpps import MppsScu
+from .print import PrintScu
 from .query import QueryRetrieveScu
 from .services import CommitmentScu, VerificationScu, WorklistScu
 from .store import StoreScu
@@ -16,8 +18,14 @@ from .store import StoreScu
 __all__ = [
     "Client",
     "CommitmentScu",
+    "Film",
     "MppsScu",
     "Outcome",
+    "PrintJob",
+    "PrintScu",
+    "PrintSession",
+    "Printed",
+    "PrinterState",
     "ProcedureStep",
     "Query",
     "QueryOptions",

@@ -1,0 +1,191 @@
+"""Print jobs: a queue, one thread that draws, and what comes out: a PDF and PNGs in a folder, or a command's work."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from reportlab.lib.units import mm
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
+
+from ....services.film import film_millimetres
+from .drawing import FilmPlan, Press, draw
+
+__all__ = ["Job", "Jobs"]
+
+_RANKS = {"HIGH": 0, "MED": 1, "LOW": 2}
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(eq=False)
+class Job:
+    """A print job (PS3.3 Section C.13.8): PENDING, PRINTING, DONE or FAILURE.
+
+    Attributes:
+        uid: its own.
+        films: what is printed; gone when it has ended.
+        copies: of each film.
+        priority: HIGH, MED or LOW.
+        originator: the AE title of who asked for it.
+        status, info: how far it is.
+        created: when it was asked for.
+        files: what came out.
+    """
+
+    uid: str
+    films: Sequence[FilmPlan]
+    copies: int
+    priority: str
+    originator: str
+    status: str = "PENDING"
+    info: str = "QUEUED"
+    created: datetime = field(default_factory=datetime.now)
+    files: tuple[Path, ...] = ()
+
+
+class Jobs:
+    """The jobs of a printer, printed one after another by priority; the latest that have ended are remembered.
+
+    Args:
+        folder: where films go; each file appears whole, or not at all.
+        press: what is printed with.
+        pdf, png: which files are made.
+        command: run for each job, without a shell; ``{pdf}``, ``{folder}``, ``{uid}``, ``{copies}`` are filled in.
+        patience: seconds that it gets; then it is killed.
+        most: jobs that may wait.
+        kept: jobs that are remembered when they have ended.
+        told: called when a job has ended.
+        log: where failures are said.
+    """
+
+    def __init__(
+        self, folder: Path, press: Press, *, pdf: bool, png: bool, command: Sequence[str], patience: float, most: int,
+        kept: int, told: Callable[[Job], object], log: logging.Logger,
+    ) -> None:  # fmt: skip
+        self.folder, self.press, self.pdf, self.png = folder, press, pdf, png
+        self.command, self.patience, self.most, self.kept = command, patience, most, kept
+        self.trouble = ""
+        self._told, self._log = told, log
+        self._jobs: dict[str, Job] = {}
+        self._waiting: list[Job] = []
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="dicomnet-printer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to print; what an earlier process left half done goes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".job-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self._thread.start()
+
+    def stop(self, patience: float) -> None:
+        """End, once the job at hand is done; those that wait fail."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(patience)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return len(self._waiting)
+
+    def put(self, jobs: Sequence[Job]) -> bool:
+        """Have jobs printed, all of them; or none, and False, where the queue has no place for them."""
+        with self._changed:
+            if len(self._waiting) + len(jobs) > self.most or self._stopped:
+                return False
+            self._waiting += jobs
+            self._jobs |= {job.uid: job for job in jobs}
+            ended = [uid for uid, one in self._jobs.items() if one.status in ("DONE", "FAILURE")]
+            for uid in ended[: max(len(ended) - self.kept, 0)]:
+                del self._jobs[uid]
+            self._changed.notify_all()
+        return True
+
+    def get(self, uid: str) -> Job | None:
+        """A job by its UID."""
+        return self._jobs.get(uid)
+
+    # ---- the printing ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or bool(self._waiting))
+                if self._stopped:
+                    for job in self._waiting:
+                        job.status, job.info = "FAILURE", "QUEUED"
+                    return
+                job = min(self._waiting, key=lambda one: _RANKS.get(one.priority, 1))
+                self._waiting.remove(job)
+                job.status, job.info = "PRINTING", "NORMAL"
+            self._print(job)
+            self._told(job)
+
+    def _print(self, job: Job) -> None:
+        status, info = "DONE", "NORMAL"
+        try:
+            job.files = self._written(job)
+            self._hand_over(job)
+            self.trouble = ""
+        except (OSError, subprocess.SubprocessError) as error:
+            status, info = "FAILURE", "SUPPLY EMPTY" if getattr(error, "errno", None) in _NO_ROOM else "UNKNOWN"
+            self.trouble = info
+            self._log.error("the print job %s has failed: %s", job.uid, error)
+        except Exception:
+            status, info = "FAILURE", "INVALID PAGE DES"
+            self._log.exception("the print job %s has failed", job.uid)
+        with self._changed:
+            job.films = ()
+            job.status, job.info = status, info
+            self._changed.notify_all()
+
+    def _written(self, job: Job) -> tuple[Path, ...]:
+        """Draw the films beside their place, and put them there when all are whole."""
+        beside = self.folder / f".job-{job.uid}"
+        beside.mkdir()
+        try:
+            canvas = Canvas(str(beside / f"{job.uid}.pdf"), pageCompression=1) if self.pdf else None
+            for number, film in enumerate(job.films, 1):
+                picture = draw(film, self.press)
+                if self.png:
+                    picture.save(beside / f"{job.uid}-{number}.png", dpi=(self.press.dots, self.press.dots))
+                if canvas is not None:
+                    _page(canvas, film, picture)
+            if canvas is not None:
+                canvas.save()
+            return tuple(self._placed(path) for path in sorted(beside.iterdir()))
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _placed(self, path: Path) -> Path:
+        place = self.folder / path.name
+        os.replace(path, place)
+        return place
+
+    def _hand_over(self, job: Job) -> None:
+        if not self.command:
+            return
+        values = {"pdf": self.folder / f"{job.uid}.pdf", "folder": self.folder, "uid": job.uid, "copies": job.copies}
+        line = [part.format_map(values) for part in self.command]
+        subprocess.run(line, check=True, timeout=self.patience, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def _page(canvas: Canvas, film: FilmPlan, picture: Any) -> None:
+    """A page as large as the film, and on it the film as it was drawn, without loss."""
+    width, height = (one * mm for one in film_millimetres(film.size, film.orientation))
+    canvas.setPageSize((width, height))
+    canvas.drawImage(ImageReader(picture), 0, 0, width, height)
+    canvas.showPage()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,13 +66,23 @@ def postgresql() -> Iterator[postgres.Cluster]:
 
 
 @pytest.fixture(scope="session")
-def index_template(postgresql: postgres.Cluster) -> str:
-    """The name of a PostgreSQL database with the index's tables, to be copied."""
+def postgresql_index(postgresql: postgres.Cluster) -> str:
+    """The name of a PostgreSQL database with the index's tables, whose rows go with each test."""
     from dicomnet.repository.database import Database
 
     name = postgresql.new_database()
     Database.opened(postgresql.url(name)).close()
     return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of SQLite with the index's tables, to be copied."""
+    from dicomnet.repository.database import Database
+
+    path = tmp_path_factory.mktemp("index") / "index.db"
+    Database.opened(path, durable=False).close()
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -80,11 +91,11 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     from dicomnet.repository.database import Database
 
     if request.param == "sqlite":
-        with Database.opened(tmp_path / "index.db", durable=False) as opened:
+        path = shutil.copy(request.getfixturevalue("sqlite_index"), tmp_path / "index.db")
+        with Database(path, durable=False) as opened:
             yield opened
         return
-    cluster = request.getfixturevalue("postgresql")
-    name = cluster.new_database(request.getfixturevalue("index_template"))
+    cluster, name = request.getfixturevalue("postgresql"), request.getfixturevalue("postgresql_index")
     with Database(cluster.url(name)) as opened:
         yield opened
-    cluster.drop(name)
+    cluster.empty(name)

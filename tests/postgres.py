@@ -35,11 +35,21 @@ class Cluster:
             connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template}"')
         return name
 
-    def drop(self, name: str) -> None:
+    def empty(self, name: str) -> None:
+        """Take all rows out of a database that has the index's tables: a tenth of what another database takes."""
         import psycopg
 
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            connection.execute("SET session_replication_role = replica")  # no look at foreign keys
+            tables = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            )
+            connection.execute("; ".join(f'DELETE FROM "{table}"' for (table,) in tables.fetchall()))
+            connection.execute("SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'")
 
 
 def programs() -> Path | None:

@@ -25,10 +25,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-browser lint twins docs bench trace fuzz soak sanitize conformance viewer wheel clean
+.PHONY: help demo test test-all test-browser lint twins docs bench provider-numbers trace fuzz soak sanitize conformance viewer wheel clean
 
 help:
-	@echo 'make demo | test | test-all | test-browser | lint | twins | docs | bench | trace | fuzz | soak | sanitize | conformance | viewer | wheel | clean'
+	@echo 'make demo | test | test-all | test-browser | lint | twins | docs | bench | provider-numbers | trace | fuzz | soak | sanitize | conformance | viewer | wheel | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -69,6 +69,10 @@ docs: $(VENV)/built
 bench: $(VENV)/built
 	$(BIN)/python -m compileall -q dicomnet
 	$(BIN)/python -m pytest benchmarks -o faulthandler_timeout=1800 $(ARGS)
+
+# What one loop gives a provider, with goals: make provider-numbers ARGS="--before CHECKOUT"
+provider-numbers: $(VENV)/built
+	TCP_NODELAY=1 PYTHONPATH="$(CURDIR)" $(BIN)/python benchmarks/provider_numbers.py $(ARGS)
 
 # Line coverage of Python and Cython. The tracing build lives in a copy of its own, so that the release build stays.
 trace: $(VENV)/built

@@ -1,11 +1,8 @@
 """What a provider costs besides time: memory while a large object arrives, CPU while nothing does."""
 
-import json
 import os
-import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +12,14 @@ from pathlib import Path
 import corpora
 import pytest
 from contest import ROUNDS
-from rigs import HOST, PEERS, PeerMissing, dicomnet_command
+from holding import STILL, cpu_nanoseconds, cpu_ticks, held, holding_provider, memory, send, wait_until_still
+from rigs import HOST, PeerMissing, dicomnet_command
 
 OBJECT = 500_000_000  # bytes of pixel data
 TIMES = 4  # that it is sent
 GROWTH = 8 << 20  # bytes that a provider's memory may grow by while it receives them
 IDLE = 30.0  # seconds
-WINDOW = 2.0  # seconds in which a provider that is still
-STILL = 1_000_000  # uses no more nanoseconds of CPU than this
-EACH = 64 << 10  # bytes of memory that an idle association may take
+EACH = {"sync": 12 << 10, "aio": 64 << 10}  # bytes of memory that an idle association may take
 SPEED = 0.9  # of what a store has alone, beside idle associations
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
@@ -47,28 +43,6 @@ def provider(directory: Path) -> Iterator[tuple[int, int]]:
             yield process.pid, int(process.stdout.readline().rsplit(":", 1)[1])
         finally:
             process.send_signal(signal.SIGTERM)
-
-
-def memory(pid: int, field: str) -> int:
-    """A field of /proc/PID/status, in bytes: VmRSS is what is resident now, VmHWM the most there was."""
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) << 10
-
-
-def cpu_ticks(pid: int) -> int:
-    """CPU time that a process has used, threads that ended included, in clock ticks (10 ms on Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def send(port: int, path: Path) -> float:
-    """Store what is under ``path``; everything must arrive. The seconds from the first byte to the last response."""
-    command = [*dicomnet_command(), "store", f"{HOST}:{port}", str(path), "--json", "-q"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    summary = json.loads(done.stdout.splitlines()[-1])["summary"]
-    assert summary["failed"] == 0
-    return float(summary["seconds"])
 
 
 def test_receiving_a_large_object_takes_little_memory(directory: Path, pytestconfig: pytest.Config) -> None:
@@ -98,48 +72,8 @@ class Load:
     count: int
 
 
-LOADS = [Load("sync", 1_000), Load("aio", 10_000)]
+LOADS = [Load("sync", 10_000), Load("aio", 10_000)]
 FEW = 20  # associations of the short form
-
-
-@contextmanager
-def holding_provider(face: str, directory: Path, name: str) -> Iterator[tuple[int, int]]:
-    """A provider that takes thousands of associations: its process id and its port."""
-    received = directory / name
-    received.mkdir()
-    command = [sys.executable, str(PEERS / "holding_provider.py"), face, str(received)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.pid, int(process.stdout.readline().rsplit(":", 1)[1])
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
-@contextmanager
-def held(port: int, count: int) -> Iterator[None]:
-    """So many associations, held by a process of bare sockets."""
-    command = [sys.executable, str(PEERS / "holder.py"), str(port), str(count)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        yield
-        holder.stdin.close()
-        assert holder.wait(60) == 0
-
-
-def wait_until_still(pid: int) -> None:
-    """Until a process is done with what it was told, timers of the associations' beginnings included."""
-    before = -1
-    while (now := cpu_nanoseconds(pid)) - before > STILL:
-        before = now
-        time.sleep(WINDOW)
-
-
-def cpu_nanoseconds(pid: int) -> int:
-    """CPU time that the threads of a process have used."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.face)
@@ -159,7 +93,7 @@ def test_idle_associations_cost_no_cpu_and_little_memory(
             used = cpu_nanoseconds(pid) - used
     print(f"\n{load.face}: {count} idle associations, {each / 1024:.1f} KiB each, {used} ns of CPU in {seconds} s")
     assert used <= STILL
-    assert each <= EACH
+    assert short or each <= EACH[load.face]  # a few do not make up for what is there for all
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.face)

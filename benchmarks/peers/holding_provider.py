@@ -1,7 +1,8 @@
-"""A provider that may hold many associations, for ever: holding_provider.py sync|aio DIRECTORY keeps what it is sent.
+"""A provider that may hold many associations, for ever: holding_provider.py sync|aio|slow DIRECTORY.
 
-Prints "listening on HOST:PORT". Its C-ECHO runs where handlers run. The generator of its C-FIND takes 50 ms for each
-match, and has no end; that of the patient root never returns, and gets a second.
+Keeps what it is sent, and prints "listening on HOST:PORT". With "slow" it is a blocking one whose C-ECHO has a handler.
+The generator of its C-FIND takes 100 ms for each match, and has no end; for the patient root the handler never returns,
+and gets a second.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import dicomnet as dn
 
 MANY = 20_000
-PAUSE = 0.05  # seconds for each match
+PAUSE = 0.1  # seconds for each match
 DEADLINE = 1.0  # seconds for a handler that blocks
 
 
@@ -46,10 +47,11 @@ def find_slowly(listener: dn.Listener) -> None:
         never.wait()
 
 
-def blocking(directory: str) -> None:
+def blocking(directory: str, *, slow: bool) -> None:
     listener = dn.Listener(**options())  # type: ignore[arg-type]
     keep(listener, directory)
-    find_slowly(listener)
+    if slow:
+        find_slowly(listener)
     listener.open()
     print(f"listening on 127.0.0.1:{listener.address[1]}", flush=True)
     listener.serve_forever()
@@ -64,7 +66,7 @@ async def asynchronous(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "sync":
-        blocking(sys.argv[2])
+    if sys.argv[1] != "aio":
+        blocking(sys.argv[2], slow=sys.argv[1] == "slow")
     else:
         asyncio.run(asynchronous(sys.argv[2]))

@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 import tracemalloc
 from collections.abc import Coroutine
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from face_suite import QUICK, ProviderSuite, UserSuite, keeper, still_serves
 from faces import EVERYTHING, RawProvider, data_of, echo_request, instance, store_request
 
 import dicomnet as dn
-from dicomnet._pdu import Abort
+from dicomnet._pdu import Abort, ReleaseRP, ReleaseRQ
 from dicomnet.aio.transport import Transport
 from dicomnet.files.instance_source import BytesSource
 
@@ -496,3 +497,41 @@ def tls_contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
     return client, server
+
+
+@pytest.mark.parametrize("face", ["sync", "aio"])
+def test_callers_are_turned_away_before_the_port_closes(face: str) -> None:
+    timeouts, answers = dn.Timeouts(quiet=None), []
+    with faces.provider(face, last_call=QUICK, timeouts=timeouts) as provider, provider.raw() as there:
+        there.associate()
+        began = time.monotonic()
+        provider.listener.stop()
+        while True:
+            try:
+                dn.connect(f"ANY-SCP@127.0.0.1:{provider.port}", contexts=dn.contexts.verification()).abort()
+            except dn.AssociationRejected as refusal:  # else the stop has not arrived yet
+                answers.append((refusal.result, refusal.source, refusal.reason))
+            except dn.ConnectionFailed:
+                break
+        assert time.monotonic() - began >= QUICK
+        assert set(answers) == {(2, 3, 1)}
+        assert there.echo().status == 0  # what was there goes on
+        there.send(ReleaseRQ())
+        assert there.read() == ReleaseRP()
+
+
+def test_a_server_that_is_cancelled_turns_no_caller_away() -> None:
+    async def serve() -> None:
+        listener = dn.aio.Listener(port=0, last_call=100 * faces.PATIENCE)
+        await listener.open()
+        serving = asyncio.create_task(listener.serve_forever())
+        listener.stop()
+        await asyncio.wait([serving], timeout=QUICK)
+        assert not serving.done()
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(serving, faces.PATIENCE)
+        with pytest.raises(dn.ConnectionFailed):
+            await dn.aio.connect(f"ANY-SCP@127.0.0.1:{listener.address[1]}", contexts=dn.contexts.verification())
+
+    run(serve())

@@ -52,6 +52,7 @@ BLOCKING_ONLY = {
     "Listener.is_full",
     "Listener.on_turn",
     "Listener.pause",
+    "Listener.listening",
     "Listener.resume",
     "Listener.stopping",
 }
@@ -69,8 +70,7 @@ def test_the_names_are_the_same() -> None:
 @every("name", [name for name, member in SYNC.items() if callable(member)])
 def test_the_signatures_are_the_same(name: str) -> None:
     ours, theirs = inspect.signature(SYNC[name]), inspect.signature(AIO[name])  # type: ignore[arg-type]
-    # Only a listener with a loop of its own turns callers away before its port closes, and counts for several workers.
-    parameters = {key: value for key, value in ours.parameters.items() if key not in ("last_call", "counting")}
+    parameters = {key: value for key, value in ours.parameters.items() if key != "counting"}  # for several workers
     assert list(parameters) == list(theirs.parameters)
     for parameter, twin in zip(parameters.values(), theirs.parameters.values(), strict=True):
         assert (twin.kind, twin.default) == (parameter.kind, parameter.default)

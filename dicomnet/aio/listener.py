@@ -50,6 +50,8 @@ class Listener(Provider):
         limits, timeouts: bounds of every association.
         destinations: where a C-MOVE may send instances, by AE title; nothing else is ever connected to.
         acceptance: who may call, and what is preferred, beside what follows from the handlers.
+        last_call: seconds for which new associations are rejected (2/3/1) once it stops, before the port closes. By
+            default it closes at once, and connections that were taken are served.
         drain: seconds that associations in flight get when the listener stops; see ``Timeouts.quiet`` for idle ones.
         tap: who is told of each PDU, change of state and message of every association, see `trace.ProtocolTrace`.
         workers: 1. An event loop cannot be forked; the blocking listener can have more.
@@ -69,6 +71,7 @@ class Listener(Provider):
         timeouts: Timeouts | None = None,
         destinations: Mapping[str, Entity] | None = None,
         acceptance: AcceptancePolicy | None = None,
+        last_call: float = 0.0,
         drain: float = 30.0,
         tap: Tracing | None = None,
         workers: int = 1,
@@ -83,9 +86,7 @@ class Listener(Provider):
             ae_title, limits=limits, timeouts=timeouts, destinations=destinations, acceptance=acceptance, peers=peers,
             services=services,
         )  # fmt: skip
-        self.drain = drain
-        self.tap = tap
-        self.tls = tls
+        self.last_call, self.drain, self.tap, self.tls = last_call, drain, tap, tls
         self._bind = (host, port)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sock: socket.socket | None = None
@@ -96,6 +97,7 @@ class Listener(Provider):
         self._complained = -inf  # when it was last said that descriptors are scarce
         self._counters = dict.fromkeys(("connections", "associations", "refused", *COUNTED, "open"), 0)
         self._stopping = asyncio.Event()
+        self._closed = asyncio.Event()  # the port
         self._alone = asyncio.Event()
         self._alone.set()
 
@@ -138,7 +140,7 @@ class Listener(Provider):
         await self._start()
         drain = 0.0  # a server that is cancelled does not wait
         try:
-            await self._stopping.wait()
+            await self._closed.wait()
             drain = self.drain
         finally:
             await self._end(drain)
@@ -158,6 +160,8 @@ class Listener(Provider):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        self._stop()
+        await self._closed.wait()
         await self._end(self.drain)
 
     def count(self, name: str, number: int = 1) -> None:
@@ -186,7 +190,9 @@ class Listener(Provider):
     async def _start(self) -> None:
         if self._sock is None:
             await self.open()
-        if not self._stopping.is_set():
+        if self._stopping.is_set():
+            self._close_port()
+        else:
             self._accept_more()
 
     def _accept_more(self) -> None:
@@ -220,7 +226,7 @@ class Listener(Provider):
         arrival.add_done_callback(self._arrivals.discard)
 
     def _accept_again(self) -> None:
-        if not self._stopping.is_set():
+        if self._sock is not None and self._sock.fileno() >= 0:
             self._accept_more()
 
     async def _serve(self, sock: socket.socket) -> None:
@@ -289,14 +295,25 @@ class Listener(Provider):
             self._alone.set()
 
     def _stop(self) -> None:
+        if self._stopping.is_set():
+            return
         self._stopping.set()
+        if self.last_call and self._loop is not None:
+            self.closing = True  # callers are turned away, who would take a closed port for a host that is gone
+            self._loop.call_later(self.last_call, self._close_port)
+        else:
+            self._close_port()
+
+    def _close_port(self) -> None:
         self._accept_no_more()
         if self._sock is not None:
             self._sock.close()
+        self._closed.set()
 
     async def _end(self, drain: float) -> None:
         """Wait for the associations in flight; abort those that are idle, and those that do not end in time."""
-        self._stop()
+        self._stopping.set()
+        self._close_port()
         try:
             await self._drain(drain)
         finally:

@@ -17,7 +17,10 @@ from dicomnet.router.router import Router
 from dicomnet.router.settings import RouterSettings
 from dicomnet.router.spool import Spool
 
-__all__ = ["CT", "QUICK", "data_set", "everything_to", "made", "part10", "routing", "send", "settled", "states"]
+__all__ = [
+    "CT", "QUICK", "State", "data_set", "eventually", "everything_to", "made", "part10", "routing", "send", "settled",
+    "states",
+]  # fmt: skip
 
 PATIENCE = 30.0
 _SOON = RetryClass(first=0.05, factor=1, most=0.05, attempts=1 << 30)
@@ -66,6 +69,12 @@ def settled(router: Router, seconds: float = PATIENCE) -> dict[str, dict[str, in
     moving = (State.WAITING, State.LEASED)
     wait_for(router, lambda: not router.spool.queue.items(states=moving, most=1), seconds)
     return states(router.spool)
+
+
+def eventually(router: Router, expected: dict[str, dict[str, int]], seconds: float = PATIENCE) -> bool:
+    """Wait until that has become of what was sent."""
+    wait_for(router, lambda: states(router.spool) == expected, seconds)
+    return True
 
 
 def states(spool: Spool) -> dict[str, dict[str, int]]:

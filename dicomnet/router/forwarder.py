@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..client import Client, QueryRetrieveScu
 from ..errors import DicomNetError, InputFileError, InvalidArgument
 from ..log import log, log_failure
 from ..repository.outbox import RetryClass
@@ -311,6 +312,22 @@ class Forwarder:
         plan = self.spool.plans.of(item.plan)
         rule = next((one for one in plan.rules if one.name == item.rule), None)
         return getattr(rule.actions[item.step], "between", None) if rule is not None else None
+
+    def count(self, name: str, study: str) -> int | None:
+        """How many instances a study has at a destination, by C-FIND; None where it does not say."""
+        destination = self.spool.plans.current[1].destinations.get(name)
+        if not isinstance(destination, DimseDestination):
+            return None
+        calling = destination.calling or self.title
+        try:
+            with Client(destination.entity, calling=calling, tls=destination.tls()) as client:
+                query = QueryRetrieveScu(client)
+                for match in query.studies(StudyInstanceUID=study):
+                    number = match.dataset.get("NumberOfStudyRelatedInstances")
+                    return None if number in (None, "") else int(number)
+        except DicomNetError as error:
+            log.warning("%s does not say how many instances %s has: %s", name, study, error)
+        return None
 
     def finish(self, done: Sequence[tuple[Delivery, State, str]]) -> None:
         """Write down what is over."""

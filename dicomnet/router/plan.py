@@ -77,6 +77,8 @@ class Rule(Table):
     """Of a series or study: complete after so many seconds without an instance of it."""
     cap: Seconds = 5400.0
     """Of a series or study: complete after so many seconds in any case."""
+    count_from: str | None = None
+    """Of a study: a destination that is asked how many instances there are; it is complete when as many are here."""
     late: Literal["new", "always", "never"] = "new"
     """What comes after that: it alone is sent ("new"), all is sent again ("always"), or it is held ("never")."""
 
@@ -86,6 +88,8 @@ class Rule(Table):
 
     def destinations(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """The destinations that it names, with the place of each in the rule."""
+        if self.count_from is not None:
+            yield ("count_from",), self.count_from
         for number, action in enumerate(self.actions):
             if isinstance(action, Copy):
                 yield ("actions", number, "to"), action.to

@@ -26,7 +26,7 @@ from ..repository.outbox import RetryClass
 from .actions import URGENCY
 from .schema import delivery, received
 
-__all__ = ["BACKOFF", "Count", "Delivery", "New", "Queue", "State", "slot_of"]
+__all__ = ["BACKOFF", "Count", "Delivery", "New", "Queue", "State", "slot_of", "waiting_again"]
 
 #: What a destination refuses for the moment, and a destination that is not there: 30 s, doubled up to an hour.
 BACKOFF = RetryClass(first=30, factor=2, most=3600, attempts=1 << 30)
@@ -209,7 +209,7 @@ class Queue:
 
         if not self.is_due(destination):  # a look costs no turn of the writer
             return []
-        ids = self._database.transaction(work)
+        ids = self._database.transaction(work, logged=True)
         return self.find(ids)
 
     def _take_back(self, connection: Connection, destination: str, now: float) -> None:
@@ -280,8 +280,9 @@ class Queue:
                 if connection.execute(ending, values).rowcount and state.is_over:
                     connection.execute(closing, {"b_received": one.received_id})
 
+        # After a loss of power some may be sent once more: the same bytes under the same UID.
         if items:
-            self._database.transaction(work)
+            self._database.transaction(work, logged=True)
 
     def retry_later(self, item: Delivery, why: str, retry: RetryClass = BACKOFF) -> bool:
         """It failed, and is offered again later; False: it has had all its tries, and is parked."""
@@ -310,7 +311,7 @@ class Queue:
         if items:
             mine = _D.id.in_([one.id for one in items]), _D.owner == self._owner, _D.state == State.LEASED
             changing = update(delivery).where(*mine).values(values)
-            self._database.transaction(lambda connection: connection.execute(changing))
+            self._database.transaction(lambda connection: connection.execute(changing), logged=True)
 
     # ---- people ------------------------------------------------------------------------------------------------
 
@@ -345,7 +346,7 @@ class Queue:
 
     def release(self, **chosen: Any) -> int:
         """Have held deliveries sent; how many that are."""
-        values = {"state": State.WAITING, "due": self._clock(), "why": "", "unit": ""}
+        values = {"state": State.WAITING, "due": self._clock(), "why": ""}
         # What no rule wants has nowhere to go.
         return self._set(values, (State.HELD,), chosen, _D.destination != "")
 
@@ -400,6 +401,21 @@ class Queue:
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return (Count(row[0], State(row[1]), row[2], row[3]) for row in rows)
+
+
+def waiting_again(connection: Connection, unit: str, now: float) -> None:
+    """Have all that was sent of a series or study sent once more, in the caller's transaction."""
+    sent = _D.unit == unit, _D.state == State.SENT
+    rows = connection.execute(select(delivery).join(received).where(*sent, _R.kept == 1)).mappings().all()
+    seen: set[tuple[int, str]] = set()
+    for row in rows:
+        if (row["received_id"], row["destination"]) in seen:
+            continue
+        seen.add((row["received_id"], row["destination"]))
+        values = {name: row[name] for name in ("received_id", "destination", "rule", "plan", "step", "priority", "slot",
+                                               "unit")}  # fmt: skip
+        connection.execute(insert(delivery).values(values | {"state": State.WAITING, "due": now, "created": now}))
+        connection.execute(update(received).where(_R.id == row["received_id"]).values(open=_R.open + 1))
 
 
 def _delivery(row: RowMapping) -> Delivery:

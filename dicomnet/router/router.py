@@ -10,10 +10,13 @@ from typing import Self
 
 from ..config import OPERATIONS_WINDOW, Limits
 from ..log import log_failure
+from ..protocol.events import AbortIndication, Event, ReleaseIndication
+from ..protocol.exchange import Exchange
 from ..protocol.negotiation import AcceptancePolicy
 from ..repository.incoming import Incoming
 from ..repository.receiving import DiskRoom, Receiver
 from ..sync import Listener
+from .announcements import Announcements
 from .forwarder import Forwarder, Pace
 from .settings import RouterSettings
 from .spool import Accepted, Spool
@@ -52,11 +55,17 @@ class Router:
         self.listener = self._listener()
         self.listener.admission = self.listener.admission.with_rules(DiskRoom(self.spool.disk))
         self.forwarder = Forwarder(self.spool, self.settings.ae_title, pace=pace)
+        self._ended: set[str] = set()  # associations
         self.storage: Receiver[Accepted] = Receiver(
             self.spool.blobs, self.spool.disk, self._store, turns=True, who="the router"
         )
         self.listener.on_turn(self.storage.committer.turn)
         self.storage.register(self.listener, OWNER)
+        self.spool.units.released = self.forwarder.wake
+        self.spool.units.count = self.forwarder.count
+        self.announcements = Announcements(self.spool.units)
+        self.announcements.register(self.listener, OWNER)
+        self.listener.intercept = self._watch
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="dicomnet-router-keeper", daemon=True)
 
@@ -75,6 +84,12 @@ class Router:
         names = {new.destination for one in accepted if isinstance(one, Accepted) for new in one.deliveries}
         self.forwarder.wake(sorted(names))
         return accepted
+
+    def _watch(self, exchange: Exchange, event: Event) -> bool:
+        """See associations end; all goes on as it would."""
+        if isinstance(event, ReleaseIndication | AbortIndication):
+            self._ended.add(f"{exchange.calling} {exchange.address}")
+        return False
 
     # ---- its life ----------------------------------------------------------------------------------------------
 
@@ -119,6 +134,9 @@ class Router:
         """Follow the file of rules now; another file is another version."""
         if self.spool.plans.refresh():
             self.forwarder.follow()
+        while self._ended:
+            self.spool.units.ended(self._ended.pop())
+        self.spool.units.look()
 
     def tidy(self) -> None:
         """Delete what is over for long enough."""

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from ..errors import InvalidArgument
 
-__all__ = ["delivery", "make_tables", "plan", "received", "unit"]
+__all__ = ["delivery", "expected", "make_tables", "plan", "received", "unit"]
 
 VERSION = 1
 metadata = MetaData()
@@ -134,6 +134,20 @@ unit = Table(
     _seconds("completed"),
     Index("ix_router_unit_state", "state"),
     Index("ix_router_unit_uid", "uid"),
+)
+
+#: Instances that a peer has announced: by a performed procedure step, or an instance availability notification.
+expected = Table(
+    "router_expected",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    _text("step"),
+    _text("study"),
+    _text("series"),
+    _text("uid"),
+    Index("ix_router_expected_step", "step"),
+    Index("ix_router_expected_study", "study"),
+    Index("ix_router_expected_series", "series"),
 )
 
 _version = Table("router_version", metadata, Column("version", Integer, primary_key=True))

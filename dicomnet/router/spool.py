@@ -22,6 +22,7 @@ from ..repository.database import Database
 from ..repository.disk import DiskWatch
 from ..repository.incoming import Incoming
 from ..repository.segments import SegmentStore
+from .completeness import Completeness
 from .facts import Facts
 from .planning import deliveries_of
 from .queue import New, Queue, State
@@ -97,6 +98,7 @@ class Spool:
         self.queue = Queue(self.database, f"{os.getpid()}-{id(self):x}", clock=clock)
         self.plans = PlanVersions(directory, self.database, clock=clock)
         self.disk = DiskWatch(self.blobs.root, self.settings.watermarks)
+        self.units = Completeness(self.database, self.plans.of, clock=clock)
         if serves:
             self._recover()
 
@@ -156,6 +158,7 @@ class Spool:
         self._stop_loops(connection, placed)
         now = self._clock()
         adding = insert(received).returning(_R.id, sort_by_parameter_order=True)
+        self._join_units(connection, placed)
         rows = connection.execute(adding, [self._row(one, now) for one in placed]).all()
         for one, row in zip(placed, rows, strict=True):
             one.id = row[0]
@@ -171,6 +174,24 @@ class Spool:
             "key": one.ref.key, "off": one.ref.offset, "bytes": one.ref.length, "sha": blob.sha256, "at": now,
             "open": sum(not new.state.is_over for new in one.deliveries),
         }  # fmt: skip
+
+    def _join_units(self, connection: Connection, placed: Sequence[_Placed]) -> None:
+        """Tell series and studies what has arrived of them; what comes too late becomes what its rule says."""
+        found: dict[str, list[tuple[_Placed, int]]] = {}
+        for one in placed:
+            for number, new in enumerate(one.deliveries):
+                if new.unit:
+                    found.setdefault(new.unit, []).append((one, number))
+        for name, places in found.items():
+            first = places[0][0].deliveries[places[0][1]]
+            rule = next(rule for rule in self.plans.of(first.plan).rules if rule.name == first.rule)
+            count = len({id(one) for one, _ in places})
+            late = self.units.arrived(connection, name, rule, first.plan, count)
+            for one, number in places if late is not None else ():
+                assert late is not None
+                one.deliveries[number] = replace(
+                    one.deliveries[number], state=late.state, unit=late.unit, why=late.why
+                )
 
     def _stop_loops(self, connection: Connection, placed: Sequence[_Placed]) -> None:
         """Drop what has gone to the same destination, with the same bytes, again and again."""

@@ -26,7 +26,7 @@ IMPURE = {
     "socket", "socketserver", "ssl", "subprocess", "threading", "time",
 }  # fmt: skip
 # What `import dicomnet` must not load; what needs them loads them when it is first used.
-HEAVY = {"cryptography", "numpy", "pydicom", "rich"}
+HEAVY = {"cryptography", "numpy", "obstore", "pydicom", "rich"}
 # What takes milliseconds to load, and few programs need: the first loads `platform`, the second OpenSSL.
 SELDOM = {"uuid", "dicomnet.net.tls_channel"}
 GENERATED = {"uids.py"}

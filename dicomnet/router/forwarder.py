@@ -18,13 +18,15 @@ from ..client import Client, QueryRetrieveScu
 from ..errors import DicomNetError, InputFileError, InvalidArgument
 from ..log import log, log_failure
 from ..repository.outbox import RetryClass
-from .destinations import DimseDestination, FolderDestination
+from .destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
 from .folder import FolderSender
 from .planning import opening
 from .preparing import load_of
 from .queue import BACKOFF, LEASE, Delivery, State
+from .s3 import S3Sender
 from .senders import DimseSender, Load, Result, Sender, Verdict
 from .spool import Spool
+from .stow import StowSender
 
 __all__ = ["Forwarder", "Pace", "make_sender"]
 
@@ -62,7 +64,10 @@ def make_sender(destination: Any, title: str) -> Sender:
         return DimseSender(destination, title)
     if isinstance(destination, FolderDestination):
         return FolderSender(destination, title)
-    raise InvalidArgument(f"there is no sender for {destination.kind} destinations")
+    if isinstance(destination, StowDestination):
+        return StowSender(destination, title)
+    assert isinstance(destination, S3Destination)
+    return S3Sender(destination, title)
 
 
 @dataclass

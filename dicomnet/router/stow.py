@@ -1,0 +1,143 @@
+"""The sender of STOW-RS destinations: a request for each instance, over kept connections (PS3.18 Section 10.5)."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ..errors import DicomNetError, InvalidArgument
+from ..files.part10 import meta_header
+from .destinations import StowDestination
+from .folder import pieces_of
+from .senders import Load, Result, Verdict
+
+__all__ = ["StowSender"]
+
+_JSON = "application/dicom+json"
+_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_CONFLICT, _TOO_MANY, _UNAVAILABLE = 409, 429, 503
+#: What says something of the server, or of who we are, and nothing of the instance.
+_OF_THE_SERVER = frozenset({401, 403, 404, 405, 407, _TOO_MANY, 502, _UNAVAILABLE, 504, 507})
+_DUPLICATE, _BUSY = 0x0111, range(0xA700, 0xA800)
+_FAILED, _REASON = "00081198", "00081197"
+
+
+class StowSender:
+    """Stores at a web server.
+
+    Args:
+        destination: the server.
+        title: our own title, for the file meta information.
+
+    Raises:
+        InvalidArgument: files of the destination cannot be read.
+    """
+
+    def __init__(self, destination: StowDestination, title: str) -> None:
+        self._destination, self._title = destination, title
+        self._url = f"{destination.url.rstrip('/')}/studies"
+        headers = {"Accept": _JSON}
+        if destination.token:
+            headers["Authorization"] = f"Bearer {_first_line(destination.token)}"
+        auth = None
+        if destination.user:
+            password = _first_line(destination.password) if destination.password else ""
+            auth = httpx.BasicAuth(destination.user, password)
+        self._client = httpx.Client(
+            headers=headers, auth=auth, timeout=_TIMEOUT, verify=_verifying(destination), follow_redirects=False
+        )
+
+    def send(self, loads: Sequence[Load]) -> Iterator[Result]:
+        """See `Sender.send`."""
+        for load in loads:
+            try:
+                verdict, why = self._store(load)
+            except (httpx.HTTPError, ssl.SSLError) as error:
+                verdict, why = Verdict.UNREACHABLE, f"{self._url}: {str(error) or type(error).__name__}"
+            except (DicomNetError, OSError) as error:
+                verdict, why = Verdict.UNREADABLE, str(error)
+            finally:
+                load.source.close()
+            yield Result(load.delivery, verdict, why)
+            if verdict is Verdict.UNREACHABLE:  # neither is it for the rest
+                return
+
+    def _store(self, load: Load) -> tuple[Verdict, str]:
+        source, boundary = load.source, secrets.token_hex(16)
+        uids = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
+        # Without its transfer syntax: Orthanc passes over parts of which more is said, and answers 200.
+        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        size = len(head) + len(meta_header(*uids, self._title)) + source.size + len(tail)
+
+        def body() -> Iterator[bytes]:
+            yield head
+            for piece in pieces_of(source, self._title):
+                yield bytes(piece)
+            yield tail
+
+        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        headers = {"Content-Type": kind, "Content-Length": str(size)}
+        answer = self._client.post(self._url, content=body(), headers=headers)
+        return verdict_on(answer, source.sop_instance_uid)
+
+    def close(self) -> None:
+        """See `Sender.close`."""
+        self._client.close()
+
+
+def verdict_on(response: httpx.Response, uid: str) -> tuple[Verdict, str]:
+    """What a server's answer to one instance means.
+
+    A server that takes a part for none of its own answers 200, too: what it has stored it names.
+    """
+    code = response.status_code
+    said = f"HTTP {code} {response.reason_phrase}".strip()
+    reasons = _reasons(response)
+    if any(reason == _DUPLICATE for reason in reasons) or (code == _CONFLICT and not reasons):
+        return Verdict.DELIVERED, f"{said}: it is there already"
+    if any(reason in _BUSY for reason in reasons):
+        return Verdict.BUSY, f"{said}: failure reason {reasons[0]:04X}"
+    if reasons:
+        return Verdict.REFUSED, f"{said}: failure reason {reasons[0]:04X}"
+    if response.is_success and uid in response.text:
+        return Verdict.DELIVERED, ""
+    if response.is_success:
+        return Verdict.REFUSED, f"{said}, but the instance is not among those that it has stored"
+    return (Verdict.UNREACHABLE if code in _OF_THE_SERVER or response.is_redirect else Verdict.REFUSED), said
+
+
+def _reasons(response: httpx.Response) -> list[int]:
+    """Failure Reason (0008,1197) of each item of Failed SOP Sequence."""
+    try:
+        answer: Any = response.json() if response.content else {}
+    except ValueError:
+        return []
+    answer = answer[0] if isinstance(answer, list) and answer else answer
+    items = answer.get(_FAILED, {}).get("Value", ()) if isinstance(answer, dict) else ()
+    found = (item.get(_REASON, {}).get("Value", [0]) for item in items if isinstance(item, dict))
+    return [int(one[0]) for one in found if one]
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path} cannot be read: {error}") from error
+
+
+def _verifying(destination: StowDestination) -> ssl.SSLContext | bool:
+    if not destination.url.startswith("https:"):
+        return True
+    try:
+        context = ssl.create_default_context(cafile=destination.tls_ca)
+        if destination.tls_cert:
+            context.load_cert_chain(destination.tls_cert, destination.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidArgument(f"the TLS files of {destination.url} cannot be used: {error}") from error
+    return context

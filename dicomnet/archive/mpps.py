@@ -60,22 +60,25 @@ class ProcedureStepService:
 
     def create(self, request: NormalizedRequest) -> Status:
         """A step begins; it survives a crash once this returns."""
-        uid = request.sop_instance_uid
+        status = self.begin(request.sop_instance_uid, json_of_dataset(request.dataset), request.calling)
+        return status if status.is_success else self._refuse(request, status)
+
+    def begin(self, uid: str, item: DicomJson, calling: str) -> Status:
+        """A step begins, as any service heard of it; or why it cannot."""
         if not uids.is_valid(uid):
-            return self._refuse(request, Status(Status.INVALID_SOP_INSTANCE, comment="no SOP Instance UID"))
-        item = json_of_dataset(request.dataset)
+            return Status(Status.INVALID_SOP_INSTANCE, comment="no SOP Instance UID")
         refusal = refusal_of_creation(item)
         if refusal is not None:
-            return self._refuse(request, refusal)
+            return refusal
         try:
-            scheduled = self._holdings.database.transaction(self._beginning(uid, item, request.calling))
+            scheduled = self._holdings.database.transaction(self._beginning(uid, item, calling))
         except IntegrityError:
-            return self._refuse(request, Status(Status.DUPLICATE_SOP_INSTANCE, comment="the step is there"))
+            return Status(Status.DUPLICATE_SOP_INSTANCE, comment="the step is there")
         with self._created:
             self._creations += 1
             self._created.notify_all()
         self._forwarder.wake()
-        log.info("%s begins the step %s of %d scheduled steps", request.calling, uid, scheduled)
+        log.info("%s begins the step %s of %d scheduled steps", escaped(calling), uid, scheduled)
         return Status.SUCCESS
 
     def _beginning(self, uid: str, item: DicomJson, calling: str) -> Callable[[Connection], int]:
@@ -90,7 +93,11 @@ class ProcedureStepService:
 
     def change(self, request: NormalizedRequest) -> Status:
         """A step changes, or ends."""
-        uid, changes = request.sop_instance_uid, json_of_dataset(request.dataset)
+        status = self.report(request.sop_instance_uid, json_of_dataset(request.dataset), request.calling)
+        return status if status.is_success else self._refuse(request, status)
+
+    def report(self, uid: str, changes: DicomJson, calling: str) -> Status:
+        """A step changes, as any service heard of it; or why it cannot."""
         with self._created:
             before = self._creations
         outcome = self._change(uid, changes)
@@ -100,9 +107,9 @@ class ProcedureStepService:
         if outcome is None:
             outcome = Status(Status.NO_SUCH_SOP_INSTANCE, comment="there is no such step")
         if isinstance(outcome, Status):
-            return self._refuse(request, outcome)
+            return outcome
         self._forwarder.wake()
-        log.info("%s reports the step %s: %s", request.calling, uid, outcome.status)
+        log.info("%s reports the step %s: %s", escaped(calling), uid, outcome.status)
         return Status.SUCCESS
 
     def _wait_for_a_beginning(self, before: int) -> None:
@@ -129,14 +136,22 @@ class ProcedureStepService:
 
     def get(self, request: NormalizedRequest) -> Status | tuple[Status, Any]:
         """A step as it is known, or the attributes that were asked for."""
-        with self._holdings.database.read() as connection:
-            step = self._steps.get(connection, request.sop_instance_uid)
+        step = self.find(request.sop_instance_uid)
         if step is None:
             return self._refuse(request, Status(Status.NO_SUCH_SOP_INSTANCE, comment="there is no such step"))
         wanted = [f"{tag:08X}" for tag in request.attribute_identifier_list]
         item = {tag: step.item[tag] for tag in wanted if tag in step.item} if wanted else step.item
         status = Status.SUCCESS if len(item) == len(wanted) or not wanted else Status(_NOT_SUPPORTED)
         return status, dataset_of_json(item)
+
+    def find(self, uid: str) -> PerformedStep | None:
+        """A step as it is known."""
+        with self._holdings.database.read() as connection:
+            return self._steps.get(connection, uid)
+
+    def remove(self, uid: str) -> bool:
+        """Forget a step; whether there was one. What it said of the worklist stays."""
+        return self._holdings.database.transaction(lambda connection: self._steps.remove(connection, uid))
 
     def _refuse(self, request: NormalizedRequest, status: Status) -> Status:
         who, uid, what = request.calling, escaped(request.sop_instance_uid), request.operation.name

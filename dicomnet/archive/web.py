@@ -12,7 +12,7 @@ from ..repository.disk import DiskState
 from ..repository.incoming import Incoming
 from ..repository.intake import Kept
 from ..web.application import application
-from ..web.repository import WebRepository
+from ..web.repository import Steps, WebRepository
 from ..web.serving import WebServing
 from ..web.settings import WebSettings
 from ..web.users import Users
@@ -26,13 +26,19 @@ __all__ = ["serve_web", "web_application", "web_users"]
 
 
 def web_application(
-    holdings: Holdings, storage: StorageService, *, viewer: ASGIApp | None = None, users: Users | None = None
+    holdings: Holdings,
+    storage: StorageService,
+    *,
+    steps: Steps | None = None,
+    viewer: ASGIApp | None = None,
+    users: Users | None = None,
 ) -> ASGIApp:
     """What an archive serves over HTTP.
 
     Args:
         holdings: what it holds, with its settings.
         storage: stores what arrives, in groups with what arrives by C-STORE.
+        steps: takes performed procedure steps, as they also come by N-CREATE and N-SET.
         viewer: the application that shows pictures.
         users: who may come in; None: every caller that reaches it.
     """
@@ -51,6 +57,7 @@ def web_application(
         submit=submit,
         has_room=lambda: holdings.disk.state() is DiskState.ROOM,
         delete=delete,
+        steps=steps,
         ae_title=holdings.settings.ae_title,
     )
     return application(repository, viewer=viewer, settings=holdings.settings.web, users=users)
@@ -72,5 +79,6 @@ def serve_web(archive: Archive) -> WebServing:
     settings = archive.settings.web
     users = web_users(settings)
     host, port = settings.check_open(login=users is not None)
-    app = web_application(archive.holdings, archive.storage, viewer=viewer_app("../dicomweb"), users=users)
+    viewer = viewer_app("../dicomweb")
+    app = web_application(archive.holdings, archive.storage, steps=archive.steps, viewer=viewer, users=users)
     return WebServing(app, host, port, tls=settings.tls(), concurrent=settings.concurrent)

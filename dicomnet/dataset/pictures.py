@@ -63,7 +63,9 @@ def shown(pixels: Any, image: Dataset, window: Window | None = None, bits: int =
         return (pixels >> max(depth - 8, 0)).astype(np.uint8)
     top = (1 << bits) - 1
     grey = _windowed(apply_modality_lut(pixels, image), image, window, top)
-    return top - grey if photometric == "MONOCHROME1" else grey
+    # What a presentation state says of it is in the image's own words, and means the same.
+    inverse = photometric == "MONOCHROME1" or image.get("PresentationLUTShape") == "INVERSE"
+    return top - grey if inverse else grey
 
 
 def _windowed(values: Any, image: Dataset, window: Window | None, top: int) -> Any:
@@ -75,8 +77,8 @@ def _windowed(values: Any, image: Dataset, window: Window | None, top: int) -> A
     if image.get("VOILUTSequence") and len(image.VOILUTSequence[0].get("LUTData", b"")):
         found = apply_voi_lut(values.astype(np.int64), image, prefer_lut=True)
         bits = int(image.VOILUTSequence[0].LUTDescriptor[2])
-        return _rounded(found.astype(np.float64) / ((1 << bits) - 1), top)
-    if "WindowCenter" in image and "WindowWidth" in image:
+        return _rounded(np.clip(found.astype(np.float64) / ((1 << bits) - 1), 0, 1), top)
+    if image.get("WindowCenter") is not None and image.get("WindowWidth") is not None:
         centre, width = (_first(image[name].value) for name in ("WindowCenter", "WindowWidth"))
         function = str(image.get("VOILUTFunction", "LINEAR")).lower().replace("_", "-")
         return _through(values, centre, width, function, top)
@@ -94,7 +96,7 @@ def _through(values: Any, centre: float, width: float, function: str, top: int) 
 
     values = values.astype(np.float64)
     if function == "sigmoid":
-        part = 1 / (1 + np.exp(-4 * (values - centre) / width))
+        part = 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
     elif function == "linear-exact":
         part = (values - centre) / width + 0.5
     elif width <= 1:

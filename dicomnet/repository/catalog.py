@@ -292,6 +292,31 @@ _SCHEDULED = (
     (0x00403001, "LO", "ConfidentialityConstraintOnPatientDataDescription"),
 )
 
+# Of work items (PS3.4 Table CC.2.5-3), as far as they are matched.
+_UNIFIED = (
+    (0x00404005, "DT", "ScheduledProcedureStepStartDateTime"),
+    (0x00404008, "DT", "ScheduledProcedureStepExpirationDateTime"),
+    (0x00404009, "SQ", "HumanPerformerCodeSequence"),
+    (0x00404010, "DT", "ScheduledProcedureStepModificationDateTime"),
+    (0x00404011, "DT", "ExpectedCompletionDateTime"),
+    (0x00404018, "SQ", "ScheduledWorkitemCodeSequence"),
+    (0x00404021, "SQ", "InputInformationSequence"),
+    (0x00404025, "SQ", "ScheduledStationNameCodeSequence"),
+    (0x00404026, "SQ", "ScheduledStationClassCodeSequence"),
+    (0x00404027, "SQ", "ScheduledStationGeographicLocationCodeSequence"),
+    (0x00404034, "SQ", "ScheduledHumanPerformersSequence"),
+    (0x00404037, "PN", "HumanPerformerName"),
+    (0x00404041, "CS", "InputReadinessState"),
+    (0x0040A370, "SQ", "ReferencedRequestSequence"),
+    (0x00741000, "CS", "ProcedureStepState"),
+    (0x00741002, "SQ", "ProcedureStepProgressInformationSequence"),
+    (0x00741004, "DS", "ProcedureStepProgress"),
+    (0x00741200, "CS", "ScheduledProcedureStepPriority"),
+    (0x00741202, "LO", "WorklistLabel"),
+    (0x00741204, "LO", "ProcedureStepLabel"),
+    (0x00741224, "SQ", "ReplacedProcedureStepSequence"),
+)
+
 _BY_LEVEL = ((Level.PATIENT, _PATIENT), (Level.STUDY, _STUDY), (Level.SERIES, _SERIES), (Level.IMAGE, _IMAGE))
 
 #: What is told from other rows: counts, what a study holds, and where its instances are.
@@ -308,10 +333,10 @@ ATTRIBUTES: dict[int, Attribute] = dict(
     )
 )
 #: Value representation by tag, for these attributes and for those in the items of their sequences.
-VR_OF: dict[int, str] = {tag: vr for tag, vr, _ in _NESTED + _SCHEDULED} | {
+VR_OF: dict[int, str] = {tag: vr for tag, vr, _ in _NESTED + _SCHEDULED + _UNIFIED} | {
     tag: one.vr for tag, one in ATTRIBUTES.items()
 }
-_KEYWORDS = {tag: keyword for tag, _, keyword in _NESTED + _SCHEDULED} | {
+_KEYWORDS = {tag: keyword for tag, _, keyword in _NESTED + _SCHEDULED + _UNIFIED} | {
     tag: one.keyword for tag, one in ATTRIBUTES.items()
 }
 #: Tag by keyword, for the same attributes.

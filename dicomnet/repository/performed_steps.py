@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from .attributes import LONGEST, normal_date
 from .dicom_json import DicomJson, items_at, packed, text_at
@@ -70,6 +70,10 @@ class PerformedSteps:
         query = select(row.status, row.data).where(row.uid == uid)
         found = connection.execute(query.with_for_update() if lock else query).first()
         return None if found is None else PerformedStep(uid, found[0], json.loads(found[1]))
+
+    def remove(self, connection: Connection, uid: str) -> bool:
+        """Remove a step; whether there was one."""
+        return bool(connection.execute(delete(performed_step).where(performed_step.c.uid == uid)).rowcount)
 
     def _row(self, item: DicomJson) -> dict[str, object]:
         return {

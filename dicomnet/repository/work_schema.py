@@ -1,4 +1,4 @@
-"""The tables of what is under way: outbox, quarantine, storage commitment, worklist and performed procedure steps."""
+"""The tables of what is under way: outbox, quarantine, commitment, worklist, performed steps and work items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from sqlalchemy import (
 
 from .schema import metadata
 
-__all__ = ["commitment", "outbox", "performed_step", "quarantine", "worklist", "worklist_step"]
+__all__ = [
+    "commitment",
+    "outbox",
+    "performed_step",
+    "quarantine",
+    "workitem",
+    "workitem_subscription",
+    "worklist",
+    "worklist_step",
+]
 
 _TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
@@ -146,4 +155,31 @@ performed_step = Table(
     _seconds("changed"),
     _text("data", "{}"),  # DICOM JSON
     Index("ix_performed_step_date", "date"),
+)
+
+#: Unified procedure steps; see `workitems.Workitems`.
+workitem = Table(
+    "workitem",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("uid", _TEXT, nullable=False, unique=True),
+    _text("state"),
+    _text("txn"),  # Transaction UID of who performs it: known to that one alone
+    _seconds("changed"),
+    _text("data", "{}"),  # DICOM JSON
+    Index("ix_workitem_state", "state"),
+    sqlite_autoincrement=True,
+)
+
+#: Who is told of a work item, or by a well-known UID of all of them.
+workitem_subscription = Table(
+    "workitem_subscription",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("aet", _TEXT, nullable=False),
+    Column("uid", _TEXT, nullable=False),
+    Column("locked", SmallInteger, nullable=False, server_default="0"),  # 1: the item may not be deleted
+    _text("filter"),  # JSON: the keys of a filtered subscription
+    UniqueConstraint("aet", "uid"),
+    Index("ix_workitem_subscription_uid", "uid"),
 )

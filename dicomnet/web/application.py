@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,33 +14,53 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from ..repository.catalog import Level
-from . import rendering, retrieve
+from . import retrieve
 from .addresses import base_path
 from .json_text import json_bytes
 from .limits import RateLimit
-from .login import Login
+from .login import Local, Login
 from .metrics import WebMetrics
+from .mpps import step_routes
+from .openapi import capabilities, openapi
 from .problems import Problem, problem_response
 from .proxies import TrustedProxies
+from .renderer import Renderer
+from .rendering import Rendering
 from .repository import WebRepository
 from .request_log import RequestLog
 from .search import search
 from .settings import WebSettings
 from .store import store
 from .users import Users
+from .wado_uri import wado_uri_route
+from .workitems import workitem_routes
+from .worklist import worklist_routes
 
 __all__ = ["application", "dicomweb"]
 
 _Handler = Callable[[Request, WebRepository], Response]
 
 
-def dicomweb(repository: WebRepository) -> Starlette:
-    """The DICOMweb services over a repository, to be mounted anywhere (PS3.18 Chapter 10)."""
-    return Starlette(routes=_routes(repository), exception_handlers={Problem: problem_response, HTTPException: _http})
+def dicomweb(repository: WebRepository, renderer: Renderer | None = None) -> Starlette:
+    """The DICOMweb services over a repository, to be mounted anywhere (PS3.18).
+
+    Args:
+        repository: what there is.
+        renderer: draws its pictures; its owner closes it.
+    """
+    routes = [
+        *_routes(repository, renderer or Renderer()),
+        *worklist_routes(repository),
+        *workitem_routes(repository),
+        *(step_routes(repository.steps) if repository.steps is not None else ()),
+        Route("/", capabilities, methods=["OPTIONS", "GET"]),
+    ]
+    return Starlette(routes=routes, exception_handlers=_HANDLERS)
 
 
-def _routes(repository: WebRepository) -> list[BaseRoute]:
+def _routes(repository: WebRepository, renderer: Renderer) -> list[BaseRoute]:
     packed = retrieve.series_metadata(repository)
+    rendering = Rendering(repository, renderer)
 
     def get(path: str, handler: _Handler) -> Route:
         def endpoint(request: Request) -> Response:
@@ -48,6 +70,9 @@ def _routes(repository: WebRepository) -> list[BaseRoute]:
 
     def metadata(request: Request, _: WebRepository) -> Response:
         return retrieve.metadata(request, repository, packed)
+
+    def frames(request: Request, _: WebRepository) -> Response:
+        return retrieve.frames(request, repository, renderer)
 
     async def stow(request: Request) -> Response:
         return await store(request, repository)
@@ -62,7 +87,7 @@ def _routes(repository: WebRepository) -> list[BaseRoute]:
     routes += [
         get(instance + "/frames/{frames}/rendered", rendering.rendered),
         get(instance + "/frames/{frames}/thumbnail", rendering.thumbnail),
-        get(instance + "/frames/{frames}", retrieve.frames),
+        get(instance + "/frames/{frames}", frames),
         get(instance + "/bulkdata/{path:path}", retrieve.bulk_data),
         get(study + "/instances/{instance}/bulkdata/{path:path}", retrieve.bulk_data),
     ]
@@ -107,6 +132,14 @@ async def _http(request: Request, error: Exception) -> Response:
     )
 
 
+async def _failed(request: Request, error: Exception) -> Response:
+    """Our mistake: the log says more than the caller is told."""
+    return await problem_response(request, Problem(500, "the server failed at this request; its log says more"))
+
+
+_HANDLERS: dict[Any, Any] = {Problem: problem_response, HTTPException: _http, Exception: _failed}
+
+
 def application(
     repository: WebRepository,
     *,
@@ -122,18 +155,23 @@ def application(
         settings: its limits, and the proxies that it trusts.
         users: who may come in; None: every caller that reaches it.
     """
-    settings, metrics = settings or WebSettings(), WebMetrics()
-    app: ASGIApp = Starlette(
-        routes=_application_routes(repository, viewer, metrics),
-        exception_handlers={Problem: problem_response, HTTPException: _http},
-    )
-    if users is not None:
-        app = Login(app, users, settings.session_hours, metrics)
+    settings, metrics, renderer = settings or WebSettings(), WebMetrics(), Renderer()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        renderer.close()
+
+    routes = _application_routes(repository, viewer, metrics, renderer)
+    app: ASGIApp = Starlette(routes=routes, exception_handlers=_HANDLERS, lifespan=lifespan)
+    app = Login(app, users, settings.session_hours, metrics) if users is not None else Local(app)
     app = RequestLog(RateLimit(app, settings.requests_per_second, settings.burst), metrics)
     return TrustedProxies(app, settings.networks()) if settings.proxies else app
 
 
-def _application_routes(repository: WebRepository, viewer: ASGIApp | None, metrics: WebMetrics) -> list[BaseRoute]:
+def _application_routes(
+    repository: WebRepository, viewer: ASGIApp | None, metrics: WebMetrics, renderer: Renderer
+) -> list[BaseRoute]:
     async def home(request: Request) -> Response:
         if viewer is not None:
             return RedirectResponse(f"{base_path(request)}/viewer/")
@@ -149,7 +187,9 @@ def _application_routes(repository: WebRepository, viewer: ASGIApp | None, metri
         Route("/", home),
         Route("/health", health),
         Route("/metrics", figures),
-        Mount("/dicomweb", dicomweb(repository)),
+        Route("/openapi.json", openapi),
+        wado_uri_route(repository, Rendering(repository, renderer)),
+        Mount("/dicomweb", dicomweb(repository, renderer)),
     ]
     if viewer is not None:
         routes.append(Mount("/viewer", viewer))

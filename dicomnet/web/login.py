@@ -28,9 +28,10 @@ from .addresses import base_path, own_path
 from .limits import Buckets, caller_of, refuse, too_many
 from .metrics import WebMetrics
 from .problems import Problem
+from .settings import is_loopback
 from .users import User, Users, allows
 
-__all__ = ["Login", "needed_role"]
+__all__ = ["Local", "Login", "needed_role"]
 
 log = logging.getLogger("dicomnet.web")
 
@@ -71,6 +72,33 @@ def needed_role(method: str, path: str) -> str:
     if path == "/metrics" or (method == "DELETE" and not path.startswith(_WORK)):
         return "administer"
     return "read" if method in _SAFE else "operate"
+
+
+class Local:
+    """Without users: this machine's programs, or those with a certificate. No page of another site, by a browser.
+
+    Args:
+        app: what serves, at the root.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI)."""
+        if scope["type"] in ("http", "websocket"):
+            connection = HTTPConnection(scope)
+            try:
+                _check_host(connection)
+                if scope["type"] == "websocket" or scope["method"] not in _SAFE:
+                    _check_origin(connection)
+            except Problem as problem:
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close", "code": 1008, "reason": problem.detail})
+                else:
+                    await refuse(scope, receive, send, problem)
+                return
+        await self._app(scope, receive, send)
 
 
 class Login:
@@ -270,6 +298,20 @@ def _unknown(connection: HTTPConnection) -> Problem:
 
 def _wants_a_page(connection: HTTPConnection) -> bool:
     return connection.scope.get("method") in _SAFE and "text/html" in connection.headers.get("accept", "")
+
+
+def _check_host(connection: HTTPConnection) -> None:
+    """Refuse a name that another site gave the loopback address: its pages would be ours to a browser (DNS rebinding).
+
+    Raises:
+        Problem: 421.
+    """
+    server = connection.scope.get("server") or ("",)
+    if connection.scope.get("dicomnet.proxied") or not is_loopback(str(server[0])):
+        return
+    host = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
+    if not is_loopback(host):
+        raise Problem(421, "without a login this server goes by the name localhost alone", parameter="Host")
 
 
 def _check_origin(connection: HTTPConnection) -> None:

@@ -1,27 +1,27 @@
-"""Pictures of instances as a person sees them: ``rendered`` and ``thumbnail`` (PS3.18 Sections 8.3.5 and 10.4.1.1.3).
-
-`dataset.pictures` applies the modality LUT, the window or VOI LUT, the palette and MONOCHROME1; Pillow writes them.
-"""
+"""``rendered`` and ``thumbnail``: pictures of instances, and documents and videos in them (PS3.18 Section 8.3.5)."""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+import dataclasses
+import math
 
-import numpy as np
-from PIL import Image
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..dataset.pictures import Window, shown
-from .media_types import accepted, best
+from .. import uids
+from ..dataset import codec
+from ..repository.catalog import Level
+from ..repository.locations import InstanceLocation
+from .drawing import Wish
+from .media_types import MediaType, accepted, best
 from .problems import Problem
+from .renderer import Renderer
 from .repository import WebRepository
 from .retrieve import found
 from .stored import StoredInstance
 
-__all__ = ["rendered", "thumbnail"]
+__all__ = ["IMAGE_TYPES", "Rendering", "wish_of"]
 
 _DOCUMENTS = {
     "1.2.840.10008.5.1.4.1.1.104.1": "application/pdf",
@@ -29,63 +29,97 @@ _DOCUMENTS = {
 }  # encapsulated PDF and CDA
 _VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
 _ENCAPSULATED_DOCUMENT = "00420011"
-_TYPES = ("image/jpeg", "image/png", "image/gif")
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif")
 _MOST_SIDE = 8192
 _THUMBNAIL = 256
+_STATES = frozenset({uids.GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE})
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """How a picture is wanted."""
+class Rendering:
+    """Answers with pictures.
 
-    media_type: str = "image/jpeg"
-    window: Window | None = None
-    viewport: tuple[int, int] | None = None
-    region: tuple[float, float, float, float] | None = None
-    quality: int = 90
+    Args:
+        repository: what there is.
+        renderer: draws.
+    """
+
+    def __init__(self, repository: WebRepository, renderer: Renderer) -> None:
+        self._repository, self._renderer = repository, renderer
+
+    def rendered(self, request: Request, _: WebRepository) -> Response:
+        """A picture of a frame, or the document or video that an instance encapsulates."""
+        ranges = accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
+        one = found(request, self._repository)[0]
+        return self.answer(one, ranges, request.query_params, _frame_number(request, 1))
+
+    def thumbnail(self, request: Request, _: WebRepository) -> Response:
+        """A small picture of the middle of a study, a series or an instance."""
+        locations = found(request, self._repository)
+        one = locations[len(locations) // 2]
+        kind = best(accepted(request.headers.getlist("accept"), request.query_params.get("accept")), IMAGE_TYPES)
+        wish = wish_of(request.query_params, kind)
+        if wish.viewport is None:
+            wish = dataclasses.replace(wish, viewport=(_THUMBNAIL, _THUMBNAIL), quality=80)
+        body = self.picture(one, _frame_number(request, 0), wish)
+        return Response(body, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
+
+    def answer(self, one: InstanceLocation, ranges: list[MediaType], query: QueryParams, number: int) -> Response:
+        """What a person sees of an instance."""
+        if one.cls in _DOCUMENTS:
+            best(ranges, (_DOCUMENTS[one.cls],))
+            with StoredInstance(self._repository.blobs, one) as stored:
+                return Response(stored.value([_ENCAPSULATED_DOCUMENT]), media_type=_DOCUMENTS[one.cls])
+        if one.ts in _VIDEO:
+            best(ranges, ("video/mp4",))
+            with StoredInstance(self._repository.blobs, one) as stored:
+                return Response(stored.value(["7FE00010"]), media_type="video/mp4")
+        wish = wish_of(query, best(ranges, IMAGE_TYPES))
+        return Response(self.picture(one, number, wish), media_type=wish.media_type)
+
+    def picture(self, one: InstanceLocation, number: int, wish: Wish, state: InstanceLocation | None = None) -> bytes:
+        """The picture of a frame; 0 is the middle one. Of a presentation state it is that of its first image."""
+        if one.cls in _STATES:
+            state, one, number = one, self._image_of(one), 1
+        if state is not None:
+            with StoredInstance(self._repository.blobs, state) as stored:
+                wish = dataclasses.replace(wish, state=_explicit(stored))
+        with StoredInstance(self._repository.blobs, one) as stored:
+            frame = stored.raw_frame(number or (stored.frame_count + 1) // 2)
+        return self._renderer.picture(frame, wish)
+
+    def _image_of(self, state: InstanceLocation) -> InstanceLocation:
+        """The first image that a state is about, and that is here."""
+        with StoredInstance(self._repository.blobs, state) as stored:
+            named = [
+                str(image.ReferencedSOPInstanceUID)
+                for series in stored.dataset.get("ReferencedSeriesSequence") or []
+                for image in series.get("ReferencedImageSequence") or []
+            ]
+        images = {image.uid: image for image in self._repository.index.instances(Level.IMAGE, named)}
+        first = next((images[uid] for uid in named if uid in images), None)
+        if first is None:
+            raise Problem(404, "the images of this presentation state are not here")
+        return first
 
 
-def rendered(request: Request, repository: WebRepository) -> Response:
-    """A picture of a frame, or the document or video that an instance encapsulates."""
-    one = found(request, repository)[0]
-    ranges = accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
-    if one.cls in _DOCUMENTS:
-        best(ranges, (_DOCUMENTS[one.cls],))
-        with StoredInstance(repository.blobs, one) as stored:
-            return Response(stored.value([_ENCAPSULATED_DOCUMENT]), media_type=_DOCUMENTS[one.cls])
-    if one.ts in _VIDEO:
-        best(ranges, ("video/mp4",))
-        with StoredInstance(repository.blobs, one) as stored:
-            return Response(stored.value(["7FE00010"]), media_type="video/mp4")
-    wish = _wish(request.query_params, best(ranges, _TYPES))
-    with StoredInstance(repository.blobs, one) as stored:
-        number = _frame_number(request, 1)
-        return Response(_picture(stored, number, wish), media_type=wish.media_type)
-
-
-def thumbnail(request: Request, repository: WebRepository) -> Response:
-    """A small picture of the middle of a study, a series or an instance."""
-    locations = found(request, repository)
-    one = locations[len(locations) // 2]
-    kind = best(accepted(request.headers.getlist("accept"), request.query_params.get("accept")), _TYPES)
-    wish = _wish(request.query_params, kind)
-    if wish.viewport is None:
-        wish = _Wish(kind, wish.window, (_THUMBNAIL, _THUMBNAIL), None, 80)
-    with StoredInstance(repository.blobs, one) as stored:
-        number = _frame_number(request, (stored.frame_count + 1) // 2)
-        return Response(
-            _picture(stored, number, wish), media_type=kind, headers={"Cache-Control": "private, max-age=60"}
-        )
+def _explicit(stored: StoredInstance) -> bytes:
+    return codec.encode(codec.decode(stored.header(), stored.transfer_syntax), uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def _frame_number(request: Request, default: int) -> int:
     text = str(request.path_params.get("frames", default)).split(",")[0]
-    if not text.isdigit():
+    least = 1 if "frames" in request.path_params else 0
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
         raise Problem(400, "a frame is a number from 1 on", parameter="frames")
     return int(text)
 
 
-def _wish(query: QueryParams, media_type: str) -> _Wish:
+def wish_of(query: QueryParams, media_type: str) -> Wish:
+    """How a picture is wanted, by the parameters of ``rendered``.
+
+    Raises:
+        Problem: 400, with the parameter that is wrong.
+    """
     window = _numbers(query, "window", (2, 3))
     viewport = _numbers(query, "viewport", (2, 6))
     quality = _numbers(query, "quality", (1,))
@@ -95,12 +129,14 @@ def _wish(query: QueryParams, media_type: str) -> _Wish:
     if viewport and not all(1 <= float(one) <= _MOST_SIDE for one in viewport[:2]):
         raise Problem(400, f"a viewport has 1 to {_MOST_SIDE} columns and rows", parameter="viewport")
     region = tuple(float(one) for one in viewport[2:]) if len(viewport) == 6 else None
-    return _Wish(
+    if region and not all(abs(one) <= 1 << 20 for one in region):
+        raise Problem(400, "the region of a viewport is in the image", parameter="viewport")
+    return Wish(
         media_type,
         (float(window[0]), float(window[1]), function) if window else None,
         (int(float(viewport[0])), int(float(viewport[1]))) if viewport else None,
         region,  # type: ignore[arg-type]  # it has four numbers
-        min(max(int(float(quality[0])), 1), 100) if quality else 90,
+        quality=min(max(int(float(quality[0])), 1), 100) if quality else 90,
     )
 
 
@@ -113,31 +149,10 @@ def _numbers(query: QueryParams, name: str, counts: tuple[int, ...]) -> list[str
         raise Problem(400, "the function of a window is linear, linear-exact or sigmoid", parameter=name)
     try:
         for one in pieces[:2] if name == "window" else pieces:
-            if not np.isfinite(float(one)):
+            if not math.isfinite(float(one)):
                 raise ValueError
     except ValueError as error:
         raise Problem(400, f"{name} is numbers, separated by commas", parameter=name) from error
     if len(pieces) not in counts:
         raise Problem(400, f"{name} has {' or '.join(map(str, counts))} values", parameter=name)
     return pieces
-
-
-def _picture(stored: StoredInstance, number: int, wish: _Wish) -> bytes:
-    pixels, image = stored.decoded(number)
-    picture = Image.fromarray(shown(pixels, image, wish.window))
-    if wish.region is not None:
-        left, top, width, height = wish.region
-        picture = picture.crop((int(left), int(top), int(left + abs(width)), int(top + abs(height))))
-    if wish.viewport is not None:
-        picture = _fitted(picture, *wish.viewport)
-    out = io.BytesIO()
-    form = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF"}[wish.media_type]
-    picture.save(out, form, **({"quality": wish.quality} if form == "JPEG" else {}))
-    return out.getvalue()
-
-
-def _fitted(picture: Image.Image, columns: int, rows: int) -> Image.Image:
-    """As large as fits into the viewport, with its aspect (PS3.18 Section 8.3.5.1.3)."""
-    scale = min(columns / picture.width, rows / picture.height)
-    size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
-    return picture.resize(size, Image.Resampling.BILINEAR)

@@ -5,13 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..repository.blob_store import BlobStore
+from ..repository.dicom_json import DicomJson
 from ..repository.incoming import Incoming
 from ..repository.index import Index
 from ..repository.intake import Kept
+from ..repository.performed_steps import PerformedStep
+from ..status import Status
 
-__all__ = ["WebRepository"]
+__all__ = ["Steps", "WebRepository"]
+
+
+class Steps(Protocol):
+    """The performed procedure steps of an application; what it does with them it does by each way that they come."""
+
+    def begin(self, uid: str, item: DicomJson, calling: str) -> Status:
+        """A step begins, or why it cannot."""
+
+    def report(self, uid: str, changes: DicomJson, calling: str) -> Status:
+        """A step changes, or why it cannot."""
+
+    def find(self, uid: str) -> PerformedStep | None:
+        """A step."""
+
+    def remove(self, uid: str) -> bool:
+        """Forget a step; whether there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +43,7 @@ class WebRepository:
         submit: has an instance stored in the next group; the future is done when it is durable and indexed.
         delete: deletes instances by SOP Instance UID; how many there were. None: deletion is not offered.
         has_room: whether there is room for more; where there is none, nothing is read.
+        steps: performed procedure steps. None: they are not offered.
         ae_title: of the application, for what it stores.
     """
 
@@ -31,4 +52,5 @@ class WebRepository:
     submit: Callable[[Incoming], Future[Kept]]
     has_room: Callable[[], bool]
     delete: Callable[[Sequence[str]], int] | None = None
+    steps: Steps | None = None
     ae_title: str = "WEB"

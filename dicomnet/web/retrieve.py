@@ -21,14 +21,16 @@ from ..repository.locations import InstanceLocation
 from ..repository.metadata import SeriesMetadata, metadata_of
 from ..repository.places import Place
 from .addresses import base_url
+from .drawing import NATIVE
 from .json_text import json_bytes
 from .media_types import MediaType, accepted, best
 from .multipart import Part, boundary, written
 from .problems import Problem
+from .renderer import Renderer
 from .repository import WebRepository
 from .stored import StoredInstance
 
-__all__ = ["bulk_data", "found", "frames", "instances", "metadata", "series_metadata"]
+__all__ = ["as_part", "bulk_data", "found", "frame_count", "frames", "instances", "metadata", "series_metadata"]
 
 _DICOM, _JSON, _BYTES = "application/dicom", "application/dicom+json", "application/octet-stream"
 #: What a compressed frame is to a browser (PS3.18 Table 8.7.3-5).
@@ -98,7 +100,7 @@ def instances(request: Request, repository: WebRepository) -> Response:
         return Response(status_code=304, headers={"ETag": etag})
     single = wanted.type == _DICOM and len(locations) == 1
     base = base_url(request)
-    parts = (_part(repository, one, syntax, base) for one in locations)
+    parts = (as_part(repository, one, syntax, base) for one in locations)
     first = next(parts)  # what cannot be converted is told before anything is sent
     if single:
         return StreamingResponse(map(bytes, first.chunks), headers={"ETag": etag, "Content-Type": first.content_type})
@@ -115,8 +117,13 @@ def best_or_none(one: MediaType, offered: Sequence[str]) -> str | None:
         return None
 
 
-def _part(repository: WebRepository, one: InstanceLocation, syntax: str, base: str) -> Part:
-    address = f"{base}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.uid}"
+def as_part(repository: WebRepository, one: InstanceLocation, syntax: str, base: str = "") -> Part:
+    """An instance, as it is stored or in a transfer syntax.
+
+    Raises:
+        Problem: 406, where it cannot be converted.
+    """
+    address = f"{base}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.uid}" if base else ""
     if not syntax or syntax == one.ts:
         return Part(f"{_DICOM}; transfer-syntax={one.ts}", _stored_blocks(repository, one), address)
     return Part(f"{_DICOM}; transfer-syntax={syntax}", [_converted(repository, one, syntax)], address)
@@ -154,7 +161,7 @@ def series_metadata(repository: WebRepository) -> SeriesMetadata:
 def _header(repository: WebRepository, one: InstanceLocation) -> bytes:
     """The data set of an instance up to Pixel Data."""
     with StoredInstance(repository.blobs, one) as stored:
-        return stored.header()
+        return stored.stored_header()
 
 
 def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata) -> Response:
@@ -180,39 +187,46 @@ def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata
 # ---- frames --------------------------------------------------------------------------------------------------------
 
 
-def frames(request: Request, repository: WebRepository) -> Response:
+def frames(request: Request, repository: WebRepository, renderer: Renderer) -> Response:
     """Frames of an instance by number, as they are stored or decoded."""
     numbers = _numbers(str(request.path_params["frames"]))
     one = found(request, repository)[0]
-    native = one.ts not in FRAME_TYPES
-    wanted = _frame_choice(_ranges(request), one.ts, native)
-    as_stored = native or wanted.inner in (FRAME_TYPES[one.ts], "*/*") or wanted.transfer_syntax in ("*", one.ts)
+    native = one.ts in NATIVE
+    kind = _BYTES if native else FRAME_TYPES.get(one.ts, _BYTES)
+    wanted = _frame_choice(_ranges(request), kind)
+    as_stored = native or wanted.inner == "*/*" or wanted.transfer_syntax in ("*", one.ts)
+    as_stored = as_stored or (wanted.inner == kind != _BYTES)
     if not as_stored and wanted.transfer_syntax not in ("", uids.EXPLICIT_VR_LITTLE_ENDIAN):
         raise Problem(406, f"frames come in {one.ts}, or uncompressed", parameter="transfer-syntax")
-    with StoredInstance(repository.blobs, one) as stored:  # what is wrong is told before anything is sent
-        for number in numbers:
-            if not 1 <= number <= stored.frame_count:
-                detail = f"there is no frame {number}: the instance has {stored.frame_count}"
-                raise Problem(404, detail, parameter="frames")
-    kind = wanted.inner if wanted.inner in FRAME_TYPES.values() else _BYTES
-    syntax = one.ts if as_stored else uids.EXPLICIT_VR_LITTLE_ENDIAN
-    content_type = f"{kind}; transfer-syntax={syntax}"
-    headers = {"ETag": _etag([one], f"frames {numbers} {content_type}"), "Cache-Control": "private, max-age=3600"}
-    if not wanted.is_multipart and wanted.type != "*/*" and len(numbers) == 1:
-        data = next(_frames(repository, one, numbers, as_stored))
-        return Response(data, headers=headers | {"Content-Type": content_type})
+    # Uncompressed frames are in little endian, whatever the instance is stored in.
+    syntax = one.ts if as_stored and not native else uids.EXPLICIT_VR_LITTLE_ENDIAN
+    content_type = f"{wanted.inner if wanted.inner == kind else _BYTES}; transfer-syntax={syntax}"
+    etag = _etag([one], f"frames {numbers} {content_type} {wanted.is_multipart}")
+    headers = {"ETag": etag, "Cache-Control": "private, max-age=3600"}
+    if _unchanged(request, etag):
+        return Response(status_code=304, headers=headers)
+    single = not wanted.is_multipart and wanted.type != "*/*" and len(numbers) == 1
+    parts = _frames(repository, renderer, one, numbers, as_stored)
+    first = next(parts)  # what is wrong is told before anything is sent
+    if single:
+        return Response(first, headers=headers | {"Content-Type": content_type})
     mark = boundary()
-    parts = (Part(content_type, [frame]) for frame in _frames(repository, one, numbers, as_stored))
-    headers["Content-Type"] = f'multipart/related; type="{kind}"; boundary={mark}'
-    return StreamingResponse(written(parts, mark), headers=headers)
+    headers["Content-Type"] = f'multipart/related; type="{content_type.partition(";")[0]}"; boundary={mark}'
+    body = written((Part(content_type, [frame]) for frame in chain([first], parts)), mark)
+    return Response(b"".join(body), headers=headers) if len(numbers) == 1 else StreamingResponse(body, headers=headers)
 
 
-def _frame_choice(ranges: Sequence[MediaType], syntax: str, native: bool) -> MediaType:
-    offered = (_BYTES,) if native else (_BYTES, FRAME_TYPES[syntax])
+def frame_count(repository: WebRepository, one: InstanceLocation) -> int:
+    """How many frames an instance has; 0 for what is no image."""
+    with StoredInstance(repository.blobs, one) as stored:
+        return stored.frame_count if stored.is_image else 0
+
+
+def _frame_choice(ranges: Sequence[MediaType], kind: str) -> MediaType:
     for one in ranges:
-        if best_or_none(one, offered):
+        if best_or_none(one, (_BYTES, kind)):
             return one
-    raise Problem(406, f"frames come as {', '.join(offered)}", parameter="Accept")
+    raise Problem(406, f"frames come as {', '.join(dict.fromkeys((_BYTES, kind)))}", parameter="Accept")
 
 
 def _numbers(text: str) -> list[int]:
@@ -224,10 +238,16 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-def _frames(repository: WebRepository, one: InstanceLocation, numbers: list[int], as_stored: bool) -> Iterator[bytes]:
+def _frames(
+    repository: WebRepository, renderer: Renderer, one: InstanceLocation, numbers: list[int], as_stored: bool
+) -> Iterator[bytes]:
     with StoredInstance(repository.blobs, one) as stored:
         for number in numbers:
-            yield stored.frame(number) if as_stored else bytes(stored.decoded(number)[0].tobytes())
+            if not 1 <= number <= stored.frame_count:
+                detail = f"there is no frame {number}: the instance has {stored.frame_count}"
+                raise Problem(404, detail, parameter="frames")
+        for number in numbers:
+            yield stored.frame(number) if as_stored else renderer.decoded(stored.raw_frame(number))
 
 
 # ---- bulk data -----------------------------------------------------------------------------------------------------

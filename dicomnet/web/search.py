@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Any
 
@@ -21,14 +21,15 @@ from .media_types import accepted, best
 from .problems import Problem
 from .repository import WebRepository
 
-__all__ = ["MOST_RESULTS", "search"]
+__all__ = ["MOST_RESULTS", "counted", "flagged", "identifier_of", "query_keys", "search"]
 
 #: The most results of one search; the answer says that there are more (PS3.18 Section 8.3.4.4).
 MOST_RESULTS = 1000
 #: What a search may take.
 SECONDS = 10.0
 _JSON = "application/dicom+json"
-_NOT_KEYS = frozenset({"limit", "offset", "includefield", "fuzzymatching", "emptyvaluematching", "accept"})
+_NOT_KEYS = frozenset({"limit", "offset", "includefield", "fuzzymatching", "emptyvaluematching", "accept", "charset"})
+_RELATIONAL = QueryOptions(relational=True)
 _STUDY, _SERIES, _INSTANCE, _RETRIEVE_URL = "0020000D", "0020000E", "00080018", "00081190"
 _DEFAULTS = {
     Level.STUDY: "StudyDate StudyTime AccessionNumber ModalitiesInStudy InstanceAvailability ReferringPhysicianName "
@@ -56,7 +57,7 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
         if name in request.path_params
     }
     identifier = _identifier(query, path, level)
-    limit, offset = _count(query, "limit", MOST_RESULTS), _count(query, "offset", 0)
+    limit, offset = counted(query, "limit", MOST_RESULTS), counted(query, "offset", 0)
     limit = min(limit, MOST_RESULTS)
     base = base_url(request)
     try:
@@ -91,11 +92,25 @@ def _identifier(query: QueryParams, path: dict[str, str], level: Level) -> Ident
     if level is not Level.STUDY:
         keys |= {"SeriesInstanceUID": ""}
     keys |= dict.fromkeys(_included(query, level), "")
+    keys |= query_keys(query) | path
+    return identifier_of(keys, QueryOptions(relational=True, empty_value=flagged(query, "emptyvaluematching")))
+
+
+def query_keys(query: QueryParams, *, besides: Collection[str] = ()) -> dict[str, Any]:
+    """The keys of a query: all its parameters that mean nothing else."""
+    keys: dict[str, Any] = {}
     for name, value in query.multi_items():
-        if name.lower() not in _NOT_KEYS:
+        if name.lower() not in _NOT_KEYS and name not in besides:
             keys |= _key(name, value)
-    keys |= path
-    options = QueryOptions(relational=True, empty_value=_flag(query, "emptyvaluematching"))
+    return keys
+
+
+def identifier_of(keys: dict[str, Any], options: QueryOptions = _RELATIONAL) -> Identifier:
+    """Keys, read.
+
+    Raises:
+        Problem: 400, for a key that is none.
+    """
     try:
         return Identifier.of(keys, options=options)
     except InvalidKey as error:
@@ -145,7 +160,8 @@ def _is_uid(name: str) -> bool:
     return VR_OF.get(BY_KEYWORD.get(name, 0)) == "UI"
 
 
-def _count(query: QueryParams, name: str, default: int) -> int:
+def counted(query: QueryParams, name: str, default: int) -> int:
+    """A number from 0 on, or the default where there is none."""
     text = query.get(name)
     if text is None or text == "":
         return default
@@ -154,7 +170,8 @@ def _count(query: QueryParams, name: str, default: int) -> int:
     return int(text)
 
 
-def _flag(query: QueryParams, name: str) -> bool:
+def flagged(query: QueryParams, name: str) -> bool:
+    """Whether something is "true"."""
     text = query.get(name, "false").lower()
     if text not in ("true", "false", ""):
         raise Problem(400, f"{name} is true or false", parameter=name)

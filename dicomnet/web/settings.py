@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..net.tls import TLS
 
-__all__ = ["Network", "WebSettings", "parse_address"]
+__all__ = ["Network", "WebSettings", "is_loopback", "parse_address"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -29,7 +29,8 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether this machine alone goes by this name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -124,7 +125,7 @@ class WebSettings:
             InvalidArgument: others than this machine could come in without a login or a certificate.
         """
         host, port = parse_address(self.listen)
-        if not login and not (self.cert and self.ca) and not _is_loopback(host):
+        if not login and not (self.cert and self.ca) and not is_loopback(host):
             raise InvalidArgument(
                 f"the web services do not listen on {host} without a login: other machines could read all of it",
                 hint="Add a user (`dicomnet web user add DIR NAME`), or take certificates (--web-cert, --web-ca).",

@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames, get_frame
-from pydicom.uid import UID
 
 from .. import uids
-from ..repository.blob_source import header_length
+from ..dataset import codec
+from ..errors import DicomNetError
+from ..files.part10 import read_meta
 from ..repository.blob_store import BlobReader, BlobRef, BlobStore
 from ..repository.headers import read_elements
 from ..repository.locations import InstanceLocation
+from ..wire.element_walk import header_of, select_elements
+from .drawing import NATIVE, Frame
 from .problems import Problem
 
 __all__ = ["BLOCK", "StoredInstance"]
@@ -26,10 +28,27 @@ __all__ = ["BLOCK", "StoredInstance"]
 #: Bytes that are read and sent at once.
 BLOCK = 256 << 10
 PIXEL_DATA = 0x7FE00010
-_NATIVE = frozenset(
-    {uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_BIG_ENDIAN}
-    | {uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN}
-)
+#: What is read first to find a header, and the longest one.
+FIRST_READ, MOST_HEADER = 16 << 10, 256 << 20
+_ROWS, _COLUMNS, _SAMPLES, _ALLOCATED, _FRAMES = 0x00280010, 0x00280011, 0x00280002, 0x00280100, 0x00280008
+# Elements of the group of Pixel Data that stand before it: the tables of its frames, and how long it is.
+_OFFSETS, _LENGTHS, _MOST_BEFORE_PIXELS = 0x0001, 0x0002, 8
+_DEFLATED = uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+
+
+class _Memory:
+    """A reader of what is in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_into(self, at: int, view: memoryview) -> int:
+        piece = self._data[at : at + len(view)]
+        view[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class _BlobFile(io.RawIOBase):
@@ -37,7 +56,7 @@ class _BlobFile(io.RawIOBase):
 
     name = ""
 
-    def __init__(self, reader: BlobReader, size: int) -> None:
+    def __init__(self, reader: BlobReader | _Memory, size: int) -> None:
         self._reader, self._size, self._at = reader, size, 0
 
     def readable(self) -> bool:
@@ -67,22 +86,28 @@ class StoredInstance:
     Args:
         blobs: the store.
         location: of the instance.
+
+    Attributes:
+        location: where it is.
     """
 
     def __init__(self, blobs: BlobStore, location: InstanceLocation) -> None:
         self.location = location
         ref = BlobRef(location.key, location.offset, location.length)
         try:
-            self._reader = blobs.open(ref)
+            self._blob = blobs.open(ref)
         except OSError as error:
             raise Problem(500, "the stored instance cannot be read") from error
-        self._file = io.BufferedReader(_BlobFile(self._reader, ref.length), 64 << 10)
+        self._reader: BlobReader | _Memory = self._blob
+        self._size = location.length
+        self._tables: dict[int, tuple[int, int]] = {}
+        self._pixel_vr = b""
 
     def __enter__(self) -> StoredInstance:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        self._blob.close()
 
     @property
     def transfer_syntax(self) -> str:
@@ -90,42 +115,91 @@ class StoredInstance:
         return self.location.ts
 
     @property
+    def encoding(self) -> str:
+        """Of its header and frames here: a deflated one is inflated."""
+        return uids.EXPLICIT_VR_LITTLE_ENDIAN if self.location.ts == _DEFLATED else self.location.ts
+
+    @property
     def is_native(self) -> bool:
         """Whether its pixel data are not compressed."""
-        return self.location.ts in _NATIVE
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """Its attributes up to Pixel Data, with file meta information."""
-        self._file.seek(0)
-        return pydicom.dcmread(self._file, stop_before_pixels=True, force=True)
+        return self.location.ts in NATIVE
 
     def blocks(self) -> Iterator[bytes]:
         """The Part 10 stream as it is stored."""
-        yield from self.range(0, self.location.length)
+        yield from _range(self._blob, 0, self.location.length)
 
     def range(self, start: int, end: int) -> Iterator[bytes]:
-        """Bytes of the Part 10 stream."""
-        at = start
-        while at < end:
-            buffer = bytearray(min(BLOCK, end - at))
-            count = self._reader.read_into(at, memoryview(buffer))
-            if not count:
-                raise OSError("the stored instance ends too early")
-            yield bytes(buffer[:count])
-            at += count
+        """Bytes of the data set as `encoding` has it, or of the Part 10 stream where that is stored so."""
+        yield from _range(self._reader, start, end)
+
+    # ---- attributes --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _bounds(self) -> tuple[bytes, int]:
+        """The data set up to Pixel Data, and where that begins."""
+        start = 0
+        if self.location.ts != _DEFLATED:
+            size = FIRST_READ
+            while True:
+                window = bytearray(min(size, self._size))
+                count = self._reader.read_into(0, memoryview(window))
+                found = _header_in(memoryview(window)[:count], self.location.ts, whole=count >= self._size)
+                if found is not None:
+                    return found
+                if size >= MOST_HEADER:
+                    raise Problem(500, "the stored instance has no end of its header")
+                size *= 8
+        plain = self._inflated()
+        self._reader, self._size = _Memory(plain), len(plain)
+        header = header_of(plain, self.encoding)
+        return (plain, len(plain)) if header is None else (header, start + len(header))
+
+    def _inflated(self) -> bytes:
+        data = b"".join(self.blocks())
+        try:
+            return codec.inflate(memoryview(data)[read_meta(data)[1] :])
+        except DicomNetError as error:
+            raise Problem(500, "the stored instance cannot be inflated") from error
 
     def header(self) -> bytes:
-        """The data set up to Pixel Data, in its transfer syntax."""
-        if self.location.ts == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-            start = header_length(self._reader)
-            return b"".join(self.range(start, self.location.length))
-        self.dataset  # noqa: B018 reads up to Pixel Data
-        end, start = self._file.tell(), header_length(self._reader)
-        return b"".join(self.range(start, end))
+        """The data set up to Pixel Data, in `encoding`."""
+        return self._bounds[0]
+
+    def stored_header(self) -> bytes:
+        """The data set up to Pixel Data in its transfer syntax; a deflated one whole."""
+        if self.location.ts != _DEFLATED:
+            return self.header()
+        data = b"".join(self.blocks())
+        return data[read_meta(data)[1] :]
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Its attributes up to Pixel Data."""
+        try:
+            found: Dataset = codec.decode(self.header(), self.encoding)
+            return found
+        except DicomNetError as error:
+            raise Problem(406, "the attributes of the instance cannot be read") from error
+
+    @cached_property
+    def _described(self) -> dict[int, int]:
+        """The numbers that say where frames are, without a look at anything else; what is no number is left out."""
+        tags = (_ROWS, _COLUMNS, _SAMPLES, _ALLOCATED, _FRAMES)
+        order = ">" if self.location.ts == uids.EXPLICIT_VR_BIG_ENDIAN else "<"
+        found: dict[int, int] = {}
+        for tag, element in select_elements(self.header(), self.encoding, tags).items():
+            assert isinstance(tag, int)
+            value = element.value
+            if tag == _FRAMES:
+                text = value.split(b"\\")[0].strip(b" \0")
+                if text.isdigit() and len(text) < 10:
+                    found[tag] = int(text)
+            elif len(value) >= 2:
+                found[tag] = struct.unpack_from(order + "H", value)[0]
+        return found
 
     def value(self, path: list[str]) -> bytes:
-        """The bytes of one value, in the byte order of the transfer syntax.
+        """The bytes of one value, numbers in little endian.
 
         Args:
             path: a tag, or tags and numbers of items by turns.
@@ -134,12 +208,14 @@ class StoredInstance:
             Problem: 400 for what is no path, 404 for what is not there.
         """
         for place, one in enumerate(path):
-            if not re.fullmatch(r"\d{1,6}" if place % 2 else r"[0-9A-Fa-f]{8}", one):
+            if not re.fullmatch(r"[0-9]{1,6}" if place % 2 else r"[0-9A-Fa-f]{8}", one):
                 raise Problem(400, "a path of bulk data is tags and numbers of items by turns", parameter="path")
         if len(path) == 1 and int(path[0], 16) == PIXEL_DATA:
             start, length = self._pixel_data
-            return b"".join(self.compressed_frames() if length < 0 else self.range(start, start + length))
-        item: Any = read_elements(self.header(), self.location.ts)
+            if length < 0:
+                return b"".join(self.compressed_frames())
+            return self._ordered(b"".join(self.range(start, start + length)))
+        item: Any = read_elements(self.header(), self.encoding)
         for place, one in enumerate(path):
             if place % 2:
                 item = item[int(one)] if isinstance(item, list) and int(one) < len(item) else []
@@ -153,33 +229,53 @@ class StoredInstance:
 
     @property
     def frame_count(self) -> int:
-        """Number of Frames; 1 where it does not say."""
-        return int(self.dataset.get("NumberOfFrames") or 1)
+        """Number of Frames; 1 where it does not say, or says no number."""
+        return self._described.get(_FRAMES, 1) or 1
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it has rows of pixels."""
+        return self._described.get(_ROWS, 0) > 0
 
     @cached_property
     def _pixel_data(self) -> tuple[int, int]:
         """Where the value of Pixel Data begins, and its length; a length of -1 is undefined."""
-        if self.location.ts == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-            raise Problem(406, "frames of a deflated instance are not served one by one", parameter="Accept")
-        self.dataset  # noqa: B018 reads up to Pixel Data
-        start = self._file.tell()
-        header = self._file.read(12)
-        order = ">" if self.location.ts == uids.EXPLICIT_VR_BIG_ENDIAN else "<"
-        if len(header) < 12 or struct.unpack_from(order + "HH", header) != (0x7FE0, 0x0010):
-            raise Problem(404, "the instance has no Pixel Data")
-        if self.location.ts == uids.IMPLICIT_VR_LITTLE_ENDIAN:
-            return start + 8, int(struct.unpack_from("<i", header, 4)[0])
-        return start + 12, int(struct.unpack_from(order + "i", header, 8)[0])
+        start, order = self._bounds[1], ">" if self.location.ts == uids.EXPLICIT_VR_BIG_ENDIAN else "<"
+        implicit = self.location.ts == uids.IMPLICIT_VR_LITTLE_ENDIAN
+        for _ in range(_MOST_BEFORE_PIXELS):
+            header = b"".join(self.range(start, min(start + 12, self._size)))
+            if len(header) < 12 or struct.unpack_from(order + "H", header) != (0x7FE0,):
+                break
+            (element,) = struct.unpack_from(order + "H", header, 2)
+            length = int(struct.unpack_from(order + "i", header, 4 if implicit else 8)[0])
+            value = start + (8 if implicit else 12)
+            if element == 0x0010:
+                self._pixel_vr = b"OW" if implicit else header[4:6]
+                return value, length
+            self._tables[element] = value, length
+            start = value + max(length, 0)
+        raise Problem(404, "the instance has no Pixel Data")
+
+    def _ordered(self, data: bytes) -> bytes:
+        """Pixels in little endian, whatever they are stored in (PS3.18 Section 8.7.3.3)."""
+        if self.location.ts != uids.EXPLICIT_VR_BIG_ENDIAN or self._pixel_vr == b"OB":
+            return data
+        size = max(self._described.get(_ALLOCATED, 16) // 8, 2)
+        swapped = bytearray(len(data))
+        for place in range(size):
+            whole = len(data) // size * size
+            swapped[place:whole:size] = data[size - 1 - place : whole : size]
+        return bytes(swapped)
 
     @property
     def frame_bytes(self) -> int:
         """Bytes of one native frame of whole bytes."""
-        one = self.dataset
-        bits = int(one.Rows) * int(one.Columns) * int(one.get("SamplesPerPixel", 1)) * int(one.BitsAllocated)
+        one = self._described
+        bits = one.get(_ROWS, 0) * one.get(_COLUMNS, 0) * one.get(_SAMPLES, 1) * one.get(_ALLOCATED, 0)
         return bits // 8
 
     def frame(self, number: int) -> bytes:
-        """A frame as it is stored.
+        """A frame as it is stored; a native one in little endian.
 
         Args:
             number: from 1 on.
@@ -188,54 +284,53 @@ class StoredInstance:
             Problem: 404, where there is none.
         """
         if not 1 <= number <= self.frame_count:
-            raise Problem(404, f"frame {number}: the instance has {self.frame_count}", parameter="frames")
+            raise Problem(404, f"there is no frame {number}: the instance has {self.frame_count}", parameter="frames")
         start, length = self._pixel_data
         if length < 0:
             return self._encapsulated(start, number)
-        if int(self.dataset.BitsAllocated) == 1 and self.frame_count > 1:
+        if self._described.get(_ALLOCATED) == 1 and self.frame_count > 1:
             return self._frame_of_bits(start, number)
         size = self.frame_bytes if self.frame_count > 1 else min(self.frame_bytes or length, length)
-        at = start + (number - 1) * size
-        return b"".join(self.range(at, at + size))
+        first = (number - 1) * size
+        if first + size > length:
+            raise Problem(404, f"the instance ends before frame {number}", parameter="frames")
+        if self.location.ts != uids.EXPLICIT_VR_BIG_ENDIAN:
+            return b"".join(self.range(start + first, start + first + size))
+        # Words are swapped whole, also where a frame of single bytes ends within one.
+        begin, end = first // 8 * 8, min((first + size + 7) // 8 * 8, length)
+        return self._ordered(b"".join(self.range(start + begin, start + end)))[first - begin : first - begin + size]
+
+    def _file(self) -> io.BufferedReader:
+        return io.BufferedReader(_BlobFile(self._reader, self._size), 64 << 10)
 
     def _encapsulated(self, start: int, number: int) -> bytes:
-        self._file.seek(start)
-        dataset = self.dataset
-        table = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-        offsets = (table[0], table[1]) if table[0] and table[1] else None
-        return get_frame(self._file, number - 1, extended_offsets=offsets, number_of_frames=self.frame_count)
+        tables = [self._tables[one] for one in (_OFFSETS, _LENGTHS) if one in self._tables]
+        first, second = (b"".join(self.range(at, at + size)) for at, size in tables) if len(tables) == 2 else (b"", b"")
+        offsets = (first, second) if first else None
+        file = self._file()
+        file.seek(start)
+        try:
+            return get_frame(file, number - 1, extended_offsets=offsets, number_of_frames=self.frame_count)
+        except Exception as error:  # of fragments that make no frames
+            raise Problem(404, f"frame {number} is not where it should be", parameter="frames") from error
 
     def _frame_of_bits(self, start: int, number: int) -> bytes:
         """A frame of single bits, which need not begin with a byte."""
         import numpy as np  # noqa: PLC0415 heavy
 
-        size = int(self.dataset.Rows) * int(self.dataset.Columns)
+        size = self._described.get(_ROWS, 0) * self._described.get(_COLUMNS, 0)
         first = (number - 1) * size
         data = b"".join(self.range(start + first // 8, start + (first + size + 7) // 8))
         bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[first % 8 : first % 8 + size]
         return bytes(np.packbits(bits, bitorder="little").tobytes())
 
-    def decoded(self, number: int) -> tuple[Any, Dataset]:
-        """A frame as an array, and the attributes that describe it, colour by pixel and not converted.
+    def raw_frame(self, number: int) -> Frame:
+        """A frame with what it takes to decode it elsewhere.
 
         Raises:
-            Problem: 404 for a frame that there is not, 406 where its codec is not installed.
+            Problem: 404 for a frame that there is not.
         """
-        frame = self.frame(number)
-        image = Dataset()
-        image.update(self.dataset)
-        image.file_meta = pydicom.dataset.FileMetaDataset()
-        image.file_meta.TransferSyntaxUID = UID(self.location.ts)
-        if "NumberOfFrames" in image:
-            image.NumberOfFrames = 1
-        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-            image.pop(keyword, None)
-        if self.is_native:
-            image.add_new(PIXEL_DATA, "OW" if image.BitsAllocated > 8 else "OB", frame + b"\0" * (len(frame) & 1))
-        else:
-            image.add_new(PIXEL_DATA, "OB", pydicom.encaps.encapsulate([frame]))
-            image["PixelData"].is_undefined_length = True
-        return _pixels(image), image
+        return Frame(self.header(), self.encoding, self.frame(number), number)
 
     def compressed_frames(self) -> Iterator[bytes]:
         """All frames, in order, as they are stored."""
@@ -244,19 +339,31 @@ class StoredInstance:
             for number in range(1, self.frame_count + 1):
                 yield self.frame(number)
             return
-        self._file.seek(start)
-        yield from generate_frames(self._file, number_of_frames=self.frame_count)
+        file = self._file()
+        file.seek(start)
+        yield from generate_frames(file, number_of_frames=self.frame_count)
 
 
-def _pixels(image: Dataset) -> Any:
-    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 heavy
+def _range(reader: BlobReader | _Memory, start: int, end: int) -> Iterator[bytes]:
+    at = start
+    while at < end:
+        buffer = bytearray(min(BLOCK, end - at))
+        count = reader.read_into(at, memoryview(buffer))
+        if not count:
+            raise OSError("the stored instance ends too early")
+        yield bytes(buffer[:count])
+        at += count
 
+
+def _header_in(window: memoryview, syntax: str, *, whole: bool) -> tuple[bytes, int] | None:
+    """The header of a Part 10 stream and where it ends; None where the window is too short."""
     try:
-        pixels, properties = get_decoder(image.file_meta.TransferSyntaxUID).as_array(image, raw=True)
-    except Exception as error:  # decoders raise what they like
-        name = uids.name_of(image.file_meta.TransferSyntaxUID)
-        raise Problem(406, f"pixel data in {name} cannot be decoded here", parameter="Accept") from error
-    image.PhotometricInterpretation = properties["photometric_interpretation"]
-    if image.get("SamplesPerPixel", 1) > 1:
-        image.PlanarConfiguration = 0
-    return pixels
+        start = read_meta(window)[1]
+    except DicomNetError:
+        if whole:
+            raise Problem(500, "the stored instance is no Part 10 stream") from None
+        return None
+    header = header_of(window[start:], syntax)
+    if header is not None:
+        return header, start + len(header)
+    return (bytes(window[start:]), len(window)) if whole else None

@@ -1,0 +1,58 @@
+"""Who is told of which work items (PS3.4 Table CC.2.3-2): a row for each item, and one for those to come."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from .attributes import Attributes
+from .keys import Identifier
+from .work_schema import workitem_subscription
+
+__all__ = ["FILTERED", "GLOBAL", "Subscriptions"]
+
+#: Well-known UIDs that stand for all items, and for those that match.
+GLOBAL, FILTERED = "1.2.840.10008.5.1.4.34.5", "1.2.840.10008.5.1.4.34.5.1"
+
+_table = workitem_subscription.c
+
+
+class Subscriptions:
+    """The subscriptions of a repository; each method works in the caller's transaction."""
+
+    def put(self, connection: Connection, aet: str, uid: str, locked: bool, text: str = "") -> None:
+        """Subscribe, or change the lock of a subscription that there is."""
+        build = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        values = {"locked": int(locked), "filter": text}
+        statement = build(workitem_subscription).values(aet=aet, uid=uid, **values)
+        connection.execute(statement.on_conflict_do_update(index_elements=["aet", "uid"], set_=values))
+
+    def joined(self, connection: Connection, uid: str, item: Attributes) -> None:
+        """A new item: who is subscribed to all, or to what it is like, is subscribed to it."""
+        query = select(_table.aet, _table.uid, _table.locked, _table.filter).where(_table.uid.in_([GLOBAL, FILTERED]))
+        for aet, kind, locked, text in connection.execute(query).all():
+            if kind == GLOBAL or _accepts(text, item):
+                self.put(connection, aet, uid, bool(locked))
+
+    def of(self, connection: Connection, uid: str) -> tuple[str, ...]:
+        """The AE titles of who is told of an item."""
+        query = select(_table.aet).where(_table.uid == uid).order_by(_table.aet)
+        return tuple(connection.execute(query).scalars())
+
+    def remove(self, connection: Connection, aet: str, uid: str) -> None:
+        """End a subscription; that to all ends those to each."""
+        wheres = [_table.aet == aet]
+        if uid not in (GLOBAL, FILTERED):
+            wheres.append(_table.uid == uid)
+        connection.execute(delete(workitem_subscription).where(*wheres))
+
+    def suspend(self, connection: Connection, aet: str, uid: str) -> None:
+        """End a subscription to what is to come, and leave those to what is there."""
+        connection.execute(delete(workitem_subscription).where(_table.aet == aet, _table.uid == uid))
+
+
+def _accepts(text: str, item: Attributes) -> bool:
+    keys = Identifier.of(json.loads(text or "{}")).keys
+    return all(key.criterion.accepts(item.get(f"{key.tag:08X}", "")) for key in keys if key.criterion is not None)

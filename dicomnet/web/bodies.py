@@ -1,0 +1,95 @@
+"""DICOM JSON that comes with a request (PS3.18 Annex F), held to its form before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..repository.dicom_json import DicomJson
+from .json_text import json_bytes
+from .media_types import accepted, best, parse
+from .problems import Problem
+
+__all__ = ["DICOM_JSON", "json_answer", "json_item"]
+
+DICOM_JSON = "application/dicom+json"
+#: Bytes of a data set in JSON, and how deep its sequences may nest.
+MOST_BODY, MOST_DEPTH = 4 << 20, 16
+_is_tag = re.compile(r"[0-9A-F]{8}").fullmatch
+_is_vr = re.compile(r"[A-Z]{2}").fullmatch
+_NAMES = {"Alphabetic", "Ideographic", "Phonetic"}
+
+
+async def json_item(request: Request) -> DicomJson:
+    """The data set that a request brings: an object, or an array of one.
+
+    Raises:
+        Problem: 400 for what is none, 413, 415.
+    """
+    kind = parse(request.headers.get("content-type", DICOM_JSON)).type
+    if kind not in (DICOM_JSON, "application/json"):
+        raise Problem(415, f"data sets come as {DICOM_JSON}", parameter="Content-Type")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BODY:
+            raise Problem(413, f"a data set has at most {MOST_BODY} bytes", parameter="body")
+    try:
+        value = json.loads(bytes(body), parse_constant=_no_constant) if body else {}
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "the body is not JSON", parameter="body") from error
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    _check_item(value, "", 0)
+    found: DicomJson = value
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_item(item: Any, path: str, depth: int) -> None:
+    if not isinstance(item, dict):
+        raise Problem(400, f"{path or 'the body'} is no data set: an object of elements by tag", parameter="body")
+    if depth > MOST_DEPTH:
+        raise Problem(400, "sequences nest too deep", parameter="body")
+    for tag, element in item.items():
+        if not _is_tag(tag):
+            raise Problem(400, f"{tag[:16]!r} is no tag: eight hexadecimal digits, in capitals", parameter="body")
+        where = f"{path}{tag}"
+        if not isinstance(element, dict) or not isinstance(element.get("vr"), str) or not _is_vr(element["vr"]):
+            raise Problem(400, "an element is an object with its vr", parameter=where)
+        values = element.get("Value", [])
+        if not isinstance(values, list) or not isinstance(element.get("InlineBinary", ""), str):
+            raise Problem(400, "Value is an array, and InlineBinary text", parameter=where)
+        for value in values:
+            _check_value(value, element["vr"], where, depth)
+
+
+def _check_value(value: Any, vr: str, where: str, depth: int) -> None:
+    if vr == "SQ":
+        if value is not None:
+            _check_item(value, f"{where}.", depth + 1)
+    elif vr == "PN" and isinstance(value, dict):
+        if not value.keys() <= _NAMES or not all(isinstance(one, str) for one in value.values()):
+            raise Problem(400, f"a name has {', '.join(sorted(_NAMES))}", parameter=where)
+    elif isinstance(value, dict | list):
+        raise Problem(400, "a value is text or a number", parameter=where)
+    elif isinstance(value, str) and "\0" in value:
+        raise Problem(400, "a value has no NUL", parameter=where)
+
+
+def json_answer(request: Request, value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A data set, or several, as DICOM JSON.
+
+    Raises:
+        Problem: 406, where the request does not take it.
+    """
+    ranges = accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
+    kind = best(ranges, (DICOM_JSON, "application/json"))
+    return Response(json_bytes(value), status, {"Cache-Control": "no-store", **(headers or {})}, media_type=kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +137,59 @@ def test_n14_another_calling_title_is_named_and_let_in_by_from(tmp_path: Path, k
         assert len(told) == 1
         assert "was refused: it is not PACS." in told[0]
         assert "--from PACS_OUT" in told[0]
+
+
+# ---- N16 -------------------------------------------------------------------------------------------------------------
+
+
+def test_n16_what_a_handler_yields_goes_out_while_it_runs(made: clients.Clients) -> None:
+    arrived, steps = threading.Semaphore(0), []
+    archive = dn.Listener("PACS", port=0)
+
+    @archive.on_get("STUDY_ROOT")
+    def give(_: dn.GetRequest) -> Iterator[Any]:
+        for number in range(5):
+            yield faces.instance(10, uid=f"2.25.{number + 1}")
+            assert arrived.acquire(timeout=faces.PATIENCE)  # it has arrived before the next is made
+
+    with archive, faces.USERS[made.face](address(archive), contexts=dn.contexts.query_retrieve([CT])) as user:
+        done = user.get("STUDY", to=lambda _: arrived.release(), progress=steps.append, **STUDY)
+    assert (done.completed, done.failed) == (5, 0)
+    assert [(step.completed, step.remaining) for step in steps] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+
+
+def test_n16_a_handler_that_fails_half_way_says_what_was_sent(made: clients.Clients) -> None:
+    archive = dn.Listener("PACS", port=0)
+
+    @archive.on_get("STUDY_ROOT")
+    def give(_: dn.GetRequest) -> Iterator[Any]:
+        yield faces.instance(10)
+        raise LookupError
+
+    with archive, faces.USERS[made.face](address(archive), contexts=dn.contexts.query_retrieve([CT])) as user:
+        done = user.get("STUDY", to=lambda _: None, **STUDY)
+    assert (done.completed, done.kept, done.ok, done.status) == (1, 1, False, 0x0110)
+
+
+def test_n16_a_slow_plan_of_a_move_keeps_the_peer_informed(made: clients.Clients) -> None:
+    told = threading.Semaphore(0)
+    came: list[str] = []
+    there = dn.Listener("THERE", port=0)
+    there.on_store()(lambda request: came.append(request.sop_instance_uid))
+    with there:
+        known = {"THERE": dn.Entity("THERE", "127.0.0.1", there.address[1])}
+        archive = dn.Listener("PACS", port=0, destinations=known)
+
+        @archive.on_move("STUDY_ROOT")
+        def give(_: dn.MoveRequest) -> Iterator[Any]:
+            for number in range(4):
+                yield faces.instance(10, uid=f"2.25.{number + 1}")
+                assert number < 1 or told.acquire(timeout=faces.PATIENCE)
+
+        with archive, faces.USERS[made.face](address(archive), contexts=dn.contexts.query_retrieve([CT])) as user:
+            progress = lambda _: told.release()  # noqa: E731
+            done = user.move("STUDY", destination="THERE", progress=progress, **STUDY)
+    assert (done.completed, came) == (4, [f"2.25.{number}" for number in range(1, 5)])
 
 
 # ---- N17, N18 --------------------------------------------------------------------------------------------------------

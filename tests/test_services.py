@@ -470,7 +470,7 @@ def study() -> bytes:
 
 def test_get_brings_instances_and_counts(rig: Rig, tmp_path: Any) -> None:
     listener, progress = rig.listener(), []
-    listener.on_get("STUDY_ROOT")(lambda request: (instance(number) for number in range(1, 6)))
+    listener.on_get("STUDY_ROOT")(lambda request: [instance(number) for number in range(1, 6)])
     with rig.pair(listener, QR) as association:
         done = association.get("STUDY", to=tmp_path, StudyInstanceUID="2.25.100", progress=progress.append)
     assert done.ok
@@ -573,7 +573,7 @@ def test_move_sends_to_a_configured_destination(rig: Rig) -> None:
     progress: list[Any] = []
     with destination(rig, arrived) as there:
         listener = rig.listener("ARCHIVE", destinations={"THERE": there})
-        listener.on_move("STUDY_ROOT")(lambda request: (instance(number) for number in range(1, 6)))
+        listener.on_move("STUDY_ROOT")(lambda request: [instance(number) for number in range(1, 6)])
         with rig.pair(listener, QR, calling="ASKER") as association:
             done = association.move(
                 "STUDY", destination="THERE", StudyInstanceUID="2.25.100", progress=progress.append

@@ -38,7 +38,7 @@ from ..protocol.states import State
 from ..status import Status
 from ..wire.command_set import Command, Message
 from ..wire.element_walk import HeaderCollector
-from . import provider
+from . import provider, retrieve_provider
 from .move_sender import MoveSender
 from .provider import Serving, as_status, handler_call, respond, status_of_failure
 from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, Request, StoreRequest
@@ -545,8 +545,8 @@ def _unacceptable(exchange: Exchange, command: Command, negotiated: str, service
 
 _PERFORMERS: dict[int, Callable[..., Serving]] = {
     CommandField.C_FIND_RQ: provider.perform_find,
-    CommandField.C_GET_RQ: provider.perform_get,
-    CommandField.C_MOVE_RQ: provider.perform_move,
+    CommandField.C_GET_RQ: retrieve_provider.perform_get,
+    CommandField.C_MOVE_RQ: retrieve_provider.perform_move,
     CommandField.N_EVENT_REPORT_RQ: provider.perform_normalized,
     CommandField.N_GET_RQ: provider.perform_normalized,
     CommandField.N_SET_RQ: provider.perform_normalized,

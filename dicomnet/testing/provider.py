@@ -113,10 +113,8 @@ class Provider(Listener):
         self.on_echo(self._answer)
         self.on_store(unknown_classes=True)(self._answer)
         self.on_find(*(model.find for model in models if model.find))(lambda request: self._give(request, self.matches))
-        self.on_get(*(model.get for model in models if model.get))(lambda request: self._give(request, self.instances))
-        self.on_move(*(model.move for model in models if model.move))(
-            lambda request: self._give(request, self.instances)
-        )
+        self.on_get(*(model.get for model in models if model.get))(self._sent)
+        self.on_move(*(model.move for model in models if model.move))(self._sent)
         for name in _N_SERVICES:
             getattr(self, name)(*sop_classes)(self._answer)
 
@@ -157,6 +155,10 @@ class Provider(Listener):
         if not status.is_failure:
             yield from results
         return status
+
+    def _sent(self, request: Request) -> Any:
+        """A list says how many there are; a generator ends in a status of its own."""
+        return list(self.instances) if self._status_for(request).is_success else self._give(request, self.instances)
 
     def _record(self, exchange: Exchange, message: Message) -> None:
         command, context = message.command, exchange.contexts[message.context_id]

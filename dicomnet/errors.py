@@ -414,7 +414,15 @@ class InputFileError(_FileError):
         problem: which of the four kinds.
         path: the file, or None where only its bytes are known.
         errno: where the operating system refused.
+
+    Attributes:
+        flaw: what may be mended, or overridden: "odd", a value has an odd number of bytes; "misdeclared", the data set
+            is not in the transfer syntax that the file meta information names; empty for all else.
+        mended: it was, and the user knows.
     """
+
+    flaw = ""
+    mended = False
 
     def __init__(
         self,

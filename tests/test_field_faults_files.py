@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import threading
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,16 @@ def whole(uid: str) -> bytes:
 @pytest.fixture
 def archive() -> Any:
     came: list[str] = []
+    data: list[bytes] = []
     listener = dn.Listener("A", port=0)
-    listener.on_store(unknown_classes=True)(lambda request: came.append(request.sop_instance_uid))
+
+    @listener.on_store(unknown_classes=True)
+    def keep(request: dn.StoreRequest) -> None:
+        came.append(request.sop_instance_uid)
+        data.append(request.data)
+
     with listener:
-        listener.came = came  # type: ignore[attr-defined]
+        listener.came, listener.data = came, data  # type: ignore[attr-defined]
         listener.peer = f"A@127.0.0.1:{listener.address[1]}"  # type: ignore[attr-defined]
         yield listener
 
@@ -104,8 +111,6 @@ def test_d2_one_bad_transfer_syntax_is_named_and_the_others_go(archive: Any, tmp
 @pytest.mark.parametrize("kind", ["empty folder", "empty zip", "encrypted zip"])
 @pytest.mark.parametrize("report", [False, True])
 def test_d10_one_empty_container_does_not_end_a_batch(archive: Any, tmp_path: Path, kind: str, report: bool) -> None:
-    import zipfile
-
     good, bad = tmp_path / "good.dcm", tmp_path / "bad"
     good.write_bytes(whole("1.2.8"))
     if kind == "empty folder":
@@ -199,3 +204,170 @@ def test_n12_a_peer_that_closes_instead_of_releasing_is_a_warning(command: list[
     assert done.returncode == 0, done.stderr
     assert "did not release" in done.stderr
     assert "operations window: the peer closed" not in done.stdout
+
+
+# ---- A1, A3, A6, A12 -------------------------------------------------------------------------------------------------
+
+ODD = struct.pack("<HH", 0x10, 0x30) + b"LO" + struct.pack("<H", 3) + b"abc"
+
+
+@pytest.mark.parametrize("more", [b"", element(0x00100040, b"CS", "M")])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a1_an_odd_length_is_named_padded_and_sent(archive: Any, tmp_path: Path, more: bytes, zipped: bool) -> None:
+    path = tmp_path / "odd.dcm"
+    path.write_bytes(whole("1.2.8") + ODD + more)
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "odd.zip", "w") as made:
+            made.write(path, "odd.dcm")
+    done = run("store", archive.peer, tmp_path / "odd.zip" if zipped else path)
+    assert done.returncode == 0, done.stderr
+    assert "(0010,0030) has an odd number of bytes, 3 (PS3.5 Section 7.1.1)" in done.stderr
+    assert "truncated" not in done.stderr
+    assert archive.came == ["1.2.8"]
+    assert archive.data == [plain("1.2.8") + ODD.replace(b"\3\0abc", b"\4\0abc ") + more]
+
+
+IMPLICIT_DATA = b"".join(
+    struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
+    for tag, value in ((0x00080016, CAPTURE.encode() + b"\0"), (0x00080018, b"1.2.3\0"), (0x00100010, b"AB"))
+)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "data"),
+    [
+        (LITTLE, IMPLICIT_DATA),
+        (uids.IMPLICIT_VR_LITTLE_ENDIAN, plain("1.2.3")),
+        (uids.EXPLICIT_VR_BIG_ENDIAN, plain("1.2.3")),
+        (LITTLE, b"no data set at all, by no means."),
+    ],
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_a3_what_is_no_data_set_as_it_says_is_refused_or_forced(
+    archive: Any, tmp_path: Path, syntax: str, data: bytes, force: bool
+) -> None:
+    path = tmp_path / "one.dcm"
+    path.write_bytes(PREAMBLE + group_2(syntax, "1.2.3") + data)
+    done = run("store", archive.peer, path, *(["--force"] if force else []))
+    if force:
+        assert (done.returncode, archive.data) == (0, [data]), done.stderr
+    else:
+        assert (done.returncode, archive.data) == (21, []), done.stderr
+        assert f"is not in {uids.name_of(syntax)}, which its file meta information names" in done.stderr
+        assert "--force" in done.stderr
+
+
+@pytest.mark.parametrize("data", [IMPLICIT_DATA, plain("1.2.3"), b"neither of both, and no data set."])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a6_a_data_set_without_a_header_is_sent_where_that_is_wanted(
+    archive: Any, tmp_path: Path, data: bytes, wanted: bool
+) -> None:
+    path = tmp_path / "headless"
+    path.write_bytes(data)
+    done = run("store", archive.peer, path, *(["--headerless"] if wanted else []))
+    sent = wanted and data[:1] == b"\x08"
+    assert (done.returncode, archive.data) == ((0, [data]) if sent else (21, [])), done.stderr
+
+
+def test_a12_a_uid_that_is_too_long_is_refused_by_its_clause(archive: Any, tmp_path: Path) -> None:
+    path = tmp_path / "long.dcm"
+    path.write_bytes(whole("1.2." + "3" * 70))
+    done = run("store", archive.peer, path)
+    assert (done.returncode, "PS3.5 Section 9.1: digits and dots, 64 at most" in done.stderr) == (23, True)
+
+
+# ---- A4, A5, A8, U14 -------------------------------------------------------------------------------------------------
+
+
+def directory_of(folder: Path, *records: dict[str, Any]) -> Path:
+    """A DICOMDIR with these records."""
+    import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = LITTLE
+    dataset.file_meta.MediaStorageSOPClassUID = uids.MEDIA_STORAGE_DIRECTORY_STORAGE
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.99"
+    dataset.DirectoryRecordSequence = []
+    for record in records:
+        item = Dataset()
+        for keyword, value in record.items():
+            setattr(item, keyword, value)
+        dataset.DirectoryRecordSequence.append(item)
+    pydicom.dcmwrite(folder / "DICOMDIR", dataset, enforce_file_format=True)
+    return folder / "DICOMDIR"
+
+
+@pytest.mark.parametrize("name", ["IM1", "im1", "IM1.DCM", "im1.dcm", "IM1;1", "IM1.;1"])
+def test_a4_a5_a_file_id_is_found_however_the_medium_spells_it(archive: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / name).write_bytes(whole("1.2.8"))
+    (tmp_path / "images" / "IM2").write_bytes(whole("1.2.9"))
+    listing = directory_of(
+        tmp_path,
+        {"RecordInUseFlag": 0xFFFF, "ReferencedFileID": ["IMAGES", "IM1 "]},
+        {"RecordInUseFlag": 0, "ReferencedFileID": ["IMAGES", "IM2"]},
+        {"RecordInUseFlag": 0xFFFF},
+    )
+    done = run("store", archive.peer, listing)
+    assert (done.returncode, archive.came) == (0, ["1.2.8"]), done.stderr
+
+
+@pytest.mark.parametrize("file_id", [["..", "out"], ["IMAGES", "IM3"], "../out"])
+def test_a5_a_file_id_that_leads_nowhere_is_named(archive: Any, tmp_path: Path, file_id: Any) -> None:
+    folder = tmp_path / "medium"
+    (folder / "images").mkdir(parents=True)
+    (tmp_path / "out").write_bytes(whole("1.2.7"))
+    (folder / "images" / "im1").write_bytes(whole("1.2.8"))
+    listing = directory_of(folder, {"ReferencedFileID": file_id}, {"ReferencedFileID": ["IMAGES", "IM1"]})
+    done = run("store", archive.peer, listing)
+    assert (done.returncode, archive.came) == (20, ["1.2.8"]), done.stderr
+    assert "leads nowhere" in done.stderr
+
+
+def test_a8_an_encrypted_entry_is_called_that(archive: Any, tmp_path: Path) -> None:
+    path = tmp_path / "one.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("one.dcm", whole("1.2.9"))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\3\4") + 6] |= 1
+    data[data.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(data)
+    done = run("store", archive.peer, path)
+    assert "one.zip!one.dcm: it is encrypted. Unpack it." in done.stderr
+    assert "ZipInfo" not in done.stderr
+
+
+def test_u14_junk_in_a_folder_is_summed_up(archive: Any, tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}.txt").write_text("junk")
+    (tmp_path / "good.dcm").write_bytes(whole("1.2.8"))
+    done = run("store", archive.peer, tmp_path)
+    assert archive.came == ["1.2.8"]
+    lines = done.stderr.splitlines()
+    assert len(lines) == 6
+    assert lines[-1].startswith("error: 25 more, which -v names: not a DICOM file")
+    assert (
+        len([line for line in run("store", archive.peer, tmp_path, "-v").stderr.splitlines() if ".txt" in line]) == 30
+    )
+
+
+# ---- A10 -------------------------------------------------------------------------------------------------------------
+
+
+def test_a10_iso_2022_ir_58_is_read_written_and_checked() -> None:
+    import pydicom
+
+    from dicomnet.dataset import codec
+
+    dataset = pydicom.Dataset()
+    dataset.SpecificCharacterSet, dataset.PatientName = ["", "ISO 2022 IR 58"], "Zhang^XiaoDong=张^小东"
+    encoded = codec.encode(dataset, LITTLE)
+    assert b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab" in encoded  # PS3.5 Section K.2
+    assert codec.decode(encoded, LITTLE).PatientName == dataset.PatientName
+    dataset.PatientName = "Zhang^XiaoDong=Παπα"
+    codec.encode(dataset, LITTLE)  # GB 2312 has Greek letters
+    dataset.PatientName = "Zhang^XiaoDong=ابو"
+    with pytest.raises(dn.InvalidArgument, match="ISO 2022 IR 58"):
+        codec.encode(dataset, LITTLE)

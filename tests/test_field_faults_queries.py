@@ -155,7 +155,7 @@ def test_n16_what_a_handler_yields_goes_out_while_it_runs(made: clients.Clients)
     with archive, faces.USERS[made.face](address(archive), contexts=dn.contexts.query_retrieve([CT])) as user:
         done = user.get("STUDY", to=lambda _: arrived.release(), progress=steps.append, **STUDY)
     assert (done.completed, done.failed) == (5, 0)
-    assert [(step.completed, step.remaining) for step in steps] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert [(step.completed, step.remaining) for step in steps] == [(1, 1), (2, 1), (3, 1), (4, 1)]  # one at least
 
 
 def test_n16_a_handler_that_fails_half_way_says_what_was_sent(made: clients.Clients) -> None:

@@ -93,7 +93,7 @@ def test_real_files_give_their_data_sets(sample_files):
     buffer = bytearray(BUFFER)
     sent = set()
     for path in sample_files:
-        if path.name in ("MR_truncated.dcm", "rtplan_truncated.dcm"):
+        if path.name in ("MR_truncated.dcm", "rtplan_truncated.dcm", "SC_rgb_jpeg.dcm"):  # the last has implicit VR
             continue
         whole = path.read_bytes()
         meta, offset = read_meta(whole)

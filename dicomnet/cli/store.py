@@ -40,6 +40,8 @@ _RETRY = Retry(first=0.1)
     "--transcode", is_flag=True,
     help="Convert what the peer does not take as it is, without loss; needs dicomnet[codecs] for compressed images.",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="Also send files that are not in the transfer syntax which they name.")
+@click.option("--headerless", is_flag=True, help="Also send data sets without a Part 10 header.")
 @click.option("--report", type=PATH, metavar="FILE", help="Write a line of JSON for each instance to FILE.")
 @click.option("--resume", is_flag=True, help="Go on with FILE: leave out what it says is stored.")
 @common

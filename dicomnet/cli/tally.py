@@ -15,6 +15,7 @@ from .output import Output, counted, rate
 __all__ = ["Tally"]
 
 # Of several codes the one that says most about the batch: the first in this list. Input files' codes come last but one.
+_NAMED = 5  # of all that cannot be sent for one reason, so many are named; the rest is counted
 _GRAVEST = (
     Exit.INTERRUPTED, Exit.INTERNAL, Exit.TIMED_OUT, Exit.TLS, Exit.CONNECTION, Exit.NEGOTIATION, Exit.SENDING,
     Exit.FAILURES, Exit.NO_CONTEXT, 20, 21, 22, 23, Exit.WARNINGS,
@@ -46,6 +47,7 @@ class Tally:
         self._first = self._last = 0.0
         self._ends: dict[str, Exception] = {}  # why there was no association, by its words; said once each
         self._said: set[str] = set()
+        self._causes: dict[str, int] = {}  # why instances could not be sent, and how many
 
     def add(self, result: Stored, *, interrupted: bool = False) -> None:
         """An instance was answered for, or could not be sent.
@@ -116,7 +118,10 @@ class Tally:
         if result.outcome is Outcome.REFUSED and not self._transcodes:
             message += ". With --transcode it may be converted"
         self.output.record(file=_name(result), error=message)
-        self.output.error(message)
+        cause = error.message if isinstance(error, InputFileError) else str(error)
+        self._causes[cause] = self._causes.get(cause, 0) + 1
+        if self._causes[cause] <= _NAMED or self.output.verbosity >= 1:
+            self.output.error(message)
 
     def _tell(self, result: Stored) -> None:
         output = self.output
@@ -141,6 +146,7 @@ class Tally:
             planned: how many instances were looked over to be sent: what was not told of is not sent.
         """
         self._conclude()
+        self._sum_up_causes()
         counts = self._counts
         counts["failed"] += max(planned - self._told, 0)
         seconds = max(self._last - self._first, 0.0)
@@ -165,6 +171,12 @@ class Tally:
                 self.output.warn(message)
             elif Exit.SENDING not in self.codes:
                 self.codes.add(self._code_of_end(error))
+
+    def _sum_up_causes(self) -> None:
+        """What was met so often that it is not told of each."""
+        for cause, number in self._causes.items():
+            if number > _NAMED and self.output.verbosity < 1:
+                self.output.error(f"{number - _NAMED} more, which -v names: {cause}")
 
     def _code_of_end(self, error: Exception) -> int:
         """The exit code where there was no association to be had: none at all, or no further one."""

@@ -131,6 +131,8 @@ class BatchOptions(Protocol):
     pattern: str
     recurse: bool
     transfer_syntax: str | None
+    force: bool
+    headerless: bool
     report: Path | None
     resume: bool
     halt: bool
@@ -172,6 +174,8 @@ class Batch:
             recurse=scu.recurse,
             transfer_syntax=scu.transfer_syntax,
             limits=limits,
+            force=scu.force,
+            headerless=scu.headerless,
         )
         self.aside: deque[tuple[Stored, bool]] = deque()
         self._ends: list[DicomNetError] = []

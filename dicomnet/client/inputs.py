@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from .. import uids
 from ..config import DESCRIBE_BUFFER, Limits
 from ..dataset import codec
+from ..dataset.mending import mended
 from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument, escaped
 from ..files.instance_source import DEFLATED, BytesSource, open_source
 from ..files.part10 import Walker, read_meta
@@ -25,8 +26,9 @@ HELD_BYTES = 64 << 20
 # Of an iterable so many are planned together: they are held, and may be whole data sets.
 WINDOW = 64
 
+_INACTIVE = 0  # Record In-use Flag of what was taken out (PS3.3 Section F.3.2.2)
+_ENCRYPTED = 1  # of the flags of an entry
 _AGAIN = "Copy or export it again."
-_ZIP_PROBLEMS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError, OSError)
 
 Refuse = Callable[[object, str, DicomNetError], None]
 
@@ -84,11 +86,22 @@ class Gatherer:
         recurse: also the directories in directories.
         transfer_syntax: of data sets and bytes that do not know theirs.
         limits: bounds what an entry of an archive may become.
+        force: also what is no data set in its transfer syntax.
+        headerless: also data sets without file meta information.
     """
 
     def __init__(
-        self, refuse: Refuse, *, pattern: str, recurse: bool, transfer_syntax: str | None, limits: Limits
+        self,
+        refuse: Refuse,
+        *,
+        pattern: str,
+        recurse: bool,
+        transfer_syntax: str | None,
+        limits: Limits,
+        force: bool = False,
+        headerless: bool = False,
     ) -> None:
+        self._mended = partial(mended, force=force, headerless=headerless)
         self._tell = refuse
         self._refused = 0
         self._usable: set[tuple[str, str]] = set()
@@ -193,7 +206,7 @@ class Gatherer:
                 if archive := self._opened(given):
                     yield from self._not_empty(os.fsdecode(given), self._archive(given, archive))
             else:
-                self._refuse(given, name, error)
+                yield from self._other(given, name, error)
             return
         source.close()
         if source.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
@@ -207,6 +220,18 @@ class Gatherer:
         self._free -= source.size if held else 0
         yield Item(given, name, source, source if held else None)
 
+    def _other(self, given: Any, name: str, error: InputFileError) -> Iterator[Item]:
+        """A file that cannot be sent as it is: what can be sent in its place, or why nothing is."""
+
+        def opened() -> BytesSource | None:
+            return self._mended(_content(given, self._limit), os.fsdecode(given), error)
+
+        source = opened()
+        if source is None:
+            self._refuse(given, name, error)
+        elif self._is_usable(given, name, source, os.fsdecode(given)):
+            yield Item(given, name, source, source if source.size <= HELD_FILE else opened)
+
     def _listed(self, path: Any) -> Iterator[Item]:
         """What the records of a DICOMDIR refer to (PS3.3 Annex F, PS3.10 Section 8.5)."""
         folder = os.path.dirname(os.path.abspath(os.fsdecode(path)))
@@ -219,7 +244,7 @@ class Gatherer:
             return
         for record in records:
             file_id = record.get("ReferencedFileID")
-            if not file_id:
+            if not file_id or record.get("RecordInUseFlag") == _INACTIVE:
                 continue
             parts = [file_id] if isinstance(file_id, str) else [str(part) for part in file_id]
             found = _under(folder, parts)
@@ -237,7 +262,7 @@ class Gatherer:
     def _opened(self, path: Any) -> zipfile.ZipFile | None:
         try:
             archive = zipfile.ZipFile(path)
-        except _ZIP_PROBLEMS as error:
+        except Exception as error:  # whatever zipfile stumbles over in bytes that came from outside
             self._refuse(path, os.fsdecode(path), _unreadable(os.fsdecode(path), error))
             return None
         self._archives.append(archive)
@@ -289,13 +314,22 @@ class Gatherer:
             raise InputFileError(
                 f"it inflates to more than {self._limit} bytes", problem=InputProblem.CANNOT_READ, path=name
             )
-        return BytesSource(data, name=name)
+        try:
+            return BytesSource(data, name=name)
+        except InputFileError as error:
+            source = self._mended(data, name, error)
+            if source is None:
+                raise
+            return source
 
     def _read(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, size: int) -> bytes:
         try:
             with self._lock, archive.open(entry) as file:
                 return file.read(size)
-        except _ZIP_PROBLEMS as error:
+        except Exception as error:  # whatever zipfile and its codecs stumble over
+            if entry.flag_bits & _ENCRYPTED:
+                what = "it is encrypted"
+                raise InputFileError(what, problem=InputProblem.CANNOT_READ, path=name, hint="Unpack it.") from error
             raise _unreadable(name, error) from error
 
     # ---- things in memory --------------------------------------------------------------------------------------
@@ -360,15 +394,49 @@ def _is_archive(path: Any) -> bool:
         return False
 
 
+def _content(path: Any, limit: int) -> bytes:
+    """A file; nothing of one that is larger than may be held."""
+    try:
+        if not os.path.isfile(path) or os.path.getsize(path) > limit:
+            return b""
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def _under(folder: str, parts: list[str]) -> str | None:
-    """The file of a File ID, whose components some media write in small letters; never one outside the folder."""
-    if any(part in ("", ".", "..") or set(part) & {"/", "\\", "\0"} for part in parts):
+    """The file of a File ID below a folder, never one outside of it.
+
+    Media write the components in small letters, with an extension or with the version number of ISO 9660, too, and pad
+    those of the DICOMDIR.
+    """
+    place = folder
+    for number, given in enumerate(parts, 1):
+        part = given.strip(" \0")
+        if part in ("", ".", "..") or set(part) & {"/", "\\", "\0"}:
+            return None
+        found = _spelled(place, part, last=number == len(parts))
+        if found is None:
+            return None
+        place = os.path.join(place, found)
+    return place if os.path.isfile(place) else None
+
+
+def _spelled(folder: str, part: str, *, last: bool) -> str | None:
+    """The name in a folder that is meant by a component of a File ID."""
+    if os.path.exists(os.path.join(folder, part)):
+        return part
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
         return None
-    for spelled in (parts, [part.lower() for part in parts]):
-        path = os.path.join(folder, *spelled)
-        if os.path.isfile(path):
-            return path
-    return None
+    wanted = part.upper()
+    plain = {name: name.upper().partition(";")[0].rstrip(".") for name in names}
+    alike = [name for name in names if plain[name] == wanted]
+    if not alike and last:
+        alike = [name for name in names if os.path.splitext(plain[name])[0] == wanted]
+    return alike[0] if len(alike) == 1 or (alike and not last) else None
 
 
 def _unreadable(name: str, error: Exception) -> InputFileError:

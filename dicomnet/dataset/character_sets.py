@@ -14,7 +14,7 @@ from typing import Any
 from dicomnet import uids
 from dicomnet.errors import InvalidArgument
 
-__all__ = ["is_text_in_its_own", "is_unnamed", "python_encodings", "reread"]
+__all__ = ["is_text_in_its_own", "is_unnamed", "mend_gb_2312", "python_encodings", "reread"]
 
 #: A pydicom Dataset; to name its class here would load it.
 Dataset = Any
@@ -22,6 +22,17 @@ Buffer = bytes | bytearray | memoryview
 
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # what Specific Character Set concerns
 _ASCII_TERMS = ("", "ISO_IR 6", "ISO 2022 IR 6")
+
+
+@lru_cache(1)
+def mend_gb_2312() -> None:
+    """Have pydicom write and read the escape sequence of ISO 2022 IR 58 (PS3.5 Sections 6.1.2.5.3 and K.2).
+
+    It takes Python's codec for one that does so itself, and that one knows none.
+    """
+    from pydicom import charset  # noqa: PLC0415
+
+    charset.handled_encodings = tuple(one for one in charset.handled_encodings if one != "iso_ir_58")
 
 
 @lru_cache(1000)

@@ -227,6 +227,7 @@ def decode(data: Buffer, transfer_syntax: str, character_set: str = "") -> Datas
     from pydicom.uid import UID  # noqa: PLC0415
 
     syntax = str(transfer_syntax)
+    character_sets.mend_gb_2312()
     fallback = character_sets.python_encodings(character_set) if character_set else ()
     try:
         plain = inflate(data) if syntax in DEFLATED else data

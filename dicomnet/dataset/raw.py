@@ -28,6 +28,8 @@ _LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "
 #: VRs that consist of words, and the bytes of one (PS3.5 Section 7.3).
 _WORD = {"AT": 2, "OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8,
          "FD": 8, "FL": 4}  # fmt: skip
+#: VRs whose values are padded with a space (PS3.5 Section 6.2).
+_SPACED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"})
 _TYPE_CODES = {2: "H", 4: "I", 8: "Q"}
 _PIXEL_REPRESENTATION, _BITS_ALLOCATED = 0x00280103, 0x00280100
 _WAVEFORM_BITS_ALLOCATED, _LUT_DESCRIPTOR = 0x54001004, 0x00283002
@@ -304,6 +306,8 @@ def _write_elements(out: bytearray, dataset: RawDataSet, encoding: Encoding) -> 
             out += _delimiter(_SEQUENCE_END, encoding)
         elif element.tag & 0xFFFF or element.tag >> 16 == 0:  # group lengths would be wrong, and are retired
             value = _ordered(element, encoding)
+            if len(value) & 1:  # PS3.5 Section 7.1.1
+                value = bytes(value) + (b" " if element.vr in _SPACED else b"\0")
             _write_header(out, element.tag, element.vr, len(value), encoding)
             out += value
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import InvalidArgument
+from .character_sets import mend_gb_2312
 from .types import Dataset
 
 __all__ = ["UTF_8", "named"]
@@ -24,6 +25,7 @@ def named(dataset: Dataset) -> Dataset:
         InvalidArgument: the character set that it names lacks a character.
     """
     if dataset.get("SpecificCharacterSet"):
+        mend_gb_2312()
         _check(dataset, dataset.SpecificCharacterSet)
         return dataset
     if all(text.isascii() for _, text in _texts(dataset)) and not _named_below(dataset):

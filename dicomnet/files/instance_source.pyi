@@ -62,6 +62,7 @@ class BytesSource(_Described):
         sop_instance_uid: str | None = None,
         *,
         name: str = "data set in memory",
+        force: bool = False,
     ) -> None: ...
     def chunks(self, unit: int) -> Iterator[memoryview]: ...
 

@@ -38,7 +38,7 @@ DEFLATED = frozenset(
 )
 
 _FILE_BUFFER = Limits().file_buffer
-_MORE, _TRUNCATED = Verdict.MORE, Verdict.TRUNCATED
+_MORE, _TRUNCATED, _STRANGE = Verdict.MORE, Verdict.TRUNCATED, Verdict.STRANGE
 # O_NONBLOCK: to open a named pipe would wait for its writer; reading at an offset refuses it. Windows has O_BINARY.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 _AGAIN = "Copy or export it again."
@@ -102,7 +102,7 @@ cdef class _Described:
         """Read some more of the file."""
         raise NotImplementedError
 
-    cdef int examine(self, view, long long start, long long end, meta) except -1:
+    cdef int examine(self, view, long long start, long long end, meta, bint force=False) except -1:
         """Look for a cut, and find out what this is.
 
         Args:
@@ -110,6 +110,7 @@ cdef class _Described:
             start: where the data set begins.
             end: where the file ends.
             meta: its file meta information.
+            force: take it even where it does not begin as its transfer syntax wants it.
         """
         cdef str syntax = meta.transfer_syntax_uid
         cdef long long size = end - start
@@ -120,7 +121,14 @@ cdef class _Described:
             size += size & 1        # PS3.5 Section A.5: padded with NUL to an even length
         else:
             walker = Walker(syntax, start, end)
-            if self.walk(walker, view) is _TRUNCATED:
+            verdict = self.walk(walker, view)
+            if verdict is _STRANGE and walker.position == start and not force:
+                raise _flawed(
+                    "misdeclared",
+                    f"its data set is not in {uids.name_of(syntax)}, which its file meta information names",
+                    InputProblem.NOT_PART10, "Export it again, or send it all the same by force (--force).",
+                )
+            if verdict is _TRUNCATED:
                 raise _truncated(f"the element at byte {walker.position} goes on past the end of the file, {end}")
         self.transfer_syntax_uid = syntax
         # Where the two differ the data set is right: the file meta information is a copy that tools forget to change.
@@ -129,7 +137,7 @@ cdef class _Described:
         )
         self.sop_class_uid = _first_uid("SOP Class UID (0008,0016)", walker.sop_class_uid, meta.sop_class_uid)
         if size & 1:
-            raise _truncated(f"its data set has an odd number of bytes, {size}")
+            raise _flawed("odd", _odd(walker, size), InputProblem.TRUNCATED, _AGAIN)
         self.size = size
         return 0
 
@@ -164,6 +172,20 @@ cdef object _inflated(data, bint is_whole):
     return walker
 
 
+def _odd(walker, size):
+    if not walker.odd_length:
+        return f"its data set has an odd number of bytes, {size} (PS3.5 Section 7.1.1)"
+    tag = walker.odd_tag
+    where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    return f"the value of {where} has an odd number of bytes, {walker.odd_length} (PS3.5 Section 7.1.1)"
+
+
+def _flawed(flaw, what, problem, hint):
+    error = InputFileError(what, problem=problem, hint=hint)
+    error.flaw = flaw
+    return error
+
+
 cdef str _first_uid(str what, str first, str second):
     """The first that can be one."""
     if _is_usable(first):
@@ -171,7 +193,7 @@ cdef str _first_uid(str what, str first, str second):
     if _is_usable(second):
         return second
     given = first or second
-    found = f": {given!r} is none" if given else ""
+    found = f": {given!r} is none (PS3.5 Section 9.1: digits and dots, 64 at most)" if given else ""
     raise InputFileError(f"it has no {what}{found}", problem=InputProblem.MISSING_UID)
 
 
@@ -365,6 +387,7 @@ cdef class BytesSource(_Described):
         transfer_syntax_uid: how the data set is encoded.
         sop_class_uid, sop_instance_uid: what it is; by default as the data set says.
         name: what to call it in an error.
+        force: take what does not begin as its transfer syntax wants it.
 
     Raises:
         InputFileError: as of `FileSource`.
@@ -373,7 +396,8 @@ cdef class BytesSource(_Described):
     cdef object _data
 
     def __init__(
-        self, data, transfer_syntax_uid=None, sop_class_uid=None, sop_instance_uid=None, *, name="data set in memory"
+        self, data, transfer_syntax_uid=None, sop_class_uid=None, sop_instance_uid=None, *, name="data set in memory",
+        force=False,
     ):
         self.name = name
         view = memoryview(data).cast("B")
@@ -384,7 +408,7 @@ cdef class BytesSource(_Described):
             else:
                 meta = FileMeta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
             self._data = view
-            self.examine(view, start, len(view), meta)
+            self.examine(view, start, len(view), meta, force)
         except InputFileError as error:
             error.path = name
             raise

@@ -405,6 +405,8 @@ cdef class Walker:
 
     cdef readonly str sop_class_uid         # (0008,0016) and (0008,0018) of the data set itself, once seen
     cdef readonly str sop_instance_uid
+    cdef readonly uint32_t odd_tag          # of the first value with an odd length, and that length
+    cdef readonly uint32_t odd_length
     cdef int64_t _position
     cdef int64_t _end
     cdef int64_t _start
@@ -500,7 +502,10 @@ cdef class Walker:
         level.last_tag = e.tag
         if e.length == UNDEFINED_LENGTH:
             return self._enter(e, level.flags)
-        self._doubt |= e.length & 1
+        if e.length & 1:
+            self._doubt = True
+            if self.odd_length == 0:
+                self.odd_tag, self.odd_length = e.tag, e.length
         return MORE
 
     cdef bint _is_swapped(self, Element* e) noexcept:

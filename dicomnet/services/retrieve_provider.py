@@ -160,9 +160,11 @@ def perform_get(
             respond(exchange, message, as_status(answer))
             return
         buffer = bytearray(exchange.limits.file_buffer)
-        yield from _stream(
-            exchange, provider, service, message, answer, lambda given: _send_back(exchange, provider, message, given, buffer)
-        )
+
+        def send(given: Any) -> Generator[Any, Any, tuple[Status | None, str]]:
+            return _send_back(exchange, provider, message, given, buffer)
+
+        yield from _stream(exchange, provider, service, message, answer, send)
     except Exception as error:
         respond(exchange, message, status_of_failure(error, exchange, message.command))
 

@@ -47,6 +47,8 @@ class StoreScu(Service):
         transcode: "never", "if needed", or a list of transfer syntaxes to be preferred (`transfer_choice.fitting`); by
             default as the peer's profile says, else never.
         transfer_syntax: of data sets and bytes that do not know theirs.
+        force: also send files whose data set is not in the transfer syntax that they name.
+        headerless: also send files that are a data set without file meta information.
         priority: of every C-STORE.
         report: a file that gets a line of JSON for each result.
         resume: leave out what the report that is there says is stored, and go on with it.
@@ -76,6 +78,8 @@ class StoreScu(Service):
         window: int | None = None,
         transcode: Transcoding | None = None,
         transfer_syntax: str | None = None,
+        force: bool = False,
+        headerless: bool = False,
         priority: Priority = Priority.MEDIUM,
         report: Path | None = None,
         resume: bool = False,
@@ -92,15 +96,13 @@ class StoreScu(Service):
             super().__init__(client, associations=associations, **options)
         self._propose(window, 1 if halt else OPERATIONS_WINDOW)
         self.associations = min(associations, self.client.pool.most)
-        self.pattern = pattern
-        self.recurse = recurse
-        self.halt = halt
+        self.pattern, self.recurse, self.halt = pattern, recurse, halt
         wanted = self.client.profile.transcode if transcode is None else transcode
         self.transcode = NEVER if wanted is None else check_policy(wanted)
         self.transfer_syntax = transfer_syntax
+        self.force, self.headerless = force, headerless
         self.priority = priority
-        self.report = report
-        self.resume = resume
+        self.report, self.resume = report, resume
         self.commit = commit
 
     def _propose(self, window: int | None, usual: int) -> None:

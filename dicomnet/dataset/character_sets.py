@@ -32,7 +32,8 @@ def mend_gb_2312() -> None:
     """
     from pydicom import charset  # noqa: PLC0415
 
-    charset.handled_encodings = tuple(one for one in charset.handled_encodings if one != "iso_ir_58")
+    others = tuple(one for one in charset.handled_encodings if one != "iso_ir_58")
+    charset.handled_encodings = others  # type: ignore[assignment]  # pydicom says three
 
 
 @lru_cache(1000)

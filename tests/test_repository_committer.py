@@ -1,12 +1,14 @@
 """Group commit, and the watermarks of the disk."""
 
 import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 
 from dicomnet.errors import LocalProtocolError
 from dicomnet.repository.committer import MOST_IN_GROUP, Committer
+from dicomnet.repository.deferred import Deferred
 from dicomnet.repository.disk import DiskState, DiskWatch, used_share
 
 
@@ -130,3 +132,52 @@ def test_a_write_that_failed_is_believed(tmp_path):
 
 def test_the_share_in_use_is_one_of_the_disk():
     assert 0 < used_share(Path("/")) < 1
+
+
+class TestDeferred:
+    """A future that costs little is one, for all that anybody asks of it."""
+
+    def test_it_calls_back_and_gives_its_answer(self):
+        deferred, told = Deferred(), []
+        deferred.add_done_callback(told.append)
+        assert [deferred.done(), deferred.running(), deferred.cancelled()] == [False] * 3
+        with pytest.raises(TimeoutError):
+            deferred.result(0)
+        deferred.set_result(7)
+        deferred.add_done_callback(told.append)
+        assert told == [deferred, deferred]
+        assert (deferred.done(), deferred.result(), deferred.exception()) == (True, 7, None)
+        assert not deferred.cancel()
+
+    def test_a_failure_is_raised_for_who_asks(self):
+        deferred = Deferred()
+        deferred.set_exception(ValueError("bad"))
+        with pytest.raises(ValueError, match="bad"):
+            deferred.result()
+
+    def test_what_is_cancelled_stays_so(self):
+        deferred, told = Deferred(), []
+        deferred.add_done_callback(told.append)
+        assert deferred.cancel()
+        deferred.set_result(7)
+        assert told == [deferred]
+        assert deferred.cancelled()
+        with pytest.raises(CancelledError):
+            deferred.result()
+
+    def test_a_callback_that_fails_spoils_no_other(self, caplog):
+        deferred, told = Deferred(), []
+        deferred.add_done_callback(lambda _: 1 / 0)
+        deferred.add_done_callback(told.append)
+        deferred.set_result(7)
+        assert told == [deferred]
+        assert "ZeroDivisionError" in caplog.text
+
+    def test_from_two_threads_every_callback_is_called_once(self):
+        for _ in range(300):
+            deferred, told = Deferred(), []
+            thread = threading.Thread(target=deferred.set_result, args=(7,))
+            thread.start()
+            deferred.add_done_callback(told.append)
+            thread.join()
+            assert told == [deferred]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,4 +101,6 @@ def _serve(archive: Archive, web: str) -> None:
     print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
     if web:
         print(f"web on {web}", flush=True)
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: the collector need not go through it again and again
     archive.serve_forever()

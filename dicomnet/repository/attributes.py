@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import struct
@@ -124,7 +123,7 @@ class SeriesRecord:
     attrs: str = "{}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InstanceRecord:
     """All that the index is told of an instance.
 
@@ -155,8 +154,9 @@ class InstanceRecord:
     offset: int = 0
 
     def placed(self, storage: str, key: str, offset: int, size: int, sha: bytes) -> InstanceRecord:
-        """The same instance, stored: ``size`` bytes from ``offset`` on, under ``key`` of the blob store ``storage``."""
-        return dataclasses.replace(self, storage=storage, key=key, offset=offset, size=size, sha=sha)
+        """It is stored now: ``size`` bytes from ``offset`` on, under ``key`` of the blob store ``storage``; itself."""
+        self.storage, self.key, self.offset, self.size, self.sha = storage, key, offset, size, sha
+        return self
 
 
 def normal_date(text: str) -> str:

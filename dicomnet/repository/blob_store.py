@@ -55,7 +55,7 @@ class BlobWriter(Protocol):
         """Delete what was written, unless it was `put`. May be called at any time, and more than once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewBlob:
     """A blob to be put: what describes it, and its bytes, in memory or in a finished `BlobWriter`.
 

@@ -35,8 +35,9 @@ class Committer(Generic[T, R]):
 
     def __init__(self, commit: Callable[[Sequence[T]], Sequence[R | Exception]], *, turns: bool = False) -> None:
         self._commit, self._turns = commit, turns
-        self._waiting: list[tuple[T, Future[R]]] = []
-        self._ready = threading.Condition()
+        self._waiting: list[tuple[T, Callable[[R | Exception], object]]] = []
+        self._lock = threading.Lock()
+        self._ready = threading.Condition(self._lock)
         self._told = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="dicomnet-committer", daemon=True)
@@ -50,18 +51,25 @@ class Committer(Generic[T, R]):
             LocalProtocolError: it is closed.
         """
         future: Future[R] = Future()
-        self.hand(item, future)
+
+        def settle(result: R | Exception) -> None:
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self.hand(item, settle)
         return future
 
-    def hand(self, item: T, future: Future[R]) -> None:
-        """As `submit`, for a future that the caller has made."""
-        with self._ready:
+    def hand(self, item: T, settle: Callable[[R | Exception], object]) -> None:
+        """As `submit`, for what calls ``settle`` with the result, in the committer's thread."""
+        with self._lock:
             if self._closed:
                 raise LocalProtocolError("nothing is committed any more: the archive stops")
             if not self._started:
                 self._started = True
                 self._thread.start()  # late: a process that forks is best alone
-            self._waiting.append((item, future))
+            self._waiting.append((item, settle))
             if not self._turns:
                 self._told = True
                 self._ready.notify()
@@ -69,13 +77,13 @@ class Committer(Generic[T, R]):
     def turn(self) -> None:
         """All that came in this turn of a loop is there: it is a group."""
         if self._waiting and not self._told:
-            with self._ready:
+            with self._lock:
                 self._told = True
                 self._ready.notify()
 
     def close(self) -> None:
         """Commit what waits, then end."""
-        with self._ready:
+        with self._lock:
             self._closed = True
             self._told = True
             self._ready.notify()
@@ -88,24 +96,21 @@ class Committer(Generic[T, R]):
             self.items += len(group)
             self._settle(group)
 
-    def _next(self) -> list[tuple[T, Future[R]]]:
+    def _next(self) -> list[tuple[T, Callable[[R | Exception], object]]]:
         """The next group; empty at the end."""
-        with self._ready:
+        with self._lock:
             while not (self._waiting and self._told) and not self._closed:
                 self._ready.wait()
             group, self._waiting = self._waiting[:MOST_IN_GROUP], self._waiting[MOST_IN_GROUP:]
             self._told = bool(self._waiting)
             return group
 
-    def _settle(self, group: list[tuple[T, Future[R]]]) -> None:
+    def _settle(self, group: list[tuple[T, Callable[[R | Exception], object]]]) -> None:
         try:
             results: Sequence[R | Exception] = self._commit([item for item, _ in group])
         except Exception as error:
             if not isinstance(error, OSError):
                 log_failure("a group could not be committed", error)
             results = [error] * len(group)
-        for (_, future), result in zip(group, results, strict=True):
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+        for (_, settle), result in zip(group, results, strict=True):
+            settle(result)

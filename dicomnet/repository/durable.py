@@ -18,19 +18,26 @@ def write_all(fd: int, buffers: Sequence[bytes | memoryview]) -> int:
     Raises:
         OSError: part of them may have been written.
     """
+    total = sum(map(len, buffers))
+    written = os.writev(fd, buffers) if 0 < len(buffers) <= _IOV_MAX else 0
+    if written < total:
+        _write_rest(fd, buffers, written)
+    return total
+
+
+def _write_rest(fd: int, buffers: Sequence[bytes | memoryview], written: int) -> None:
+    """Write what comes after so many bytes."""
     left = [memoryview(one) for one in buffers]
-    total = 0
-    while left:
-        written = os.writev(fd, left[:_IOV_MAX])
-        total += written
+    while True:
         first = 0
         while first < len(left) and written >= len(left[first]):
             written -= len(left[first])
             first += 1
         left = left[first:]
-        if written:
-            left[0] = left[0][written:]
-    return total
+        if not left:
+            return
+        left[0] = left[0][written:]
+        written = os.writev(fd, left[:_IOV_MAX])
 
 
 @contextmanager

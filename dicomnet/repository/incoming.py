@@ -74,7 +74,7 @@ class Memory:
             self.held -= size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Incoming:
     """An instance that has arrived whole.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
@@ -278,12 +278,12 @@ def _described(blob: StoredBlob) -> NewBlob:
 
 def _named(blob: NewBlob, record: InstanceRecord) -> NewBlob:
     """With its hash, where it is in memory, and what a template may name it by."""
-    digest = blob.sha256
     if isinstance(blob.content, list):
         running = hashlib.sha256()
         for piece in blob.content:
             running.update(piece)
-        digest = running.digest()
+        blob.sha256 = running.digest()
     study, series = record.study, record.series
     texts = record.patient.pid, study.uid, series.uid, series.modality, study.date, record.uid
-    return replace(blob, sha256=digest, names=dict(zip(_NAMES, texts, strict=True)))
+    blob.names = dict(zip(_NAMES, texts, strict=True))
+    return blob

@@ -24,6 +24,7 @@ from ..status import Status
 from .attributes import MissingElement
 from .blob_store import BlobStore, BlobWriter
 from .committer import Committer
+from .deferred import Deferred
 from .disk import DiskState, DiskWatch
 from .incoming import BlobSink, Incoming, Memory
 from .intake import Mismatch
@@ -98,7 +99,7 @@ class Receiver(Generic[R]):
 
     def _check(self, named: tuple[str, str], calling: str) -> None:
         for uid, name, tag in zip(named, ("Class", "Instance"), (0x00000002, 0x00001000), strict=True):
-            if not uids.is_valid(uid):
+            if uid not in uids.STORAGE_CLASSES and not uids.is_valid(uid):
                 log.info('an instance from %s is refused: "%s" is no SOP %s UID', calling, escaped(uid), name)
                 comment = f"Affected SOP {name} UID is no UID"
                 raise ServiceFailure(Status(Status.INVALID_SOP_INSTANCE, comment=comment, offending=(tag,)), comment)
@@ -110,49 +111,47 @@ class Receiver(Generic[R]):
         """Commit an instance that has arrived; its status once it is durable."""
         sink = request.sink
         assert isinstance(sink, BlobSink)
-        kept: Future[R] = Future()
-        status: Future[Status] = Future()
-        kept.add_done_callback(partial(self._answer, status, sink, request.calling))
+        status: Deferred[Status] = Deferred()
+        settle = partial(self._answer, status, sink, request.calling)
         try:
             incoming, writer = sink.take(request.calling, request.called, request.address)
         except OSError as error:
-            kept.set_exception(error)
+            settle(error)
             return status
         if writer is None:
-            self._hand(incoming, kept)
+            self._hand(incoming, settle)
         else:
-            self._finish(writer, incoming, kept)
+            self._finish(writer, incoming, settle)
         return status
 
-    def _finish(self, writer: BlobWriter, incoming: Incoming, kept: Future[R]) -> None:
+    def _finish(self, writer: BlobWriter, incoming: Incoming, settle: Callable[[R | Exception], object]) -> None:
         """Have the disk confirm a large instance first, which small ones need not wait for."""
 
         def finished(done: Future[None]) -> None:
             error = done.exception()
             if isinstance(error, Exception):
                 writer.discard()
-                kept.set_exception(error)
+                settle(error)
             else:
-                self._hand(incoming, kept)
+                self._hand(incoming, settle)
                 self.committer.turn()
 
         self._blobs.finish(writer).add_done_callback(finished)
 
-    def _hand(self, incoming: Incoming, kept: Future[R]) -> None:
+    def _hand(self, incoming: Incoming, settle: Callable[[R | Exception], object]) -> None:
         try:
-            self.committer.hand(incoming, kept)
+            self.committer.hand(incoming, settle)
         except LocalProtocolError as error:
-            kept.set_exception(error)
+            settle(error)
 
-    def _answer(self, status: Future[Status], sink: BlobSink, calling: str, kept: Future[R]) -> None:
-        """What became of an instance, for its sender."""
+    def _answer(self, status: Deferred[Status], sink: BlobSink, calling: str, result: R | Exception) -> None:
+        """What became of an instance, for its sender; where the association is over, nothing waits for it."""
         sink.released()
-        error = kept.exception()
+        failed = isinstance(result, Exception)
         with self._lock:
-            self.stored += error is None
-            self.failed += error is not None
-        if status.set_running_or_notify_cancel():  # else the association is over, and its requests with it
-            status.set_result(Status.SUCCESS if error is None else self._status_of(error, calling))
+            self.stored += not failed
+            self.failed += failed
+        status.set_result(self._status_of(result, calling) if isinstance(result, Exception) else Status.SUCCESS)
 
     def _status_of(self, error: BaseException, calling: str) -> Status:
         if isinstance(error, MissingElement):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -44,6 +45,14 @@ class RulesFile:
             PlanInvalid: all that is wrong with it.
         """
         return Plan.from_toml(self._text())
+
+    def save(self, plan: Plan, toml: str | None = None) -> None:
+        """Put a whole plan in its place: as this TOML, which it was read from, or as it is.
+
+        Raises:
+            InvalidArgument: it cannot be written.
+        """
+        self._write(tomlkit.dumps(json.loads(plan.to_json())) if toml is None else toml)
 
     def _text(self) -> str:
         try:

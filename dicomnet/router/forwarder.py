@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -203,6 +203,7 @@ class Worker:
         tries = RetryClass(pace.first, pace.factor, pace.most, self.destination.tries)
         if not queue.retry_later(item, result.why, tries):
             log.warning("%s for %s is parked: %s", item.uid, self.name, result.why)
+            self._owner.publish("parked", destination=self.name, sop_instance_uid=item.uid, why=result.why)
         return ""
 
     def _is_well(self) -> None:
@@ -211,6 +212,7 @@ class Worker:
             self.health.sent += 1
             if self.health.failures:
                 log.info("%s takes instances again", self.name)
+                self._owner.publish("destination", name=self.name, well=True, why="")
             self.health.failures, self.health.why, self.health.until = 0, "", 0.0
 
     def _leave_alone(self, why: str) -> None:
@@ -223,6 +225,7 @@ class Worker:
             pause *= 1 + random.random() / 4
             if self.health.failures == 1 or why != self.health.why:
                 log.warning("%s takes nothing, and is asked again in %.1f s: %s", self.name, pause, why)
+                self._owner.publish("destination", name=self.name, well=False, why=why)
             self.health.why, self.health.until = why, time.monotonic() + pause
 
     def close(self) -> None:
@@ -238,6 +241,7 @@ class Forwarder:
         spool: the queues, and the instances.
         title: our own AE title.
         pace: how long is waited.
+        tell: told what happens, by its kind and its facts.
 
     Attributes:
         health: of each destination.
@@ -250,7 +254,9 @@ class Forwarder:
         title: str,
         *,
         pace: Pace | None = None,
+        tell: Callable[..., object] = lambda kind, **facts: None,
     ) -> None:
+        self.publish = tell
         self.spool, self.title, self.pace = spool, title, pace or Pace()
         self.changed = threading.Condition()
         self._workers: dict[str, list[Worker]] = {}

@@ -1,0 +1,183 @@
+"""`Routing`: spool, rules, queues and their keeper, without a listener: what a router and an add-in share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..log import log, log_failure
+from ..repository.incoming import Incoming
+from ..repository.receiving import Receiver
+from ..services.service_registry import Registering
+from .announcements import Announcements
+from .forwarder import Forwarder, Pace
+from .queue import State
+from .settings import RouterSettings
+from .spool import Accepted, Spool
+
+__all__ = ["DestinationState", "Routing"]
+
+_LOOK = 1.0  # seconds between two looks at the file of rules
+_TIDY = 30  # looks between two rounds of tidying
+
+Tell = Callable[..., object]
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """How a destination is: what waits for it, for how long, and whether that is an alarm.
+
+    Attributes:
+        oldest: seconds since the oldest instance that waits was received.
+        why: why it gets nothing at the moment.
+    """
+
+    name: str
+    waiting: int = 0
+    held: int = 0
+    parked: int = 0
+    sent: int = 0
+    oldest: float = 0.0
+    alarm: bool = False
+    why: str = ""
+
+
+class Routing:
+    """A router's directory, served.
+
+    Args:
+        directory: of the router; see `RouterSettings.make` for a new one.
+        settings: by default those in its directory.
+        pace: how long destinations are left alone that are not there, or refuse.
+        tell: told what happens, by its kind and its facts.
+
+    Raises:
+        InvalidArgument: there is no router, or its settings make no sense.
+
+    Attributes:
+        spool, forwarder, storage: its parts.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: RouterSettings | None = None,
+        *,
+        pace: Pace | None = None,
+        tell: Tell = lambda kind, **facts: None,
+    ) -> None:
+        self.spool = Spool(directory, settings, serves=True)
+        self.settings = self.spool.settings
+        self.spool.plans.refresh()
+        self.forwarder = Forwarder(self.spool, self.settings.ae_title, pace=pace, tell=tell)
+        self.spool.units.released = self.forwarder.wake
+        self.spool.units.count = self.forwarder.count
+        self.storage: Receiver[Accepted] = Receiver(
+            self.spool.blobs, self.spool.disk, self._store, turns=True, who="the router"
+        )
+        self._announcements = Announcements(self.spool.units)
+        self._tell = tell
+        self._alarms: set[str] = set()
+        self._ended: set[str] = set()  # associations
+        self._stop = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="dicomnet-router-keeper", daemon=True)
+
+    def register(self, services: Registering, owner: str) -> None:
+        """Offer storage of every class, and take what modalities say of their instances."""
+        self.storage.register(services, owner)
+        self._announcements.register(services, owner)
+
+    def _store(self, group: Sequence[Incoming]) -> list[Accepted | Exception]:
+        accepted = self.spool.store(group)
+        names = {new.destination for one in accepted if isinstance(one, Accepted) for new in one.deliveries}
+        self.forwarder.wake(sorted(names))
+        return accepted
+
+    def ended(self, calling: str, address: str) -> None:
+        """An association is over; from any thread, at once."""
+        self._ended.add(f"{calling} {address}")
+
+    # ---- its life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to send, in threads of its own."""
+        self.forwarder.start()
+        self._keeper.start()
+
+    def _keep(self) -> None:
+        """Follow the file of rules, see what is complete, and tidy up."""
+        looks = 0
+        while not self._stop.wait(_LOOK):
+            looks += 1
+            try:
+                self.look()
+                if looks % _TIDY == 0:
+                    self.tidy()
+            except Exception as error:
+                log_failure("the router cannot look after itself", error)
+
+    def look(self) -> None:
+        """Follow the file of rules now; another file is another version. See what is complete, and what is late."""
+        if self.spool.plans.refresh():
+            self.forwarder.follow()
+            self._tell("rules", version=self.spool.plans.current[0])
+        while self._ended:
+            self.spool.units.ended(self._ended.pop())
+        self.spool.units.look()
+
+    def tidy(self) -> None:
+        """Delete what is over for long enough, and raise the alarms."""
+        while self.spool.tidy():
+            pass
+        self.spool.forget()
+        self.check_alarms()
+
+    def check_alarms(self) -> None:
+        """Tell of destinations whose oldest instance waits for too long, once each, and when that is over."""
+        late = {one.name for one in self.states() if one.alarm}
+        for name in late - self._alarms:
+            log.warning("what waits for %s waits for too long", name)
+            self._tell("alarm", destination=name, on=True)
+        for name in self._alarms - late:
+            self._tell("alarm", destination=name, on=False)
+        self._alarms = late
+
+    def states(self) -> list[DestinationState]:
+        """How each destination is; the one without a name is of what no rule wants."""
+        now, plan = self.spool.queue.now(), self.spool.plans.current[1]
+        counts: dict[str, dict[State, int]] = {name: {} for name in plan.destinations}
+        oldest: dict[str, float] = {}
+        for one in self.spool.queue.counts():
+            found = counts.setdefault(one.destination, {})
+            found[one.state] = one.deliveries
+            if one.state in (State.WAITING, State.LEASED):
+                oldest[one.destination] = min(oldest.get(one.destination, one.oldest), one.oldest)
+        return [self._state(name, found, oldest.get(name), now) for name, found in counts.items()]
+
+    def _state(self, name: str, counts: dict[State, int], oldest: float | None, now: float) -> DestinationState:
+        health = self.forwarder.health.get(name)
+        destination = self.spool.plans.current[1].destinations.get(name)
+        age = 0.0 if oldest is None else max(now - oldest, 0.0)
+        away = health is not None and health.until > time.monotonic()
+        return DestinationState(
+            name,
+            waiting=counts.get(State.WAITING, 0) + counts.get(State.LEASED, 0),
+            held=counts.get(State.HELD, 0),
+            parked=counts.get(State.PARKED, 0),
+            sent=health.sent if health else 0,
+            oldest=age,
+            alarm=destination is not None and age > destination.alarm,
+            why=health.why if health is not None and away else "",
+        )
+
+    def close(self) -> None:
+        """Commit what has arrived, end what is under way, and close."""
+        self._stop.set()
+        self.storage.close()
+        self.forwarder.close()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        self.spool.close()

@@ -91,7 +91,7 @@ class TestForwarding:
     def test_an_object_that_no_rule_can_read_is_kept_and_parked_with_its_reason(self, tmp_path):
         with routing(tmp_path, everything_to(A=address("A@127.0.0.1:1"))) as router:
             data = b"\x08\0\x18\0UI\xff\xff1.2 "
-            send(router, BytesSource(data, archives.LITTLE, CT, "1.2.9"))
+            send(router, BytesSource(data, archives.LITTLE, CT, "1.2.9", force=True))
             [one] = router.spool.queue.items()
             assert (one.state, one.destination) == (State.PARKED, "")
             assert "cannot be read" in one.why

@@ -11,6 +11,8 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +20,11 @@ from pathlib import Path
 import corpora
 import pytest
 from corpora import Recipe
+from peers.serving_provider import STUCK
 from rigs import HOST, PEERS, dicomnet_command
+
+import dicomnet as dn
+from dicomnet.services.query_models import model_uid
 
 ROUNDS = 15
 #: By kind of provider: the most of the bare listener's time that a transfer may take.
@@ -90,3 +96,41 @@ def test_a_server_costs_little_over_a_listener(name: str, directory: Path, pytes
             f"{target}; CPU {each[kind]:.1f} µs an instance, the listener's {each['listener']:.1f}; load {load:.1f}"
         )
         assert short or min(ratio, best) <= target
+
+
+#: The 99th percentile of others beside an add-in that does not return, or a spy that is full, over what it is else.
+BESIDE = 1.05
+ECHOS = 400
+
+
+def percentile(association: dn.Association) -> float:
+    """The 99th percentile of a few C-ECHOs, in seconds."""
+    times = []
+    for _ in range(ECHOS):
+        began = time.perf_counter()
+        association.echo()
+        times.append(time.perf_counter() - began)
+    return statistics.quantiles(times, n=100)[98]
+
+
+@pytest.mark.parametrize("trouble", ["stuck", "full"])
+def test_others_do_not_notice(trouble: str, directory: Path, pytestconfig: pytest.Config) -> None:
+    rounds = 1 if pytestconfig.getoption("benchmark_disable") else 30
+    times: dict[str, list[float]] = {"server": [], trouble: []}
+    with ExitStack() as stack:
+        associations = {}
+        for kind in times:
+            _, port = stack.enter_context(provider(kind, directory))
+            contexts = dn.contexts.sop_classes(dn.uids.VERIFICATION, model_uid(STUCK, "find"))
+            associations[kind] = stack.enter_context(dn.connect(f"SERVER@{HOST}:{port}", contexts=contexts))
+            if kind == "stuck":
+                for _ in range(3):
+                    other = stack.enter_context(dn.connect(f"SERVER@{HOST}:{port}", contexts=contexts))
+                    threading.Thread(target=lambda other=other: list(other.find(model=STUCK)), daemon=True).start()
+        for _ in range(rounds):
+            for kind, association in associations.items():
+                times[kind].append(percentile(association))
+    p99 = {kind: statistics.median(found) for kind, found in times.items()}
+    ratio = p99[trouble] / p99["server"]
+    print(f"\nbeside {trouble}: p99 {1e6 * p99[trouble]:.0f} µs, {ratio:.3f} of what it is else, target {BESIDE}")
+    assert rounds == 1 or ratio <= BESIDE

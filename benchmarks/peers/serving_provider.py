@@ -5,11 +5,15 @@ Prints the port, and ends when standard input does.
 
 import logging
 import sys
+import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
 import dicomnet as dn
 from dicomnet.server import Server, Settings, hookimpl
+
+#: The information model whose queries are not answered.
+STUCK = "WORKLIST"
 
 
 def keep_in(directory: str, registry: Any) -> None:
@@ -43,14 +47,33 @@ class Watching(Keeping):
         self.seen += 1
 
 
+class Stuck(Keeping):
+    """Has handlers of queries that do not return before their deadline."""
+
+    @hookimpl
+    def services(self, registry: Any) -> None:
+        """Take C-STORE, and C-FIND."""
+        super().services(registry)
+        registry.on_find(STUCK, deadline=30)(lambda request: threading.Event().wait(60))
+
+
+class Full(Keeping):
+    """Has a spy that takes nothing."""
+
+    @hookimpl
+    def spy(self) -> None:
+        """Wait for ever."""
+        threading.Event().wait()
+
+
 def provider(kind: str, directory: str) -> AbstractContextManager[Any]:
     """What serves."""
     if kind == "listener":
         listener = dn.Listener("SERVER", port=0)
         keep_in(directory, listener)
         return listener
-    addin = {"server": Keeping, "spied": Watching}[kind](directory)
-    tables = {"server": {"ae_title": "SERVER"}, "listen": {"port": 0}, "addins": {"enable": []}}
+    addin = {"server": Keeping, "spied": Watching, "stuck": Stuck, "full": Full}[kind](directory)
+    tables = {"server": {"ae_title": "SERVER"}, "listen": {"port": 0}, "addins": {"enable": ["verification"]}}
     return Server(Settings.parse(tables), addins={"keeping": addin})
 
 

@@ -27,6 +27,7 @@ from ..wire.items import Value as Item
 from .events import Sized
 from .messages import Buffer, name_of
 from .negotiation import PresentationContext
+from .pdu_splitter import PDUSplitter
 from .states import Action, Event, State
 
 __all__ = [
@@ -45,11 +46,6 @@ __all__ = [
     "named",
     "value_fields",
 ]
-
-_HEADER = 6  # bytes: of a PDU its type, a reserved one and its length; of a PDV its length, context and control
-_DATA_TF = 4
-_COMMAND = 1  # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
-_NONE_KEPT = memoryview(b"")
 
 
 class Watched(NamedTuple):
@@ -229,31 +225,29 @@ class Watch:
         self._tap = tap
         self._association = association
         self._clock = clock
-        self._received = _Splitter(tap)
-        self._sent = _Splitter(tap)
+        self._received = PDUSplitter(tap.body, tap.data)
+        self._sent = PDUSplitter(tap.body, tap.data)
 
     def received(self, buffer: Buffer) -> Iterator[memoryview]:
         """Tell of the PDUs in what arrives, each before its last bytes are handed on to be acted upon."""
-        view = memoryview(buffer).cast("B")
-        while len(view):
-            taken = len(view) if self._tap.broken else self._split(self._received, view, sent=False)
-            yield view[:taken]
-            view = view[taken:]
+        view, at = memoryview(buffer).cast("B"), 0
+        while at < len(view):
+            end = len(view) if self._tap.broken else self._received.take(view, at)
+            if self._received.complete:
+                self._tell_pdu(self._received, sent=False)
+            yield view[at:end]
+            at = end
 
     def sent(self, buffers: list[Buffer]) -> None:
         """Tell of the PDUs in what is to be written."""
         for buffer in buffers:
-            view = memoryview(buffer).cast("B")
-            while len(view) and not self._tap.broken:
-                view = view[self._split(self._sent, view, sent=True) :]
+            view, at = memoryview(buffer).cast("B"), 0
+            while at < len(view) and not self._tap.broken:
+                at = self._sent.take(view, at)
+                if self._sent.complete:
+                    self._tell_pdu(self._sent, sent=True)
 
-    def _split(self, splitter: _Splitter, view: memoryview, *, sent: bool) -> int:
-        taken = splitter.take(view)
-        if splitter.complete:
-            self._tell_pdu(splitter, sent=sent)
-        return taken
-
-    def _tell_pdu(self, splitter: _Splitter, *, sent: bool) -> None:
+    def _tell_pdu(self, splitter: PDUSplitter, *, sent: bool) -> None:
         header, body, whole = splitter.pop()
         self._tap.tell(PDUSeen(self._clock(), self._association, sent, header, body, whole))
 
@@ -271,86 +265,6 @@ class Watch:
         if not self._tap.broken:
             size = 0 if data is None else data.size
             self._tap.tell(MessageSeen(self._clock(), self._association, sent, command, context, size))
-
-
-class _Splitter:
-    """Cuts the bytes of one direction where PDUs end, and keeps of each what its tap wants.
-
-    Attributes:
-        complete: whether what was taken ends with the end of a PDU, or with that of all sense.
-    """
-
-    def __init__(self, tap: ProtocolTrace) -> None:
-        self._tap = tap
-        self._lost = False
-        self._begin()
-
-    def _begin(self) -> None:
-        self.complete = False
-        self._header, self._kept, self._pdv = bytearray(), bytearray(), bytearray()
-        self._left = self._fragment = 0
-        self._wanted = self._whole = True
-
-    @property
-    def begun(self) -> bool:
-        """In the middle of a PDU."""
-        return len(self._header) > 0
-
-    def take(self, view: memoryview) -> int:
-        """Go on to the end of a PDU at most; how many bytes that took."""
-        if self._lost:
-            return len(view)
-        begin = min(_HEADER - len(self._header), len(view))
-        self._header += view[:begin]
-        if not 1 <= self._header[0] <= 7:
-            self._lost = self.complete = True
-            self._keep(view[begin:])
-            self._whole = False
-            return len(view)
-        if len(self._header) < _HEADER:
-            return begin
-        if begin:
-            self._left = int.from_bytes(self._header[2:])
-        end = begin + min(self._left, len(view) - begin)
-        self._left -= end - begin
-        self._take_body(view[begin:end])
-        self.complete = self._left == 0
-        return end
-
-    def _take_body(self, view: memoryview) -> None:
-        if self._header[0] != _DATA_TF or self._tap.data:
-            self._keep(view)
-            return
-        while len(view):
-            view = self._take_fragment(view) if self._fragment else self._take_pdv_header(view)
-
-    def _take_pdv_header(self, view: memoryview) -> memoryview:
-        begin = _HEADER - len(self._pdv)
-        self._pdv += view[:begin]
-        if len(self._pdv) == _HEADER:
-            self._keep(memoryview(self._pdv))
-            self._fragment = max(int.from_bytes(self._pdv[:4]) - 2, 0)
-            self._wanted = bool(self._pdv[5] & _COMMAND)
-            self._pdv = bytearray()
-        return view[begin:]
-
-    def _take_fragment(self, view: memoryview) -> memoryview:
-        fragment, rest = view[: self._fragment], view[self._fragment :]
-        self._fragment -= len(fragment)
-        self._keep(fragment if self._wanted else _NONE_KEPT)
-        self._whole = self._whole and self._wanted
-        return rest
-
-    def _keep(self, view: memoryview) -> None:
-        room = len(view) if self._tap.body is None else max(self._tap.body - len(self._kept), 0)
-        self._kept += view[:room]
-        self._whole = self._whole and len(view) <= room
-
-    def pop(self) -> tuple[bytes, bytes, bool]:
-        """The PDU, as far as it was taken: header, what is kept of its body, and whether that is all."""
-        pdu = bytes(self._header), bytes(self._kept), self._whole and self._left == 0
-        self._begin()
-        return pdu
 
 
 # ---- what was seen, in words -------------------------------------------------------------------------------------

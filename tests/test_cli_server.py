@@ -72,6 +72,8 @@ def test_a_server_from_its_making_to_its_end(run, tmp_path):
         changed = run("server", "edit", "archive", "--set", "log.level=debug", "--set", "listen.port=104")
         assert "listen.port" in changed.stderr
         assert rows(run("server", "addins", "archive", "--json"))[0]["name"] == "verification"
+        run("server", "edit", "archive", "--set", 'addins.enable=["exec"]', code=61)
+        assert "exec" not in (tmp_path / "archive" / "server.toml").read_text()
         assert "listens on" in run("server", "logs", "archive").stdout
         connected = rows(run("server", "clients", "archive", "--json"))[:-1]
         assert {one["calling"] for one in connected} <= {"ARCHIVE"}  # its own, pooled

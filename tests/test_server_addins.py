@@ -77,6 +77,44 @@ def test_the_tutorials_add_in_of_at_most_30_lines_joins_a_running_server_by_relo
     assert len(ADD_IN.strip().splitlines()) <= 30
 
 
+OTHER = """
+from dicomnet.server import hookimpl
+
+@hookimpl
+def services(registry):
+    registry.on_echo(lambda request: None)
+
+@hookimpl
+def admin_messages(context):
+    if context.server.server.description:
+        raise RuntimeError("no licence")
+"""
+
+
+def test_a_reload_puts_an_add_in_in_the_place_of_another_if_it_can(serve, tmp_path):
+    (tmp_path / "addins").mkdir()
+    (tmp_path / "addins" / "other.py").write_text(OTHER)
+
+    def settings(enable, description=""):
+        server = {"ae_title": "SERVER", "description": description}
+        return make_settings(server=server, addins={"enable": [enable]})
+
+    def owner():
+        (found,) = {one.owner for one in server.services.snapshot().registrations}
+        return found
+
+    server = serve(settings("verification"), directory=tmp_path)
+    with pytest.raises(AddInError, match="no licence"):
+        server.reload(settings("other", "fails"))
+    assert owner() == "verification"
+    server.reload(settings("other"))
+    assert owner() == "other"
+    server.reload(settings("verification"))
+    assert owner() == "verification"
+    with call(server, [uids.VERIFICATION]) as association:
+        assert association.echo().is_success
+
+
 def broken(tmp_path, text):
     (tmp_path / "addins").mkdir(exist_ok=True)
     (tmp_path / "addins" / "mine.py").write_text(textwrap.dedent(text))

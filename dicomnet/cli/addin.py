@@ -83,7 +83,7 @@ _README = '''# {distribution}
 
 An add-in for dicomnet servers.
 
-    pip install -e .
+    pip install -e . pytest
     python -m pytest
     dicomnet server create hello --aet HELLO --set 'addins.enable=["{distribution}"]'
     dicomnet server run hello

@@ -35,6 +35,7 @@ def status(server: ServerDirectory, output: Output) -> int:
     for name, value in found.items():
         shown = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else value
         shown = ", ".join(map(str, shown)) if isinstance(shown, list) else shown
+        shown = f"{shown:.0f} s" if isinstance(shown, float) else shown
         output.say(f"{name.replace('_', ' '):16}{shown}")
     output.record(**found)
     return Exit.DONE

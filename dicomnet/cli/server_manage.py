@@ -10,7 +10,7 @@ import click
 from ..errors import DicomNetError
 from ..server import Server, SettingsInvalid, runner
 from ..server import manager as servers
-from ..server.admin import Client
+from ..server.admin import AdminError, Client
 from ..server.directory import ServerDirectory, at, every_server, home, resolve, value_of
 from ..server.discovery import Finder
 from .exits import Exit
@@ -202,11 +202,16 @@ def edit(server: ServerDirectory, values: tuple[tuple[str, Any], ...], output: O
     """
     if not values:
         raise click.UsageError(f"nothing to change: give --set, or edit {server.file}")
+    before = server.file.read_bytes()
     server.edit(dict(values))
     waiting: list[str] = []
     if server.process() is not None:
         with Client(server.path) as client:
-            waiting = client.reload()["pending_restart"]
+            try:
+                waiting = client.reload()["pending_restart"]
+            except AdminError:  # an add-in cannot use them
+                server.file.write_bytes(before)
+                raise
     if waiting:
         output.warn(f"these wait for a restart: {', '.join(waiting)}")
     output.summary(f"{server.file} is changed", changed=[name for name, _ in values], pending_restart=waiting)

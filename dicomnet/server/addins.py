@@ -15,6 +15,7 @@ import pluggy
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 
+from ..errors import DicomNetError
 from ..log import log_failure
 from ..protocol.admission import AdmissionRule
 from ..protocol.trace import Seen
@@ -80,19 +81,29 @@ class AddIn:
 class ScopedRegistry(Registering):
     """The service registry as one add-in sees it: what it registers is its own, is watched, and has a deadline."""
 
-    def __init__(self, registry: ServiceRegistry, addin: AddIn) -> None:
+    def __init__(self, registry: ServiceRegistry, addin: AddIn, leaving: frozenset[str]) -> None:
         self._registry = registry
         self._addin = addin
+        self._leaving = leaving
 
     def register(self, registration: Registration) -> Registration:
         """Register in the add-in's name; see `ServiceRegistry.register`."""
         deadline = registration.deadline
         if deadline is None:
             deadline = self._addin.context.server.timeouts.add_in
-        mine = replace(self._addin.guard.watched(registration, deadline), owner=self._addin.name)
+        watched = self._addin.guard.watched(registration, deadline)
+        mine = replace(watched, owner=self._addin.name, replaces=watched.replaces or self._succeeds(watched))
         self._registry.register(mine)
         self._addin.registrations += (mine,)
         return mine
+
+    def _succeeds(self, new: Registration) -> bool:
+        """Whether it takes the place of what add-ins registered that are about to stop: no association misses it."""
+        same = [
+            one for one in self._registry.snapshot().registrations
+            if one.message == new.message and not set(one.sop_classes).isdisjoint(new.sop_classes) and one.overlaps(new)
+        ]  # fmt: skip
+        return bool(same) and all(one.owner in self._leaving for one in same)
 
 
 class AddIns:
@@ -126,6 +137,7 @@ class AddIns:
         self.metrics: dict[str, CollectorRegistry] = {}
         self.broken: dict[str, str] = {}
         self.abandoned = 0
+        self._leaving: frozenset[str] = frozenset()
         self.rules: tuple[AdmissionRule, ...] = ()
         self._turns: tuple[Callable[[], object], ...] = ()
 
@@ -199,7 +211,7 @@ class AddIns:
         try:
             self._step(addin, "start")
             addin.started = True
-            self._step(addin, "services", registry=ScopedRegistry(self._registry, addin))
+            self._step(addin, "services", registry=ScopedRegistry(self._registry, addin, self._leaving))
             self._messages.owner = addin.name
             self._step(addin, "admin_messages", messages=self._messages)
             self.metrics[addin.name] = CollectorRegistry()
@@ -219,8 +231,9 @@ class AddIns:
         try:
             return self.call(addin, hook, **arguments)
         except Exception as error:
-            log_failure(f"add-in {addin.name} failed in {hook}", error)
-            why = f"{type(error).__name__}: {error}"
+            if not isinstance(error, DicomNetError):
+                log_failure(f"add-in {addin.name} failed in {hook}", error)
+            why = str(error) if isinstance(error, DicomNetError) else f"{type(error).__name__}: {error}"
             raise AddInError(f"add-in {addin.name} ({addin.found.place}) failed in {hook}: {why}") from error
 
     def _drop(self, addin: AddIn) -> None:
@@ -265,6 +278,7 @@ class AddIns:
             AddInError, SettingsInvalid: a new one is broken, or a table of settings is; nothing has changed then.
         """
         staying = [one for one in self._addins if one.name in settings.addins.enable]
+        self._leaving = frozenset(one.name for one in self._addins) - set(settings.addins.enable)
         tables = {one.name: settings.table(one.name, one.found.settings_model) for one in staying}
         added: list[AddIn] = []
         try:
@@ -276,6 +290,8 @@ class AddIns:
             for one in reversed([one for one in added if one in self._addins]):
                 self._drop(one)
             raise
+        finally:
+            self._leaving = frozenset()
         for addin in reversed([one for one in self._addins if one.name not in settings.addins.enable]):
             self._drop(addin)
         order = {name: place for place, name in enumerate(settings.addins.enable)}

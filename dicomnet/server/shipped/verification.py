@@ -17,7 +17,7 @@ class Verification:
     @hookimpl
     def services(self, registry: Registering, context: AddInContext) -> None:
         """Take C-ECHO."""
-        registry.on_echo(self.echo)
+        registry.on_echo(inline=True)(self.echo)
 
     def echo(self, request: EchoRequest) -> Status:
         """Answer: we are here."""

@@ -8,6 +8,7 @@ import archives
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
 
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.hl7_message import Message
@@ -203,3 +204,54 @@ class TestOrders:
         port = archive.hl7.server.address[1]
         with pytest.raises(CannotListen), Archive(other, archives.make(other, hl7_port=port)):
             pass
+
+
+class TestGroups:
+    def orders(self, count):
+        return [
+            ORM.replace(b"A1|R1", b"A%d|R%d" % (one, one)).replace(b"1.2.3^", b"1.2.3.%d^" % one)
+            for one in range(count)
+        ]
+
+    def test_what_comes_together_is_one_transaction_and_answered_in_order(self, archive, sender, monkeypatch):
+        begun = []
+        real = archive.holdings.database.transaction
+
+        def transaction(work, **options):
+            begun.append(work)
+            return real(work, **options)
+
+        sent(sender, self.orders(1)[0])  # what it needs is loaded
+        monkeypatch.setattr(archive.holdings.database, "transaction", transaction)
+        wrong = message("ZZZ^Z99", PID, control="7")
+        orders = self.orders(20)
+        sender.sendall(b"".join(map(framed, [*orders, wrong, *orders])))
+        reader, answers = MllpReader(), []
+        while len(answers) < 41:
+            answers += [Message.decode(one).first("MSA").get(1) for one in reader.feed(sender.recv(1 << 16))]
+        assert answers == ["AA"] * 20 + ["AR"] + ["AA"] * 20
+        assert len(items_of(archive)) == 20
+        assert len(begun) < 20
+
+    def test_one_that_fails_spoils_no_other(self, archive):
+        good, other = map(Message.decode, self.orders(2))
+        bad = Message.decode(ORM.replace(b"P1^^^HOSP", b"").replace(b"A1|R1", b"A8|R8"))
+        results = archive.hl7._commit([good, bad, other])
+        assert [code for code, _ in results] == ["AA", "AE", "AA"]
+        assert len(items_of(archive)) == 2
+
+    def test_where_a_group_cannot_be_written_each_is_tried_by_itself(self, archive, monkeypatch):
+        real = archive.hl7._perform
+        times = []
+
+        def perform(connection, message):
+            times.append(message.control_id)
+            if len(times) == 2:
+                raise IntegrityError("another process has it", None, Exception())
+            return real(connection, message)
+
+        monkeypatch.setattr(archive.hl7, "_perform", perform)
+        results = archive.hl7._commit([Message.decode(one) for one in self.orders(2)])
+        assert [code for code, _ in results] == ["AA", "AA"]
+        assert len(times) == 4
+        assert len(items_of(archive)) == 2

@@ -6,12 +6,17 @@ two patients. A message that comes twice changes nothing the second time, and is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from datetime import datetime
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from ..errors import DicomNetError, InvalidArgument, escaped
+from ..errors import DicomNetError, InvalidArgument, LocalProtocolError, escaped
 from ..log import log
+from ..repository.committer import Committer
+from ..repository.deferred import Deferred
 from ..repository.identity import PatientId, merge
 from ..repository.worklist import Worklist
 from .hl7_message import Message
@@ -39,6 +44,7 @@ class Hl7Service:
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
         self._worklist = Worklist(holdings.database)
+        self._committer: Committer[Message, tuple[str, str]] = Committer(self._commit)
         self.server: MllpServer | None = None
 
     def start(self) -> None:
@@ -49,56 +55,90 @@ class Hl7Service:
         """
         settings = self._holdings.settings
         if settings.hl7_port is not None:
-            self.server = MllpServer(self.answer, host=settings.host, port=settings.hl7_port)
+            self.server = MllpServer(self.take, host=settings.host, port=settings.hl7_port)
             log.info("HL7 messages are taken on port %d", self.server.address[1])
 
     def close(self) -> None:
         """Take no more messages."""
         if self.server is not None:
             self.server.close()
+        self._committer.close()
 
     def answer(self, data: bytes) -> bytes:
-        """The acknowledgement of a message; once it says AA, what the message says is durable."""
+        """`take`, waited for."""
+        return self.take(data).result()
+
+    def take(self, data: bytes) -> Future[bytes]:
+        """The acknowledgement of a message; once it says AA, what the message says is durable.
+
+        Messages that come while the disk confirms others are one transaction.
+        """
+        answer: Deferred[bytes] = Deferred()
         try:
             message = Message.decode(data)
         except DicomNetError as error:
             log.info("an HL7 message is refused: %s", error.message)
             head = Message.parse("MSH|^~\\&|\r")
-            return _acknowledgement(head, _REJECTED, error.message)
-        code, text = self._perform(message)
-        log.info("the HL7 message %s %s: %s %s", message.type, escaped(message.control_id), code, text)
-        return _acknowledgement(message, code, text)
+            answer.set_result(_acknowledgement(head, _REJECTED, error.message))
+            return answer
 
-    def _perform(self, message: Message) -> tuple[str, str]:
+        def settle(result: tuple[str, str] | Exception) -> None:
+            code, text = (_ERROR, "the database cannot be written") if isinstance(result, Exception) else result
+            log.info("the HL7 message %s %s: %s %s", message.type, escaped(message.control_id), code, text)
+            answer.set_result(_acknowledgement(message, code, text))
+
         try:
-            if message.type in _ORDERS:
-                self._order(message)
-            elif message.type in _ADMISSIONS:
-                self._worklist.correct_patient(item_of_keywords(patient_of(message)))
-            elif message.type == _MERGE:
-                self._merge(message)
-            else:
-                return _REJECTED, "this type of message is not supported"
+            self._committer.hand(message, settle)
+        except LocalProtocolError as error:
+            settle(error)
+        return answer
+
+    def _commit(self, group: Sequence[Message]) -> list[tuple[str, str] | Exception]:
+        """One transaction for all; where it fails, each by itself, so that one spoils no other."""
+        try:
+            return self._holdings.database.transaction(
+                lambda connection: [self._perform(connection, message) for message in group]
+            )
+        except DBAPIError as error:
+            if len(group) == 1:
+                return [error]
+        return [result for message in group for result in self._commit_again([message])]
+
+    def _commit_again(self, message: list[Message]) -> list[tuple[str, str] | Exception]:
+        """Another process may have added the same: then it is there at the second look."""
+        [result] = self._commit(message)
+        return self._commit(message) if isinstance(result, IntegrityError) else [result]
+
+    def _perform(self, connection: Connection, message: Message) -> tuple[str, str]:
+        """Do what a message says; of one that fails nothing is done."""
+        try:
+            with connection.begin_nested():
+                if message.type in _ORDERS:
+                    self._order(connection, message)
+                elif message.type in _ADMISSIONS:
+                    self._worklist.correct_patient_in(connection, item_of_keywords(patient_of(message)))
+                elif message.type == _MERGE:
+                    self._merge(connection, message)
+                else:
+                    return _REJECTED, "this type of message is not supported"
         except DicomNetError as error:
             return _ERROR, error.message
-        except DBAPIError:
-            return _ERROR, "the database cannot be written"
         return _ACCEPTED, ""
 
-    def _order(self, message: Message) -> None:
+    def _order(self, connection: Connection, message: Message) -> None:
         for keywords in items_of_orders(message):
-            self._worklist.put(item_of_keywords(keywords))
+            self._worklist.put_in(connection, item_of_keywords(keywords))
 
-    def _merge(self, message: Message) -> None:
+    def _merge(self, connection: Connection, message: Message) -> None:
         """The patient of MRG becomes that of PID, in the worklist and in the index."""
         patient, gone = patient_of(message), message.first("MRG")
         old = PatientId(gone.get(1), gone.get(1, 4))
         new = PatientId(patient.get("PatientID", ""), patient.get("IssuerOfPatientID", ""))
         if not old.pid:
             raise InvalidArgument("MRG names no patient")
-        self._worklist.correct_patient(item_of_keywords(patient), old.pid)
+        self._worklist.correct_patient_in(connection, item_of_keywords(patient), old.pid)
         try:
-            self._holdings.database.transaction(lambda connection: merge(connection, old, new))
+            merge(connection, old, new)
         except InvalidArgument:
             return  # the index has nothing of them, or this message has come before
 

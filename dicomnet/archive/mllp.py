@@ -6,6 +6,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Self, cast
 
@@ -18,10 +19,11 @@ _START, _END = b"\x0b", b"\x1c\r"
 MOST_BYTES = 4 << 20  # of a message
 MOST_CONNECTIONS = 64
 IDLE_SECONDS = 600.0  # without a byte; senders keep their connections open for long
+ANSWER_SECONDS = 60.0  # for what is to be kept
 _READ = 1 << 16
 
-#: Gives the answer to a message; both are bytes without their block.
-Handler = Callable[[bytes], bytes]
+#: Gives the answer to a message, at once or later; both are bytes without their block.
+Handler = Callable[[bytes], Future[bytes]]
 
 
 def framed(message: bytes) -> bytes:
@@ -85,7 +87,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class _Connection(socketserver.BaseRequestHandler):
-    """One sender: its messages are answered one after the other."""
+    """One sender: its messages are answered in their order; what came together is worked on together."""
 
     def handle(self) -> None:
         server, connection = cast(_Server, self.server), cast(socket.socket, self.request)
@@ -107,15 +109,16 @@ class _Connection(socketserver.BaseRequestHandler):
     def _serve(self, server: _Server, connection: socket.socket) -> None:
         reader = MllpReader()
         while data := connection.recv(_READ):
-            for message in reader.feed(data):
-                connection.sendall(framed(server.handler(message)))
+            answers = [server.handler(message) for message in reader.feed(data)]
+            if answers:
+                connection.sendall(b"".join(framed(answer.result(ANSWER_SECONDS)) for answer in answers))
 
 
 class MllpServer:
     """Takes HL7 messages on a port until it is closed; each sender has a thread of its own.
 
     Args:
-        handler: gives the answer to a message, once what it says is kept.
+        handler: gives the answer to a message, as a future that is done once what it says is kept.
         host, port: where; port 0 picks a free one.
 
     Raises:

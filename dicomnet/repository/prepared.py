@@ -81,7 +81,7 @@ class Prepared:
         try:
             return [*map(self._row, _driver(connection).execute(self._text, self._values(parameters or {})).fetchall())]
         except sqlite3.Error as error:
-            raise DBAPIError(self._text, None, error) from error
+            raise DBAPIError.instance(self._text, None, error, sqlite3.Error) from error
 
     def listed(self, connection: Connection, values: Iterable[str]) -> list[Any]:
         """The rows whose column is `among` these values, whose number does not matter."""
@@ -107,7 +107,7 @@ class Prepared:
         try:
             _driver(connection).executemany(self._text, list(map(self._values, rows)))
         except sqlite3.Error as error:
-            raise DBAPIError(self._text, None, error) from error
+            raise DBAPIError.instance(self._text, None, error, sqlite3.Error) from error
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -129,9 +129,7 @@ class Workitems:
 
         def work(connection: Connection) -> list[Notice]:
             row = self._read(connection, uid)
-            check_change(
-                row.state, changes, is_performer=given == row.transaction != "", has_transaction=bool(given)
-            )
+            check_change(row.state, changes, is_performer=given == row.transaction != "", has_transaction=bool(given))
             item = self._stamped(row.item | changes)
             self._write(connection, uid, item)
             return list(self._told(connection, row, item))
@@ -202,9 +200,7 @@ class Workitems:
 
     def search(self, identifier: Identifier, offset: int = 0, limit: int = 1000) -> list[DicomJson]:
         """The items that match, in the order in which they were made."""
-        criteria = {
-            key.tag: key.criterion for key in identifier.keys if key.criterion is not None and key.tag in VR_OF
-        }
+        criteria = {key.tag: key.criterion for key in identifier.keys if key.criterion is not None and key.tag in VR_OF}
         found: list[DicomJson] = []
         for item in self._all():
             attributes = attributes_of_json(item)

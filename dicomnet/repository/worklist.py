@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import InvalidArgument
 from .database import Database
 from .dicom_json import DicomJson, set_text, text_at
+from .prepared import Prepared
 from .work_schema import worklist, worklist_step
 from .worklist_item import (
     ACCESSION,
@@ -96,14 +97,18 @@ class Worklist:
         Raises:
             InvalidArgument: it lacks what an item must have.
         """
+        return self._transaction(lambda connection: self.put_in(connection, item))
 
-        def work(connection: Connection) -> tuple[Entry, bool]:
-            known = _same(connection, item)
-            if known is None:
-                return self._insert(connection, completed(item)), True
-            return self._replace(connection, known, completed(item, known.item)), False
+    def put_in(self, connection: Connection, item: DicomJson) -> tuple[Entry, bool]:
+        """`put` in the caller's transaction.
 
-        return self._transaction(work)
+        Raises:
+            sqlalchemy.exc.IntegrityError: another process adds the same: it is there in the next transaction.
+        """
+        known = _same(connection, item)
+        if known is None:
+            return self._insert(connection, completed(item)), True
+        return self._replace(connection, known, completed(item, known.item)), False
 
     def change(self, id: int, changes: DicomJson, *, version: int | None = None) -> Entry:
         """Change elements of an item; see `worklist_item.merged`.
@@ -139,23 +144,23 @@ class Worklist:
         Raises:
             InvalidArgument: the patient has no ID.
         """
+        return self._transaction(lambda connection: self.correct_patient_in(connection, patient, old_id))
+
+    def correct_patient_in(self, connection: Connection, patient: DicomJson, old_id: str = "") -> int:
+        """`correct_patient` in the caller's transaction."""
         wanted = old_id or text_at(patient, PATIENT_ID)
         if not text_at(patient, PATIENT_ID):
             raise InvalidArgument("the patient has no Patient ID")
+        query = select(worklist.c.id).where(worklist.c.pid == wanted)
         issuer = text_at(patient, ISSUER)
-
-        def work(connection: Connection) -> int:
-            query = select(worklist.c.id).where(worklist.c.pid == wanted)
-            if issuer:
-                query = query.where(worklist.c.issuer.in_(["", issuer]))
-            numbers = connection.execute(query.order_by(worklist.c.id)).scalars().all()
-            entries = [_read(connection, one, lock=True) for one in numbers]
-            changed = [entry for entry in entries if entry is not None and entry.item != entry.item | patient]
-            for entry in changed:
-                self._replace(connection, entry, completed(entry.item | patient, entry.item))
-            return len(changed)
-
-        return self._transaction(work)
+        if issuer:
+            query = query.where(worklist.c.issuer.in_(["", issuer]))
+        numbers = connection.execute(query.order_by(worklist.c.id)).scalars().all()
+        entries = [_read(connection, one, lock=True) for one in numbers]
+        changed = [entry for entry in entries if entry is not None and entry.item != entry.item | patient]
+        for entry in changed:
+            self._replace(connection, entry, completed(entry.item | patient, entry.item))
+        return len(changed)
 
     def remove(self, id: int) -> None:
         """Remove an item.
@@ -212,16 +217,22 @@ class Worklist:
 
     def _insert(self, connection: Connection, item: DicomJson) -> Entry:
         row = item_row(item) | {"changed": self._clock()}
-        number = connection.execute(insert(worklist).values(row).returning(worklist.c.id)).scalar_one()
-        connection.execute(insert(worklist_step), [one | {"item_id": number} for one in step_rows(item)])
+        [(number,)] = _ITEM.all(connection, row)
+        _STEP.run(connection, [one | {"item_id": number} for one in step_rows(item)])
         return Entry(number, 1, item)
 
     def _replace(self, connection: Connection, entry: Entry, item: DicomJson) -> Entry:
         row = item_row(item) | {"changed": self._clock(), "version": entry.version + 1}
         connection.execute(update(worklist).where(worklist.c.id == entry.id).values(row))
         connection.execute(delete(worklist_step).where(worklist_step.c.item_id == entry.id))
-        connection.execute(insert(worklist_step), [one | {"item_id": entry.id} for one in step_rows(item)])
+        _STEP.run(connection, [one | {"item_id": entry.id} for one in step_rows(item)])
         return Entry(entry.id, entry.version + 1, item)
+
+
+_ITEM_COLUMNS = ("study_uid", "acc", "rp_id", "pid", "issuer", "name_n", "data", "changed")
+_STEP_COLUMNS = ("item_id", "sps_id", "date", "time", "modality", "stations", "status", "is_open", "data")
+_ITEM = Prepared(insert(worklist).values({one: bindparam(one) for one in _ITEM_COLUMNS}).returning(worklist.c.id))
+_STEP = Prepared(insert(worklist_step).values({one: bindparam(one) for one in _STEP_COLUMNS}))
 
 
 def _same(connection: Connection, item: DicomJson) -> Entry | None:

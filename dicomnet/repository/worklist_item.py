@@ -58,12 +58,12 @@ def completed(item: DicomJson, before: DicomJson | None = None) -> DicomJson:
     Raises:
         InvalidArgument: it has no patient, no step, or a step has no modality, or a date or time that is none.
     """
-    item = copy.deepcopy(item)
+    item = dict(item)
     before = before or {}
     for tag in (PATIENT_NAME, PATIENT_ID):
         if not text_at(item, tag):
             raise InvalidArgument(f"the worklist item has no {keyword_of(tag)}", hint=f"Give {keyword_of(tag)}=….")
-    steps = items_at(item, STEPS)
+    steps = [dict(step) for step in items_at(item, STEPS)]
     if not steps:
         raise InvalidArgument("the worklist item has no step", hint="Give ScheduledProcedureStepSequence.Modality=….")
     uid = text_at(item, STUDY_UID) or text_at(before, STUDY_UID) or uids.new()

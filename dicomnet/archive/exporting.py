@@ -17,13 +17,13 @@ from ..repository.places import Place
 from ..repository.single_files import FileTemplate
 from .holdings import Holdings
 
-__all__ = ["FORMATS", "export", "selected"]
+__all__ = ["DIRECTORY_NEEDS", "FORMATS", "export", "selected"]
 
 FORMATS = ("folder", "zip", "dicomdir")
 _TEMPLATE = FileTemplate("{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm")
 _PIECE = 1 << 20
 _HEAD_PIECES = 4  # a header longer than this has no place in a directory
-_DIRECTORY_NEEDS = {
+DIRECTORY_NEEDS = {
     "PatientID": "NONE",
     "StudyDate": "19000101",
     "StudyTime": "000000",
@@ -126,7 +126,7 @@ def _directory_entry(holdings: Holdings, place: Place) -> Dataset:
 
     head = io.BytesIO(b"".join(bytes(piece) for piece in islice(_stream(holdings, place), _HEAD_PIECES)))
     dataset = dcmread(head, stop_before_pixels=True)
-    for keyword, value in _DIRECTORY_NEEDS.items():
+    for keyword, value in DIRECTORY_NEEDS.items():
         if not dataset.get(keyword) and dataset.get(keyword) != 0:
             setattr(dataset, keyword, value)
     return dataset

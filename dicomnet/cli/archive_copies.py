@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..archive.backup import backup
+from ..archive.deidentified import export_deidentified
 from ..archive.exporting import FORMATS, export, selected
 from ..archive.holdings import Holdings
 from ..archive.importing import import_files
 from ..errors import OutputFileError, OutputProblem
+from ..repository.deidentify import Deidentifier, Option, key_in
+from ..repository.places import Place
 from .archive_care import DIR, held, progressing, selection
 from .exits import Exit
 from .options import PATH, output_options
@@ -51,18 +55,63 @@ def import_command(directory: str, paths: tuple[str, ...], output: Output) -> in
 @click.argument("target", type=PATH, metavar="TARGET")
 @selection
 @click.option("--format", "form", type=click.Choice(FORMATS), default="folder", help="[default: folder]")
+@click.option("--deidentify", is_flag=True, help="Without who it is: PS3.15 Annex E, basic profile.")
+@click.option("--option", "options", type=click.Choice([option.value for option in Option]), multiple=True,
+              help="With --deidentify: an option of the profile. May be given several times.")  # fmt: skip
+@click.option("--burned-in", is_flag=True, help="With --deidentify: take what has text burned into its pixels.")
 @output_options
-def export_command(directory: str, target: str, output: Output, *, form: str, **named: Any) -> int:
-    """Write what is named from the archive in DIR to TARGET, as it is stored, bit for bit."""
+def export_command(
+    directory: str,
+    target: str,
+    output: Output,
+    *,
+    form: str,
+    deidentify: bool,
+    options: tuple[str, ...],
+    burned_in: bool,
+    **named: Any,
+) -> int:
+    """Write what is named from the archive in DIR to TARGET: as it is stored, bit for bit, or de-identified.
+
+    De-identified, the same patient, study or instance always gets the same new identifiers, by a key in DIR.
+    """
+    if not deidentify and (options or burned_in):
+        raise click.UsageError("--option and --burned-in want --deidentify")
     with Holdings(Path(directory)) as holdings:
         places = selected(holdings, **named)
+        if deidentify:
+            deidentifier = Deidentifier(key_in(holdings.directory), options, burned_in=burned_in)
+            return _deidentified(holdings, places, Path(target), form, deidentifier, output)
         size = sum(place.size for place in places)
         with progressing(size, output) as progress:
             export(holdings, places, Path(target), form, progress=progress)
-    output.summary(
-        f"{counted(len(places), 'instance')} written, {amount(size)}", instances=len(places), bytes=size
-    )
+    output.summary(f"{counted(len(places), 'instance')} written, {amount(size)}", instances=len(places), bytes=size)
     return Exit.DONE
+
+
+def _deidentified(
+    holdings: Holdings, places: list[Place], target: Path, form: str, deidentifier: Deidentifier, output: Output
+) -> int:
+    done: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
+    failed = 0
+    with progressing(sum(place.size for place in places), output) as progress:
+        for one in export_deidentified(holdings, places, target, form, deidentifier, progress=progress):
+            if one.error:
+                failed += 1
+                output.error(f"{one.uid}: {one.error}")
+            output.record(uid=one.uid, written_as=one.written_as, error=one.error, done=one.report.done,
+                          warnings=one.report.warnings)  # fmt: skip
+            done.update(one.report.counts())
+            warnings.update(one.report.warnings)
+    for what, count in sorted(warnings.items()):
+        output.say(f"{counted(count, 'instance')}: {what}")
+    elements = ", ".join(f"{count} {what}" for what, count in sorted(done.items()))
+    output.summary(
+        f"{counted(len(places) - failed, 'instance')} written, {failed} failed; elements: {elements or 'none'}",
+        instances=len(places) - failed, failed=failed, elements=dict(done), warnings=dict(warnings),
+    )  # fmt: skip
+    return Exit.FAILURES if failed else Exit.DONE
 
 
 @click.command("backup")

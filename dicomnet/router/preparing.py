@@ -65,4 +65,4 @@ def _changed(item: Delivery, data: bytes, convert: tuple[str, ...]) -> Load:
     facts = Facts(data, item.ts, item.cls, wanted=frozenset((_SOP_CLASS, _SOP_INSTANCE, 0x00080005, *_NAMED.values())))
     uid, cls = facts.uid(_SOP_INSTANCE) or item.uid, facts.uid(_SOP_CLASS) or item.cls
     names = {name: facts.text(tag) for name, tag in _NAMED.items()}
-    return Load(item, BytesSource(data, item.ts, cls, uid, name=uid), convert, names)
+    return Load(item, BytesSource(data, item.ts, cls, uid, name=uid, force=True), convert, names)

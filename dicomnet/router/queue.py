@@ -13,12 +13,13 @@ from __future__ import annotations
 import random
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select, update
 
 from ..repository.blob_store import BlobRef
 from ..repository.database import Database
@@ -36,6 +37,7 @@ LEASE = 120.0
 SLOTS = 1 << 14
 _JITTER = 0.25
 _MOST_WHY = 500
+_MOST_IDS = 500  # in one list of an SQL statement
 
 _D, _R = delivery.c, received.c
 
@@ -146,6 +148,7 @@ class Queue:
 
     def __init__(self, database: Database, owner: str, *, clock: Callable[[], float] = time.time) -> None:
         self._database, self._owner, self._clock = database, owner, clock
+        self._looked: dict[str, float] = {}
 
     # ---- producers ---------------------------------------------------------------------------------------------
 
@@ -193,52 +196,45 @@ class Queue:
             seconds: for how long they are this worker's; see `extend`.
         """
         now = self._clock()
-
-        def work(connection: Connection) -> list[int]:
-            self._take_back(connection, destination, now)
-            ids: list[int] = []
-            for priority in URGENCY.values():
-                if len(ids) < most:
-                    ids += self._due(connection, destination, priority, now, most - len(ids), slot, slots)
-            if ids:
-                taking = update(delivery).where(_D.id.in_(ids)).values(
-                    state=State.LEASED, owner=self._owner, until=now + seconds, attempts=_D.attempts + 1
-                )  # fmt: skip
-                connection.execute(taking)
-            return ids
-
-        if not self.is_due(destination):  # a look costs no turn of the writer
+        self._take_back(destination, now)
+        with self._database.read() as connection:  # a look costs no turn of the writer
+            ids = self._due(connection, destination, now, most, slot, slots)
+        if not ids:
             return []
-        ids = self._database.transaction(work, logged=True)
-        return self.find(ids)
+        taking = update(delivery).where(_D.id.in_(ids), _D.state == State.WAITING).values(
+            state=State.LEASED, owner=self._owner, until=now + seconds, attempts=_D.attempts + 1
+        ).returning(_D.id)  # fmt: skip
 
-    def _take_back(self, connection: Connection, destination: str, now: float) -> None:
-        over = _D.destination == destination, _D.state == State.LEASED, _D.until <= now
-        connection.execute(update(delivery).where(*over).values(state=State.WAITING, owner=""))
+        def work(connection: Connection) -> set[int]:
+            return set(connection.execute(taking).scalars())
+
+        taken = self._database.transaction(work, logged=True)
+        return self.find([one for one in ids if one in taken])  # others may have been quicker with some
+
+    def _take_back(self, destination: str, now: float) -> None:
+        """Leases that are over; it is looked for them now and then."""
+        if now - self._looked.get(destination, 0.0) < LEASE / 4:
+            return
+        self._looked[destination] = now
+        over = update(delivery).where(_D.destination == destination, _D.state == State.LEASED, _D.until <= now)
+        over = over.values(state=State.WAITING, owner="")
+        self._database.transaction(lambda connection: connection.execute(over), logged=True)
 
     def _due(
-        self, connection: Connection, destination: str, priority: int, now: float, most: int, slot: int, slots: int
+        self, connection: Connection, destination: str, now: float, most: int, slot: int, slots: int
     ) -> list[int]:
-        wanted: list[ColumnElement[bool]] = [
-            _D.destination == destination, _D.state == State.WAITING, _D.priority == priority, _D.due <= now
-        ]  # fmt: skip
-        if slots > 1:
-            wanted.append(_D.slot % slots == slot)
-        query = select(_D.id).where(*wanted).order_by(_D.due, _D.id).limit(most).with_for_update(skip_locked=True)
-        return list(connection.execute(query).scalars())
-
-    def is_due(self, destination: str) -> bool:
-        """Whether there is something to take."""
-        now = self._clock()
-        waits = and_(_D.state == State.WAITING, _D.due <= now)
-        late = and_(_D.state == State.LEASED, _D.until <= now)
-        with self._database.read() as connection:
-            for one in (waits, late):
-                for priority in URGENCY.values():
-                    wanted = _D.destination == destination, _D.priority == priority, one
-                    if connection.execute(select(_D.id).where(*wanted).limit(1)).first():
-                        return True
-        return False
+        ids: list[int] = []
+        for priority in URGENCY.values():
+            wanted: list[ColumnElement[bool]] = [
+                _D.destination == destination, _D.state == State.WAITING, _D.priority == priority, _D.due <= now
+            ]  # fmt: skip
+            if slots > 1:
+                wanted.append(_D.slot % slots == slot)
+            query = select(_D.id).where(*wanted).order_by(_D.due, _D.id).limit(most - len(ids))
+            ids += connection.execute(query).scalars()
+            if len(ids) == most:
+                break
+        return ids
 
     def next_due(self, destination: str) -> float | None:
         """When the next delivery of a destination may be taken; None where nothing waits."""
@@ -267,18 +263,18 @@ class Queue:
 
     def finish(self, items: Sequence[tuple[Delivery, State, str]]) -> None:
         """Deliveries are over: each with what became of it, and a word; all in one transaction."""
-        now = self._clock()
-        ending = update(delivery).where(_D.id == bindparam("b_id"), _D.owner == self._owner).values(
-            state=bindparam("b_state"), why=bindparam("b_why"), ended=now, owner=""
-        )  # fmt: skip
-        closing = update(received).where(_R.id == bindparam("b_received")).values(open=_R.open - 1)
+        groups: dict[tuple[State, str], list[int]] = {}
+        for one, state, why in items:
+            groups.setdefault((state, why[:_MOST_WHY]), []).append(one.id)
 
         def work(connection: Connection) -> None:
-            for one, state, why in items:
-                values = {"b_id": one.id, "b_state": state, "b_why": why[:_MOST_WHY]}
-                # Another worker may have taken it over, and ended it: then the bytes are not counted twice.
-                if connection.execute(ending, values).rowcount and state.is_over:
-                    connection.execute(closing, {"b_received": one.received_id})
+            for (state, why), ids in groups.items():
+                mine = _D.id.in_(ids), _D.owner == self._owner, _D.state == State.LEASED
+                ending = update(delivery).where(*mine).values(state=state, why=why, ended=self._clock(), owner="")
+                ended = connection.execute(ending.returning(_D.received_id)).scalars().all()
+                # Another worker may have taken one over, and ended it: then its bytes are not counted twice.
+                if state.is_over:
+                    _close(connection, ended)
 
         # After a loss of power some may be sent once more: the same bytes under the same UID.
         if items:
@@ -355,13 +351,10 @@ class Queue:
         where = [*self.chosen(**chosen), _D.state.in_((State.WAITING, State.PARKED, State.HELD))]
 
         def work(connection: Connection) -> int:
-            rows = connection.execute(select(_D.id, _D.received_id).where(*where)).all()
-            now = self._clock()
-            for number, received_id in rows:
-                gone = update(delivery).where(_D.id == number).values(state=State.DROPPED, ended=now, why=why)
-                connection.execute(gone)
-                connection.execute(update(received).where(_R.id == received_id).values(open=_R.open - 1))
-            return len(rows)
+            gone = update(delivery).where(*where).values(state=State.DROPPED, ended=self._clock(), why=why)
+            ended = connection.execute(gone.returning(_D.received_id)).scalars().all()
+            _close(connection, ended)
+            return len(ended)
 
         return self._database.transaction(work)
 
@@ -388,19 +381,35 @@ class Queue:
         most: int = 100,
     ) -> list[Delivery]:
         """Deliveries in the order in which they were put; the next page begins after the last id of this one."""
-        wanted = self.chosen(destination=destination, study=study, states=states)
-        query: Select[Any] = _JOINED.where(_D.id > after, *wanted).order_by(_D.id).limit(most)
+        query = select(_D.id).where(_D.id > after, *self.chosen(destination=destination, study=study))
+        query = query.order_by(_D.id).limit(most)
+        # Each state by itself: what is over outnumbers all else a thousand times, and none of it is looked at.
+        each = [query.where(_D.state == state) for state in states] or [query]
         with self._database.read() as connection:
-            return [_delivery(row) for row in connection.execute(query).mappings()]
+            ids = sorted(one for single in each for one in connection.execute(single).scalars())[:most]
+        return [one for start in range(0, len(ids), _MOST_IDS) for one in self.find(ids[start : start + _MOST_IDS])]
 
     def counts(self) -> Iterator[Count]:
         """How long the queues are, by destination and state; what is over is not counted."""
         by = _D.destination, _D.state
         open_ = _D.state.in_([state for state in State if not state.is_over])
-        query = select(*by, func.count(), func.min(_D.created)).where(open_).group_by(*by).order_by(*by)
+        query = select(*by, func.count(), func.min(_D.id)).where(open_).group_by(*by).order_by(*by)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return (Count(row[0], State(row[1]), row[2], row[3]) for row in rows)
+            first = {row[3] for row in rows}
+            oldest = dict(connection.execute(select(_D.id, _D.created).where(_D.id.in_(first))).all())
+        return (Count(row[0], State(row[1]), row[2], oldest.get(row[3], self._clock())) for row in rows)
+
+
+def _close(connection: Connection, ended: Sequence[int]) -> None:
+    """So many deliveries of these instances no longer need their bytes."""
+    by_count: dict[int, list[int]] = {}
+    for number, count in Counter(ended).items():
+        by_count.setdefault(count, []).append(number)
+    for count, numbers in by_count.items():
+        for start in range(0, len(numbers), _MOST_IDS):
+            those = _R.id.in_(numbers[start : start + _MOST_IDS])
+            connection.execute(update(received).where(those).values(open=_R.open - count))
 
 
 def waiting_again(connection: Connection, unit: str, now: float) -> None:

@@ -110,6 +110,7 @@ delivery = Table(
     _seconds("ended"),
     Index("ix_router_delivery_queue", "destination", "state", "priority", "due", "id"),
     Index("ix_router_delivery_received", "received_id"),
+    Index("ix_router_delivery_destination", "destination", "state", "id"),
     Index("ix_router_delivery_state", "state", "id"),
     Index("ix_router_delivery_unit", "unit", sqlite_where=text("unit <> ''"), postgresql_where=text("unit <> ''")),
     Index("ix_router_delivery_ended", "ended"),

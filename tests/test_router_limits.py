@@ -1,0 +1,185 @@
+"""A full spool, a network that flaps, a queue of many rows: what a router does at its limits (lines one forgets)."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import archives
+import peers
+import pytest
+import routers
+from routers import CT, address, everything_to, made, part10, routing, send, settled
+
+import dicomnet as dn
+from dicomnet.repository.outbox import RetryClass
+from dicomnet.router.forwarder import Pace
+from dicomnet.router.queue import LEASE, State, slot_of
+from dicomnet.router.spool import Spool
+from dicomnet.status import Status
+from dicomnet.testing import Provider
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+import router_rows
+
+
+class TestFullSpool:
+    """Spool at 95 %: A700 to senders, never silence; and what is there goes on its way."""
+
+    def test_senders_are_told_and_sending_makes_room(self, tmp_path):
+        with Provider("A") as archive, routing(tmp_path, everything_to(A=address(archive.peer))) as router:
+            share = 0.5
+            disk = router.spool.disk
+            disk._share, disk._until = (lambda _: share), 0.0
+            send(router, part10(1))
+            share, disk._until = 0.96, 0.0
+            peer = f"ROUTER@127.0.0.1:{router.listener.address[1]}"
+            with dn.connect(peer, contexts=dn.contexts.storage([CT])) as association:
+                assert association.store(part10(2)).status == Status.OUT_OF_RESOURCES
+                assert settled(router) == {"A": {"sent": 1}}, "what was taken is sent"
+                share, disk._until = 0.90, 0.0
+                assert association.store(part10(2)).status.is_success
+            share, disk._until = 0.99, 0.0
+            with pytest.raises(dn.errors.AssociationRejected) as caught:
+                dn.connect(peer, contexts=dn.contexts.storage([CT]))
+            assert (caught.value.result, caught.value.source, caught.value.reason) == (2, 3, 1)
+
+    def test_a_spool_that_cannot_be_written_is_a700_and_nothing_is_half_taken(self, tmp_path, monkeypatch):
+        with routing(tmp_path, everything_to(A=address("A@127.0.0.1:1"))) as router:
+
+            def full(group):
+                raise OSError(28, "No space left on device")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(router.spool.blobs, "put", full)
+                peer = f"ROUTER@127.0.0.1:{router.listener.address[1]}"
+                with dn.connect(peer, contexts=dn.contexts.storage([CT])) as association:
+                    assert association.store(part10(1)).status == Status.OUT_OF_RESOURCES
+            assert routers.states(router.spool) == {}
+
+    def test_what_is_sent_leaves_the_spool_after_a_while_and_the_ledger_stays(self, tmp_path):
+        mine = 'when = { field = "PatientID", equals = "P1" }\n'
+        with (
+            Provider("A") as archive,
+            routing(tmp_path, everything_to(A=address(archive.peer)) + mine, keep=0.001) as router,
+        ):
+            send(router, part10(1), part10(2), part10(1, study=2))
+            settled(router)
+            assert router.spool.tidy() == 2
+            assert router.spool.tidy() == 0
+            assert [one.state for one in router.spool.queue.items()] == [State.SENT, State.SENT, State.HELD]
+
+
+def sent_by(router):
+    return routers.states(router.spool)["A"].get("sent", 0)
+
+
+class TestFlapping:
+    """The network flaps: no busy loop, and what can go goes."""
+
+    def test_a_destination_that_is_away_is_asked_after_longer_and_longer_pauses(self, tmp_path):
+        with Provider("A", reject=(2, 3, 1)) as away:
+            pace = Pace(unreachable=RetryClass(first=0.2, factor=2, most=60, attempts=1 << 30))
+            begin = time.monotonic()
+            with routing(tmp_path, everything_to(A=address(away.peer)), pace=pace) as router:
+                send(router, *(part10(number) for number in range(100)))
+                routers.wait_for(router, lambda: router.forwarder.health["A"].failures >= 3)
+            seconds = time.monotonic() - begin
+            # Each attempt is two associations at most: the second one of `Retry`, half a second later.
+            assert seconds > 0.2 + 0.4
+            assert len(away.requested) <= 2 * 4
+
+    def test_what_goes_while_it_is_there_is_sent_once_and_all_arrives(self, tmp_path):
+        port = peers.free_port()
+        taken = []
+        with routing(tmp_path, everything_to(A=address(f"A@127.0.0.1:{port}"))) as router:
+            for wave in range(3):
+                send(router, *(part10(number) for number in range(20 * wave, 20 * wave + 20)))
+                with Provider("A", port=port) as there:
+                    before = len(taken)
+                    routers.wait_for(router, lambda: sent_by(router) > before)  # noqa: B023 called here
+                taken += [one.sop_instance_uid for one in there.received]
+            with Provider("A", port=port) as back:
+                assert settled(router) == {"A": {"sent": 60}}
+            taken += [one.sop_instance_uid for one in back.received]
+        assert set(taken) == {f"1.2.1.1.{number}" for number in range(60)}
+        assert len(taken) < 60 + 20, "few are sent twice"
+
+
+class TestLeases:
+    def spool(self, directory, clock):
+        made(directory, everything_to(A=address("A@127.0.0.1:1")))
+        spool = Spool(directory, serves=True, clock=clock)
+        spool.plans.refresh()
+        return spool
+
+    def test_one_that_runs_out_goes_to_another_worker_and_the_first_changes_nothing_more(self, tmp_path):
+        now = [1000.0]
+        with self.spool(tmp_path, lambda: now[0]) as first, Spool(tmp_path, clock=lambda: now[0]) as second:
+            first.store([archives.an_incoming(1)])
+            [item] = first.queue.lease("A")
+            assert second.queue.lease("A") == []
+            now[0] += LEASE + 1
+            [again] = second.queue.lease("A")
+            assert (again.id, again.attempts) == (item.id, 2)
+            first.queue.finish([(item, State.SENT, "")])
+            first.queue.park(item, "too late")
+            assert routers.states(first) == {"A": {"leased": 1}}
+            second.queue.finish([(again, State.SENT, "")])
+            assert routers.states(first) == {"A": {"sent": 1}}
+
+    def test_a_heartbeat_keeps_it(self, tmp_path):
+        now = [1000.0]
+        with self.spool(tmp_path, lambda: now[0]) as first, Spool(tmp_path, clock=lambda: now[0]) as second:
+            first.store([archives.an_incoming(1)])
+            items = first.queue.lease("A")
+            now[0] += LEASE - 1
+            first.queue.extend(items)
+            now[0] += LEASE - 1
+            assert second.queue.lease("A") == []
+
+    def test_two_workers_never_have_the_same_series(self, tmp_path):
+        with self.spool(tmp_path, time.time) as spool:
+            spool.store([archives.an_incoming(number, study=study) for study in range(8) for number in range(3)])
+            shares = [spool.queue.lease("A", slot=slot, slots=2) for slot in range(2)]
+            assert sum(map(len, shares)) == 24
+            for slot, share in enumerate(shares):
+                assert {slot_of(one.series) % 2 for one in share} <= {slot}
+
+    def test_two_processes_share_a_queue_and_take_nothing_twice(self, tmp_path):
+        with self.spool(tmp_path, time.time) as first, Spool(tmp_path) as second:
+            first.store([archives.an_incoming(number) for number in range(100)])
+            taken = []
+            lock = threading.Lock()
+
+            def work(spool):
+                while found := spool.queue.lease("A", most=7):
+                    with lock:
+                        taken.extend(one.id for one in found)
+
+            workers = [threading.Thread(target=work, args=(one,)) for one in (first, second)]
+            for one in workers:
+                one.start()
+            for one in workers:
+                one.join()
+            assert sorted(taken) == sorted(set(taken))
+            assert len(taken) == 100
+
+
+@pytest.mark.long
+@pytest.mark.measures
+@pytest.mark.deadline(300)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_queue_of_many_rows(tmp_path, kind, request):
+    """As `tools/router_rows.py` does for a million; with a machine's noise allowed for."""
+    database = ""
+    if kind == "postgresql":
+        cluster = request.getfixturevalue("postgresql")
+        database = cluster.url(cluster.new_database())
+    found = router_rows.measure(tmp_path, 64 * 500, database)
+    assert found.enqueue > router_rows.GOALS["enqueue"] / 4, found
+    assert found.lease < router_rows.GOALS["lease"] * 20, found
+    assert found.page < router_rows.GOALS["page"] * 4, found
+    assert found.restart < router_rows.GOALS["restart"] * 4, found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from dicomnet.errors import InvalidArgument, escaped
@@ -40,6 +41,7 @@ __all__ = [
     "Limits",
     "Timeouts",
     "check_ae_title",
+    "listed",
     "parse_seconds",
     "parse_size",
 ]
@@ -310,6 +312,11 @@ class Entity:
         # The scheme also keeps a title that itself looks like one from being read as one.
         scheme = "dicoms://" if self.tls else "dicom://" if "://" in self.ae_title else ""
         return f"{scheme}{self.ae_title}@{host}:{self.port}"
+
+
+def listed(several: Iterable[str] | str) -> tuple[str, ...]:
+    """Several texts; one by itself is one, and not its letters."""
+    return (several,) if isinstance(several, str) else tuple(several)
 
 
 _PORTS = {"dicom": 104, "dicoms": 2762}

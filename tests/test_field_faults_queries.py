@@ -17,7 +17,6 @@ from programs import run
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet.cli.exits import Exit
 from dicomnet.dataset import codec
 
 STUDY = {"StudyInstanceUID": "1.2"}
@@ -61,7 +60,7 @@ def test_s8_the_command_names_what_was_not_asked_for(tmp_path: Path) -> None:
     with archive:
         done = run("get", address(archive), "STUDY", "-k", "StudyInstanceUID=1.2", "--out", tmp_path)
     assert "warning: not asked for, and kept: 2.25.2" in done.stderr
-    assert done.returncode == Exit.WARNINGS
+    assert done.returncode == 0
 
 
 # ---- N09 -------------------------------------------------------------------------------------------------------------

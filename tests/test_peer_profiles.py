@@ -88,7 +88,7 @@ REQUESTS: dict[Relaxation, list[tuple[bytes, type]]] = {
     Relaxation.BLANK_TITLES: [(request(called=b""), AssociateRJ)],
     Relaxation.PADDED_TITLES: [
         (request(called=b"ARCHIVE\0\xcd\xcd\xcd\xcd\xcd\xcd\xcd\xcd"), AssociateRJ),
-        (request(calling=b"LAX\0\0\0\0\0\0\0\0\0\0\0\0\0"), AssociateRJ),
+        (request(calling=b"LAX\0\0\0\0\0\0\0\0\0\0\0\0\1"), AssociateRJ),
     ],
     Relaxation.TITLE_CASE: [(request(called=b"Archive"), AssociateRJ)],
     Relaxation.PROTOCOL_VERSION: [(request(version=0), AssociateRJ), (request(version=2), AssociateRJ)],

@@ -116,7 +116,7 @@ def test_one_registration_is_withdrawn_and_only_that():
 
 def test_a_registration_of_nothing_is_refused():
     with pytest.raises(InvalidArgument, match="no SOP class"):
-        ServiceRegistry().on_find()(handler)
+        ServiceRegistry().register(Registration(STORE, (), handler, owner="archive"))
 
 
 def test_a_snapshot_does_not_change():

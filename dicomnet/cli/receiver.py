@@ -21,6 +21,7 @@ from ..services.provider_requests import Arrival, StoreRequest
 from ..status import Status
 from ..sync import Listener
 from ..uids import is_valid
+from .layout import Layout
 from .output import Output, counted, rate
 
 __all__ = ["Receiver"]
@@ -38,6 +39,7 @@ class Receiver(Listener):
         durable: have the disk confirm each file before the response.
         on_duplicate: what becomes of an instance whose file is there already: "number" keeps both, but the same bytes
             once; "replace" takes its place; "refuse" keeps the first, and the sender is told.
+        layout: names files below the directory; None calls each after its UID.
         run: a command for each file, its words; ``{file}``, ``{calling}`` and ``{uid}`` in them are put in.
         options: as of `Listener`.
     """
@@ -51,6 +53,7 @@ class Receiver(Listener):
         durable: bool = False,
         on_duplicate: str = "number",
         run: Sequence[str] = (),
+        layout: Layout | None = None,
         **options: Any,
     ) -> None:
         super().__init__(last_call=LAST_CALL, counting=_COUNTED, **options)
@@ -63,9 +66,11 @@ class Receiver(Listener):
         self._durable = durable
         self._on_duplicate = on_duplicate
         self._command = run
+        self._layout = layout
         # To commit a file takes microseconds; what waits for the disk or a program, or writes lines, may block.
         inline = not (durable or run or self._talks)
-        self.on_store(sink=self._open, unknown_classes=any_class, inline=inline)(self._keep)
+        wanted: dict[str, Any] = {"elements": layout.elements} if layout is not None and layout.elements else {}
+        self.on_store(sink=self._open, unknown_classes=any_class, inline=inline, **wanted)(self._keep)
 
     def _open(self, arrival: Arrival) -> Sink:
         """A data set begins to arrive: where it goes."""
@@ -102,6 +107,8 @@ class Receiver(Listener):
         uid, calling = request.sop_instance_uid, request.calling
         # A name that a peer made up never becomes a path.
         name = f"{uid}.dcm" if is_valid(uid) else os.path.basename(own_path(directory))
+        if self._layout is not None:
+            name = self._layout.name_of(request, name.removesuffix(".dcm"))
         if self._on_duplicate == "number":
             return commit_apart(request.file, name, directory, sender=calling, uid=uid)
         try:

@@ -14,6 +14,7 @@ from ..errors import CannotListen, OutputFileError, OutputProblem
 from ..net.tls import TLS
 from ..protocol.negotiation import AcceptancePolicy
 from .exits import Exit
+from .layout import Layout
 from .options import PATH, Parsed, Settings, common
 from .receiver import Receiver
 
@@ -59,6 +60,10 @@ def _drain(text: str) -> float:
 @click.option(
     "--exec", "run", type=Parsed("command", shlex.split), default=(), metavar="COMMAND",
     help="Run COMMAND, without a shell, for each file, before the answer; {file}, {calling} and {uid} are put in.",
+)  # fmt: skip
+@click.option(
+    "--layout", type=Parsed("template", Layout), metavar="TEMPLATE",
+    help="Name files so below DIR: {patient}/{study}/{series}/{uid}.dcm; also {modality}, {date}, {calling}.",
 )  # fmt: skip
 @click.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
 @click.option(

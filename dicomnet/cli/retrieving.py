@@ -86,7 +86,7 @@ def retrieve(
     line.clear()
     _complain(output, done)
     lost = done.failed or done.missing or done.status.is_failure
-    code = Exit.FAILURES if lost else Exit.WARNINGS if done.warning or done.unasked else Exit.DONE
+    code = Exit.FAILURES if lost else Exit.WARNINGS if done.warning else Exit.DONE
     return _tell(output, done, monotonic() - start, "cancelled: " if done.status.is_cancel else "", code)
 
 

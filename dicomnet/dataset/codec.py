@@ -18,6 +18,7 @@ from dicomnet.dataset.types import is_uid_like
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
 from dicomnet.files.instance_source import DEFLATED, BytesSource, Source
 from dicomnet.files.instance_source import open_source as _open_source
+from dicomnet.log import log
 from dicomnet.wire.elements import encode_text, fault_of
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "source_of",
     "tags",
     "vr_of",
+    "without_commands",
 ]
 
 #: A pydicom Dataset; to name its class here would load it.
@@ -209,6 +211,29 @@ def _check_encodable(dataset: Dataset, syntax: str) -> None:
             f"the pixel data are in {uids.name_of(own)}, not in {uids.name_of(syntax)}",
             hint="Convert them first, for instance with pydicom's compress or decompress.",
         )
+
+
+def without_commands(dataset: Dataset) -> Dataset:
+    """The data set without elements of groups 0000 and 0002, which some programs keep in it; it is said once.
+
+    What a handler answers is worth more than the mistake. Where a user sends such a data set, `encode` refuses it.
+    """
+    if not is_dataset(dataset):
+        return dataset
+    tags = list(dataset.keys())
+    if min(tags, default=_FIRST_DATA_SET_TAG) >= _FIRST_DATA_SET_TAG:
+        return dataset
+    _tell_left_out(str(min(tags)))
+    copy = type(dataset)()
+    copy.update({tag: dataset.get_item(tag) for tag in tags if tag >= _FIRST_DATA_SET_TAG})
+    if hasattr(dataset, "file_meta"):
+        copy.file_meta = dataset.file_meta
+    return copy
+
+
+@lru_cache(64)
+def _tell_left_out(tag: str) -> None:
+    log.warning("%s belongs to a command or to file meta information: it is left out of what a handler answers", tag)
 
 
 def decode(data: Buffer, transfer_syntax: str, character_set: str = "") -> Dataset:

@@ -110,8 +110,7 @@ class Exchange(MessageExchange):
     ) -> Exchange:
         """The accepting side of a transport that was opened at ``now``; ARTIM runs from then on."""
         self = cls(limits, timeouts, observer)
-        if peers:
-            self._peers, self._upper.mend = peers, self._mend
+        self._peers, self._upper.mend = peers or None, self._mend
         self._upper.tick(now)
         self._upper.transport_opened()
         return self

@@ -28,7 +28,7 @@ from .._pdu import (
     UserIdentityAC,
     UserIdentityRQ,
 )
-from ..config import OFFERED_SYNTAXES, OPERATIONS_WINDOW, RELATED_CLASSES, check_ae_title
+from ..config import OFFERED_SYNTAXES, OPERATIONS_WINDOW, RELATED_CLASSES, check_ae_title, listed
 from ..errors import InvalidArgument, escaped
 
 __all__ = [
@@ -282,6 +282,7 @@ def propose(
             f"an association takes 1 to {MAX_CONTEXTS} presentation contexts, not {len(contexts)}",
             hint="Split them over several associations." if contexts else "`dicomnet.contexts` makes the usual ones.",
         )
+    contexts = [one._replace(transfer_syntaxes=listed(one.transfer_syntaxes)) for one in contexts]
     for context in contexts:
         if not context.transfer_syntaxes:
             raise InvalidArgument(f"no transfer syntax is offered for {uids.name_of(context.abstract_syntax)}")

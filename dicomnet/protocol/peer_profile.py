@@ -198,7 +198,10 @@ _MENDED = frozenset(
 
 def repair_pdu(kind: int, body: bytes, relax: frozenset[Relaxation]) -> bytes:
     """The body of an A-ASSOCIATE-RQ or -AC with what is relaxed put right; nothing is taken for right that is not."""
-    if relax.isdisjoint(_MENDED) or len(body) < _FIXED:
+    if len(body) < _FIXED:
+        return body
+    body = _with_spaces(body)
+    if relax.isdisjoint(_MENDED):
         return body
     fixed = _mended_fixed(body[:_FIXED], relax)
     items = _items(body[_FIXED:])
@@ -206,6 +209,19 @@ def repair_pdu(kind: int, body: bytes, relax: frozenset[Relaxation]) -> bytes:
         return fixed + body[_FIXED:]
     context = _CONTEXT_RQ if kind == PDU_ASSOCIATE_RQ else _CONTEXT_AC
     return fixed + _encoded(_mended_items(items, context, relax))
+
+
+def _with_spaces(body: bytes) -> bytes:
+    """Titles that are padded with NULs alone, as one implementation does, padded as PS3.8 Section 9.3.2 says."""
+    titles = body[4:20], body[20:36]
+    if b"\0" not in body[4:36] or not all(map(_is_padded_title, titles)):
+        return body
+    return body[:4] + b"".join(title.rstrip(b"\0").ljust(16) for title in titles) + body[36:]
+
+
+def _is_padded_title(field: bytes) -> bool:
+    text = field.rstrip(b"\0")
+    return bool(text.strip()) and b"\0" not in text and text.isascii() and text.decode("latin-1").isprintable()
 
 
 def _mended_fixed(fixed: bytes, relax: frozenset[Relaxation]) -> bytes:

@@ -18,13 +18,13 @@ KEYS = tuple(_ABOVE)
 
 
 class KeptCounter:
-    """Counts the instances that were kept, those that were asked for and the others.
+    """Counts the instances that were kept, and names those that were not asked for.
 
     Args:
         keys: of the retrieve, by keyword.
 
     Attributes:
-        kept: how many that were asked for.
+        kept: how many.
         unasked: SOP Instance UIDs of those that belong to none of the studies, series or instances that were named.
     """
 
@@ -46,9 +46,8 @@ class KeptCounter:
             return self._awaited(request, answer)
         status = as_status(answer)
         if status.is_success or status.is_warning:
-            if self._is_asked(request):
-                self.kept += 1
-            elif request.sop_instance_uid not in self.unasked:
+            self.kept += 1
+            if not self._is_asked(request) and request.sop_instance_uid not in self.unasked:
                 self.unasked.append(request.sop_instance_uid)
         return answer
 

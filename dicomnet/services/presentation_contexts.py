@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .. import uids
+from ..config import listed
 from ..dataset.codec import NATIVE
 from ..dataset.transcoding import IF_NEEDED, NEVER, Transcoding, preferred
 from ..files.instance_source import describe
@@ -74,8 +76,8 @@ def storage(
     sop_classes: Iterable[str], transfer_syntaxes: Iterable[str] = UNCOMPRESSED
 ) -> list[ProposedContext]:
     """One context for each storage class, each with all of the transfer syntaxes."""
-    syntaxes = tuple(transfer_syntaxes)
-    return [ProposedContext(sop_class, syntaxes) for sop_class in dict.fromkeys(sop_classes)]
+    syntaxes = listed(transfer_syntaxes)
+    return [ProposedContext(sop_class, syntaxes) for sop_class in dict.fromkeys(listed(sop_classes))]
 
 
 def for_instances(instances: Iterable[tuple[str, str]]) -> list[ProposedContext]:
@@ -233,7 +235,8 @@ def for_files(paths: Iterable[object], also: Iterable[str] = ()) -> list[Propose
         paths: the files.
         also: transfer syntaxes that each of their SOP classes is proposed in, too, for what is to be converted.
     """
-    pairs = [pair for pair in map(describe, paths) if pair is not None]
+    given = [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
+    pairs = [pair for pair in map(describe, given) if pair is not None]
     converted = [(sop_class, str(syntax)) for syntax in also for sop_class, _ in pairs]
     contexts = for_instances(pairs + converted)
     for pair in dict.fromkeys(pairs):

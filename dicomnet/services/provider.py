@@ -93,7 +93,7 @@ def perform_normalized(
     try:
         status, dataset = _status_and_dataset((yield handler_call(exchange, service, request)))
         if dataset is not None:
-            data = codec.encode(dataset, request.transfer_syntax_uid)
+            data = codec.encode(codec.without_commands(dataset), request.transfer_syntax_uid)
     except Exception as error:
         status = status_of_failure(error, exchange, command)
     if request.created_uid:
@@ -192,7 +192,7 @@ def perform_find(
 def _encoded_match(syntax: str, match: Any) -> tuple[int, bytes]:
     """The status and the data set of a response."""
     status, dataset = match if isinstance(match, tuple) else (Status.PENDING, match)
-    return status, codec.encode(dataset, syntax)
+    return status, codec.encode(codec.without_commands(dataset), syntax)
 
 
 def _send_matches(exchange: Exchange, message: Message, results: HandlerResults) -> Generator[Any, Any, Status]:

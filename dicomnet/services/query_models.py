@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .. import uids
+from ..config import listed
 from ..dataset import codec
 from ..errors import InvalidArgument
 
@@ -145,7 +146,7 @@ def identifier(
         InvalidArgument: a keyword, value or level that does not exist or does not fit, a missing unique key.
     """
     level = _check_level(model, level)
-    named = dict.fromkeys(returning) | dict(keys)
+    named = dict.fromkeys(listed(returning)) | dict(keys)
     if retrieve:
         _check_unique_keys(model, level, keys, template)
     elif level and (template is None or dict(model.levels)[level] not in template):

@@ -160,9 +160,7 @@ class RetrieveProgress(NamedTuple):
     @property
     def missing(self) -> int:
         """Instances that the peer says it sent, and that were not kept here: they did not arrive, or storing failed."""
-        if self.kept is None:
-            return 0
-        return max(self.completed + self.warning - self.kept - len(self.unasked), 0)
+        return 0 if self.kept is None else max(self.completed + self.warning - self.kept, 0)
 
     @property
     def ok(self) -> bool:

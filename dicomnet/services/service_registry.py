@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, cast, overload
 
 from .. import uids
+from ..config import listed
 from ..errors import InvalidArgument
 from ..files.dataset_sink import Sink
 from ..protocol.messages import MESSAGES, CommandField
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 Handler = Callable[[Any], Any]
+_USUAL_MODELS = ("STUDY_ROOT", "PATIENT_ROOT")
 _F = TypeVar("_F", bound=Handler)
 
 #: Stands for every SOP class that no other registration names, in a registration of C-STORE.
@@ -284,7 +286,7 @@ class Registering:
         """
         if callable(sop_classes):
             return self.on_store()(sop_classes)
-        classes = uids.STORAGE_CLASSES if sop_classes is None else tuple(sop_classes)
+        classes = uids.STORAGE_CLASSES if sop_classes is None else listed(sop_classes)
         if options.get("unknown_classes"):
             classes = (*classes, ANY_CLASS)
         spool, durable = options.get("spool"), options.get("durable", False)
@@ -306,21 +308,21 @@ class Registering:
                 `query_models.MODELS`.
             options: see `HandlerOptions`.
         """
-        return self._decorate(CommandField.C_FIND_RQ, _uids_of(models, "find"), options)
+        return self._of_models(CommandField.C_FIND_RQ, models, "find", options)
 
     def on_get(self, *models: str, **options: Unpack[HandlerOptions]) -> Callable[[_F], _F]:
         """Register a handler of C-GET: ``function(GetRequest)`` gives or yields the instances to send back.
 
         An instance is anything that can be stored: a path, Part 10 bytes, a pydicom Dataset.
         """
-        return self._decorate(CommandField.C_GET_RQ, _uids_of(models, "get"), options)
+        return self._of_models(CommandField.C_GET_RQ, models, "get", options)
 
     def on_move(self, *models: str, **options: Unpack[HandlerOptions]) -> Callable[[_F], _F]:
         """Register a handler of C-MOVE: ``function(MoveRequest)`` gives or yields the instances to send.
 
         They go to the AE of ``destinations`` that the request names, over an association of their own.
         """
-        return self._decorate(CommandField.C_MOVE_RQ, _uids_of(models, "move"), options)
+        return self._of_models(CommandField.C_MOVE_RQ, models, "move", options)
 
     def on_event_report(self, *sop_classes: str, **options: Unpack[HandlerOptions]) -> Callable[[_F], _F]:
         """Register a handler of N-EVENT-REPORT; for what it may return see `on_n_get`."""
@@ -346,17 +348,33 @@ class Registering:
         """Register a handler of N-DELETE; for what it may return see `on_n_get`."""
         return self._decorate(CommandField.N_DELETE_RQ, sop_classes, options)
 
+    def _of_models(
+        self, message: CommandField, models: tuple[Any, ...], operation: str, options: HandlerOptions
+    ) -> Callable[[_F], _F]:
+        """The decorator for models: study and patient root where none is named, with parentheses or without."""
+        if len(models) == 1 and callable(models[0]):
+            return cast(Callable[[_F], _F], self._of_models(message, (), operation, options)(models[0]))
+        named = [query_models.model_uid(model, operation) for model in models or _USUAL_MODELS]
+        return self._decorate(message, named, options)
+
     def _decorate(
         self, message: CommandField, sop_classes: Iterable[str], options: HandlerOptions, **feeding: Any
     ) -> Callable[[_F], _F]:
+        named = tuple(sop_classes)
+        if not named or any(map(callable, named)):
+            raise InvalidArgument(
+                f"a handler of {MESSAGES[message].name} is for SOP classes, and none is named",
+                hint="Name them in parentheses: @listener.on_n_action(uid).",
+            )
+
         def register(function: _F) -> _F:
             self.register(
                 Registration(
                     message,
-                    tuple(sop_classes),
+                    named,
                     function,
                     owner=options.get("owner") or _name_of(function),
-                    transfer_syntaxes=tuple(options.get("transfer_syntaxes", ())),
+                    transfer_syntaxes=listed(options.get("transfer_syntaxes", ())),
                     deadline=options.get("deadline"),
                     inline=options.get("inline", False),
                     replaces=options.get("replace", False),
@@ -373,10 +391,6 @@ def _name_of(function: Handler) -> str:
     kind = type(function)
     named = function if hasattr(function, "__qualname__") else kind
     return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', kind.__name__)}"
-
-
-def _uids_of(models: Iterable[str], operation: str) -> list[str]:
-    return [query_models.model_uid(model, operation) for model in models]
 
 
 def success(_: object) -> Status:

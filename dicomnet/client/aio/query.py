@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, Unpack
 
 from ... import uids
 from ...aio.association import Association
-from ...config import Entity, check_ae_title
+from ...config import Entity, check_ae_title, listed
 from ...dataset.types import Path
 from ...errors import DicomNetError, InvalidArgument, NoAcceptedContext
 from ...net.tls import TLS
@@ -74,9 +74,9 @@ class QueryRetrieveScu(Finder):
         super().__init__(client, wanted=wanted, **options)
         self.model = query_models.model_of(model).name
         self.by = _ways(by)
-        self.transfer_syntaxes = tuple(transfer_syntaxes)
+        self.transfer_syntaxes = listed(transfer_syntaxes)
         self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
-        self.senders = frozenset(map(check_ae_title, senders))
+        self.senders = frozenset(map(check_ae_title, listed(senders)))
         self.acceptance = acceptance
         self.peers = None if peers is None else {
             check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one for title, one in peers.items()

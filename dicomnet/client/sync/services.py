@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Unpack
 
 from ... import uids
-from ...config import COMMITMENT_PATIENCE, Entity, check_ae_title
+from ...config import COMMITMENT_PATIENCE, Entity, check_ae_title, listed
 from ...dataset import codec
 from ...errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, InvalidArgument
 from ...net.tls import TLS
@@ -102,7 +102,7 @@ class CommitmentScu(Service):
     ) -> None:
         super().__init__(client, **options)
         self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
-        self.senders = frozenset(map(check_ae_title, senders))
+        self.senders = frozenset(map(check_ae_title, listed(senders)))
         self.acceptance = acceptance
         self.patience = patience
 

@@ -34,11 +34,15 @@ def status(server: ServerDirectory, output: Output) -> int:
         found = client.status()
     for name, value in found.items():
         shown = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else value
-        shown = ", ".join(map(str, shown)) if isinstance(shown, list) else shown
+        shown = ", ".join(map(_shown, shown)) if isinstance(shown, list) else shown
         shown = f"{shown:.0f} s" if isinstance(shown, float) else shown
         output.say(f"{name.replace('_', ' '):16}{shown}")
     output.record(**found)
     return Exit.DONE
+
+
+def _shown(one: Any) -> str:
+    return " ".join(f"{name} {value}" for name, value in one.items()) if isinstance(one, dict) else str(one)
 
 
 def _told(server: ServerDirectory, do: str, line: str, output: Output) -> int:

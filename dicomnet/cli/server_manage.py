@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +16,7 @@ from ..server import manager as servers
 from ..server.admin import AdminError, Client
 from ..server.directory import ServerDirectory, at, every_server, home, resolve, value_of
 from ..server.discovery import Finder
+from ..server.fleet import Fleet, passed
 from .exits import Exit
 from .options import AE_TITLE, Parsed, output_options
 from .output import Output, counted
@@ -68,14 +72,20 @@ def create(
 
 @click.command("run")
 @SERVER
+@click.option("--worker", type=click.IntRange(min=1), hidden=True)
+@click.option("--socket", "sockets", multiple=True, hidden=True)
 @output_options
-def run(server: ServerDirectory, output: Output) -> int:
+def run(server: ServerDirectory, output: Output, worker: int | None, sockets: tuple[str, ...]) -> int:
     """Run SERVER in this process, until SIGTERM, SIGINT or `dicomnet server stop`.
 
     Prints "listening on HOST:PORT" for each port once it is open. SIGTERM lets running messages finish, a second one
     ends them; SIGHUP reads the settings again; SIGUSR1 opens the log anew.
     """
-    running = Server(server.path)
+    running: Server | Fleet
+    if worker is not None:
+        running = _worker(server, worker, sockets)
+    else:
+        running = Fleet(server.path) if server.settings().server.workers > 1 else Server(server.path)
 
     def ready() -> None:
         for name, address in running.listening.items():
@@ -84,6 +94,20 @@ def run(server: ServerDirectory, output: Output) -> int:
 
     runner.run(running, ready)
     return Exit.DONE
+
+
+def _worker(server: ServerDirectory, number: int, sockets: tuple[str, ...]) -> Server:
+    """One of the workers of a server: it ends when the process does that started it."""
+    running = Server(server.path, worker=number)
+    running.sockets.update(passed({name: int(one) for name, _, one in (text.partition("=") for text in sockets)}))
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        running.request_stop(None)
+
+    threading.Thread(target=wait, name="dicomnet-parent", daemon=True).start()
+    return running
 
 
 @click.command("check")

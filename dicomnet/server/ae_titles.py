@@ -39,7 +39,12 @@ class AETitles:
         self._events = events
         self._uses: dict[str, Uses] = {}
         self._by_key: dict[str, AEEntry] = {}
-        self._index(AEEntry.model_validate_json(text) for text in database.rows("SELECT document FROM ae_titles"))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what another process has changed."""
+        documents = self._database.rows("SELECT document FROM ae_titles")
+        self._index(AEEntry.model_validate_json(text) for text in documents)
 
     def _index(self, entries: Iterable[AEEntry]) -> None:
         by_key: dict[str, AEEntry] = {}

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from ..config import LAST_CALL
 from ..errors import DicomNetError, InvalidArgument
 from .notify import inherited, notify
-from .server import Server
+from .settings import Settings
 
 __all__ = ["run"]
 
@@ -29,6 +30,37 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _STOPPED = 0  # no signal has this number
 
 
+class Runs(Protocol):
+    """A server, as far as its process is concerned: a `Server`, or a `Fleet`."""
+
+    directory: Path
+    settings: Settings
+    sockets: dict[str, socket.socket]
+    request_stop: Callable[[float | None], None]
+
+    @property
+    def listening(self) -> dict[str, str]:
+        """Where it listens."""
+
+    def start(self) -> None:
+        """Start."""
+
+    def turn_away(self) -> None:
+        """Reject new associations."""
+
+    def stop(self, drain: float | None = None) -> None:
+        """Stop."""
+
+    def hurry(self) -> None:
+        """End a stop that is under way."""
+
+    def reload(self) -> object:
+        """Read the settings again."""
+
+    def reopen_log(self) -> None:
+        """Open the log anew."""
+
+
 class _Run:
     """What the main thread does: it reads numbers of signals from a socket.
 
@@ -36,7 +68,7 @@ class _Run:
     queue would not do: the system may hand a signal to another thread, and the main one sleeps on.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Runs) -> None:
         self.server = server
         self._wanted, self._wants = socket.socketpair()
         self._wants.setblocking(False)
@@ -103,7 +135,7 @@ class _Run:
         notify("READY=1")
 
 
-def run(server: Server, ready: Callable[[], object] = lambda: None) -> None:
+def run(server: Runs, ready: Callable[[], object] = lambda: None) -> None:
     """Run a server until SIGTERM, SIGINT, or the admin interface stops it. Call it in the main thread.
 
     SIGTERM stops gracefully, a second one now; SIGHUP reads the settings again, SIGUSR1 opens the log anew.

@@ -51,11 +51,13 @@ from .spies import Spies, Spy
 from .storage import FolderStorage
 from .watchdog import Watchdog
 from .web_port import WebPort
+from .worker_process import directory_of
 
-__all__ = ["ReloadReport", "Server", "StartFailed"]
+__all__ = ["PAUSED", "ReloadReport", "Server", "StartFailed"]
 
 log = logging.getLogger("dicomnet.server")
-_PAUSED = "paused"
+#: Under what name the database keeps whether the server is paused.
+PAUSED = "paused"
 #: Seconds without a message after which an association is idle, and ended, where the server stops.
 QUIET = 1.0
 #: Seconds that aborted associations get to be put away.
@@ -103,6 +105,7 @@ class Server:
         directory: where its state is kept; by default that of the file. Settings without one are served from a
             temporary directory.
         addins: add-ins of the embedding program, by name; enabled after those of the settings.
+        worker: which of the workers of a `Fleet` this is; 0 is none.
 
     Attributes:
         settings: those that hold now.
@@ -120,9 +123,11 @@ class Server:
         *,
         directory: str | PathLike[str] | None = None,
         addins: Mapping[str, object] | None = None,
+        worker: int = 0,
     ) -> None:
         self._file: Path | None = None
         self._given = dict(addins or {})
+        self._worker = worker
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if isinstance(settings, Settings):
             if directory is None:
@@ -144,7 +149,14 @@ class Server:
         self._stack: ExitStack | None = None
         self._prepare()
 
+    @property
+    def _own(self) -> Path:
+        """Where it keeps what it shares with no other process."""
+        return directory_of(self.directory, self._worker) if self._worker else self.directory
+
     def _with_given(self, settings: Settings) -> Settings:
+        if self._worker:
+            settings = settings.of_worker(self._own, web=self._worker == 1)
         enabled = tuple(dict.fromkeys((*settings.addins.enable, *self._given)))
         return settings.model_copy(update={"addins": settings.addins.model_copy(update={"enable": enabled})})
 
@@ -208,7 +220,7 @@ class Server:
     def _start_directory(self, stack: ExitStack) -> None:
         for path in (self.directory, self.settings.server.temporary_directory):
             path.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(DirectoryLock(self.directory))
+        stack.enter_context(DirectoryLock(self._own))
 
     def _start_log(self, stack: ExitStack) -> None:
         self.log.start()
@@ -218,7 +230,7 @@ class Server:
         self.database = Database(self.directory / "server.sqlite")
         stack.callback(self.database.close)
         self.events = EventLog(self.settings.admin.events, first=self.database.reserve("events", BLOCK))
-        self.clients = Clients(self.events)
+        self.clients = Clients(self.events, f"{self._worker}-" if self._worker else "")
 
     def _start_loop(self, stack: ExitStack) -> None:
         self.addins = self._new_addins()
@@ -230,16 +242,16 @@ class Server:
         stack.callback(self.watchdog.stop)
 
     def _start_base(self, stack: ExitStack) -> None:
-        titles = AETitles(self.database, self.events)
+        titles = self._titles = AETitles(self.database, self.events)
         security = SettingsSecurity(lambda: self.settings)
         requests = PooledRequests(
             self.settings.server.ae_title, titles, security, self.settings.timeouts.reconnect
         )
-        trail = open_trail(self.settings, self.directory)
+        trail = open_trail(self.settings, self._own)
         storage = FolderStorage(self.directory / "data")
         self.base = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)
         self.rules = ServerAdmission(self.settings, titles, lambda: self.addins.rules)
-        self.rules.paused = bool(self.database.number(_PAUSED, self.settings.server.start_mode == "paused"))
+        self.rules.paused = bool(self.database.number(PAUSED, self.settings.server.start_mode == "paused"))
         stack.callback(self._stop_base)
 
     def _stop_base(self) -> None:
@@ -340,14 +352,14 @@ class Server:
 
     def pause(self) -> None:
         """Take no new association; those that are open go on. This holds through restarts, until `resume`."""
-        self.database.keep(_PAUSED, 1)
+        self.database.keep(PAUSED, 1)
         self.rules.paused = True
         self.state = "paused"
         self.events.publish("server.paused", {})
 
     def resume(self) -> None:
         """Take associations again."""
-        self.database.keep(_PAUSED, 0)
+        self.database.keep(PAUSED, 0)
         self.rules.paused = False
         self.state = "running"
         self.events.publish("server.resumed", {})
@@ -377,6 +389,8 @@ class Server:
             settings = Settings.load(self._file)
         old = self.settings
         new, waiting = old.reloaded(self._with_given(settings.within(self.directory)))
+        self._titles.refresh()
+        self._know_peers()
         waiting += self.addins.reload(new, self.directory, self.base)
         self.settings = new
         self.rules.settings = new

@@ -127,6 +127,8 @@ class ServerSettings(Table):
     """Where data sets stay while they arrive; on the file system where they are to be kept."""
     start_mode: Literal["automatic", "manual", "paused", "disabled"] = "automatic"
     """Whether `start-all` and the machine's boot start the server, whether it starts paused, or never."""
+    workers: Annotated[int, Field(ge=1, le=64), RESTART] = 1
+    """Processes that serve, under one administration; `per_title` and `per_address` count in each by itself."""
     user: Annotated[str, RESTART] = ""
     """The user to become once the ports are bound, where the server is started as root; empty stays."""
 
@@ -344,6 +346,24 @@ class Settings(Table):
         if found or settings is None:
             raise SettingsInvalid(found)
         return settings
+
+    def of_worker(self, directory: Path, *, web: bool) -> Settings:
+        """The same for one of the workers, which keeps its own in a directory of its own.
+
+        Args:
+            directory: of the worker.
+            web: whether it is the one that has the web port.
+        """
+        share = -(-self.access.max_clients // self.server.workers)
+        return self.model_copy(
+            update={
+                "access": self.access.model_copy(update={"max_clients": share}),
+                "admin": self.admin.model_copy(
+                    update={"socket": directory / "admin.sock", "enabled": True, "tcp_port": None}
+                ),
+                "web": self.web if web else self.web.model_copy(update={"port": None}),
+            }
+        )
 
     def within(self, directory: Path) -> Settings:
         """The same, with relative paths beneath a directory; for settings that were not read from there."""

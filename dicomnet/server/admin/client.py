@@ -183,6 +183,13 @@ class Client:
         """Whether the server is ready, and what is not."""
         return self.request("GET", "/v1/health/ready")
 
+    def metrics(self) -> str:
+        """The metrics, in Prometheus' text format."""
+        try:
+            return self._http.get("/metrics").text
+        except httpx.TransportError as error:
+            raise _failure(error, self.path) from error
+
     def conformance(self) -> JSON:
         """The conformance statement of what runs."""
         return self.request("GET", "/v1/conformance")
@@ -298,6 +305,13 @@ class AsyncClient:
     async def health(self) -> JSON:
         """Whether the server is ready, and what is not."""
         return await self.request("GET", "/v1/health/ready")
+
+    async def metrics(self) -> str:
+        """The metrics, in Prometheus' text format."""
+        try:
+            return (await self._http.get("/metrics")).text
+        except httpx.TransportError as error:
+            raise _failure(error, self.path) from error
 
     async def conformance(self) -> JSON:
         """The conformance statement of what runs."""

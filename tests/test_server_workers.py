@@ -1,0 +1,165 @@
+"""A server with workers: several processes on one port, under one administration."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import tempfile
+from contextlib import ExitStack
+
+import programs
+import pytest
+from servers import Told, call, write_settings
+
+import dicomnet as dn
+from dicomnet import uids
+from dicomnet.server import StartFailed
+from dicomnet.server.admin import AdminError, Client
+from dicomnet.server.fleet import Fleet
+
+COUNTING = """
+from dicomnet.server import hookimpl
+
+@hookimpl
+def admin_messages(messages):
+    messages.add("Count", lambda data: {"count": len(data)}, role="read")
+
+@hookimpl
+def services(registry):
+    registry.on_find("WORKLIST")(lambda request: [{"PatientID": "1"}])
+"""
+
+
+class Served(Fleet):
+    """A fleet, with the address that tests ask a server for."""
+
+    @property
+    def address(self):
+        host, _, port = self.listening["plain"].rpartition(":")
+        return host, int(port)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    write_settings(tmp_path / "s", '[addins]\nenable = ["verification", "counting"]\n')
+    text = (tmp_path / "s" / "server.toml").read_text().replace("[listen]", "workers = 2\n[listen]", 1)
+    (tmp_path / "s" / "server.toml").write_text(text)
+    (tmp_path / "s" / "addins").mkdir()
+    (tmp_path / "s" / "addins" / "counting.py").write_text(COUNTING)
+    return tmp_path / "s"
+
+
+@pytest.mark.long
+@pytest.mark.deadline(180)
+def test_two_workers_are_administered_as_one_server(directory):
+    with Served(directory) as fleet, Client(directory) as admin, Told(fleet) as told:
+        with ExitStack() as stack:
+            associations = [stack.enter_context(call(fleet, uids.VERIFICATION, calling="CT1")) for _ in range(8)]
+            for association in associations:
+                assert association.echo().is_success
+            told.wait_for("client.action", 8)
+            clients = admin.clients()
+            assert [one["calling"] for one in clients] == ["CT1"] * 8
+            assert len({one["id"] for one in clients}) == 8
+            status = admin.status()
+            assert status["associations"] == 8
+            assert sum(one["associations"] for one in status["workers"]) == 8
+            assert {one["process"] for one in status["workers"]}.isdisjoint({os.getpid()})
+            admin.disconnect(clients[0]["id"])
+            told.wait_for("client.disconnected")
+            assert sum(_lives(one) for one in associations) == 7
+            with pytest.raises(AdminError, match="no association"):
+                admin.disconnect("3-1")
+        labels = 'ae="CT1",service="C-ECHO-RQ",sop_class="Verification",status="0000"'
+        assert f"dicomnet_operations_total{{{labels}}} 15.0" in admin.metrics()
+        assert admin.addins()["addins"][0]["calls"] == 15
+        assert admin.send("Count", {"a": 1}, service="counting") == {"count": 1}
+        assert admin.health()["ok"]
+        assert "Verification" in admin.conformance()["markdown"]
+
+
+def _lives(association):
+    try:
+        return association.echo().is_success
+    except dn.DicomNetError:
+        return False
+
+
+@pytest.mark.long
+@pytest.mark.deadline(180)
+def test_what_is_changed_holds_for_all_workers(directory):
+    file = directory / "server.toml"
+    with Served(directory) as fleet, Client(directory) as admin:
+        admin.add_ae("CT1", rights=["other"])
+        admin.pause()
+        for _ in range(6):
+            with pytest.raises(dn.AssociationRejected):
+                call(fleet, uids.VERIFICATION)
+        admin.resume()
+        for _ in range(6):
+            with pytest.raises(dn.NoAcceptedContext):
+                call(fleet, uids.VERIFICATION, calling="CT1")
+        before = file.read_text()
+        file.write_text(f"{before}\n[access]\nanonymous = false\n")
+        assert admin.reload()["changed"] == ["access.anonymous"]
+        for _ in range(6):
+            with pytest.raises(dn.AssociationRejected):
+                call(fleet, uids.VERIFICATION)
+        file.write_text(before.replace("counting", "nothing"))
+        with pytest.raises(AdminError, match="nothing"):
+            admin.reload()
+        file.write_text(before)
+        admin.reload()
+        with call(fleet, uids.VERIFICATION) as association:
+            assert association.echo().is_success
+
+
+@pytest.mark.long
+@pytest.mark.deadline(180)
+def test_a_worker_that_dies_is_started_again(directory):
+    with Served(directory) as fleet, Told(fleet) as told:
+        died = fleet.workers[0].pid
+        os.kill(died, signal.SIGKILL)
+        assert told.wait_for("server.worker-died")[0].data == {"worker": 1, "code": -signal.SIGKILL}
+        with call(fleet, uids.VERIFICATION) as association:  # by the other one, or by its successor
+            assert association.echo().is_success
+        told.wait_for("server.worker-back")
+        pids = [worker.pid for worker in fleet.workers]
+        assert died not in pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.long
+@pytest.mark.deadline(180)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_workers_end_with_the_process_that_started_them(directory, number):
+    with tempfile.TemporaryFile() as stderr:
+        command = programs.command("server", "run", directory)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=programs.ROOT)
+        try:
+            programs.Provider(process, stderr)
+            with Client(directory) as admin:
+                workers = [os.pidfd_open(one["process"]) for one in admin.status()["workers"]]
+            process.send_signal(number)
+            for worker in workers:
+                assert select.select([worker], [], [], 30)[0]
+                os.close(worker)
+            assert process.wait(30) == (0 if number == signal.SIGTERM else -number)
+        finally:
+            programs.end(process)
+
+
+@pytest.mark.long
+def test_what_is_wrong_is_told_once_and_nothing_is_left(directory):
+    (directory / "addins" / "counting.py").write_text("raise RuntimeError('no')\n")
+    with pytest.raises(StartFailed, match="add-ins: add-in counting"):
+        Served(directory).start()
+    (directory / "addins" / "counting.py").write_text(
+        "from dicomnet.server import hookimpl\n@hookimpl\ndef start():\n    raise RuntimeError('no')\n"
+    )
+    with pytest.raises(StartFailed, match="workers: worker 1 does not start"):
+        Served(directory).start()

@@ -208,15 +208,19 @@ def test_what_dcmprscp_refuses_is_one_line_that_says_what(tmp_path):
 
 
 def test_asyncio_prints_and_hears_of_each_request(tmp_path):
-    seen = []
+    seen, heard = [], []
 
     async def work(address):
         async with dn.client.aio.PrintScu(address) as printer:
+            printer.on(events.Reported)(heard.append)
             printer.on(events.BeforeAction)(lambda event: seen.append((event.service, event.sop_class_uid)))
             return await printer.print(GRADIENT, patience=20.0)
 
     with Printer(tmp_path) as printer:
         done = asyncio.run(work(printer.address))
+    assert {event.sop_class_uid for event in heard} == {uids.PRINT_JOB}
+    assert heard[0].sop_instance_uid == done.jobs[0].uid
+    assert heard[0].event_type_id in (1, 2, 3)
     assert [job.status for job in done.jobs] == ["DONE"]
     assert seen[:4] == [
         ("n_create", uids.BASIC_FILM_SESSION), ("n_create", uids.BASIC_FILM_BOX),

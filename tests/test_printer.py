@@ -118,10 +118,16 @@ def test_pynetdicom_prints_in_colour_and_asks_after_its_job(printer):
     from pynetdicom.sop_class import BasicColorPrintManagementMeta, PrintJob
 
     ae = AE("PYNETDICOM")
-    for sop_class in (BasicColorPrintManagementMeta, PrintJob):
+
+    def linked(sop_class):
+        """Apart, for who proposes Print Job beside the rest hears of jobs in the middle of it."""
+        ae.requested_contexts = []
         ae.add_requested_context(sop_class)
-    link = peers.steadied(ae.associate(printer.host, printer.port, ae_title="SERVER"))
-    assert link.is_established
+        found = peers.steadied(ae.associate(printer.host, printer.port, ae_title="SERVER"))
+        assert found.is_established
+        return found
+
+    link = linked(BasicColorPrintManagementMeta)
     status, said = link.send_n_get([0x21100010], uids.PRINTER, uids.PRINTER_INSTANCE, meta_uid=COLOR)
     assert (status.Status, said.PrinterStatus, len(said)) == (0, "NORMAL", 1)
     session = Dataset()
@@ -142,9 +148,11 @@ def test_pynetdicom_prints_in_colour_and_asks_after_its_job(printer):
     assert status.Status == 0
     uid = said.ReferencedPrintJobSequence[0].ReferencedSOPInstanceUID
     assert printer.printed()[0]["job"] == uid
+    assert link.send_n_delete(SESSION, "1.2.1", meta_uid=COLOR).Status == 0
+    link.release()
+    link = linked(PrintJob)
     status, said = link.send_n_get([], uids.PRINT_JOB, uid)
     assert (status.Status, said.ExecutionStatus, said.Originator) == (0, "DONE", "PYNETDICOM")
-    assert link.send_n_delete(SESSION, "1.2.1", meta_uid=COLOR).Status == 0
     link.release()
     (film,) = printer.pictures(uid)
     assert film.shape == (600, 480, 3)

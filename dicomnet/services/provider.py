@@ -116,11 +116,20 @@ def _status_and_dataset(answer: Any) -> tuple[Status, Any]:
     return Status.SUCCESS, answer
 
 
-def _report(exchange: Exchange, context_id: int, sop_class: str, instance: str, event: int, dataset: Any) -> Serving:
-    """Send an N-EVENT-REPORT and wait for its response; a peer that declines is not an error of ours."""
+def _report(
+    exchange: Exchange, context_id: int, sop_class: str, instance: str, event: int, dataset: Any, own: bool
+) -> Serving:
+    """Send an N-EVENT-REPORT and wait for its response; a peer that declines is not an error of ours.
+
+    It goes in the context of its SOP class where that was accepted, else, unless it may go in no other, in that of the
+    request: a meta SOP class has the reports of those in it.
+    """
     if not exchange.established:
         return
-    context = exchange.contexts[context_id]
+    theirs = [one for one in exchange.contexts.values() if one.accepted and one.abstract_syntax == sop_class]
+    if own and not theirs:
+        return
+    context = theirs[0] if theirs else exchange.contexts[context_id]
     data = None if dataset is None else codec.encode(dataset, context.transfer_syntax)
     request = exchange.request(
         context,

@@ -253,7 +253,7 @@ class NormalizedRequest(Request):
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
         super().__init__(exchange, message, address)
         self.created_uid = ""
-        self.reports: list[tuple[str, str, int, Any]] = []
+        self.reports: list[tuple[str, str, int, Any, bool]] = []
 
     @property
     def operation(self) -> MessageType:
@@ -281,7 +281,13 @@ class NormalizedRequest(Request):
         return super().sop_instance_uid or self.created_uid
 
     def report(
-        self, event_type_id: int, dataset: Any = None, *, sop_class_uid: str = "", sop_instance_uid: str = ""
+        self,
+        event_type_id: int,
+        dataset: Any = None,
+        *,
+        sop_class_uid: str = "",
+        sop_instance_uid: str = "",
+        own_context: bool = False,
     ) -> None:
         """Send an N-EVENT-REPORT on this association once the response is out (PS3.7 Section 10.1.1).
 
@@ -289,10 +295,10 @@ class NormalizedRequest(Request):
             event_type_id: which event.
             dataset: Event Information, a pydicom Dataset or encoded bytes.
             sop_class_uid, sop_instance_uid: of the event's instance; by default those of this request.
+            own_context: only where the requestor has proposed that SOP class itself, not by a meta SOP class.
         """
-        self.reports.append(
-            (sop_class_uid or self.sop_class_uid, sop_instance_uid or self.sop_instance_uid, event_type_id, dataset)
-        )
+        instance = sop_class_uid or self.sop_class_uid, sop_instance_uid or self.sop_instance_uid
+        self.reports.append((*instance, event_type_id, dataset, own_context))
 
 
 #: The class of request for each Command Field that a provider performs.

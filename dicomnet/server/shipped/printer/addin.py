@@ -41,6 +41,7 @@ __all__ = ["Printer"]
 _STOP_SECONDS = 30.0
 _PLACES = ("pdf", "folder", "uid", "copies")
 _REPORTS = {"NORMAL": 1, "WARNING": 2, "FAILURE": 3}  # event types of the printer (PS3.4 Table H.4.6-2)
+_JOB_REPORTS = {"PENDING": 1, "PRINTING": 2, "DONE": 3, "FAILURE": 4}  # those of a job (PS3.4 Table H.4.5-2)
 
 
 def _command(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -109,6 +110,8 @@ class Printer:
         """Bytes of images that one association may hold."""
         kept_jobs: Annotated[int, Field(ge=1)] = 1000
         """Jobs that can be asked after when they have ended."""
+        reports: bool = True
+        """Whether users that propose Print Job are told how far their jobs are; some cannot be spoken to meanwhile."""
         room: Annotated[int, Field(ge=0)] = 100 << 20
         """Bytes that must be free on the disk; with less, the printer is out of film."""
 
@@ -195,7 +198,9 @@ class Printer:
         hierarchy = request.kept.setdefault(self, Hierarchy(self.trade))
         try:
             with hierarchy.lock:
-                return getattr(hierarchy, what)(request)
+                answer = getattr(hierarchy, what)(request)
+                self._report_jobs(request, hierarchy)
+                return answer
         except Refused as refused:
             self.context.log.info("%s: %s is refused: %s", request.calling, request.operation.name, refused)
             return refused.status
@@ -237,6 +242,17 @@ class Printer:
         request.report(
             _REPORTS[status], said, sop_class_uid=uids.PRINTER, sop_instance_uid=uids.PRINTER_INSTANCE
         )
+
+    def _report_jobs(self, request: NormalizedRequest, hierarchy: Hierarchy) -> None:
+        """Tell a user who wants to know how far its jobs are, where that has changed (PS3.4 Section H.4.5.2.1)."""
+        for job in hierarchy.jobs if self.settings.reports else ():
+            status = job.status
+            if status != hierarchy.told.get(job.uid):
+                hierarchy.told[job.uid] = status
+                said = codec.from_keywords({"ExecutionStatusInfo": job.info, "PrinterName": self.settings.name})
+                event = _JOB_REPORTS[status]
+                request.report(event, said, sop_class_uid=uids.PRINT_JOB, sop_instance_uid=job.uid, own_context=True)
+        hierarchy.jobs = [job for job in hierarchy.jobs if hierarchy.told.get(job.uid) not in ("DONE", "FAILURE")]
 
     def _told(self, job: Job) -> None:
         done = job.status == "DONE"

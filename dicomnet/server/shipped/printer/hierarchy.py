@@ -56,10 +56,17 @@ class Hierarchy:
     """A film session, its films with their boxes, and presentation LUTs.
 
     Each method performs one request, and raises `Refused` where it cannot.
+
+    Attributes:
+        lock: held while a request is performed.
+        jobs: whose end the user has not been told of.
+        told: by the UID of a job, its status as it was told.
     """
 
     def __init__(self, trade: Trade) -> None:
         self.lock = threading.Lock()
+        self.jobs: list[Job] = []
+        self.told: dict[str, str] = {}
         self._trade = trade
         self._session: FilmSession | None = None
         self._luts: dict[str, Tone] = {}
@@ -196,6 +203,7 @@ class Hierarchy:
         jobs = [self._job(request, films)] if together else [self._job(request, [film]) for film in films]
         if not self._trade.jobs.put(jobs):
             raise Refused(_SESSION_QUEUE_FULL if whole else _FILM_QUEUE_FULL, "the print queue is full")
+        self.jobs += jobs
         self._printed.update(film.uid for film in films)
         status = Status.SUCCESS
         if not any(film.contents for film in films):

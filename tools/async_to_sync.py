@@ -38,6 +38,7 @@ SOURCES = {
             "client",
             "component",
             "hooks",
+            "media",
             "mpps",
             "pool",
             "print",

@@ -12,6 +12,7 @@ from dicomnet.archive.add_in import ArchiveAddIn
 from dicomnet.server.settings import RESTART, Settings, Table
 from dicomnet.server.shipped.dicom_log import DicomLog
 from dicomnet.server.shipped.exec import Exec
+from dicomnet.server.shipped.media import Media
 from dicomnet.server.shipped.printer import Printer
 from dicomnet.server.shipped.storage_folder import StorageFolder
 from dicomnet.server.shipped.webhook import Webhook
@@ -20,6 +21,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "server" / "settings.md"
 ADDINS: dict[str, type[Table]] = {
     "storage-folder": StorageFolder.Settings, "dicom-log": DicomLog.Settings, "webhook": Webhook.Settings,
     "exec": Exec.Settings, "archive": ArchiveAddIn.Settings, "printer": Printer.Settings,
+    "media": Media.Settings,
 }  # fmt: skip
 HEAD = """# Settings of a server
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..client import media_set
 from ..dataset import codec
 from ..dataset.codec import Dataset
 from ..errors import DicomNetError, OutputFileError, OutputProblem
@@ -16,7 +17,6 @@ from ..repository.blob_source import data_set_of
 from ..repository.deidentify import Deidentifier, Report
 from ..repository.places import Place
 from ..repository.single_files import FileTemplate
-from .exporting import DIRECTORY_NEEDS
 from .holdings import Holdings
 
 __all__ = ["Written", "export_deidentified"]
@@ -137,8 +137,4 @@ class _Media(_Folder):
     def write(self, name: str, stream: bytes, dataset: Dataset) -> None:
         from pydicom import dcmread  # noqa: PLC0415
 
-        entry = dcmread(io.BytesIO(stream))
-        for keyword, value in DIRECTORY_NEEDS.items():
-            if not entry.get(keyword) and entry.get(keyword) != 0:
-                setattr(entry, keyword, value)
-        self._files.add(entry)
+        self._files.add(media_set.completed(dcmread(io.BytesIO(stream))))

@@ -10,28 +10,19 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from ..dataset.codec import Dataset
+from ..client import media_set
 from ..errors import InvalidArgument, OutputFileError, OutputProblem
 from ..repository import schema
 from ..repository.places import Place
 from ..repository.single_files import FileTemplate
 from .holdings import Holdings
 
-__all__ = ["DIRECTORY_NEEDS", "FORMATS", "export", "selected"]
+__all__ = ["FORMATS", "export", "selected"]
 
 FORMATS = ("folder", "zip", "dicomdir")
 _TEMPLATE = FileTemplate("{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm")
 _PIECE = 1 << 20
 _HEAD_PIECES = 4  # a header longer than this has no place in a directory
-DIRECTORY_NEEDS = {
-    "PatientID": "NONE",
-    "StudyDate": "19000101",
-    "StudyTime": "000000",
-    "StudyID": "1",
-    "Modality": "OT",
-    "SeriesNumber": 0,
-    "InstanceNumber": 0,
-}
 
 Progress = Callable[[int], None]
 
@@ -105,31 +96,17 @@ def _zip(holdings: Holdings, places: Sequence[Place], target: Path, progress: Pr
 
 
 def _media(holdings: Holdings, places: Sequence[Place], target: Path, progress: Progress) -> None:
-    """A file-set. pydicom writes its DICOMDIR, and files of headers alone, whose places the stored streams take."""
-    from pydicom.fileset import FileSet  # noqa: PLC0415
-
-    files = FileSet()
-    by_uid = {place.uid: place for place in places}
-    for place in places:
-        files.add(_directory_entry(holdings, place))
-    files.write(target)
-    for instance in files:
-        with Path(instance.path).open("wb") as file:
-            for piece in _stream(holdings, by_uid[str(instance.SOPInstanceUID)]):
-                file.write(piece)
-                progress(len(piece))
+    """A file-set of the stored streams."""
+    media_set.write_folder([_entry(holdings, place) for place in places], target, progress=progress)
 
 
-def _directory_entry(holdings: Holdings, place: Place) -> Dataset:
-    """An instance's header, with what its directory records must have and it may lack (PS3.3 Section F.5)."""
+def _entry(holdings: Holdings, place: Place) -> media_set.Entry:
     from pydicom import dcmread  # noqa: PLC0415
 
     head = io.BytesIO(b"".join(bytes(piece) for piece in islice(_stream(holdings, place), _HEAD_PIECES)))
-    dataset = dcmread(head, stop_before_pixels=True)
-    for keyword, value in DIRECTORY_NEEDS.items():
-        if not dataset.get(keyword) and dataset.get(keyword) != 0:
-            setattr(dataset, keyword, value)
-    return dataset
+    return media_set.Entry.of(
+        dcmread(head, stop_before_pixels=True), place.size, lambda: _stream(holdings, place), place.uid
+    )
 
 
 def _named(holdings: Holdings, places: Sequence[Place]) -> Iterator[tuple[Place, str]]:

@@ -14,16 +14,30 @@ from typing import Any
 from . import events
 from .batch import Outcome, Stored
 from .criteria import Query
+from .media_request import MediaCreation, MediaRequest
 from .options import QueryOptions
 from .print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from .procedure_step import ProcedureStep, StepState
 from .retry import Retry
-from .sync import Client, CommitmentScu, MppsScu, PrintScu, QueryRetrieveScu, StoreScu, VerificationScu, WorklistScu
+from .sync import (
+    Client,
+    CommitmentScu,
+    MediaCreationScu,
+    MppsScu,
+    PrintScu,
+    QueryRetrieveScu,
+    StoreScu,
+    VerificationScu,
+    WorklistScu,
+)
 
 __all__ = [
     "Client",
     "CommitmentScu",
     "Film",
+    "MediaCreation",
+    "MediaCreationScu",
+    "MediaRequest",
     "MppsScu",
     "Outcome",
     "PrintJob",

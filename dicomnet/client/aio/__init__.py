@@ -3,11 +3,13 @@
 from .. import events
 from ..batch import Outcome, Stored
 from ..criteria import Query
+from ..media_request import MediaCreation, MediaRequest
 from ..options import QueryOptions
 from ..print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from ..procedure_step import ProcedureStep, StepState
 from ..retry import Retry
 from .client import Client
+from .media import MediaCreationScu
 from .mpps import MppsScu
 from .print import PrintScu
 from .query import QueryRetrieveScu
@@ -18,6 +20,9 @@ __all__ = [
     "Client",
     "CommitmentScu",
     "Film",
+    "MediaCreation",
+    "MediaCreationScu",
+    "MediaRequest",
     "MppsScu",
     "Outcome",
     "PrintJob",

@@ -53,9 +53,16 @@ class TestForwarding:
             assert len(taken) > 20
             assert settled(router)["FOLDER"]["sent"] == len(taken)
         files = {path.stem: path for path in (tmp_path / "out").iterdir()}
-        assert {one.sop_instance_uid for one in taken} == set(files)
+        assert {one.sop_instance_uid for one in taken} == {name.partition("-")[0] for name in files}
         with open_source(files[taken[0].sop_instance_uid]) as copy, open_source(taken[0].source) as original:
             assert b"".join(map(bytes, copy.chunks(2))) == b"".join(map(bytes, original.chunks(2)))
+
+    def test_a_folder_keeps_other_bytes_under_one_uid_beside_each_other(self, tmp_path):
+        rules = everything_to(F=f'kind = "folder"\npath = "{tmp_path}/out"\ntemplate = "{{SOPInstanceUID}}.dcm"')
+        with routing(tmp_path / "router", rules) as router:
+            send(router, part10(1), part10(1), part10(1, StudyDate="20200101"))
+            assert settled(router) == {"F": {"sent": 3}}
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.2.1.1.1-1.dcm", "1.2.1.1.1.dcm"]
 
     def test_two_rules_that_send_the_same_to_the_same_send_it_once(self, tmp_path):
         with Provider("ARCHIVE") as archive:

@@ -11,11 +11,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..errors import InvalidArgument
+from ..repository.deidentify.profile import options_of
 from ..server.settings import Table
 from .conditions import Window, uid_of
 from .paths import parse_path
 
-__all__ = ["URGENCY", "Action", "Copy", "Drop", "Edit", "Forward", "Hold", "Operation"]
+__all__ = ["URGENCY", "Action", "Change", "Copy", "Deidentify", "Drop", "Edit", "Forward", "Hold", "Operation"]
 
 #: What overtakes what: the smaller number goes first.
 URGENCY = {"urgent": 0, "normal": 1, "low": 2}
@@ -102,4 +103,23 @@ class Edit(Table):
     """The key of hash_uids: with the same one, UIDs become the same on every node."""
 
 
-Action = Annotated[Forward | Drop | Hold | Copy | Edit, Field(discriminator="do")]
+class Deidentify(Table):
+    """De-identify what is sent, by the profile of PS3.15 Annex E; what has burned-in text is parked."""
+
+    do: Literal["deidentify"]
+    options: tuple[str, ...] = ()
+    """Options of the profile: private, uids, device, institution, patient, dates, shifted, descriptors, content."""
+    key: str | None = None
+    """The directory of the key that replacements are made by, the same on every node; left out, the router's own."""
+    burned_in: bool = False
+    """Whether instances are sent that say that text is burned into their pixels."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        options_of(self.options)
+        return self
+
+
+Action = Annotated[Forward | Drop | Hold | Copy | Edit | Deidentify, Field(discriminator="do")]
+#: What changes what is sent behind it.
+Change = Edit | Deidentify

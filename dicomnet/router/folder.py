@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from filecmp import cmp
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,20 @@ def pieces_of(source: Any, title: str) -> Iterator[bytes | memoryview]:
     yield from source.chunks(_CHUNK)
 
 
+def _put(part: Path, target: Path) -> None:
+    """Give a file its name, or the next that is free; nothing that is there is replaced."""
+    for number in count():
+        name = target if not number else target.with_stem(f"{target.stem}-{number}")
+        try:
+            os.link(part, name)
+        except FileExistsError:
+            if not cmp(part, name, shallow=False):
+                continue
+        return
+
+
 class FolderSender:
-    """Writes instances to a folder; one that is there with the same name is replaced.
+    """Writes instances to a folder: the same bytes once, other bytes under a name that is taken beside them (`-1`).
 
     Args:
         destination: the folder.
@@ -72,10 +86,9 @@ class FolderSender:
                 file.writelines(pieces_of(load.source, self._title))
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, target)
-        except BaseException:
+            _put(part, target)
+        finally:
             part.unlink(missing_ok=True)
-            raise
         sync_directory(target.parent)
 
     def close(self) -> None:

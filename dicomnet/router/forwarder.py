@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from ..client import Client, QueryRetrieveScu
-from ..errors import DicomNetError, InputFileError, InvalidArgument
+from ..errors import DicomNetError
 from ..log import log, log_failure
 from ..repository.outbox import RetryClass
 from .destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
@@ -140,12 +140,13 @@ class Worker:
         why = ""
         try:
             loads = self._loads(items, left)
+            notes = {load.delivery.id: load.note for load in loads if load.note}
             if self._sender is None:
                 self._sender = make_sender(self.destination, self._owner.title)
             results = self._sender.send(loads) if loads else iter(())
             for result in results:
                 left.pop(result.delivery.id, None)
-                why = self._judge(result, left, done) or why
+                why = self._judge(result, left, done, notes) or why
                 if done and (len(done) >= _FLUSHED or time.monotonic() - flushed > _FLUSH_SECONDS):
                     self._owner.finish(done)
                     flushed = time.monotonic()
@@ -168,9 +169,10 @@ class Worker:
             try:
                 if not self._is_late(item):
                     loads.append(self._owner.load(item))
-            except (InvalidArgument, InputFileError, OSError) as error:
+            except Exception as error:  # whatever a data set may hold: it is parked alone, and the others go on
+                said = str(error) if isinstance(error, DicomNetError | OSError) else type(error).__name__
                 left.pop(item.id)
-                self._owner.spool.queue.park(item, f"it cannot be made ready: {error}")
+                self._owner.spool.queue.park(item, f"it cannot be made ready: {said}")
         return loads
 
     def _is_late(self, item: Delivery) -> bool:
@@ -181,11 +183,17 @@ class Worker:
             self._owner.spool.queue.postpone(item, due)
         return due > 0
 
-    def _judge(self, result: Result, left: dict[int, Delivery], done: list[tuple[Delivery, State, str]]) -> str:
+    def _judge(
+        self,
+        result: Result,
+        left: dict[int, Delivery],
+        done: list[tuple[Delivery, State, str]],
+        notes: Mapping[int, str],
+    ) -> str:
         """Write down what became of a delivery; why the destination is to be left alone, if it is."""
         queue, item = self._owner.spool.queue, result.delivery
         if result.verdict is Verdict.DELIVERED:
-            done.append((item, State.SENT, result.why))
+            done.append((item, State.SENT, "; ".join(filter(None, (notes.get(item.id), result.why)))))
             self._is_well()
             return ""
         if result.verdict is Verdict.UNREACHABLE:

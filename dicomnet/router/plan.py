@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from ..errors import InvalidArgument, escaped
 from ..server.settings import Seconds, Table
-from .actions import Action, Copy, Drop, Edit, Forward, Hold, Operation
+from .actions import Action, Copy, Deidentify, Drop, Edit, Forward, Hold, Operation
 from .conditions import Condition
 from .destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
 from .facts import IDENTIFYING, Facts
@@ -323,7 +323,7 @@ def _known_fields(place: str, path: list[str | int]) -> list[str]:
     if place.startswith("rule"):
         inner = [part for part in path[:-1] if isinstance(part, str)]
         models = [Rule] if not inner else [Condition] if inner[0] == "when" else [
-            Forward, Hold, Copy, Edit, Operation
+            Forward, Hold, Copy, Edit, Deidentify, Operation
         ]  # fmt: skip
     elif place.startswith("destination"):
         models = [DimseDestination, StowDestination, FolderDestination, S3Destination]

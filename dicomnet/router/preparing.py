@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 from ..files.instance_source import BytesSource
 from ..repository.blob_source import BlobSource
+from ..repository.deidentify import Deidentifier, key_in
 from ..repository.places import Place
-from .actions import Action, Edit, Forward
+from .actions import Action, Change, Deidentify, Edit, Forward
 from .facts import Facts
 from .plan import Plan
 from .queue import Delivery
@@ -28,7 +30,7 @@ def source_of(spool: Spool, item: Delivery) -> BlobSource:
     return BlobSource(spool.blobs, place)
 
 
-def action_of(item: Delivery, plan: Plan) -> tuple[Action | None, list[Edit]]:
+def action_of(item: Delivery, plan: Plan) -> tuple[Action | None, list[Change]]:
     """The action that a delivery is of, and what its rule changes before it."""
     rule = next((one for one in plan.rules if one.name == item.rule), None)
     if rule is None or item.step >= len(rule.actions):
@@ -36,9 +38,23 @@ def action_of(item: Delivery, plan: Plan) -> tuple[Action | None, list[Edit]]:
     return rule.actions[item.step], changes_of(rule.actions[: item.step])
 
 
-def changes_of(actions: tuple[Action, ...]) -> list[Edit]:
+def changes_of(actions: tuple[Action, ...]) -> list[Change]:
     """Those of a rule's actions that change what is sent."""
-    return [one for one in actions if isinstance(one, Edit)]
+    return [one for one in actions if isinstance(one, Edit | Deidentify)]
+
+
+def changed(change: Change, data: bytes, syntax: str, spool: Spool) -> tuple[bytes, str]:
+    """A data set as an action changes it, and a word on what was done, which tells no values.
+
+    Raises:
+        InvalidArgument: it cannot be changed so.
+    """
+    if isinstance(change, Edit):
+        return Editor(change, spool.settings.ae_title, now=spool.now).edited(data, syntax), ""
+    key = key_in(Path(change.key) if change.key else spool.directory)
+    result, report = Deidentifier(key, change.options, burned_in=change.burned_in).data_set(data, syntax)
+    words = [f"{count} {what}" for what, count in report.counts().items()]
+    return result, "; ".join(["de-identified: " + ", ".join(words), *report.warnings])
 
 
 def load_of(spool: Spool, item: Delivery, plan: Plan) -> Load:
@@ -55,14 +71,16 @@ def load_of(spool: Spool, item: Delivery, plan: Plan) -> Load:
         return Load(item, source, convert)
     with closing(source):
         data = b"".join(map(bytes, source.chunks(2)))
+    notes = []
     for change in changes:
-        data = Editor(change, spool.settings.ae_title, now=spool.now).edited(data, item.ts)
-    return _changed(item, data, convert)
+        data, note = changed(change, data, item.ts, spool)
+        notes.append(note)
+    return _as_changed(item, data, convert, "; ".join(filter(None, notes)))
 
 
-def _changed(item: Delivery, data: bytes, convert: tuple[str, ...]) -> Load:
+def _as_changed(item: Delivery, data: bytes, convert: tuple[str, ...], note: str) -> Load:
     """An instance that is another one now: its UIDs, and what files are named by, are its own."""
     facts = Facts(data, item.ts, item.cls, wanted=frozenset((_SOP_CLASS, _SOP_INSTANCE, 0x00080005, *_NAMED.values())))
     uid, cls = facts.uid(_SOP_INSTANCE) or item.uid, facts.uid(_SOP_CLASS) or item.cls
     names = {name: facts.text(tag) for name, tag in _NAMED.items()}
-    return Load(item, BytesSource(data, item.ts, cls, uid, name=uid, force=True), convert, names)
+    return Load(item, BytesSource(data, item.ts, cls, uid, name=uid, force=True), convert, names, note)

@@ -66,12 +66,14 @@ class Load:
     Attributes:
         convert: transfer syntaxes to be preferred, by its rule.
         names: what files are named by, where that has changed: values by keyword.
+        note: what was done to it, for the ledger.
     """
 
     delivery: Delivery
     source: Any
     convert: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 class Sender(Protocol):

@@ -1,0 +1,96 @@
+"""De-identified on its way: nothing of the patient is left, the same becomes the same, a note says what was done."""
+
+from __future__ import annotations
+
+import peers
+import pytest
+from routers import CT, address, everything_to, part10, routing, send, settled
+
+from dicomnet.client import StoreScu
+from dicomnet.dataset import codec
+from dicomnet.errors import DicomNetError
+from dicomnet.files.part10 import meta_header
+from dicomnet.router.plan import Plan, PlanInvalid
+from dicomnet.testing import Provider
+
+MARKS = {
+    "PatientName": "Xyzzyname^Plughname", "PatientID": "XYZZYID", "PatientBirthDate": "19610203",
+    "OtherPatientIDs": "OTHERXYZZY", "PatientAddress": "Xyzzystreet", "ReferringPhysicianName": "Plughdoctor",
+    "AccessionNumber": "ACCXYZZY", "InstitutionName": "Xyzzyhospital",
+}  # fmt: skip
+
+
+def deidentifying(rules, more=""):
+    return rules.replace("actions = [", f'actions = [{{ do = "deidentify"{more} }}, ')
+
+
+def test_nothing_of_a_patient_is_left_in_the_bytes_of_real_files(tmp_path):
+    rules = deidentifying(everything_to(F=f'kind = "folder"\npath = "{tmp_path}/out"'))
+    sent = 0
+    with routing(tmp_path / "router", rules) as router:
+        sources = list(_marked())
+        with StoreScu(f"ROUTER@127.0.0.1:{router.listener.address[1]}") as scu:
+            sent = sum(result.ok for result in scu.send(sources))
+        found = settled(router)["F"]
+    files = list((tmp_path / "out").rglob("*.dcm"))
+    assert 60 < len(files) <= found["sent"], "some of them share their UIDs, and bytes"
+    assert found["sent"] + found.get("parked", 0) == sent
+    for file in files:
+        data, name = file.read_bytes(), str(file)
+        for mark in MARKS.values():
+            for part in mark.replace("^", " ").split():
+                assert part.encode() not in data, (file, part)
+                assert part not in name
+
+
+def _marked():
+    """Real files, with words in them that are looked for afterwards, nested and private too."""
+    for path in peers.sample_files():
+        try:
+            with codec.open_source(str(path)) as source:
+                data, syntax = b"".join(map(bytes, source.chunks(2))), source.transfer_syntax_uid
+            dataset = codec.decode(data, syntax)
+            for keyword, value in MARKS.items():
+                setattr(dataset, keyword, value)
+            nested = codec.from_keywords({"ScheduledProcedureStepDescription": "Xyzzyname"})
+            dataset.RequestAttributesSequence = [nested]
+            dataset.private_block(0x0099, "ROUTER TEST", create=True).add_new(1, "LO", "Plughname")
+            encoded = codec.encode(dataset, syntax)
+        except (DicomNetError, ValueError, TypeError, AttributeError):
+            continue
+        uids = str(dataset.get("SOPClassUID", CT)), str(dataset.SOPInstanceUID)
+        yield meta_header(*uids, syntax, "TESTER") + encoded
+
+
+def test_the_same_patient_becomes_the_same_on_two_nodes_with_one_key(tmp_path):
+    key = tmp_path / "key"
+    key.mkdir()
+    found = []
+    with Provider("A") as archive:
+        rules = deidentifying(everything_to(A=address(archive.peer)), f', options = ["shifted"], key = "{key}"')
+        for node in ("1", "2"):
+            with routing(tmp_path / node, rules) as router:
+                send(router, part10(1))
+                settled(router)
+                found.append(archive.received[-1].dataset)
+                [item] = router.spool.queue.items()
+                assert item.why.startswith("de-identified: ")
+                assert "P1" not in item.why
+    assert found[0] == found[1]
+    first = found[0]
+    assert first.PatientID not in ("P1", "")
+    assert first.SOPInstanceUID != "1.2.1.1.1"
+    assert first.PatientIdentityRemoved == "YES"
+    assert "Modified Dates" in str(first.DeidentificationMethod)
+
+
+def test_what_has_text_burned_in_is_parked_and_others_go_on(tmp_path):
+    with Provider("A") as archive, routing(tmp_path, deidentifying(everything_to(A=address(archive.peer)))) as router:
+        send(router, part10(1, size=64, BurnedInAnnotation="YES"), part10(2))
+        assert settled(router) == {"A": {"parked": 1, "sent": 1}}
+        assert "burned into the pixels" in router.spool.queue.items()[0].why
+
+
+def test_an_option_that_there_is_not_is_refused_when_the_rule_is_saved():
+    with pytest.raises(PlanInvalid, match='"shift" is no option of de-identification'):
+        Plan.read({"rules": [{"name": "x", "actions": [{"do": "deidentify", "options": ["shift"]}]}]})

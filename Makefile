@@ -56,6 +56,7 @@ lint: $(VENV)/built
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(CYTHON)
 	$(BIN)/python -m mypy
 	$(if $(STUBS),$(BIN)/python -m mypy.stubtest $(STUBS))
+	$(BIN)/python -m pyright --verifytypes dicomnet --ignoreexternal
 
 # The blocking modules, from the asyncio ones that are written by hand.
 twins: $(VENV)/built

@@ -275,7 +275,7 @@ class NoAcceptedContext(AssociationError):
             message or f"no accepted presentation context for {name_of(abstract_syntax)}{encoded}", peer=peer, hint=hint
         )
         self.abstract_syntax = abstract_syntax
-        self.transfer_syntaxes = tuple(transfer_syntaxes)
+        self.transfer_syntaxes: tuple[str, ...] = tuple(transfer_syntaxes)
 
 
 class ServiceFailure(DicomNetError):
@@ -401,7 +401,7 @@ class _FileError(_FromSystem):
         hint: str | None,
     ) -> None:
         super().__init__(message, errno=errno, peer=peer, hint=hint)
-        self.path = None if path is None else os.fspath(path)
+        self.path: str | None = None if path is None else os.fspath(path)
 
     def __str__(self) -> str:
         return escaped(f"{self.path}: {super().__str__()}") if self.path else super().__str__()

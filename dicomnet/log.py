@@ -11,7 +11,7 @@ from .errors import DicomNetError, InvalidArgument, escaped
 
 __all__ = ["in_brief", "log", "log_failure"]
 
-log = logging.getLogger("dicomnet")
+log: logging.Logger = logging.getLogger("dicomnet")
 
 
 def in_brief(error: Exception) -> str:

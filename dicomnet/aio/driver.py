@@ -177,7 +177,7 @@ class Driver(BaseDriver):
     def __init__(self, exchange: Exchange, transport: Transport) -> None:
         super().__init__(exchange, transport)
         self.failure: Exception | None = None
-        self.between = False  # whether a flow stands between two of its results, with more to come
+        self.between: bool = False  # whether a flow stands between two of its results, with more to come
         self._running = True  # from the start: the first flow is about to come
         self._polling = False
         self._written = False

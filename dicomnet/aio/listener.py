@@ -60,6 +60,11 @@ class Listener(Provider):
         proxies: addresses and networks of load balancers that say for whom a connection is, by the PROXY protocol.
     """
 
+    last_call: float
+    drain: float
+    tap: Tracing | None
+    tls: TLS | None
+
     def __init__(
         self,
         ae_title: str | None = None,
@@ -92,7 +97,7 @@ class Listener(Provider):
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
         self._arrivals: set[asyncio.Task[None]] = set()  # connections that do not stand yet
-        self.proxies = Proxies(proxies)
+        self.proxies: Proxies = Proxies(proxies)
         self._connections: Connections[ProviderDriver] = Connections(lambda: self.limits, ProviderDriver.abort)
         self._complained = -inf  # when it was last said that descriptors are scarce
         self._counters = dict.fromkeys(("connections", "associations", "refused", *COUNTED, "open"), 0)

@@ -9,6 +9,7 @@ from ..config import Limits, Timeouts
 from ..errors import DeadlineExceeded, DicomNetError, TLSFailed
 from ..net.tls import TLS
 from ..net.tls_channel import Channel
+from ..protocol.negotiation import SecureLink
 from ..sync.driver import unsent
 from .transport import Transport
 
@@ -36,6 +37,9 @@ def make_transport(
 
 class SecureTransport(Transport):
     """A connected stream with TLS on it; its owner is told of it once the handshake is done."""
+
+    link: SecureLink | None = None
+    failure: DicomNetError | None = None
 
     def __init__(self, limits: Limits, timeouts: Timeouts, channel: Channel) -> None:
         super().__init__(limits, timeouts)

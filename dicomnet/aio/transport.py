@@ -56,8 +56,8 @@ class Transport(asyncio.BufferedProtocol):
 
     def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
         self.owner: Owner | None = None
-        self.peer_address = ""
-        self.lost = False
+        self.peer_address: str = ""
+        self.lost: bool = False
         self._limits = limits
         self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None

@@ -47,19 +47,19 @@ class Archive:
     """
 
     def __init__(self, directory: Path, settings: ArchiveSettings | None = None) -> None:
-        self.holdings = Holdings(directory, settings)
-        self.settings = self.holdings.settings
-        self.listener = self._listener()
+        self.holdings: Holdings = Holdings(directory, settings)
+        self.settings: ArchiveSettings = self.holdings.settings
+        self.listener: Listener = self._listener()
         self.listener.admission = self.listener.admission.with_rules(DiskRoom(self.holdings.disk))
-        self.storage = StorageService(self.holdings, turns=True)
+        self.storage: StorageService = StorageService(self.holdings, turns=True)
         self.listener.on_turn(self.storage.committer.turn)
-        self.query = QueryService(self.holdings, self.settings.ae_title)
-        self.retrieval = RetrievalService(self.holdings)
-        self.commitment = CommitmentService(self.holdings, self.settings.destinations)
-        self.worklist = WorklistService(self.holdings)
-        self.hl7 = Hl7Service(self.holdings)
-        self.forwarder = StepForwarder(self.holdings)
-        self.steps = ProcedureStepService(self.holdings, self.forwarder)
+        self.query: QueryService = QueryService(self.holdings, self.settings.ae_title)
+        self.retrieval: RetrievalService = RetrievalService(self.holdings)
+        self.commitment: CommitmentService = CommitmentService(self.holdings, self.settings.destinations)
+        self.worklist: WorklistService = WorklistService(self.holdings)
+        self.hl7: Hl7Service = Hl7Service(self.holdings)
+        self.forwarder: StepForwarder = StepForwarder(self.holdings)
+        self.steps: ProcedureStepService = ProcedureStepService(self.holdings, self.forwarder)
         for service in (self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps):
             service.register(self.listener, OWNER)
 

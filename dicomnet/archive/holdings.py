@@ -43,23 +43,23 @@ class Holdings:
 
     def __init__(self, directory: Path, settings: ArchiveSettings | None = None) -> None:
         self.directory = directory
-        self.settings = settings or ArchiveSettings.load(directory)
+        self.settings: ArchiveSettings = settings or ArchiveSettings.load(directory)
         durable = self.settings.durability == "disk"
-        self.database = Database.opened(self.settings.database or directory / INDEX_NAME, durable=durable)
-        self.blobs = self._open_blobs()
-        self.index = Index(self.database)
-        self.places = Places(self.database)
-        self.quarantine = Quarantine(self.database)
-        self.outbox = Outbox(self.database.write)
-        self.disk = DiskWatch(self.blobs.root, self.settings.watermarks)
-        self.intake = Intake(
+        self.database: Database = Database.opened(self.settings.database or directory / INDEX_NAME, durable=durable)
+        self.blobs: SegmentStore = self._open_blobs()
+        self.index: Index = Index(self.database)
+        self.places: Places = Places(self.database)
+        self.quarantine: Quarantine = Quarantine(self.database)
+        self.outbox: Outbox = Outbox(self.database.write)
+        self.disk: DiskWatch = DiskWatch(self.blobs.root, self.settings.watermarks)
+        self.intake: Intake = Intake(
             self.blobs,
             self.index,
             self.quarantine,
             duplicates=self.settings.duplicates,
             character_set=self.settings.character_set,
         )
-        self.recovered = self._recover()
+        self.recovered: int = self._recover()
 
     def _open_blobs(self) -> SegmentStore:
         template = FileTemplate(self.settings.template) if self.settings.layout == "files" else None

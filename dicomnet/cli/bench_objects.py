@@ -92,8 +92,9 @@ class Object:
 
     def __init__(self, generator: Generator, uid: str) -> None:
         self._generator = generator
+        self.sop_instance_uid: str
         self.name = self.sop_instance_uid = uid
-        self.size = generator.size
+        self.size: int = generator.size
 
     def chunks(self, unit: int) -> Iterator[memoryview]:
         """See `sources.Source.chunks`; made only once the object before is out."""

@@ -50,7 +50,7 @@ class Stores:
     """
 
     def __init__(self, generators: list[Generator]) -> None:
-        self.size = generators[0].size
+        self.size: int = generators[0].size
         self._generators = generators
 
     def contexts(self) -> list[ProposedContext]:
@@ -89,8 +89,10 @@ class Measurement:
         self._interrupts = interrupts
         self._lock = threading.Lock()
         self.times: list[float] = []
-        self.failed = 0
+        self.failed: int = 0
         self.codes: set[int] = set()
+        self.cpu: float
+        self.seconds: float
         self.seconds = self.cpu = 0.0
 
     def run(self, peer: Entity, aec: str | None, settings: Settings, associations: int) -> None:

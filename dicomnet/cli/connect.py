@@ -94,7 +94,7 @@ def _with_uncompressed(_: click.Context, __: click.Parameter, wanted: tuple[str,
 
 
 #: The option --syntax: in which transfer syntaxes instances may come, these before uncompressed ones.
-syntax_option = click.option(
+syntax_option: Callable[[Callable[..., int]], Callable[..., int]] = click.option(
     "--syntax", "syntaxes", type=Parsed("syntax", _syntax), multiple=True, metavar="SYNTAX",
     callback=_with_uncompressed,
     help="By C-GET, also let instances come so: a UID or a name such as jpeg2000-lossless. Repeat it.",
@@ -102,7 +102,7 @@ syntax_option = click.option(
 
 
 #: The option --from: under which other titles the peer may call back.
-from_option = click.option(
+from_option: Callable[[Callable[..., int]], Callable[..., int]] = click.option(
     "--from", "senders", type=AE_TITLE, multiple=True, metavar="AET",
     help="Another AE title by which PEER calls back. Repeat it.",
 )  # fmt: skip

@@ -22,7 +22,7 @@ class Interrupts:
     """
 
     def __init__(self, *, releasable: bool = False) -> None:
-        self.requested = False
+        self.requested: bool = False
         self.tell: Callable[[], object] | None = None
         self.releasable = releasable
         self.abort: Callable[[], bool] | None = None

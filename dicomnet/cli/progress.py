@@ -30,7 +30,7 @@ class Progress:
     """
 
     def __init__(self, total: Callable[[], int], *, wanted: bool) -> None:
-        self.wanted = wanted and sys.stderr.isatty()
+        self.wanted: bool = wanted and sys.stderr.isatty()
         self._waits = self.wanted
         self._total = total
         self._lock = Lock()

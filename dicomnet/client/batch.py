@@ -180,7 +180,7 @@ class Batch:
         self.aside: deque[tuple[Stored, bool]] = deque()
         self._ends: list[DicomNetError] = []
         self._why = ""
-        self.over = False
+        self.over: bool = False
         self.share = 1
         self.careful = False
         self.given: dict[int, Any] = {}

@@ -41,10 +41,10 @@ class Query:
     def __init__(
         self, level: str = "", *, model: str = "STUDY_ROOT", template: Any = None, **keys: Any
     ) -> None:
-        self.model = query_models.model_of(model)
-        self.level = level.upper()
+        self.model: query_models.Model = query_models.model_of(model)
+        self.level: str = level.upper()
         self.keys: Keys = dict(keys)
-        self.template = self._read(template)
+        self.template: Any = self._read(template)
         self._check()
 
     @staticmethod

@@ -48,12 +48,12 @@ class Item:
     __slots__ = ("_opened", "attempts", "name", "pair", "size", "sop_instance_uid", "source")
 
     def __init__(self, source: object, name: str, described: Any, opened: Any = None) -> None:
-        self.source = source
-        self.name = name
-        self.pair = (described.sop_class_uid, described.transfer_syntax_uid)
+        self.source: object = source
+        self.name: str = name
+        self.pair: tuple[Any, Any] = (described.sop_class_uid, described.transfer_syntax_uid)
         self.sop_instance_uid: str = described.sop_instance_uid
         self.size: int = described.size
-        self.attempts = 0
+        self.attempts: int = 0
         self._opened = opened
 
     def open(self) -> Any:

@@ -48,7 +48,7 @@ class TypedMatch(Match):
 
     def __init__(self, match: Match, above: Mapping[str, str] | None = None) -> None:
         super().__init__(match.status, match.data, match.transfer_syntax, match.character_set)
-        self.above = dict(above or {})
+        self.above: dict[str, str] = dict(above or {})
 
     def text(self, keyword: str) -> str:
         """A value as text, several joined by a backslash; empty where the peer sent none."""
@@ -92,14 +92,16 @@ class PatientMatch(TypedMatch):
     """A patient."""
 
     __slots__ = ()
-    level, key = "PATIENT", "PatientID"
+    level: ClassVar[str] = "PATIENT"
+    key: ClassVar[str] = "PatientID"
 
 
 class StudyMatch(TypedMatch):
     """A study."""
 
     __slots__ = ()
-    level, key = "STUDY", "StudyInstanceUID"
+    level: ClassVar[str] = "STUDY"
+    key: ClassVar[str] = "StudyInstanceUID"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -111,7 +113,8 @@ class SeriesMatch(TypedMatch):
     """A series."""
 
     __slots__ = ()
-    level, key = "SERIES", "SeriesInstanceUID"
+    level: ClassVar[str] = "SERIES"
+    key: ClassVar[str] = "SeriesInstanceUID"
 
     @property
     def modality(self) -> str:
@@ -123,7 +126,8 @@ class InstanceMatch(TypedMatch):
     """An instance: an image, or whatever else a series has."""
 
     __slots__ = ()
-    level, key = "IMAGE", "SOPInstanceUID"
+    level: ClassVar[str] = "IMAGE"
+    key: ClassVar[str] = "SOPInstanceUID"
 
     @property
     def sop_class_uid(self) -> str:
@@ -135,7 +139,8 @@ class WorklistItem(TypedMatch):
     """An item of a worklist: one scheduled procedure step of one patient (PS3.4 Annex K)."""
 
     __slots__ = ()
-    level, key = "", "StudyInstanceUID"
+    level: ClassVar[str] = ""
+    key: ClassVar[str] = "StudyInstanceUID"
 
     @property
     def step(self) -> Dataset:

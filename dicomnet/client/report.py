@@ -33,7 +33,7 @@ class Report:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, resume: bool) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self.acknowledged: dict[Key, str] = {}
         self.committed: set[Key] = set()
         self._lock = threading.Lock()

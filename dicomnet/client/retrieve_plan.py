@@ -25,7 +25,7 @@ class Unavailable(DicomNetError):
     """
 
     def __init__(self, matches: Iterable[TypedMatch], *, peer: str | None = None) -> None:
-        self.matches = tuple(matches)
+        self.matches: tuple[TypedMatch, ...] = tuple(matches)
         first = self.matches[0]
         state = "offline" if first.availability is Availability.OFFLINE else "unavailable"
         more = f", and {len(self.matches) - 1} more" if len(self.matches) > 1 else ""

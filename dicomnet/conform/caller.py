@@ -20,13 +20,13 @@ class Caller:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.send = connection.send
-        self.answer = connection.answer
-        self.asked = connection.answer()
+        self.send: Callable[[bytes], bool] = connection.send
+        self.answer: Callable[..., Answer] = connection.answer
+        self.asked: Answer = connection.answer()
         if self.asked.kind is not Kind.REQUEST:
             raise Unavailable(f"no A-ASSOCIATE-RQ, but {self.asked}")
         try:
-            self.request = wire.read_associate(self.asked.body)
+            self.request: wire.Associate = wire.read_associate(self.asked.body)
         except wire.Unreadable as error:
             raise Unavailable(f"an A-ASSOCIATE-RQ that cannot be read: {error}") from None
 

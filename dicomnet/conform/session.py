@@ -54,7 +54,7 @@ class Session:
 
     def __init__(self, target: Target, facts: Facts | None = None) -> None:
         self.target = target
-        self.facts = facts or Facts()
+        self.facts: Facts = facts or Facts()
         self._open: list[Connection] = []
 
     def __enter__(self) -> Session:
@@ -147,12 +147,12 @@ class Association:
         self.connection = connection
         self.facts = facts
         try:
-            self.accept = answer.accept
+            self.accept: wire.Associate = answer.accept
         except wire.Unreadable as error:
             raise Unavailable(f"an A-ASSOCIATE-AC that cannot be read: {error}") from None
-        self.send = connection.send
-        self.answer = connection.answer
-        self.message = connection.message
+        self.send: Callable[[bytes], bool] = connection.send
+        self.answer: Callable[..., Answer] = connection.answer
+        self.message: Callable[[], Seen] = connection.message
 
     def say(self, elements: dict[int, bytes], *, context_id: int = 1) -> Seen:
         """Send a command set in one fragment; the message that answers it."""

@@ -74,11 +74,11 @@ class RawElement:
     def __init__(
         self, tag: int, vr: str, value: Buffer | list[RawDataSet], little_endian: bool = True, undefined: bool = False
     ) -> None:
-        self.tag = tag
-        self.vr = vr
-        self.value = value
-        self.little_endian = little_endian
-        self.undefined = undefined
+        self.tag: int = tag
+        self.vr: str = vr
+        self.value: Buffer | list[RawDataSet] = value
+        self.little_endian: bool = little_endian
+        self.undefined: bool = undefined
 
     @property
     def name(self) -> str:
@@ -92,8 +92,8 @@ class RawDataSet:
     __slots__ = ("elements", "undefined")
 
     def __init__(self, elements: dict[int, RawElement] | None = None, undefined: bool = False) -> None:
-        self.elements = {} if elements is None else elements
-        self.undefined = undefined
+        self.elements: dict[int, RawElement] = {} if elements is None else elements
+        self.undefined: bool = undefined
 
     def number(self, tag: int, default: int = 0) -> int:
         """The first unsigned short of an element; ``default`` where it is absent or too short."""

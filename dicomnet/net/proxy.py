@@ -68,8 +68,8 @@ class Header:
     """
 
     def __init__(self) -> None:
-        self.address = ""
-        self.whole = False
+        self.address: str = ""
+        self.whole: bool = False
         self._held = bytearray()
 
     @property

@@ -212,10 +212,10 @@ class Admission:
     __slots__ = ("counts", "identify", "rules")
 
     def __init__(self, *rules: AdmissionRule) -> None:
-        self.rules = rules
+        self.rules: tuple[AdmissionRule, ...] = rules
         asked = (getattr(rule, "identify", None) for rule in rules)
         self.identify: Callable[[UserIdentity, Caller], bool | bytes] | None = next(filter(None, asked), None)
-        self.counts = any(_counts(rule) for rule in rules)
+        self.counts: bool = any(_counts(rule) for rule in rules)
 
     @classmethod
     def of(cls, policy: AcceptancePolicy) -> Admission:

@@ -68,17 +68,20 @@ class Exchange(MessageExchange):
         self, limits: Limits | None = None, timeouts: Timeouts | None = None, observer: Observer | None = None
     ) -> None:
         super().__init__(limits, timeouts, observer)
+        self.called: str
+        self.calling: str
         self.calling = self.called = self.address = ""
         self.tls: SecureLink | None = None
         self.user: UserIdentity | None = None
-        self.defer_requests, self.rests = False, 0
-        self.released = False
+        self.defer_requests: bool = False
+        self.rests: int = 0
+        self.released: bool = False
         self.kept: dict[object, Any] = {}
         self.deferred: deque[RequestReceived] = deque()
         self.request_pdu: AssociateRQ | None = None
         self.accept_pdu: AssociateAC | None = None
         self._by_syntax: dict[tuple[str, str], PresentationContext] = {}
-        self.most_deferred = 1 + self.limits.requests_ahead
+        self.most_deferred: int = 1 + self.limits.requests_ahead
         self._upper.on_accept = self._on_accept
         self._peers: Peers | None = None
         self._unproven_window = True
@@ -183,14 +186,14 @@ class Exchange(MessageExchange):
     def _establish(self, accept: AssociateAC, unit: int, invoked: int, performed: int) -> None:
         assert self.request_pdu is not None
         self.accept_pdu = accept
-        self.contexts = negotiation.outcome(self.request_pdu, accept)
+        self.contexts: dict[int, PresentationContext] = negotiation.outcome(self.request_pdu, accept)
         accepted = [context for context in self.contexts.values() if context.accepted]
         self._reader.accept_contexts(context.id for context in accepted)
         for context in reversed(accepted):
             self._by_syntax[context.abstract_syntax, context.transfer_syntax] = context
             self._by_syntax[context.abstract_syntax, ""] = context
         self._unit = unit
-        self.window = invoked or _MAX_MESSAGE_ID
+        self.window: int = invoked or _MAX_MESSAGE_ID
         if not self._unproven_window and negotiation.implementation_class_uid(accept) not in WINDOW_KEEPERS:
             self.window = 1
         self.most_deferred = (performed or _MAX_MESSAGE_ID) + self.limits.requests_ahead

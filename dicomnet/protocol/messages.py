@@ -200,7 +200,7 @@ class DataInMemory:
     def __init__(self, data: Buffer, piece: int) -> None:
         self._view = memoryview(data).cast("B")
         self._piece = piece
-        self.size = self._view.nbytes
+        self.size: int = self._view.nbytes
         if self.size % 2:
             raise InvalidArgument(f"a data set has an even length, not {self.size} bytes (PS3.5 Section 7.1)")
 

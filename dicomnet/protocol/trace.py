@@ -156,7 +156,7 @@ class ProtocolTrace:
     ) -> None:
         self.body = body
         self.data = data
-        self.broken = False
+        self.broken: bool = False
         self._function = function
         self._numbers = count(1)
 
@@ -197,7 +197,7 @@ class TraceQueue(ProtocolTrace):
         wake: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(self._put, body=body, data=data)
-        self.dropped = 0
+        self.dropped: int = 0
         self._most = most
         self._wake = wake
         self._waiting: deque[Seen] = deque()
@@ -270,7 +270,7 @@ class Watch:
 # ---- what was seen, in words -------------------------------------------------------------------------------------
 
 #: What the standard calls them.
-PDU_NAMES = {
+PDU_NAMES: dict[type[Item], str] = {
     AssociateRQ: "A-ASSOCIATE-RQ",
     AssociateAC: "A-ASSOCIATE-AC",
     AssociateRJ: "A-ASSOCIATE-RJ",

@@ -34,8 +34,10 @@ class BlobSource:
         self._blobs, self._place = blobs, place
         self._reader: BlobReader | None = None
         self._start = 0
-        self.name = place.uid
-        self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid = place.cls, place.uid, place.ts
+        self.name: str = place.uid
+        self.sop_class_uid: str = place.cls
+        self.sop_instance_uid: str = place.uid
+        self.transfer_syntax_uid: str = place.ts
 
     @property
     def size(self) -> int:

@@ -42,6 +42,8 @@ class Committer(Generic[T, R]):
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="dicomnet-committer", daemon=True)
         self._started = False
+        self.groups: int
+        self.items: int
         self.groups = self.items = 0
 
     def submit(self, item: T) -> Future[R]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, and_, false, or_
 
@@ -19,7 +19,7 @@ __all__ = ["Condition", "any_of", "condition_of", "contains", "has_prefix", "nam
 _END = "\U0010ffff"
 _LARGEST_NUMBER = 2**31 - 1
 
-Column = ColumnElement[Any]
+Column: TypeAlias = "ColumnElement[Any]"
 
 
 @dataclass(frozen=True, slots=True)

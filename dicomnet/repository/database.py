@@ -50,9 +50,9 @@ class Database:
     """
 
     def __init__(self, url: str | Path, *, durable: bool = True) -> None:
-        self.url = _url(url)
+        self.url: URL = _url(url)
         self.durable = durable
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.is_sqlite: bool = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             self._writer = self._sqlite(1, 0, "IMMEDIATE")
             self._logged = self._sqlite(1, 0, "IMMEDIATE", synchronous="NORMAL")

@@ -58,7 +58,7 @@ class Memory:
     def __init__(self, most: int = MEMORY_BYTES) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self.held = 0
+        self.held: int = 0
 
     def take(self, size: int) -> bool:
         """Whether there is room for so many bytes more; they are held then."""
@@ -131,7 +131,7 @@ class BlobSink:
         self._head = b""
         self._head_is_whole = False
         self._taken = False
-        self.size = 0
+        self.size: int = 0
 
     def write(self, views: Sequence[bytes | memoryview]) -> None:
         """Take the next bytes.

@@ -103,7 +103,7 @@ class Insertion:
         self.connection = connection
         self.now = now
         self.contradiction = contradiction
-        self.is_sqlite = connection.dialect.name == "sqlite"
+        self.is_sqlite: Any = connection.dialect.name == "sqlite"
 
     def add(self, group: Sequence[InstanceRecord]) -> list[Added]:
         """Add all; the outcome for each, in order."""

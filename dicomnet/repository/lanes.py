@@ -32,11 +32,14 @@ class LaneWriter:
     """
 
     def __init__(self, lanes: Lanes, lane: Segment, uids: tuple[str, str, str], header: bytes) -> None:
-        self._lanes, self.lane, self._uids, self._header = lanes, lane, uids, header
+        self._lanes = lanes
+        self.lane: Segment = lane
+        self._uids = uids
+        self._header = header
         self._start = lane.size
         self._begin = self._start + len(encode(uids, header, 0, bytes(32)))
         self._holds = True
-        self.size = 0
+        self.size: int = 0
         self.ref: BlobRef | None = None
         self._extend([bytes(self._begin - self._start), header])
         self.size = len(header)
@@ -107,7 +110,10 @@ class Lanes:
     def __init__(
         self, log_: SegmentLog, pool: ThreadPoolExecutor, most: int, forget: Callable[[Sequence[BlobRef]], None]
     ) -> None:
-        self._log, self._pool, self._most, self.forget = log_, pool, most, forget
+        self._log = log_
+        self._pool = pool
+        self._most = most
+        self.forget: Callable[[Sequence[BlobRef]], None] = forget
         self._lock = threading.Lock()
         self._free: list[Segment] = []
         self._unsettled: dict[Segment, int] = {}

@@ -78,6 +78,8 @@ class Receiver(Generic[R]):
         self._memory = Memory()
         self.committer: Committer[Incoming, R] = Committer(commit, turns=turns)
         self._lock = threading.Lock()
+        self.stored: int
+        self.failed: int
         self.stored = self.failed = 0
 
     def register(self, services: Registering, owner: str) -> None:

@@ -75,7 +75,7 @@ class Answering:
         for tag, text in constants.items():
             if text or tag in asked:
                 fields[tag] = _Field(tag, "AE" if tag == _RETRIEVE_AE_TITLE else "CS", constant=text)
-        self.fields = [fields[tag] for tag in sorted(fields)]
+        self.fields: list[_Field] = [fields[tag] for tag in sorted(fields)]
         self._encoders: dict[str, Encoder] = {}
 
     def _field(self, key: Key, level: Level, layout: Layout) -> _Field:
@@ -129,7 +129,7 @@ class Match:
     __slots__ = ("_answering", "row")
 
     def __init__(self, row: Row, answering: Answering) -> None:
-        self.row = row
+        self.row: Row = row
         self._answering = answering
 
     @property
@@ -167,12 +167,15 @@ class Encoder:
     """Encodes answers in one transfer syntax; what is the same in all of them is made once."""
 
     def __init__(self, fields: list[_Field], transfer_syntax: str) -> None:
-        self.implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
-        self.deflated = transfer_syntax == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        self.implicit: bool = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
+        self.deflated: bool = transfer_syntax == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
         self.order = ">" if transfer_syntax == uids.EXPLICIT_VR_BIG_ENDIAN else "<"
+        self.long: struct.Struct
+        self.short: struct.Struct
+        self.tag: struct.Struct
         self.tag, self.short, self.long = (struct.Struct(self.order + form) for form in ("HH", "H", "I"))
         self.all_fields = fields
-        self.fields = [self.prepared(field) for field in fields]
+        self.fields: list[_Prepared] = [self.prepared(field) for field in fields]
 
     def prepared(self, field: _Field) -> _Prepared:
         begin, pack, is_short = self.header(field.tag, field.vr)

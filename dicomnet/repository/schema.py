@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 __all__ = ["blob", "change", "instance", "metadata", "patient", "series", "series_metadata", "study"]
 
-metadata = MetaData(
+metadata: MetaData = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
 )
 
@@ -41,7 +41,7 @@ def _count(name: str) -> Column[int]:
     return Column(name, _BIG, nullable=False, server_default="0")
 
 
-patient = Table(
+patient: Table = Table(
     "patient",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -69,7 +69,7 @@ patient = Table(
     ),
 )
 
-study = Table(
+study: Table = Table(
     "study",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -103,7 +103,7 @@ study = Table(
     Index("ix_study_patient_id", "patient_id"),
 )
 
-series = Table(
+series: Table = Table(
     "series",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -125,7 +125,7 @@ series = Table(
 )
 
 #: All instances of a series, packed; out of date where its version is not the series' one.
-series_metadata = Table(
+series_metadata: Table = Table(
     "series_metadata",
     metadata,
     Column("series_id", _BIG, ForeignKey("series.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
@@ -134,7 +134,7 @@ series_metadata = Table(
 )
 
 #: What blob stores keep under one key: a segment or a file, and how many instances are in it.
-blob = Table(
+blob: Table = Table(
     "blob",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -145,7 +145,7 @@ blob = Table(
     UniqueConstraint("storage", "key"),
 )
 
-instance = Table(
+instance: Table = Table(
     "instance",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -168,7 +168,7 @@ instance = Table(
 )
 
 #: What happened, in order: readers remember how far they have come.
-change = Table(
+change: Table = Table(
     "change",
     metadata,
     Column("seq", _BIG, primary_key=True),

@@ -144,15 +144,15 @@ class Segment:
         Raises:
             FileExistsError: another process has this number.
         """
-        self.name = f"{number:06}"
-        self.path = root / "segments" / f"{self.name}.seg"
+        self.name: str = f"{number:06}"
+        self.path: Path = root / "segments" / f"{self.name}.seg"
         self._claim = root / "active" / self.name
         self._lock = _claim(self._claim)
         self._fd = os.open(self.path, os.O_RDWR | _EXCLUSIVE, 0o666)
         sync_directory(self.path.parent)
-        self.size = 0
-        self.failed = False
-        self.key = f"segments/{self.name}.seg"
+        self.size: int = 0
+        self.failed: bool = False
+        self.key: str = f"segments/{self.name}.seg"
 
     def append(self, buffers: Sequence[bytes | memoryview], *, durable: bool) -> int:
         """Append buffers; the position of the first byte.
@@ -282,7 +282,9 @@ class SegmentLog:
     """
 
     def __init__(self, root: Path, *, most: int, durable: bool) -> None:
-        self.root, self._most, self._durable = root, most, durable
+        self.root: Path = root
+        self._most = most
+        self._durable = durable
         for name in ("segments", "active"):
             make_directory(root / name)
         self._segment: Segment | None = None

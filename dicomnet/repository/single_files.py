@@ -64,7 +64,7 @@ class PartFile:
     """
 
     def __init__(self, directory: Path, header: bytes, *, durable: bool) -> None:
-        self.size = 0
+        self.size: int = 0
         self._durable = durable
         self._fd = -1
         while self._fd < 0:
@@ -72,7 +72,7 @@ class PartFile:
         self.write([header])
 
     def _create(self, directory: Path) -> None:
-        self.name = f"{secrets.token_hex(12)}.part"
+        self.name: str = f"{secrets.token_hex(12)}.part"
         self._path = directory / self.name
         self._fd = os.open(self._path, _FLAGS, 0o666)
         fcntl.flock(self._fd, fcntl.LOCK_EX)

@@ -43,7 +43,7 @@ def _seconds(name: str) -> Column[float]:
 
 
 #: What is still to be sent or done; see `outbox.Outbox`.
-outbox = Table(
+outbox: Table = Table(
     "outbox",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -67,7 +67,7 @@ outbox = Table(
 )
 
 #: What was received whole, but contradicts the index; see `quarantine.Quarantine`.
-quarantine = Table(
+quarantine: Table = Table(
     "quarantine",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -90,7 +90,7 @@ quarantine = Table(
 )
 
 #: Storage commitment: what was asked for, by whom, and what became of it.
-commitment = Table(
+commitment: Table = Table(
     "commitment",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -103,7 +103,7 @@ commitment = Table(
 )
 
 #: What is requested: a requested procedure, without its steps; see `worklist.Worklist`.
-worklist = Table(
+worklist: Table = Table(
     "worklist",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -124,7 +124,7 @@ worklist = Table(
 )
 
 #: Its scheduled procedure steps: one answer of a worklist each.
-worklist_step = Table(
+worklist_step: Table = Table(
     "worklist_step",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -143,7 +143,7 @@ worklist_step = Table(
 )
 
 #: Performed procedure steps, as modalities have reported them.
-performed_step = Table(
+performed_step: Table = Table(
     "performed_step",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -158,7 +158,7 @@ performed_step = Table(
 )
 
 #: Unified procedure steps; see `workitems.Workitems`.
-workitem = Table(
+workitem: Table = Table(
     "workitem",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -172,7 +172,7 @@ workitem = Table(
 )
 
 #: Who is told of a work item, or by a well-known UID of all of them.
-workitem_subscription = Table(
+workitem_subscription: Table = Table(
     "workitem_subscription",
     metadata,
     Column("id", _BIG, primary_key=True),

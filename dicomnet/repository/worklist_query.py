@@ -73,7 +73,7 @@ class WorklistQuery:
         criteria = {
             key.tag: key.criterion for key in identifier.keys if key.criterion is not None and key.tag != TIMEZONE
         }
-        self.unsupported = tuple(tag for tag in criteria if tag not in VR_OF)
+        self.unsupported: tuple[int, ...] = tuple(tag for tag in criteria if tag not in VR_OF)
         steps = criteria.pop(STEPS, None)
         self._item = {tag: one for tag, one in criteria.items() if tag in VR_OF}
         within = steps.criteria if isinstance(steps, Items) else {}

@@ -105,7 +105,7 @@ class RouterAddIn:
         lines = (f"{name} = {json.dumps(value)}" for name, value in chosen.items())
         text = "\n".join(["# Written with each start of the server: its settings have [addin.router].", *lines])
         (directory / FILE_NAME).write_text(f"{text}\n", encoding="utf-8")
-        self.routing = Routing(directory, settings, tell=context.publish)
+        self.routing: Routing = Routing(directory, settings, tell=context.publish)
         self.routing.start()
         context.on_turn(self.routing.storage.committer.turn)
         self._unlisten = context.listen(self._heard)

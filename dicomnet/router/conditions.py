@@ -17,7 +17,7 @@ from datetime import time
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import regex
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
@@ -77,7 +77,7 @@ class Window(Table):
 class Condition(Table):
     """A test of one field with one operator; or `all`, `any` or `not` of other conditions."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(populate_by_name=True)
 
     all: tuple[Condition, ...] | None = None
     """Every one of these holds."""

@@ -54,9 +54,12 @@ class Facts:
         wanted: Collection[int] | None = None,
         whole: bool = False,
     ) -> None:
-        self.transfer_syntax, self.sop_class = transfer_syntax, sop_class
-        self.calling, self.called, self.address = calling, called, _host(address)
-        self.at = at or datetime.now()
+        self.transfer_syntax: str = transfer_syntax
+        self.sop_class: str = sop_class
+        self.calling: str = calling
+        self.called: str = called
+        self.address: str = _host(address)
+        self.at: datetime = at or datetime.now()
         self._head, self._wanted, self._whole = head, wanted, whole
         self._items: Item | None = None
         self._encodings: tuple[str, ...] = ()

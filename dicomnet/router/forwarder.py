@@ -86,14 +86,19 @@ class Worker:
     """One of a destination's workers: a share of its series, a thread, and connections of its own."""
 
     def __init__(self, owner: Forwarder, name: str, destination: Any, slot: int, health: Health) -> None:
-        self.name, self.destination, self.slot, self.health = name, destination, slot, health
+        self.name: str = name
+        self.destination: Any = destination
+        self.slot: int = slot
+        self.health: Health = health
         self._owner = owner
-        self.wake = threading.Event()
-        self.stop = threading.Event()
+        self.wake: threading.Event = threading.Event()
+        self.stop: threading.Event = threading.Event()
         self.under_way: tuple[Delivery, ...] = ()
         self._busy_in_a_row = 0
         self._sender: Sender | None = None
-        self.thread = threading.Thread(target=self._run, name=f"dicomnet-to-{name}-{slot}", daemon=True)
+        self.thread: threading.Thread = threading.Thread(
+            target=self._run, name=f"dicomnet-to-{name}-{slot}", daemon=True
+        )
 
     def _run(self) -> None:
         while not self.stop.is_set():
@@ -265,8 +270,10 @@ class Forwarder:
         tell: Callable[..., object] = lambda kind, **facts: None,
     ) -> None:
         self.publish = tell
-        self.spool, self.title, self.pace = spool, title, pace or Pace()
-        self.changed = threading.Condition()
+        self.spool: Spool = spool
+        self.title: str = title
+        self.pace: Pace = pace or Pace()
+        self.changed: threading.Condition = threading.Condition()
         self._workers: dict[str, list[Worker]] = {}
         self.health: dict[str, Health] = {}
         self._lock = threading.Lock()

@@ -45,7 +45,7 @@ class Router(Routing):
         self, directory: Path, settings: RouterSettings | None = None, *, pace: Pace | None = None
     ) -> None:
         super().__init__(directory, settings, pace=pace)
-        self.listener = self._listener()
+        self.listener: Listener = self._listener()
         self.listener.admission = self.listener.admission.with_rules(DiskRoom(self.spool.disk))
         self.listener.on_turn(self.storage.committer.turn)
         self.listener.intercept = self._watch

@@ -69,10 +69,10 @@ class Routing:
         pace: Pace | None = None,
         tell: Tell = lambda kind, **facts: None,
     ) -> None:
-        self.spool = Spool(directory, settings, serves=True)
-        self.settings = self.spool.settings
+        self.spool: Spool = Spool(directory, settings, serves=True)
+        self.settings: RouterSettings = self.spool.settings
         self.spool.plans.refresh()
-        self.forwarder = Forwarder(self.spool, self.settings.ae_title, pace=pace, tell=tell)
+        self.forwarder: Forwarder = Forwarder(self.spool, self.settings.ae_title, pace=pace, tell=tell)
         self.spool.units.released = self.forwarder.wake
         self.spool.units.count = self.forwarder.count
         self.storage: Receiver[Accepted] = Receiver(

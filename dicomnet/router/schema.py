@@ -29,7 +29,7 @@ from ..errors import InvalidArgument
 __all__ = ["delivery", "expected", "make_tables", "plan", "received", "unit"]
 
 VERSION = 1
-metadata = MetaData()
+metadata: MetaData = MetaData()
 
 _TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
@@ -45,7 +45,7 @@ def _seconds(name: str) -> Column[float]:
 
 
 #: The versions of rules and destinations, as JSON; the last one holds for what arrives.
-plan = Table(
+plan: Table = Table(
     "router_plan",
     metadata,
     Column("version", _BIG, primary_key=True),
@@ -56,7 +56,7 @@ plan = Table(
 )
 
 #: Instances that were acknowledged.
-received = Table(
+received: Table = Table(
     "router_received",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -88,7 +88,7 @@ received = Table(
 )  # fmt: skip
 
 #: What is, or was, to be done with an instance: one row for each destination, or one that says why there is none.
-delivery = Table(
+delivery: Table = Table(
     "router_delivery",
     metadata,
     Column("id", _BIG, primary_key=True),
@@ -118,7 +118,7 @@ delivery = Table(
 )
 
 #: Series, studies and associations that are being received, and how they were found to be complete.
-unit = Table(
+unit: Table = Table(
     "router_unit",
     metadata,
     Column("name", _TEXT, primary_key=True),  # the rule's name and what it is: "CT study 1.2.3"
@@ -138,7 +138,7 @@ unit = Table(
 )
 
 #: Instances that a peer has announced: by a performed procedure step, or an instance availability notification.
-expected = Table(
+expected: Table = Table(
     "router_expected",
     metadata,
     Column("id", _BIG, primary_key=True),

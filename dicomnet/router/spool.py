@@ -88,17 +88,18 @@ class Spool:
         serves: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.directory, self._clock = directory, clock
-        self.settings = settings or RouterSettings.load(directory)
+        self.directory: Path = directory
+        self._clock = clock
+        self.settings: RouterSettings = settings or RouterSettings.load(directory)
         durable = self.settings.durability == "disk"
-        self.database = Database.opened(self.settings.database or directory / DATABASE_NAME, durable=durable)
+        self.database: Database = Database.opened(self.settings.database or directory / DATABASE_NAME, durable=durable)
         with self.database.write() as connection:
             make_tables(connection)
-        self.blobs = SegmentStore(directory / self.settings.spool, durability=self.settings.durability)
-        self.queue = Queue(self.database, f"{os.getpid()}-{id(self):x}", clock=clock)
-        self.plans = PlanVersions(directory, self.database, clock=clock)
-        self.disk = DiskWatch(self.blobs.root, self.settings.watermarks)
-        self.units = Completeness(self.database, self.plans.of, clock=clock)
+        self.blobs: SegmentStore = SegmentStore(directory / self.settings.spool, durability=self.settings.durability)
+        self.queue: Queue = Queue(self.database, f"{os.getpid()}-{id(self):x}", clock=clock)
+        self.plans: PlanVersions = PlanVersions(directory, self.database, clock=clock)
+        self.disk: DiskWatch = DiskWatch(self.blobs.root, self.settings.watermarks)
+        self.units: Completeness = Completeness(self.database, self.plans.of, clock=clock)
         if serves:
             self._recover()
 

@@ -52,11 +52,11 @@ class PlanVersions:
     """
 
     def __init__(self, directory: Path, database: Database, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = directory / RULES_NAME
+        self.path: Path = directory / RULES_NAME
         self._database, self._clock = database, clock
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
-        self.problem = ""
+        self.problem: str = ""
         self._version, self._plan, self._digest = 0, Plan(), ""
         self._of = lru_cache(64)(self._load)
         self._latest()

@@ -34,7 +34,7 @@ __all__ = ["AddIn", "AddIns"]
 #: What the server itself serves on its web port.
 RESERVED = ("health", "metrics")
 
-log = logging.getLogger("dicomnet.server")
+log: logging.Logger = logging.getLogger("dicomnet.server")
 
 
 @dataclass(eq=False)
@@ -136,7 +136,7 @@ class AddIns:
         self._addins: list[AddIn] = []
         self.metrics: dict[str, CollectorRegistry] = {}
         self.broken: dict[str, str] = {}
-        self.abandoned = 0
+        self.abandoned: int = 0
         self._leaving: frozenset[str] = frozenset()
         self.rules: tuple[AdmissionRule, ...] = ()
         self._turns: tuple[Callable[[], object], ...] = ()

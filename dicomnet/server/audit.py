@@ -25,7 +25,7 @@ from .settings import Settings
 
 __all__ = ["AuditFile", "NoTrail", "SyslogSender", "open_trail"]
 
-log = logging.getLogger("dicomnet.server")
+log: logging.Logger = logging.getLogger("dicomnet.server")
 
 # RFC 5424: facility 10 (security), severity 5 (notice).
 _PRIORITY = 10 * 8 + 5
@@ -60,7 +60,7 @@ class AuditFile:
         self._lock = threading.Lock()
         self._sender = sender
         self._descriptor = -1
-        self.lost = 0
+        self.lost: int = 0
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

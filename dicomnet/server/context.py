@@ -83,7 +83,7 @@ class AddInContext:
         self.server = server
         self.directory = directory
         self.services = services
-        self.log = logging.getLogger(f"dicomnet.addin.{name}")
+        self.log: logging.Logger = logging.getLogger(f"dicomnet.addin.{name}")
         self._events = events
         self._loop = loop
         self.turns: tuple[Callable[[], object], ...] = ()

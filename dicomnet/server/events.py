@@ -67,8 +67,8 @@ class EventLog:
     """
 
     def __init__(self, keep: int = 10_000, *, first: int = 0, clock: Callable[[], float] = time.time) -> None:
-        self.lock = threading.RLock()
-        self.stopped = False
+        self.lock: threading.RLock = threading.RLock()
+        self.stopped: bool = False
         self._clock = clock
         self._first = first
         self._last = first

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from .addins import AddIns
 from .clients import Clients
@@ -27,7 +26,7 @@ class Measured(Protocol):
     state: str
 
 
-class Figures(Collector):
+class Figures:
     """What is read from a server."""
 
     def __init__(self, server: Measured) -> None:

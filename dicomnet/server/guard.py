@@ -49,8 +49,10 @@ class Guard:
     """
 
     def __init__(self, failures: int, abandoned: int, loop: Loop, suspend: Callable[[str], None]) -> None:
+        self.failures: int
+        self.in_a_row: int
         self.in_a_row = self.failures = self.calls = 0
-        self.suspended = ""
+        self.suspended: str = ""
         self._most = failures
         self._most_abandoned = abandoned
         self._loop = loop

@@ -33,7 +33,7 @@ from .messages import MessageRegistry
 __all__ = ["HOOKS", "AddInHooks", "hookimpl"]
 
 PROJECT = "dicomnet"
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker(PROJECT)
 _spec = pluggy.HookspecMarker(PROJECT)
 
 

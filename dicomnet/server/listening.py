@@ -20,11 +20,11 @@ from ..services.scp import AssociationProvider, host_of
 from ..services.service_registry import ServiceRegistry
 from ..sync.association import Association, connect
 from ..sync.listener import Listener
-from ..wire.command_set import Message
+from ..wire.command_set import Command, Message
 from ..wire.items import ImplementationClassUID, ImplementationVersionName
 from .addins import AddIns
 from .admission import ServerAdmission
-from .base import AEDirectory
+from .base import AEDirectory, AuditTrail
 from .clients import ClientRecord, Clients
 from .context import BaseServices
 from .metrics import Metrics
@@ -67,16 +67,16 @@ class ServerListener(Listener):
             services=host.services,
         )
         self._passed = sock
-        self.rules = host.rules
+        self.rules: ServerAdmission = host.rules
         self.admission = host.rules.rules(host.base.identity.identify)
-        self.audit = host.base.audit
+        self.audit: AuditTrail = host.base.audit
         self._buffers = (
             (socket.SO_SNDBUF, settings.listen.send_buffer),
             (socket.SO_RCVBUF, settings.listen.receive_buffer),
         )
-        self.clients = host.clients
-        self.metrics = host.metrics
-        self.performed = host.metrics.recorder().performed
+        self.clients: Clients = host.clients
+        self.metrics: Metrics = host.metrics
+        self.performed: Callable[[str, Command, int, int, float], None] = host.metrics.recorder().performed
         self._base = host.base
         self._own_title = settings.server.ae_title
         self.on_turn(host.addins.turn)
@@ -97,7 +97,7 @@ class ServerListener(Listener):
 
     def know(self, titles: AEDirectory) -> None:
         """Heed the profiles of known AEs, and let C-MOVE send to them."""
-        self.peers = Peers(titles.profiles())
+        self.peers: Peers = Peers(titles.profiles())
         destinations: Any = titles.destinations()  # a live view, in place of the dict of a plain listener
         self.destinations = destinations
 

@@ -112,7 +112,7 @@ class Metrics:
     """The metrics of one server, in a registry of its own: several servers may live in a process."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         self._performed = _Collector()
         self.registry.register(self._performed)
         self._associations = self._counter("associations", "Associations accepted.", ["ae"])

@@ -35,7 +35,7 @@ class Notifier:
     def __init__(self) -> None:
         microseconds = os.environ.get("WATCHDOG_USEC", "")
         mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self.interval = int(microseconds) / 2e6 if microseconds.isdigit() and mine else None
+        self.interval: float | None = int(microseconds) / 2e6 if microseconds.isdigit() and mine else None
         self._next = 0.0
 
     def alive(self, now: float) -> None:

@@ -22,7 +22,7 @@ from .settings import Settings
 
 __all__ = ["run"]
 
-log = logging.getLogger("dicomnet.server")
+log: logging.Logger = logging.getLogger("dicomnet.server")
 
 #: Seconds that associations get to end after a second SIGTERM.
 HURRY = 2.0

@@ -139,11 +139,12 @@ class Server:
             self._file = path / FILE_NAME if path.is_dir() or not path.suffix else path
             directory = directory or self._file.parent
             settings = Settings.load(self._file)
-        self.directory = Path(directory).absolute()
-        self.settings = self._with_given(settings)
+        self.directory: Path = Path(directory).absolute()
+        self.settings: Settings = self._with_given(settings)
         self.pending_restart: tuple[str, ...] = ()
         self.sockets: dict[str, socket.socket] = {}
-        self.state = "stopped"
+        self.state: str = "stopped"
+        self.started_at: float
         self.started_at = self._deadline = 0.0
         self.request_stop: Callable[[float | None], None] = self._stop_in_thread
         self._stack: ExitStack | None = None
@@ -162,18 +163,18 @@ class Server:
 
     def _prepare(self) -> None:
         """What there is before it runs."""
-        self.events = EventLog(self.settings.admin.events)
-        self.clients = Clients(self.events)
-        self.services = ServiceRegistry(echo=False)
-        self.messages = MessageRegistry()
-        self.metrics = Metrics()
+        self.events: EventLog = EventLog(self.settings.admin.events)
+        self.clients: Clients = Clients(self.events)
+        self.services: ServiceRegistry = ServiceRegistry(echo=False)
+        self.messages: MessageRegistry = MessageRegistry()
+        self.metrics: Metrics = Metrics()
         self.metrics.registry.register(Figures(self))
-        self.spies = Spies()
+        self.spies: Spies = Spies()
         self.listeners: dict[str, ServerListener] = {}
         self.web: WebPort | None = None
-        self.log = ServerLog(self.settings.log)
-        self.loop = LoopThread(f"dicomnet-server-{self.settings.server.ae_title}")
-        self.addins = self._new_addins()
+        self.log: ServerLog = ServerLog(self.settings.log)
+        self.loop: LoopThread = LoopThread(f"dicomnet-server-{self.settings.server.ae_title}")
+        self.addins: AddIns = self._new_addins()
 
     def _new_addins(self) -> AddIns:
         finder = Finder(self.directory, self._given)
@@ -227,7 +228,7 @@ class Server:
         stack.callback(self.log.stop)
 
     def _start_database(self, stack: ExitStack) -> None:
-        self.database = Database(self.directory / "server.sqlite")
+        self.database: Database = Database(self.directory / "server.sqlite")
         stack.callback(self.database.close)
         self.events = EventLog(self.settings.admin.events, first=self.database.reserve("events", BLOCK))
         self.clients = Clients(self.events, f"{self._worker}-" if self._worker else "")
@@ -237,7 +238,7 @@ class Server:
         self.loop.start()
         stack.callback(self.loop.stop)
         notifier = Notifier()
-        self.watchdog = Watchdog(self.loop, self.addins.check, lambda: notifier.alive(time.monotonic()))
+        self.watchdog: Watchdog = Watchdog(self.loop, self.addins.check, lambda: notifier.alive(time.monotonic()))
         self.watchdog.start()
         stack.callback(self.watchdog.stop)
 
@@ -314,7 +315,7 @@ class Server:
 
     def _start_admin(self, stack: ExitStack) -> None:
         if self.settings.admin.enabled:
-            self.admin = AdminServing(self, self.loop, self.directory, self.sockets.pop("admin", None))
+            self.admin: AdminServing = AdminServing(self, self.loop, self.directory, self.sockets.pop("admin", None))
             self.admin.start()
             stack.callback(self.admin.stop)
 

@@ -83,7 +83,7 @@ class _Limiter(logging.Filter):
         super().__init__()
         self._lock = threading.Lock()
         self._seen: dict[tuple[Any, ...], tuple[float, int]] = {}
-        self.suppressed = 0
+        self.suppressed: int = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this one is written."""
@@ -110,7 +110,7 @@ class ServerLog:
         self._settings = settings
         self._handler: _File | None = None
         self._logger = logging.getLogger("dicomnet")
-        self.limiter = _Limiter()
+        self.limiter: _Limiter = _Limiter()
 
     @property
     def lost(self) -> int:

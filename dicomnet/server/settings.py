@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -103,7 +103,7 @@ _AnyTable = TypeVar("_AnyTable", bound="Table")
 class Table(BaseModel):
     """A table of the settings file: frozen, and it knows every key that it may have. Add-ins derive theirs from it."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True, validate_default=True
     )
 
@@ -407,7 +407,7 @@ class Settings(Table):
 class _Sources(BaseSettings):
     """The same tables, as pydantic-settings reads them from the environment."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="ignore", case_sensitive=False
     )
 

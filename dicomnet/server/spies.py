@@ -28,6 +28,8 @@ class Spy:
 
     def __init__(self, name: str, function: Callable[[Seen], object], most: int = TAPPED_WAITING) -> None:
         self.name = name
+        self.dropped: int
+        self.failures: int
         self.dropped = self.failures = 0
         self._function = function
         self.most = most

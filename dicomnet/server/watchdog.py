@@ -12,7 +12,7 @@ from typing import Protocol
 
 __all__ = ["INTERVAL", "Watchdog"]
 
-log = logging.getLogger("dicomnet.server")
+log: logging.Logger = logging.getLogger("dicomnet.server")
 
 #: Seconds between two looks.
 INTERVAL = 0.25
@@ -45,7 +45,7 @@ class Watchdog:
         self._stopped = threading.Event()
         self._answered = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dicomnet-watchdog", daemon=True)
-        self.blocked = 0
+        self.blocked: int = 0
 
     def start(self) -> None:
         """Begin."""

@@ -29,7 +29,7 @@ class KeptCounter:
     """
 
     def __init__(self, keys: Mapping[str, Any]) -> None:
-        self.kept = 0
+        self.kept: int = 0
         self.unasked: list[str] = []
         self._keys = keys
         self._wanted = {name: _uids(keys.get(name)) for name in (*_ABOVE.values(), _SOP_INSTANCE)}

@@ -11,7 +11,7 @@ from ..files.dataset_sink import CollectingSink, FileSink, MemorySink, Sink
 from ..files.part10 import meta_header
 from ..protocol.exchange import Call, Exchange
 from ..protocol.messages import MESSAGES, CommandField, MessageType
-from ..protocol.negotiation import PresentationContext
+from ..protocol.negotiation import PresentationContext, SecureLink, UserIdentity
 from ..uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 from ..wire.command_set import Command, Message
 from ..wire.element_walk import Element, HeaderCollector, Selection, header_of
@@ -50,12 +50,12 @@ class Request:
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
         self.context: PresentationContext = exchange.contexts[message.context_id]
         self.command: Command = message.command
-        self.calling = exchange.calling
-        self.called = exchange.called
-        self.address = address
-        self.tls = exchange.tls
-        self.user = exchange.user
-        self.kept = exchange.kept
+        self.calling: str = exchange.calling
+        self.called: str = exchange.called
+        self.address: str = address
+        self.tls: SecureLink | None = exchange.tls
+        self.user: UserIdentity | None = exchange.user
+        self.kept: dict[object, Any] = exchange.kept
         self._character_set = exchange.profile.character_set
         self._sink: Sink | None = message.data
         self.call: Call | None = None
@@ -114,11 +114,11 @@ class Arrival:
     __slots__ = ("address", "called", "calling", "command", "context")
 
     def __init__(self, exchange: Exchange, context: PresentationContext, command: Command) -> None:
-        self.context = context
-        self.command = command
-        self.calling = exchange.calling
-        self.called = exchange.called
-        self.address = exchange.address
+        self.context: PresentationContext = context
+        self.command: Command = command
+        self.calling: str = exchange.calling
+        self.called: str = exchange.called
+        self.address: str = exchange.address
 
     def file_sink(self, spool: str | os.PathLike[str], *, durable: bool = False) -> FileSink:
         """A Part 10 file in a directory, as ``on_store(spool=...)`` has it.

@@ -107,19 +107,19 @@ class Provider(Registering):
         peers: Iterable[Peer] = (),
         services: ServiceRegistry | None = None,
     ) -> None:
-        self.services = ServiceRegistry() if services is None else services
-        self.ae_title = None if ae_title is None else check_ae_title(ae_title)
-        self.limits = limits or Limits()
-        self.timeouts = timeouts or Timeouts()
-        self.destinations = dict(destinations or {})
-        self.acceptance = acceptance or AcceptancePolicy()
-        self.peers = Peers(peers)
-        self.logins = Logins(self.limits, self.timeouts)
+        self.services: ServiceRegistry = ServiceRegistry() if services is None else services
+        self.ae_title: str | None = None if ae_title is None else check_ae_title(ae_title)
+        self.limits: Limits = limits or Limits()
+        self.timeouts: Timeouts = timeouts or Timeouts()
+        self.destinations: dict[str, Entity] = dict(destinations or {})
+        self.acceptance: AcceptancePolicy = acceptance or AcceptancePolicy()
+        self.peers: Peers = Peers(peers)
+        self.logins: Logins = Logins(self.limits, self.timeouts)
         self.intercept: Callable[[Exchange, Event], bool] | None = None
         self.move_sender: MoveSender | None = None
         self.closing = False
         self.seating: Any = _NoLock()
-        self.memory = MemoryBudget(self.limits.memory)
+        self.memory: MemoryBudget = MemoryBudget(self.limits.memory)
         self._admission: Admission | None = None
         self._admission_by_rules: tuple[AcceptancePolicy, Admission] | None = None
         self.transcode: Transcoding = IF_NEEDED
@@ -212,10 +212,10 @@ class AssociationProvider:
         # Who performs the last request, and what was asked for: a request is looked up twice, and the next is alike.
         self._found: tuple[object, ...] = ()
         self._service: Registration | None = None
-        self.exchange = exchange
-        self.provider = provider
-        self.address = address
-        self.services = provider.services.snapshot()
+        self.exchange: Exchange = exchange
+        self.provider: Provider = provider
+        self.address: str = address
+        self.services: ServiceSnapshot = provider.services.snapshot()
 
     def service_for(self, command: Command, context: PresentationContext) -> Registration | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""

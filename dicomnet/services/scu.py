@@ -97,10 +97,10 @@ class Match:
     __slots__ = ("_dataset", "character_set", "data", "status", "transfer_syntax")
 
     def __init__(self, status: Status, data: bytes, transfer_syntax: str, character_set: str = "") -> None:
-        self.status = status
-        self.data = data
-        self.character_set = character_set
-        self.transfer_syntax = transfer_syntax
+        self.status: Status = status
+        self.data: bytes = data
+        self.character_set: str = character_set
+        self.transfer_syntax: str = transfer_syntax
         self._dataset: Dataset | None = None
 
     @property

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 #: A data set as it is given: a pydicom Dataset, values by keyword, or bytes in the transfer syntax of the context.
-Encoded: TypeAlias = Dataset | Mapping[str, object] | bytes
+Encoded: TypeAlias = "Dataset | Mapping[str, object] | bytes"
 #: What takes an instance that arrives; its answer is a status, or None for success. In asyncio it may be awaited.
 Keep: TypeAlias = Callable[[StoreRequest], object]
 #: What is told of each pending response of a retrieve. In asyncio it may be awaited.
@@ -81,10 +81,10 @@ class Reply:
 
     def __init__(self, message: Message, status: Status, transfer_syntax: str, character_set: str = "") -> None:
         command = message.command
-        self.character_set = character_set
-        self.status = status
-        self.data = scu.data_of(message)
-        self.transfer_syntax = transfer_syntax
+        self.character_set: str = character_set
+        self.status: Status = status
+        self.data: bytes = scu.data_of(message)
+        self.transfer_syntax: str = transfer_syntax
         self.sop_instance_uid: str = command.affected_sop_instance_uid or ""
         self.action_type_id: int | None = command.action_type_id
         self.event_type_id: int | None = command.event_type_id
@@ -311,7 +311,7 @@ class Reports(Provider):
 
     def __init__(self, exchange: Exchange) -> None:
         super().__init__(limits=exchange.limits, timeouts=exchange.timeouts)
-        self.heard = 0
+        self.heard: int = 0
         self._exchange = exchange
         exchange.unasked = self._perform
 
@@ -365,14 +365,14 @@ class Commitment:
     def __init__(self, transaction_uid: str, dataset: Dataset, asked: Iterable[tuple[str, str]]) -> None:
         wanted = dict.fromkeys((str(one), str(other)) for one, other in asked)
         named = dict.fromkeys(_reference(item) for item in dataset.get("ReferencedSOPSequence") or ())
-        self.transaction_uid = transaction_uid
-        self.failed = [
+        self.transaction_uid: str = transaction_uid
+        self.failed: list[tuple[str, str, int]] = [
             (*_reference(item), int(item.get("FailureReason") or 0)) for item in dataset.get("FailedSOPSequence") or ()
         ]
         failed = {uid for _, uid, _ in self.failed}
-        self.committed = [pair for pair in wanted if pair in named and pair[1] not in failed]
-        self.missing = [pair for pair in wanted if pair not in named and pair[1] not in failed]
-        self.unasked = [pair for pair in named if pair not in wanted]
+        self.committed: list[tuple[str, str]] = [pair for pair in wanted if pair in named and pair[1] not in failed]
+        self.missing: list[tuple[str, str]] = [pair for pair in wanted if pair not in named and pair[1] not in failed]
+        self.unasked: list[tuple[str, str]] = [pair for pair in named if pair not in wanted]
 
     @property
     def ok(self) -> bool:

@@ -87,11 +87,11 @@ class Acceptor:
         self._board = board
         self._slots = slots
         limits = listener.limits
-        self.loop = Loop(limits.receive_buffer, HandlerThreads(limits.handler_threads))
+        self.loop: Loop = Loop(limits.receive_buffer, HandlerThreads(limits.handler_threads))
         self.connections: Connections[Connection] = Connections(lambda: listener.limits, Connection.abort)
         self._sock: socket.socket | None = None
         self._watched = self._paused = self._hurried = self._last_call = False
-        self.stopping = False
+        self.stopping: bool = False
         self._resume_at = inf  # when the backlog is looked at again
         self._complained = -inf
         self._most = _descriptors() - self.loop.fileno() - _SPARE

@@ -70,6 +70,11 @@ class Listener(Provider):
         board: the counters that all workers share, these and those of ``counting``: a `sync.board.Board`.
     """
 
+    last_call: float
+    drain: float
+    tap: Tracing | None
+    tls: TLS | None
+
     def __init__(
         self,
         ae_title: str | None = None,
@@ -96,12 +101,12 @@ class Listener(Provider):
         )  # fmt: skip
         _check_workers(workers)
         self.last_call, self.drain, self.tap, self.tls = last_call, drain, tap, tls
-        self.proxies = Proxies(proxies)
+        self.proxies: Proxies = Proxies(proxies)
         self._bind, self._workers = (host, port), workers
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
         self._pool: WorkerPool | None = None
-        self.board = Board((*_COUNTED, *COUNTED, *counting), workers)
+        self.board: Board = Board((*_COUNTED, *COUNTED, *counting), workers)
         self._slots: AssociationSlots | None = None
         self._acceptor: Acceptor | None = None
         self._hooks: list[Callable[[], object]] = []
@@ -326,9 +331,9 @@ class Listener(Provider):
         """In a worker: serve what it is handed, then let it end. Called by the process that forked it."""
         assert self._slots is not None
         self._pool = None
-        self.seating = self._slots
+        self.seating: Any = self._slots
         # Connections are handed out evenly, so that this bounds those of all workers.
-        self.limits = replace(self.limits, pending=-(-self.limits.pending // self._workers))
+        self.limits: Limits = replace(self.limits, pending=-(-self.limits.pending // self._workers))
         acceptor = self._begin()
         try:
             serve_handed(acceptor, channel)

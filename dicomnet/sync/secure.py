@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from ..config import Limits, Timeouts
-from ..errors import ConnectionFailed, DeadlineExceeded, TLSFailed
+from ..errors import ConnectionFailed, DeadlineExceeded, DicomNetError, TLSFailed
 from ..net.tls import TLS
 from ..protocol.negotiation import SecureLink
 from .driver import give_back, take_large, unsent
@@ -181,7 +181,7 @@ class SecureTransport(Transport):
                     return None
                 self._channel.receive(arrived)
         except TLSFailed as error:
-            self.failure = error
+            self.failure: DicomNetError | None = error
             return memoryview(b"")
 
     def _received(self, size: int) -> memoryview:

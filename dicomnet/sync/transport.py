@@ -44,7 +44,7 @@ class Transport(Stream):
             # A request that ends in a small segment must not wait for a delayed ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             watch_host(sock, timeouts)
-        self.peer_address = _address(sock)
+        self.peer_address: str = _address(sock)
 
     def handshake(self, timeout: float | None) -> SecureLink | None:
         """Do what comes before the first byte, and say what was negotiated: on a plain connection, nothing."""

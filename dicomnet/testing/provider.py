@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +13,7 @@ from ..dataset import codec
 from ..protocol.events import AssociateIndication, Event, RequestReceived
 from ..protocol.exchange import Exchange
 from ..protocol.messages import name_of
+from ..protocol.negotiation import AcceptancePolicy
 from ..services import query_models
 from ..services.provider_requests import Request
 from ..status import Status
@@ -95,17 +96,18 @@ class Provider(Listener):
         **options: Any,
     ) -> None:
         super().__init__(ae_title, **{"port": 0, "drain": 1.0, **options})
-        self.acceptance = replace(self.acceptance, refused_abstract_syntaxes=frozenset(refuse))
+        self.acceptance: AcceptancePolicy = replace(self.acceptance, refused_abstract_syntaxes=frozenset(refuse))
         self.received: list[Received] = []
         self.requested: list[Any] = []
-        self.matches, self.instances = list(matches), list(instances)
+        self.matches: list[Any] = list(matches)
+        self.instances: list[Any] = list(instances)
         self.status = status
         self.reject = reject
         self.stall = stall
         self.abort_on = abort
         self._changed = threading.Condition()
         self._requests: WeakKeyDictionary[Exchange, int] = WeakKeyDictionary()
-        self.intercept = self._misbehaves
+        self.intercept: Callable[[Exchange, Event], bool] | None = self._misbehaves
         self._provide((*_SOP_CLASSES, *sop_classes))
 
     def _provide(self, sop_classes: Iterable[str]) -> None:

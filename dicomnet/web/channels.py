@@ -15,7 +15,7 @@ from ..repository.workitems import Notice
 
 __all__ = ["Channels"]
 
-log = logging.getLogger("dicomnet.web")
+log: logging.Logger = logging.getLogger("dicomnet.web")
 
 #: Channels at a time, and notices that may wait in one: who does not read them is let go.
 MOST_CHANNELS, MOST_WAITING = 256, 1000

@@ -33,7 +33,7 @@ from .users import User, Users, allows
 
 __all__ = ["Local", "Login", "needed_role"]
 
-log = logging.getLogger("dicomnet.web")
+log: logging.Logger = logging.getLogger("dicomnet.web")
 
 SESSION, FORM = "dicomnet_session", "dicomnet_form"
 #: What a login form may have, and for how long it is good.

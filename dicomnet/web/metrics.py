@@ -40,7 +40,7 @@ class WebMetrics:
     """The metrics of one web server, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         labels = ["method", "service"]
         self._requests = Counter(
             "dicomnet_web_requests", "Requests answered.", [*labels, "status"], registry=self.registry
@@ -51,7 +51,7 @@ class WebMetrics:
         )  # fmt: skip
         self._sent = Counter("dicomnet_web_sent_bytes", "Bytes of bodies sent.", ["service"], registry=self.registry)
         self._logins = Counter("dicomnet_web_logins", "Logins, by outcome.", ["outcome"], registry=self.registry)
-        self.under_way = Gauge("dicomnet_web_requests_under_way", "Requests under way.", registry=self.registry)
+        self.under_way: Gauge = Gauge("dicomnet_web_requests_under_way", "Requests under way.", registry=self.registry)
 
     def answered(self, method: str, path: str, status: int, size: int, seconds: float) -> None:
         """A request was answered; status 0: its client went away before."""

@@ -22,7 +22,10 @@ class Problem(Exception):
 
     def __init__(self, status: int, detail: str, *, parameter: str = "", headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.parameter, self.headers = status, detail, parameter, headers
+        self.status: int = status
+        self.detail: str = detail
+        self.parameter: str = parameter
+        self.headers: dict[str, str] | None = headers
 
 
 async def problem_response(_: Request, problem: Exception) -> Response:

@@ -14,7 +14,7 @@ from .metrics import WebMetrics
 
 __all__ = ["RequestLog", "loggable"]
 
-log = logging.getLogger("dicomnet.web")
+log: logging.Logger = logging.getLogger("dicomnet.web")
 
 #: UIDs, numbers and tags; what else stands in a path may be anything, a name too.
 _is_number = re.compile(r"[0-9.,]{1,64}|[0-9A-F]{8}").fullmatch

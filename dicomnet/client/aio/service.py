@@ -30,10 +30,10 @@ class Service(Component):
 
     def __init__(self, client: Client | str | Entity | Peer, **options: Unpack[ClientOptions]) -> None:
         self._own = not isinstance(client, Client)
-        self.client = client if isinstance(client, Client) else Client(client, **options)
+        self.client: Client = client if isinstance(client, Client) else Client(client, **options)
         if options and not self._own:
             raise InvalidArgument(f"{', '.join(sorted(options))}: an option of the client, which is there already")
-        self.hooks = Hooks(self, self.client.hooks)
+        self.hooks: Hooks = Hooks(self, self.client.hooks)
 
     @property
     def peer(self) -> str:

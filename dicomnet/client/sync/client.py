@@ -76,6 +76,9 @@ class Client(Component):
         hooks: the handlers.
     """
 
+    profile: Peer
+    extras: NegotiationOptions | None
+
     def __init__(
         self,
         peer: str | Entity | Peer,
@@ -92,22 +95,22 @@ class Client(Component):
         timeouts: Timeouts | None = None,
         tap: Tracing | None = None,
     ) -> None:
-        self.limits = limits or Limits()
-        self.timeouts = timeouts or Timeouts()
+        self.limits: Limits = limits or Limits()
+        self.timeouts: Timeouts = timeouts or Timeouts()
         self.profile, usual = _known(peer)
         associations = usual.get("associations") if associations is None else associations
         idle = usual.get("idle", self.timeouts.kept) if idle is None else idle
-        self.entity = self.profile.address()
-        self.calling = check_ae_title(usual.get("calling", "DICOMNET") if calling is None else calling)
-        self.tls = tls or self.profile.tls
+        self.entity: Entity = self.profile.address()
+        self.calling: str = check_ae_title(usual.get("calling", "DICOMNET") if calling is None else calling)
+        self.tls: TLS | None = tls or self.profile.tls
         self.extras = extras or (NegotiationOptions(identity=identity) if identity is not None else None)
-        self.retry = retry or Retry()
+        self.retry: Retry = retry or Retry()
         self.tap = tap
-        self.hooks = Hooks(self)
+        self.hooks: Hooks = Hooks(self)
         most = self.limits.pool if associations is None else associations
         if most < 1 or (requests_per_association or 1) < 1 or (idle or 0) < 0:
             raise InvalidArgument("associations and requests_per_association are at least 1, idle at least 0")
-        self.pool = Pool(
+        self.pool: Pool = Pool(
             self,
             most=most,
             idle=idle,

@@ -34,7 +34,7 @@ class MppsScu(Service):
         self, client: Client | str | Entity | Peer, *, station: str = "", **options: Unpack[ClientOptions]
     ) -> None:
         super().__init__(client, **options)
-        self.station = station or self.client.calling
+        self.station: str = station or self.client.calling
 
     def begin(self, /, item: WorklistItem | None = None, *, uid: str = "", **attributes: Any) -> ProcedureStep:
         """N-CREATE: a step is in progress. What the standard wants present is there, if need be without a value.

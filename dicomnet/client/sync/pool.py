@@ -29,10 +29,10 @@ class Lease:
     __slots__ = ("association", "contexts", "left", "since")
 
     def __init__(self, association: Association, contexts: Iterable[ProposedContext], left: int | None) -> None:
-        self.association = association
-        self.contexts = frozenset(contexts)
+        self.association: Association = association
+        self.contexts: frozenset[ProposedContext] = frozenset(contexts)
         self.left = left
-        self.since = 0.0
+        self.since: float = 0.0
 
     def use(self, requests: int = 1) -> None:
         """So many requests have been made."""
@@ -86,7 +86,7 @@ class Pool:
         self._opening = 0
         self._waiting: list[Gate] = []
         self._janitor: Worker | None = None
-        self.closing = Gate()
+        self.closing: Gate = Gate()
 
     @property
     def most(self) -> int:

@@ -46,7 +46,7 @@ class Finder(Service):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(client, **options)
-        self.wanted = wanted or QueryOptions()
+        self.wanted: QueryOptions = wanted or QueryOptions()
         self.declined: list[str] = []
         self._under_way: list[Association] = []  # that a query or a retrieve waits on
         self._cancelled = 0  # how often `cancel` was called

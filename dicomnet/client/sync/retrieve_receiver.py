@@ -52,7 +52,7 @@ class RetrieveReceiver:
         self._hooks = hooks
         self._spool, self._keep = user.keeper(to)
         self.failure: BaseException | None = None
-        self.arrived = 0
+        self.arrived: int = 0
         self.waiting: Association | None = None
         self._counter = KeptCounter(keys)
         self._have: set[str] = set()
@@ -154,7 +154,7 @@ class CallbackListener:
     ) -> None:
         rules = acceptance or AcceptancePolicy()
         known = {client.entity.ae_title, *senders, *(rules.calling_ae_titles or ())}
-        self.listener = Listener(
+        self.listener: Listener = Listener(
             client.calling,
             host=where.host,
             port=where.port,

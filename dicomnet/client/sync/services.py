@@ -101,6 +101,8 @@ class CommitmentScu(Service):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(client, **options)
+        self.listen: Entity | None
+        self.listen_tls: TLS | None
         self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
         self.senders = frozenset(map(check_ae_title, listed(senders)))
         self.acceptance = acceptance

@@ -63,7 +63,14 @@ class StoreScu(Service):
         watch: what each instance passes through when it is opened, such as a source that counts what has gone.
     """
 
-    stopped = False
+    pattern: str
+    recurse: bool
+    halt: bool
+    force: bool
+    headerless: bool
+    report: Path | None
+    resume: bool
+    stopped: bool = False
     planned = planned_bytes = 0
     watch: Callable[[Any], Any] | None = None
     _batch: Batch | None = None
@@ -96,10 +103,10 @@ class StoreScu(Service):
         else:
             super().__init__(client, associations=associations, **options)
         self._propose(window, 1 if halt else OPERATIONS_WINDOW)
-        self.associations = min(associations, self.client.pool.most)
+        self.associations: int = min(associations, self.client.pool.most)
         self.pattern, self.recurse, self.halt = pattern, recurse, halt
         wanted = self.client.profile.transcode if transcode is None else transcode
-        self.transcode = NEVER if wanted is None else check_policy(wanted)
+        self.transcode: Transcoding = NEVER if wanted is None else check_policy(wanted)
         self.transfer_syntax = transfer_syntax
         self.force, self.headerless = force, headerless
         self.priority = priority

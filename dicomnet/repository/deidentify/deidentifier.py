@@ -81,8 +81,8 @@ class Deidentifier:
         burned_in: bool = False,
         safe_private: Iterable[tuple[str, int, int]] = (),
     ) -> None:
-        self.options = options_of(options)
-        self.replacements = Replacements(key)
+        self.options: frozenset[Option] = options_of(options)
+        self.replacements: Replacements = Replacements(key)
         self._burned_in = burned_in
         self._safe_private = frozenset(safe_private)
 

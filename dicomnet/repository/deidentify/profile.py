@@ -32,7 +32,7 @@ class Option(StrEnum):
 
 
 #: Of the profile and its options: code of CID 7050 and its meaning.
-CODES = {
+CODES: dict[Option | None, tuple[str, str]] = {
     None: ("113100", "Basic Application Confidentiality Profile"),
     Option.GRAPHICS: ("113103", "Clean Graphics Option"),
     Option.STRUCTURED_CONTENT: ("113104", "Clean Structured Content Option"),

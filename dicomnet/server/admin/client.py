@@ -39,7 +39,7 @@ class AdminError(DicomNetError):
                  for one in problem.get("problems", ())]  # fmt: skip
         super().__init__("; ".join([detail, *lines]), hint=problem.get("hint"))
         self.status = status
-        self.problem = dict(problem)
+        self.problem: dict[str, Any] = dict(problem)
 
 
 def socket_of(place: str | os.PathLike[str]) -> Path:
@@ -105,7 +105,7 @@ class Client:
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
-        self.path = socket_of(place)
+        self.path: Path = socket_of(place)
         self._http = self._new()
 
     def _new(self, *, stream: bool = False) -> httpx.Client:
@@ -227,7 +227,7 @@ class AsyncClient:
     """The same for asyncio; see `Client`."""
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
-        self.path = socket_of(place)
+        self.path: Path = socket_of(place)
         self._http = self._new()
 
     def _new(self, *, stream: bool = False) -> httpx.AsyncClient:

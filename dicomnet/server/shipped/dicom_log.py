@@ -40,7 +40,7 @@ class DicomLog:
         """Open the file."""
         settings: DicomLog.Settings = context.settings
         path = settings.file or context.data / "messages.jsonl"
-        self.log = MessageLog(path, datasets=settings.datasets, patient_data=settings.patient_data)
+        self.log: MessageLog = MessageLog(path, datasets=settings.datasets, patient_data=settings.patient_data)
 
     @hookimpl
     def spy(self, seen: Seen) -> None:

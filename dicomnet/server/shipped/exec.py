@@ -58,7 +58,7 @@ class Exec:
         """Begin to listen."""
         self.context = context
         self.settings: Exec.Settings = context.settings
-        self.dropped = 0
+        self.dropped: int = 0
         self._waiting: deque[Event] = deque()
         self._changed = threading.Condition()
         self._stopped = False

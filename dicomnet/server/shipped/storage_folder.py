@@ -60,7 +60,7 @@ class StorageFolder:
         """Make the folder."""
         self.context = context
         self.settings: StorageFolder.Settings = context.settings
-        self.storage = FolderStorage(self.settings.folder or context.data)
+        self.storage: FolderStorage = FolderStorage(self.settings.folder or context.data)
         self.storage.spool.mkdir(parents=True, exist_ok=True)
 
     @hookimpl

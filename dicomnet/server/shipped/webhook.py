@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import sqlite3
 import threading
 from typing import Annotated
@@ -63,8 +64,8 @@ class Webhook:
     def start(self, context: AddInContext) -> None:
         """Open the queue, and begin to post."""
         self.settings: Webhook.Settings = context.settings
-        self.log = context.log
-        self.dropped = 0
+        self.log: logging.Logger = context.log
+        self.dropped: int = 0
         self._changed = threading.Condition()
         self._stopped = False
         self._queue = sqlite3.connect(context.data / "queue.sqlite", isolation_level=None, check_same_thread=False)

@@ -119,6 +119,7 @@ class Printer:
     def start(self, context: AddInContext) -> None:
         """Begin to print."""
         self.context = context
+        self.settings: Any
         settings = self.settings = context.settings
         self.folder: Path = settings.folder or context.data
         press = Press(settings.dots, settings.margin, settings.gap)
@@ -126,12 +127,12 @@ class Printer:
         usual = Usual(
             press, settings.film, settings.magnification, settings.border, settings.empty, tone, settings.annotations
         )
-        self.jobs = Jobs(
+        self.jobs: Jobs = Jobs(
             self.folder, press, pdf="pdf" in settings.files, png="png" in settings.files, command=settings.command,
             patience=settings.command_seconds, most=settings.most_jobs, kept=settings.kept_jobs, told=self._told,
             log=context.log,
         )  # fmt: skip
-        self.trade = Trade(usual, self.jobs, settings.sessions, settings.most_films, settings.memory, self.state)
+        self.trade: Trade = Trade(usual, self.jobs, settings.sessions, settings.most_films, settings.memory, self.state)
         self.jobs.start()
 
     @hookimpl

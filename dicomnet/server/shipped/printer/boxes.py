@@ -29,7 +29,7 @@ class Refused(Exception):
     def __init__(self, code: int, comment: str, keyword: str = "") -> None:
         super().__init__(comment)
         offending = (int(tag_for_keyword(keyword) or 0),) if keyword else ()
-        self.status = Status(code, _SERVICE, comment, offending)
+        self.status: Status = Status(code, _SERVICE, comment, offending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,15 @@ class Jobs:
         self, folder: Path, press: Press, *, pdf: bool, png: bool, command: Sequence[str], patience: float, most: int,
         kept: int, told: Callable[[Job], object], log: logging.Logger,
     ) -> None:  # fmt: skip
-        self.folder, self.press, self.pdf, self.png = folder, press, pdf, png
-        self.command, self.patience, self.most, self.kept = command, patience, most, kept
-        self.trouble = ""
+        self.folder: Path = folder
+        self.press: Press = press
+        self.pdf: bool = pdf
+        self.png: bool = png
+        self.command: Sequence[str] = command
+        self.patience: float = patience
+        self.most: int = most
+        self.kept: int = kept
+        self.trouble: str = ""
         self._told, self._log = told, log
         self._jobs: dict[str, Job] = {}
         self._waiting: list[Job] = []

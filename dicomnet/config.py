@@ -23,6 +23,7 @@ __all__ = [
     "INFLATE_LIMIT",
     "INFLATE_STEP",
     "LAST_CALL",
+    "LAST_WORD",
     "LEAST_BUFFER",
     "LOGGED_DATA_SET",
     "MOST_UNKNOWN_ITEMS",
@@ -80,6 +81,8 @@ STRAGGLER_GRACE = 5.0
 # Seconds for a peer to close a connection on which there is no association any more: it was told, and a connection that
 # stays open is a descriptor.
 FAREWELL = 1.0
+# Of these, what a rejected peer gets before our side of the connection is closed: one that goes on gets an A-ABORT.
+LAST_WORD = 0.2
 # Seconds for which a program that is told to stop rejects new associations as a matter of time, before its port closes:
 # callers that are just under way learn that they may try again.
 LAST_CALL = 1.0

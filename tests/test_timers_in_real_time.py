@@ -172,8 +172,8 @@ class TestProviders:
     def test_artim_after_a_rejection(self, face):
         with self.serving(face, "artim", ae_title="OTHER") as scp, scp.raw() as raw:
             assert raw.associate().reason == 7
-            assert raw.read() is None  # the provider says no more at once, and gives the peer a moment to close
             with in_time():
+                assert raw.read() is None  # the provider says no more, and gives the peer a moment to close
                 until(lambda: not scp.listener.counters["open"])
 
     def test_idle(self, face):

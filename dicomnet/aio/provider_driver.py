@@ -10,7 +10,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any
 
-from ..config import FAREWELL
+from ..config import FAREWELL, LAST_WORD
 from ..errors import ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError, escaped
 from ..log import in_brief, log, log_failure
 from ..protocol.events import Event, discard_requests
@@ -53,6 +53,7 @@ class ProviderDriver(BaseDriver):
         self._heeds: Callable[[Event], bool] | None = None  # whether what comes meanwhile ends the wait for the task
         self._later: set[asyncio.Future[Any]] = set()  # futures that are still to be answered
         self._parting: asyncio.TimerHandle | None = None  # when the connection is closed at the latest
+        self._hushing: asyncio.TimerHandle | None = None  # when our side of it is
 
     def connected(self) -> None:
         """The connection stands."""
@@ -87,9 +88,9 @@ class ProviderDriver(BaseDriver):
         if self._task is not None and self._events:
             self._heed(self._task)
         self._go_on()
-        out = self._flush()
+        self._flush()
         if self._begun and (self.exchange.closed or self.exchange.state is State.STA13_AWAIT_TRANSPORT_CLOSE):
-            self._part(out)
+            self._part()
         if self._flow is None:
             discard_requests(self._events)  # no peer is there for them
             self._events.clear()
@@ -111,7 +112,7 @@ class ProviderDriver(BaseDriver):
             else:
                 return
 
-    def _part(self, out: bool) -> None:
+    def _part(self) -> None:
         """The association is over: the peer is to close the connection, and gets a moment for it."""
         if not self._left:
             self._left = True
@@ -122,12 +123,20 @@ class ProviderDriver(BaseDriver):
             self._cancel_parting()
         elif self._parting is None:
             self._parting = self._loop.call_later(FAREWELL, self._part_now)
-            if out and not self.exchange.released:
-                self.transport.shutdown()
+            if self.exchange.abort_sent:
+                self._hush()  # what comes after it is not answered
+            elif not self.exchange.released:
+                self._hushing = self._loop.call_later(LAST_WORD, self._hush)
+
+    def _hush(self) -> None:
+        """Say that nothing more will be sent, unless something still is."""
+        if self._flush():
+            self.transport.shutdown()
 
     def _cancel_parting(self) -> None:
-        if self._parting is not None:
-            self._parting.cancel()
+        for timer in (self._parting, self._hushing):
+            if timer is not None:
+                timer.cancel()
 
     def _part_now(self) -> None:
         self.exchange.receive_eof()

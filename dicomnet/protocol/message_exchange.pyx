@@ -276,6 +276,11 @@ cdef class MessageExchange:
         return len(self._queue) > 0
 
     @property
+    def abort_sent(self):
+        """True once we have aborted; whatever follows is not answered."""
+        return self._upper.abort_sent
+
+    @property
     def fault(self):
         """What was wrong with the bytes that the peer sent; empty while nothing is."""
         return self._upper.abort_detail

@@ -28,7 +28,8 @@ cdef enum Part:
 @cython.final
 cdef class UpperLayer:
     cdef int _state, _part, _type, _have, _pdv_control, _pdv_context
-    cdef bint _requestor, _opened, _abort_sent, _waiting, _timed
+    cdef bint _requestor, _opened, _waiting, _timed
+    cdef readonly bint abort_sent
     cdef unsigned char _header[6]
     cdef long long _body_left, _pdv_left
     cdef unsigned long _associate_limit, _data_limit

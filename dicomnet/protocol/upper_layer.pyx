@@ -462,7 +462,7 @@ cdef class UpperLayer:
         return 0
 
     cdef int _send_abort(self, int source, int reason) except -1:
-        self._abort_sent = True
+        self.abort_sent = True
         self._out.append(Abort(source, reason).encode())
         return 0
 
@@ -578,7 +578,7 @@ cdef int _aa_6(UpperLayer self, argument) except -1:
 
 cdef int _aa_7(UpperLayer self, argument) except -1:
     # The text does not name the source; once an A-ABORT went out there is nothing to add to it, however much follows.
-    return 0 if self._abort_sent else self._send_abort(2, REASON_UNEXPECTED_PDU)
+    return 0 if self.abort_sent else self._send_abort(2, REASON_UNEXPECTED_PDU)
 
 cdef int _aa_8(UpperLayer self, argument) except -1:
     self._lost()

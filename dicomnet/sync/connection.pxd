@@ -12,7 +12,8 @@ cdef class Connection(Serving):
     cdef bint _internet, _in_data, _half_closed, _left
     cdef bint _disconnected         # the socket is closed
     cdef int _interest              # what the selector looks for
-    cdef double _stuck, _parting    # since when nothing could be sent; when the connection is closed at the latest
+    cdef double _stuck              # since when nothing could be sent
+    cdef double _parting, _hush     # when the connection is closed at the latest; when our side of it is
     cdef int _begin(self) except -1
     cdef int _start(self) except -1
     cdef int _introduce(self, view) except -1

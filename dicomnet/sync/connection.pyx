@@ -16,7 +16,7 @@ from .serving cimport Job, Serving
 import socket
 from functools import partial
 
-from ..config import FAREWELL
+from ..config import FAREWELL, LAST_WORD
 from ..errors import AssociationAborted, DeadlineExceeded, DicomNetError
 from ..net.sockets import QUICK_ACK, gone
 from ..protocol.events import discard_requests
@@ -52,7 +52,7 @@ cdef class Connection(Serving):
         self._sendmsg = getattr(sock, "sendmsg", None) or partial(_send_first, sock)
         self._internet = QUICK_ACK is not None and sock.family in (socket.AF_INET, socket.AF_INET6)
         self._unsent = []
-        self._parting = NEVER
+        self._parting = self._hush = NEVER
         self._stuck = -1.0
 
     def open(self):
@@ -245,7 +245,7 @@ cdef class Connection(Serving):
 
     cdef double _deadline(self) except? -1:
         """When to wake up at the latest."""
-        cdef double end = self._parting
+        cdef double end = self._parting if self._blocked else min(self._parting, self._hush)
         cdef Job job
         if self._job is not None:
             end = min(end, self._job._due)  # while a handler runs it is us who are silent
@@ -262,6 +262,8 @@ cdef class Connection(Serving):
         write = self.exchange.timeouts.write
         if now >= self._parting:
             self.exchange.receive_eof()
+        elif now >= self._hush:
+            pass  # `_part` sees to it
         elif self._stuck >= 0 and write is not None and now >= self._stuck + <double>write:
             self._mute, self._blocked, self._stuck, self._unsent = True, False, -1.0, []
             self.exchange.failure = DeadlineExceeded("write", write, peer=self.exchange.peer)
@@ -311,6 +313,7 @@ cdef class Connection(Serving):
     cdef int _part(self) except -1:
         """The association is over: the peer is to close the connection, and gets a moment for it."""
         cdef MessageExchange exchange = self.exchange
+        cdef double now
         if not self._left:
             self._left = True
             self._owner.left(self)
@@ -320,11 +323,17 @@ cdef class Connection(Serving):
             if self._flow is None and self._running is None:
                 self._close()  # else the flow has something to tidy up
             return 0
+        now = monotonic()
         if self._parting == NEVER:
-            self._parting = monotonic() + <double>FAREWELL
-        if not self._half_closed and not self._blocked and not exchange.released:
-            self._half_closed = True
-            self._shutdown()
+            self._parting = now + <double>FAREWELL
+            if not exchange.released:
+                # What comes after an A-ABORT is not answered; a rejected peer that goes on is told once more (AA-7).
+                self._hush = now if exchange._upper.abort_sent else now + <double>LAST_WORD
+        if now >= self._hush and not self._blocked:
+            self._hush = NEVER
+            if not self._half_closed:
+                self._half_closed = True
+                self._shutdown()
         return 0
 
     cdef int _shutdown(self) except -1:
@@ -338,7 +347,7 @@ cdef class Connection(Serving):
     cdef int _disconnect(self) except -1:
         """Close the socket."""
         if not self._disconnected:
-            self._disconnected, self._parting = True, NEVER
+            self._disconnected, self._parting, self._hush = True, NEVER, NEVER
             self._look_for(0)
             self.sock.close()
         return 0

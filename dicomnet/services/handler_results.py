@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from types import GeneratorType
 from typing import Any
 
@@ -66,6 +67,7 @@ class HandlerResults:
         call: makes the call of a function of the handler's.
         clock: seconds, of any beginning.
         encode: what becomes of each result, where the handler runs.
+        most: how many results are made in all.
 
     Attributes:
         final: what a generator returned.
@@ -73,12 +75,13 @@ class HandlerResults:
 
     def __init__(
         self, answer: Any, call: Callable[..., Call], clock: Callable[[], float],
-        encode: Callable[[Any], Any] | None = None,
+        encode: Callable[[Any], Any] | None = None, most: float = inf,
     ) -> None:  # fmt: skip
         self._steps = answer if hasattr(answer, "__aiter__") else iter(answer)
         self._call = call
         self._clock = clock
         self._encode = encode or (lambda result: result)
+        self._left = most
         self._token = [True]  # who holds it may touch the generator; the other one sees that it is unwanted
         self._made: list[Any] = []
         self._waiting: list[_Notice] = []  # the flow, for something to be made; one at most
@@ -126,7 +129,8 @@ class HandlerResults:
             self._token.pop()
             end = self._clock() + _TURN
             try:
-                while True:
+                while self._left > 0:
+                    self._left -= 1
                     self._made.append(self._encode(next(self._steps)))
                     self._tell()
                     if self._unwanted or len(self._made) >= _MOST_AHEAD or self._clock() >= end:

@@ -185,7 +185,8 @@ def perform_find(
             respond(exchange, message, as_status(answer))
             return
         encode = partial(_encoded_match, request.transfer_syntax_uid)
-        results = HandlerResults(answer, partial(call_for, exchange, service), provider.clock, encode)
+        call, most = partial(call_for, exchange, service), exchange.limits.responses + 1  # one that is too many
+        results = HandlerResults(answer, call, provider.clock, encode, most)
         status = yield from _send_matches(exchange, message, results)
     except Exception as error:
         status = status_of_failure(error, exchange, message.command)

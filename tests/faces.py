@@ -270,6 +270,11 @@ class RawPeer:
         """Send PDUs, or bytes."""
         self.sock.sendall(b"".join(bytes(one) if isinstance(one, bytes) else one.encode() for one in things))
 
+    def fill(self, size: int) -> None:
+        """Wait for so many bytes, which are read later."""
+        while len(self._received) < size:
+            self._received += self.sock.recv(size - len(self._received))
+
     def read(self) -> Any:
         """The next PDU; None at the end of the stream."""
         while (found := decode_first(self._received)) is None:

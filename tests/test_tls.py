@@ -517,12 +517,13 @@ class Cutter:
 
 @pytest.mark.parametrize("face", faces.FACES)
 def test_what_waits_to_be_sent_is_whole_though_the_peer_speaks_meanwhile(papers, face):
-    size, requests = 3_000_000, 8
+    """It speaks a byte at a time, which is no request yet: so it is heard all the time, also when nothing goes out."""
+    size, matches = 3_000_000, 2
 
     def configure(listener):
         @listener.on_find("STUDY_ROOT")
         def found(_):
-            for _ in range(2):
+            for _ in range(matches):
                 yield {"TextValue": "x" * size}
 
     context = raw_context(ssl.PROTOCOL_TLS_CLIENT, papers.client)
@@ -531,14 +532,15 @@ def test_what_waits_to_be_sent_is_whole_though_the_peer_speaks_meanwhile(papers,
         with context.wrap_socket(plain.sock) as secured:
             raw = faces.RawUser(secured)
             query(raw)
-            pdus = []
-            for number in range(requests):  # it has more to send than anything takes, all the time
-                pdus.append(raw.read())
-                raw.send(faces.message(3, echo_request(2 + number)))
-            while not is_echo(pdus[-1], requests + 1):
+            request = faces.message(3, echo_request(2))
+            for place, byte in enumerate(request, 1):
+                raw.send(bytes([byte]))
+                raw.fill(place * matches * size // len(request))  # it has more to send than anything takes
+            pdus = [raw.read()]
+            while not is_echo(pdus[-1], 2):
                 pdus.append(raw.read())
     pdvs = [pdv for pdu in pdus for pdv in pdu.pdvs if not pdv.is_command]
-    assert b"".join(pdv.data for pdv in pdvs).count(b"x") == 2 * size
+    assert b"".join(pdv.data for pdv in pdvs).count(b"x") == matches * size
 
 
 def echo_request(message_id):

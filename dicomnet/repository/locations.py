@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, bindparam, select
 
 from . import schema
 from .catalog import Level
@@ -74,15 +74,20 @@ def located(where: ColumnElement[bool]) -> Select[Any]:
     )
 
 
+_ORDER = schema.series.c.study_id, schema.instance.c.series_id, schema.instance.c.number, schema.instance.c.id
+# The most usual ones, made once: to build a statement takes longer than to ask it.
+_ONE = {level: located(column == bindparam("uid")).order_by(*_ORDER) for level, column in _BY_UID.items()}
+
+
 def locations(database: Database, level: Level, uids: Iterable[str]) -> Iterator[InstanceLocation]:
     """See `Index.instances`."""
     wanted = sorted(set(uids))
-    order = schema.series.c.study_id, schema.instance.c.series_id, schema.instance.c.number, schema.instance.c.id
     with database.read() as connection:
         streaming = connection.execution_options(stream_results=True, max_row_buffer=ROWS)
         for start in range(0, len(wanted), MOST_VALUES):
-            query = located(_BY_UID[level].in_(wanted[start : start + MOST_VALUES])).order_by(*order)
-            result = streaming.execute(query)
+            page = wanted[start : start + MOST_VALUES]
+            query = _ONE[level] if len(page) == 1 else located(_BY_UID[level].in_(page)).order_by(*_ORDER)
+            result = streaming.execute(query, {"uid": page[0]} if len(page) == 1 else {})
             while rows := result.fetchmany(ROWS):
                 for row in rows:
                     yield InstanceLocation(**dict(row._mapping) | {"sha": bytes(row.sha)})

@@ -70,6 +70,16 @@ class SeriesMetadata:
                 return data
         return data  # the series grows as fast as it is read: this was it a moment ago
 
+    def states(self, level: Level, uid: str) -> list[tuple[str, str, str]]:
+        """Study and series UID of a series, or of those of a study, each with a text that changes with its content."""
+        one, study = schema.series.c, schema.study.c
+        columns = select(study.uid, one.uid, one.id, one.version, study.seen_at)
+        query = columns.join(schema.study, study.id == one.study_id)
+        wanted = query.where((study.uid if level is Level.STUDY else one.uid) == uid).order_by(one.id)
+        with self._database.read() as connection:
+            rows = connection.execute(wanted).all()
+        return [(row[0], row[1], f"{row[2]}:{row[3]}:{row[4]}") for row in rows]
+
     def refresh(self, series_uids: Iterable[str]) -> int:
         """Make the blobs of these series, where they are out of date, for a quiet time; how many are up to date."""
         return sum(self.get(uid) is not None for uid in series_uids)

@@ -14,6 +14,8 @@ from .problems import Problem
 
 __all__ = ["Part", "PartReader", "boundary", "written"]
 
+_rest_of_line = re.compile(rb"[ \t]*\r?\n").match
+
 #: Headers of a part end within so many bytes, or it is no part.
 MOST_HEADER_BYTES = 16 << 10
 
@@ -46,7 +48,7 @@ def written(parts: Iterable[Part], mark: str) -> Iterator[bytes]:
             header += f"Content-Location: {part.location}\r\n"
         yield (header + "\r\n").encode("latin-1", "replace")
         for chunk in part.chunks:
-            yield bytes(chunk)
+            yield chunk if isinstance(chunk, bytes) else bytes(chunk)
         yield b"\r\n"
     yield f"--{mark}--\r\n".encode("latin-1")
 
@@ -72,9 +74,7 @@ class PartReader:
     """
 
     def __init__(self, mark: str) -> None:
-        escaped = re.escape(mark.encode("latin-1", "replace"))
-        self._line = re.compile(rb"(?:^|\r?\n)--" + escaped + rb"(--)?[ \t]*\r?\n")
-        self._last = re.compile(rb"(?:^|\r?\n)--" + escaped + rb"--")
+        self._dashes = b"--" + mark.encode("latin-1", "replace")
         self._longest = len(mark) + 80  # what may be the beginning of a boundary is kept back
         self._buffer = bytearray()
         self._state = "preamble"
@@ -116,10 +116,19 @@ class PartReader:
 
     def _boundary(self) -> tuple[int, int, bool] | None:
         """Where the next boundary begins and ends, and whether it is the last."""
-        line, end = self._line.search(self._buffer), self._last.search(self._buffer)
-        if end is not None and (line is None or end.start() <= line.start()):
-            return end.start(), end.end(), True
-        return None if line is None else (line.start(), line.end(), False)
+        buffer, size = self._buffer, len(self._dashes)
+        at = buffer.find(self._dashes)
+        while at >= 0:
+            if at == 0 or buffer[at - 1] == 0x0A:
+                start = at - 1 if at else 0
+                start -= at > 1 and buffer[at - 2] == 0x0D
+                if buffer.startswith(b"--", at + size):
+                    return start, at + size + 2, True
+                line = _rest_of_line(buffer, at + size)
+                if line is not None:
+                    return start, line.end(), False
+            at = buffer.find(self._dashes, at + 1)
+        return None
 
     def _headers(self, _: bool) -> list[Begun | bytes | None] | None:
         blank = re.match(rb"\r?\n", self._buffer) or re.search(rb"\r?\n\r?\n", self._buffer)

@@ -25,6 +25,7 @@ from .drawing import NATIVE
 from .json_text import json_bytes
 from .media_types import MediaType, accepted, best
 from .multipart import Part, boundary, written
+from .pieces import PiecesResponse
 from .problems import Problem
 from .renderer import Renderer
 from .repository import WebRepository
@@ -167,21 +168,31 @@ def _header(repository: WebRepository, one: InstanceLocation) -> bytes:
 def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata) -> Response:
     """The attributes of the instances of a study, a series, or of one instance, as DICOM JSON."""
     best(_ranges(request), (_JSON, "application/json"))
-    locations = found(request, repository)
-    etag = _etag(locations, "metadata")
+    if "instance" in request.path_params:
+        return _metadata_of_one(request, repository)
+    path = request.path_params
+    level = Level.SERIES if "series" in path else Level.STUDY
+    states = [one for one in packed.states(level, path.get("series", path["study"])) if one[0] == path["study"]]
+    if not states:
+        raise Problem(404, f"there is no such {level.name.lower()}")
+    etag = _etag([], f"metadata {states}")
     if _unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     headers = {"ETag": etag, "Vary": "Accept-Encoding", "Cache-Control": "no-cache"}
-    if "instance" in request.path_params:
-        one = locations[0]
-        body = [metadata_of(_header(repository, one), one.ts, one.uid, lambda _, path: f"bulkdata/{path}")]
-        return Response(json_bytes(body), headers=headers, media_type=_JSON)
-    series = list(dict.fromkeys(one.series_uid for one in locations))
-    blobs = [data for uid in series if (data := packed.get(uid)) is not None]
+    blobs = [data for _, uid, _ in states if (data := packed.get(uid)) is not None]
     if len(blobs) == 1 and "gzip" in request.headers.get("accept-encoding", ""):
         return Response(blobs[0], headers=headers | {"Content-Encoding": "gzip"}, media_type=_JSON)
     inner = (gzip.decompress(data).strip()[1:-1] for data in blobs)
     return Response(b"[" + b",".join(filter(None, inner)) + b"]", headers=headers, media_type=_JSON)
+
+
+def _metadata_of_one(request: Request, repository: WebRepository) -> Response:
+    one = found(request, repository)[0]
+    etag = _etag([one], "metadata")
+    if _unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    body = [metadata_of(_header(repository, one), one.ts, one.uid, lambda _, path: f"bulkdata/{path}")]
+    return Response(json_bytes(body), headers={"ETag": etag, "Cache-Control": "no-cache"}, media_type=_JSON)
 
 
 # ---- frames --------------------------------------------------------------------------------------------------------
@@ -213,7 +224,7 @@ def frames(request: Request, repository: WebRepository, renderer: Renderer) -> R
     mark = boundary()
     headers["Content-Type"] = f'multipart/related; type="{content_type.partition(";")[0]}"; boundary={mark}'
     body = written((Part(content_type, [frame]) for frame in chain([first], parts)), mark)
-    return Response(b"".join(body), headers=headers) if len(numbers) == 1 else StreamingResponse(body, headers=headers)
+    return PiecesResponse(list(body), headers) if len(numbers) == 1 else StreamingResponse(body, headers=headers)
 
 
 def frame_count(repository: WebRepository, one: InstanceLocation) -> int:

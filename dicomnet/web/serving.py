@@ -12,7 +12,7 @@ from typing import Self
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import cannot_listen
 from ..net.tls import TLS
@@ -32,7 +32,7 @@ def _always(context: ssl.SSLContext) -> Callable[..., ssl.SSLContext]:
     return lambda *_: context
 
 
-class _Protocol(H11Protocol):
+class _Protocol(HttpToolsProtocol):
     """HTTP/1.1 that gives up callers who connect and send no request, or never its end."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from .. import uids
@@ -29,6 +31,8 @@ __all__ = ["MOST_BODY", "MOST_PARTS", "store"]
 
 #: A part is held in memory up to here, and in a temporary file beyond.
 IN_MEMORY = 4 << 20
+#: Seconds for which a body may stand still.
+STALL = 60.0
 #: The most bytes of a request, and the most parts.
 MOST_BODY = 16 << 30
 MOST_PARTS = 100_000
@@ -94,18 +98,32 @@ async def _multipart(request: Request, repository: WebRepository, mark: str) -> 
     return outcomes
 
 
-async def _chunks(request: Request) -> Any:
-    """The body, and an empty piece where it ends."""
-    async for chunk in request.stream():
-        if chunk:
-            yield chunk
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body, and an empty piece where it ends.
+
+    Raises:
+        Problem: 408 for a client that goes away, or sends nothing for a while.
+    """
+    stream = request.stream()
+    try:
+        while True:
+            async with asyncio.timeout(STALL):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                break
+            if chunk:
+                yield chunk
+    except TimeoutError as error:
+        raise Problem(408, f"nothing came for {STALL:g} s", parameter="body") from error
+    except ClientDisconnect as error:
+        raise Problem(408, "the client went away", parameter="body") from error
     yield b""
 
 
 async def _single(request: Request, repository: WebRepository) -> list[_Outcome]:
     file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed by _take
     size = 0
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         size += len(chunk)
         if size > MOST_BODY:
             file.close()

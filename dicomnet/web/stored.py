@@ -132,6 +132,17 @@ class StoredInstance:
         """Bytes of the data set as `encoding` has it, or of the Part 10 stream where that is stored so."""
         yield from _range(self._reader, start, end)
 
+    def _read(self, start: int, size: int) -> bytes:
+        """So many bytes, in one piece."""
+        buffer = bytearray(size)
+        view, at = memoryview(buffer), 0
+        while at < size:
+            count = self._reader.read_into(start + at, view[at:])
+            if not count:
+                raise OSError("the stored instance ends too early")
+            at += count
+        return bytes(buffer)
+
     # ---- attributes --------------------------------------------------------------------------------------------
 
     @cached_property
@@ -243,7 +254,7 @@ class StoredInstance:
         start, order = self._bounds[1], ">" if self.location.ts == uids.EXPLICIT_VR_BIG_ENDIAN else "<"
         implicit = self.location.ts == uids.IMPLICIT_VR_LITTLE_ENDIAN
         for _ in range(_MOST_BEFORE_PIXELS):
-            header = b"".join(self.range(start, min(start + 12, self._size)))
+            header = self._read(start, min(12, self._size - start))
             if len(header) < 12 or struct.unpack_from(order + "H", header) != (0x7FE0,):
                 break
             (element,) = struct.unpack_from(order + "H", header, 2)
@@ -295,7 +306,7 @@ class StoredInstance:
         if first + size > length:
             raise Problem(404, f"the instance ends before frame {number}", parameter="frames")
         if self.location.ts != uids.EXPLICIT_VR_BIG_ENDIAN:
-            return b"".join(self.range(start + first, start + first + size))
+            return self._read(start + first, size)
         # Words are swapped whole, also where a frame of single bytes ends within one.
         begin, end = first // 8 * 8, min((first + size + 7) // 8 * 8, length)
         return self._ordered(b"".join(self.range(start + begin, start + end)))[first - begin : first - begin + size]

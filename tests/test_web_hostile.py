@@ -1,0 +1,140 @@
+"""Clients that lie, stall, leave or send without end: each is cut at a bound, and frees what it held."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import archives
+import pytest
+from web_archives import client, served
+
+from dicomnet.web import serving, store
+
+MARK = "b0undary"
+HEAD = f"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/related; boundary={MARK}\r\n"
+PART = f"\r\n--{MARK}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("hostile") / "archive") as (archive, url):
+        yield archive, url
+
+
+def raw(url: str, *pieces: bytes) -> socket.socket:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    sock = socket.create_connection((host, int(port)), timeout=30)
+    for piece in pieces:
+        sock.sendall(piece)
+    return sock
+
+
+def answered(sock: socket.socket) -> bytes:
+    """All that comes until the server closes, or has answered."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        piece = sock.recv(65536)
+        if not piece:
+            break
+        got += piece
+    return got
+
+
+def until(condition) -> bool:
+    """Whether it comes true in time."""
+    end = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        os.sched_yield()
+    return True
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def test_a_body_without_a_length_in_chunks_and_line_feeds(web):
+    _, url = web
+    body = b"a preamble\n--" + MARK.encode() + b"\nContent-Type: application/dicom\n\n" + archives.part10(1)
+    body += f"\n--{MARK}--".encode()
+    pieces = [chunk(body[at : at + 7]) for at in range(0, len(body), 7)]
+    with raw(url, f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode(), *pieces, b"0\r\n\r\n") as sock:
+        assert answered(sock).startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_that_stands_still_is_given_up(web, monkeypatch):
+    monkeypatch.setattr(store, "STALL", 0.2)
+    with raw(web[1], f"{HEAD}Content-Length: 1000000\r\n\r\n".encode(), PART) as sock:
+        assert answered(sock).startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_that_does_not_end_is_cut(web, monkeypatch):
+    monkeypatch.setattr(store, "MOST_BODY", 100_000)
+    with raw(web[1], f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode(), chunk(PART)) as sock:
+        for _ in range(20):
+            sock.sendall(chunk(b"x" * 10_000))
+        assert answered(sock).startswith(b"HTTP/1.1 413")
+
+
+def test_more_parts_than_there_may_be(web, monkeypatch):
+    monkeypatch.setattr(store, "MOST_PARTS", 3)
+    body = PART * 5 + f"\r\n--{MARK}--\r\n".encode()
+    headers = {"content-type": f"multipart/related; boundary={MARK}"}
+    with client(web[1]) as http:
+        assert http.post("/dicomweb/studies", content=body, headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize("body", [
+    PART + b"\0" * 500, PART + b"x" * 20, b"--" + MARK.encode(), b"", PART * 2, PART[:-2],
+    f"\r\n--{MARK}\r\n".encode() + b"X: " + b"y" * 20_000 + b"\r\n\r\n",
+])  # fmt: skip
+def test_a_body_that_is_none(web, body):
+    headers = {"content-type": f"multipart/related; boundary={MARK}"}
+    with client(web[1]) as http:
+        for end in (b"", f"\r\n--{MARK}--\r\n".encode()):
+            answer = http.post("/dicomweb/studies", content=body + end, headers=headers)
+            assert answer.status_code in (400, 409)
+
+
+def test_a_client_that_leaves_while_it_stores_frees_its_place(web):
+    archive, url = web
+    before = _open_files()
+    for _ in range(20):
+        raw(url, f"{HEAD}Content-Length: 99000000\r\n\r\n".encode(), PART, b"x" * 8_000_000).close()
+    assert until(lambda: _open_files() <= before + 1)
+    with client(url) as http:
+        assert http.get("/health").status_code == 200
+    assert archive.storage.failed == 0
+
+
+def test_a_client_that_leaves_while_it_reads_frees_what_was_open(tmp_path):
+    with served(tmp_path / "archive") as (archive, url):
+        parts = b"".join(PART + archives.part10(number, size=1 << 20) for number in range(8))
+        headers = {"content-type": f"multipart/related; boundary={MARK}"}
+        with client(url) as http:
+            stored = http.post("/dicomweb/studies", content=parts + f"\r\n--{MARK}--\r\n".encode(), headers=headers)
+            assert stored.status_code == 200
+        before = _open_files()
+        accept = b'Accept: multipart/related; type="application/dicom"\r\n\r\n'
+        request = b"GET /dicomweb/studies/1.2.1 HTTP/1.1\r\nHost: localhost\r\n" + accept
+        for _ in range(10):
+            sock = raw(url, request)
+            assert sock.recv(1000).startswith(b"HTTP/1.1 200")
+            sock.close()
+        assert until(lambda: _open_files() <= before + 1)
+        assert archive.holdings.index
+
+
+def test_a_connection_without_a_request_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "FIRST_REQUEST", 0.2)
+    half = b"GET / HTTP/1.1\r\nHost: x\r\nX-"
+    with served(tmp_path / "archive") as (_, url), raw(url) as silent, raw(url, half) as slow:
+        assert silent.recv(100) == b""
+        assert slow.recv(100) == b""
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

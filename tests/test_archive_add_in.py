@@ -90,6 +90,7 @@ def test_it_is_administered_measured_and_seen_over_http(server, files, directory
     assert httpx.get(f"{server.web.url}health/ready").json()["ok"]
 
 
+@pytest.mark.long
 def test_a_reload_changes_nothing_by_half_and_takes_the_archive_out_and_in(server, files, directory):
     run("storescu", server, *files)
     file = directory / "server.toml"
@@ -107,6 +108,7 @@ def test_a_reload_changes_nothing_by_half_and_takes_the_archive_out_and_in(serve
     run("storescu", server, *files)
 
 
+@pytest.mark.long
 def test_who_is_needed_is_not_removed_and_who_is_not_known_is_told(directory):
     table = {"archive": {"durability": "os", "steps_to": ["RIS"]}}
     with pytest.raises(StartFailed, match=r'steps_to: "RIS" has no address'):
@@ -118,6 +120,7 @@ def test_who_is_needed_is_not_removed_and_who_is_not_known_is_told(directory):
         server.base.ae_titles.remove("RIS")
 
 
+@pytest.mark.long
 def test_what_it_keeps_is_an_archive_like_any_other(server, files, directory):
     run("storescu", server, *files)
     server.stop()

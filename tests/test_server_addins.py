@@ -8,10 +8,14 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
+import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet.protocol.admission import Refusal
 from dicomnet.server import Server, Settings, StartFailed, Table, hookimpl
 from dicomnet.server.discovery import AddInError, Finder
 from dicomnet.services import presentation_contexts
@@ -75,6 +79,42 @@ def test_the_tutorials_add_in_of_at_most_30_lines_joins_a_running_server_by_relo
         with pytest.raises(dn.NoAcceptedContext):
             list(before.find(model="WORKLIST", PatientName=""))
     assert len(ADD_IN.strip().splitlines()) <= 30
+
+
+def test_routes_are_mounted_by_name_and_two_names_are_the_servers_own(serve):
+    class Pages:
+        @hookimpl
+        def web_routes(self):
+            return [Route("/hello", lambda request: PlainTextResponse("hello"))]
+
+    settings = make_settings(web={"port": 0})
+    with pytest.raises(StartFailed, match="has something else at /metrics"):
+        serve(settings, addins={"metrics": Pages()})
+    server = serve(settings, addins={"pages": Pages()})
+    assert httpx.get(f"{server.web.url}pages/hello").text == "hello"
+    assert httpx.get(f"{server.web.url}other/hello").status_code == 404
+    server.reload(make_settings(web={"port": 0}, addins={"enable": ["verification"]}))
+    assert httpx.get(f"{server.web.url}health/live").json() == {"ok": True}
+
+
+def test_rules_of_add_ins_refuse_associations(serve, caplog):
+    class Closed:
+        @hookimpl
+        def admission(self):
+            return [self]
+
+        def evaluate(self, request, caller):
+            if request.calling_ae_title == "LATE":
+                return Refusal(2, 3, 1, "it is closed")
+            return None
+
+    server = serve(addins={"closed": Closed()})
+    with caplog.at_level("INFO", "dicomnet"), pytest.raises(dn.AssociationRejected):
+        call(server, [uids.VERIFICATION], calling="LATE")
+    assert "refused an association to LATE" in caplog.text
+    assert "it is closed" in caplog.text
+    with call(server, [uids.VERIFICATION]) as association:
+        assert association.echo().is_success
 
 
 OTHER = """

@@ -76,6 +76,14 @@ def test_a_reload_keeps_what_needs_a_restart(write):
     assert set(old.changes(held)) == {"server.aliases"}
 
 
+def test_the_web_port_is_for_this_machine_alone(write):
+    for good in ("127.0.0.1", "::1", "localhost"):
+        assert Settings.load(write(f'[server]\nae_title = "A"\n[web]\nhost = "{good}"\n')).web.host == good
+    for bad in ("0.0.0.0", "::", "pacs.example", ""):
+        with pytest.raises(SettingsInvalid, match=r"\[web\] host: the web port has no login"):
+            Settings.load(write(f'[server]\nae_title = "A"\n[web]\nhost = "{bad}"\n'))
+
+
 def test_snapshots_cannot_be_changed(write):
     settings = Settings.load(write('[server]\nae_title = "A"\n'))
     with pytest.raises(ValueError, match="frozen"):

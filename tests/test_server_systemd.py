@@ -63,6 +63,7 @@ def wait_for(told, word):
     return lines
 
 
+@pytest.mark.long
 def test_sockets_are_passed_by_name_and_the_manager_is_told(tmp_path, told):
     write_settings(tmp_path / "s", "[web]\nport = 0\n")
     with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_server(("127.0.0.1", 0)) as web:
@@ -83,6 +84,7 @@ def test_sockets_are_passed_by_name_and_the_manager_is_told(tmp_path, told):
             assert process.wait(30) == 0
 
 
+@pytest.mark.long
 def test_a_socket_without_a_meaning_is_refused_in_one_line(tmp_path, told):
     write_settings(tmp_path / "s")
     with socket.create_server(("127.0.0.1", 0)) as one, managed(tmp_path / "s", told, {"dicom.socket": one}) as process:

@@ -51,6 +51,9 @@ def test_rules_and_destinations_are_added_listed_changed_and_removed(router, cli
     assert cli("destinations", "edit", router, "ARCHIVE", "width=", "commit=true")[0] == 0
     listed = lines(cli("destinations", "list", router, "--json")[1])[0]
     assert (listed["width"], listed["commit"], listed["queue"]) == (1, True, {})
+    whole = tmp_path / "whole.toml"
+    whole.write_text((tmp_path / "router" / "rules.toml").read_text())
+    assert cli("rules", "replace", router, whole)[1] == "2 rules and 1 destination now\n"
     assert cli("rules", "remove", router, "rest")[0] == cli("rules", "remove", router, "ct")[0] == 0
     assert cli("destinations", "remove", router, "ARCHIVE")[0] == 0
     assert (tmp_path / "router" / "rules.toml").read_text().startswith("# ours\n")

@@ -18,6 +18,7 @@ from dicomnet.router.conditions import Condition, EndlessExpression
 from dicomnet.router.facts import Facts, Unreadable
 from dicomnet.router.paths import parse_path
 from dicomnet.router.plan import Plan, PlanInvalid
+from tools import router_rules
 
 LITTLE = uids.EXPLICIT_VR_LITTLE_ENDIAN
 SYNTAXES = (
@@ -242,6 +243,10 @@ def test_files_programs_and_editors_have_one_parser():
         Plan.from_toml("[")
     with pytest.raises(PlanInvalid, match="this is no JSON"):
         Plan.from_json("{")
+
+
+def test_the_reference_is_made_from_the_model():
+    assert router_rules.PAGE.read_text(encoding="utf-8") == router_rules.page()
 
 
 def test_an_explanation_says_what_was_found():

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from dicomnet.archive.add_in import ArchiveAddIn
+from dicomnet.router.add_in import RouterAddIn
 from dicomnet.server.settings import RESTART, Settings, Table
 from dicomnet.server.shipped.dicom_log import DicomLog
 from dicomnet.server.shipped.exec import Exec
@@ -20,7 +21,8 @@ from dicomnet.server.shipped.webhook import Webhook
 PAGE = Path(__file__).parent.parent / "docs" / "server" / "settings.md"
 ADDINS: dict[str, type[Table]] = {
     "storage-folder": StorageFolder.Settings, "dicom-log": DicomLog.Settings, "webhook": Webhook.Settings,
-    "exec": Exec.Settings, "archive": ArchiveAddIn.Settings, "printer": Printer.Settings,
+    "exec": Exec.Settings, "archive": ArchiveAddIn.Settings,
+    "router": RouterAddIn.Settings, "printer": Printer.Settings,
     "media": Media.Settings,
 }  # fmt: skip
 HEAD = """# Settings of a server

@@ -160,6 +160,23 @@ def remove_command(directory: str, name: str, output: Output) -> int:
     return Exit.DONE
 
 
+@command.command("replace")
+@DIR
+@click.argument("file", type=PATH, metavar="FILE")
+@output_options
+def replace_command(directory: str, file: str, output: Output) -> int:
+    """Put the rules and destinations in FILE in the place of those of the router in DIR."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{file} cannot be read: {error}") from error
+    plan = Plan.from_toml(text)
+    rules_file(directory).save(plan, text)
+    output.summary(f"{counted(len(plan.rules), 'rule')} and {counted(len(plan.destinations), 'destination')} now",
+                   rules=len(plan.rules), destinations=len(plan.destinations))  # fmt: skip
+    return Exit.DONE
+
+
 def _plan_at(path: Path) -> Plan:
     return RulesFile(path / RULES_NAME if path.is_dir() else path).read()
 

@@ -28,7 +28,7 @@ from ..server.settings import Table
 from .facts import Facts
 from .paths import Path, parse_path
 
-__all__ = ["EXPRESSION_SECONDS", "Condition", "EndlessExpression", "Window", "uid_of"]
+__all__ = ["EXPRESSION_SECONDS", "FIELDS", "Condition", "EndlessExpression", "Window", "uid_of"]
 
 #: What a regular expression may take for one value.
 EXPRESSION_SECONDS = 0.1
@@ -38,7 +38,7 @@ _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TITLES = ("calling", "called")
 _UIDS = ("sop_class", "transfer_syntax")
 #: The operators that each field takes which is no element.
-_FIELDS = {
+FIELDS = {
     "calling": ("equals", "in", "matches"),
     "called": ("equals", "in", "matches"),
     "address": ("equals", "in"),
@@ -155,7 +155,7 @@ class Condition(Table):
 
     def paths(self) -> Iterator[Path]:
         """The elements that it asks for."""
-        if self.field is not None and self.field not in _FIELDS:
+        if self.field is not None and self.field not in FIELDS:
             yield parse_path(self.field)
         for one in self.children():
             yield from one.paths()
@@ -179,7 +179,7 @@ class Condition(Table):
     def _found(self, facts: Facts) -> str:
         if self.field is None:
             return ""
-        if self.field not in _FIELDS:
+        if self.field not in FIELDS:
             path = parse_path(self.field)
             values = facts.values(path)
             return f": it is {values!r}" if values else ": it is empty" if facts.find(path) else ": it is absent"
@@ -196,10 +196,10 @@ def _listed(names: list[str]) -> str:
 
 
 def _test_of(condition: Condition, field: str, operator: str) -> Test:
-    if field not in _FIELDS:
+    if field not in FIELDS:
         return _element_test(condition, _path(field), operator)
-    if operator not in _FIELDS[field]:
-        raise InvalidArgument(f"{field} takes {_listed(list(_FIELDS[field]))}, not {operator}")
+    if operator not in FIELDS[field]:
+        raise InvalidArgument(f"{field} takes {_listed(list(FIELDS[field]))}, not {operator}")
     wanted = condition.in_ if operator == "in" else (condition.equals,)
     if field in _TITLES and operator == "matches":
         search = _searcher(str(condition.matches))
@@ -216,7 +216,7 @@ def _test_of(condition: Condition, field: str, operator: str) -> Test:
 
 
 def _path(field: str) -> Path:
-    near = get_close_matches(field, _FIELDS, n=1, cutoff=0.75)
+    near = get_close_matches(field, FIELDS, n=1, cutoff=0.75)
     try:
         return parse_path(field)
     except InvalidArgument as error:

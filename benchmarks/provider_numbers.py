@@ -160,12 +160,13 @@ def beside_them(
 
 
 def active(directory: Path, rounds: int) -> None:
-    """Five hundred associations that send a C-ECHO as soon as the last one is answered."""
-    with holding_provider("sync", directory, "active") as (_, port), load("echo", port, ACTIVE) as obey:
-        answers = [obey(str(PHASE)).split() for _ in range(rounds)]
-    count = statistics.median(int(one[0]) for one in answers) / PHASE
-    say(f"{ACTIVE} echoing, {count:.0f} in a second: 99th percentile",
-        statistics.median(float(one[2]) for one in answers), "ms", 50)  # fmt: skip
+    """Five hundred associations that send a C-ECHO as soon as the last one is answered, in both faces."""
+    for face in ("sync", "aio"):
+        with holding_provider(face, directory, f"active-{face}") as (_, port), load("echo", port, ACTIVE) as obey:
+            answers = [obey(str(PHASE)).split() for _ in range(rounds)]
+        count = statistics.median(int(one[0]) for one in answers) / PHASE
+        slow = statistics.median(float(one[2]) for one in answers)
+        say(f"{face}: {ACTIVE} echoing, {count:.0f} in a second: 99th percentile", slow, "ms", 50)
 
 
 # ---- handlers ------------------------------------------------------------------------------------------------------

@@ -557,7 +557,8 @@ def test_a_peer_that_always_leaves_does_not_keep_us_for_ever(made, ten, window):
         results = list(scu.send(*ten))
     assert outcomes(results) == {"failed": 10}
     assert set(gone) == {f"1.2.3.{number}" for number in range(10)}
-    assert max(Counter(gone).values()) <= 2  # once with others under way, and once alone
+    # Twice each, the second time alone; of several under way the peer leaves before it has looked at all of them.
+    assert set(Counter(gone).values()) in ([{2}] if window == 1 else [{2}, {1, 2}, {1}])
 
 
 @pytest.mark.parametrize("window", [1, None])

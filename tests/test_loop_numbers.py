@@ -1,7 +1,8 @@
-"""One loop for a provider, by numbers: what refused callers, idle associations and few descriptors cost it."""
+"""One loop for a provider, by numbers: what many callers, idle and refused ones and few descriptors cost it (G4)."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import programs
 import pytest
-from faces import PATIENCE, SYNTAX, RawUser
+from faces import PATIENCE, SYNTAX, RawUser, instance
 from test_under_attack import LONGEST_ECHO, resident
 
 import dicomnet as dn
@@ -32,20 +33,33 @@ IDLE = 2000
 MOST_FOR_IDLE = 150 << 10  # bytes of an idle association, goal G4
 TICKS = os.sysconf("SC_CLK_TCK")
 
+FACES = pytest.mark.parametrize("face", ["sync", "aio"])
+
 SERVER = """
-import sys, dicomnet as dn
+import asyncio, sys, dicomnet as dn
 limits = dn.Limits(associations=4000, pending=4000, pending_per_host=4000)
-listener = dn.Listener("OURS", port=0, limits=limits, timeouts=dn.Timeouts(idle=None, keepalive=None))
-listener.open()
-print("listening on %s:%d" % listener.address, flush=True)
-listener.serve_forever()
+options = {"port": 0, "limits": limits, "timeouts": dn.Timeouts(idle=None, keepalive=None)}
+def told(listener):
+    listener.on_store()(lambda request: None)
+    print("listening on %s:%d" % listener.address, flush=True)
+def serve():
+    listener = dn.Listener("OURS", **options)
+    listener.open()
+    told(listener)
+    listener.serve_forever()
+async def serve_asynchronously():
+    listener = dn.aio.Listener("OURS", **options)
+    await listener.open()
+    told(listener)
+    await listener.serve_forever()
+asyncio.run(serve_asynchronously()) if sys.argv[1] == "aio" else serve()
 """
 
 
 @contextmanager
-def server() -> Iterator[tuple[int, int]]:
+def server(face: str = "sync") -> Iterator[tuple[int, int]]:
     """A listener in a process of its own: its process and its port."""
-    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", SERVER, face], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.pid, int(process.stdout.readline().rpartition(":")[2])
@@ -107,8 +121,9 @@ def test_refused_callers_leave_no_thread_and_delay_no_good_peer():
     assert slowest[0] < LONGEST_ECHO
 
 
-def test_idle_associations_cost_little_memory_and_no_processor():
-    with server() as (pid, port):
+@FACES
+def test_idle_associations_cost_little_memory_and_no_processor(face):
+    with server(face) as (pid, port):
         associations = []
         try:
             for number in range(IDLE + 50):
@@ -128,6 +143,27 @@ def test_idle_associations_cost_little_memory_and_no_processor():
     print(f"{each / 1024:.1f} KiB for each idle association, {spent:.2f} s of processor time in 2 s")
     assert each < MOST_FOR_IDLE
     assert spent <= 0.02
+
+
+@FACES
+def test_of_64_that_store_none_starves(face):
+    """The slowest has a quarter of what they have on average."""
+    stored = [0] * 64
+
+    async def store(number: int, address: str, end: asyncio.Event) -> None:
+        async with await dn.aio.connect(address, contexts=dn.contexts.storage([uids.CT_IMAGE_STORAGE])) as association:
+            while not end.is_set():
+                assert (await association.store(instance(20_000))).status == 0
+                stored[number] += 1
+
+    async def main(port: int) -> None:
+        end = asyncio.Event()
+        asyncio.get_running_loop().call_later(3, end.set)
+        await asyncio.gather(*(store(number, f"OURS@127.0.0.1:{port}", end) for number in range(64)))
+
+    with server(face) as (_, port):
+        asyncio.run(main(port))
+    assert min(stored) >= sum(stored) / 64 / 4
 
 
 def few_descriptors() -> None:

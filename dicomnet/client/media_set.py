@@ -1,6 +1,6 @@
 """Media: file-sets with their DICOMDIR (PS3.10, PS3.3 Annex F), written to folders, zip files and ISO images, and read.
 
-What does not fit on one medium goes on several, each a file-set of its own. pydicom's `FileSet` writes the directory.
+What does not fit on one medium goes on several, each a file-set of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..dataset.types import Dataset
 from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument, OutputFileError, OutputProblem
 from ..files.part10 import meta_header
 from .inputs import Gatherer, Item, gather
+from .media_directory import Directory
 from .media_image import is_image, unpack_image, write_image
 
 __all__ = ["CAPACITIES", "FORMS", "PROFILES", "Contents", "Entry", "Medium", "check", "completed", "entries_of", "make",
@@ -315,44 +316,26 @@ def _zip(folder: Path, target: Path) -> None:
 def write_folder(
     entries: Sequence[Entry], folder: Path, *, file_set_id: str = "", progress: Progress | None = None
 ) -> Medium:
-    """One file-set in a folder. pydicom writes its DICOMDIR, and files of headers, whose places the files take.
+    """One file-set in a folder, which may be there and has to be empty.
 
     Raises:
-        InvalidArgument: the File-set ID has other than capital letters, digits and underscores, or more than 16; an
-            instance cannot be listed.
+        InvalidArgument: an instance lacks what its directory records need.
     """
-    files = _file_set()
-    try:
-        files.ID = file_set_id or None
-        for entry in entries:
-            files.add(entry.header)
-    except (ValueError, AttributeError, NotImplementedError) as error:  # as pydicom says what records lack
-        raise InvalidArgument(f"a DICOMDIR cannot be written: {error}") from error
-    files.are_new = False
-    files.write(folder)
-    by_uid = {str(entry.header.SOPInstanceUID): entry for entry in entries}
+    directory = Directory(file_set_id)
+    files = [(entry, folder.joinpath(*directory.add(entry.header))) for entry in entries]
+    folder.mkdir(parents=True, exist_ok=True)
     size = 0
-    for instance in files:
-        with Path(instance.path).open("wb") as file:
-            for piece in by_uid[str(instance.SOPInstanceUID)].pieces():
+    for entry, path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            for piece in entry.pieces():
                 file.write(piece)
                 size += len(piece)
                 if progress is not None:
                     progress(len(piece))
-    return Medium(folder, file_set_id, str(files.UID), tuple(by_uid), size)
-
-
-def _file_set() -> Any:
-    """Pydicom's `FileSet`, which looks through all that it has with each that is added: ours are known to be new."""
-    from pydicom.fileset import FileSet  # noqa: PLC0415 heavy
-
-    class NewFileSet(FileSet):
-        are_new = True
-
-        def __iter__(self) -> Iterator[Any]:
-            return iter(()) if self.are_new else super().__iter__()
-
-    return NewFileSet()
+    (folder / _DIRECTORY).write_bytes(directory.encode())
+    instances = tuple(str(entry.header.SOPInstanceUID) for entry in entries)
+    return Medium(folder, file_set_id, directory.uid, instances, size)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------

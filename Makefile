@@ -33,9 +33,10 @@ help:
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
 
-# What is about time or memory runs by itself, after the rest, which runs on two processors.
+# What is about time or memory runs by itself, after the rest: that waits for processes and timers half of its time, so
+# that four workers keep two processors busy.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n 2 --dist worksteal
+PARALLEL := -n 4 --dist worksteal
 
 test: $(VENV)/built
 	$(PYTEST) $(PARALLEL) -m 'not long and not measures' $(ARGS) || test $$? -eq 5

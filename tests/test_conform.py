@@ -419,7 +419,7 @@ def test_what_fails_beside_others_is_tried_again_alone():
 @pytest.mark.parametrize(
     ("says", "failing"),
     [
-        (b"", {"PS3.8/9.3.3-201": "nobody"}),
+        (b"", {"PS3.8/9.3.3-201": "no user connects"}),
         (b"GET / HTTP/1.1\r\n\r\n", {"PS3.8/9.3.3-201": "no A-ASSOCIATE-RQ, but bytes that are no PDU"}),
         (SESSION.request(), {"PS3.8/9.3.3-201": "0 requests, then silence"}),
         (

@@ -1,4 +1,4 @@
-"""A CT image of four pixels: small, valid, and said to be nobody's (PS3.3 Section A.3)."""
+"""A CT image of four pixels: small, valid, and of a patient who does not exist (PS3.3 Section A.3)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _ELEMENTS: tuple[tuple[int, str, str | bytes], ...] = (
 
 
 def new_uid() -> str:
-    """A UID that nobody else has (PS3.5 Annex B.2)."""
+    """A UID that no other object has (PS3.5 Annex B.2)."""
     return f"2.25.{uuid.uuid4().int}"
 
 

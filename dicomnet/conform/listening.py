@@ -61,7 +61,7 @@ class UserRunner:
         listening: a listening socket.
         timeout: seconds that each answer of the user may take.
         wait: seconds to wait for a connection.
-        program: makes the user connect; None where somebody else does.
+        program: makes the user connect; None where the caller does.
         report: called with each result.
     """
 
@@ -96,7 +96,7 @@ class UserRunner:
         """One connection: the cases that look, while there are any, and the one that acts."""
         start = monotonic()
         if self._gone:
-            return [Result(case, Outcome.NOT_RUN, "nobody connects")]
+            return [Result(case, Outcome.NOT_RUN, "no user connects")]
         if self._program is not None:
             self._program.start()
         results, outcome, observed = self._act(case, looks)
@@ -113,7 +113,7 @@ class UserRunner:
         sock = self._accept()
         if sock is None:
             self._gone = True
-            return [], Outcome.NOT_RUN, f"nobody connects within {self._wait:g} s"
+            return [], Outcome.NOT_RUN, f"no user connects within {self._wait:g} s"
         with contextlib.closing(Connection(sock, self._timeout, min(0.25, self._timeout / 4))) as connection:
             try:
                 caller = Caller(connection)

@@ -13,7 +13,7 @@ from time import monotonic
 from . import wire
 
 _NO_PLACE = (2, 3)  # rejected-transient by the provider, presentation related
-_LONGEST = 1 << 24  # bytes of a PDU to wait for; nobody needs to answer with more
+_LONGEST = 1 << 24  # bytes of a PDU to wait for; no answer needs more
 
 
 class Full(Exception):

@@ -51,7 +51,7 @@ class Stage:
         host, port: to listen on; port 0 picks a free one.
         timeout: seconds that each answer of the user may take.
         wait: seconds to wait for each connection.
-        command: makes the user connect once, see `listening.Program`; None where somebody else does.
+        command: makes the user connect once, see `listening.Program`; None where the caller does.
     """
 
     host: str

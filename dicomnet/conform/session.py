@@ -68,7 +68,7 @@ class Session:
         """A new TCP connection.
 
         Raises:
-            Unavailable: nobody listens, or it takes too long.
+            Unavailable: the port is closed, or it takes too long.
         """
         target = self.target
         try:

@@ -46,7 +46,7 @@ class Verdict(Enum):
     DELIVERED = "delivered"
     BUSY = "busy"  # not now: out of resources
     REFUSED = "refused"  # the destination does not want it; it is offered a few times more
-    UNREADABLE = "unreadable"  # its bytes cannot be sent, whoever is asked
+    UNREADABLE = "unreadable"  # its bytes cannot be sent, whatever the destination
     UNREACHABLE = "unreachable"  # the destination is not there; the delivery has nothing to do with that
 
 

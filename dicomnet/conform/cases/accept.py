@@ -121,7 +121,7 @@ def _tail(session: Session) -> str:
 @scripted(
     "PS3.8/7.1.1.14-4",
     SHOULD,
-    "A SOP class that nobody knows is refused in its context, with result 3 (abstract syntax not supported).",
+    "A SOP class that does not exist is refused in its context, with result 3 (abstract syntax not supported).",
     "result 3",
 )
 def _unknown_class(session: Session) -> str:

@@ -287,7 +287,7 @@ _WRONG = (
     ),
     _command(
         "PS3.7/6.3.1-25",
-        "A command element that nobody knows is answered, or aborts the association.",
+        "A command element that does not exist is answered, or aborts the association.",
         wire.command_set({**_ECHO, 0x7777: b"what?!"}),
         RESPONSE,
     ),

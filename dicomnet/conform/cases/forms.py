@@ -84,7 +84,7 @@ def demand(condition: bool, observed: object) -> None:
 def aborted(session: Session) -> tuple[Association, Connection]:
     """An association in Sta13: the provider has aborted it over an unexpected PDU, and PDUs are still in step."""
     association = session.associate()
-    association.send(b"\x06\x00\x00\x00\x00\x04\x00\x00\x00\x00")  # A-RELEASE-RP that nobody waits for
+    association.send(b"\x06\x00\x00\x00\x00\x04\x00\x00\x00\x00")  # A-RELEASE-RP that the provider does not wait for
     answer = association.answer()
     if answer.kind is not Kind.ABORT:
         raise Departure(f"no A-ABORT to begin with, but {answer}")

@@ -301,7 +301,7 @@ _NEGOTIATION = (
     accepting(
         "PS3.7/D.3.3.5-1",
         MUST,
-        "SOP class extended negotiation that nobody can understand changes nothing.",
+        "SOP class extended negotiation without a meaning changes nothing.",
         user=user_items(wire.extended(wire.VERIFICATION, b"\xde\xad\xbe\xef")),
     ),
     accepting(

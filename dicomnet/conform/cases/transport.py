@@ -1,4 +1,4 @@
-"""TCP connections: opened, closed, cut, slow, and meant for somebody else (PS3.8 Section 9.1)."""
+"""TCP connections: opened, closed, cut, slow, and of other protocols (PS3.8 Section 9.1)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _foreign(number: int, name: str, data: bytes) -> Case:
         demand(len(answers) == 1, f"{len(answers)} PDUs: {', '.join(map(str, answers[:4]))}")
         return "one A-ABORT, nothing more"
 
-    rule = f"Whoever speaks another protocol gets one A-ABORT, not one for each piece of what it says ({name})."
+    rule = f"A peer that speaks another protocol gets one A-ABORT, not one for each piece of what it says ({name})."
     return Case(f"PS3.8/9.2.3-{number}", Grade.ROBUST, rule, "one A-ABORT, nothing more", script)
 
 
@@ -170,7 +170,7 @@ def _slow(number: int, rule: str, start: str, data: bytes) -> Case:
 @scripted(
     "PS3.8/9.1.5-5",
     Grade.ROBUST,
-    "A peer that sends requests and reads no answer delays nobody else.",
+    "A peer that sends requests and reads no answer delays no other peer.",
     "others are served meanwhile",
     alone=True,
 )
@@ -253,12 +253,12 @@ CASES: tuple[Case, ...] = (
     _half_closed_association,
     _half_closed_data,
     _reset_data,
-    _slow(1, "A connection that says nothing delays nobody else.", "opening", b""),
-    _slow(2, "Three bytes of a PDU header, and nothing more, delay nobody else.", "opening", b"\x01\x00\x00"),
-    _slow(3, "An A-ASSOCIATE-RQ that stops in the middle delays nobody else.", "request", b""),
+    _slow(1, "A connection that says nothing delays no other peer.", "opening", b""),
+    _slow(2, "Three bytes of a PDU header, and nothing more, delay no other peer.", "opening", b"\x01\x00\x00"),
+    _slow(3, "An A-ASSOCIATE-RQ that stops in the middle delays no other peer.", "request", b""),
     _slow(
         4,
-        "A P-DATA-TF that stops in the middle delays nobody else.",
+        "A P-DATA-TF that stops in the middle delays no other peer.",
         "association",
         struct.pack(">BBIIBB", 4, 0, 4096, 4092, 1, 0) + bytes(100),
     ),

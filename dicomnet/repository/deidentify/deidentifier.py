@@ -224,7 +224,7 @@ class _Pass:
                 element.value = self.dummy(int(element.tag), element)
 
     def uid(self, uid: str) -> str:
-        """The one that stands for it; what the standard defines, as SOP classes are, is nobody's."""
+        """The one that stands for it; what the standard defines, as SOP classes are, belongs to no patient."""
         text = str(uid)
         return text if not text or text.startswith("1.2.840.10008.") else self.replacements.uid(text)
 

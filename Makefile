@@ -16,6 +16,8 @@ COMPILED := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py
 	test_dataset_sink.py test_scp.py test_window.py test_sync.py)
 COUNT ?= 200000
 KILLS ?= 2000
+ARCHIVES ?= 13000
+PROVIDERS ?= 1000
 ROUTER_KILLS ?= 1000
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
 UNTRACED := ./build ./dist ./web-ui/node_modules ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
@@ -25,10 +27,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-browser lint twins docs bench provider-numbers trace fuzz soak sanitize conformance viewer wheel clean
+.PHONY: help demo test test-all test-browser lint twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer wheel try-install man clean
 
 help:
-	@echo 'make demo | test | test-all | test-browser | lint | twins | docs | bench | provider-numbers | trace | fuzz | soak | sanitize | conformance | viewer | wheel | clean'
+	@echo 'make demo | test | test-all | test-browser | lint | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | wheel | try-install | man | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -89,6 +91,11 @@ trace: $(VENV)/built
 fuzz: $(VENV)/built
 	$(BIN)/python -m tests.fuzz.mutate --count $(COUNT)
 
+# Crafted zip archives into store; hostile providers against get, retrieve, commit and find: some minutes.
+hostile: $(VENV)/built
+	$(BIN)/python -m tests.fuzz.hostile archives --count $(ARCHIVES)
+	$(BIN)/python -m tests.fuzz.hostile providers --count $(PROVIDERS)
+
 # An archive, then a router with its destinations, killed at random times: nothing that was acknowledged is lost.
 # make soak KILLS=10000 ROUTER_KILLS=1000
 soak: $(VENV)/built
@@ -113,6 +120,14 @@ viewer: $(VENV)/installed
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build
+
+# Wheel and sdist in an empty environment for each extra: minutes, and the network.
+try-install: wheel
+	$(BIN)/python tools/try_install.py $(ARGS)
+
+# man -M build/man dicomnet-store
+man: $(VENV)/built
+	$(BIN)/python tools/man_pages.py build/man/man1
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,3 +144,70 @@ def test_recv_names_files_by_a_layout(tmp_path: Path) -> None:
 def test_a_layout_that_makes_no_sense_is_refused(template: str, said: str) -> None:
     with pytest.raises(dn.InvalidArgument, match=said):
         Layout(template)
+
+
+# ---- U8, U9, U12 -----------------------------------------------------------------------------------------------------
+
+
+def test_u8_what_was_not_proposed_was_not_declined(made: clients.Clients) -> None:
+    archive = dn.Listener("PACS", port=0)
+    archive.on_store()(lambda _: None)
+    archive.on_find("STUDY_ROOT")(lambda _: [])
+    with archive, faces.USERS[made.face](address(archive), contexts=dn.contexts.verification()) as user:
+        with pytest.raises(dn.NoAcceptedContext, match="FIND was not proposed on this association"):
+            user.find("STUDY")
+        with pytest.raises(dn.NoAcceptedContext, match="CT Image Storage was not proposed on this association"):
+            user.store(CT_FILE)
+
+
+def test_u9_a_key_of_the_step_beside_it_is_warned_of() -> None:
+    archive = dn.Listener("PACS", port=0)
+    archive.on_find("WORKLIST")(lambda _: [])
+    with archive:
+        done = run("find", address(archive), "--model", "worklist", "-k", "Modality=CT", "-k", "PatientID=1")
+    assert done.stderr.count("-k ScheduledProcedureStepSequence.Modality=…") == 1
+    assert "PatientID" not in done.stderr
+
+
+@pytest.mark.parametrize("root", ["-S", "-P", "-W"])
+def test_u12_find_as_dcmtk_spells_it(root: str) -> None:
+    asked: list[Any] = []
+    archive = dn.Listener("PACS", port=0)
+    archive.on_find("STUDY_ROOT", "PATIENT_ROOT", "WORKLIST")(
+        lambda request: asked.append((request.sop_class_uid, request.level)) or []
+    )
+    level = [] if root == "-W" else ["-k", "QueryRetrieveLevel=STUDY"]
+    with archive:
+        done = run("find", address(archive), root, *level, "-k", "PatientID=1")
+    assert done.returncode == 0, done.stderr
+    ((model, asked_at),) = asked
+    wanted = {"-S": "STUDY_ROOT", "-P": "PATIENT_ROOT", "-W": "MODALITY_WORKLIST"}[root]
+    assert wanted in next(name for name, uid in vars(uids).items() if uid == model)
+    assert asked_at == ("" if root == "-W" else "STUDY")
+
+
+# ---- S16 -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o600, False)])
+def test_s16_passwords_that_others_may_read_are_warned_of(tmp_path: Path, mode: int, told: bool) -> None:
+    path = tmp_path / "peers.toml"
+    path.write_text('[pacs]\naddress = "A@127.0.0.1:1"\nidentity = {name = "jane", passcode = "secret"}\n')
+    path.chmod(mode)
+    done = run("peers", env={**os.environ, "DICOMNET_PEERS": str(path)})
+    assert done.returncode == 0, done.stderr
+    assert ("chmod 600" in done.stderr) is told
+    assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("face", clients.FACES)
+def test_s16_a_disk_that_fails_is_out_of_resources(face: str, code: int) -> None:
+    def fail(_: dn.StoreRequest) -> None:
+        raise OSError(code, os.strerror(code))
+
+    contexts = dn.contexts.for_files([CT_FILE])
+    with faces.provider(face, lambda listener: listener.on_store()(fail)) as serving:
+        user = dn.connect(serving.peer(), contexts=contexts)
+        assert user.store(CT_FILE).status == 0xA700
+        user.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
@@ -26,6 +27,9 @@ __all__ = ["command"]
 @peer_options
 @click.argument("level", required=False, default="")
 @key_option
+@click.option("-S", "model", flag_value="study", hidden=True)  # DCMTK's
+@click.option("-P", "model", flag_value="patient", hidden=True)
+@click.option("-W", "model", flag_value="worklist", hidden=True)
 @click.option("--model", default="study", metavar="MODEL", help="study, patient, worklist, ….  [default: study]")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, with a header, and no summary.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Cancel after so many matches.")
@@ -47,12 +51,27 @@ def command(
     if as_csv and settings.output.json:
         raise click.UsageError("--csv and --json: one of them")
     asked = parse_keys(keys)
+    level = level or asked.pop("QueryRetrieveLevel", None) or ""  # as DCMTK's findscu has it
     information = query_models.model_of(model)
+    if information.name == "WORKLIST":
+        _warn_of_step_keys(asked, settings)
     query_models.identifier(information, level, asked)  # what is wrong with it is said before the peer is called
     contexts = presentation_contexts.sop_classes(query_models.model_uid(model, "find"))
     with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
         done = _find(association, level, model, asked, limit, settings, interrupts, as_csv)
     return Exit.INTERRUPTED if interrupts.requested else done
+
+
+def _warn_of_step_keys(keys: Iterable[str], settings: Settings) -> None:
+    """Some keys are of the scheduled procedure step, which is an item of its own: beside it they match nothing."""
+    from ..client.return_keys import WORKLIST
+
+    step = WORKLIST["ScheduledProcedureStepSequence"][0]
+    for key in keys:
+        if key in step:
+            settings.output.warn(
+                f"{key} of a worklist item is one of its step's: -k ScheduledProcedureStepSequence.{key}=…"
+            )
 
 
 def _find(

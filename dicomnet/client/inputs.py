@@ -270,7 +270,7 @@ class Gatherer:
 
     def _archive(self, path: Any, archive: zipfile.ZipFile) -> Iterator[Item]:
         for entry in archive.infolist():
-            if entry.is_dir() or not fnmatchcase(entry.filename.rpartition("/")[2], self._pattern):
+            if entry.filename.endswith("/") or not fnmatchcase(entry.filename.rpartition("/")[2], self._pattern):
                 continue
             name = f"{os.fsdecode(path)}!{entry.filename}"
             try:

@@ -31,6 +31,7 @@ from typing import Any
 from ..config import Entity, check_ae_title
 from ..dataset.transcoding import check_policy
 from ..errors import InvalidArgument, escaped
+from ..log import log
 from ..net.tls import TLS
 from ..protocol.negotiation import UserIdentity
 from ..protocol.peer_profile import Peer, Relaxation
@@ -78,6 +79,10 @@ def places() -> list[str]:
     return [SYSTEM, os.path.join(home, "dicomnet", "peers.toml")]
 
 
+_OTHERS = 0o077  # permissions of the group and of the others
+_told: set[str] = set()
+
+
 def load() -> dict[str, Known]:
     """All peers, by name.
 
@@ -110,6 +115,9 @@ def find(name: str) -> Known:
 def _read(path: str, *, must_exist: bool) -> dict[str, Known]:
     try:
         text = Path(path).read_text(encoding="utf-8")
+        if "pass" in text and os.name == "posix" and os.stat(path).st_mode & _OTHERS and path not in _told:
+            _told.add(path)
+            log.warning("%s has passwords, and other users may read it: chmod 600 it", path)
         tables = tomllib.loads(text)
     except FileNotFoundError as error:
         if must_exist:

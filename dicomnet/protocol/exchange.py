@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from .. import uids
 from .._pdu import AssociateAC, AssociateRJ, AssociateRQ
 from ..config import WINDOW_KEEPERS, Limits, Timeouts
 from ..errors import AssociationError, LocalProtocolError, NoAcceptedContext
@@ -221,9 +222,17 @@ class Exchange(MessageExchange):
             raise NoAcceptedContext(
                 abstract_syntax=abstract_syntax,
                 transfer_syntaxes=(transfer_syntax,) if transfer_syntax else (),
+                message=self._not_proposed(abstract_syntax),
                 peer=self.peer,
             )
         return context
+
+    def _not_proposed(self, abstract_syntax: str) -> str | None:
+        """What to say where it is not the peer that declined."""
+        if any(one.abstract_syntax == abstract_syntax for one in self.contexts.values()):
+            return None
+        name = uids.name_of(abstract_syntax)
+        return f"{name} was not proposed on this association: add a context for it, such as dicomnet.contexts makes"
 
     def release(self) -> None:
         """Ask for the release; a `ReleaseConfirmation` follows (PS3.8 Section 7.2)."""

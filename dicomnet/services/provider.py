@@ -39,7 +39,12 @@ __all__ = [
     "status_of_failure",
 ]
 
-_RESOURCE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG})
+_RESOURCE_ERRORS = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG,
+        errno.EIO, errno.EROFS,  # a disk that fails, or that the system does not write to any more
+    }
+)  # fmt: skip
 _MAX_COMMENT = 64  # characters of an Error Comment, VR LO
 
 Serving = Generator[Any, Any, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from .. import uids
 from ..dataset.codec import NATIVE
 from ..dataset.transcoding import IF_NEEDED, LOSSLESS, NEVER, Lossy, Transcoding, check_policy, converted
 from ..errors import InvalidArgument, NoAcceptedContext
@@ -31,10 +32,10 @@ def fitting(
         NoAcceptedContext: there is no context for it, or only such as would need what the policy does not want.
         InvalidArgument: it could not be converted, and cannot be sent as it is.
     """
-    own = source.transfer_syntax_uid
+    own, proposed = source.transfer_syntax_uid, list(contexts)
     fit = {
         context.transfer_syntax: context
-        for context in contexts
+        for context in proposed
         if context.accepted and context.abstract_syntax == source.sop_class_uid
         if (context.scp if scp else context.scu)
     }
@@ -49,6 +50,10 @@ def fitting(
             return fit[syntax], converted(source, wanted)
         except InvalidArgument as error:  # a report has no pixels to compress, some plug-ins are not everywhere
             failure = failure or error
+    if failure is None and not any(one.abstract_syntax == source.sop_class_uid for one in proposed):
+        name = uids.name_of(source.sop_class_uid)
+        message = f"{name} was not proposed on this association: dicomnet.contexts.for_files makes what files need"
+        raise NoAcceptedContext(source.sop_class_uid, (own,), message=message)
     raise failure or NoAcceptedContext(abstract_syntax=source.sop_class_uid, transfer_syntaxes=(own,))
 
 

@@ -165,6 +165,7 @@ class TestCommandLine:
 
         def run(text, *arguments):
             path.write_text(text)
+            path.chmod(0o600)
             return programs.run(*arguments, env={**os.environ, "DICOMNET_PEERS": str(path)})
 
         run.path = path

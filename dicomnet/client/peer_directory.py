@@ -79,6 +79,7 @@ def places() -> list[str]:
     return [SYSTEM, os.path.join(home, "dicomnet", "peers.toml")]
 
 
+_has_password = re.compile(r"^[^#\n]*pass(code|word)\s*=", re.MULTILINE).search
 _OTHERS = 0o077  # permissions of the group and of the others
 _told: set[str] = set()
 
@@ -115,7 +116,7 @@ def find(name: str) -> Known:
 def _read(path: str, *, must_exist: bool) -> dict[str, Known]:
     try:
         text = Path(path).read_text(encoding="utf-8")
-        if "pass" in text and os.name == "posix" and os.stat(path).st_mode & _OTHERS and path not in _told:
+        if _has_password(text) and os.name == "posix" and os.stat(path).st_mode & _OTHERS and path not in _told:
             _told.add(path)
             log.warning("%s has passwords, and other users may read it: chmod 600 it", path)
         tables = tomllib.loads(text)

@@ -50,11 +50,16 @@ def fitting(
             return fit[syntax], converted(source, wanted)
         except InvalidArgument as error:  # a report has no pixels to compress, some plug-ins are not everywhere
             failure = failure or error
-    if failure is None and not any(one.abstract_syntax == source.sop_class_uid for one in proposed):
+    raise failure or _without_context(source, proposed)
+
+
+def _without_context(source: Source, proposed: Iterable[PresentationContext]) -> NoAcceptedContext:
+    """Why there is no context: the peer declined, or none was proposed."""
+    message = None
+    if all(one.abstract_syntax != source.sop_class_uid for one in proposed):
         name = uids.name_of(source.sop_class_uid)
         message = f"{name} was not proposed on this association: dicomnet.contexts.for_files makes what files need"
-        raise NoAcceptedContext(source.sop_class_uid, (own,), message=message)
-    raise failure or NoAcceptedContext(abstract_syntax=source.sop_class_uid, transfer_syntaxes=(own,))
+    return NoAcceptedContext(source.sop_class_uid, (source.transfer_syntax_uid,), message=message)
 
 
 def _wanted(policy: Transcoding, own: str, fit: Mapping[str, PresentationContext]) -> list[str | Lossy]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 
 import httpx
@@ -69,6 +70,28 @@ def test_dcmtk_stores_finds_and_has_sent(server, files, tmp_path):
     (tmp_path / "got").mkdir()
     run("getscu", server, "-od", tmp_path / "got", *STUDY)
     assert len(list((tmp_path / "got").iterdir())) == 3
+
+
+def test_what_is_answered_later_is_counted_when_it_is(server, files, monkeypatch):
+    broken = OSError(errno.EIO, "broken")
+    monkeypatch.setattr(server.addins.get("archive").found.plugin.storage.committer, "_commit", Failing(broken))
+    with dn.client.Client(server.peer, calling="CT1") as client, Told(server) as told:
+        client.echo()
+        client.store(files[0])
+        actions = [event.data for event in told.wait_for("client.action", 2)]
+        assert [(one["action"], one["status"]) for one in actions] == [("C-ECHO-RQ", "0000"), ("C-STORE-RQ", "A700")]
+        assert all(0 < one["seconds"] < 60 for one in actions)
+    text = server.metrics.exposition().decode()
+    assert 'service="C-STORE-RQ",sop_class="CT Image Storage",status="A700"} 1.0' in text
+    assert 'dicomnet_addin_failures_total{addin="archive"} 0.0' in text  # its answer, and no failure of its code
+
+
+class Failing:
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, items):
+        return [self.error] * len(items)
 
 
 def test_it_is_administered_measured_and_seen_over_http(server, files, directory):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -32,7 +32,7 @@ class ClientRecord:
         messages, received: how many requests, and bytes of data sets.
         calling: the AE title of the peer, once it is known.
         command: of the latest request.
-        under_way: since when a request is performed, in monotonic seconds; 0 is none.
+        pending: of requests that are not answered yet, by message id: since when, in monotonic seconds, and how large.
         status: of the latest response.
         latest: when the latest response went out, in monotonic seconds; of the connection before that.
     """
@@ -48,9 +48,17 @@ class ClientRecord:
     received: int = 0
     calling: str = ""
     command: Command | None = None
-    under_way: float = 0.0
     status: int = 0
     latest: float = 0.0
+    pending: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    @property
+    def under_way(self) -> float:
+        """Since when the oldest request waits for its answer, in monotonic seconds; 0 is none."""
+        try:
+            return next(iter(self.pending.values()), (0.0, 0))[0]
+        except RuntimeError:  # it changes in the loop's thread just now
+            return self.latest
 
     def brief(self) -> dict[str, Any]:
         """Who it is."""
@@ -86,7 +94,7 @@ class ClientRecord:
             "bytes": self.received,
             "last_action": None if self.command is None else name_of(self.command),
             "last_status": f"{self.status:04X}" if self.messages else None,
-            "message_age": now - self.under_way if self.under_way else None,
+            "message_age": now - began if (began := self.under_way) else None,
         }
 
 
@@ -169,13 +177,11 @@ class Clients:
             self._events.publish("client.connected", record.brief())
             self._events.publish("client.associated", {**record.brief(), "contexts": accepted})
 
-    def acted(self, record: ClientRecord, seconds: float) -> None:
-        """A request has been answered, whose command, status and time are in the record."""
+    def acted(self, record: ClientRecord, command: Command, seconds: float) -> None:
+        """A request has been answered, with the status in the record."""
         if self._quiescing:
             self.changed()
-        self._events.note(
-            "client.action", _action, record.id, record.calling, record.command, record.status, seconds
-        )
+        self._events.note("client.action", _action, record.id, record.calling, command, record.status, seconds)
 
     def disconnected(self, record: ClientRecord) -> None:
         """The connection is over."""

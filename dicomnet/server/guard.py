@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from functools import partial
+from threading import get_ident
+from time import monotonic
 from typing import Any
 
 from ..errors import ServiceFailure
@@ -21,16 +22,6 @@ from ..services.service_registry import Handler, Registration
 __all__ = ["Guard"]
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
-
-
-class _Running:
-    """A handler that runs: when it is late, in monotonic seconds, and whether that was counted."""
-
-    __slots__ = ("counted", "due")
-
-    def __init__(self, deadline: float) -> None:
-        self.due = time.monotonic() + deadline
-        self.counted = False
 
 
 class Guard:
@@ -58,7 +49,8 @@ class Guard:
         self._loop = loop
         self._suspend = suspend
         self._lock = threading.Lock()
-        self._running: set[_Running] = set()
+        # By thread, when what runs there is late, in monotonic seconds; negative once that was counted.
+        self._running: dict[int, float] = {}
 
     def watched(self, registration: Registration, deadline: float) -> Registration:
         """A registration whose handler is watched, and has a deadline in seconds.
@@ -119,8 +111,8 @@ class Guard:
 
     def _timed(self, function: Callable[[Any], Any], argument: Any, deadline: float) -> Any:
         """Call something that may take its time; where it takes more, no caller waits for its answer."""
-        running = _Running(deadline)
-        self._running.add(running)
+        running, thread = self._running, get_ident()
+        running[thread] = monotonic() + deadline
         try:
             answer = function(argument)
         except StopIteration:
@@ -129,10 +121,10 @@ class Guard:
             self._failed(error)
             raise
         finally:
-            self._running.discard(running)
-        if time.monotonic() > running.due:
-            if not running.counted:
-                self._late(running)
+            due = running.pop(thread)
+        if monotonic() > due:
+            if due >= 0:
+                self._late()
             raise TimeoutError("a handler did not return in time")
         return answer
 
@@ -153,8 +145,7 @@ class Guard:
         if not isinstance(error, ServiceFailure):  # that is an answer, which the handler chose
             self._count("a handler that was given up" if isinstance(error, CancelledError) else type(error).__name__)
 
-    def _late(self, running: _Running) -> None:
-        running.counted = True
+    def _late(self) -> None:
         self._count("a handler that did not return in time")
 
     def _count(self, what: str) -> None:
@@ -167,10 +158,12 @@ class Guard:
 
     def check(self, now: float) -> int:
         """How many handlers there are that did not return in time; too many suspend the add-in."""
-        late = [one for one in tuple(self._running) if now > one.due]
-        for one in late:
-            if not one.counted:
-                self._late(one)
+        running = self._running
+        late = [(thread, due) for thread, due in tuple(running.items()) if now > due]
+        for thread, due in late:
+            if due >= 0 and running.get(thread) == due:
+                running[thread] = -due
+                self._late()
         if len(late) >= self._most_abandoned:
             self.suspend(f"{len(late)} handlers did not return")
         return len(late)

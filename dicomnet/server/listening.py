@@ -18,6 +18,7 @@ from ..protocol.peer_profile import Peers
 from ..services.provider import Serving
 from ..services.scp import AssociationProvider, host_of
 from ..services.service_registry import ServiceRegistry
+from ..status import Status
 from ..sync.association import Association, connect
 from ..sync.listener import Listener
 from ..wire.command_set import Command, Message
@@ -132,6 +133,7 @@ class ServerListener(Listener):
 
 #: The refusals that an administrator of security wants to know of.
 _ALERTS = frozenset({"unknown", "address", "certificate"})
+_PENDING = frozenset({Status.PENDING, Status.PENDING_WARNING})
 _IMPLEMENTATION = (ImplementationClassUID, ImplementationVersionName)
 
 
@@ -178,22 +180,23 @@ class _Watched(AssociationProvider):
                 outcome="minor",
             )  # fmt: skip
 
-    def _responded(self, message: Message, status: Any, data: Any = None, **elements: Any) -> None:
-        self._record.status = int(status)
-        self._respond(message, status, data, **elements)
-
     def perform(self, message: Message, *, checked: bool = False) -> Serving:
-        """One request, counted and timed."""
-        record, listener = self._record, self._listener
+        """One request; it is counted and timed once it is answered, which may be after this flow has ended."""
+        record, command = self._record, message.command
         size = 0 if message.data is None else message.data.size
-        record.under_way = began = monotonic()
-        record.command = message.command
+        record.command = command
         record.messages += 1
         record.received += size
-        try:
-            yield from super().perform(message, checked=checked)
-        finally:
-            record.under_way, record.latest = 0.0, monotonic()
-            seconds = record.latest - began
-            listener.clients.acted(record, seconds)
-            listener.performed(record.calling, record.command, record.status, size, seconds)
+        if command.message_id is not None:  # a C-CANCEL has none, and no answer
+            record.pending[command.message_id] = monotonic(), size
+        return super().perform(message, checked=checked)
+
+    def _responded(self, message: Message, status: Any, data: Any = None, **elements: Any) -> None:
+        self._respond(message, status, data, **elements)
+        record, listener, command = self._record, self._listener, message.command
+        if status in _PENDING or (begun := record.pending.pop(command.message_id or 0, None)) is None:
+            return
+        record.status, record.latest = int(status), monotonic()
+        seconds, size = record.latest - begun[0], begun[1]
+        listener.clients.acted(record, command, seconds)
+        listener.performed(record.calling, command, record.status, size, seconds)

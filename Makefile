@@ -34,6 +34,7 @@ help:
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
+	$(BIN)/dicomnet demo --archive
 
 # What is about time or memory runs by itself, after the rest: that waits for processes and timers half of its time, so
 # that four workers keep two processors busy.

@@ -83,3 +83,14 @@ def test_the_provider_ends_with_the_block(tmp_path, monkeypatch):
         assert started[0].poll() is None
         assert peer.ae_title == "DEMO"
     assert started[0].returncode == 0
+
+
+def test_an_archive_does_a_day_s_work(tmp_path):
+    result = programs.run("demo", "--archive", "--json", env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert (result.returncode, result.stderr) == (0, "")
+    *steps, _ = map(json.loads, result.stdout.splitlines())
+    assert [step["step"] for step in steps] == ["C-STORE", "C-FIND", "C-GET", "N-ACTION", "MWL", "MPPS"]
+    assert all(step["good"] for step in steps)
+    total = programs.summary(result.stdout)
+    assert (total["problems"], total["failed"]) == (0, 0)
+    assert list(tmp_path.iterdir()) == []

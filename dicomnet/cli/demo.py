@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
@@ -33,13 +34,16 @@ _UNIT = 1 << 20  # bytes at a time for the hashes
 
 
 @click.command("demo")
+@click.option("--archive", is_flag=True, help="An archive instead: store, find, retrieve, commit, worklist, MPPS.")
 @output_options
-def command(output: Output) -> int:
+def command(output: Output, *, archive: bool) -> int:
     """Start a provider on a free loopback port, verify it, send it the sample files of pydicom, and compare every byte.
 
     It takes seconds, leaves nothing behind, and needs no network.
     """
     root = _samples()
+    if archive:
+        return _tour(root, output)
     with TemporaryDirectory(prefix="dicomnet-demo-") as directory, _provider(directory) as peer:
         with Client(peer, calling="DEMO-USER") as client:
             start = monotonic()
@@ -51,6 +55,15 @@ def command(output: Output) -> int:
     sent = [one for one in results if one[0].outcome is not Outcome.UNREADABLE]
     _print_table(sent, root, output)
     return _conclude(sent, len(results) - len(sent), output)
+
+
+def _tour(root: str, output: Output) -> int:
+    try:
+        from .demo_archive import tour
+    except ImportError as error:
+        raise click.UsageError("an archive needs more packages: pip install dicomnet[archive]") from error
+    with TemporaryDirectory(prefix="dicomnet-demo-") as directory:
+        return tour(Path(root), Path(directory), output)
 
 
 def _samples() -> str:

@@ -27,8 +27,8 @@ IMPURE = {
 }  # fmt: skip
 # What `import dicomnet` must not load; what needs them loads them when it is first used.
 HEAVY = {"cryptography", "numpy", "obstore", "pydicom", "rich"}
-# What takes milliseconds to load, and few programs need: the first loads `platform`, the second OpenSSL.
-SELDOM = {"uuid", "dicomnet.net.tls_channel"}
+# What takes milliseconds to load, and few programs need: of an extra; what loads `platform`; what loads OpenSSL.
+SELDOM = {"httpx", "uuid", "dicomnet.net.tls_channel"}
 GENERATED = {"uids.py"}
 # Public names that load when they are used.
 LAZY = {PACKAGE / "__init__.py", PACKAGE / "client" / "__init__.py", PACKAGE / "server" / "discovery.py"}

@@ -48,11 +48,13 @@ SOURCES = {
             "service",
             "services",
             "store",
+            "web",
         )
     },
 }
 
 NAMES = {
+    "AsyncClient": "Client",
     "AsyncGenerator": "Generator",
     "AsyncIterator": "Iterator",
     "StopAsyncIteration": "StopIteration",
@@ -63,7 +65,9 @@ NAMES = {
     "aclose": "close",
     "aclosing": "closing",
     "aio": "sync",
+    "aiter_bytes": "iter_bytes",
     "anext": "next",
+    "aread": "read",
     "asynccontextmanager": "contextmanager",
 }
 

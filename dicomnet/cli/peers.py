@@ -28,6 +28,9 @@ def command(output: Output) -> int:
         secured = entity.tls or one.peer.tls is not None
         table.add((one.name, entity, calling, "TLS" if secured else "", one.place))
         output.record(name=one.name, address=str(entity), calling=calling, tls=secured, place=one.place)
+    for web in peer_directory.load_web().values():
+        table.add((web.name, web.url, "", "TLS" if web.url.startswith("https:") else "", web.place))
+        output.record(name=web.name, web=web.url, place=web.place)
     table.close()
     looked = " and ".join(peer_directory.places())
     output.summary(counted(len(known), "peer") if known else f"no peers in {looked}", peers=len(known))

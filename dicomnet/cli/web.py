@@ -8,8 +8,12 @@ from .lazy_group import Lazy, LazyGroup
 
 __all__ = ["COMMANDS", "command"]
 
+_CLIENT = "dicomnet.cli.web_client"
 #: In the order of `dicomnet web --help`.
 COMMANDS = {
+    "search": Lazy(f"{_CLIENT}:search_command", "Search for studies, series or instances.", "web"),
+    "get": Lazy(f"{_CLIENT}:get_command", "Fetch studies, series or instances.", "web"),
+    "store": Lazy(f"{_CLIENT}:store_command", "Store files.", "web"),
     "user": Lazy("dicomnet.cli.web_users:command", "Who may log in at an archive.", "archive"),
 }
 

@@ -28,8 +28,10 @@ from .sync import (
     QueryRetrieveScu,
     StoreScu,
     VerificationScu,
+    WebClient,
     WorklistScu,
 )
+from .web_peer import WebPeer, WebStored
 
 __all__ = [
     "Client",
@@ -54,6 +56,9 @@ __all__ = [
     "StoreScu",
     "Stored",
     "VerificationScu",
+    "WebClient",
+    "WebPeer",
+    "WebStored",
     "WorklistScu",
     "events",
 ]

@@ -1,6 +1,6 @@
 """Peers by name: `peers.toml`, of the system and of the user.
 
-A table for each peer; all but its address may be left out::
+A table for each peer; all but its address may be left out, and that of one that has DICOMweb alone::
 
     [archive]
     address = "dicoms://ARCHIVE@pacs.local:2762"
@@ -12,6 +12,7 @@ A table for each peer; all but its address may be left out::
     transcode = "if needed"
     window = 4
     associations = 4                                 # and the rest of what a `Client` takes
+    web = "https://pacs.local/dicomweb"              # its DICOMweb, which has the same tls and identity
 
 The system's file is ``/etc/dicomnet/peers.toml``, the user's ``$XDG_CONFIG_HOME/dicomnet/peers.toml``, whose peers
 replace those of the same name. ``DICOMNET_PEERS`` names one file instead of both.
@@ -36,7 +37,7 @@ from ..net.tls import TLS
 from ..protocol.negotiation import UserIdentity
 from ..protocol.peer_profile import Peer, Relaxation
 
-__all__ = ["Known", "find", "is_name", "load", "places"]
+__all__ = ["Known", "WebKnown", "find", "find_web", "is_name", "load", "load_web", "places"]
 
 ENVIRONMENT = "DICOMNET_PEERS"
 SYSTEM = "/etc/dicomnet/peers.toml"
@@ -65,6 +66,25 @@ class Known:
     place: str
 
 
+@dataclass(frozen=True, slots=True)
+class WebKnown:
+    """A peer whose DICOMweb a file knows by name.
+
+    Attributes:
+        name: as it is called.
+        url: of its DICOMweb.
+        login: name and password for HTTP Basic, or None.
+        tls: how its connections are secured, or None.
+        place: where it is written: the file, and the line.
+    """
+
+    name: str
+    url: str
+    login: tuple[str, str] | None
+    tls: TLS | None
+    place: str
+
+
 def is_name(text: str) -> bool:
     """Whether this is meant as the name of a peer, rather than as an address."""
     return bool(text) and not _OF_ADDRESSES(text)
@@ -90,7 +110,32 @@ def load() -> dict[str, Known]:
     Raises:
         InvalidArgument: a file cannot be read, or says something that makes no sense: which line, which key.
     """
-    known: dict[str, Known] = {}
+    return {name: one for name, (one, _) in _load().items() if one is not None}
+
+
+def load_web() -> dict[str, WebKnown]:
+    """All peers that have DICOMweb, by name; raises as `load` does."""
+    return {name: one for name, (_, one) in _load().items() if one is not None}
+
+
+def find_web(name: str) -> WebKnown:
+    """The peer of this name that has DICOMweb.
+
+    Raises:
+        InvalidArgument: there is none; names like it are told. Or of `load`.
+    """
+    known = load_web()
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=3)
+    raise InvalidArgument(
+        f'"{escaped(name)}" is no peer with DICOMweb in {" or ".join(places())}',
+        hint=f"Is it {' or '.join(near)}?" if near else "Write its address, as https://pacs.local/dicomweb.",
+    )
+
+
+def _load() -> dict[str, _Both]:
+    known: dict[str, _Both] = {}
     for path in places():
         known |= _read(path, must_exist=path == os.environ.get(ENVIRONMENT))
     return known
@@ -113,7 +158,7 @@ def find(name: str) -> Known:
     )
 
 
-def _read(path: str, *, must_exist: bool) -> dict[str, Known]:
+def _read(path: str, *, must_exist: bool) -> dict[str, _Both]:
     try:
         text = Path(path).read_text(encoding="utf-8")
         if _has_password(text) and os.name == "posix" and os.stat(path).st_mode & _OTHERS and path not in _told:
@@ -131,7 +176,7 @@ def _read(path: str, *, must_exist: bool) -> dict[str, Known]:
     return {name: _known(path, text, name, table) for name, table in tables.items()}
 
 
-def _known(path: str, text: str, name: str, table: Any) -> Known:
+def _known(path: str, text: str, name: str, table: Any) -> _Both:
     place = f"{path}, line {_line_of(text, name)}"
     where = f"{place}: peer {escaped(name)}"
     if not _is_name(name):
@@ -139,11 +184,11 @@ def _known(path: str, text: str, name: str, table: Any) -> Known:
     if not isinstance(table, dict):
         raise InvalidArgument(f"{where}: it is no table", hint=f"Write [{name}], and its keys below.")
     for key in table:
-        if key not in _PROFILE and key not in _OPTIONS and key != "address":
-            near = get_close_matches(key, [*_PROFILE, *_OPTIONS, "address"], n=1)
+        if key not in _PROFILE and key not in _OPTIONS and key not in ("address", "web"):
+            near = get_close_matches(key, [*_PROFILE, *_OPTIONS, "address", "web"], n=1)
             hint = f"Is it {near[0]}?" if near else None
             raise InvalidArgument(f"{where}: there is no key {escaped(key)}", hint=hint)
-    if "address" not in table:
+    if "address" not in table and "web" not in table:
         raise InvalidArgument(f"{where}: it has no address", hint='Write address = "AET@host:port".')
     folder = os.path.dirname(os.path.abspath(path))
 
@@ -153,13 +198,28 @@ def _known(path: str, text: str, name: str, table: Any) -> Known:
         except (InvalidArgument, TypeError, ValueError) as error:
             raise InvalidArgument(f"{where}: {key}: {error}") from error
 
+    web = _web(name, place, table, value) if "web" in table else None
+    if "address" not in table:
+        return None, web
     entity = value("address", lambda given, _: Entity.parse(_text(given)))
     profile = {key: value(key, convert) for key, convert in _PROFILE.items() if key in table}
     options = {key: value(key, convert) for key, convert in _OPTIONS.items() if key in table}
     try:
-        return Known(name, Peer(entity, **profile), options, place)
+        return Known(name, Peer(entity, **profile), options, place), web
     except (InvalidArgument, TypeError, ValueError) as error:
         raise InvalidArgument(f"{where}: {error}") from error
+
+
+def _web(name: str, place: str, table: dict[str, Any], value: Callable[..., Any]) -> WebKnown:
+    """Its DICOMweb."""
+
+    def login(given: Any, folder: str) -> tuple[str, str]:
+        _identity(given, folder)
+        return _text(given["name"]), _text(given.get("passcode", ""))
+
+    known = value("identity", login) if "identity" in table else None
+    tls = value("tls", _tls) if "tls" in table else None
+    return WebKnown(name, value("web", lambda given, _: _text(given)), known, tls, place)
 
 
 def _line_of(text: str, name: str) -> int:
@@ -244,6 +304,7 @@ def _seconds(given: Any, _: str) -> float:
     return given
 
 
+_Both = tuple[Known | None, WebKnown | None]
 _Convert = Callable[[Any, str], Any]
 _PROFILE: dict[str, _Convert] = {
     "tls": _tls,

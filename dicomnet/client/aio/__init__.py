@@ -8,6 +8,7 @@ from ..options import QueryOptions
 from ..print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from ..procedure_step import ProcedureStep, StepState
 from ..retry import Retry
+from ..web_peer import WebPeer, WebStored
 from .client import Client
 from .media import MediaCreationScu
 from .mpps import MppsScu
@@ -15,6 +16,7 @@ from .print import PrintScu
 from .query import QueryRetrieveScu
 from .services import CommitmentScu, VerificationScu, WorklistScu
 from .store import StoreScu
+from .web import WebClient
 
 __all__ = [
     "Client",
@@ -39,6 +41,9 @@ __all__ = [
     "StoreScu",
     "Stored",
     "VerificationScu",
+    "WebClient",
+    "WebPeer",
+    "WebStored",
     "WorklistScu",
     "events",
 ]

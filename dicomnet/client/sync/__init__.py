@@ -9,6 +9,7 @@ from ..options import QueryOptions
 from ..print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from ..procedure_step import ProcedureStep, StepState
 from ..retry import Retry
+from ..web_peer import WebPeer, WebStored
 from .client import Client
 from .media import MediaCreationScu
 from .mpps import MppsScu
@@ -16,6 +17,7 @@ from .print import PrintScu
 from .query import QueryRetrieveScu
 from .services import CommitmentScu, VerificationScu, WorklistScu
 from .store import StoreScu
+from .web import WebClient
 
 __all__ = [
     "Client",
@@ -40,6 +42,9 @@ __all__ = [
     "StoreScu",
     "Stored",
     "VerificationScu",
+    "WebClient",
+    "WebPeer",
+    "WebStored",
     "WorklistScu",
     "events",
 ]

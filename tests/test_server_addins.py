@@ -117,6 +117,57 @@ def test_rules_of_add_ins_refuse_associations(serve, caplog):
         assert association.echo().is_success
 
 
+class Remembering:
+    """Answers the worklist for as long as it is not stopped."""
+
+    def __init__(self):
+        self.stopped = threading.Event()
+
+    @hookimpl
+    def start(self):
+        self.stopped.clear()
+
+    @hookimpl
+    def services(self, registry):
+        registry.on_find("WORKLIST")(self.find)
+
+    @hookimpl
+    def stop(self):
+        self.stopped.set()
+
+    def find(self, request):
+        assert not self.stopped.is_set()
+        return [{"PatientID": "1"}]
+
+
+def test_an_add_in_that_is_disabled_ends_with_the_associations_that_use_it(serve):
+    addin = Remembering()
+    server = serve(addins={"remembering": addin})
+    server._given = {}  # what the program gave is enabled for good, else
+    with call(server, [WORKLIST]) as association, call(server, [WORKLIST]) as other:
+        server.reload(make_settings())
+        assert server.addins.get("remembering") is None
+        with pytest.raises(dn.NoAcceptedContext):
+            call(server, [WORKLIST])
+        assert len(list(association.find(model="WORKLIST"))) == 1
+        other.release()
+        assert not addin.stopped.is_set()
+    assert addin.stopped.wait(20)
+
+
+def test_an_add_in_that_is_enabled_again_ends_first(serve, tmp_path):
+    (tmp_path / "addins").mkdir()
+    (tmp_path / "addins" / "greeting.py").write_text(ADD_IN)
+    enabled = make_settings(addins={"enable": ["greeting"]})
+    server = serve(enabled, directory=tmp_path)
+    with call(server, [WORKLIST]) as association:
+        server.reload(make_settings())
+        server.reload(enabled)
+        with call(server, [WORKLIST]) as after:
+            assert len(list(after.find(model="WORKLIST"))) == 1
+        assert len(list(association.find(model="WORKLIST"))) == 1
+
+
 OTHER = """
 from dicomnet.server import hookimpl
 

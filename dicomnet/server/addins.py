@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from ..log import log_failure
 from ..protocol.admission import AdmissionRule
 from ..protocol.trace import Seen
 from ..services.service_registry import Registering, Registration, ServiceRegistry
+from .clients import Clients
 from .context import AddInContext, BaseServices
 from .discovery import AddInError, Finder, Found
 from .events import EventLog
@@ -115,6 +117,7 @@ class AddIns:
         messages: where their admin messages go.
         events: where what happens is told.
         loop: the server's event loop, for what is asynchronous.
+        clients: whose associations use them.
     """
 
     def __init__(
@@ -124,8 +127,12 @@ class AddIns:
         messages: MessageRegistry,
         events: EventLog,
         loop: Callable[[], asyncio.AbstractEventLoop],
+        clients: Clients,
     ) -> None:
         self._finder = finder
+        self._clients = clients
+        self._retiring: dict[str, AddIn] = {}
+        self._ending = threading.Lock()
         self._registry = registry
         self._messages = messages
         self._events = events
@@ -187,7 +194,7 @@ class AddIns:
 
     def call(self, addin: AddIn, hook: str, **arguments: Any) -> Any:
         """Call a hook of one add-in; None where it has none."""
-        others = [one.found.plugin for one in self._addins if one is not addin]
+        others = self._manager.get_plugins() - {addin.found.plugin}
         results = self._manager.subset_hook_caller(hook, others)(**arguments, context=addin.context)
         return results[0] if results else None
 
@@ -237,10 +244,19 @@ class AddIns:
             raise AddInError(f"add-in {addin.name} ({addin.found.place}) failed in {hook}: {why}") from error
 
     def _drop(self, addin: AddIn) -> None:
-        """Take an add-in out, whatever it thinks of that."""
+        """Take an add-in out, and end it."""
+        self._take_out(addin)
+        self._end(addin)
+
+    def _take_out(self, addin: AddIn) -> None:
+        """New associations, and administrators, see it no more."""
         self._registry.withdraw(addin.name)
         self._messages.withdraw(addin.name)
         self.metrics.pop(addin.name, None)
+        self._addins.remove(addin)
+
+    def _end(self, addin: AddIn) -> None:
+        """End it, whatever it thinks of that."""
         if addin.started:
             addin.started = False
             try:
@@ -248,13 +264,34 @@ class AddIns:
             except Exception as error:
                 log_failure(f"add-in {addin.name} failed in stop", error)
         self._manager.unregister(addin.found.plugin)
-        self._addins.remove(addin)
         self._gather()
+
+    def _retire(self, addin: AddIn, patience: float) -> None:
+        """Take an add-in out, and end it once no association uses it any more; after so many seconds all the same."""
+        self._take_out(addin)
+        if not self._clients.uses(addin.name):
+            self._end(addin)
+            return
+        self._retiring[addin.name] = addin
+        self._gather()
+
+        def wait() -> None:
+            self._clients.wait_unused(addin.name, patience)
+            self._end_retiring(addin.name)
+
+        threading.Thread(target=wait, name=f"dicomnet-retire-{addin.name}", daemon=True).start()
+
+    def _end_retiring(self, name: str) -> None:
+        with self._ending:
+            addin = self._retiring.pop(name, None)
+            if addin is not None:
+                self._end(addin)
 
     def _gather(self) -> None:
         """What all of them have together, made once, for it is asked often."""
         self.rules = tuple(rule for one in self._addins for rule in one.rules)
-        self._turns = tuple(function for one in self._addins for function in one.context.turns)
+        serving = (*self._addins, *self._retiring.values())
+        self._turns = tuple(function for one in serving for function in one.context.turns)
 
     def turn(self) -> None:
         """A listener's loop has ended a turn; in its thread."""
@@ -263,6 +300,8 @@ class AddIns:
 
     def stop(self) -> None:
         """Stop all, in reverse order."""
+        for name in tuple(self._retiring):
+            self._end_retiring(name)
         for addin in reversed(tuple(self._addins)):
             self._drop(addin)
 
@@ -278,11 +317,12 @@ class AddIns:
             AddInError, SettingsInvalid: a new one is broken, or a table of settings is; nothing has changed then.
         """
         staying = [one for one in self._addins if one.name in settings.addins.enable]
-        self._leaving = frozenset(one.name for one in self._addins) - set(settings.addins.enable)
         tables = {one.name: settings.table(one.name, one.found.settings_model) for one in staying}
         added: list[AddIn] = []
+        self._leaving = frozenset(one.name for one in self._addins) - set(settings.addins.enable)
         try:
             for name in settings.addins.enable:
+                self._end_retiring(name)  # it is wanted again
                 if self.get(name) is None and (one := self._load_one(name, settings, directory, services)):
                     added.append(one)
                     self._start_one(one, settings)
@@ -293,7 +333,7 @@ class AddIns:
         finally:
             self._leaving = frozenset()
         for addin in reversed([one for one in self._addins if one.name not in settings.addins.enable]):
-            self._drop(addin)
+            self._retire(addin, settings.timeouts.drain)
         order = {name: place for place, name in enumerate(settings.addins.enable)}
         self._addins.sort(key=lambda one: order[one.name])
         waiting: tuple[str, ...] = ()

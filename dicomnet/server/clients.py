@@ -32,6 +32,7 @@ class ClientRecord:
         messages, received: how many requests, and bytes of data sets.
         calling: the AE title of the peer, once it is known.
         command: of the latest request.
+        owners: the add-ins whose services it was offered, and keeps.
         pending: of requests that are not answered yet, by message id: since when, in monotonic seconds, and how large.
         status: of the latest response.
         latest: when the latest response went out, in monotonic seconds; of the connection before that.
@@ -51,6 +52,7 @@ class ClientRecord:
     status: int = 0
     latest: float = 0.0
     pending: dict[int, tuple[float, int]] = field(default_factory=dict)
+    owners: frozenset[str] = frozenset()
 
     @property
     def under_way(self) -> float:
@@ -147,6 +149,15 @@ class Clients:
                         one.end()
                 due = min((max(since + quiet - now, 0.05) for since in idle_from), default=left)
                 self._condition.wait(min(left, due))
+
+    def uses(self, owner: str) -> bool:
+        """Whether there is an association that was offered what an add-in performs."""
+        return any(owner in one.owners for one in self)
+
+    def wait_unused(self, owner: str, patience: float) -> bool:
+        """Wait until there is none, for so many seconds."""
+        with self._condition:
+            return self._condition.wait_for(lambda: not self.uses(owner), patience)
 
     def get(self, number: str) -> ClientRecord:
         """The record of an association id.

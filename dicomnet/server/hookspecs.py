@@ -82,7 +82,10 @@ class AddInHooks:
 
     @_spec
     def stop(self, context: AddInContext) -> None:
-        """End; called in reverse order, once associations are over. Only where `start` was called and succeeded."""
+        """End; called in reverse order, once associations are over, or have had `timeouts.drain` seconds.
+
+        Only where `start` was called and succeeded.
+        """
 
 
 #: The names of the hooks, with the names of their arguments.

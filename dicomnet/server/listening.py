@@ -166,6 +166,7 @@ class _Watched(AssociationProvider):
         yield from super().admit(full)
         if exchange.accept_pdu is not None:
             refused = sum(not one.accepted for one in exchange.contexts.values())
+            self._record.owners = frozenset(one.owner for one in self.services.registrations)
             listener.metrics.accepted(exchange, refused)
             listener.clients.accepted(self._record)
 

@@ -178,7 +178,7 @@ class Server:
 
     def _new_addins(self) -> AddIns:
         finder = Finder(self.directory, self._given)
-        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop)
+        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop, self.clients)
 
     # ---- starting ----------------------------------------------------------------------------------------------
 

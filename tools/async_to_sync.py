@@ -35,6 +35,7 @@ SOURCES = {
         f"dicomnet/client/aio/{name}.py": f"dicomnet/client/sync/{name}.py"
         for name in (
             "__init__",
+            "availability",
             "client",
             "component",
             "hooks",

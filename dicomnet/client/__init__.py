@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from . import events
+from .availability import AvailableInstance
 from .batch import Outcome, Stored
 from .criteria import Query
 from .media_request import MediaCreation, MediaRequest
@@ -20,6 +21,7 @@ from .print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from .procedure_step import ProcedureStep, StepState
 from .retry import Retry
 from .sync import (
+    AvailabilityScu,
     Client,
     CommitmentScu,
     MediaCreationScu,
@@ -34,6 +36,8 @@ from .sync import (
 from .web_peer import WebPeer, WebStored
 
 __all__ = [
+    "AvailabilityScu",
+    "AvailableInstance",
     "Client",
     "CommitmentScu",
     "Film",

@@ -31,6 +31,7 @@ SHIPPED = {
     "webhook": "dicomnet.server.shipped.webhook:Webhook",
     "exec": "dicomnet.server.shipped.exec:Exec",
     "printer": "dicomnet.server.shipped.printer:Printer",
+    "availability": "dicomnet.server.shipped.availability:Availability",
     "media": "dicomnet.server.shipped.media:Media",
 }
 

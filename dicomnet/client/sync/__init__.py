@@ -2,6 +2,7 @@
 """The client framework for asyncio: what applications that query, retrieve and store are built from."""
 
 from .. import events
+from ..availability import AvailableInstance
 from ..batch import Outcome, Stored
 from ..criteria import Query
 from ..media_request import MediaCreation, MediaRequest
@@ -10,6 +11,7 @@ from ..print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from ..procedure_step import ProcedureStep, StepState
 from ..retry import Retry
 from ..web_peer import WebPeer, WebStored
+from .availability import AvailabilityScu
 from .client import Client
 from .media import MediaCreationScu
 from .mpps import MppsScu
@@ -20,6 +22,8 @@ from .store import StoreScu
 from .web import WebClient
 
 __all__ = [
+    "AvailabilityScu",
+    "AvailableInstance",
     "Client",
     "CommitmentScu",
     "Film",

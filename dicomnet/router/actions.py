@@ -6,17 +6,22 @@ stays as it came.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ..errors import InvalidArgument
 from ..repository.deidentify.profile import options_of
-from ..server.settings import Table
+from ..server.discovery import AddInError, resolved
+from ..server.settings import AETitle, Table
 from .conditions import Window, uid_of
 from .paths import parse_path
 
-__all__ = ["URGENCY", "Action", "Change", "Copy", "Deidentify", "Drop", "Edit", "Forward", "Hold", "Operation"]
+__all__ = [
+    "URGENCY", "Action", "Call", "Change", "Copy", "Deidentify", "Drop", "Edit", "Forward", "Hold", "Operation",
+    "Prefetch",
+]  # fmt: skip
 
 #: What overtakes what: the smaller number goes first.
 URGENCY = {"urgent": 0, "normal": 1, "low": 2}
@@ -120,6 +125,51 @@ class Deidentify(Table):
         return self
 
 
-Action = Annotated[Forward | Drop | Hold | Copy | Edit | Deidentify, Field(discriminator="do")]
+class Call(Table):
+    """Have a function of an installed package change what is sent: it gets a pydicom Dataset."""
+
+    do: Literal["call"]
+    function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    """Where it is, as package.module:function; what it raises parks the instance."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.load()
+        return self
+
+    def load(self) -> Callable[[Any], object]:
+        """The function.
+
+        Raises:
+            InvalidArgument: there is none.
+        """
+        try:
+            found = resolved(self.function, self.function, "a rule's function")
+        except AddInError as error:
+            raise InvalidArgument(f'there is no function "{self.function}": {error.message}') from error
+        if not callable(found):
+            raise InvalidArgument(f'"{self.function}" is no function')
+        return found
+
+
+class Prefetch(Table):
+    """Have an archive send earlier studies of the same patient, once for each study that arrives (C-FIND, C-MOVE)."""
+
+    do: Literal["prefetch"]
+    source: str
+    """The name of the destination that has them."""
+    to: AETitle
+    """The AE title that they are sent to, which the archive has to know."""
+    most: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many studies, the latest first."""
+    same_modality: bool = True
+    """Only studies with the modality of what has arrived."""
+    days: Annotated[int, Field(ge=1)] = 3650
+    """How far back."""
+
+
+Action = Annotated[
+    Forward | Drop | Hold | Copy | Edit | Deidentify | Call | Prefetch, Field(discriminator="do")
+]
 #: What changes what is sent behind it.
-Change = Edit | Deidentify
+Change = Edit | Deidentify | Call

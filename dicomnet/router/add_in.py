@@ -131,7 +131,7 @@ class RouterAddIn:
         messages.add("RouterStatus", self._status, role="read")
         messages.add("RouterRules", self._rules, role="read")
         messages.add("RouterSchema", lambda _: Plan.model_json_schema(by_alias=True), role="read")
-        messages.add("RouterCheckRules", self._check, role="read", model=Rules)
+        messages.add("RouterCheckRules", self._check, role="administer", model=Rules)  # it may load functions
         messages.add("RouterSaveRules", self._save, role="administer", model=Rules)
         messages.add("RouterQueue", self._queue, role="read", model=Page)
         messages.add("RouterReport", self._report, role="read", model=Day)

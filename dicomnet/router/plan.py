@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from ..errors import InvalidArgument, escaped
 from ..server.settings import Seconds, Table
-from .actions import Action, Copy, Deidentify, Drop, Edit, Forward, Hold, Operation
+from .actions import Action, Call, Copy, Deidentify, Drop, Edit, Forward, Hold, Operation, Prefetch
 from .conditions import Condition
 from .destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
 from .facts import IDENTIFYING, Facts
@@ -93,6 +93,8 @@ class Rule(Table):
         for number, action in enumerate(self.actions):
             if isinstance(action, Copy):
                 yield ("actions", number, "to"), action.to
+            elif isinstance(action, Prefetch):
+                yield ("actions", number, "source"), action.source
             elif isinstance(action, Forward | Hold):
                 yield from ((("actions", number, "to", at), name) for at, name in enumerate(action.to))
 
@@ -213,6 +215,10 @@ class Plan(Table):
                     self.destinations.get(action.to, None), FolderDestination | None
                 ):
                     yield Problem(_join(place, ("actions", at, "to")), f'"{action.to}" is no folder')
+                if isinstance(action, Prefetch) and not isinstance(
+                    self.destinations.get(action.source, None), DimseDestination | None
+                ):
+                    yield Problem(_join(place, ("actions", at, "source")), f'"{action.source}" is no DICOM peer')
             if any(isinstance(one, Drop) for one in rule.actions) and len(rule.actions) > 1:
                 yield Problem(f"{place} actions", "what is dropped has no other action")
 
@@ -323,7 +329,7 @@ def _known_fields(place: str, path: list[str | int]) -> list[str]:
     if place.startswith("rule"):
         inner = [part for part in path[:-1] if isinstance(part, str)]
         models = [Rule] if not inner else [Condition] if inner[0] == "when" else [
-            Forward, Hold, Copy, Edit, Deidentify, Operation
+            Forward, Hold, Copy, Edit, Deidentify, Call, Prefetch, Operation
         ]  # fmt: skip
     elif place.startswith("destination"):
         models = [DimseDestination, StowDestination, FolderDestination, S3Destination]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, time, timedelta
 
-from .actions import URGENCY, Copy, Drop, Forward, Hold
+from .actions import URGENCY, Copy, Drop, Forward, Hold, Prefetch
 from .conditions import EndlessExpression, Window
 from .destinations import DimseDestination
 from .facts import Facts, Unreadable
@@ -51,6 +51,8 @@ def _planned(plan: Plan, version: int, decision: Decision, facts: Facts, associa
                         continue
                     seen.add((name, changes))
                     yield _delivery(plan, version, one, step, name, facts, association)
+            elif isinstance(action, Prefetch):
+                yield New(action.source, one.rule.name, version, step, key=facts.uid(0x0020000D))
             else:
                 changes = (*changes, action)
 

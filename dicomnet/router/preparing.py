@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+from ..dataset import codec
 from ..files.instance_source import BytesSource
 from ..repository.blob_source import BlobSource
 from ..repository.deidentify import Deidentifier, key_in
 from ..repository.places import Place
-from .actions import Action, Change, Deidentify, Edit, Forward
+from .actions import Action, Call, Change, Deidentify, Edit, Forward, Prefetch
 from .facts import Facts
 from .plan import Plan
 from .queue import Delivery
@@ -40,7 +41,7 @@ def action_of(item: Delivery, plan: Plan) -> tuple[Action | None, list[Change]]:
 
 def changes_of(actions: tuple[Action, ...]) -> list[Change]:
     """Those of a rule's actions that change what is sent."""
-    return [one for one in actions if isinstance(one, Edit | Deidentify)]
+    return [one for one in actions if isinstance(one, Edit | Deidentify | Call)]
 
 
 def changed(change: Change, data: bytes, syntax: str, spool: Spool) -> tuple[bytes, str]:
@@ -51,6 +52,10 @@ def changed(change: Change, data: bytes, syntax: str, spool: Spool) -> tuple[byt
     """
     if isinstance(change, Edit):
         return Editor(change, spool.settings.ae_title, now=spool.now).edited(data, syntax), ""
+    if isinstance(change, Call):
+        dataset = codec.decode(data, syntax)
+        change.load()(dataset)
+        return codec.encode(dataset, syntax), f"changed by {change.function}"
     key = key_in(Path(change.key) if change.key else spool.directory)
     result, report = Deidentifier(key, change.options, burned_in=change.burned_in).data_set(data, syntax)
     words = [f"{count} {what}" for what, count in report.counts().items()]
@@ -67,6 +72,8 @@ def load_of(spool: Spool, item: Delivery, plan: Plan) -> Load:
     action, changes = action_of(item, plan)
     convert = (action.compress,) if isinstance(action, Forward) and action.compress else ()
     source = source_of(spool, item)
+    if isinstance(action, Prefetch):
+        return Load(item, source, prefetch=action)
     if not changes:
         return Load(item, source, convert)
     with closing(source):

@@ -65,6 +65,7 @@ class New:
     Attributes:
         step: the number of the action in its rule; ``plan``: the version of the rules.
         unit: the series, study or association that it waits for, being held.
+        key: the study that it is for, of what is done once for each study.
     """
 
     destination: str
@@ -76,6 +77,7 @@ class New:
     unit: str = ""
     due: float = 0.0
     why: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from ..client import Retry
+from ..client import Client, Retry
 from ..client.batch import Outcome, Stored
 from ..client.sync.store import StoreScu
 from ..errors import (
@@ -24,8 +24,10 @@ from ..errors import (
     NoAcceptedContext,
 )
 from ..status import Status
+from .actions import Prefetch
 from .conditions import uid_of
 from .destinations import DimseDestination
+from .prefetch import prefetched
 from .queue import Delivery
 
 __all__ = ["DimseSender", "Load", "Result", "Sender", "Verdict"]
@@ -67,6 +69,7 @@ class Load:
         convert: transfer syntaxes to be preferred, by its rule.
         names: what files are named by, where that has changed: values by keyword.
         note: what was done to it, for the ledger.
+        prefetch: it is not to be sent, but earlier studies of its patient are wanted from there.
     """
 
     delivery: Delivery
@@ -74,6 +77,7 @@ class Load:
     convert: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    prefetch: Prefetch | None = None
 
 
 class Sender(Protocol):
@@ -106,7 +110,10 @@ class DimseSender:
 
     def send(self, loads: Sequence[Load]) -> Iterator[Result]:
         """See `Sender.send`."""
-        for calling, convert, group in self._groups(loads):
+        for one in loads:
+            if one.prefetch is not None:
+                yield self._prefetched(one, one.prefetch)
+        for calling, convert, group in self._groups([one for one in loads if one.prefetch is None]):
             wanted = []
             for one in group:
                 why = self._learned(one.delivery)
@@ -117,6 +124,19 @@ class DimseSender:
                     wanted.append(one)
             if wanted:
                 yield from self._store(self._scu(calling, convert), wanted)
+
+    def _prefetched(self, load: Load, wanted: Prefetch) -> Result:
+        """Have the peer send what a patient has of earlier."""
+        calling = self._destination.calling or self._title
+        try:
+            with Client(self._destination.entity, calling=calling, tls=self._destination.tls()) as client:
+                return Result(load.delivery, Verdict.DELIVERED, prefetched(client, load, wanted))
+        except (ConnectionFailed, DeadlineExceeded, AssociationAborted) as error:
+            return Result(load.delivery, Verdict.UNREACHABLE, str(error))
+        except DicomNetError as error:
+            return Result(load.delivery, Verdict.REFUSED, str(error))
+        finally:
+            load.source.close()
 
     def _learned(self, delivery: Delivery) -> str:
         """Why the peer takes none of this kind, as it has said a moment ago."""

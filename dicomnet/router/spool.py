@@ -156,6 +156,7 @@ class Spool:
         )  # fmt: skip
 
     def _insert(self, connection: Connection, placed: Sequence[_Placed]) -> None:
+        self._once_a_study(connection, placed)
         self._stop_loops(connection, placed)
         now = self._clock()
         adding = insert(received).returning(_R.id, sort_by_parameter_order=True)
@@ -193,6 +194,19 @@ class Spool:
                 one.deliveries[number] = replace(
                     one.deliveries[number], state=late.state, unit=late.unit, why=late.why
                 )
+
+    def _once_a_study(self, connection: Connection, placed: Sequence[_Placed]) -> None:
+        """Leave out what is done once for each study, where it was put for an earlier instance."""
+        seen: set[tuple[str, str, int]] = set()
+        for one in placed:
+            for new in [new for new in one.deliveries if new.key]:
+                same = _R.study == new.key, _D.rule == new.rule, _D.step == new.step
+                known = select(_D.id).join(received, _R.id == _D.received_id).where(*same).limit(1)
+                if (new.key, new.rule, new.step) in seen or connection.execute(known).first() is not None:
+                    one.deliveries.remove(new)
+                seen.add((new.key, new.rule, new.step))
+            if not one.deliveries:
+                one.deliveries.append(New("", state=State.DROPPED, why="its rule acts once for each study"))
 
     def _stop_loops(self, connection: Connection, placed: Sequence[_Placed]) -> None:
         """Drop what has gone to the same destination, with the same bytes, again and again."""

@@ -19,7 +19,7 @@ from ..uids import IMPLEMENTATION_VERSION_NAME
 from .hookspecs import HOOKS, PROJECT
 from .settings import Table
 
-__all__ = ["ENTRY_POINTS", "AddInError", "Finder", "Found", "core_version"]
+__all__ = ["ENTRY_POINTS", "AddInError", "Finder", "Found", "core_version", "resolved"]
 
 ENTRY_POINTS = "dicomnet.addins"
 FOLDER = "addins"
@@ -121,12 +121,12 @@ class Finder:
         if path is not None:
             return _addin_of(_module_from(path, name), name, str(path)), str(path)
         if ":" in name:
-            return _resolved(name, name, name), name
+            return resolved(name, name, name), name
         if name in SHIPPED:
-            return _resolved(SHIPPED[name], name, "dicomnet"), "dicomnet"
+            return resolved(SHIPPED[name], name, "dicomnet"), "dicomnet"
         for point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
             place = _distribution(point)
-            return _resolved(point.value, name, place), place
+            return resolved(point.value, name, place), place
         known = [one for one, _ in self.names()]
         near = get_close_matches(name, known, n=1)
         where = f" or {self._folder}" if self._folder is not None else ""
@@ -174,7 +174,12 @@ def _called(kind: Callable[[], object], name: str, place: str) -> object:
         raise _failed(name, place, error) from error
 
 
-def _resolved(reference: str, name: str, place: str) -> object:
+def resolved(reference: str, name: str, place: str) -> object:
+    """What stands at ``module:attribute``.
+
+    Raises:
+        AddInError: it cannot be loaded; with ``name`` and ``place``, for people.
+    """
     module_name, _, attribute = reference.partition(":")
     try:
         here: Any = importlib.import_module(module_name)

@@ -18,6 +18,7 @@ COMMANDS = {
     "scrub": Lazy(f"{_CARE}:scrub_command", "Read all that is stored, and compare it with its hashes.", "archive"),
     "reindex": Lazy(f"{_CARE}:reindex_command", "Make the index of what is stored.", "archive"),
     "delete": Lazy(f"{_CARE}:delete_command", "Delete patients, studies, series or instances.", "archive"),
+    "prune": Lazy("dicomnet.cli.archive_prune:prune_command", "Delete what is too old, or too much.", "archive"),
     "compact": Lazy(f"{_CARE}:compact_command", "Give back the room of what was deleted.", "archive"),
     "import": Lazy(f"{_COPIES}:import_command", "Take in files, folders, zip files and DICOMDIR media.", "archive"),
     "export": Lazy(f"{_COPIES}:export_command", "Write instances to a folder, a zip file or media.", "archive"),

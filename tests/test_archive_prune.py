@@ -1,0 +1,90 @@
+"""Retention and quota: the oldest go, and never what must not."""
+
+import json
+
+import archives
+import pytest
+from archives import part10
+from sqlalchemy import update
+
+from dicomnet.archive.checks import fsck
+from dicomnet.archive.commitment import QUEUE
+from dicomnet.archive.retention import Policy, prune
+from dicomnet.cli import app
+from dicomnet.errors import InvalidArgument
+from dicomnet.repository import schema
+from dicomnet.repository.work_schema import commitment
+
+DAY, NOW = 86_400.0, 1_700_000_000.0
+
+
+@pytest.fixture
+def holdings(tmp_path):
+    """An archive of four studies: 40, 30, 20 days, and ten minutes old."""
+    with archives.opened(tmp_path / "archive") as holdings:
+        archives.store(
+            holdings, [part10(number, study=study, size=3200) for study in (1, 2, 3, 4) for number in (1, 2)]
+        )
+        for study, age in ((1, 40 * DAY), (2, 30 * DAY), (3, 20 * DAY), (4, 600)):
+            named = update(schema.study).where(schema.study.c.uid == f"1.2.{study}")
+            with holdings.database.write() as connection:
+                connection.execute(named.values(seen_at=NOW - age))
+        yield holdings
+        assert list(fsck(holdings)) == []
+
+
+def left(holdings):
+    return sorted({place.uid[:5] for page in holdings.places.pages() for place in page})
+
+
+def size_of(holdings):
+    return sum(place.size for page in holdings.places.pages() for place in page)
+
+
+def test_what_is_too_old_goes(holdings):
+    gone = list(prune(holdings, Policy(seconds=25 * DAY), NOW))
+    assert [one.uid for one in gone] == ["1.2.1", "1.2.2"]
+    assert left(holdings) == ["1.2.3", "1.2.4"]
+    assert not list(prune(holdings, Policy(seconds=25 * DAY), NOW))
+
+
+def test_of_too_much_the_oldest_go_but_not_what_came_within_the_hour(holdings):
+    half = size_of(holdings) // 2
+    assert [one.uid for one in prune(holdings, Policy(most_bytes=half), NOW)] == ["1.2.1", "1.2.2"]
+    assert size_of(holdings) <= half
+    assert [one.uid for one in prune(holdings, Policy(most_bytes=1), NOW)] == ["1.2.3"]
+    assert left(holdings) == ["1.2.4"]
+
+
+def test_what_is_protected_stays_and_the_next_goes_for_it(holdings):
+    policy = Policy(most_bytes=size_of(holdings) // 2, patients=frozenset({"P1"}), studies=frozenset({"1.2.2"}))
+    told = [(one.uid, bool(one.kept)) for one in prune(holdings, policy, NOW)]
+    assert told == [("1.2.1", True), ("1.2.2", True), ("1.2.3", False)]
+    assert left(holdings) == ["1.2.1", "1.2.2", "1.2.4"]
+
+
+def test_what_a_sender_waits_to_hear_of_stays(holdings):
+    with holdings.database.write() as connection:
+        request = json.dumps([[archives.CT, "1.2.1.1.2"]])
+        values = {"uid": "1.2.9", "calling": "CT1", "called": "ARCHIVE", "request": request, "at": NOW}
+        connection.execute(commitment.insert().values(**values))
+        holdings.outbox.enqueue(connection, QUEUE, {"transaction": "1.2.9"}, destination="CT1", key="1.2.9")
+    told = [(one.uid, one.kept) for one in prune(holdings, Policy(seconds=25 * DAY), NOW)]
+    assert told == [("1.2.1", "its storage commitment is not reported yet"), ("1.2.2", "")]
+    assert left(holdings) == ["1.2.1", "1.2.3", "1.2.4"]
+
+
+def test_a_policy_says_something():
+    with pytest.raises(InvalidArgument, match="neither"):
+        Policy()
+
+
+def test_the_command_tells_first_and_does_then(holdings, capsys):
+    words = ["archive", "prune", str(holdings.directory), "--size", "1", "--except-patient", "P2", "--json"]
+    summaries = []
+    for more in (["--dry-run"], []):
+        assert app.run([*words, *more]) == 0
+        summaries.append(json.loads(capsys.readouterr().out.splitlines()[-1])["summary"])
+    assert summaries[0] == summaries[1]
+    assert (summaries[1]["studies"], summaries[1]["kept"]) == (3, 1)
+    assert left(holdings) == ["1.2.2"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from ..config import Limits, Timeouts
+from ..config import FAREWELL, Limits, Timeouts
 from ..errors import DeadlineExceeded, DicomNetError, TLSFailed
 from ..net.tls import TLS
 from ..net.tls_channel import Channel
@@ -15,7 +15,6 @@ from .transport import Transport
 
 __all__ = ["SecureTransport", "make_transport"]
 
-_FAREWELL = 1.0  # seconds for the peer to read why its handshake failed; closing at once could take that from it
 _memory = threading.local()
 
 
@@ -97,7 +96,7 @@ class SecureTransport(Transport):
         self.failure = error
         self._say()
         super().shutdown()
-        self._loop.call_later(_FAREWELL, super().close)
+        self._loop.call_later(FAREWELL, super().close)
         self._shaken.set_exception(error)
         if self.owner is not None:
             self.owner.disconnected()

@@ -35,7 +35,7 @@ cdef class Board:
         """From now on this process counts in this row."""
         self._base = row * len(self._columns)
 
-    def add(self, str name not None, double amount=1):
+    def add(self, str name not None, double amount=1.0):
         """Count; from any thread."""
         cdef Py_ssize_t cell = self._base + <Py_ssize_t>self._columns[name]
         self._cells[cell] += amount

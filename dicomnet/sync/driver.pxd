@@ -27,7 +27,6 @@ cdef class Driver:
     cdef object _at_work       # a lock, held but while the thread of the association rests
     cdef bint _cancelling, _interrupted
     cdef list _unsent          # what another thread could not send of a C-CANCEL
-    cdef double _flushed       # when everything was written
     cdef object _unread        # the flow whose results are still to come
     cpdef object complete(self, flow)
     cpdef object flush(self)

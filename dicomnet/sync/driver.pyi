@@ -10,13 +10,11 @@ from dicomnet.protocol.exchange import Exchange
 from dicomnet.protocol.messages import Buffer
 from dicomnet.sync.transport import Transport
 
-__all__ = ["FAREWELL", "IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
+__all__ = ["IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
 
 _T = TypeVar("_T")
 
-FAREWELL: float
 IOV_MAX: int
-_SLICE: float
 
 @disjoint_base
 class Stream:
@@ -63,6 +61,6 @@ class Driver:
     def finish(self, patience: float = math.inf) -> None: ...
     def close(self) -> None: ...
 
+def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]: ...
 def give_back(buffer: bytearray) -> None: ...
 def take_large(size: int) -> bytearray: ...
-def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]: ...

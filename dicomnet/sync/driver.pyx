@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""`Driver`: drives an `Exchange` over a `Transport`, the whole of blocking I/O for both roles; `Stream`: its socket.
+"""`Driver`: drives an `Exchange` over a `Transport`, the blocking I/O of a requestor; `Stream`: its socket.
 
 They are compiled, as the core is: in a small message nearly all of the time is spent on the way from the socket to the
 service and back. There is nothing of DICOM in here.
@@ -21,10 +21,7 @@ from ..protocol.message_exchange import POLL
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
 from ..protocol.events import discard_requests
 
-__all__ = ["FAREWELL", "IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
-
-_SLICE = 0.002  # seconds that a response may wait for the next one, to leave together
-FAREWELL = 1.0  # seconds for the peer to close after our A-ABORT: it was told, and no caller wants to wait for it
+__all__ = ["IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
 
 IOV_MAX = 1024  # buffers per sendmsg; Linux and macOS take at least as many
 
@@ -353,7 +350,6 @@ cdef class Driver:
             if not self._events and self._take():
                 self._heed()  # a refusal, perhaps, which ends the message early
         self._heed()
-        self._flushed = monotonic()
 
     cpdef object _send(self, list buffers):
         cdef double since = -1.0

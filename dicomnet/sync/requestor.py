@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, TypeVar
 
-from ..config import Entity
+from ..config import FAREWELL, Entity
 from ..errors import ConnectionFailed, DeadlineExceeded, cannot_connect
 from ..net.tls import TLS
 from ..protocol.exchange import Exchange, Flow
 from ..services import scu
 from ..services.scu import RetrieveProgress
-from .driver import FAREWELL, Driver
+from .driver import Driver
 from .secure import open_transport
 
 __all__ = ["Requestor", "Results", "open_requestor"]

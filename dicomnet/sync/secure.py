@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from time import monotonic
 
-from ..config import Limits, Timeouts
+from ..config import FAREWELL, Limits, Timeouts
 from ..errors import ConnectionFailed, DeadlineExceeded, DicomNetError, TLSFailed
 from ..net.tls import TLS
 from ..protocol.negotiation import SecureLink
@@ -18,7 +18,6 @@ __all__ = ["SecureTransport", "open_transport"]
 _SMALL = 16384  # bytes, a TLS record
 # Ciphertext, OpenSSL's copy of it and the plaintext have to fit into a core's cache together: a tenth of the time.
 _LARGE = 128 << 10
-_FAREWELL = 1.0  # seconds for the peer to read why its handshake failed; closing at once could take that from it
 
 
 def open_transport(
@@ -105,7 +104,7 @@ class SecureTransport(Transport):
 
     def _say_why(self) -> None:
         """Let the alert reach the peer: what is closed with bytes unread is reset, and the alert with it."""
-        end = monotonic() + _FAREWELL
+        end = monotonic() + FAREWELL
         try:
             self._flush()
             super().shutdown()

@@ -14,6 +14,7 @@ import routers
 from routers import CT, address, everything_to, made, part10, routing, send, settled
 
 import dicomnet as dn
+from dicomnet.repository.blob_source import data_set_of
 from dicomnet.repository.outbox import RetryClass
 from dicomnet.router.forwarder import Pace
 from dicomnet.router.queue import LEASE, State, slot_of
@@ -70,6 +71,60 @@ class TestFullSpool:
             assert router.spool.tidy() == 2
             assert router.spool.tidy() == 0
             assert [one.state for one in router.spool.queue.items()] == [State.SENT, State.SENT, State.HELD]
+
+
+class TestCompaction:
+    """What is sent gives its room back, whatever is still on its way beside it."""
+
+    @pytest.fixture
+    def spool(self, tmp_path):
+        settings = made(tmp_path, everything_to(A=address("A@127.0.0.1:1")), keep=0.001)
+        with Spool(tmp_path, settings, serves=True, segment_bytes=64 << 10) as spool:
+            spool.plans.refresh()
+            for number in range(10):  # some 20 KiB each
+                spool.store([archives.an_incoming(number, size=20 << 10)])
+            yield spool
+
+    def segments(self, spool):
+        return sorted(path.name for path in (spool.blobs.root / "segments").glob("*.seg"))
+
+    def of_the_first(self, spool):
+        """The deliveries whose instances are in the first segment, under way."""
+        items = spool.queue.lease("A")
+        mine = [one for one in items if one.ref.key == items[0].ref.key]
+        spool.queue.give_back(items[len(mine) :])
+        return mine
+
+    def finished(self, spool, items):
+        spool.queue.finish([(one, State.SENT, "") for one in items])
+        spool.tidy()
+
+    def test_segments_of_which_all_is_sent_are_deleted(self, spool):
+        before = self.segments(spool)
+        self.finished(spool, spool.queue.lease("A"))
+        assert spool.compaction.run() == len(before) - 1, "the last one is written to"
+        assert len(self.segments(spool)) == 1
+
+    def test_what_is_still_needed_moves_and_can_be_read(self, spool):
+        first = self.segments(spool)[0]
+        *over, last = self.of_the_first(spool)
+        self.finished(spool, over)
+        spool.queue.give_back([last])
+        assert spool.compaction.run() == 1
+        assert first not in self.segments(spool)
+        moved = spool.queue.find([last.id])[0]
+        assert moved.ref != last.ref
+        assert data_set_of(spool.blobs, moved.ref) == routers.data_set(len(over), size=20 << 10)
+
+    def test_a_segment_stays_while_one_is_under_way_that_knows_it(self, spool):
+        first = self.segments(spool)[0]
+        *over, last = self.of_the_first(spool)
+        self.finished(spool, over)
+        assert spool.compaction.run() == 0
+        assert data_set_of(spool.blobs, last.ref) == routers.data_set(len(over), size=20 << 10)
+        self.finished(spool, [last])
+        assert spool.compaction.run() == 1
+        assert first not in self.segments(spool)
 
 
 def sent_by(router):

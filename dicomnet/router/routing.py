@@ -133,6 +133,7 @@ class Routing:
         while self.spool.tidy():
             pass
         self.spool.forget()
+        self.spool.compaction.run()
         self.check_alarms()
 
     def check_alarms(self) -> None:

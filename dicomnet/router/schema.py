@@ -79,6 +79,7 @@ received: Table = Table(
     Column("kept", SmallInteger, nullable=False, server_default="1"),  # 0: the bytes are deleted
     Index("ix_router_received_uid", "uid"),
     Index("ix_router_received_study", "study"),
+    Index("ix_router_received_key", "key", sqlite_where=text("kept = 1"), postgresql_where=text("kept = 1")),
     Index("ix_router_received_at", "at"),
     Index(
         "ix_router_received_over", "at",

@@ -22,6 +22,7 @@ from ..repository.database import Database
 from ..repository.disk import DiskWatch
 from ..repository.incoming import Incoming
 from ..repository.segments import SegmentStore
+from .compaction import Compaction
 from .completeness import Completeness
 from .facts import Facts
 from .planning import deliveries_of
@@ -33,6 +34,8 @@ from .versions import PlanVersions
 __all__ = ["DATABASE_NAME", "LOOP_SECONDS", "MOST_RETURNS", "Accepted", "Spool"]
 
 DATABASE_NAME = "router.db"
+#: Smaller than an archive's: what is in it is gone soon, and the room is wanted back.
+SEGMENT_BYTES = 64 << 20
 #: The same bytes for the same destination so often within so many seconds go round in a loop.
 MOST_RETURNS, LOOP_SECONDS = 5, 3600.0
 _MOST_DELETED = 500
@@ -71,6 +74,7 @@ class Spool:
         directory: of the router, with its settings.
         settings: of the router; those in its directory by default.
         serves: whether this process is the one that serves it; others look, and change rows.
+        segment_bytes: when a segment of the spool is full, and may be given back once all of it is over.
         clock: seconds since 1970.
 
     Raises:
@@ -86,6 +90,7 @@ class Spool:
         settings: RouterSettings | None = None,
         *,
         serves: bool = False,
+        segment_bytes: int = SEGMENT_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.directory: Path = directory
@@ -95,10 +100,13 @@ class Spool:
         self.database: Database = Database.opened(self.settings.database or directory / DATABASE_NAME, durable=durable)
         with self.database.write() as connection:
             make_tables(connection)
-        self.blobs: SegmentStore = SegmentStore(directory / self.settings.spool, durability=self.settings.durability)
+        self.blobs: SegmentStore = SegmentStore(
+            directory / self.settings.spool, durability=self.settings.durability, segment_bytes=segment_bytes
+        )
         self.queue: Queue = Queue(self.database, f"{os.getpid()}-{id(self):x}", clock=clock)
         self.plans: PlanVersions = PlanVersions(directory, self.database, clock=clock)
         self.disk: DiskWatch = DiskWatch(self.blobs.root, self.settings.watermarks)
+        self.compaction: Compaction = Compaction(self.database, self.blobs)
         self.units: Completeness = Completeness(self.database, self.plans.of, clock=clock)
         if serves:
             self._recover()

@@ -33,6 +33,7 @@ class Server:
     port: int
     root: str
     connection: http.client.HTTPConnection = field(init=False)
+    used: float = 0.0
 
     def __post_init__(self) -> None:
         self.connection = self.connect()
@@ -41,7 +42,11 @@ class Server:
         return http.client.HTTPConnection(HOST, self.port, timeout=600)
 
     def get(self, path: str, accept: str, connection: http.client.HTTPConnection | None = None) -> bytes:
-        connection = connection or self.connection
+        if connection is None:
+            connection = self.connection
+            if time.monotonic() - self.used > 0.5:  # a server may have closed one that rested
+                connection.close()
+            self.used = time.monotonic()
         connection.request("GET", self.root + path, headers={"Accept": accept, "Accept-Encoding": "gzip"})
         answer = connection.getresponse()
         body = answer.read()

@@ -31,6 +31,8 @@ __all__ = ["MOST_BODY", "MOST_PARTS", "store"]
 
 #: A part is held in memory up to here, and in a temporary file beyond.
 IN_MEMORY = 4 << 20
+#: A part up to here is taken without another thread.
+AT_ONCE = 1 << 20
 #: Seconds for which a body may stand still.
 STALL = 60.0
 #: The most bytes of a request, and the most parts.
@@ -86,7 +88,11 @@ async def _multipart(request: Request, repository: WebRepository, mark: str) -> 
                         raise Problem(413, f"a request has at most {MOST_PARTS} parts", parameter="body")
                     file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed with its part
                 elif event is None and file is not None:
-                    outcomes.append(await run_in_threadpool(_take, repository, file, request))
+                    # What is in memory is handed over in less time than another thread takes to begin.
+                    if file.tell() <= AT_ONCE:
+                        outcomes.append(_take(repository, file, request))
+                    else:
+                        outcomes.append(await run_in_threadpool(_take, repository, file, request))
                     file = None
                 elif event and file is not None:
                     file.write(event)

@@ -1,0 +1,99 @@
+"""QIDO-RS equals the naive matcher: random queries, as a URL has them, over odd instances (PS3.18 Section 8.3.4)."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from index_tree import Tree, odd_records
+from starlette.requests import Request
+from test_repository_find import QUERIES, queries
+
+from dicomnet.repository.catalog import BY_KEYWORD, Level
+from dicomnet.repository.database import Database
+from dicomnet.repository.index import Index, Outcome
+from dicomnet.repository.keys import Identifier, QueryOptions
+from dicomnet.web.repository import WebRepository
+from dicomnet.web.search import search
+
+PARTS, QUERIES_OF_PART = 200, 500  # of a hundred thousand
+UNIQUE = {Level.STUDY: "StudyInstanceUID", Level.SERIES: "SeriesInstanceUID", Level.IMAGE: "SOPInstanceUID"}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Odd instances in an index, and in memory."""
+    with Database.opened(tmp_path_factory.mktemp("odd") / "index.db", durable=False) as database:
+        index, tree = Index(database), Tree()
+        records = odd_records(random.Random(16), 250)
+        for one, added in zip(records, index.add(records), strict=True):
+            if added.outcome is Outcome.NEW:
+                tree.add(one)
+        yield WebRepository(index, None, None, lambda: True), tree
+
+
+def asked(repository: WebRepository, level: Level, parameters: list[tuple[str, str]]) -> list[dict]:
+    query = urlencode(parameters).encode()
+    scope = {"type": "http", "method": "GET", "path": "/", "path_params": {}, "query_string": query,
+             "headers": [(b"host", b"pacs")], "scheme": "http", "server": ("pacs", 80)}  # fmt: skip
+    answer = search(Request(scope), repository, level)
+    return json.loads(answer.body) if answer.status_code == 200 else []
+
+
+def parameters_of(values: dict) -> list[tuple[str, str]]:
+    """Keys as a URL has them: within a sequence with dots, UIDs with commas."""
+    found = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found += [(f"{name}.{inner}", text) for inner, text in value.items()] or [(name, "")]
+        else:
+            found.append((name, value.replace("\\", ",") if name.endswith("InstanceUID") else value))
+    return found
+
+
+def compare(odd, query) -> None:
+    repository, tree = odd
+    values, level, options = query
+    if level is Level.PATIENT:
+        level = Level.STUDY
+    options = QueryOptions(relational=True, empty_value=options.empty_value)
+    more = [("emptyvaluematching", "true")] if options.empty_value else []
+    found = [one[f"{BY_KEYWORD[UNIQUE[level]]:08X}"]["Value"][0] for one in
+             asked(repository, level, parameters_of(values) + more)]  # fmt: skip
+    identifier = Identifier.of({UNIQUE[level]: "", **values}, level=level.name, options=options)
+    tag = f"{BY_KEYWORD[UNIQUE[level]]:08X}"
+    wanted = [dict(one)[tag] for one in tree.find(identifier, level)]
+    assert Counter(found) == Counter(wanted)
+
+
+@settings(max_examples=QUERIES, report_multiple_bugs=False)
+@pytest.mark.deadline(60 + QUERIES / 20)
+@given(query=queries())
+def test_finds_what_the_naive_matcher_finds(odd, query):
+    compare(odd, query)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(PARTS))
+@settings(max_examples=QUERIES_OF_PART, report_multiple_bugs=False, database=None)
+@pytest.mark.deadline(280)
+@given(query=queries())
+def test_finds_the_same_a_hundred_thousand_times(odd, part, query):
+    compare(odd, query)
+
+
+@settings(max_examples=QUERIES // 5)
+@given(size=st.integers(1, 40), level=st.sampled_from([Level.STUDY, Level.SERIES, Level.IMAGE]))
+def test_pages_are_all_of_it_once(odd, size, level):
+    repository, _ = odd
+    whole = asked(repository, level, [])
+    pages, offset = [], 0
+    while page := asked(repository, level, [("limit", str(size)), ("offset", str(offset))]):
+        pages += page
+        offset += size
+    assert pages == whole

@@ -12,8 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import clients
+import pydicom
 import pytest
 from programs import run, summary
+from pydicom import examples
+from test_interop_services import orthanc
 
 import dicomnet as dn
 from dicomnet import uids
@@ -371,3 +375,57 @@ def test_a10_iso_2022_ir_58_is_read_written_and_checked() -> None:
     dataset.PatientName = "Zhang^XiaoDong=ابو"
     with pytest.raises(dn.InvalidArgument, match="ISO 2022 IR 58"):
         codec.encode(dataset, LITTLE)
+
+
+# ---- A11 -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", clients.FACES)
+def test_a11_a_data_set_that_no_handler_can_read_fails_alone(archive: Any, tmp_path: Path, face: str) -> None:
+    deep = b""
+    for _ in range(70):
+        item = struct.pack("<HHI", 0xFFFE, 0xE000, len(deep)) + deep
+        deep = struct.pack("<HH2sHI", 8, 0x1140, b"SQ", 0, len(item)) + item
+    (tmp_path / "a.dcm").write_bytes(PREAMBLE + group_2(LITTLE, "1.2.7") + plain("1.2.7")[:-10] + deep)
+    (tmp_path / "b.dcm").write_bytes(whole("1.2.8"))
+    made = clients.Clients(face)
+    with made.make("StoreScu", archive.peer) as scu:
+        scu.on(dn.client.events.BeforeStore)(made.handler(lambda event: event.dataset and None))
+        results = {Path(one.name).name: one for one in scu.send(str(tmp_path))}
+    made.close()
+    assert results["b.dcm"].ok
+    assert not results["a.dcm"].ok
+    assert "a.dcm" in str(results["a.dcm"].error)
+    assert "nest deeper" in str(results["a.dcm"].error)
+
+
+# ---- A2, U1: Orthanc and one poison file -----------------------------------------------------------------------------
+
+
+def test_a2_u1_orthanc_takes_what_it_can_of_a_folder_with_a_poison_file(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    uid = "1.2.826.0.1.3680043.8.498.1"
+    for number in range(1, 13):
+        with pydicom.config.disable_value_validation():
+            dataset = pydicom.dcmread(examples.get_path("ct"))
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{uid}.{number}"
+        dataset.save_as(folder / f"{number:02}.dcm")
+    poison = folder / "06.dcm"
+    data = poison.read_bytes()
+    at = data.index(struct.pack("<HH", 0x0018, 0x0050) + b"DS")
+    sequence = struct.pack("<HH2sHI", 0x0010, 0x1002, b"SQ", 0, 8) + struct.pack("<HHI", 0x1234, 0x5678, 0)
+    poison.write_bytes(data[:at] + sequence + data[at:])  # no item where one has to be: Orthanc aborts
+    (folder / "notes.txt").write_text("junk")
+    (tmp_path / "orthanc").mkdir()
+    with orthanc(tmp_path / "orthanc") as server:
+        done = run("store", server.peer, folder, "--json")
+        told = summary(done.stdout)
+        with dn.client.QueryRetrieveScu(server.peer) as scu:
+            (study,) = scu.studies()
+            found = {one.uid for series in scu.series(study) for one in scu.instances(series)}
+    assert found == {f"{uid}.{number}" for number in range(1, 13) if number != 6}
+    assert told["instances"] == 11
+    assert done.returncode == 62
+    named = [line for line in done.stderr.splitlines() if "06.dcm" in line]
+    assert len(named) == 1, done.stderr

@@ -11,9 +11,11 @@ from typing import Any
 import clients
 import faces
 import peers
+import pydicom
 import pytest
 from faces import CT
 from programs import run
+from pydicom import examples
 
 import dicomnet as dn
 from dicomnet import uids
@@ -249,3 +251,17 @@ def test_n18_the_command_asks_by_private_keys_and_shows_them() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ['StudyInstanceUID,"7777,0010","7777,1037"', ",ACME,SRC"]
     assert (wrong.returncode, "its creator is not given" in wrong.stderr) == (2, True)
+
+
+# ---- I4 --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [uids.JPEG_LOSSLESS_SV1, uids.JPEG2000_LOSSLESS, uids.EXPLICIT_VR_LITTLE_ENDIAN])
+def test_i4_a_get_is_accepted_in_what_can_be_sent(made: clients.Clients, first: str) -> None:
+    """DCMTK's getscu offers a compressed transfer syntax before the one that the instance has."""
+    others = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.JPEG_LOSSLESS_SV1)
+    archive = dn.Listener("PACS", port=0)
+    archive.on_get("STUDY_ROOT")(lambda _: [str(examples.get_path("ct"))])
+    contexts = dn.contexts.query_retrieve([CT], list(dict.fromkeys((first, *others))))
+    with archive, faces.USERS[made.face](address(archive), contexts=contexts) as user:
+        assert user.get("STUDY", to=lambda _: None, **STUDY).completed == 1

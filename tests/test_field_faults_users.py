@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,43 @@ def test_s16_a_disk_that_fails_is_out_of_resources(face: str, code: int) -> None
         user = dn.connect(serving.peer(), contexts=contexts)
         assert user.store(CT_FILE).status == 0xA700
         user.release()
+
+
+def test_s16_what_a_killed_receiver_left_is_swept(tmp_path: Path) -> None:
+    for name, age in ((".1f-3.part", 7200), (".1f-4.part", 60), ("1.2.3.part", 7200), (".keep", 7200)):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with provider("--out", tmp_path) as there:
+        assert there.errors == "warning: .1f-3.part: deleted, a program that was killed left it\n"
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".1f-4.part", ".keep", "1.2.3.part"]
+
+
+def test_s16_what_pydicom_warns_of_is_not_shown(tmp_path: Path) -> None:
+    archive = dn.Listener("PACS", port=0)
+    archive.on_find("STUDY_ROOT")(lambda _: [b"\x10\0\x30\0DA\x08\0DOE^JOHN"])
+    with archive:
+        done = run("find", address(archive), "STUDY", "-k", "PatientBirthDate")
+    assert done.returncode == 0
+    assert "DOE^JOHN" in done.stdout
+    assert done.stderr == ""
+
+
+def test_s16_what_a_terminal_would_obey_is_escaped() -> None:
+    archive = dn.Listener("PACS", port=0)
+    text = "A\x9b31mB\u202eC\x1b[0m"
+    archive.on_find("STUDY_ROOT")(lambda _: [{"PatientName": text, "SpecificCharacterSet": "ISO_IR 192"}])
+    with archive:
+        done = run("find", address(archive), "STUDY", "-k", "PatientName")
+    assert not set(done.stdout) & set("\x9b\u202e\x1b")
+    assert "\\x9b" in done.stdout
+
+
+# ---- N19 -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", clients.FACES)
+def test_n19_no_host_is_every_address_of_either_family(face: str) -> None:
+    with faces.provider(face, lambda listener: listener.on_echo(lambda _: None), host="") as serving:
+        for caller in ("127.0.0.1", "[::1]"):
+            with dn.connect(f"P@{caller}:{serving.port}", contexts=dn.contexts.verification()) as user:
+                assert user.echo().is_success

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 from ..errors import escaped
@@ -32,6 +33,9 @@ def log_to_stderr(verbosity: int) -> None:
         if debug
         else _OneLine("%(levelname)s: %(message)s")
     )
+    if not debug:  # what pydicom warns of quotes values, of patients too
+        warnings.filterwarnings("ignore", module="pydicom")
+        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     log = logging.getLogger("dicomnet")
     log.addHandler(handler)
     log.propagate = False

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from time import monotonic
+from time import monotonic, time
 from types import FrameType
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..config import LAST_CALL
 from ..errors import OutputFileError, escaped
 from ..files.dataset_sink import DiscardSink, Sink, own_path
 from ..files.duplicates import commit_apart
+from ..files.placing import sweep
 from ..log import log
 from ..services.provider_requests import Arrival, StoreRequest
 from ..status import Status
@@ -155,6 +156,9 @@ class Receiver(Listener):
             ConnectionFailed: it cannot listen.
         """
         self.open()
+        if self._directory is not None:
+            for name in sweep(self._directory, time()):
+                self._output.warn(f"{name}: deleted, a program that was killed left it")
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         host, port = self.address

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ..config import Entity
 from ..dataset import codec
 from ..dataset.types import Dataset, Path, Storable
-from ..errors import DicomNetError
+from ..errors import DicomNetError, InputFileError, InputProblem
 from ..protocol.negotiation import NegotiationOptions, PresentationContext, ProposedContext, SecureLink
 from ..services.provider_requests import StoreRequest
 from ..services.scp import Provider
@@ -197,23 +197,36 @@ class BeforeStore(_Operation):
 
     source: Storable
     _dataset: Dataset | None = field(default=None, init=False, repr=False)
+    #: Why `dataset` could not be read.
+    unreadable: InputFileError | None = field(default=None, init=False, repr=False)
 
     @property
     def dataset(self) -> Dataset:
         """The instance as a pydicom Dataset, read when first asked for; from then on this is what is sent.
 
         Raises:
-            InputFileError, UndecodableDataSet: it cannot be read.
+            InputFileError: it cannot be read; where the handler lets that pass, this instance fails, and no other.
         """
         if self._dataset is None:
-            with codec.open_source(self.source) as source:
-                data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
-                self._dataset = codec.decode(data, source.transfer_syntax_uid)
+            try:
+                self._dataset = self._decoded()
+            except InputFileError as error:
+                self.unreadable = error
+                raise
         return self._dataset
 
     @dataset.setter
     def dataset(self, dataset: Dataset) -> None:
         self._dataset = dataset
+
+    def _decoded(self) -> Dataset:
+        with codec.open_source(self.source) as source:
+            data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
+            try:
+                decoded: Dataset = codec.decode(data, source.transfer_syntax_uid)
+            except codec.UndecodableDataSet as error:
+                raise InputFileError(error.message, problem=InputProblem.NOT_PART10, path=source.name) from error
+            return decoded
 
     @property
     def sent(self) -> Storable:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 
 from ..errors import InvalidArgument, escaped
 
-__all__ = ["open_below"]
+__all__ = ["open_below", "sweep"]
+
+#: Seconds without a change after which an unfinished file is a leftover: what still arrives changes all the time.
+LEFT_OVER = 3600.0
+_UNFINISHED = re.compile(r"\.[0-9A-Za-z_-]+\.part").fullmatch
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _NO_LINK = _DIRECTORY | getattr(os, "O_NOFOLLOW", 0)
@@ -44,6 +50,31 @@ def open_below(root: str, name: str, *, durable: bool = False) -> tuple[int | No
             os.close(fd)
         fd = inner
     return fd, parts[-1]
+
+
+def sweep(directory: str, now: float) -> list[str]:
+    """Delete the unfinished files that a program which was killed has left in a directory.
+
+    Args:
+        directory: where `FileSink` has its files on their way.
+        now: seconds since the epoch.
+
+    Returns:
+        The names of what is gone.
+    """
+    gone = []
+    for name in os.listdir(directory):
+        if _UNFINISHED(name) is None:
+            continue
+        path = os.path.join(directory, name)
+        try:
+            found = os.lstat(path)
+            if stat.S_ISREG(found.st_mode) and now - found.st_mtime > LEFT_OVER:
+                os.unlink(path)
+                gone.append(name)
+        except OSError:  # another program was first
+            continue
+    return sorted(gone)
 
 
 def _entered(fd: int, part: str, durable: bool) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from ...config import OPERATIONS_WINDOW, Entity
 from ...dataset.transcoding import NEVER, Transcoding, check_policy
 from ...dataset.types import Path, Storable
-from ...errors import DicomNetError, InvalidArgument, NoAcceptedContext
+from ...errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext
 from ...protocol.messages import Priority
 from ...protocol.negotiation import MAX_CONTEXTS, ProposedContext
 from ...protocol.peer_profile import Peer
@@ -308,7 +308,13 @@ class StoreScu(Service):
                     yield result
                 continue
             before = events.BeforeStore(self.client.peer, association=lease.association, source=given)
-            await self.hooks.fire(before)
+            try:
+                await self.hooks.fire(before)
+            except InputFileError as error:
+                if error is not before.unreadable:
+                    raise
+                yield batch.noted(batch.failed(item, error))
+                continue
             if before.ended:
                 batch.stop("the rest was skipped by a handler")
             if before.vetoed is not None or before.skipped:

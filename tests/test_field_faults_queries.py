@@ -80,7 +80,6 @@ def test_n09_a_list_of_uids_past_64_kib_is_one(syntax: str) -> None:
 
 
 def test_n09_numbers_and_sequences_past_64_kib_are_what_they_were() -> None:
-    import pydicom
 
     dataset = pydicom.Dataset()
     dataset.PixelAspectRatio = [str(number) for number in range(20_000)]

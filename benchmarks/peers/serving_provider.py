@@ -73,7 +73,8 @@ def provider(kind: str, directory: str) -> AbstractContextManager[Any]:
         keep_in(directory, listener)
         return listener
     addin = {"server": Keeping, "spied": Watching, "stuck": Stuck, "full": Full}[kind](directory)
-    tables = {"server": {"ae_title": "SERVER"}, "listen": {"port": 0}, "addins": {"enable": ["verification"]}}
+    tables = {"server": {"ae_title": "SERVER"}, "listen": {"port": 0}, "addins": {"enable": ["verification"]},
+              "timeouts": {"drain": 0.1}}  # fmt: skip
     return Server(Settings.parse(tables), addins={"keeping": addin})
 
 

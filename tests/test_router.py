@@ -19,6 +19,7 @@ from dicomnet.files.instance_source import BytesSource, open_source
 from dicomnet.net.tls import TLS
 from dicomnet.repository.blob_source import data_set_of
 from dicomnet.router.queue import State
+from dicomnet.router.router import Router
 from dicomnet.router.spool import MOST_RETURNS, Spool
 from dicomnet.status import Status
 from dicomnet.testing import Provider
@@ -233,6 +234,13 @@ class TestRestart:
             router.look()
             assert settled(router) == {"A": {"parked": 1}}
             assert whys(router) == ["the destination A was removed"]
+
+
+def test_a_directory_is_served_by_one_process(tmp_path):
+    with routing(tmp_path, "") as router:
+        with pytest.raises(dn.errors.InvalidArgument, match="another server runs in"):
+            Router(tmp_path)
+        send(router, part10(1))
 
 
 class TestLoops:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import threading
 import urllib.request
 from contextlib import contextmanager
@@ -126,7 +127,11 @@ def test_tls_and_tokens(tmp_path):
         with routing(tmp_path / "r", everything_to(A=stow(f"https://localhost:{port}", *more))) as router:
             send(router, part10(1))
             assert settled(router) == {"A": {"sent": 1}}
-        assert taken[0][1]["Authorization"] == "Bearer secret"
+            (tmp_path / "token").write_text("another\n")
+            os.utime(tmp_path / "token", (1, 1))
+            send(router, part10(1, StudyDate="20200101"))
+            assert settled(router) == {"A": {"sent": 2}}
+        assert [one[1]["Authorization"] for one in taken] == ["Bearer secret", "Bearer another"]
         with routing(tmp_path / "s", everything_to(A=stow(f"https://localhost:{port}"))) as router:
             send(router, part10(1))
             routers.wait_for(router, lambda: router.forwarder.health["A"].failures > 0)

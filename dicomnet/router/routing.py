@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..log import log, log_failure
 from ..repository.incoming import Incoming
 from ..repository.receiving import Receiver
+from ..server.directory_lock import DirectoryLock
 from ..services.service_registry import Registering
 from .announcements import Announcements
 from .forwarder import Forwarder, Pace
@@ -55,7 +57,7 @@ class Routing:
         tell: told what happens, by its kind and its facts.
 
     Raises:
-        InvalidArgument: there is no router, or its settings make no sense.
+        InvalidArgument: there is no router, its settings make no sense, or another process serves it.
 
     Attributes:
         spool, forwarder, storage: its parts.
@@ -69,7 +71,10 @@ class Routing:
         pace: Pace | None = None,
         tell: Tell = lambda kind, **facts: None,
     ) -> None:
-        self.spool: Spool = Spool(directory, settings, serves=True)
+        with ExitStack() as opened:
+            opened.enter_context(DirectoryLock(directory))
+            self.spool: Spool = opened.enter_context(Spool(directory, settings, serves=True))
+            self._opened = opened.pop_all()
         self.settings: RouterSettings = self.spool.settings
         self.spool.plans.refresh()
         self.forwarder: Forwarder = Forwarder(self.spool, self.settings.ae_title, pace=pace, tell=tell)
@@ -181,4 +186,4 @@ class Routing:
         self.forwarder.close()
         if self._keeper.is_alive():
             self._keeper.join()
-        self.spool.close()
+        self._opened.close()

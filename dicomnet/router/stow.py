@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import ssl
 from collections.abc import Iterator, Sequence
@@ -41,19 +42,15 @@ class StowSender:
     def __init__(self, destination: StowDestination, title: str) -> None:
         self._destination, self._title = destination, title
         self._url = f"{destination.url.rstrip('/')}/studies"
-        headers = {"Accept": _JSON}
-        if destination.token:
-            headers["Authorization"] = f"Bearer {_first_line(destination.token)}"
-        auth = None
-        if destination.user:
-            password = _first_line(destination.password) if destination.password else ""
-            auth = httpx.BasicAuth(destination.user, password)
-        self._client = httpx.Client(
-            headers=headers, auth=auth, timeout=_TIMEOUT, verify=_verifying(destination), follow_redirects=False
-        )
+        self._stamps = _stamps(destination)
+        self._client = _client(destination)
 
     def send(self, loads: Sequence[Load]) -> Iterator[Result]:
         """See `Sender.send`."""
+        stamps = _stamps(self._destination)
+        if stamps != self._stamps:  # a certificate, or a token, was renewed
+            self._client.close()
+            self._client, self._stamps = _client(self._destination), stamps
         for load in loads:
             try:
                 verdict, why = self._store(load)
@@ -89,6 +86,26 @@ class StowSender:
     def close(self) -> None:
         """See `Sender.close`."""
         self._client.close()
+
+
+def _client(destination: StowDestination) -> httpx.Client:
+    headers = {"Accept": _JSON}
+    if destination.token:
+        headers["Authorization"] = f"Bearer {_first_line(destination.token)}"
+    auth = None
+    if destination.user:
+        password = _first_line(destination.password) if destination.password else ""
+        auth = httpx.BasicAuth(destination.user, password)
+    return httpx.Client(
+        headers=headers, auth=auth, timeout=_TIMEOUT, verify=_verifying(destination), follow_redirects=False
+    )
+
+
+def _stamps(destination: StowDestination) -> tuple[float, ...]:
+    """When the files of a destination were changed."""
+    one = destination
+    files = (one.tls_ca, one.tls_cert, one.tls_key, one.token, one.password)
+    return tuple(os.stat(path).st_mtime if path and os.path.exists(path) else 0.0 for path in files)
 
 
 def verdict_on(response: httpx.Response, uid: str) -> tuple[Verdict, str]:

@@ -174,14 +174,15 @@ def _scaled(content: Content, space: tuple[int, int], tone: Tone, press: Press) 
     values = pixels.astype(np.float32) if pixels.ndim == 3 else tone.of_values(pixels, content.top) * 255
     method = _RESAMPLING[content.magnification]
     planes = [values] if values.ndim == 2 else [values[:, :, plane] for plane in range(3)]
-    if (size.height, size.width) != values.shape[:2]:
-        planes = [
-            np.asarray(Image.fromarray(plane.astype(np.float32)).resize((size.width, size.height), method))
-            for plane in planes
-        ]
-    made = np.clip(planes[0] if len(planes) == 1 else np.stack(planes, axis=2), 0, 255)
     x, y = max(size.width - space[0], 0) // 2, max(size.height - space[1], 0) // 2
-    return (made[y : y + space[1], x : x + space[0]] + 0.5).astype(np.uint8)
+    made = []
+    for plane in planes:  # one after another: a plane of a large film is some 80 MB
+        scaled: Any = plane
+        if (size.height, size.width) != plane.shape:
+            scaled = Image.fromarray(plane.astype(np.float32)).resize((size.width, size.height), method)
+        part = np.asarray(scaled)[y : y + space[1], x : x + space[0]]
+        made.append((np.clip(part, 0, 255) + 0.5).astype(np.uint8))
+    return made[0] if len(made) == 1 else np.stack(made, axis=2)
 
 
 def _annotate(film: FilmPlan, press: Press, pen: ImageDraw.ImageDraw, ink: Any) -> None:

@@ -32,9 +32,10 @@ from ..repository.intake import Duplicates
 from ..repository.receiving import DiskRoom
 from ..server import AddInContext, Check, Table, hookimpl
 from ..server.ae_entry import AEEntry, key_of
-from ..server.settings import RESTART, AETitle, Port
+from ..server.settings import RESTART, AETitle, Port, Seconds
 from ..services.service_registry import Registering, Registration, success
 from ..web.viewer import viewer_app
+from .availability import AvailabilityNotifier
 from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
@@ -50,6 +51,7 @@ from .worklist import WorklistService
 __all__ = ["ArchiveAddIn"]
 
 _USUAL = ArchiveSettings()
+_TOLD = ("steps_to", "availability_to")  # settings that name AEs which are told something
 
 
 class ArchiveAddIn:
@@ -84,6 +86,10 @@ class ArchiveAddIn:
         """Whether queries may leave out the unique keys of the levels above theirs."""
         steps_to: Annotated[tuple[AETitle, ...], RESTART] = ()
         """Where performed procedure steps are passed on to: AE titles that the server knows."""
+        availability_to: Annotated[tuple[AETitle, ...], RESTART] = ()
+        """Who is told which instances can be had here: AE titles that the server knows."""
+        availability_after: Annotated[Seconds, RESTART] = _USUAL.availability_after
+        """Seconds in which nothing of a study has come or gone, before it is told of."""
         stations: Annotated[Mapping[str, tuple[AETitle, ...]], RESTART] = {}
         """Other AE titles of stations, by AE title: each gets the worklist of all."""
         hl7_port: Annotated[Port | None, RESTART] = None
@@ -104,6 +110,9 @@ class ArchiveAddIn:
             self.forwarder: StepForwarder = StepForwarder(self.holdings)
             self.forwarder.start()
             opened.callback(self.forwarder.close)
+            notifier = AvailabilityNotifier(self.holdings)
+            notifier.start()
+            opened.callback(notifier.close)
             self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
@@ -174,7 +183,8 @@ class ArchiveAddIn:
     def _uses(self, entry: AEEntry) -> Sequence[str]:
         """What depends on an AE that is to be removed."""
         titles = {key_of(title) for title in (entry.title, *entry.aliases)}
-        return ["steps_to"] if titles.intersection(map(key_of, self.holdings.settings.steps_to)) else []
+        chosen = self.holdings.settings
+        return [name for name in _TOLD if titles.intersection(map(key_of, getattr(chosen, name)))]
 
 
 def _directory(context: AddInContext) -> Path:
@@ -196,12 +206,13 @@ def _archive_settings(context: AddInContext) -> ArchiveSettings:
     """The archive's settings, from its table and what the server knows."""
     table = context.settings
     names = ("database", "storage", "layout", "template", "durability", "duplicates", "character_set", "relational",
-             "steps_to", "stations", "hl7_port")  # fmt: skip
+             "steps_to", "availability_to", "availability_after", "stations", "hl7_port")  # fmt: skip
     destinations = context.services.ae_titles.destinations()
-    for title in table.steps_to:
-        if title not in destinations:
-            hint = f"Before that: dicomnet server ae add NAME {title}@HOST:PORT"
-            raise InvalidArgument(f'[addin.{context.name}] steps_to: "{title}" has no address', hint=hint)
+    for name in _TOLD:
+        for title in getattr(table, name):
+            if title not in destinations:
+                hint = f"Before that: dicomnet server ae add NAME {title}@HOST:PORT"
+                raise InvalidArgument(f'[addin.{context.name}] {name}: "{title}" has no address', hint=hint)
     return ArchiveSettings(
         ae_title=context.server.server.ae_title,
         destinations=destinations,

@@ -14,6 +14,7 @@ from ..config import OPERATIONS_WINDOW, Limits
 from ..errors import CannotListen
 from ..protocol.negotiation import AcceptancePolicy
 from ..sync import Listener
+from .availability import AvailabilityNotifier
 from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
@@ -59,6 +60,7 @@ class Archive:
         self.worklist: WorklistService = WorklistService(self.holdings)
         self.hl7: Hl7Service = Hl7Service(self.holdings)
         self.forwarder: StepForwarder = StepForwarder(self.holdings)
+        self.notifier: AvailabilityNotifier = AvailabilityNotifier(self.holdings)
         self.steps: ProcedureStepService = ProcedureStepService(self.holdings, self.forwarder)
         for service in (self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps):
             service.register(self.listener, OWNER)
@@ -104,11 +106,13 @@ class Archive:
             raise
         self.commitment.start()
         self.forwarder.start()
+        self.notifier.start()
 
     def close(self) -> None:
         """End its workers, and close what it holds."""
         self.commitment.close()
         self.forwarder.close()
+        self.notifier.close()
         self.hl7.close()
         self.storage.close()
         self.holdings.close()

@@ -20,6 +20,7 @@ from ..web.settings import WebSettings
 __all__ = ["FILE_NAME", "ArchiveSettings"]
 
 FILE_NAME = "archive.toml"
+_MOST_QUIET = 86400.0  # seconds
 
 _TEMPLATE = """\
 # An archive of dicomnet. What stands behind a # is a default.
@@ -46,6 +47,11 @@ port = {port}
 
 # Where performed procedure steps are passed on to: AE titles of the destinations below.
 # steps_to = ["RIS"]
+
+# Who is told which instances can be had here: AE titles of the destinations below; and after how many seconds in which
+# nothing of a study has come or gone.
+# availability_to = ["RIS"]
+# availability_after = 60
 
 # Where HL7 v2 messages are taken, by MLLP: orders for the worklist, corrections and merges of patients.
 # hl7_port = 2575
@@ -87,6 +93,8 @@ class ArchiveSettings:
         relational: whether queries may leave out the unique keys of the levels above theirs.
         associations: how many at a time.
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
+        availability_to: AE titles of the destinations that are told which instances there are.
+        availability_after: seconds for which a study has to be quiet before.
         stations: other AE titles of stations, by AE title.
         hl7_port: where HL7 messages are taken; None takes none, 0 picks a free port.
         web: how the web services are served.
@@ -107,6 +115,8 @@ class ArchiveSettings:
     relational: bool = False
     associations: int = 100
     steps_to: tuple[str, ...] = ()
+    availability_to: tuple[str, ...] = ()
+    availability_after: float = 60.0
     stations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hl7_port: int | None = None
     web: WebSettings = field(default_factory=WebSettings)
@@ -119,9 +129,12 @@ class ArchiveSettings:
             raise InvalidArgument(f"port {self.port}: 0 to 65535")
         if self.hl7_port is not None and not 0 <= self.hl7_port <= 65535:
             raise InvalidArgument(f"hl7_port {self.hl7_port}: 0 to 65535")
-        for title in self.steps_to:
-            if title not in self.destinations:
-                raise InvalidArgument(f'steps_to = "{title}" is no destination', hint="Give it an address there.")
+        for name in ("steps_to", "availability_to"):
+            for title in getattr(self, name):
+                if title not in self.destinations:
+                    raise InvalidArgument(f'{name} = "{title}" is no destination', hint="Give it an address there.")
+        if not 0 < self.availability_after <= _MOST_QUIET:
+            raise InvalidArgument(f"availability_after {self.availability_after}: above 0, and a day at most")
 
     @classmethod
     def load(cls, directory: Path) -> ArchiveSettings:
@@ -191,7 +204,8 @@ def _read(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "watermarks" in values:
         values["watermarks"] = Watermarks(**values["watermarks"])
     values["web"] = WebSettings.read(values.get("web", {}), folder)
-    values["steps_to"] = tuple(values.get("steps_to", ()))
+    for name in ("steps_to", "availability_to"):
+        values[name] = tuple(values.get(name, ()))
     stations = values.get("stations", {})
     values["stations"] = {title: tuple(map(check_ae_title, others)) for title, others in stations.items()}
     destinations = values.get("destinations", {})

@@ -48,6 +48,11 @@ def put_large(store, number, size=3000, **names):
     return blob, store.put([large])[0]
 
 
+def end_of(ref):
+    """Where the record of an inline blob ends; behind it there is room that the segment keeps for more."""
+    return -(-(ref.offset + ref.length) // 8) * 8
+
+
 @pytest.fixture
 def store(tmp_path):
     with_end = SegmentStore(tmp_path / "blobs", segment_bytes=20_000)
@@ -162,8 +167,8 @@ class TestAfterACrash:
     def test_a_torn_tail_is_cut_wherever_it_is_torn(self, tmp_path):
         whole = SegmentStore(tmp_path / "whole")
         refs = whole.put([a_blob(1, 50), a_blob(2, 30)])
-        content = (whole.root / refs[0].key).read_bytes()
-        first = refs[0].offset + refs[0].length + -(refs[0].length) % 8
+        content = (whole.root / refs[0].key).read_bytes()[: end_of(refs[1]) - 1]
+        first = end_of(refs[0])
         for cut in range(0, len(content), 7):
             root = tmp_path / f"cut{cut}"
             for folder in ("segments", "active"):
@@ -178,13 +183,12 @@ class TestAfterACrash:
         whole.close()
 
     def test_a_tail_of_zeros_is_cut(self, store):
-        """A file system may have grown the file, and not written it."""
+        """Room for more, or what a file system has grown the file by and not written."""
         ref = store.put([a_blob(1)])[0]
         self.abandon(store)
-        size = (store.root / ref.key).stat().st_size
-        os.truncate(store.root / ref.key, size + 5000)
+        os.truncate(store.root / ref.key, (store.root / ref.key).stat().st_size + 5000)
         again = SegmentStore(store.root)
-        assert (store.root / ref.key).stat().st_size == size
+        assert (store.root / ref.key).stat().st_size == end_of(ref)
         again.close()
 
     def test_damage_before_the_tail_takes_nothing_with_it(self, store):
@@ -195,7 +199,7 @@ class TestAfterACrash:
         content[refs[1].offset + 200] ^= 1
         path.write_bytes(content)
         again = SegmentStore(store.root)
-        assert path.read_bytes() == content
+        assert path.read_bytes() == content[: end_of(refs[-1])]
         again.close()
 
     def test_a_file_that_is_recorded_is_renamed(self, store, monkeypatch):
@@ -252,7 +256,6 @@ class TestAfterACrash:
 class TestFailures:
     def test_a_full_disk_leaves_nothing_of_the_group(self, store, monkeypatch):
         refs = store.put([a_blob(1)])
-        size = (store.root / refs[0].key).stat().st_size
         real = segment_log.write_all
 
         def full(fd, buffers):
@@ -262,7 +265,7 @@ class TestFailures:
         monkeypatch.setattr(segment_log, "write_all", full)
         with pytest.raises(OSError, match="full"):
             store.put([a_blob(2), a_blob(3)])
-        assert (store.root / refs[0].key).stat().st_size == size
+        assert (store.root / refs[0].key).stat().st_size == end_of(refs[0])
         monkeypatch.undo()
         more = store.put([a_blob(4)])
         assert more[0].key == refs[0].key
@@ -362,3 +365,25 @@ def test_a_segment_is_read_while_it_is_cut(store, monkeypatch):
     next(entries)
     os.truncate(path, refs[3].offset)
     assert len(list(entries)) <= 4
+
+
+def test_room_for_more_is_kept_while_a_segment_grows_and_given_back_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(segment_log, "RESERVED", 1 << 16)
+    store = SegmentStore(tmp_path / "blobs")
+    refs = [store.put([a_blob(n, 50_000)])[0] for n in range(4)]
+    path = store.root / refs[0].key
+    assert end_of(refs[-1]) < path.stat().st_size < end_of(refs[-1]) + (1 << 16)
+    assert [one.ref for one in store.scan()] == refs
+    store.close()
+    assert path.stat().st_size == end_of(refs[-1])
+
+
+def test_where_no_room_can_be_kept_it_does_without(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    store = SegmentStore(tmp_path / "blobs")
+    refs = store.put([a_blob(1)])
+    assert (store.root / refs[0].key).stat().st_size == end_of(refs[0])
+    store.close()

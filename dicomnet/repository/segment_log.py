@@ -24,6 +24,9 @@ __all__ = ["Entry", "Segment", "SegmentLog", "dead_places", "mark_dead", "read_s
 
 _DEAD = struct.Struct("<QQ")
 _PIECE = 1 << 20
+#: Bytes that a segment is made longer by, ahead of what is appended: where a file does not grow with each sync, a file
+#: system has less to write down, and a sync takes half to two thirds of its time.
+RESERVED = 4 << 20
 _EXCLUSIVE = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -138,8 +141,8 @@ class Segment:
             appended.
     """
 
-    def __init__(self, root: Path, number: int) -> None:
-        """Claim a new segment, so that a later start finds it.
+    def __init__(self, root: Path, number: int, *, reserve: bool = False) -> None:
+        """Claim a new segment, so that a later start finds it; it is kept longer than it is where ``reserve`` says so.
 
         Raises:
             FileExistsError: another process has this number.
@@ -151,6 +154,8 @@ class Segment:
         self._fd = os.open(self.path, os.O_RDWR | _EXCLUSIVE, 0o666)
         sync_directory(self.path.parent)
         self.size: int = 0
+        self._reserved = 0
+        self._reserves = reserve and hasattr(os, "posix_fallocate")
         self.failed: bool = False
         self.key: str = f"segments/{self.name}.seg"
 
@@ -184,7 +189,17 @@ class Segment:
         """
         if self.failed:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
+        if self._reserves and self.size + sum(map(len, buffers)) > self._reserved:
+            self._reserve()
         self.size += write_all(self._fd, buffers)
+
+    def _reserve(self) -> None:
+        try:
+            os.posix_fallocate(self._fd, self.size, RESERVED)
+        except OSError:
+            self._reserves = False  # little is left, or the file system has no such thing: it does without
+        else:
+            self._reserved = self.size + RESERVED
 
     def patch(self, position: int, data: bytes) -> None:
         """Write where something is already.
@@ -221,7 +236,7 @@ class Segment:
         try:
             os.ftruncate(self._fd, size)
             os.lseek(self._fd, size, os.SEEK_SET)
-            self.size = size
+            self.size = self._reserved = size
         except OSError as error:
             log.error("segment %s: %s; no more is appended to it", self.name, error.strerror)
             self.abandon()
@@ -236,6 +251,8 @@ class Segment:
     def finish(self) -> None:
         """Append no more: it is full."""
         if self._fd >= 0:
+            if self._reserved:
+                os.ftruncate(self._fd, self.size)
             os.fdatasync(self._fd)
             os.close(self._fd)
             self._fd = -1
@@ -324,7 +341,7 @@ class SegmentLog:
         number = 1 + max((int(path.stem) for path in self.paths()), default=0)
         while True:
             try:
-                return Segment(self.root, number)
+                return Segment(self.root, number, reserve=self._durable)
             except FileExistsError:
                 number += 1
 

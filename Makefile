@@ -136,7 +136,7 @@ clean:
 
 # An older pip writes a program that loads re before anything else: a tenth of what `dicomnet echo` takes.
 $(VENV)/installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>&- || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -q 'pip>=25.3' 'setuptools>=77' 'Cython>=3.1'
 	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev,docs]'
 	touch $@

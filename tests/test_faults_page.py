@@ -22,19 +22,38 @@ KNOWN = (
 )
 
 
+CLAIMS = [
+    [cell.strip() for cell in line.strip("|\n ").split(" | ")]
+    for line in (ROOT / "docs" / "contributing" / "claims.md").read_text(encoding="utf-8").splitlines()
+    if line.startswith("| ") and not line.startswith("| claim")
+]
+
+
 def test_every_row_is_there_once() -> None:
     named = [row for cells in ROWS for row in cells[0].split(", ")]
     assert sorted(named) == sorted(KNOWN.split())
 
 
-@pytest.mark.parametrize("cells", ROWS, ids=lambda cells: cells[0])
-def test_each_row_names_what_holds_it(cells: list[str]) -> None:
-    _, _, held = cells
-    if held.startswith("open"):
-        return
+def check(held: str) -> None:
+    """Each test, file or target that is named is there."""
     for one in held.split(", "):
+        if one.startswith("`make "):
+            target = one.strip("`").split()[1]
+            assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8"), one
+            continue
         module, _, name = one.partition(".test_")
-        path = ROOT / one if "/" in one else ROOT / "tests" / f"{module}.py"
+        path = ROOT / one if "/" in one else ROOT / "tests" / f"{module.removesuffix('.py')}.py"
         assert path.is_file(), one
         if name:
             assert f"def test_{name}(" in path.read_text(encoding="utf-8"), one
+
+
+@pytest.mark.parametrize("cells", ROWS, ids=lambda cells: cells[0])
+def test_each_row_names_what_holds_it(cells: list[str]) -> None:
+    if not cells[2].startswith("open"):
+        check(cells[2])
+
+
+@pytest.mark.parametrize("cells", CLAIMS, ids=lambda cells: cells[0])
+def test_each_claim_of_the_readme_names_what_backs_it(cells: list[str]) -> None:
+    check(cells[1])

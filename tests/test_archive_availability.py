@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from contextlib import closing, contextmanager
 
@@ -12,7 +11,7 @@ import pytest
 import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive.archive import Archive
-from dicomnet.archive.availability import _TABLES, AvailabilityNotifier
+from dicomnet.archive.availability import AvailabilityNotifier
 from dicomnet.archive.deletion import delete_instances
 from dicomnet.archive.holdings import Holdings
 
@@ -64,8 +63,7 @@ class Told:
     def __init__(self, holdings):
         self.now = 1000.0
         self.notifier = AvailabilityNotifier(holdings, clock=lambda: self.now)
-        self.own = sqlite3.connect(holdings.directory / "availability.sqlite")
-        self.own.executescript(_TABLES)
+        self.own = self.notifier.open()
 
     def look(self, after=0.0):
         self.now += after
@@ -149,6 +147,28 @@ def test_what_could_not_be_told_is_told_later_under_the_same_uid(tmp_path, ris):
         told.look(after=6)
         told.look(after=4000)
         assert [uid for uid, *_ in ris.notes] == [ris.notes[0][0]] * 2
+
+
+def test_what_is_committed_behind_a_higher_number_is_told_of(tmp_path, ris):
+    with telling(tmp_path, ris) as (holdings, told):
+        archives.store(holdings, [archives.part10(1)])
+        with told.own:
+            told.own.execute("UPDATE cursor SET seq = 100")  # as where another transaction was before
+        told.look()
+        told.look(after=61)
+        told.look(after=61)
+        assert ris.take() == [("1.2.1", of(1, (1,), "ONLINE"))]
+
+
+def test_what_was_there_before_the_first_start_is_not_told_of(tmp_path, ris):
+    with archives.opened(tmp_path) as holdings:
+        archives.store(holdings, [archives.part10(1)])
+    with telling(tmp_path, ris) as (holdings, told):
+        told.look(after=61)
+        archives.store(holdings, [archives.part10(1, study=2)])
+        told.look()
+        told.look(after=61)
+        assert ris.take() == [("1.2.2", of(2, (1,), "ONLINE"))]
 
 
 def test_an_archive_that_serves_tells(tmp_path, ris):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from .. import uids
 from ..client.availability import AvailableInstance, notices
@@ -35,12 +35,14 @@ _CLASS = uids.INSTANCE_AVAILABILITY_NOTIFICATION
 _FILE = "availability.sqlite"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS seen (seq INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS pending (title TEXT, study TEXT, due REAL, tries INTEGER, PRIMARY KEY (title, study));
 CREATE TABLE IF NOT EXISTS told (title TEXT, study TEXT, count INTEGER, state TEXT, PRIMARY KEY (title, study));
 CREATE TABLE IF NOT EXISTS series (uid TEXT PRIMARY KEY, study TEXT);
-INSERT OR IGNORE INTO cursor VALUES (1, 0);
 """
 _BATCH = 1000  # changes that are looked at together
+#: How far back is looked again: of PostgreSQL's transactions one may commit behind another with a higher number.
+_MARGIN = 500
 _LOOK = 5.0  # seconds between two looks at the index, at most
 _PAUSES = (10.0, 60.0, 600.0, 3600.0)  # before each further try; the last one for all that follow
 #: The instances of a study that can be had: of each its series and its SOP class.
@@ -65,6 +67,7 @@ class AvailabilityNotifier:
     def start(self) -> None:
         """Tell what is to be told, of before now too, in a thread of its own."""
         if self._titles:
+            self.open().close()
             self._thread = threading.Thread(target=self._run, name="dicomnet-availability", daemon=True)
             self._thread.start()
 
@@ -74,9 +77,19 @@ class AvailabilityNotifier:
         if self._thread is not None:
             self._thread.join()
 
+    def open(self) -> sqlite3.Connection:
+        """What is remembered. What the archive has at the first start counts as told: a RIS wants no old studies."""
+        own = sqlite3.connect(self._holdings.directory / _FILE)
+        own.executescript(_TABLES)
+        with self._holdings.database.read() as connection:
+            last = connection.execute(select(func.max(schema.change.c.seq))).scalar() or 0
+        with own:
+            if own.execute("INSERT OR IGNORE INTO cursor VALUES (1, ?)", (last,)).rowcount:
+                own.executemany("INSERT INTO seen VALUES (?)", ((seq,) for seq in range(last - _MARGIN, last + 1)))
+        return own
+
     def _run(self) -> None:
-        with closing(sqlite3.connect(self._holdings.directory / _FILE)) as own:
-            own.executescript(_TABLES)
+        with closing(self.open()) as own:
             while not self._stop.wait(min(self._quiet / 2, _LOOK)):
                 try:
                     self.look(own)
@@ -100,9 +113,10 @@ class AvailabilityNotifier:
         """Put the studies of the next changes on the list; whether there were as many as are looked at together."""
         (seq,) = own.execute("SELECT seq FROM cursor").fetchone()
         table = schema.change.c
-        query = select(table.seq, table.level, table.uid).where(table.seq > seq).order_by(table.seq).limit(_BATCH)
+        known = {one for (one,) in own.execute("SELECT seq FROM seen")}
+        query = select(table.seq, table.level, table.uid).where(table.seq > seq - _MARGIN).order_by(table.seq)
         with self._holdings.database.read() as connection:
-            rows = connection.execute(query).all()
+            rows = [row for row in connection.execute(query.limit(_BATCH + _MARGIN)) if row.seq not in known]
             of = select(schema.series.c.uid, schema.study.c.uid).join(schema.study)
             series = [row.uid for row in rows if row.level == "SERIES"]
             found = {row[0]: row[1] for row in connection.execute(of.where(schema.series.c.uid.in_(series)))}
@@ -118,8 +132,10 @@ class AvailabilityNotifier:
                     study = next((one for (one,) in own.execute(gone, (row.uid,))), None)
                 for title in self._titles if study else ():
                     own.execute("INSERT OR REPLACE INTO pending VALUES (?, ?, ?, 0)", (title, study, due))
-            own.execute("UPDATE cursor SET seq = ?", (rows[-1].seq,))
-        return len(rows) == _BATCH
+            own.executemany("INSERT INTO seen VALUES (?)", ((row.seq,) for row in rows))
+            own.execute("UPDATE cursor SET seq = max(seq, ?)", (rows[-1].seq,))
+            own.execute("DELETE FROM seen WHERE seq <= (SELECT seq FROM cursor) - ?", (_MARGIN,))
+        return len(rows) >= _BATCH
 
     def _online(self, study: str) -> _State:
         joined = schema.instance.join(schema.series).join(schema.study)

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from .. import __version__, uids
-from ..config import Entity
 from ..errors import InvalidArgument
+from ..protocol.peer_profile import Peer
 from .bench_compare import compare_command
 from .bench_objects import Generator
 from .bench_run import Echoes, Measurement, Stores, percentile
@@ -38,7 +38,7 @@ __all__ = ["command"]
 )
 @common
 def measure(
-    peer: Entity, aec: str | None, service: str, size: int, count: int, associations: int, settings: Settings
+    peer: Peer, service: str, size: int, count: int, associations: int, settings: Settings
 ) -> int:
     """Measure how fast PEER stores generated objects, or answers C-ECHO.
 
@@ -53,15 +53,15 @@ def measure(
         raise click.UsageError(f"Invalid value for --size: {error}") from error
     with Interrupts() as interrupts:
         measured = Measurement(work, count, interrupts)
-        measured.run(peer, aec, settings, associations)
+        measured.run(peer, settings, associations)
     _tell(measured, settings, _facts(peer, service, work.size, count, associations) | _results(measured, work.size))
     return Exit.INTERRUPTED if interrupts.requested else max(measured.codes, default=Exit.DONE)
 
 
-def _facts(peer: Entity, service: str, size: int, count: int, associations: int) -> dict[str, Any]:
+def _facts(peer: Peer, service: str, size: int, count: int, associations: int) -> dict[str, Any]:
     return {
         "service": service,
-        "peer": str(peer),
+        "peer": str(peer.address()),
         "size": size,
         "count": count,
         "associations": associations,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import ceil
 
-from ..config import Entity
 from ..errors import DicomNetError
 from ..protocol.negotiation import ProposedContext
+from ..protocol.peer_profile import Peer
 from ..services import presentation_contexts
 from ..status import Status
 from ..sync import Association
@@ -95,7 +95,7 @@ class Measurement:
         self.seconds: float
         self.seconds = self.cpu = 0.0
 
-    def run(self, peer: Entity, aec: str | None, settings: Settings, associations: int) -> None:
+    def run(self, peer: Peer, settings: Settings, associations: int) -> None:
         """Associate, so often, and only then begin.
 
         Raises:
@@ -106,7 +106,7 @@ class Measurement:
         opened: list[Association] = []
         try:
             # One by one: where one of them fails, the others are there to be aborted.
-            opened.extend(associate(peer, aec, contexts, settings) for _ in range(associations))
+            opened.extend(associate(peer, contexts, settings) for _ in range(associations))
             self._interrupts.releasable = True
             self._together(opened, settings.output.error)
         except BaseException:

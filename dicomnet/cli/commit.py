@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from ..client import CommitmentScu
 from ..client.inputs import gather
 from ..config import COMMITMENT_PATIENCE, Entity
 from ..errors import DicomNetError
+from ..protocol.peer_profile import Peer
 from ..services.user import Commitment
 from ..status import Status
 from .connect import client_options, from_option, listen_option, peer_options
 from .exits import Exit, exit_code
-from .options import PATH, SECONDS, Settings, common, profile_of
+from .options import PATH, SECONDS, Settings, common
 from .output import Output
 
 __all__ = ["command"]
@@ -29,8 +28,7 @@ __all__ = ["command"]
 @click.option("--wait", type=SECONDS, metavar="SECONDS", help="For the report, with --listen.  [default: 5m]")
 @common
 def command(
-    peer: Entity,
-    aec: str | None,
+    peer: Peer,
     paths: tuple[str, ...],
     recurse: bool,
     where: Entity | None,
@@ -52,10 +50,9 @@ def command(
     instances = [(item.pair[0], item.sop_instance_uid) for item in gather(paths, refuse, recurse=recurse)]
     if not instances:
         return codes[0]
-    called = profile_of(replace(peer, ae_title=aec) if aec else peer)
     patience = COMMITMENT_PATIENCE if wait is None else wait
     options = {"listen": where, "senders": senders, "patience": patience, **client_options(settings, peer)}
-    with CommitmentScu(called, **options) as scu:
+    with CommitmentScu(peer, **options) as scu:
         outcome = scu.commit(instances)
     _tell(outcome, output)
     return codes[0] if codes else Exit.DONE if outcome.ok else Exit.FAILURES

@@ -14,6 +14,7 @@ from ..conform import program
 from ..conform.session import Target
 from ..errors import AssociationError, CannotListen, ConnectionFailed, DicomNetError, TLSFailed
 from ..net.tls import TLS
+from ..protocol.peer_profile import Peer
 from .exits import Exit
 from .options import AE_TITLE, PATH, PEER, SECONDS, Parsed, output_options, tls_options
 from .output import Output, complain
@@ -60,7 +61,7 @@ __all__ = ["command"]
 @tls_options
 @output_options
 def command(
-    peer: Entity | None, address: Entity | None, listing: bool, tls: TLS | None, output: Output, **chosen: Any
+    peer: Peer | None, address: Entity | None, listing: bool, tls: TLS | None, output: Output, **chosen: Any
 ) -> int:
     """Test how the provider PEER keeps PS3.7 and PS3.8, and what it withstands.
 
@@ -83,7 +84,7 @@ def command(
         return _test_user(address, options, chosen)
     if peer is None or address is not None:
         raise click.UsageError("one of PEER and --as-provider HOST:PORT is needed, and only one")
-    return _test_provider(peer, tls or (TLS() if peer.tls else None), options, chosen)
+    return _test_provider(peer.address(), tls or (TLS() if peer.address().tls else None), options, chosen)
 
 
 def _test_provider(peer: Entity, tls: TLS | None, options: program.Options, chosen: dict[str, Any]) -> int:

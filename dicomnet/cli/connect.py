@@ -4,40 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import click
 
 from .. import uids
-from ..config import Entity
 from ..errors import DicomNetError, InvalidArgument, escaped
 from ..protocol.negotiation import NegotiationOptions, ProposedContext
+from ..protocol.peer_profile import Peer
 from ..services.presentation_contexts import UNCOMPRESSED
 from ..sync import Association, connect
-from .options import AE_TITLE, PEER, Parsed, Settings, profile_of
+from .options import ADDRESS, AE_TITLE, PEER, Parsed, Settings
 
 __all__ = ["associate", "call", "client_options", "listen_option", "peer_options", "syntax_option"]
 
 
 def peer_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument PEER, and the option that changes its AE title."""
+    """The argument PEER, and the option that changes its AE title: a command gets both as ``peer``."""
     option = click.option(
         "-aec", "--aec", type=AE_TITLE, metavar="AET", help="The called AE title, instead of the one in PEER."
     )
-    return click.argument("peer", type=PEER)(option(function))
+
+    @wraps(function)
+    def command(*args: Any, peer: Peer, aec: str | None, **own: Any) -> Any:
+        return function(*args, peer=peer.titled(aec), **own)
+
+    return click.argument("peer", type=PEER)(option(command))
 
 
 def associate(
-    peer: Entity,
-    aec: str | None,
+    peer: Peer,
     contexts: Sequence[ProposedContext],
     settings: Settings,
     extras: NegotiationOptions | None = None,
 ) -> Association:
-    """Connect to a peer, under another AE title if one was given."""
+    """Connect to a peer."""
     return connect(
-        profile_of(replace(peer, ae_title=aec) if aec else peer),
+        peer,
         calling=settings.calling(peer),
         contexts=contexts,
         tls=settings.tls,
@@ -49,14 +53,12 @@ def associate(
 
 
 @contextmanager
-def call(
-    peer: Entity, aec: str | None, contexts: Sequence[ProposedContext], settings: Settings
-) -> Iterator[Association]:
+def call(peer: Peer, contexts: Sequence[ProposedContext], settings: Settings) -> Iterator[Association]:
     """An association with a peer, released in the end, or aborted where the block ends in an exception.
 
     A peer that closes the connection instead of releasing is no more than a warning: the work is done.
     """
-    association = associate(peer, aec, contexts, settings)
+    association = associate(peer, contexts, settings)
     try:
         yield association
     except BaseException:
@@ -68,7 +70,7 @@ def call(
         settings.output.warn(f"the peer did not release the association: {error}")
 
 
-def client_options(settings: Settings, peer: Entity) -> dict[str, Any]:
+def client_options(settings: Settings, peer: Peer) -> dict[str, Any]:
     """What a client is given of the common options."""
     return {
         "calling": settings.calling(peer),
@@ -110,4 +112,4 @@ from_option: Callable[[Callable[..., int]], Callable[..., int]] = click.option(
 
 def listen_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option --listen: where the peer is to call back."""
-    return click.option("--listen", "where", type=PEER, metavar="HOST:PORT", help=what)
+    return click.option("--listen", "where", type=ADDRESS, metavar="HOST:PORT", help=what)

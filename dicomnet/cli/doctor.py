@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from time import monotonic
 
 import click
@@ -25,7 +24,7 @@ from ..services import presentation_contexts
 from ..sync import Association
 from .connect import associate, peer_options
 from .exits import Exit, exit_code
-from .options import Settings, common, profile_of
+from .options import Settings, common
 from .output import Output
 
 __all__ = ["command"]
@@ -65,20 +64,19 @@ class _Failed(Exception):
 @click.command("doctor")
 @peer_options
 @common
-def command(peer: Entity, aec: str | None, settings: Settings) -> int:
+def command(peer: Peer, settings: Settings) -> int:
     """Look at PEER step by step: DNS, TCP, TLS, AE title, contexts, echo, operations window; each with what to try.
 
     Nothing is stored, and nothing is asked for but an echo.
     """
-    called = replace(peer, ae_title=aec) if aec else peer
-    return _Examination(called, settings).run()
+    return _Examination(peer, settings).run()
 
 
 class _Examination:
     """The steps, in order; the first that fails ends it."""
 
-    def __init__(self, peer: Entity, settings: Settings) -> None:
-        self._peer = peer
+    def __init__(self, peer: Peer, settings: Settings) -> None:
+        self._peer, self._address = peer, peer.address()
         self._settings = settings
         self._output: Output = settings.output
         self._association: Association | None = None
@@ -100,7 +98,7 @@ class _Examination:
         for step, title in zip(STEPS[done + 1 :], _TITLES[done + 1 :], strict=True):
             self._tell(step, title, "skipped", "", "", 0.0)
         failed = "" if done == len(STEPS) else _TITLES[done]
-        line = f"{self._peer}: {failed} is what to look at" if failed else f"{self._peer} is well"
+        line = f"{self._address}: {failed} is what to look at" if failed else f"{self._address} is well"
         self._output.summary(line, steps=len(STEPS), failed=int(bool(failed)), healthy=not failed)
         return code
 
@@ -127,9 +125,9 @@ class _Examination:
     # ---- the steps ---------------------------------------------------------------------------------------------
 
     def _dns(self) -> tuple[str, str]:
-        host = self._peer.host
+        host = self._address.host
         try:
-            found = socket.getaddrinfo(host, self._peer.port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, self._address.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             advice = "Is the name spelt right, and does the name server know it? An address does without."
@@ -140,7 +138,7 @@ class _Examination:
         """The connection, and all that comes with it: the next steps tell what became of that."""
         try:
             self._association = associate(
-                self._peer, None, presentation_contexts.sop_classes(*_SERVICES.values()), self._settings
+                self._peer, presentation_contexts.sop_classes(*_SERVICES.values()), self._settings
             )
         except DicomNetError as error:
             self._refusal = error
@@ -149,7 +147,7 @@ class _Examination:
                 raise _Failed("nothing answers", advice, Exit.TIMED_OUT) from error
             if isinstance(error, ConnectionFailed) and error.message.startswith("cannot connect"):
                 raise _Failed(error.message, error.hint or "", Exit.CONNECTION) from error
-        return "ok", f"connected to port {self._peer.port}"
+        return "ok", f"connected to port {self._address.port}"
 
     def _tls(self) -> tuple[str, str]:
         error = self._refusal
@@ -158,7 +156,7 @@ class _Examination:
             raise _Failed(error.message, advice, Exit.TLS)
         if isinstance(error, DeadlineExceeded) and error.timeout == "tls":
             raise _Failed(error.message, "Does this port speak TLS at all? Without it: AET@host:port.", Exit.TIMED_OUT)
-        if not self._peer.tls and self._settings.tls is None:
+        if not self._address.tls and self._settings.tls is None:
             return "ok", "not asked for"
         link = self._association.tls if self._association else None
         return "ok", ", ".join(filter(None, (link.version, link.cipher, link.subject))) if link else "secured"
@@ -166,9 +164,9 @@ class _Examination:
     def _title(self) -> tuple[str, str]:
         error = self._refusal
         if error is None or isinstance(error, NoAcceptedContext):
-            return "ok", f"{self._peer.ae_title} takes associations from {self._settings.calling(self._peer)}"
+            return "ok", f"{self._address.ae_title} takes associations from {self._settings.calling(self._peer)}"
         code = exit_code(error)
-        raise _Failed(error.message, error.hint or _advice_on(error, self._peer), code) from error
+        raise _Failed(error.message, error.hint or _advice_on(error, self._address), code) from error
 
     def _contexts(self) -> tuple[str, str]:
         if self._association is None:
@@ -204,7 +202,7 @@ class _Examination:
         """How many instances may be under way at a time, as storing proposes it; on another association."""
         offered, extras = (
             presentation_contexts.sop_classes(*_SERVICES.values()),
-            Peer.of(profile_of(self._peer)).storing(None),
+            self._peer.storing(None),
         )
         if not extras.items():
             return "ok", "none is proposed, as the peer's profile says"
@@ -212,7 +210,7 @@ class _Examination:
             if self._association is not None:
                 self._release(self._association)  # some peers have room for no more than one
                 self._association = None
-            association = associate(self._peer, None, offered, self._settings, extras)
+            association = associate(self._peer, offered, self._settings, extras)
         except DicomNetError as error:
             return "warning", f"{error.message} where one is proposed: `--window 1`, or window = 1 in peers.toml"
         most = association.operations_window[0]

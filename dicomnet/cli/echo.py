@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from time import monotonic
 
 import click
 
-from ..config import Entity
 from ..errors import DicomNetError
+from ..protocol.peer_profile import Peer
 from ..services import presentation_contexts
 from ..status import Category, Status
 from ..sync import Association
@@ -27,21 +26,20 @@ _EXITS = {Category.SUCCESS: Exit.DONE, Category.WARNING: Exit.WARNINGS}
 @peer_options
 @click.option("--count", type=click.IntRange(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
 @common
-def command(peer: Entity, aec: str | None, count: int, settings: Settings) -> int:
+def command(peer: Peer, count: int, settings: Settings) -> int:
     """Verify that PEER answers a C-ECHO."""
-    called = replace(peer, ae_title=aec) if aec else peer
     with (
         Interrupts() as interrupts,
-        call(peer, aec, presentation_contexts.verification(), settings) as association,
+        call(peer, presentation_contexts.verification(), settings) as association,
     ):
         interrupts.releasable = True
         if association.tls is not None and settings.output.verbosity >= 1:
             settings.output.say(f"secured by {association.tls.version}, {association.tls.cipher}")
-        code = _echo(association, called, count, settings, interrupts)
+        code = _echo(association, peer, count, settings, interrupts)
     return Exit.INTERRUPTED if interrupts.requested else code
 
 
-def _echo(association: Association, peer: Entity, count: int, settings: Settings, interrupts: Interrupts) -> int:
+def _echo(association: Association, peer: Peer, count: int, settings: Settings, interrupts: Interrupts) -> int:
     output = settings.output
     code = done = 0
     times: list[float] = []
@@ -66,12 +64,12 @@ def _echo(association: Association, peer: Entity, count: int, settings: Settings
     return int(code)
 
 
-def _tell(output: Output, peer: Entity, status: Status, seconds: float) -> None:
+def _tell(output: Output, peer: Peer, status: Status, seconds: float) -> None:
     if status.is_success and output.silent:
         return  # ten thousand lines that are not shown take a tenth of the time of as many C-ECHOs
-    line = f"{peer} answered {status} in {seconds * 1000:.2f} ms"
+    line = f"{peer.address()} answered {status} in {seconds * 1000:.2f} ms"
     if status.is_success:
         output.say(line)
     else:
         output.error(line)
-    output.record(peer=str(peer), status=int(status), meaning=status.meaning, seconds=seconds)
+    output.record(peer=str(peer.address()), status=int(status), meaning=status.meaning, seconds=seconds)

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from ..config import Entity
 from ..dataset.codec import UndecodableDataSet, private_tag
+from ..protocol.peer_profile import Peer
 from ..services import presentation_contexts, query_models
 from ..services.scu import Match
 from ..sync import Association
@@ -35,8 +35,7 @@ __all__ = ["command"]
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Cancel after so many matches.")
 @common
 def command(
-    peer: Entity,
-    aec: str | None,
+    peer: Peer,
     level: str,
     keys: tuple[str, ...],
     model: str,
@@ -57,7 +56,7 @@ def command(
         _warn_of_step_keys(asked, settings)
     query_models.identifier(information, level, asked)  # what is wrong with it is said before the peer is called
     contexts = presentation_contexts.sop_classes(query_models.model_uid(model, "find"))
-    with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
+    with Interrupts(releasable=True) as interrupts, call(peer, contexts, settings) as association:
         done = _find(association, level, model, asked, limit, settings, interrupts, as_csv)
     return Exit.INTERRUPTED if interrupts.requested else done
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..config import Entity
+from ..protocol.peer_profile import Peer
 from ..services import presentation_contexts, query_models
 from .connect import call, peer_options, syntax_option
 from .exits import Exit
@@ -27,8 +27,7 @@ __all__ = ["command"]
 @syntax_option
 @common
 def command(
-    peer: Entity,
-    aec: str | None,
+    peer: Peer,
     level: str,
     keys: tuple[str, ...],
     model: str,
@@ -40,7 +39,7 @@ def command(
     asked = parse_keys(keys)
     query_models.identifier(query_models.model_of(model), level, asked, retrieve=True)
     contexts = presentation_contexts.retrieving(query_models.model_uid(model, "get"), transfer_syntaxes=syntaxes)
-    with Interrupts(releasable=True) as interrupts, call(peer, aec, contexts, settings) as association:
+    with Interrupts(releasable=True) as interrupts, call(peer, contexts, settings) as association:
         code = retrieve(
             lambda progress: association.get(level, to=directory, model=model, progress=progress, **asked),
             settings.output,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ..client import MediaCreationScu, MediaRequest, media_set
 from ..client.inputs import gather
-from ..config import Entity, parse_size
+from ..config import parse_size
 from ..errors import DicomNetError
+from ..protocol.peer_profile import Peer
 from .connect import client_options, peer_options
 from .exits import Exit
-from .options import DIRECTORY, PATH, SECONDS, Parsed, Settings, common, output_options, profile_of
+from .options import DIRECTORY, PATH, SECONDS, Parsed, Settings, common, output_options
 from .output import Output, amount, counted
 
 __all__ = ["command"]
@@ -91,7 +91,7 @@ def check(paths: tuple[str, ...], output: Output) -> int:
 @click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="For the media.")
 @common
 def ask(
-    peer: Entity, aec: str | None, paths: tuple[str, ...], name: str, profile: str, label: str, copies: int, one: bool,
+    peer: Peer, paths: tuple[str, ...], name: str, profile: str, label: str, copies: int, one: bool,
     display: bool, wait: float, settings: Settings,
 ) -> int:  # fmt: skip
     """Have PEER make media of the instances of PATHs, which it was sent before."""
@@ -104,8 +104,7 @@ def ask(
         raise error
 
     instances = [(item.pair[0], item.sop_instance_uid) for item in gather(paths, refuse, recurse=True)]
-    called = profile_of(replace(peer, ae_title=aec) if aec else peer)
-    with MediaCreationScu(called, **client_options(settings, peer)) as scu:
+    with MediaCreationScu(peer, **client_options(settings, peer)) as scu:
         made = scu.create(instances, request=request, patience=wait)
     for title, uid in made.media:
         settings.output.say(f"{title}: {uid}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..config import Entity
+from ..protocol.peer_profile import Peer
 from ..services import presentation_contexts, query_models
 from .connect import call, peer_options
 from .exits import Exit
@@ -26,7 +26,7 @@ __all__ = ["command"]
 )
 @common
 def command(
-    peer: Entity, aec: str | None, level: str, keys: tuple[str, ...], model: str, destination: str, settings: Settings
+    peer: Peer, level: str, keys: tuple[str, ...], model: str, destination: str, settings: Settings
 ) -> int:
     """Have PEER send what the keys name at LEVEL to the AE title of --dest, which it has to know. Ctrl-C cancels."""
     asked = parse_keys(keys)
@@ -34,7 +34,7 @@ def command(
     with (
         Interrupts(releasable=True) as interrupts,
         call(
-            peer, aec, presentation_contexts.sop_classes(query_models.model_uid(model, "move")), settings
+            peer, presentation_contexts.sop_classes(query_models.model_uid(model, "move")), settings
         ) as association,
     ):
         code = retrieve(

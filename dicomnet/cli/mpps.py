@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..config import Entity
 from ..dataset import codec
+from ..protocol.peer_profile import Peer
 from ..services import presentation_contexts
 from .connect import call, peer_options
 from .exits import Exit
@@ -24,14 +24,14 @@ _STATES = ("IN PROGRESS", "COMPLETED", "DISCONTINUED")
 @key_option
 @common
 def command(
-    peer: Entity, aec: str | None, uid: str | None, status: str | None, keys: tuple[str, ...], settings: Settings
+    peer: Peer, uid: str | None, status: str | None, keys: tuple[str, ...], settings: Settings
 ) -> int:
     """Begin a performed procedure step at PEER, or change the one of --uid; the keys are its attributes."""
     values = parse_keys(keys)
     if status or not uid:
         values["PerformedProcedureStepStatus"] = (status or _STATES[0]).upper()
     dataset = codec.from_keywords(values)
-    with call(peer, aec, presentation_contexts.procedure_step(), settings) as association:
+    with call(peer, presentation_contexts.procedure_step(), settings) as association:
         reply = association.mpps_set(uid, dataset) if uid else association.mpps_create(dataset)
     step = uid or reply.sop_instance_uid
     settings.output.say(f"{step}: {reply.status}")

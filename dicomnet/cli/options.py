@@ -19,6 +19,7 @@ from .logs import log_to_stderr
 from .output import Output
 
 __all__ = [
+    "ADDRESS",
     "AE_TITLE",
     "DIRECTORY",
     "FILE",
@@ -30,7 +31,6 @@ __all__ = [
     "Settings",
     "common",
     "output_options",
-    "profile_of",
     "tls_options",
 ]
 
@@ -75,10 +75,10 @@ SIZE = Parsed("size", parse_size)
 AE_TITLE = Parsed("title", check_ae_title)
 
 
-def _peer(text: str) -> Entity:
+def _peer(text: str) -> Peer:
     """An address; or a name, of which none has one of these characters."""
     if not text or any(sign in text for sign in ":@/[]"):
-        return Entity.parse(text)
+        return Peer(Entity.parse(text))
     from .peer_type import known
 
     return known(text)
@@ -95,6 +95,7 @@ def _names() -> Iterable[str]:
 
 
 PEER = Parsed("peer", _peer, _names)
+ADDRESS = Parsed("peer", lambda text: _peer(text).address(), _names)
 # Whether a file can be read or written shows when that is tried, and is said then.
 PATH = click.Path(readable=False)
 DIRECTORY = click.Path(file_okay=False, readable=False)
@@ -120,15 +121,9 @@ class Settings:
     output: Output
     tap: ProtocolTrace | None = None
 
-    def calling(self, peer: Entity) -> str:
+    def calling(self, peer: Peer) -> str:
         """Our AE title as a requestor: as it was given, else as peers.toml says for this peer."""
-        return self.ae_title or getattr(peer, "calling", None) or _CALLING
-
-
-def profile_of(peer: Entity) -> Entity | Peer:
-    """What to connect to: the profile of a peer that is known by name, or the peer."""
-    profile: Peer | None = getattr(peer, "peer", None)
-    return peer if profile is None else profile
+        return self.ae_title or peer.calling or _CALLING
 
 
 def _all_timeouts(seconds: float) -> Timeouts:

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..client import peer_directory
-from ..config import Entity
-from ..protocol.peer_profile import STRICT, Peer
+from ..protocol.peer_profile import Peer
 
-__all__ = ["KnownEntity", "known"]
-
-
-@dataclass(frozen=True, slots=True)
-class KnownEntity(Entity):
-    """A peer from peers.toml.
-
-    Attributes:
-        profile: what the file says of it.
-        calling: our AE title for it; None where the file does not say.
-    """
-
-    profile: Peer = STRICT
-    calling: str | None = None
-
-    @property
-    def peer(self) -> Peer:
-        """The profile, with the address as it is here."""
-        return replace(self.profile, entity=Entity(self.ae_title, self.host, self.port, self.tls))
+__all__ = ["known"]
 
 
-def known(name: str) -> KnownEntity:
+def known(name: str) -> Peer:
     """The peer of this name.
 
     Raises:
@@ -37,6 +18,5 @@ def known(name: str) -> KnownEntity:
     """
     found = peer_directory.find(name)
     entity = found.peer.address()
-    secured = entity.tls or found.peer.tls is not None
-    calling = found.options.get("calling")
-    return KnownEntity(entity.ae_title, entity.host, entity.port, secured, found.peer, calling)
+    secured = replace(entity, tls=entity.tls or found.peer.tls is not None)
+    return replace(found.peer, entity=secured, calling=found.options.get("calling", ""))

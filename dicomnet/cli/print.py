@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
 
 from ..client import Film, Printed, PrintScu, PrintSession
 from ..client import events as client_events
-from ..config import Entity
 from ..errors import InvalidArgument
+from ..protocol.peer_profile import Peer
 from ..services.film import FILM_SIZES
 from .connect import client_options, peer_options
 from .exits import Exit
-from .options import PATH, SECONDS, Parsed, Settings, common, profile_of
+from .options import PATH, SECONDS, Parsed, Settings, common
 from .output import counted
 
 __all__ = ["command"]
@@ -85,19 +84,18 @@ def _session(command: Any) -> Any:
 @click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="For the end of the job.")
 @common
 def command(
-    peer: Entity, aec: str | None, files: tuple[str, ...], settings: Settings, size: str, large: str | None,
+    peer: Peer, files: tuple[str, ...], settings: Settings, size: str, large: str | None,
     wait: float, bits: str, **chosen: Any,
 ) -> int:  # fmt: skip
     """Print the images of FILEs at PEER; without any, say how the printer is."""
     chosen |= {name: chosen[name] or "" for name in ("magnification", "lut", "priority", "polarity")}
-    called = profile_of(replace(peer, ae_title=aec) if aec else peer)
     session = PrintSession(**{name: chosen.pop(name) for name in
                               ("copies", "medium", "destination", "priority", "label")})  # fmt: skip
     looks = ("layout", "orientation", "magnification", "border", "empty", "lut", "annotations", "annotation_format")
     film = Film(
         size=size, trim=True if chosen.pop("trim") else None, **{name: chosen.pop(name) for name in looks}
     )
-    with PrintScu(called, **client_options(settings, peer)) as scu:
+    with PrintScu(peer, **client_options(settings, peer)) as scu:
 
         @scu.on(client_events.Reported)
         def reported(event: client_events.Reported) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from ..config import Entity
+from ..protocol.peer_profile import Peer
 from .connect import client_options, from_option, listen_option, peer_options, syntax_option
 from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
-from .options import DIRECTORY, Settings, common, profile_of
+from .options import DIRECTORY, Settings, common
 from .retrieving import retrieve
 
 __all__ = ["command"]
@@ -31,8 +30,7 @@ __all__ = ["command"]
 @syntax_option
 @common
 def command(
-    peer: Entity,
-    aec: str | None,
+    peer: Peer,
     level: str,
     keys: tuple[str, ...],
     model: str,
@@ -51,9 +49,8 @@ def command(
     from ..client import QueryRetrieveScu
 
     asked = parse_keys(keys)
-    called = profile_of(replace(peer, ae_title=aec) if aec else peer)
     scu = QueryRetrieveScu(
-        called,
+        peer,
         model=model,
         transfer_syntaxes=syntaxes,
         listen=where,

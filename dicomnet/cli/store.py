@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
 
 from ..client import StoreScu, events
 from ..client.retry import Retry
-from ..config import Entity
+from ..protocol.peer_profile import Peer
 from .connect import client_options, peer_options
 from .exits import Exit
 from .interrupts import Interrupts
-from .options import PATH, Settings, common, profile_of
+from .options import PATH, Settings, common
 from .progress import Progress
 from .tally import Tally
 
@@ -46,7 +45,7 @@ _RETRY = Retry(first=0.1)
 @click.option("--resume", is_flag=True, help="Go on with FILE: leave out what it says is stored.")
 @common
 def command(
-    peer: Entity, paths: tuple[str, ...], aec: str | None, transcode: bool, settings: Settings, **chosen: Any
+    peer: Peer, paths: tuple[str, ...], transcode: bool, settings: Settings, **chosen: Any
 ) -> int:
     """Send files to PEER, bit for bit in the transfer syntax that they have.
 
@@ -55,9 +54,8 @@ def command(
     """
     if chosen["resume"] and not chosen["report"]:
         raise click.UsageError("--resume goes on with a report: --report is missing")
-    called = replace(peer, ae_title=aec) if aec else peer
     scu = StoreScu(
-        profile_of(called),
+        peer,
         transcode="if needed" if transcode else None,
         retry=_RETRY,
         **client_options(settings, peer),
@@ -67,7 +65,7 @@ def command(
     with Interrupts() as interrupts:
         _send(scu, paths, tally, interrupts)
     tally.finish_report(chosen["report"])
-    return tally.finish(called, scu.planned)
+    return tally.finish(peer, scu.planned)
 
 
 def _send(scu: StoreScu, paths: tuple[str, ...], tally: Tally, interrupts: Interrupts) -> None:

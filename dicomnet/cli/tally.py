@@ -7,8 +7,8 @@ from typing import Any
 
 from ..client import Outcome, Stored
 from ..client.batch import STORED_BEFORE
-from ..config import Entity
 from ..errors import DeadlineExceeded, InputFileError, NoAcceptedContext
+from ..protocol.peer_profile import Peer
 from .exits import Exit, exit_code
 from .output import Output, counted, rate
 
@@ -138,7 +138,7 @@ class Tally:
         if self._counts["before"]:
             self.output.say(f"{self._counts['before']} stored before, says {report}")
 
-    def finish(self, peer: Entity, planned: int) -> int:
+    def finish(self, peer: Peer, planned: int) -> int:
         """Print the summary; the exit code.
 
         Args:
@@ -150,7 +150,7 @@ class Tally:
         counts = self._counts
         counts["failed"] += max(planned - self._told, 0)
         seconds = max(self._last - self._first, 0.0)
-        line = f"{counted(counts['instances'], 'instance')} sent to {peer}: {rate(counts['size'], seconds)}"
+        line = f"{counted(counts['instances'], 'instance')} sent to {peer.address()}: {rate(counts['size'], seconds)}"
         self.output.summary(
             f"{line}; {counts['failed']} failed" if counts["failed"] else line,
             instances=counts["instances"],

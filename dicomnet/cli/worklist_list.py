@@ -89,10 +89,10 @@ def _texts(values: dict[str, Any]) -> dict[str, Any]:
 
 def _answered(place: str, aec: str | None, asked: dict[str, Any], settings: Settings) -> Found:
     """What a peer answers."""
-    peer = PEER.convert(place, None, click.get_current_context())
+    peer = PEER.convert(place, None, click.get_current_context()).titled(aec)
     wanted = WORKLIST | asked
     steps = "ScheduledProcedureStepSequence"
     wanted[steps] = [WORKLIST[steps][0] | (asked.get(steps) or [{}])[0]]
-    with call(peer, aec, presentation_contexts.worklist(), settings) as association:
+    with call(peer, presentation_contexts.worklist(), settings) as association:
         for match in association.worklist(**wanted):
             yield None, match.dataset.to_json_dict()

@@ -65,6 +65,7 @@ class Peer:
             `transfer_choice.fitting`.
         window: how many operations at a time to ask it for, see `NegotiationOptions.operations_window`; (1, 1) keeps
             it from being asked where instances are stored, too.
+        calling: our AE title for it, where a client or a command is given no other; empty for the usual one.
     """
 
     entity: Entity | None = None
@@ -75,6 +76,7 @@ class Peer:
     character_set: str = ""
     transcode: Any = None
     window: tuple[int, int] | None = None
+    calling: str = ""
 
     @classmethod
     def of(cls, peer: str | Entity | Peer) -> Peer:
@@ -96,6 +98,14 @@ class Peer:
         if self.entity is None:
             raise InvalidArgument("a peer to connect to needs an entity", hint="Peer(Entity.parse('AET@host:port'))")
         return self.entity
+
+    def titled(self, ae_title: str | None) -> Peer:
+        """The same by another called AE title; itself where that is None.
+
+        Raises:
+            InvalidArgument: the profile does not say where to connect to.
+        """
+        return self if ae_title is None else replace(self, entity=replace(self.address(), ae_title=ae_title))
 
     def proposing(self, extras: NegotiationOptions | None) -> NegotiationOptions | None:
         """What to propose to it: ``extras``, and what they leave to the profile."""

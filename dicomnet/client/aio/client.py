@@ -101,7 +101,8 @@ class Client(Component):
         associations = usual.get("associations") if associations is None else associations
         idle = usual.get("idle", self.timeouts.kept) if idle is None else idle
         self.entity: Entity = self.profile.address()
-        self.calling: str = check_ae_title(usual.get("calling", "DICOMNET") if calling is None else calling)
+        own = usual.get("calling") or self.profile.calling or "DICOMNET"
+        self.calling: str = check_ae_title(own if calling is None else calling)
         self.tls: TLS | None = tls or self.profile.tls
         self.extras = extras or (NegotiationOptions(identity=identity) if identity is not None else None)
         self.retry: Retry = retry or Retry()

@@ -25,6 +25,11 @@ settings.register_profile("dicomnet", deadline=None, suppress_health_check=[Heal
 settings.load_profile("dicomnet")
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has what it runs in the background ignore Ctrl-C, and so would the programs that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the test where it stands once its time is up; `pytest.mark.deadline(seconds)` grants more."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from ..client import AvailabilityScu
 from ..client.availability import AVAILABILITIES, instances_of
-from ..config import Entity
+from ..protocol.peer_profile import Peer
 from .connect import client_options, peer_options
 from .exits import Exit
-from .options import AE_TITLE, PATH, Settings, common, profile_of
+from .options import AE_TITLE, PATH, Settings, common
 from .output import counted
 
 __all__ = ["command"]
@@ -25,12 +23,11 @@ __all__ = ["command"]
               show_default=True, help="How soon they can be had.")  # fmt: skip
 @common
 def command(
-    peer: Entity, aec: str | None, paths: tuple[str, ...], source: str, availability: str, settings: Settings
+    peer: Peer, paths: tuple[str, ...], source: str, availability: str, settings: Settings
 ) -> int:
     """Tell PEER that the instances of PATHs can be had, a note for each study."""
     found = list(instances_of(paths, availability=availability.upper(), retrieve_ae_title=source))
-    called = profile_of(replace(peer, ae_title=aec) if aec else peer)
-    with AvailabilityScu(called, **client_options(settings, peer)) as scu:
+    with AvailabilityScu(peer, **client_options(settings, peer)) as scu:
         told = scu.notify(found)
     instances = len({one.sop_instance_uid for one in found})
     settings.output.summary(

@@ -20,7 +20,7 @@ from ..config import FAREWELL, LAST_WORD
 from ..errors import AssociationAborted, DeadlineExceeded, DicomNetError
 from ..net.sockets import QUICK_ACK, gone
 from ..protocol.events import discard_requests
-from .driver import IOV_MAX, unsent
+from .driver import IOV_MAX, send_first, unsent
 
 __all__ = ["Connection"]
 
@@ -49,7 +49,7 @@ cdef class Connection(Serving):
         super().__init__(loop, address, exchange, owner)
         self.sock, self._header = sock, header
         self._recv_into = sock.recv_into
-        self._sendmsg = getattr(sock, "sendmsg", None) or partial(_send_first, sock)
+        self._sendmsg = getattr(sock, "sendmsg", None) or partial(send_first, sock)
         self._internet = QUICK_ACK is not None and sock.family in (socket.AF_INET, socket.AF_INET6)
         self._unsent = []
         self._parting = self._hush = NEVER
@@ -384,8 +384,3 @@ cdef class Connection(Serving):
             self.loop._unregister(self.sock)
         self._interest = interest
         return 0
-
-
-def _send_first(sock, buffers):
-    """Windows has no sendmsg: what the socket takes of the first buffer that is not empty."""
-    return sock.send(next(filter(len, buffers), b""))

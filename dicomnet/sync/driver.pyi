@@ -10,7 +10,7 @@ from dicomnet.protocol.exchange import Exchange
 from dicomnet.protocol.messages import Buffer
 from dicomnet.sync.transport import Transport
 
-__all__ = ["IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
+__all__ = ["IOV_MAX", "Driver", "Stream", "give_back", "send_first", "take_large", "unsent"]
 
 _T = TypeVar("_T")
 
@@ -64,3 +64,4 @@ class Driver:
 def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]: ...
 def give_back(buffer: bytearray) -> None: ...
 def take_large(size: int) -> bytearray: ...
+def send_first(sock: socket, buffers: Sequence[Buffer]) -> int: ...

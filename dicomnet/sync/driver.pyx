@@ -15,13 +15,14 @@ from functools import partial
 from threading import Lock
 
 from ..protocol.message_exchange cimport Call, MessageExchange
+from .loop cimport shifted
 
 from ..services import scu
 from ..protocol.message_exchange import POLL
 from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
 from ..protocol.events import discard_requests
 
-__all__ = ["IOV_MAX", "Driver", "Stream", "give_back", "take_large", "unsent"]
+__all__ = ["IOV_MAX", "Driver", "Stream", "give_back", "send_first", "take_large", "unsent"]
 
 IOV_MAX = 1024  # buffers per sendmsg; Linux and macOS take at least as many
 
@@ -33,7 +34,6 @@ cdef enum:
     MOST_SPARE = 16      # large receive buffers kept for the next message
     MOST_SKIPPED = 63  # waits that begin without a look after looks that saw nothing
     PAGE = 4096
-    STRIDE = 2528        # bytes from one start within a page to the next: 128 of them, far apart
 
 cdef extern from *:
     """
@@ -48,8 +48,6 @@ cdef extern from *:
     #endif
     """
     bint stirs "dicomnet_stirs"(int fd) noexcept nogil  # whether there is something to read now
-
-cdef int _start = 0  # where in its first page the last large buffer was made to begin
 
 
 cdef class Stream:
@@ -69,7 +67,7 @@ cdef class Stream:
         self._moment = busy_poll or 0.0
         self._fd = sock.fileno() if self._moment else -1
         self._recv_into, self._polled = sock.recv_into, polled
-        self._sendmsg = getattr(sock, "sendmsg", None) or partial(_send_first, sock)
+        self._sendmsg = getattr(sock, "sendmsg", None) or partial(send_first, sock)
         self._large = large
         self._use(bytearray(SMALL))
 
@@ -141,17 +139,10 @@ cdef class Stream:
         return None
 
     def grow(self):
-        """A data set flows: read more of it at a time from now on, until `rest`.
-
-        Its place begins elsewhere in a page each time. To copy to a place that is 1 to 15 bytes further on in its page
-        than the source is in its own takes AMD's processors five times as long, by rep movsb, which the kernel uses:
-        where the messages of a peer are cut alike, one start for all would hit upon that with many of them.
-        """
-        global _start
+        """A data set flows: read more of it at a time from now on, until `rest`."""
         if len(self._buffer) < self._large:
-            _start = (_start + STRIDE) % PAGE
-            self._use(take_large(self._large))
-            self._view = self._view[_start : _start + self._large]
+            self._buffer = take_large(self._large)
+            self._view = shifted(self._buffer, self._large)
 
     def rest(self):
         """Nothing flows for now: give a large buffer back."""
@@ -160,7 +151,7 @@ cdef class Stream:
             self._use(bytearray(SMALL))
 
 
-def _send_first(sock, buffers):
+def send_first(sock, buffers):
     """Windows has no sendmsg: what the socket takes of the first buffer that is not empty."""
     return sock.send(next(filter(len, buffers), b""))
 

@@ -19,7 +19,7 @@ cdef class Loop:
     cdef long long _number
     cdef Py_ssize_t _dead        # timers of connections that are closed
     cdef bint _sleeping
-    cdef Py_ssize_t _size, _start
+    cdef Py_ssize_t _size
     cdef bytearray _memory
     cdef object _view, _plain    # where connections read; where secure ones decrypt
     cdef readonly object handlers
@@ -30,3 +30,6 @@ cdef class Loop:
     cdef int _bury(self, Watched connection) except -1
     cdef int _shift(self) except -1
     cdef object _plain_view(self)
+
+
+cpdef object shifted(bytearray memory, Py_ssize_t size)

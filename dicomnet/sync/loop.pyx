@@ -13,7 +13,7 @@ import selectors
 import socket
 from collections import deque
 
-__all__ = ["Loop", "Watched"]
+__all__ = ["Loop", "Watched", "shifted"]
 
 cdef enum:
     READ = 1                 # as in `selectors`
@@ -162,14 +162,8 @@ cdef class Loop:
         return 0
 
     cdef int _shift(self) except -1:
-        """A data set begins to arrive: read elsewhere in a page than before.
-
-        To copy to a place that is 1 to 15 bytes further on in its page than the source is in its own takes AMD's
-        processors five times as long, by rep movsb, which the kernel uses: where the messages of a peer are cut alike,
-        one start for all would hit upon that with many of them.
-        """
-        self._start = (self._start + STRIDE) % PAGE
-        self._view = memoryview(self._memory)[self._start : self._start + self._size]
+        """A data set begins to arrive."""
+        self._view = shifted(self._memory, self._size)
         return 0
 
     cdef object _plain_view(self):
@@ -182,3 +176,18 @@ cdef class Loop:
         self._selector.close()
         self._awake.close()
         self._alarm.close()
+
+
+cdef Py_ssize_t _start = 0
+
+
+cpdef object shifted(bytearray memory, Py_ssize_t size):
+    """A place for so many bytes in memory that has a page more: it begins elsewhere in its page with each message.
+
+    To copy to a place that is 1 to 15 bytes further on in its page than the source is in its own takes AMD's
+    processors five times as long, by rep movsb, which the kernel uses: where the messages of a peer are cut alike, one
+    start for all would hit upon that with many of them.
+    """
+    global _start
+    _start = (_start + STRIDE) % PAGE
+    return memoryview(memory)[_start : _start + size]

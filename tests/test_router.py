@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import archives
 import certificates
 import peers
@@ -362,6 +364,19 @@ def test_a_dead_a_refusing_and_a_stalling_destination_hold_up_no_other(tmp_path)
             send(router, *(part10(number) for number in range(50)))
             routers.wait_for(router, lambda: states(router.spool)["GOOD"].get("sent") == 50)
             stalls.stop()
+
+
+def test_a_router_that_stops_waits_for_a_stalled_destination_only_so_long(tmp_path):
+    with Provider("STALL", stall="response") as stalls:
+        with routing(tmp_path, everything_to(A=address(stalls.peer))) as router:
+            router.forwarder.grace = 0.2
+            send(router, part10(1))
+            stalls.wait_for(1)
+            begin = time.monotonic()
+        assert time.monotonic() - begin < 20
+    with Spool(tmp_path) as spool:
+        [item] = spool.queue.items()
+        assert (item.state, item.attempts) == (State.WAITING, 0), "it is not its fault"
 
 
 def test_run_prints_where_it_listens_and_sums_up(tmp_path):

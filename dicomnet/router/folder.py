@@ -91,5 +91,8 @@ class FolderSender:
             part.unlink(missing_ok=True)
         sync_directory(target.parent)
 
+    def abort(self) -> None:
+        """See `Sender.abort`."""
+
     def close(self) -> None:
         """See `Sender.close`."""

@@ -32,6 +32,8 @@ __all__ = ["Forwarder", "Pace", "make_sender"]
 
 #: Deliveries taken at a time: enough to fill an association, few enough that a stop does not wait for them.
 BATCH = 64
+#: Seconds for which an instance that is on its way may go on, where the router stops or its destination is changed.
+GRACE = 10.0
 _MOST_PAUSE = 5.0  # seconds between two looks at a queue: another process may have put something there
 _FLUSHED = 32  # results that are written in one transaction, or those of
 _FLUSH_SECONDS = 0.25
@@ -201,7 +203,7 @@ class Worker:
             done.append((item, State.SENT, "; ".join(filter(None, (notes.get(item.id), result.why)))))
             self._is_well()
             return ""
-        if result.verdict is Verdict.UNREACHABLE:
+        if result.verdict is Verdict.UNREACHABLE or self.stop.is_set():  # who stops aborts, which is no one's fault
             left[item.id] = item
             return result.why or "it cannot be reached"
         self.health.refused += 1
@@ -246,6 +248,11 @@ class Worker:
         self.stop.set()
         self.wake.set()
 
+    def abort(self) -> None:
+        """End what is on its way."""
+        if self._sender is not None:
+            self._sender.abort()
+
 
 class Forwarder:
     """Serves the queues of a spool.
@@ -257,6 +264,7 @@ class Forwarder:
         tell: told what happens, by its kind and its facts.
 
     Attributes:
+        grace: seconds for which what is on its way may go on once it is to end.
         health: of each destination.
         changed: notified when something has become of deliveries, or of a destination.
     """
@@ -269,7 +277,7 @@ class Forwarder:
         pace: Pace | None = None,
         tell: Callable[..., object] = lambda kind, **facts: None,
     ) -> None:
-        self.publish = tell
+        self.publish, self.grace = tell, GRACE
         self.spool: Spool = spool
         self.title: str = title
         self.pace: Pace = pace or Pace()
@@ -298,10 +306,7 @@ class Forwarder:
             known = {name: workers[0].destination for name, workers in self._workers.items()}
             over = [name for name, one in known.items() if plan.destinations.get(name) != one]
             gone = [worker for name in over for worker in self._workers.pop(name)]
-        for worker in gone:
-            worker.close()
-        for worker in gone:
-            worker.thread.join()
+        self._end(gone)
         for name in over:
             if name not in plan.destinations:
                 self._park(name)
@@ -380,7 +385,17 @@ class Forwarder:
         with self._lock:
             workers = [one for several in self._workers.values() for one in several]
             self._workers = {}
+        self._end(workers)
+
+    def _end(self, workers: Sequence[Worker]) -> None:
+        """End workers after what is on its way; one that takes too long over it is aborted, and its instances wait."""
         for worker in workers:
             worker.close()
+        end = time.monotonic() + self.grace
         for worker in workers:
-            worker.thread.join()
+            worker.thread.join(max(end - time.monotonic(), 0.0))
+        late = [worker for worker in workers if worker.thread.is_alive()]
+        for worker in late:
+            worker.abort()
+        for worker in late:
+            worker.thread.join(self.grace)

@@ -72,5 +72,8 @@ class S3Sender:
             return Verdict.UNREACHABLE, f"{self._url}: {' '.join(str(error).split())[:200]}"
         return Verdict.DELIVERED, ""
 
+    def abort(self) -> None:
+        """See `Sender.abort`."""
+
     def close(self) -> None:
         """See `Sender.close`."""

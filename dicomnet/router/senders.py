@@ -89,8 +89,11 @@ class Sender(Protocol):
         Leaving the loop stops after what is on its way.
         """
 
+    def abort(self) -> None:
+        """End what is under way, from another thread: `send` says that it has failed."""
+
     def close(self) -> None:
-        """Let go of connections; what is under way ends."""
+        """Let go of connections; nothing is under way any more."""
 
 
 class DimseSender:
@@ -193,6 +196,12 @@ class DimseSender:
         if verdict is Verdict.REFUSED and isinstance(stored.error, NoAcceptedContext):
             self._refused[delivery.cls, delivery.ts] = stored.reason, time.monotonic()
         return Result(delivery, verdict, stored.reason)
+
+    def abort(self) -> None:
+        """See `Sender.abort`."""
+        with self._lock:
+            for scu in self._scus.values():
+                scu.interrupt()
 
     def close(self) -> None:
         """See `Sender.close`."""

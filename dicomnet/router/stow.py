@@ -83,6 +83,10 @@ class StowSender:
         answer = self._client.post(self._url, content=body(), headers=headers)
         return verdict_on(answer, source.sop_instance_uid)
 
+    def abort(self) -> None:
+        """See `Sender.abort`."""
+        self._client.close()
+
     def close(self) -> None:
         """See `Sender.close`."""
         self._client.close()

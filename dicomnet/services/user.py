@@ -98,9 +98,13 @@ class Reply:
         return f"Reply({self.status!r}, {len(self.data)} bytes)"
 
 
+_UNKNOWN_DESTINATION = "The peer does not know the AE title that it was to send to: its operator adds it there."
+
+
 def _raise_failure(exchange: Exchange, status: Status, what: str) -> None:
     if status.is_failure:
-        raise ServiceFailure(status, f"{what} failed: {status}", peer=exchange.peer)
+        hint = _UNKNOWN_DESTINATION if status == Status.MOVE_DESTINATION_UNKNOWN and what == "C-MOVE" else None
+        raise ServiceFailure(status, f"{what} failed: {status}", peer=exchange.peer, hint=hint)
 
 
 def store_many(

@@ -38,7 +38,7 @@ def among(column: ColumnElement[Any], *, in_sqlite: bool) -> ColumnElement[bool]
     """That a column's value is in the list that `Prepared.listed` is given."""
     if not in_sqlite:
         return column.in_(bindparam(VALUES, expanding=True))
-    listed = func.json_each(bindparam(VALUES)).table_valued("value")  # one parameter, whatever there are
+    listed = func.json_each(bindparam(VALUES)).table_valued("value", name="listed")  # one parameter, whatever there are
     return column.in_(select(listed.c.value))
 
 

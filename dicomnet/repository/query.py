@@ -333,7 +333,8 @@ class _Planning:
         """The patients, or their studies, where the query has studies."""
         if self.deepest == Level.PATIENT:
             return select(patient_id).select_from(names).where(where)
-        joined = names.join(schema.study, schema.study.c.patient_id == patient_id)
+        # Not the other way round: SQLite would look each study's patient up among the trigrams.
+        joined = names.join(schema.study, schema.study.c.patient_id == self.held(patient_id))
         return select(schema.study.c.id).select_from(joined).where(where)
 
 

@@ -1,6 +1,6 @@
 """`Forwarder`: the workers of all destinations. Each destination has its own, so that none holds up another.
 
-A destination that cannot be reached is asked again after a second, then after twice as long, up to some minutes; what
+A destination that cannot be reached is asked again after a second, then half as long again, up to some minutes; what
 waits for it keeps its place and its tries. What it refuses costs the instance a try, and no other.
 """
 
@@ -37,7 +37,8 @@ GRACE = 10.0
 _MOST_PAUSE = 5.0  # seconds between two looks at a queue: another process may have put something there
 _FLUSHED = 32  # results that are written in one transaction, or those of
 _FLUSH_SECONDS = 0.25
-_UNREACHABLE = RetryClass(first=1, factor=2, most=300, attempts=1 << 30)
+# Half as long again each time: of a pause that ends meanwhile no more than a third is lost.
+_UNREACHABLE = RetryClass(first=1, factor=1.5, most=300, attempts=1 << 30)
 _BUSY_IN_A_ROW = 3  # refusals for want of resources after which the destination is left alone for a while
 
 

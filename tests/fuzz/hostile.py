@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import socket
@@ -38,6 +39,20 @@ from .mutate import mutate
 CODES = {int(one) for one in (*Exit, *InputProblem)} - {Exit.INTERNAL, Exit.USAGE}
 SYNTAX = uids.EXPLICIT_VR_LITTLE_ENDIAN
 INSTANCES = 3
+
+
+def _of_the_command(record: logging.LogRecord) -> bool:
+    """The provider behind the door logs to the same place, from other threads; what it logs is not the command's."""
+    if threading.current_thread() is threading.main_thread():
+        return True
+    if record.exc_info:
+        provider_failures.append(logging.Formatter().format(record))
+    return False
+
+
+#: Tracebacks that the provider logged; `main` prints them.
+provider_failures: list[str] = []
+logging.getLogger("dicomnet").addFilter(_of_the_command)
 
 
 class Wrong(Exception):
@@ -226,6 +241,8 @@ def main() -> int:
     work: dict[str, Any] = {"archives": archives, "providers": providers}
     codes = work[chosen.what](chosen.count, chosen.seed)
     ends = ", ".join(f"{number} with {code}" for code, number in sorted(codes.items()))
+    for failure in provider_failures:
+        print(f"the provider logged: {failure}", file=sys.stderr)
     print(f"{codes.total()} {chosen.what}: no traceback; exit codes: {ends}")
     return 0
 

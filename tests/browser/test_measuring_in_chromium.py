@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
+import pydicom
 import pytest
+
+from dicomnet.client import WebClient
 
 pytestmark = [pytest.mark.long, pytest.mark.deadline(300)]
 
@@ -23,6 +28,15 @@ MEASURED = """([name, last, near]) => {
   if (!end || one.invalidated || Math.hypot(...end.map((t, i) => t - last[i])) > near) return null;
   const stats = Object.values(one.data.cachedStats ?? {})[0];
   return stats && (stats.length ?? stats.mean) != null ? stats : null;
+}"""
+
+STORE = """async () => {
+  const data = services.measurementService.getMeasurements();
+  await commandsManager.runCommand('storeMeasurements',
+    { measurementData: data, dataSource: 'dicomweb', additionalFindingTypes: [],
+      options: { SeriesDescription: 'Measured' } },
+    'CORNERSTONE_STRUCTURED_REPORT');
+  return data.length;
 }"""
 
 
@@ -58,3 +72,31 @@ def test_a_length_and_a_region(viewer, chest):
     assert found["mean"] == pytest.approx(plane[row, column], abs=0.5)
     assert found["stdDev"] == pytest.approx(0, abs=0.5)
     assert found["area"] == pytest.approx(np.pi * ((size - 1) * chest.pixel) ** 2, rel=0.35)
+
+
+def numbers_of(item: pydicom.Dataset) -> list[float]:
+    """The numeric values of a structured report, wherever they stand in its tree."""
+    own = [float(one.NumericValue) for one in item.get("MeasuredValueSequence") or []]
+    return own + [value for one in item.get("ContentSequence") or [] for value in numbers_of(one)]
+
+
+def test_a_report_is_stored_and_read_again(viewer, chest):
+    viewer.open(chest)
+    number = viewer.scroll_to(14, chest)
+    rows, columns = chest.volume.shape[1:]
+    first, last = chest.world(np.array([[number, rows // 2, columns // 4], [number, rows // 2, columns * 3 // 4]]))
+    length = drawn(viewer, "Length", first, last, 1.5 * chest.pixel)["length"]
+    with WebClient(f"{viewer.url}dicomweb") as client:
+        assert viewer.page.evaluate(STORE) == 1
+        (found,) = client.search("SERIES", {"Modality": "SR"}, study=chest.study)
+        series = found["0020000E"]["Value"][0]
+        try:
+            (content,) = client.retrieve(chest.study, series)
+            values = numbers_of(pydicom.dcmread(io.BytesIO(content)))
+            assert any(value == pytest.approx(length, abs=0.01) for value in values)
+            viewer.page.goto("about:blank")
+            viewer.open(chest)
+            sets = "services.displaySetService.getActiveDisplaySets().map(d => d.Modality)"
+            viewer.page.wait_for_function(f"() => {sets}.includes('SR')")
+        finally:
+            client.delete(chest.study, series)

@@ -52,7 +52,6 @@ def _of_the_command(record: logging.LogRecord) -> bool:
 
 #: Tracebacks that the provider logged; `main` prints them.
 provider_failures: list[str] = []
-logging.getLogger("dicomnet").addFilter(_of_the_command)
 
 
 class Wrong(Exception):
@@ -69,8 +68,16 @@ def instance(number: int) -> bytes:
 def command(*words: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command, in this process."""
     out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = run(words)
+    log = logging.getLogger("dicomnet")
+    before, level, propagate = list(log.handlers), log.level, log.propagate
+    log.addFilter(_of_the_command)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run(words)
+    finally:
+        log.removeFilter(_of_the_command)
+        log.handlers, log.propagate = before, propagate
+        log.setLevel(level)
     said = err.getvalue()
     if code not in CODES or "Traceback" in said or "internal error" in said:
         raise Wrong(f"exit code {code}: {said[-2000:]}")

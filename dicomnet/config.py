@@ -244,7 +244,7 @@ class Timeouts:
     # TCP_USER_TIMEOUT, where there is such a thing: what was sent, and the peer's host does not acknowledge.
     acknowledge: float | None = 60
     # How long a blocking requestor looks for the peer's next word before its thread sleeps, while that pays (see
-    # docs/architecture.md): to be woken can take longer than a message. None sleeps at once; listeners always do.
+    # docs/design.md): to be woken can take longer than a message. None sleeps at once; listeners always do.
     busy_poll: float | None = 100e-6
     # A client's association that is not used: shorter than the idle time of most peers, who would abort it.
     kept: float | None = 30

@@ -155,6 +155,33 @@ def test_the_import_rule_is_read_whole():
     assert len(places) == 15
 
 
+def named_in(text: str) -> tuple[set[Path], list[str]]:
+    """The files that the tables of the map name, a folder for all in it; and the names of what is not there."""
+    found: set[Path] = set()
+    absent = []
+    for section in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        title = section.split(":", maxsplit=1)[0].split()[0]
+        folder = room = PACKAGE if title == "Vocabulary" else PACKAGE / title
+        for row in re.findall(r"^\| (.*?) \|", section, re.MULTILINE):
+            for token in re.findall(r"`([\w/.]+(?:\.pyx?|\.pxd|/))`", row):
+                there = next((base / token for base in (PACKAGE, room, folder) if (base / token).exists()), None)
+                if there is None:
+                    absent.append(token)
+                elif there.is_dir():
+                    found.update(there.rglob("*"))
+                else:
+                    folder = there.parent
+                    found.add(there)
+    return found, absent
+
+
+def test_the_map_names_every_module_and_nothing_else():
+    found, absent = named_in((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    assert absent == []
+    known = found | {path.with_suffix(".pxd") for path in found}
+    assert [name(path) for path in SOURCES if path not in known and not path.stem.startswith("__")] == []
+
+
 @every_source
 def test_every_module_has_its_room(path):
     assert unit(module_of(path)) in {None, "__main__", *ROOMS}, f"which room is {name(path)} in?"

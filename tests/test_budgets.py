@@ -1,4 +1,4 @@
-"""Start-up has a budget, generous and checked; docs/architecture.md says why it is no more than that."""
+"""Start-up has a budget, generous and checked; docs/design.md says why it is no more than that."""
 
 from __future__ import annotations
 

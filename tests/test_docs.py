@@ -33,7 +33,7 @@ from dicomnet.testing import Provider
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 # Excerpts of the source, which run where they come from.
-EXCERPTS = {"style.md", "architecture.md"}
+EXCERPTS = {"style.md", "architecture.md", "design.md"}
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if path.name not in EXCERPTS)]
 # What sets a machine up or goes on for minutes; CONTRIBUTING says so, and .ci/run does it.
 NOT_RUN = ("pip ", "git ", "cd ", "make ", "pytest benchmarks", "python3 -m venv", "source ")

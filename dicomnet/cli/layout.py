@@ -55,7 +55,7 @@ class Layout:
         if any(part in ("", ".", "..") for part in parts) or "\0" in template or "\\" in template:
             raise InvalidArgument(f'"{template}" is no relative path', hint="Write it like {study}/{uid}.dcm.")
         tags = [tag for name, tag in _FIELDS.items() if name in used]
-        self.elements = (_CHARACTER_SET, *tags) if tags else ()
+        self.elements: tuple[int, ...] = (_CHARACTER_SET, *tags) if tags else ()
 
     def name_of(self, request: StoreRequest, uid: str) -> str:
         """The name of an instance: a relative path.

@@ -53,7 +53,7 @@ class Directory:
 
     def __init__(self, file_set_id: str = "") -> None:
         self.file_set_id = file_set_id
-        self.uid = uids.new()
+        self.uid: str = uids.new()
         self._root = _Node(None, ())
         self._levels: dict[tuple[str, ...], tuple[str, ...]] = {}
 

@@ -31,7 +31,8 @@ class WebFailure(ServiceFailure):
 
     def __init__(self, http_status: int, message: str, content: bytes = b"") -> None:
         super().__init__(Status(Status.PROCESSING_FAILURE, comment=message[:64]), message)
-        self.http_status, self.content = http_status, content
+        self.http_status: int = http_status
+        self.content: bytes = content
 
 
 @dataclass(frozen=True, slots=True)

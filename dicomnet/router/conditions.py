@@ -38,7 +38,7 @@ _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TITLES = ("calling", "called")
 _UIDS = ("sop_class", "transfer_syntax")
 #: The operators that each field takes which is no element.
-FIELDS = {
+FIELDS: dict[str, tuple[str, ...]] = {
     "calling": ("equals", "in", "matches"),
     "called": ("equals", "in", "matches"),
     "address": ("equals", "in"),

@@ -278,7 +278,8 @@ class Forwarder:
         pace: Pace | None = None,
         tell: Callable[..., object] = lambda kind, **facts: None,
     ) -> None:
-        self.publish, self.grace = tell, GRACE
+        self.publish: Callable[..., object] = tell
+        self.grace: float = GRACE
         self.spool: Spool = spool
         self.title: str = title
         self.pace: Pace = pace or Pace()

@@ -47,7 +47,7 @@ from .worker_process import WorkerProcess
 
 __all__ = ["Fleet"]
 
-log = logging.getLogger("dicomnet.server")
+log: logging.Logger = logging.getLogger("dicomnet.server")
 
 #: Seconds beyond its drain that a worker gets to end.
 GRACE = 10.0
@@ -65,20 +65,20 @@ class Fleet:
     """
 
     def __init__(self, directory: str | PathLike[str]) -> None:
-        self.directory = Path(directory).absolute()
-        self.settings = Settings.load(self.directory / FILE_NAME)
+        self.directory: Path = Path(directory).absolute()
+        self.settings: Settings = Settings.load(self.directory / FILE_NAME)
         self.pending_restart: tuple[str, ...] = ()
-        self.state = "stopped"
+        self.state: str = "stopped"
         self.request_stop: Callable[[float | None], None] = self._stop_in_thread
         self.sockets: dict[str, socket.socket] = {}
         self.workers: list[WorkerProcess] = []
         self._stack: ExitStack | None = None
         self._started_at = 0.0
-        self.log = ServerLog(self.settings.log)
-        self.loop = LoopThread(f"dicomnet-server-{self.settings.server.ae_title}")
-        self.clients = FleetClients(self.workers)
-        self.addins = FleetAddIns(self.workers)
-        self.metrics = FleetMetrics(self.workers)
+        self.log: ServerLog = ServerLog(self.settings.log)
+        self.loop: LoopThread = LoopThread(f"dicomnet-server-{self.settings.server.ae_title}")
+        self.clients: FleetClients = FleetClients(self.workers)
+        self.addins: FleetAddIns = FleetAddIns(self.workers)
+        self.metrics: FleetMetrics = FleetMetrics(self.workers)
         self.messages: MessageRegistry = FleetMessages(self.workers)
         self._listening: dict[str, str] = {}
 
@@ -121,9 +121,9 @@ class Fleet:
         stack.callback(self.log.stop)
 
     def _start_database(self, stack: ExitStack) -> None:
-        self.database = Database(self.directory / "server.sqlite")
+        self.database: Database = Database(self.directory / "server.sqlite")
         stack.callback(self.database.close)
-        self.events = EventLog(self.settings.admin.events, first=self.database.reserve("events", BLOCK))
+        self.events: EventLog = EventLog(self.settings.admin.events, first=self.database.reserve("events", BLOCK))
 
     def _start_base(self, stack: ExitStack) -> None:
         titles = AETitles(self.database, self.events)
@@ -135,7 +135,7 @@ class Fleet:
         trail = open_trail(self.settings, self.directory)
         stack.callback(trail.close)
         storage = FolderStorage(self.directory / "data")
-        self.base = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)
+        self.base: BaseServices = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)
         register_classic(self.messages, self)
 
     def _load_addins(self, settings: Settings) -> None:
@@ -196,7 +196,7 @@ class Fleet:
         watchdog.start()
         stack.callback(watchdog.stop)
         if self.settings.admin.enabled:
-            self.admin = AdminServing(self, self.loop, self.directory, self.sockets.pop("admin", None))
+            self.admin: AdminServing = AdminServing(self, self.loop, self.directory, self.sockets.pop("admin", None))
             self.admin.start()
             stack.callback(self.admin.stop)
 

@@ -9,7 +9,6 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from .ae_titles import NotKnown
 from .discovery import Found
@@ -70,7 +69,7 @@ class FleetAddIn:
 
     def __init__(self, found: Found, workers: Workers) -> None:
         self.found = found
-        self.name = found.name
+        self.name: str = found.name
         self._workers = workers
 
     def as_json(self) -> dict[str, Any]:
@@ -117,7 +116,7 @@ class FleetAddIns:
             worker.ask("POST", f"/v1/addins/{addin.name}/resume")
 
 
-class FleetMetrics(Collector):
+class FleetMetrics:
     """The metrics of all workers, added up."""
 
     def __init__(self, workers: Workers) -> None:

@@ -55,7 +55,7 @@ from .worker_process import directory_of
 
 __all__ = ["PAUSED", "ReloadReport", "Server", "StartFailed"]
 
-log = logging.getLogger("dicomnet.server")
+log: logging.Logger = logging.getLogger("dicomnet.server")
 #: Under what name the database keeps whether the server is paused.
 PAUSED = "paused"
 #: Seconds without a message after which an association is idle, and ended, where the server stops.
@@ -250,8 +250,8 @@ class Server:
         )
         trail = open_trail(self.settings, self._own)
         storage = FolderStorage(self.directory / "data")
-        self.base = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)
-        self.rules = ServerAdmission(self.settings, titles, lambda: self.addins.rules)
+        self.base: BaseServices = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)
+        self.rules: ServerAdmission = ServerAdmission(self.settings, titles, lambda: self.addins.rules)
         self.rules.paused = bool(self.database.number(PAUSED, self.settings.server.start_mode == "paused"))
         stack.callback(self._stop_base)
 

@@ -18,7 +18,7 @@ from .admin.client import Client
 
 __all__ = ["WorkerProcess", "directory_of"]
 
-log = logging.getLogger("dicomnet.server")
+log: logging.Logger = logging.getLogger("dicomnet.server")
 
 #: Seconds from the end of a worker that died to its next start.
 RESTART_PAUSE = 1.0
@@ -57,7 +57,7 @@ class WorkerProcess:
         self._last = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name=f"dicomnet-worker-{number}", daemon=True)
-        self.client = Client(directory_of(directory, number) / "admin.sock")
+        self.client: Client = Client(directory_of(directory, number) / "admin.sock")
 
     @property
     def pid(self) -> int:

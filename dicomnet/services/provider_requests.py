@@ -252,7 +252,7 @@ class NormalizedRequest(Request):
 
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
         super().__init__(exchange, message, address)
-        self.created_uid = ""
+        self.created_uid: str = ""
         self.reports: list[tuple[str, str, int, Any, bool]] = []
 
     @property

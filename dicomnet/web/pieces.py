@@ -7,16 +7,11 @@ from collections.abc import Mapping, Sequence
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["PiecesResponse"]
+__all__ = ["in_pieces"]
 
 
-class PiecesResponse(Response):
-    """Sends pieces one after the other.
-
-    Args:
-        pieces: of the body.
-        headers: of the answer.
-    """
+class _PiecesResponse(Response):
+    """See `in_pieces`."""
 
     def __init__(self, pieces: Sequence[bytes], headers: Mapping[str, str]) -> None:
         self._pieces = pieces
@@ -28,3 +23,13 @@ class PiecesResponse(Response):
         for piece in self._pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def in_pieces(pieces: Sequence[bytes], headers: Mapping[str, str]) -> Response:
+    """An answer that sends pieces one after the other.
+
+    Args:
+        pieces: of the body.
+        headers: of the answer.
+    """
+    return _PiecesResponse(pieces, headers)

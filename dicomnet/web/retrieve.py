@@ -25,7 +25,7 @@ from .drawing import NATIVE
 from .json_text import json_bytes
 from .media_types import MediaType, accepted, best
 from .multipart import Part, boundary, written
-from .pieces import PiecesResponse
+from .pieces import in_pieces
 from .problems import Problem
 from .renderer import Renderer
 from .repository import WebRepository
@@ -224,7 +224,7 @@ def frames(request: Request, repository: WebRepository, renderer: Renderer) -> R
     mark = boundary()
     headers["Content-Type"] = f'multipart/related; type="{content_type.partition(";")[0]}"; boundary={mark}'
     body = written((Part(content_type, [frame]) for frame in chain([first], parts)), mark)
-    return PiecesResponse(list(body), headers) if len(numbers) == 1 else StreamingResponse(body, headers=headers)
+    return in_pieces(list(body), headers) if len(numbers) == 1 else StreamingResponse(body, headers=headers)
 
 
 def frame_count(repository: WebRepository, one: InstanceLocation) -> int:

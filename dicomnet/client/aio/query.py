@@ -72,11 +72,13 @@ class QueryRetrieveScu(Finder):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(client, wanted=wanted, **options)
-        self.model = query_models.model_of(model).name
-        self.by = _ways(by)
-        self.transfer_syntaxes = listed(transfer_syntaxes)
+        self.model: str = query_models.model_of(model).name
+        self.by: tuple[str, ...] = _ways(by)
+        self.transfer_syntaxes: tuple[str, ...] = listed(transfer_syntaxes)
+        self.listen: Entity | None
+        self.listen_tls: TLS | None
         self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
-        self.senders = frozenset(map(check_ae_title, listed(senders)))
+        self.senders: frozenset[str] = frozenset(map(check_ae_title, listed(senders)))
         self.acceptance = acceptance
         self.peers: dict[str, Entity] | None = None if peers is None else {
             check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one for title, one in peers.items()

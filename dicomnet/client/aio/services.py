@@ -103,7 +103,7 @@ class CommitmentScu(Service):
         self.listen: Entity | None
         self.listen_tls: TLS | None
         self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
-        self.senders = frozenset(map(check_ae_title, listed(senders)))
+        self.senders: frozenset[str] = frozenset(map(check_ae_title, listed(senders)))
         self.acceptance = acceptance
         self.patience = patience
 

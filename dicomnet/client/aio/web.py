@@ -49,7 +49,8 @@ class WebClient:
     def __init__(self, peer: str | WebPeer, *, timeout: float = 60.0) -> None:
         import httpx  # noqa: PLC0415 heavy, and of an extra
 
-        self.peer, self.timeout = WebPeer.of(peer), timeout
+        self.peer: WebPeer = WebPeer.of(peer)
+        self.timeout: float = timeout
         verify = self.peer.tls.client_context() if self.peer.tls is not None else True
         self._http: Any = httpx.AsyncClient(
             base_url=self.peer.url.rstrip("/"), auth=self.peer.login, verify=verify, timeout=timeout

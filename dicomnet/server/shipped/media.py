@@ -82,7 +82,8 @@ class Unmakeable(Exception):
 
     def __init__(self, info: str, failed: tuple[tuple[str, int], ...] = ()) -> None:
         super().__init__(info)
-        self.info, self.failed = info, failed
+        self.info: str = info
+        self.failed: tuple[tuple[str, int], ...] = failed
 
 
 class Media:
@@ -113,12 +114,12 @@ class Media:
         """Make the folders."""
         self.context = context
         self.settings: Media.Settings = context.settings
-        self.folder = self.settings.folder or context.data / "media"
-        self.instances = context.data / "instances"
+        self.folder: FilePath = self.settings.folder or context.data / "media"
+        self.instances: Path = context.data / "instances"
         for folder in (self.folder, self.instances, self._spool):
             folder.mkdir(parents=True, exist_ok=True)
         text = self.settings.capacity
-        self.capacity = (media_set.CAPACITIES.get(text) or parse_size(text)) if text else None
+        self.capacity: int | None = (media_set.CAPACITIES.get(text) or parse_size(text)) if text else None
         self._requests: dict[str, Creation] = {}
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "dicomnet-media")

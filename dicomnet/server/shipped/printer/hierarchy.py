@@ -64,7 +64,7 @@ class Hierarchy:
     """
 
     def __init__(self, trade: Trade) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.jobs: list[Job] = []
         self.told: dict[str, str] = {}
         self._trade = trade

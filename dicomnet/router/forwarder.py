@@ -98,6 +98,7 @@ class Worker:
         self.stop: threading.Event = threading.Event()
         self.under_way: tuple[Delivery, ...] = ()
         self._busy_in_a_row = 0
+        self._again: list[tuple[Delivery, str, RetryClass]] = []  # refused, and to be offered again
         self._sender: Sender | None = None
         self.thread: threading.Thread = threading.Thread(
             target=self._run, name=f"dicomnet-to-{name}-{slot}", daemon=True
@@ -155,20 +156,26 @@ class Worker:
             for result in results:
                 left.pop(result.delivery.id, None)
                 why = self._judge(result, left, done, notes) or why
-                if done and (len(done) >= _FLUSHED or time.monotonic() - flushed > _FLUSH_SECONDS):
-                    self._owner.finish(done)
+                if len(done) + len(self._again) >= _FLUSHED or time.monotonic() - flushed > _FLUSH_SECONDS:
+                    self._flush(done)
                     flushed = time.monotonic()
-                    done.clear()
                 if self.stop.is_set():
                     break
         except (DicomNetError, OSError) as error:
             why = str(error)
         finally:
-            self._owner.finish(done)
+            self._flush(done)
             self._owner.spool.queue.give_back(list(left.values()), why)
         if why:
             self._leave_alone(why)
         self._owner.tell()
+
+    def _flush(self, done: list[tuple[Delivery, State, str]]) -> None:
+        """Write down what has become of deliveries: some at a time, for others wait for their turn to write."""
+        self._owner.finish(done)
+        done.clear()
+        self._owner.spool.queue.retry_later(self._again)
+        self._again.clear()
 
     def _loads(self, items: Sequence[Delivery], left: dict[int, Delivery]) -> list[Load]:
         """What is sent for each; what cannot be made is parked, what is not to be sent now waits."""
@@ -210,14 +217,15 @@ class Worker:
         self.health.refused += 1
         if result.verdict is Verdict.BUSY:
             self._busy_in_a_row += 1
-            queue.retry_later(item, result.why, self._owner.pace.busy)
+            self._again.append((item, result.why, self._owner.pace.busy))
             return result.why if self._busy_in_a_row >= _BUSY_IN_A_ROW else ""
         if result.verdict is Verdict.UNREADABLE:
             queue.park(item, result.why)
             return ""
         pace = self._owner.pace.refused
         tries = RetryClass(pace.first, pace.factor, pace.most, self.destination.tries)
-        if not queue.retry_later(item, result.why, tries):
+        self._again.append((item, result.why, tries))
+        if tries.pause(item.attempts) is None:
             log.warning("%s for %s is parked: %s", item.uid, self.name, result.why)
             self._owner.publish("parked", destination=self.name, sop_instance_uid=item.uid, why=result.why)
         return ""

@@ -282,15 +282,21 @@ class Queue:
         if items:
             self._database.transaction(work, logged=True)
 
-    def retry_later(self, item: Delivery, why: str, retry: RetryClass = BACKOFF) -> bool:
-        """It failed, and is offered again later; False: it has had all its tries, and is parked."""
-        pause = retry.pause(item.attempts)
-        if pause is None:
-            self.park(item, why)
-            return False
-        due = self._clock() + pause * (1 + _JITTER * random.random())
-        self._each([item], {"state": State.WAITING, "owner": "", "due": due, "why": why[:_MOST_WHY]})
-        return True
+    def retry_later(self, items: Sequence[tuple[Delivery, str, RetryClass]]) -> None:
+        """These failed, for these reasons: each is offered again later, or parked where it has had all its tries."""
+        now = self._clock()
+
+        def work(connection: Connection) -> None:
+            for item, why, retry in items:
+                pause = retry.pause(item.attempts)
+                values: dict[str, Any] = {"state": State.PARKED, "owner": "", "why": why[:_MOST_WHY]}
+                if pause is not None:
+                    values |= {"state": State.WAITING, "due": now + pause * (1 + _JITTER * random.random())}
+                mine = _D.id == item.id, _D.owner == self._owner, _D.state == State.LEASED
+                connection.execute(update(delivery).where(*mine).values(values))
+
+        if items:
+            self._database.transaction(work, logged=True)
 
     def give_back(self, items: Sequence[Delivery], why: str = "") -> None:
         """Nothing was done with these, which is not their fault: they wait again, in their old place."""

@@ -21,7 +21,7 @@ from dicomnet.repository.keys import Identifier, InvalidKey, QueryOptions
 from dicomnet.repository.responses import Answers
 
 QUERIES = int(os.environ.get("DICOMNET_QUERIES", "150"))
-PARTS, QUERIES_OF_PART = 100, 500  # of a hundred thousand, half of them in each database
+PARTS, QUERIES_OF_PART = int(os.environ.get("DICOMNET_QUERY_PARTS", "20")), 500
 RELATIONAL = QueryOptions(relational=True)
 
 
@@ -149,7 +149,7 @@ class TestTheNaiveMatcher:
     @settings(max_examples=QUERIES_OF_PART, report_multiple_bugs=False, database=None)
     @pytest.mark.deadline(280)
     @given(query=queries())
-    def test_finds_the_same_a_hundred_thousand_times(self, odd_index, part, query):
+    def test_finds_the_same_many_thousand_times(self, odd_index, part, query):
         self.compare(odd_index, query)
 
     @settings(max_examples=QUERIES // 5)

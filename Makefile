@@ -27,10 +27,10 @@ STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-browser lint twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer wheel try-install man clean
+.PHONY: help demo test test-long test-all test-browser lint twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer wheel try-install man clean
 
 help:
-	@echo 'make demo | test | test-all | test-browser | lint | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | wheel | try-install | man | clean'
+	@echo 'make demo | test | test-long | test-all | test-browser | lint | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | wheel | try-install | man | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -45,10 +45,12 @@ test: $(VENV)/built
 	$(PYTEST) $(PARALLEL) -m 'not long and not measures' $(ARGS) || test $$? -eq 5
 	$(PYTEST) -m 'measures and not long' $(ARGS) || test $$? -eq 5
 
-# The long proofs too: walks, churn, junk, every byte, kills.
-test-all: $(VENV)/built
-	$(PYTEST) $(PARALLEL) -m 'not measures' $(ARGS) || test $$? -eq 5
-	$(PYTEST) -m measures $(ARGS) || test $$? -eq 5
+# The long proofs: walks, churn, junk, every byte, kills, a viewer's pixels.
+test-long: $(VENV)/built
+	$(PYTEST) $(PARALLEL) -m 'long and not measures' $(ARGS) || test $$? -eq 5
+	$(PYTEST) -m 'long and measures' $(ARGS) || test $$? -eq 5
+
+test-all: test test-long
 
 # The viewer in Chromium, after `make viewer`; these tests are in test-all, too.
 test-browser: $(VENV)/built

@@ -62,7 +62,7 @@ lint: $(VENV)/built
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(CYTHON)
 	$(BIN)/python -m mypy
 	$(if $(STUBS),$(BIN)/python -m mypy.stubtest $(STUBS))
-	$(BIN)/python -m pyright --verifytypes dicomnet --ignoreexternal
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m pyright --pythonpath $(PYTHON_HERE) --verifytypes dicomnet --ignoreexternal
 
 # The blocking modules, from the asyncio ones that are written by hand.
 twins: $(VENV)/built

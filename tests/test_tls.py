@@ -95,7 +95,7 @@ def user(face, port, tls):
 
 
 def instance(size):
-    return BytesSource(bytes(size), EXPLICIT, CT, "1.2.3")
+    return BytesSource(bytes(size), EXPLICIT, CT, "1.2.3", force=True)  # no data set, for all that TLS cares
 
 
 @contextmanager

@@ -213,9 +213,8 @@ def test_letting_go_of_other_results_loses_no_match(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("provider_face", faces.FACES)
-def test_what_is_answered_does_not_wait_for_slow_handlers(provider_face: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_answered_does_not_wait_for_slow_handlers(provider_face: str) -> None:
     """The second of two that came together is performed once the answer to the first has been read."""
-    monkeypatch.setattr("dicomnet.sync.driver._SLICE", 0.0)
     rig, read, handled = Rig(f"sync-{provider_face}"), threading.Event(), []
 
     def keep(request: Any) -> None:

@@ -344,6 +344,20 @@ def test_a_commitment_that_is_refused_sends_again(tmp_path):
             assert [one.service for one in archive.received].count("C-STORE") == 2
 
 
+@pytest.mark.parametrize(("status", "state"), [(0, "sent"), (0x0110, "parked")])
+def test_what_a_destination_has_already_is_committed_too(tmp_path, status, state):
+    """It answered 0111 since an earlier try arrived; that it keeps the instance is not said with that."""
+    with Provider("A", status={"C-STORE": 0x0111, "N-ACTION": status}) as archive:
+        rules = everything_to(A=address(archive.peer, "commit = true", "tries = 2"))
+        with routing(tmp_path, rules) as router:
+            send(router, part10(1))
+            assert settled(router) == {"A": {state: 1}}
+            [item] = router.spool.queue.items()
+        services = [one.service for one in archive.received]
+        assert services == ["C-STORE", "N-ACTION"] * (1 if state == "sent" else 2)
+        assert ("no commitment" in item.why) == (state == "parked")
+
+
 def test_the_callers_title_is_passed_on_where_that_is_wanted(tmp_path):
     with Provider("A") as archive:
         rules = everything_to(A=address(archive.peer, "pass_calling = true"))

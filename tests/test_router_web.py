@@ -146,6 +146,19 @@ def answer(code, *reasons, stored=False):
     return httpx.Response(code, json=body)
 
 
+def xml(code, *reasons):
+    """An answer in the native model, in which the instance has failed."""
+    item = '<DicomAttribute tag="00081155" vr="UI"><Value number="1">1.2.3</Value></DicomAttribute>'
+    for one in reasons:
+        item += f'<DicomAttribute tag="00081197" vr="US"><Value number="1">{one}</Value></DicomAttribute>'
+    failed = f'<DicomAttribute tag="00081198" vr="SQ"><Item number="1">{item}</Item></DicomAttribute>'
+    return httpx.Response(code, text=f"<NativeDicomModel>{failed}</NativeDicomModel>")
+
+
+NO_REASON = {"00081198": {"Value": [{"00081155": {"Value": ["1.2.3"]}, "00081197": {"vr": "US"}}]}}
+NULL = {"00081198": {"vr": "SQ", "Value": [{"00081155": {"Value": ["1.2.3"]}, "00081197": {"Value": [None]}}]}}
+
+
 @pytest.mark.parametrize(
     ("response", "verdict"),
     [
@@ -154,7 +167,17 @@ def answer(code, *reasons, stored=False):
         (httpx.Response(200, text="<Value>1.2.3</Value>"), Verdict.DELIVERED),
         (httpx.Response(200, text="<xml/>"), Verdict.REFUSED),
         (answer(202, 0x0111), Verdict.DELIVERED),
-        (answer(409), Verdict.DELIVERED),
+        (answer(409), Verdict.REFUSED),
+        (httpx.Response(409), Verdict.REFUSED),
+        (httpx.Response(409, text="<html>Conflict</html>"), Verdict.REFUSED),
+        (xml(200), Verdict.REFUSED),
+        (xml(202, 0xC000), Verdict.REFUSED),
+        (xml(409, 0xA700), Verdict.BUSY),
+        (xml(409, 0x0111), Verdict.DELIVERED),
+        (httpx.Response(202, json=NO_REASON), Verdict.REFUSED),
+        (httpx.Response(202, json=[NO_REASON]), Verdict.REFUSED),
+        (httpx.Response(202, json=[{}, NO_REASON]), Verdict.REFUSED),
+        (httpx.Response(202, json=NULL), Verdict.REFUSED),
         (answer(409, 0x0111), Verdict.DELIVERED),
         (answer(409, 0xA900), Verdict.REFUSED),
         (answer(409, 0xA700), Verdict.BUSY),

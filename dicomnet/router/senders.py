@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Any, Protocol
 
 from ..client import Client, Retry
-from ..client.batch import Outcome, Stored
-from ..client.sync.store import StoreScu
+from ..client.batch import Outcome, Stored, committed
+from ..client.sync.store import COMMIT_AT_ONCE, StoreScu
 from ..errors import (
     AssociationAborted,
     AssociationRejected,
@@ -23,6 +23,7 @@ from ..errors import (
     InvalidArgument,
     NoAcceptedContext,
 )
+from ..services.user import Commitment
 from ..status import Status
 from .actions import Prefetch
 from .conditions import uid_of
@@ -172,12 +173,20 @@ class DimseSender:
 
     def _store(self, scu: StoreScu, loads: Sequence[Load]) -> Iterator[Result]:
         by_source = {id(one.source): one.delivery for one in loads}
+        there: list[Stored] = []
         try:
             with closing(scu.send([one.source for one in loads])) as results:
                 for stored in results:
+                    if self._destination.commit and _is_there(stored):
+                        there.append(stored)
+                        continue
                     found = self._result(by_source[id(stored.source)], stored)
                     if found is not None:
                         yield found
+            for stored in _commitments(scu, there):
+                found = self._result(by_source[id(stored.source)], stored)
+                if found is not None:
+                    yield found
         finally:
             for one in loads:
                 one.source.close()
@@ -213,6 +222,24 @@ class DimseSender:
             scu.close()
 
 
+def _is_there(stored: Stored) -> bool:
+    """The peer stores it not, since it has it; that says nothing of a commitment."""
+    return stored.status == _DUPLICATE and stored.outcome is not Outcome.NOT_COMMITTED
+
+
+def _commitments(scu: StoreScu, there: Sequence[Stored]) -> Iterator[Stored]:
+    """Ask for commitment of what the peer had before, as the batch did of what it has just stored."""
+    for start in range(0, len(there), COMMIT_AT_ONCE):
+        some = there[start : start + COMMIT_AT_ONCE]
+        answer: Commitment | DicomNetError
+        try:
+            answer = scu.client.commit([(one.sop_class_uid, one.sent_as) for one in some])
+        except DicomNetError as error:
+            answer = error
+        for one in some:
+            yield committed(one, answer)
+
+
 def _verdict(stored: Stored) -> Verdict:
     if stored.status is not None:
         return _verdict_on(stored.status)
@@ -235,5 +262,3 @@ def _verdict_on(status: Status) -> Verdict:
     if code == _DUPLICATE:
         return Verdict.DELIVERED
     return Verdict.BUSY if code in _BUSY else Verdict.REFUSED
-
-

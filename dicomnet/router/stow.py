@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import ssl
 from collections.abc import Iterator, Sequence
@@ -21,11 +22,13 @@ __all__ = ["StowSender"]
 
 _JSON = "application/dicom+json"
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-_CONFLICT, _TOO_MANY, _UNAVAILABLE = 409, 429, 503
+_TOO_MANY, _UNAVAILABLE = 429, 503
 #: What says something of the server, or of who we are, and nothing of the instance.
 _OF_THE_SERVER = frozenset({401, 403, 404, 405, 407, _TOO_MANY, 502, _UNAVAILABLE, 504, 507})
 _DUPLICATE, _BUSY = 0x0111, range(0xA700, 0xA800)
 _FAILED, _REASON = "00081198", "00081197"
+#: Failure Reason in the native model's XML (PS3.19 Annex A), which some servers answer with whatever is asked for.
+_XML_REASON = re.compile(rf'tag="{_REASON}"[^>]*>\s*<Value[^>]*>\s*(\d{{1,5}})\s*<')
 
 
 class StowSender:
@@ -115,12 +118,13 @@ def _stamps(destination: StowDestination) -> tuple[float, ...]:
 def verdict_on(response: httpx.Response, uid: str) -> tuple[Verdict, str]:
     """What a server's answer to one instance means.
 
-    A server that takes a part for none of its own answers 200, too: what it has stored it names.
+    A server that takes a part for none of its own answers 200, too: what it has stored it names, and what it has not.
+    409 says that none was stored (PS3.18 Section 10.5.3): that it is there already only a failure reason says.
     """
     code = response.status_code
     said = f"HTTP {code} {response.reason_phrase}".strip()
     reasons = _reasons(response)
-    if any(reason == _DUPLICATE for reason in reasons) or (code == _CONFLICT and not reasons):
+    if _DUPLICATE in reasons:
         return Verdict.DELIVERED, f"{said}: it is there already"
     if any(reason in _BUSY for reason in reasons):
         return Verdict.BUSY, f"{said}: failure reason {reasons[0]:04X}"
@@ -134,15 +138,27 @@ def verdict_on(response: httpx.Response, uid: str) -> tuple[Verdict, str]:
 
 
 def _reasons(response: httpx.Response) -> list[int]:
-    """Failure Reason (0008,1197) of each item of Failed SOP Sequence."""
+    """Failure Reason (0008,1197) of each item of Failed SOP Sequence; 0 where an item gives none."""
     try:
         answer: Any = response.json() if response.content else {}
     except ValueError:
-        return []
-    answer = answer[0] if isinstance(answer, list) and answer else answer
-    items = answer.get(_FAILED, {}).get("Value", ()) if isinstance(answer, dict) else ()
-    found = (item.get(_REASON, {}).get("Value", [0]) for item in items if isinstance(item, dict))
-    return [int(one[0]) for one in found if one]
+        failed = _FAILED in response.text or "FailedSOPSequence" in response.text
+        return [int(one) for one in _XML_REASON.findall(response.text)] or [0] if failed else []
+    answers = answer if isinstance(answer, list) else [answer]
+    sequences = (_values(one, _FAILED) for one in answers)
+    return [_reason(item) for items in sequences for item in items]
+
+
+def _values(item: Any, tag: str) -> list[Any]:
+    """The values of an element in DICOM JSON, as far as there are any."""
+    element = item.get(tag) if isinstance(item, dict) else None
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def _reason(item: Any) -> int:
+    values = _values(item, _REASON)
+    return values[0] if values and isinstance(values[0], int) else 0
 
 
 def _first_line(path: str) -> str:

@@ -9,8 +9,9 @@ import time
 import archives
 import pytest
 from web_archives import client, served
+from websockets.sync.client import connect
 
-from dicomnet.web import serving, store
+from dicomnet.web import bodies, serving, store
 
 MARK = "b0undary"
 HEAD = f"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/related; boundary={MARK}\r\n"
@@ -134,6 +135,51 @@ def test_a_connection_without_a_request_is_closed(tmp_path, monkeypatch):
     with served(tmp_path / "archive") as (_, url), raw(url) as silent, raw(url, half) as slow:
         assert silent.recv(100) == b""
         assert slow.recv(100) == b""
+
+
+def test_a_connection_is_not_held_by_a_byte_after_a_request(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "FIRST_REQUEST", 0.2)
+    whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with served(tmp_path / "archive") as (_, url), raw(url, whole) as sock:
+        got = b""
+        while not got.endswith(b"ok\n"):
+            got += sock.recv(1000)
+        sock.sendall(b"G")
+        assert sock.recv(100) == b""
+
+
+def test_a_channel_outlives_the_wait_for_a_request(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "FIRST_REQUEST", 0.2)
+    with served(tmp_path / "archive") as (_, url):
+        address = f"ws{url.removeprefix('http')}/dicomweb/subscribers/ONE"
+        with connect(address, open_timeout=30) as channel, raw(url) as later:
+            assert later.recv(100) == b""
+            assert channel.ping().wait(30)
+
+
+@pytest.mark.parametrize("more", [b"X-" + b"y" * (1 << 20) + b": z\r\n", b"x:y\r\n" * 300, b"x:y\r\n" * 300_000])
+def test_a_head_without_end_is_cut(web, more):
+    whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + more + b"\r\n"
+    try:
+        with raw(web[1], whole) as sock:
+            got = answered(sock)
+    except OSError:  # it is closed while this still sends
+        got = b""
+    assert got == b"" or got.startswith(b"HTTP/1.1 400")
+
+
+def test_a_large_body_is_no_head(web):
+    body = PART + b"x" * (3 * serving.MOST_HEAD) + f"\r\n--{MARK}--\r\n".encode()
+    pieces = [body[at : at + 10_000] for at in range(0, len(body), 10_000)]
+    with raw(web[1], f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode(), *pieces) as sock:
+        assert answered(sock).startswith(b"HTTP/1.1 409")
+
+
+def test_a_data_set_that_does_not_come_is_given_up(web, monkeypatch):
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    head = b"POST /dicomweb/workitems HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+    with raw(web[1], head) as sock:
+        assert answered(sock).startswith(b"HTTP/1.1 408")
 
 
 def _open_files() -> int:

@@ -175,6 +175,20 @@ class TestForm:
         for headers in ({"sec-fetch-site": "same-origin"}, {"origin": str(browser.base_url).rstrip("/")}, {}):
             assert browser.post("/dicomweb/studies", headers=headers).status_code == 415
 
+    def test_a_browser_that_knows_a_password_is_no_program(self, web):
+        for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "http://evil"}, {"origin": "null"}):
+            answer = httpx.post(web + "/dicomweb/studies", **as_("operate", **headers))
+            assert (answer.status_code, answer.json()["parameter"]) == (403, "Origin")
+        for headers in ({"origin": web}, {"sec-fetch-site": "same-origin"}, {}):
+            assert httpx.post(web + "/dicomweb/studies", **as_("operate", **headers)).status_code == 415
+        assert httpx.get(web + "/dicomweb/studies", **as_("operate", origin="http://evil")).status_code == 204
+
+    @pytest.mark.parametrize("origin", ["null", "http://[", "x", "", "://"])
+    def test_an_origin_that_is_none_is_refused(self, browser, origin):
+        log_in(browser)
+        for headers in ({"origin": origin}, {"origin": origin, "x-forwarded-host": ""}):
+            assert browser.post("/dicomweb/studies", headers=headers).status_code == 403
+
     def test_logout_ends_it(self, browser):
         log_in(browser)
         token = TOKEN.search(browser.get("/logout").text)[1]
@@ -211,6 +225,8 @@ class TestLimits:
             assert [one.status_code for one in answers] == [200, 200, 429]
             assert answers[-1].headers["content-type"] == "application/problem+json"
             assert client.get("health", headers={"x-forwarded-for": "203.0.113.9"}).status_code == 200
+            lines = [("x-forwarded-for", "203.0.113.10"), ("x-forwarded-for", "203.0.113.8")]  # the proxy's is the last
+            assert client.get("health", headers=lines).status_code == 429
             assert all(client.get("health").status_code == 200 for _ in range(4))
 
     def test_tokens_come_back(self):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..repository.dicom_json import DicomJson
@@ -14,32 +15,55 @@ from .json_text import json_bytes
 from .media_types import accepted, best, parse
 from .problems import Problem
 
-__all__ = ["DICOM_JSON", "json_answer", "json_item"]
+__all__ = ["DICOM_JSON", "json_answer", "json_item", "small_body"]
 
 DICOM_JSON = "application/dicom+json"
 #: Bytes of a data set in JSON, and how deep its sequences may nest.
 MOST_BODY, MOST_DEPTH = 4 << 20, 16
+#: Seconds within which a body that is held in memory has come.
+BODY_SECONDS = 30.0
 _is_tag = re.compile(r"[0-9A-F]{8}").fullmatch
 _is_vr = re.compile(r"[A-Z]{2}").fullmatch
 _NAMES = {"Alphabetic", "Ideographic", "Phonetic"}
+
+
+async def small_body(request: Request, most: int, what: str) -> bytes:
+    """A body that is held in memory.
+
+    Args:
+        request: that brings it.
+        most: bytes of it.
+        what: it is, for the caller who sends more.
+
+    Raises:
+        Problem: 408 for one that does not come in time, 413.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise Problem(413, f"{what} has at most {most} bytes", parameter="body")
+    except TimeoutError as error:
+        raise Problem(408, f"the body has not come within {BODY_SECONDS:g} s", parameter="body") from error
+    except ClientDisconnect as error:
+        raise Problem(408, "the client went away", parameter="body") from error
+    return bytes(body)
 
 
 async def json_item(request: Request) -> DicomJson:
     """The data set that a request brings: an object, or an array of one.
 
     Raises:
-        Problem: 400 for what is none, 413, 415.
+        Problem: 400 for what is none, 408, 413, 415.
     """
     kind = parse(request.headers.get("content-type", DICOM_JSON)).type
     if kind not in (DICOM_JSON, "application/json"):
         raise Problem(415, f"data sets come as {DICOM_JSON}", parameter="Content-Type")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BODY:
-            raise Problem(413, f"a data set has at most {MOST_BODY} bytes", parameter="body")
+    body = await small_body(request, MOST_BODY, "a data set")
     try:
-        value = json.loads(bytes(body), parse_constant=_no_constant) if body else {}
+        value = json.loads(body, parse_constant=_no_constant) if body else {}
     except (ValueError, RecursionError) as error:
         raise Problem(400, "the body is not JSON", parameter="body") from error
     if isinstance(value, list) and len(value) == 1:

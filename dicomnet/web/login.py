@@ -1,7 +1,8 @@
 """Login: who asks, by a signed cookie or HTTP Basic, and what a role may do.
 
 Browsers log in by a form and get a cookie (HttpOnly, SameSite=Lax, Secure over TLS); programs send HTTP Basic. What
-changes something and comes by cookie must come from our own pages: browsers say so in Sec-Fetch-Site, or Origin.
+a browser sends that changes something must come from our own pages: it says so in Sec-Fetch-Site, or Origin. That
+holds for HTTP Basic, too: a browser that was once given a password sends it again by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .addresses import base_path, own_path
+from .bodies import small_body
 from .limits import Buckets, caller_of, refuse, too_many
 from .metrics import WebMetrics
 from .problems import Problem
@@ -139,14 +141,14 @@ class Login:
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         try:
-            user, by_cookie = await self._caller(connection)
+            user = await self._caller(connection)
             if user is None:
                 raise _unknown(connection)
             method = scope.get("method", "GET")
             needed = needed_role(method, own_path(scope))
             if not allows(user.role, needed):
                 raise Problem(403, f"{user.name} has the role {user.role}; this needs the role {needed}")
-            if by_cookie and (method not in _SAFE or scope["type"] == "websocket"):
+            if method not in _SAFE or scope["type"] == "websocket":
                 _check_origin(connection)
         except Problem as problem:
             if scope["type"] == "websocket":
@@ -162,17 +164,16 @@ class Login:
 
     # ---- who asks ----------------------------------------------------------------------------------------------
 
-    async def _caller(self, connection: HTTPConnection) -> tuple[User | None, bool]:
-        """The user, and whether it was told by a cookie."""
+    async def _caller(self, connection: HTTPConnection) -> User | None:
         authorization = connection.headers.get("authorization", "")
         if authorization[:6].lower() == "basic ":
-            return await self._basic(connection, authorization[6:].strip()), False
+            return await self._basic(connection, authorization[6:].strip())
         try:
             name, stamp = self._signer("session").loads(connection.cookies.get(SESSION, ""), max_age=self._seconds)
         except (BadSignature, ValueError, TypeError):
-            return None, True
+            return None
         user = self._users.get(name)
-        return (user if user is not None and secrets.compare_digest(user.stamp, str(stamp)) else None), True
+        return user if user is not None and secrets.compare_digest(user.stamp, str(stamp)) else None
 
     async def _basic(self, connection: HTTPConnection, text: str) -> User | None:
         key = hashlib.sha256(f"{self._users.key}:{text}".encode()).digest()
@@ -270,13 +271,9 @@ class Login:
         """What a form says, if it is one of ours.
 
         Raises:
-            Problem: 403 for one that is not, 413.
+            Problem: 403 for one that is not, 408, 413.
         """
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_FORM:
-                raise Problem(413, f"a form has at most {MOST_FORM} bytes", parameter="body")
+        body = await small_body(request, MOST_FORM, "a form")
         pairs = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16) if body.count(b"&") < 16 else {}
         form = {name: values[-1] for name, values in pairs.items()}
         try:
@@ -309,7 +306,10 @@ def _check_host(connection: HTTPConnection) -> None:
     server = connection.scope.get("server") or ("",)
     if connection.scope.get("dicomnet.proxied") or not is_loopback(str(server[0])):
         return
-    host = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
+    try:
+        host = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
+    except ValueError:  # an opening bracket without its end
+        host = ""
     if not is_loopback(host):
         raise Problem(421, "without a login this server goes by the name localhost alone", parameter="Host")
 
@@ -327,7 +327,7 @@ def _check_origin(connection: HTTPConnection) -> None:
     hosts = {headers.get("host", "")}
     if connection.scope.get("dicomnet.proxied"):
         hosts.add(headers.get("x-forwarded-host", ""))
-    if site is None and (origin is None or urlsplit(origin).netloc in hosts):
+    if site is None and (origin is None or origin.partition("://")[2] in hosts - {""}):
         return
     raise Problem(403, "this comes from a page of another site", parameter="Origin")
 

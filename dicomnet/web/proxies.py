@@ -29,10 +29,9 @@ class TrustedProxies:
         if scope["type"] in ("http", "websocket") and self._trusts((scope.get("client") or ("", 0))[0]):
             headers = Headers(scope=scope)
             scope = {**scope, "dicomnet.proxied": True}
-            if headers.get("x-forwarded-proto", "").lower() == "https":
+            if _last(headers, "x-forwarded-proto").lower() == "https":
                 scope["scheme"] = "https" if scope["type"] == "http" else "wss"
-            # The last address is the one that the proxy itself saw; those before it are what its caller says.
-            known = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+            known = _last(headers, "x-forwarded-for")
             if _address(known) is not None:
                 scope["client"] = (known, 0)
         await self._app(scope, receive, send)
@@ -40,6 +39,11 @@ class TrustedProxies:
     def _trusts(self, text: str) -> bool:
         address = _address(text)
         return address is not None and any(address in one for one in self._networks)
+
+
+def _last(headers: Headers, name: str) -> str:
+    """The value that the proxy itself added; those before it, and lines before its own, are what its caller says."""
+    return ",".join(headers.getlist(name)).rpartition(",")[2].strip()
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

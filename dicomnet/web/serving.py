@@ -8,11 +8,11 @@ import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..errors import cannot_listen
 from ..net.tls import TLS
@@ -20,10 +20,12 @@ from ..net.tls import TLS
 __all__ = ["WebServing"]
 
 _BACKLOG = 128
-#: Seconds until the first request of a connection has come, its headers at least.
+#: Seconds until a request that is awaited, or has begun, has come, its headers at least.
 FIRST_REQUEST = 30.0
 #: Seconds that a connection may rest between two requests.
 KEEP_ALIVE = 65
+#: Bytes of a request before its body, or between two pieces of it, and lines of header; a login comes after these.
+MOST_HEAD, MOST_HEADERS = 64 << 10, 200
 #: Seconds that requests under way get when it stops.
 DRAIN = 5
 
@@ -33,15 +35,72 @@ def _always(context: ssl.SSLContext) -> Callable[..., ssl.SSLContext]:
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1 that gives up callers who connect and send no request, or never its end."""
+    """HTTP/1.1 that gives up callers who connect and send no request, or never its end, or headers without end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timer: asyncio.TimerHandle | None = None
+        self._unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(FIRST_REQUEST, self._no_request)
+        self._await_request()
 
-    def _no_request(self) -> None:
-        if vars(self)["cycle"] is None and not self.transport.is_closing():
+    def _await_request(self) -> None:
+        """Close the connection, if the head of a request does not come in time."""
+        if self._timer is None:
+            self._timer = self.loop.call_later(FIRST_REQUEST, self._close)
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
             self.transport.close()
+
+    def _has_come(self) -> None:
+        self._unread = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _is_idle(self) -> bool:
+        cycle: RequestResponseCycle | None = vars(self)["cycle"]
+        return cycle is None or cycle.response_complete
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, unless it is more than a head may have."""
+        if self._is_idle():
+            self._await_request()
+        if self._unread > MOST_HEAD:
+            self._close()
+            return
+        self._unread += len(data)
+        super().data_received(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One line of header; an error here is answered with 400."""
+        if len(self.headers) >= MOST_HEADERS:
+            raise ValueError(f"a request has at most {MOST_HEADERS} lines of header")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """A head has come; that of a WebSocket counts when its connection is handed over."""
+        super().on_headers_complete()
+        if not self._is_idle():
+            self._has_come()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body: how much that may be, and how long it takes, is for those who read it."""
+        self._unread = 0
+        super().on_body(body)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over; WebSockets have limits of their own."""
+        self._has_come()
+        super().handle_websocket_upgrade()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._has_come()
+        super().connection_lost(exc)
 
 
 class WebServing:

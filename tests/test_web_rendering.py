@@ -12,6 +12,7 @@ import numpy as np
 import peers
 import pydicom
 import pytest
+from index_records import header
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
@@ -19,6 +20,7 @@ from web_archives import client, served
 
 from dicomnet import uids
 from dicomnet.dataset import codec
+from dicomnet.files.part10 import meta_header
 from dicomnet.web.drawing import Frame, NotDecodable, Wish, decoded, picture
 from dicomnet.web.problems import Problem
 from dicomnet.web.renderer import Renderer
@@ -366,3 +368,24 @@ class TestWadoUri:
     def test_what_is_no_request(self, web, more, status, parameter):
         answer = self.ask(web, **more)
         assert (answer.status_code, answer.json().get("parameter")) == (status, parameter)
+
+CDA = "1.2.840.10008.5.1.4.1.1.104.2"
+
+
+def test_a_document_of_a_peer_is_no_page_of_ours(tmp_path):
+    page = b'<html xmlns="http://www.w3.org/1999/xhtml"><script>alert(1)</script></html> '
+    named = {"StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.2.1.1", "SOPInstanceUID": "1.2.1.1.1"}
+    data = header(SOPClassUID=CDA, PatientID="P1", EncapsulatedDocument=page, **named)
+    body = meta_header(CDA, "1.2.1.1.1", LITTLE, "TESTER") + data
+    wado = {"requestType": "WADO", "studyUID": "1.2.1", "seriesUID": "1.2.1.1", "objectUID": "1.2.1.1.1"}
+    instance = "/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1"
+    with served(tmp_path / "archive") as (_, url), client(url) as http:
+        stored = http.post("/dicomweb/studies", content=body, headers={"content-type": "application/dicom"})
+        assert stored.status_code == 200
+        for answer in (http.get(f"{instance}/rendered"), http.get("/wado", params=wado | {"contentType": "text/xml"})):
+            assert answer.content == page
+            assert answer.headers["content-type"].startswith("text/xml")
+            assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+            assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+        for path in (f"{instance}/bulkdata/00420011", instance, f"{instance}/metadata"):
+            assert http.get(path).headers["x-content-type-options"] == "nosniff"

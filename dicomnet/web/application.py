@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 from ..repository.catalog import Level
 from . import retrieve
 from .addresses import base_path
+from .browsers import NoSniff
 from .json_text import json_bytes
 from .limits import RateLimit
 from .login import Local, Login
@@ -55,7 +57,7 @@ def dicomweb(repository: WebRepository, renderer: Renderer | None = None) -> Sta
         *(step_routes(repository.steps) if repository.steps is not None else ()),
         Route("/", capabilities, methods=["OPTIONS", "GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers=_HANDLERS)
+    return Starlette(routes=routes, middleware=[Middleware(NoSniff)], exception_handlers=_HANDLERS)
 
 
 def _routes(repository: WebRepository, renderer: Renderer) -> list[BaseRoute]:

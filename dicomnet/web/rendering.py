@@ -13,6 +13,7 @@ from .. import uids
 from ..dataset import codec
 from ..repository.catalog import Level
 from ..repository.locations import InstanceLocation
+from .browsers import NO_SCRIPTS
 from .drawing import Wish
 from .media_types import MediaType, accepted, best
 from .problems import Problem
@@ -66,9 +67,10 @@ class Rendering:
     def answer(self, one: InstanceLocation, ranges: list[MediaType], query: QueryParams, number: int) -> Response:
         """What a person sees of an instance."""
         if one.cls in _DOCUMENTS:
-            best(ranges, (_DOCUMENTS[one.cls],))
+            kind = best(ranges, (_DOCUMENTS[one.cls],))
             with StoredInstance(self._repository.blobs, one) as stored:
-                return Response(stored.value([_ENCAPSULATED_DOCUMENT]), media_type=_DOCUMENTS[one.cls])
+                value = stored.value([_ENCAPSULATED_DOCUMENT])
+            return Response(value, headers=NO_SCRIPTS if kind == "text/xml" else None, media_type=kind)
         if one.ts in _VIDEO:
             best(ranges, ("video/mp4",))
             with StoredInstance(self._repository.blobs, one) as stored:

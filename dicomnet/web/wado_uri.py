@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from starlette.datastructures import QueryParams
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -12,6 +13,7 @@ from starlette.routing import Route
 from .. import uids
 from ..repository.catalog import Level
 from ..repository.locations import InstanceLocation
+from .browsers import NoSniff
 from .drawing import Wish
 from .media_types import MediaType, accepted, best
 from .problems import Problem
@@ -46,7 +48,7 @@ def wado_uri_route(repository: WebRepository, rendering: Rendering) -> Route:
         body = rendering.picture(one, number, wish, _state(query, repository))
         return Response(body, media_type=wish.media_type)
 
-    return Route("/wado", endpoint, methods=["GET"])
+    return Route("/wado", endpoint, methods=["GET"], middleware=[Middleware(NoSniff)])
 
 
 def _found(query: QueryParams, repository: WebRepository) -> InstanceLocation:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
+import anyio
 import httpx
 import numpy as np
 import peers
 import pydicom
 import pytest
+from anyio.to_thread import current_default_thread_limiter
 from index_records import header
 from PIL import Image
 from pydicom.dataset import Dataset
@@ -23,7 +26,7 @@ from dicomnet.dataset import codec
 from dicomnet.files.part10 import meta_header
 from dicomnet.web.drawing import Frame, NotDecodable, Wish, decoded, picture
 from dicomnet.web.problems import Problem
-from dicomnet.web.renderer import Renderer
+from dicomnet.web.renderer import MOST_WAITING, PROCESSES, Renderer
 
 LITTLE = uids.EXPLICIT_VR_LITTLE_ENDIAN
 FILES = [path for path in peers.sample_files() if path.stat().st_size < 4 << 20]
@@ -253,6 +256,19 @@ class TestStates:
         assert (found != before)[4:20, 32:42].any()
 
 
+def test_a_frame_that_says_it_is_huge_is_not_decoded():
+    ds = plain(RAMP, Rows=16384, Columns=16384)
+    with pytest.raises(NotDecodable, match="of this size"):
+        decoded(Frame(codec.encode(ds, LITTLE), LITTLE, b"", 1))
+
+
+def test_pictures_leave_threads_to_other_requests():
+    async def threads() -> float:
+        return current_default_thread_limiter().total_tokens
+
+    assert anyio.run(threads) / 2 >= PROCESSES + MOST_WAITING
+
+
 @pytest.mark.long
 class TestRenderer:
     def frame(self) -> Frame:
@@ -278,6 +294,48 @@ class TestRenderer:
                 renderer._run(time.sleep, 3600)
             assert late.value.status == 503
             renderer._seconds = 60.0
+            assert renderer.picture(self.frame(), Wish())
+        finally:
+            renderer.close()
+
+    def test_a_picture_that_takes_too_long_ends_no_other(self, tmp_path):
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        renderer = Renderer(2, seconds=60)
+        try:
+            with ThreadPoolExecutor(1) as threads:
+                other = threads.submit(renderer._run, Path.read_text, pipe)
+                with pipe.open("w") as end:  # opens when the process has it
+                    renderer._seconds = 0.2
+                    with pytest.raises(Problem) as late:
+                        renderer._run(time.sleep, 3600)
+                    end.write("done")
+                assert late.value.status == 503
+                assert other.result(30) == "done"
+        finally:
+            renderer.close()
+
+    def test_the_time_of_a_picture_begins_with_its_process(self, tmp_path):
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        renderer = Renderer(1, seconds=60)
+        try:
+            with ThreadPoolExecutor(2) as threads:
+                first = threads.submit(renderer._run, Path.read_text, pipe)
+                with pipe.open("w"):
+                    renderer._seconds = 1.0
+                    second = threads.submit(renderer._run, abs, -1)
+                    assert not wait([second], timeout=1.5).done
+                assert (first.result(30), second.result(30)) == ("", 1)
+        finally:
+            renderer.close()
+
+    def test_what_takes_too_much_memory_is_a_problem(self):
+        renderer = Renderer(1, memory=256 << 20)
+        try:
+            with pytest.raises(Problem, match="more memory") as large:
+                renderer._run(eval, "len(bytearray(1 << 30))")
+            assert large.value.status == 406
             assert renderer.picture(self.frame(), Wish())
         finally:
             renderer.close()
@@ -368,6 +426,7 @@ class TestWadoUri:
     def test_what_is_no_request(self, web, more, status, parameter):
         answer = self.ask(web, **more)
         assert (answer.status_code, answer.json().get("parameter")) == (status, parameter)
+
 
 CDA = "1.2.840.10008.5.1.4.1.1.104.2"
 

@@ -28,8 +28,8 @@ NATIVE = frozenset(
     {uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_BIG_ENDIAN}
     | {uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN}
 )
-#: Samples of a frame that is decoded.
-MOST_SAMPLES = 1 << 29
+#: Samples of a frame that is decoded: 8192 by 8192. A file of a few bytes can say that it has so many.
+MOST_SAMPLES = 1 << 26
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF"}
 # Functional groups that say how a frame is shown, and the sequence of each (PS3.3 Sections C.7.6.16.2.9 and .10).
 _GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
@@ -130,6 +130,8 @@ def _pixels(image: Dataset) -> Any:
 
     try:
         pixels, properties = get_decoder(image.file_meta.TransferSyntaxUID).as_array(image, raw=True)
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise what they like
         name = uids.name_of(image.file_meta.TransferSyntaxUID)
         raise NotDecodable(f"pixel data in {name} cannot be decoded here") from error

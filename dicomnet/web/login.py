@@ -336,4 +336,3 @@ def _local(there: str, base: str) -> str:
     """An address of this server, the start page instead of any other."""
     harmless = there.startswith("/") and not there.startswith("//") and there.isprintable() and "\\" not in there
     return there if harmless else f"{base}/"
-

@@ -10,6 +10,7 @@ from test_segments import CT, LITTLE, a_blob, read, stream_of
 from dicomnet.repository import lanes as lanes_module
 from dicomnet.repository import segment_log
 from dicomnet.repository.blob_store import NewBlob
+from dicomnet.repository.record import encode
 from dicomnet.repository.segments import SegmentStore
 
 
@@ -97,6 +98,39 @@ class TestAfterACrash:
         writer._holds = False  # its process is dead
 
 
+    def made_up(self, store):
+        """An instance that has begun to come, and that holds what looks like records: of an instance, and of a file."""
+        small = a_blob(8)
+        one = encode((CT, "1.2.3.8", LITTLE), small.header, small.size, small.sha256) + stream_of(small)
+        hidden = "0123456789abcdef01234567.part"
+        (store.root / "incoming" / hidden).write_bytes(b"of another peer")
+        other = encode((CT, "1.2.3.9", LITTLE), b"", 15, bytes(32), "files/a.dcm", hidden)
+        header = bytes(128)
+        writer = store.lane((CT, "1.2.3.7", LITTLE), header)
+        writer.write([one, bytes(-len(one) % 8), other, bytes(1000)])
+        return writer
+
+    def test_what_looks_like_records_in_what_was_half_written_is_none(self, store):
+        _, kept = arrived(store, 1, 3000)
+        refs = store.put([kept])
+        writer = self.made_up(store)
+        writer.lane.abandon()
+        again = SegmentStore(store.root)
+        assert [one.ref for one in again.scan(recent=True)] == [one.ref for one in again.scan()] == refs
+        assert not (store.root / "files").exists()
+        again.close()
+        writer._holds = False  # its process is dead
+
+    def test_nor_is_it_while_it_comes(self, store):
+        _, kept = arrived(store, 1, 3000)
+        refs = store.put([kept])
+        writer = self.made_up(store)
+        other = SegmentStore(store.root)
+        assert [one.ref for one in other.scan()] == refs
+        other.close()
+        writer.discard()
+
+
 class TestLives:
     def test_a_full_one_is_sealed_once_all_of_it_is_put(self, store):
         (_, first), (_, second) = arrived(store, 1, 9000), arrived(store, 2, 12_000)
@@ -153,3 +187,19 @@ class TestFaults:
         assert store.lane((CT, "1.2.3.9", LITTLE), b"") is None
         assert [one.ref for one in store.scan()] == refs
         assert "000001" in active(store)
+
+    def test_what_waited_beside_a_failed_sync_is_not_confirmed_by_the_next(self, store, monkeypatch):
+        """The system answers the second try as if all were well, whatever it has dropped."""
+        (_, first), (_, second) = arrived(store, 1), arrived(store, 2)
+        assert first.content.lane is second.content.lane
+
+        def fails(fd):
+            raise OSError(errno.EIO, "input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", fails)
+            with pytest.raises(OSError, match="input/output"):
+                store.put([first])
+        with pytest.raises(OSError, match="Input/output"):
+            store.put([second])
+        assert list(store.scan()) == []

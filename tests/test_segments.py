@@ -13,7 +13,8 @@ from dicomnet.errors import InvalidArgument
 from dicomnet.files.part10 import meta_header
 from dicomnet.repository import segment_log
 from dicomnet.repository.blob_store import BlobRef, NewBlob
-from dicomnet.repository.segment_log import read_segment
+from dicomnet.repository.record import encode
+from dicomnet.repository.segment_log import mark_dead, read_segment
 from dicomnet.repository.segments import SegmentStore
 from dicomnet.repository.single_files import FileTemplate
 
@@ -202,6 +203,65 @@ class TestAfterACrash:
         assert path.read_bytes() == content[: end_of(refs[-1])]
         again.close()
 
+    def test_a_record_that_is_torn_in_the_middle_of_a_group_is_passed_over(self, store):
+        """A loss of power: the page of its header was written, those of its data, with what looks like records, not."""
+        inner = a_blob(7)
+        record = encode((CT, "1.2.3.7", LITTLE), inner.header, inner.size, inner.sha256) + stream_of(inner)
+        data = bytes(-len(inner.header) % 8) + bytes(8000) + record + bytes(4096)
+        outer = NewBlob(CT, "1.2.9", LITTLE, inner.header, [data], hashlib.sha256(data).digest(), len(data))
+        refs = store.put([a_blob(1), outer, a_blob(3)])
+        self.abandon(store)
+        path = store.root / refs[1].key
+        content = bytearray(path.read_bytes())
+        content[refs[1].offset + 4096 : refs[1].offset + 5000] = bytes(904)
+        content[refs[1].offset + 1000] ^= 1
+        path.write_bytes(content)
+        again = SegmentStore(store.root)
+        assert [one.ref for one in again.scan(recent=True)] == [refs[0], refs[2]]
+        again.close()
+
+    def test_a_record_that_was_searched_for_takes_nothing_with_it(self, store):
+        """It may be one that a peer made up: where it says that it ends is not believed."""
+        inner = a_blob(7, 0)
+        made_up = encode((CT, "1.2.3.7", LITTLE), inner.header, 8000, bytes(32)) + inner.header
+        data = bytes(-len(inner.header) % 8) + made_up + bytes(800)
+        outer = NewBlob(CT, "1.2.9", LITTLE, inner.header, [data], hashlib.sha256(data).digest(), len(data))
+        refs = store.put([outer, a_blob(3), a_blob(4, 9000)])
+        self.abandon(store)
+        path = store.root / refs[0].key
+        content = bytearray(path.read_bytes())
+        content[refs[0].offset + 140] ^= 1
+        path.write_bytes(content)
+        again = SegmentStore(store.root)
+        assert [one.ref for one in again.scan(recent=True)] == refs[1:]
+        again.close()
+
+    @pytest.mark.parametrize(
+        ("place", "hidden"),
+        [
+            ("../elsewhere", "0123456789abcdef01234567.part"),
+            ("files/../../elsewhere", "0123456789abcdef01234567.part"),
+            ("/elsewhere", "0123456789abcdef01234567.part"),
+            ("segments/000009.seg", "0123456789abcdef01234567.part"),
+            ("files", "0123456789abcdef01234567.part"),
+            ("files/a.dcm", "../segments/000001.seg"),
+            ("files/a.dcm", "../../elsewhere"),
+        ],
+    )
+    def test_a_record_renames_nothing_but_what_a_writer_left(self, store, place, hidden):
+        (store.root.parent / "elsewhere").write_bytes(b"12345678")
+        (store.root / "incoming" / "0123456789abcdef01234567.part").write_bytes(b"12345678")
+        store.put([a_blob(1)])
+        key, _ = store._log.append([encode((CT, "1.2.3.7", LITTLE), b"", 8, bytes(32), place, hidden)])
+        content = (store.root / key).read_bytes()
+        self.abandon(store)
+        again = SegmentStore(store.root)
+        assert [one.sop_instance_uid for one in again.scan(recent=True)] == ["1.2.3.1"]
+        assert (store.root.parent / "elsewhere").read_bytes() == b"12345678"
+        assert content.startswith((store.root / key).read_bytes())
+        assert not (store.root / "files").exists()
+        again.close()
+
     def test_a_file_that_is_recorded_is_renamed(self, store, monkeypatch):
         blob = a_blob(4, 2000)
         writer = store.writer(blob.header)
@@ -356,6 +416,56 @@ def test_compaction_wants_segments_that_are_half_dead(store):
     assert [path.name for path in store.half_dead()] == ["000001.seg"]
     store.remove_segment(store.root / refs[0].key)
     assert len(list(store.scan())) == 4
+
+
+def test_the_number_of_a_segment_is_not_given_again(store):
+    refs = [store.put([a_blob(n, 7000)])[0] for n in range(7)]
+    store.close()
+    again = SegmentStore(store.root)
+    again.delete(refs)
+    for path in again.half_dead():
+        again.remove_segment(path)
+    assert [path.name for path in again._log.paths()] == ["000003.seg"]
+    assert again.put([a_blob(9)])[0].key == "segments/000004.seg"
+    assert [path.name for path in again.half_dead()] == ["000003.seg"]
+    again.close()
+
+
+def test_marks_of_a_segment_that_is_gone_are_not_kept(store):
+    first, second = (store.put([a_blob(n, 30_000)])[0] for n in range(2))
+    path = store.root / first.key
+    store.remove_segment(path)
+    mark_dead(path, {first.offset: first.length}, durable=True)
+    assert not path.with_suffix(".dead").exists()
+    stale = store.root / "segments/000003.dead"
+    mark_dead(store.root / second.key, {second.offset: second.length}, durable=True)
+    (store.root / second.key).with_suffix(".dead").rename(stale)
+    third = store.put([a_blob(2)])[0]
+    assert third.key == "segments/000003.seg"
+    assert not stale.exists()
+    assert [one.ref for one in store.scan()] == [second, third]
+
+
+def test_a_segment_goes_before_its_marks(store, monkeypatch):
+    """A crash between the two leaves marks without a segment, not a segment whose deleted records are there again."""
+    refs = store.put([a_blob(n, 9000) for n in range(3)])
+    store.delete(refs)
+    path = store.root / refs[0].key
+    gone = []
+    real = type(path).unlink
+    monkeypatch.setattr(type(path), "unlink", lambda one, **options: (gone.append(one.suffix), real(one, **options)))
+    store.remove_segment(path)
+    assert gone == [".seg", ".dead"]
+
+
+def test_a_store_knows_what_it_holds(store):
+    first, second = store.put([a_blob(1), a_blob(2)])
+    _, large = put_large(store, 3)
+    assert all(store.holds(ref) for ref in (first, second, large))
+    store.delete([first, large])
+    os.truncate(store.root / second.key, second.offset + second.length - 1)
+    lost = BlobRef("segments/000009.seg", 0, 1), BlobRef("../x", 0, 1)
+    assert not any(store.holds(ref) for ref in (first, second, large, *lost))
 
 
 def test_a_segment_is_read_while_it_is_cut(store, monkeypatch):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidArgument
 from ..repository.durable import make_directory, sync_directory
+from ..repository.segment_log import LANE
 from .holdings import INDEX_NAME, Holdings
 from .settings import FILE_NAME
 
@@ -66,7 +67,9 @@ def backup(holdings: Holdings, target: Path, *, progress: Callable[[int], None])
     copying = _Copying(source, root, progress)
     copying.copy(path for path in there if not _is_dead(path))
     copied = {path.stem for path in there if path.suffix == ".seg"}
-    claims = (claims | _claims(source) | copied - known) & copied
+    # One that was claimed and sealed meanwhile may have been copied before its last instance was whole, as a lane may be.
+    claims = dict.fromkeys(copied - known, LANE) | claims | _claims(source)
+    claims = {name: claims[name] for name in claims.keys() & copied}
     _claim(root / "active", claims)
     _copy_settings(holdings.directory / FILE_NAME, target / FILE_NAME)
     _put_index(part, target / INDEX_NAME)
@@ -159,14 +162,18 @@ def _write(target: Path, text: str) -> None:
 # ---- the blobs -------------------------------------------------------------------------------------------------
 
 
-def _claims(root: Path) -> set[str]:
-    """The segments that a process appends to, or that the next start has to look at."""
-    return {path.name for path in (root / "active").glob("[0-9]*")}
+def _claims(root: Path) -> dict[str, bytes]:
+    """The segments that a process appends to, or that the next start has to look at, and what their claims say."""
+    claims: dict[str, bytes] = {}
+    for path in (root / "active").glob("[0-9]*"):
+        with suppress(FileNotFoundError):
+            claims[path.name] = path.read_bytes()
+    return claims
 
 
-def _claim(directory: Path, claims: Iterable[str]) -> None:
-    for claim in claims:
-        (directory / claim).touch()
+def _claim(directory: Path, claims: Mapping[str, bytes]) -> None:
+    for name, content in claims.items():
+        (directory / name).write_bytes(content)
     sync_directory(directory)
 
 

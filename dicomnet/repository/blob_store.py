@@ -148,6 +148,9 @@ class BlobStore(Protocol):
             FileNotFoundError: there is none.
         """
 
+    def holds(self, ref: BlobRef) -> bool:
+        """Whether a blob is there, in its whole length, and not deleted; its bytes are not looked at."""
+
     def delete(self, refs: Sequence[BlobRef]) -> None:
         """Forget blobs, for good; what is not there any more is no error."""
 

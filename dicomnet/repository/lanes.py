@@ -2,8 +2,9 @@
 
 What comes over several associations at once cannot share a segment while it comes, and to gather it in memory costs two
 more passes over its bytes. So each takes a lane, a segment that no other writes to meanwhile, and gives it back when it
-has arrived: its record's header is written last, so that a record is there whole or not at all. The disk confirms lanes
-a group at a time, as it does the segment of what is small.
+has arrived: its record's header is written last, so that a record is there whole or not at all. Until then zeros stand
+there, and what follows them is searched for no records: a peer may send what looks like some. The disk confirms lanes a
+group at a time, as it does the segment of what is small.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class Lanes:
         Raises:
             OSError: it cannot be made.
         """
-        lane = self._log.claim()
+        lane = self._log.claim(lane=True)
         with self._lock:
             self._made += 1
             self._free.append(lane)

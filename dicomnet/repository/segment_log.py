@@ -2,7 +2,10 @@
 
 ``segments/000001.seg`` holds records (see `record`), ``segments/000001.dead`` the places of those that are deleted,
 ``active/000001`` says that a process appends to this segment, and is locked by it: what a dead process left is found
-by that name alone, so that a start looks at the last segment and not at all of them.
+by that name alone, so that a start looks at the last segment and not at all of them. It says "lane" for a lane (see
+`lanes`), whose last record may be a peer's bytes behind a header of zeros: they are not searched for records.
+
+A number is given once: the segment with the highest one is never removed.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from ..log import log
 from .durable import make_directory, sync_directory, write_all
 from .record import ALIGNMENT, INLINE, MAGIC, MOST_HEADER, Record, is_intact, parse
 
-__all__ = ["Entry", "Segment", "SegmentLog", "dead_places", "mark_dead", "read_segment"]
+__all__ = ["LANE", "Entry", "Segment", "SegmentLog", "dead_places", "mark_dead", "read_segment"]
 
 _DEAD = struct.Struct("<QQ")
 _PIECE = 1 << 20
+LANE = b"lane"  # what the claim of a lane says
 #: Bytes that a segment is made longer by, ahead of what is appended: where a file does not grow with each sync, a file
 #: system has less to write down, and a sync takes half to two thirds of its time.
 RESERVED = 4 << 20
@@ -77,20 +81,34 @@ def read_segment(path: Path, *, hashed: bool = False) -> Iterator[Entry]:
         path: the segment.
         hashed: also compare the data sets with their hashes.
     """
+    is_lane = _is_lane(path)
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         window = _Window(file.fileno())
         position = 0
+        searched = False  # a record that was searched for may be one that a peer made up: its length is not believed
         while 0 <= position < size:
-            record = _record_at(window, position, size, hashed=hashed)
-            if record is None:
-                position = window.next_magic(position + ALIGNMENT)
-                continue
-            yield Entry(position, record)
-            position += record.span
+            record = _record_at(window, position, size)
+            if record is None and is_lane and not any(window.view(position, ALIGNMENT)):
+                return  # what follows has not arrived whole
+            if record is not None and not (hashed and _is_torn(window, position, record)):
+                yield Entry(position, record)
+                position += record.span
+            elif record is not None and not searched:
+                position += record.span
+            else:
+                position, searched = window.next_magic(position + ALIGNMENT), True
 
 
-def _record_at(window: _Window, position: int, size: int, *, hashed: bool) -> Record | None:
+def _is_lane(path: Path) -> bool:
+    """Whether a segment is a lane that is not sealed."""
+    try:
+        return (path.parent.parent / "active" / path.stem).read_bytes() == LANE
+    except FileNotFoundError:
+        return False
+
+
+def _record_at(window: _Window, position: int, size: int) -> Record | None:
     record = parse(window.view(position, MOST_HEADER))
     if record is None or position + record.span > size:
         return None
@@ -98,11 +116,14 @@ def _record_at(window: _Window, position: int, size: int, *, hashed: bool) -> Re
     whole = window.view(position, record.header_length + (record.meta_length if inline else 0))
     if not is_intact(record, whole[: record.header_length], whole[record.header_length :]):
         return None
-    if hashed and inline:
-        begin = position + record.header_length + record.meta_length
-        if window.hash(begin, record.length - record.meta_length) != record.sha256:
-            return None
     return record
+
+
+def _is_torn(window: _Window, position: int, record: Record) -> bool:
+    """Whether an inline data set is not the one that was written."""
+    begin = position + record.header_length + record.meta_length
+    length = record.length - record.meta_length
+    return record.kind == INLINE and window.hash(begin, length) != record.sha256
 
 
 def dead_places(path: Path) -> dict[int, int]:
@@ -115,7 +136,7 @@ def dead_places(path: Path) -> dict[int, int]:
 
 
 def mark_dead(path: Path, places: dict[int, int], *, durable: bool) -> None:
-    """Mark records as deleted, by position, with the bytes of each."""
+    """Mark records as deleted, by position, with the bytes of each; there is no need to where the segment is gone."""
     marks = path.with_suffix(".dead")
     fd = os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
@@ -127,6 +148,8 @@ def mark_dead(path: Path, places: dict[int, int], *, durable: bool) -> None:
             os.fdatasync(fd)
     finally:
         os.close(fd)
+    if not path.exists():
+        marks.unlink(missing_ok=True)  # it was removed meanwhile, and its marks before these were made
     if durable:
         sync_directory(marks.parent)
 
@@ -141,8 +164,14 @@ class Segment:
             appended.
     """
 
-    def __init__(self, root: Path, number: int, *, reserve: bool = False) -> None:
-        """Claim a new segment, so that a later start finds it; it is kept longer than it is where ``reserve`` says so.
+    def __init__(self, root: Path, number: int, *, reserve: bool = False, lane: bool = False) -> None:
+        """Claim a new segment, so that a later start finds it.
+
+        Args:
+            root: of the store.
+            number: of the segment.
+            reserve: keep the file longer than it is.
+            lane: it is a lane.
 
         Raises:
             FileExistsError: another process has this number.
@@ -150,8 +179,9 @@ class Segment:
         self.name: str = f"{number:06}"
         self.path: Path = root / "segments" / f"{self.name}.seg"
         self._claim = root / "active" / self.name
-        self._lock = _claim(self._claim)
+        self._lock = _claim(self._claim, LANE if lane else b"")
         self._fd = os.open(self.path, os.O_RDWR | _EXCLUSIVE, 0o666)
+        self.path.with_suffix(".dead").unlink(missing_ok=True)  # of one that had this number
         sync_directory(self.path.parent)
         self.size: int = 0
         self._reserved = 0
@@ -187,11 +217,14 @@ class Segment:
         Raises:
             OSError: part of them may be there.
         """
-        if self.failed:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
+        self._check()
         if self._reserves and self.size + sum(map(len, buffers)) > self._reserved:
             self._reserve()
         self.size += write_all(self._fd, buffers)
+
+    def _check(self) -> None:
+        if self.failed:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
 
     def _reserve(self) -> None:
         try:
@@ -218,8 +251,10 @@ class Segment:
         """Have the disk confirm what was appended.
 
         Raises:
-            OSError: it could not; this is not tried again.
+            OSError: it could not, now or before; this is not tried again, since the system answers a second try as if
+                all were well.
         """
+        self._check()
         try:
             os.fdatasync(self._fd)
         except OSError:
@@ -266,8 +301,8 @@ class Segment:
         self.abandon()
 
 
-def _claim(path: Path) -> int:
-    """A new file that is locked before other processes see its name; its descriptor.
+def _claim(path: Path, content: bytes) -> int:
+    """A new file that is locked, and whole, before other processes see its name; its descriptor.
 
     Raises:
         FileExistsError: there is one.
@@ -276,6 +311,9 @@ def _claim(path: Path) -> int:
     fd = os.open(hidden, os.O_RDWR | _EXCLUSIVE, 0o666)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
+        if content:
+            write_all(fd, [content])
+            os.fsync(fd)
         os.link(hidden, path)
         sync_directory(path.parent)
     except OSError:
@@ -332,8 +370,8 @@ class SegmentLog:
         segment.finish()
         self.full.append(segment)
 
-    def claim(self) -> Segment:
-        """A new segment.
+    def claim(self, *, lane: bool = False) -> Segment:
+        """A new segment, or lane.
 
         Raises:
             OSError: it cannot be made.
@@ -341,7 +379,7 @@ class SegmentLog:
         number = 1 + max((int(path.stem) for path in self.paths()), default=0)
         while True:
             try:
-                return Segment(self.root, number, reserve=self._durable)
+                return Segment(self.root, number, reserve=self._durable, lane=lane)
             except FileExistsError:
                 number += 1
 

@@ -19,7 +19,7 @@ from .durable import make_directory
 from .lanes import Lanes, LaneWriter
 from .record import ALIGNMENT, EXTERNAL, INLINE, encode
 from .segment_log import Entry, Segment, SegmentLog, dead_places, mark_dead, read_segment
-from .single_files import FileTemplate, PartFile, SingleFiles
+from .single_files import FileTemplate, PartFile, SingleFiles, is_place
 
 __all__ = ["DISK", "OS", "SEGMENT_BYTES", "SegmentStore"]
 
@@ -266,9 +266,12 @@ class SegmentStore:
         return _FileReader(self.root / ref.key, ref)
 
     def scan(self, *, recent: bool = False) -> Iterator[StoredBlob]:
-        """Every blob that is not deleted, the oldest first; of two with the same key and offset the last counts."""
+        """Every blob that is not deleted, the oldest first; of two with the same key and offset the last counts.
+
+        What is recent is compared with its hash: a loss of power leaves records that are torn in the middle of a group.
+        """
         for path in self._recent if recent else self._log.paths():
-            yield from self._scan_segment(path)
+            yield from self._scan_segment(path, hashed=recent)
 
     def scan_key(self, key: str) -> Iterator[StoredBlob]:
         """Every blob under a key that is not deleted. A file of its own is told by its length alone."""
@@ -279,10 +282,10 @@ class SegmentStore:
         elif path.exists():
             yield StoredBlob(BlobRef(key, 0, path.stat().st_size), "", "", "", b"", 0)
 
-    def _scan_segment(self, path: Path) -> Iterator[StoredBlob]:
+    def _scan_segment(self, path: Path, *, hashed: bool = False) -> Iterator[StoredBlob]:
         dead = dead_places(path)
         key = f"segments/{path.name}"
-        for entry in read_segment(path):
+        for entry in read_segment(path, hashed=hashed):
             ref = _ref_of(entry, key)
             gone = ref.offset in dead if entry.record.kind == INLINE else not self._is_there(ref)
             if not gone:
@@ -292,7 +295,17 @@ class SegmentStore:
 
     def _is_there(self, ref: BlobRef) -> bool:
         try:
-            return (self.root / ref.key).stat().st_size == ref.length
+            return is_place(ref.key) and (self.root / ref.key).stat().st_size == ref.length
+        except FileNotFoundError:
+            return False
+
+    def holds(self, ref: BlobRef) -> bool:
+        """Whether a blob is there, in its whole length, and not deleted; its bytes are not looked at."""
+        if not ref.key.startswith("segments/"):
+            return self._is_there(ref)
+        path = self.root / ref.key
+        try:
+            return ref.offset + ref.length <= path.stat().st_size and ref.offset not in dead_places(path)
         except FileNotFoundError:
             return False
 
@@ -312,10 +325,13 @@ class SegmentStore:
     # ---- compaction --------------------------------------------------------------------------------------------
 
     def half_dead(self) -> list[Path]:
-        """The segments of which at least half is deleted, but the one that is appended to."""
+        """The segments of which at least half is deleted, but those that are appended to, and the last one.
+
+        That one keeps its number from being given again: places and marks that are told late would hit the next one.
+        """
         return [
             path
-            for path in self._log.paths()
+            for path in self._log.paths()[:-1]
             if f"segments/{path.name}" != self._log.active
             and not (self.root / "active" / path.stem).exists()
             and sum(dead_places(path).values()) * 2 >= path.stat().st_size
@@ -358,8 +374,8 @@ class SegmentStore:
 
     def remove_segment(self, path: Path) -> None:
         """Delete a segment of which nothing is needed any more."""
-        path.with_suffix(".dead").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+        path.with_suffix(".dead").unlink(missing_ok=True)
 
 
 def _ref_of(entry: Entry, key: str) -> BlobRef:

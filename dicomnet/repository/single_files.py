@@ -11,19 +11,27 @@ import os
 import re
 import secrets
 from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import InvalidArgument
 from ..log import log
 from ..uids import is_valid
 from .durable import make_directory, sync_directory, write_all
 
-__all__ = ["FileTemplate", "PartFile", "SingleFiles"]
+__all__ = ["FileTemplate", "PartFile", "SingleFiles", "is_place"]
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _FIELD = re.compile(r"\{(\w+)\}")
 _SAFE = re.compile(r"[^A-Za-z0-9._=+@-]+")
 _LONGEST_NAME = 64
+_FOLDERS = "large", "files"
+_HIDDEN = re.compile(r"[0-9a-f]{24}\.part")
+
+
+def is_place(path: str) -> bool:
+    """Whether a path, relative to the store, is one that a file may have: a damaged record may name any other."""
+    parts = PurePosixPath(path).parts
+    return len(parts) > 1 and parts[0] in _FOLDERS and ".." not in parts
 
 
 class FileTemplate:
@@ -164,7 +172,9 @@ class SingleFiles:
                 sync_directory(directory)
 
     def complete(self, name: str, place: str) -> bool:
-        """Do for a dead process what it could not: whether the file is in its place now."""
+        """Do for a dead process what it could not: whether the file is in its place now; never with another file."""
+        if not is_place(place) or not _HIDDEN.fullmatch(name):
+            return False
         target = self._root / place
         hidden = self._incoming / name
         if hidden.exists():

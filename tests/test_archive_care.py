@@ -114,6 +114,9 @@ class TestDeletion:
         with stored.database.write() as connection:
             connection.exec_driver_sql("UPDATE outbox SET until = 0")
         assert [one.queue for one in stored.outbox.counts()] == [QUEUE]
+        assert stored.intake.recover(recent=False) == 0, "what waits to be deleted is not indexed again"
+        assert "1.2.1.1.0" not in uids_of(stored)
+        assert problems(fsck(stored)) == []
         assert delete_blobs_due(stored) == 1
         assert problems(fsck(stored)) == []
 
@@ -165,12 +168,15 @@ class TestReindex:
 
 class TestCopies:
     def test_a_backup_is_an_archive(self, stored, tmp_path):
+        stored.blobs._lanes.add()
         first = backup(stored, tmp_path / "copy", progress=lambda _: None)
         assert first.copied >= 1
         stored.intake.store([an_incoming(50)])
         second = backup(stored, tmp_path / "copy", progress=lambda _: None)
         third = backup(stored, tmp_path / "copy", progress=lambda _: None)
         assert (second.copied, third.copied) == (1, 0)
+        claims = [path.read_bytes() for path in sorted((tmp_path / "copy/blobs/active").iterdir())]
+        assert claims == [b"", b"lane"]
         with Holdings(tmp_path / "copy") as copy:
             assert uids_of(copy) == uids_of(stored)
             assert problems(fsck(copy)) == problems(scrub(copy)) == []

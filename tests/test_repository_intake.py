@@ -8,6 +8,7 @@ from test_repository_index import assert_exact
 
 from dicomnet import uids
 from dicomnet.files.part10 import meta_header
+from dicomnet.repository import intake as intake_module
 from dicomnet.repository.attributes import MissingElement
 from dicomnet.repository.blob_source import BlobSource, data_set_of
 from dicomnet.repository.blob_store import NewBlob
@@ -264,6 +265,100 @@ class TestAfterACrash:
         Quarantine(database).remove([1])
         assert intake.recover(recent=False) == 5
         assert {place.uid: place.ref for page in places.pages() for place in page} == before
+        assert_agree(blobs, places, database)
+
+
+    def damaged(self, blobs, ref, how):
+        path = blobs.root / ref.key
+        if how == "marked":
+            blobs.delete([ref])
+        elif how == "gone":
+            blobs._log._segment.abandon()
+            blobs.remove_segment(path)
+        elif how == "cut":
+            blobs._log._segment.abandon()
+            path.write_bytes(path.read_bytes()[: ref.offset])
+        else:
+            content = bytearray(path.read_bytes())
+            content[ref.offset + 300 : ref.offset + ref.length] = bytes(ref.length - 300)
+            path.write_bytes(content)
+
+    @pytest.mark.parametrize("how", ["marked", "gone", "cut", "zeros"])
+    def test_bytes_that_were_lost_are_there_when_they_come_again(self, intake, blobs, places, database, how, caplog):
+        intake.store([an_instance(1)])
+        self.damaged(blobs, places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref, how)
+        assert outcomes(intake.store([an_instance(1), an_instance(1)])) == [Outcome.NEW, Outcome.SAME]
+        assert data_set_of(blobs, places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref) == an_instance(1).head
+        assert "lost or damaged" in caplog.text
+        assert_agree(blobs, places, database)
+
+    def test_lost_bytes_that_contradict_when_they_come_again_wait_for_a_person(
+        self, intake, blobs, places, database, monkeypatch
+    ):
+        intake.store([an_instance(1), an_instance(2)])
+        lost = places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref
+        blobs.delete([lost])
+        with monkeypatch.context() as patch:
+            patch.setattr(intake_module, "contradiction", lambda *_: "another name")
+            assert outcomes(intake.store([an_instance(1)])) == [Outcome.PATIENT_CONFLICT]
+        (waiting,) = Quarantine(database).items()
+        assert data_set_of(blobs, waiting.ref) == an_instance(1).head
+        assert places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref == lost
+        assert_exact(database)
+
+    def read_meanwhile(self, monkeypatch, work):
+        """Between what a start knows and what it adds, another process does some work."""
+        real = Index.add
+
+        def add(index, records, **options):
+            with monkeypatch.context() as patch:
+                patch.setattr(Index, "add", real)
+                work()
+            return real(index, records, **options)
+
+        monkeypatch.setattr(Index, "add", add)
+
+    @pytest.mark.parametrize("keywords", [{}, {"Rows": 7}], ids=["index", "quarantine"])
+    def test_two_that_read_the_log_at_once_keep_what_they_read(
+        self, intake, blobs, places, database, monkeypatch, keywords
+    ):
+        if keywords:
+            intake.store([an_instance(1)])
+        blob = an_instance(1, **keywords).blob
+        blob.sha256 = hashlib.sha256(blob.content[0]).digest()
+        blobs.put([blob])
+        with monkeypatch.context() as patch:
+            other = Intake(blobs, Index(database), Quarantine(database))
+            self.read_meanwhile(patch, lambda: other.recover(recent=False))
+            assert intake.recover(recent=False) == 1
+        assert_agree(blobs, places, database)
+        assert len(places.of(["1.2.3.1.1.1"])) == 1
+        assert len(Quarantine(database).items()) == len(keywords)
+
+    def test_one_that_is_deleted_while_it_comes_again_is_new(self, intake, blobs, places, database, monkeypatch):
+        intake.store([an_instance(1)])
+        real = Index.add
+
+        def add(index, records, **options):
+            added = real(index, records, **options)
+            monkeypatch.setattr(Index, "add", real)
+            with database.write() as connection:
+                gone = remove_instances(connection, ["1.2.3.1.1.1"])
+            blobs.delete(gone)
+            return added
+
+        monkeypatch.setattr(Index, "add", add)
+        assert outcomes(intake.store([an_instance(1)])) == [Outcome.NEW]
+        assert_agree(blobs, places, database)
+        assert len(places.of(["1.2.3.1.1.1"])) == 1
+
+    def test_what_is_deleted_while_a_start_reads_is_not_indexed(self, intake, blobs, places, database):
+        intake.store([an_instance(1), an_instance(2)])
+        found = list(blobs.scan())
+        with database.write() as connection:
+            gone = remove_instances(connection, ["1.2.3.1.1.1"])
+        blobs.delete(gone)
+        assert intake.absorb(found) == 0
         assert_agree(blobs, places, database)
 
 

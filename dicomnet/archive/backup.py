@@ -67,7 +67,7 @@ def backup(holdings: Holdings, target: Path, *, progress: Callable[[int], None])
     copying = _Copying(source, root, progress)
     copying.copy(path for path in there if not _is_dead(path))
     copied = {path.stem for path in there if path.suffix == ".seg"}
-    # One that was claimed and sealed meanwhile may have been copied before its last instance was whole, as a lane may be.
+    # One that was claimed and sealed meanwhile may be a lane that was copied before its last instance was whole.
     claims = dict.fromkeys(copied - known, LANE) | claims | _claims(source)
     claims = {name: claims[name] for name in claims.keys() & copied}
     _claim(root / "active", claims)

@@ -10,9 +10,10 @@ from sqlalchemy import func, select
 
 from ..errors import DicomNetError
 from ..repository import schema
+from ..repository.blob_source import hash_of
 from ..repository.blob_store import BlobRef, StoredBlob
 from ..repository.places import Place
-from .commitment import hash_of
+from ..repository.removal import given_up
 from .holdings import Holdings
 
 __all__ = ["Finding", "Problem", "fsck", "scrub"]
@@ -86,7 +87,10 @@ def _refs(holdings: Holdings, group: Sequence[StoredBlob]) -> set[BlobRef]:
     uids = [blob.sop_instance_uid for blob in group]
     known = {place.ref for place in holdings.places.of(uids).values()}
     strange = {blob.sop_instance_uid for blob in group if blob.ref not in known}
-    return known | {one.ref for uid in strange for one in holdings.quarantine.find(uid)}
+    if not strange:
+        return known
+    known |= {one.ref for uid in strange for one in holdings.quarantine.find(uid)}
+    return known | given_up(holdings.database)
 
 
 def _is_stored(holdings: Holdings, ref: BlobRef) -> bool:
@@ -169,7 +173,7 @@ def scrub(holdings: Holdings, *, progress: Progress = _ignore) -> Iterator[Findi
 
 def _scrubbed(holdings: Holdings, place: Place) -> Finding | None:
     try:
-        if hash_of(holdings, place) == place.sha:
+        if hash_of(holdings.blobs, place) == place.sha:
             return None
         detail = "its hash differs"
     except FileNotFoundError:

@@ -7,7 +7,6 @@ on its own association, right after the response.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -22,7 +21,7 @@ from ..dataset import codec
 from ..errors import DicomNetError
 from ..log import log, log_failure
 from ..protocol.negotiation import ProposedContext
-from ..repository.blob_source import header_length
+from ..repository.blob_source import hash_of
 from ..repository.outbox import Item
 from ..repository.places import Place
 from ..repository.work_schema import commitment
@@ -38,7 +37,6 @@ QUEUE = "commitment"
 _REQUEST_ACTION = 1
 _ALL_COMMITTED, _SOME_FAILED = 1, 2
 _LEASE = 600.0  # seconds to check and report in; what takes longer is extended
-_PIECE = 1 << 20
 _DUPLICATE, _NO_SUCH_INSTANCE, _CONFLICT, _DAMAGED = 0x0131, 0x0112, 0x0119, 0x0110
 _SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 
@@ -129,7 +127,7 @@ class CommitmentService:
 
     def _is_whole(self, place: Place) -> bool:
         try:
-            return hash_of(self._holdings, place) == place.sha
+            return hash_of(self._holdings.blobs, place) == place.sha
         except (OSError, DicomNetError) as error:
             log.error("%s cannot be read back: %s", place.uid, type(error).__name__)
             return False
@@ -197,25 +195,6 @@ class CommitmentService:
         self._wake.set()
         if self._worker is not None:
             self._worker.join()
-
-
-def hash_of(holdings: Holdings, place: Place) -> bytes:
-    """SHA-256 of a stored data set, read now.
-
-    Raises:
-        OSError, InputFileError: it cannot be read.
-    """
-    reader = holdings.blobs.open(place.ref)
-    try:
-        position = header_length(reader)
-        digest = hashlib.sha256()
-        buffer = memoryview(bytearray(min(_PIECE, place.size)))
-        while position < place.size and (length := reader.read_into(position, buffer)):
-            digest.update(buffer[:length])
-            position += length
-        return digest.digest()
-    finally:
-        reader.close()
 
 
 def _read(dataset: Any) -> tuple[str, list[Reference]]:

@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 
 from ..log import log
 from ..repository.blob_store import BlobRef
-from ..repository.removal import remove_instances
+from ..repository.removal import DELETING, remove_instances
 from .holdings import Holdings
 
 __all__ = ["QUEUE", "Deleted", "compact", "delete_blobs_due", "delete_instances"]
 
 #: The outbox's queue of bytes that no row refers to any more.
-QUEUE = "delete"
+QUEUE = DELETING
 _GROUP = 500  # instances in a transaction
 _LEASE = 300.0
 

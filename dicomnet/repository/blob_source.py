@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -11,11 +12,12 @@ from ..files.part10 import read_meta
 from .blob_store import BlobReader, BlobRef, BlobStore
 from .places import Place
 
-__all__ = ["BlobSource", "data_set_of", "header_length"]
+__all__ = ["BlobSource", "data_set_of", "hash_of", "header_length"]
 
 _HEAD = 4096  # what file meta information seldom exceeds
 _MOST_HEAD = 1 << 20
 _CHUNK = 256 << 10
+_PIECE = 1 << 20
 
 
 class BlobSource:
@@ -127,6 +129,25 @@ def header_length(reader: BlobReader) -> int:
             if length < size or size >= _MOST_HEAD:
                 raise
             size *= 16
+
+
+def hash_of(blobs: BlobStore, place: Place) -> bytes:
+    """SHA-256 of a stored data set, read now.
+
+    Raises:
+        OSError, InputFileError: it cannot be read.
+    """
+    reader = blobs.open(place.ref)
+    try:
+        position = header_length(reader)
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(min(_PIECE, place.size)))
+        while position < place.size and (length := reader.read_into(position, buffer)):
+            digest.update(buffer[:length])
+            position += length
+        return digest.digest()
+    finally:
+        reader.close()
 
 
 def data_set_of(blobs: BlobStore, ref: BlobRef) -> bytes:

@@ -17,17 +17,18 @@ from itertools import islice
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import InvalidArgument
+from ..errors import DicomNetError, InvalidArgument
 from ..log import log
 from .attributes import InstanceRecord, instance_record
+from .blob_source import hash_of
 from .blob_store import BlobRef, BlobStore, NewBlob, StoredBlob
 from .incoming import HEAD_BYTES, Incoming
 from .index import Added, Index, Outcome
 from .insertion import Insertion
 from .patients import contradiction
-from .places import Places
+from .places import Place, Places
 from .quarantine import Quarantine
-from .removal import remove_instances
+from .removal import given_up, remove_instances
 
 __all__ = ["Duplicates", "Intake", "Kept", "Mismatch", "read_head"]
 
@@ -72,6 +73,14 @@ class _Placed:
     ref: BlobRef
     calling: str
     result: Kept | Exception | None = None
+
+
+class _NotTaken(Exception):
+    """The index does not take an instance in the place of another."""
+
+    def __init__(self, added: Added) -> None:
+        super().__init__(added.reason)
+        self.added = added
 
 
 class Intake:
@@ -160,6 +169,7 @@ class Intake:
         """Into the index, or into quarantine, or out again."""
         added = self._add(placed)
         dropped: list[BlobRef] = []
+        again: list[_Placed] = []
         doubtful: list[tuple[_Placed, Added]] = []
         for one, result in zip(placed, added, strict=True):
             if isinstance(result, Exception):
@@ -168,9 +178,11 @@ class Intake:
                 continue
             one.result = Kept(one.record, result.outcome, result.reason)
             if result.outcome is Outcome.SAME:
-                dropped.append(one.ref)
+                again.append(one)
             elif result.outcome is not Outcome.NEW:
                 doubtful.append((one, result))
+        if again:
+            dropped += self._twice(again)
         if doubtful:
             dropped += self._contradictions(doubtful)
         if dropped:
@@ -186,6 +198,29 @@ class Intake:
                 return [error]
         return [result for one in placed for result in self._add([one])]
 
+    def _twice(self, again: Sequence[_Placed]) -> list[BlobRef]:
+        """What was there already, with the same bytes: which blobs are not needed."""
+        dropped: list[BlobRef] = []
+        places = self._places.of(one.record.uid for one in again)
+        for one in again:
+            place = places.get(one.record.uid)
+            if place is None:
+                self._settle([one])  # it was deleted, or replaced, meanwhile: the index is asked anew
+            elif place.ref == one.ref:
+                continue  # another process has read it from the log
+            elif self._is_whole(place):
+                dropped.append(one.ref)
+            else:
+                dropped += self._replace(one, "is kept again: the bytes that were stored before are lost or damaged")
+                del places[one.record.uid]
+        return dropped
+
+    def _is_whole(self, place: Place) -> bool:
+        try:
+            return self._blobs.holds(place.ref) and hash_of(self._blobs, place) == place.sha
+        except (OSError, DicomNetError):
+            return False
+
     def _contradictions(self, doubtful: Sequence[tuple[_Placed, Added]]) -> list[BlobRef]:
         """Settle what the index did not take; which blobs are not needed."""
         dropped: list[BlobRef] = []
@@ -196,7 +231,7 @@ class Intake:
                 log.warning("%s sent other bytes of %s: those that came first are kept", one.calling, one.record.uid)
                 dropped.append(one.ref)
             elif other_bytes and self._duplicates is Duplicates.REPLACE:
-                dropped += self._replace(one)
+                dropped += self._replace(one, "replaces what was stored before")
             else:
                 waiting.append((one, result))
         if waiting:
@@ -209,19 +244,28 @@ class Intake:
         for one, result in waiting:
             why = result.reason or "other bytes under a UID that is taken"
             log.warning("%s from %s is in quarantine: %s", one.record.uid, one.calling or "a file", why)
-        return [one.ref for (one, _), is_new in zip(waiting, added, strict=True) if not is_new]
+        known = [one for (one, _), is_new in zip(waiting, added, strict=True) if not is_new]
+        held = {item.ref for one in known for item in self._quarantine.find(one.record.uid)}
+        return [one.ref for one in known if one.ref not in held]
 
-    def _replace(self, one: _Placed) -> list[BlobRef]:
-        """Put it in the place of the one that is there."""
+    def _replace(self, one: _Placed, what: str) -> list[BlobRef]:
+        """Put it in the place of the one that is there, or in quarantine where the index does not take it."""
 
-        def work(connection: Connection) -> tuple[list[BlobRef], Added]:
+        def work(connection: Connection) -> list[BlobRef]:
             gone = remove_instances(connection, [one.record.uid])
-            return gone, Insertion(connection, self._index.clock(), contradiction).add([one.record])[0]
+            added = Insertion(connection, self._index.clock(), contradiction).add([one.record])[0]
+            if added.outcome is not Outcome.NEW:
+                raise _NotTaken(added)
+            return gone
 
-        gone, added = self._index.database.transaction(work)
-        one.result = Kept(one.record, added.outcome, added.reason)
-        log.warning("%s from %s replaces what was stored before", one.record.uid, one.calling or "a file")
-        return gone
+        try:
+            gone = self._index.database.transaction(work)
+        except _NotTaken as error:
+            one.result = Kept(one.record, error.added.outcome, error.added.reason)
+            return self._into_quarantine([(one, error.added)])
+        one.result = Kept(one.record, Outcome.NEW)
+        log.warning("%s from %s %s", one.record.uid, one.calling or "a file", what)
+        return [ref for ref in gone if ref != one.ref]
 
     # ---- what is stored already --------------------------------------------------------------------------------
 
@@ -242,7 +286,7 @@ class Intake:
         known = self._known(stored := list(stored))
         placed: list[_Placed] = []
         for blob in stored:
-            if blob.ref in known:
+            if blob.ref in known or not self._blobs.holds(blob.ref):
                 continue
             try:
                 record = self._record_of(Incoming(_described(blob), read_head(self._blobs, blob)))
@@ -255,10 +299,11 @@ class Intake:
         return len(placed)
 
     def _known(self, stored: Sequence[StoredBlob]) -> set[BlobRef]:
-        """Those that the index, or quarantine, knows by their very place."""
+        """Those that the index, or quarantine, knows by their very place, and those that wait to be deleted."""
         uids = [blob.sop_instance_uid for blob in stored]
         known = {place.ref for place in self._places.of(uids).values()}
-        return known | {one.ref for uid in uids for one in self._quarantine.find(uid)}
+        known |= {one.ref for uid in uids for one in self._quarantine.find(uid)}
+        return known | given_up(self._index.database)
 
 
 def read_head(blobs: BlobStore, blob: StoredBlob) -> bytes:

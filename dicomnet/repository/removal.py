@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,9 +10,13 @@ from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, sele
 
 from . import schema
 from .blob_store import BlobRef
+from .database import Database
+from .work_schema import outbox
 
-__all__ = ["remove_instances"]
+__all__ = ["DELETING", "given_up", "remove_instances"]
 
+#: The outbox's queue of bytes that no row refers to any more: ``{"blobs": [[key, offset, length], …]}``.
+DELETING = "delete"
 _MOST_VALUES = 500
 _I, _B, _SE, _ST, _P = (
     schema.instance.c,
@@ -44,6 +49,13 @@ def remove_instances(connection: Connection, uids: Sequence[str]) -> list[BlobRe
     for study_id in studies:
         _recount_study(connection, study_id)
     return [BlobRef(row["key"], row["off"], row["bytes"]) for row in rows]
+
+
+def given_up(database: Database) -> set[BlobRef]:
+    """Bytes that no row refers to any more, and that wait to be deleted."""
+    with database.read() as connection:
+        payloads = connection.execute(select(outbox.c.payload).where(outbox.c.queue == DELETING)).scalars().all()
+    return {BlobRef(*ref) for payload in payloads for ref in json.loads(payload)["blobs"]}
 
 
 def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -138,12 +139,29 @@ class ServerDirectory:
 
     def _write(self, document: tomlkit.TOMLDocument) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".new")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(tomlkit.dumps(document))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.file)
+        # A name that cannot be known before: what the server's user put there would be written to, or through.
+        temporary = self.path / f".{FILE_NAME}-{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        try:
+            with os.fdopen(os.open(temporary, flags, 0o666), "w", encoding="utf-8") as file:
+                self._keep_owner(file.fileno())
+                file.write(tomlkit.dumps(document))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _keep_owner(self, descriptor: int) -> None:
+        """Have the new file be read by those who read the old one: the server, which need not be who writes."""
+        if not hasattr(os, "fchown") or not self.file.is_file() or self.file.is_symlink():
+            return
+        before = self.file.lstat()
+        try:
+            os.fchown(descriptor, before.st_uid if os.geteuid() == 0 else -1, before.st_gid)
+        except PermissionError:
+            return  # of a group that is not ours: it keeps the mode of a new file
+        os.fchmod(descriptor, before.st_mode & 0o777)
 
     def delete(self) -> None:
         """Forget the server; its directory, and all that is in it, stays.

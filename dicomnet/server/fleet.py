@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DicomNetError, InvalidArgument
-from ..net.sockets import address_of, listen
+from ..net.sockets import address_of
 from .admin.classic import register_classic
 from .admin.client import AdminError
 from .admin.serving import AdminServing
@@ -33,6 +33,7 @@ from .events import BLOCK, Event, EventLog
 from .fleet_view import FleetAddIns, FleetClients, FleetMessages, FleetMetrics
 from .health import Check
 from .identity import AnyIdentity
+from .listening import open_ports
 from .loop_thread import LoopThread
 from .messages import MessageRegistry
 from .notify import Notifier
@@ -153,19 +154,10 @@ class Fleet:
         self.addins.found = tuple(found)
 
     def _open_ports(self, stack: ExitStack) -> None:
-        chosen, web = self.settings.listen, self.settings.web
-        wanted = {
-            "plain": (chosen.host, chosen.port if chosen.plain else None),
-            "tls": (chosen.host, chosen.tls_port),
-            "web": (web.host, web.port),
-        }
-        for name, (host, port) in wanted.items():
-            if port is None:
-                continue
-            if name not in self.sockets:
-                self.sockets[name] = listen(host, port)
-            stack.callback(self.sockets[name].close)
-            address = address_of(self.sockets[name].getsockname())
+        for name, sock in open_ports(self.settings, self.sockets).items():
+            self.sockets[name] = sock
+            stack.callback(sock.close)
+            address = address_of(sock.getsockname())
             self._listening[name] = f"http://{address}/" if name == "web" else address
 
     def _start_workers(self, stack: ExitStack) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol
 
 from .._pdu import AssociateAC
 from ..config import Entity
+from ..net.sockets import listen
 from ..net.tls import TLS
 from ..protocol.admission import Refusal
 from ..protocol.exchange import Exchange
@@ -31,7 +33,7 @@ from .context import BaseServices
 from .metrics import Metrics
 from .settings import Settings
 
-__all__ = ["ServerListener"]
+__all__ = ["ServerListener", "open_ports"]
 
 
 class ListenerHost(Protocol):
@@ -201,3 +203,24 @@ class _Watched(AssociationProvider):
         seconds, size = record.latest - begun[0], begun[1]
         listener.clients.acted(record, command, seconds)
         listener.performed(record.calling, command, record.status, size, seconds)
+
+
+def open_ports(settings: Settings, passed: Mapping[str, socket.socket]) -> dict[str, socket.socket]:
+    """What listens on the ports of a server, by name: what was passed, and else bound here.
+
+    Raises:
+        CannotListen: a port cannot be had; none stays bound here.
+    """
+    chosen, web = settings.listen, settings.web
+    wanted = {
+        "plain": (chosen.host, chosen.port if chosen.plain else None),
+        "tls": (chosen.host, chosen.tls_port),
+        "web": (web.host, web.port),
+    }
+    with ExitStack() as stack:
+        found = {}
+        for name, (host, port) in wanted.items():
+            if port is not None:
+                found[name] = passed[name] if name in passed else stack.enter_context(listen(host, port))
+        stack.pop_all()
+    return found

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 from ..errors import DeadlineExceeded, InvalidArgument
 from .admin import Client
@@ -38,7 +39,7 @@ def start(server: ServerDirectory) -> int:
         raise InvalidArgument(f"the server {server.name} is disabled", hint=hint)
     logs = server.path / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="dicomnet-") as folder, open(logs / "run.log", "a") as output:
+    with tempfile.TemporaryDirectory(prefix="dicomnet-") as folder, _open_log(logs) as output:
         address = os.path.join(folder, "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as ready:
             ready.bind(address)
@@ -54,6 +55,25 @@ def start(server: ServerDirectory) -> int:
             )
             _wait_until_ready(server, process, ready, begun, logs / "run.log")
     return process.pid
+
+
+def _open_log(logs: Path) -> TextIO:
+    """What the process says goes there; where we are root, no link of the server's user leads it elsewhere.
+
+    Raises:
+        InvalidArgument: it cannot be opened.
+    """
+    no_link = os.O_NOFOLLOW if os.geteuid() == 0 else 0
+    try:
+        folder = os.open(logs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_link)
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | no_link
+            return os.fdopen(os.open("run.log", flags, 0o666, dir_fd=folder), "a")
+        finally:
+            os.close(folder)
+    except OSError as error:
+        hint = "Root follows no link there: remove it." if no_link else None
+        raise InvalidArgument(f"{logs / 'run.log'} cannot be opened: {error.strerror}", hint=hint) from error
 
 
 def _wait_until_ready(

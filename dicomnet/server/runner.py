@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import pwd
 import signal
 import socket
 import threading
@@ -16,8 +15,11 @@ from types import FrameType
 from typing import Protocol
 
 from ..config import LAST_CALL
-from ..errors import DicomNetError, InvalidArgument
+from ..errors import DicomNetError
+from .listening import open_ports
 from .notify import inherited, notify
+from .privileges import become, check_owners, will_become
+from .server import StartFailed
 from .settings import Settings
 
 __all__ = ["run"]
@@ -146,40 +148,30 @@ def run(server: Runs, ready: Callable[[], object] = lambda: None) -> None:
 
     Raises:
         StartFailed: it does not start.
-        InvalidArgument: the service manager passes a socket that means nothing here.
+        InvalidArgument: the service manager passes a socket that means nothing here, there is no user to become, or
+            root would have to trust the settings or add-ins of another user.
     """
     process = _Run(server)
     server.sockets.update(inherited())
     with process.signals():
-        server.start()
-        become(server.settings.server.user, server.directory)
+        check_owners(server.directory)
+        if will_become(server.settings.server.user):
+            _bind(server)
+            become(server.settings.server.user, server.directory)
+        server.start()  # it imports add-ins and opens files as the user, who may have planted things there
         gc.freeze()  # what is there by now stays: collections need not look at it
         ready()
         notify("READY=1", f"STATUS=listening on {', '.join(server.listening.values())}", f"MAINPID={os.getpid()}")
         process.until_stopped()
 
 
+def _bind(server: Runs) -> None:
+    """Bind its ports, which root alone may where they are below 1024."""
+    try:
+        server.sockets.update(open_ports(server.settings, server.sockets))
+    except (DicomNetError, ValueError, OSError) as error:
+        raise StartFailed("listeners", error) from error
+
+
 def _noted(number: int, frame: FrameType | None) -> None:
     """A signal came; its number is in the socket."""
-
-
-def become(user: str, directory: Path) -> None:
-    """Give up the privileges of root for good; nothing where no user is named, or we are not root.
-
-    The server's directory is the user's from then on: what was made in it so far was made by root.
-
-    Raises:
-        InvalidArgument: there is no such user.
-    """
-    if not user or os.geteuid() != 0:
-        return
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError as error:
-        raise InvalidArgument(f'there is no user "{user}" to become', hint="[server] user names it.") from error
-    for folder, _, files in os.walk(directory):
-        for path in (folder, *(os.path.join(folder, one) for one in files)):
-            os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
-    os.initgroups(user, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)

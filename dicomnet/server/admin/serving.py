@@ -83,7 +83,9 @@ class AdminServing:
 
     def _open_tcp(self, port: int) -> socket.socket:
         self._token = secrets.token_urlsafe(32)
-        descriptor = os.open(self._token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._token_file.unlink(missing_ok=True)  # of a server that died, or planted for us to write through
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._token_file, flags, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(self._token + "\n")
         try:

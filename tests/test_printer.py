@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import peers
 import pytest
@@ -15,6 +17,7 @@ from dicomnet import uids
 from dicomnet.client.print_job import Picture, image_box
 from dicomnet.dataset import codec
 from dicomnet.server import Server
+from dicomnet.server.shipped.printer.hierarchy import MOST_LUTS
 
 GREY, COLOR = uids.BASIC_GRAYSCALE_PRINT_MANAGEMENT_META, uids.BASIC_COLOR_PRINT_MANAGEMENT_META
 SESSION, FILM, IMAGE = uids.BASIC_FILM_SESSION, uids.BASIC_FILM_BOX, uids.BASIC_GRAYSCALE_IMAGE_BOX
@@ -282,6 +285,25 @@ def test_a_full_queue(tmp_path):
         assert [user.print(), user.print(SESSION, "1.2.1")] == [0xC602, 0xC601]
 
 
+def test_what_waits_of_all_sessions_together_is_bounded(tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    settings = {"memory": 300, "command": ["cat", str(gate)]}  # a job ends once the gate was opened and shut
+    with Printer(tmp_path, **settings) as printer, User(printer) as first, User(printer) as second:
+        for user in (first, second):
+            user.session()
+            user.image(user.film()[1][0])
+        assert first.print() == 0
+        with gate.open("w"):  # it is being printed, and waits no more
+            assert first.print() == first.print() == 0  # the same image, held once
+            assert [second.print(), second.print(SESSION, "1.2.1")] == [0xC602, 0xC601]
+            gate.unlink()
+            gate.touch()  # those that follow need not wait
+        printer.printed(3)
+        assert second.print() == 0
+        printer.printed(4)
+
+
 def test_sessions_that_are_not_collated_or_not_printed(tmp_path):
     with Printer(tmp_path / "a", sessions="uncollated") as printer, User(printer) as user:
         user.session()
@@ -311,6 +333,11 @@ def test_presentation_luts_are_made_named_and_deleted(user):
     assert made("1.3.2", PresentationLUTSequence=[table]) == 0
     assert made("1.3.3", PresentationLUTSequence=[table | {"LUTDescriptor": [512, 0, 8]}]) == 0x0106
     assert [user.ask("n_delete", lut, "1.3.2", context=lut)[0] for _ in range(2)] == [0, 0x0112]
+    for number in range(MOST_LUTS - 1):
+        assert made(f"1.4.{number}", PresentationLUTShape="IDENTITY") == 0
+    assert made("1.5.1", PresentationLUTShape="IDENTITY") == 0x0213
+    assert user.ask("n_delete", lut, "1.4.0", context=lut)[0] == 0
+    assert made("1.5.1", PresentationLUTShape="IDENTITY") == 0
 
 
 def test_the_printer_and_its_jobs_are_asked_after(user):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 from printing import Printer
 from pydicom.dataset import Dataset
 
 import dicomnet as dn
 from dicomnet.client import Film
-from dicomnet.server.shipped.printer.boxes import lut_of
+from dicomnet.client.print_job import Picture, image_box
+from dicomnet.dataset import codec
+from dicomnet.server.shipped.printer.boxes import WIDEST, FilmBox, Refused, Usual, film_box, lut_of, picture_of
 from dicomnet.server.shipped.printer.density import Tone, grey_of
+from dicomnet.server.shipped.printer.drawing import Content, Press, draw
 
 DOTS, MARGIN, GAP = 60, round(5 / 25.4 * 60), round(2 / 25.4 * 60)
 RANDOM = np.random.default_rng(21)
@@ -133,6 +139,40 @@ def test_one_that_is_cropped_keeps_its_middle(tmp_path):
     values[349:351, 349:351] = 255
     (film,) = printed(tmp_path, values, film=Film(size="8INX10IN"), behaviour="CROP")
     assert np.argwhere(film == 255).tolist() == [[y, x] for y in (299, 300) for x in (239, 240)]
+
+
+def test_of_one_that_is_far_too_large_only_what_is_seen_is_made(monkeypatch):
+    made, resize = [], Image.Image.resize
+
+    def noted(picture, size, *arguments, **options):
+        made.append(size)
+        assert max(size) <= 600
+        return resize(picture, size, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    dataset = codec.from_keywords({"ImageDisplayFormat": "STANDARD\\1,1", "FilmSizeID": "8INX10IN"})
+    plan, _ = film_box(dataset, usual(), False, Tone())
+    content = Content(np.full((1, 1), 200, np.uint8), width=6000.0, behaviour="CROP")
+    picture = np.asarray(draw(replace(plan, contents={0: content}), Press(DOTS)))
+    left, top, right, bottom = next(boxes(1, 1))
+    assert (picture[top:bottom, left:right] == 200).all()
+    assert made == [(right - left, bottom - top)]
+    pixels = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (500, 500))
+    widest = replace(content, pixels=pixels, width=WIDEST, aspect=1e9, magnification="REPLICATE")
+    assert set(np.unique(np.asarray(draw(replace(plan, contents={0: widest}), Press(DOTS))))) <= {0, 255}
+
+
+def usual():
+    return Usual(Press(DOTS), "8INX10IN", "BILINEAR", "BLACK", "BLACK", Tone(), {})
+
+
+@pytest.mark.parametrize("width", ["-1", "100001", "1e300"])
+def test_a_width_that_no_image_has_is_refused(width):
+    given = codec.from_keywords({"ImageDisplayFormat": "STANDARD\\1,1", "FilmSizeID": "8INX10IN"})
+    plan, _ = film_box(given, usual(), False, Tone())
+    box = image_box(Picture(np.zeros((2, 2), np.uint8), 8), 1) | {"RequestedImageSize": width}
+    with pytest.raises(Refused, match="RequestedImageSize"):
+        picture_of(codec.from_keywords(box), FilmBox("1.2", plan, [], [], [], given), usual())
 
 
 def test_a_line_goes_around_and_text_stands_at_the_foot(tmp_path):

@@ -107,7 +107,7 @@ class Printer:
         most_films: Annotated[int, Field(ge=1)] = 50
         """Films of a session."""
         memory: Size = 1 << 30
-        """Bytes of images that one association may hold."""
+        """Bytes of images that one association may hold, and those of all jobs that wait together."""
         kept_jobs: Annotated[int, Field(ge=1)] = 1000
         """Jobs that can be asked after when they have ended."""
         reports: bool = True
@@ -129,8 +129,8 @@ class Printer:
         )
         self.jobs: Jobs = Jobs(
             self.folder, press, pdf="pdf" in settings.files, png="png" in settings.files, command=settings.command,
-            patience=settings.command_seconds, most=settings.most_jobs, kept=settings.kept_jobs, told=self._told,
-            log=context.log,
+            patience=settings.command_seconds, most=settings.most_jobs, memory=settings.memory, kept=settings.kept_jobs,
+            told=self._told, log=context.log,
         )  # fmt: skip
         self.trade: Trade = Trade(usual, self.jobs, settings.sessions, settings.most_films, settings.memory, self.state)
         self.jobs.start()

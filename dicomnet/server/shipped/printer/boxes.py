@@ -17,6 +17,8 @@ from .drawing import Content, FilmPlan, Press
 
 __all__ = ["FilmBox", "FilmSession", "Refused", "Usual", "film_box", "lut_of", "picture_of"]
 
+#: Millimetres that an image may be wanted wide: no film is wider, but it may be cropped.
+WIDEST = 100_000.0
 _SERVICE = "Print Management"
 _MAGNIFICATIONS = ("REPLICATE", "BILINEAR", "CUBIC", "NONE")
 _IMAGES = ("BasicGrayscaleImageSequence", "BasicColorImageSequence")
@@ -216,8 +218,9 @@ def picture_of(given: Dataset, film: FilmBox, usual: Usual) -> Content | None:
     ratio = image.get("PixelAspectRatio") or (1, 1)
     usually = _choice(film.given, "MagnificationType", _MAGNIFICATIONS, usual.magnification)
     width = float(given.get("RequestedImageSize") or 0)
-    if width < 0:
-        raise Refused(Status.INVALID_ATTRIBUTE_VALUE, "RequestedImageSize is below 0", "RequestedImageSize")
+    if not 0 <= width <= WIDEST:
+        why = f"RequestedImageSize is not from 0 to {WIDEST:.0f}"
+        raise Refused(Status.INVALID_ATTRIBUTE_VALUE, why, "RequestedImageSize")
     if min(map(int, ratio)) <= 0:
         raise Refused(Status.INVALID_ATTRIBUTE_VALUE, "PixelAspectRatio is not above 0", "PixelAspectRatio")
     return Content(

@@ -22,6 +22,7 @@ _RESAMPLING = {
     "CUBIC": Image.Resampling.BICUBIC,
     "NONE": Image.Resampling.BICUBIC,  # of what is too large all the same, or has pixels that are not square
 }
+_FINEST = 2.0**-20  # of an image: less of it cannot be told apart in the numbers that Pillow takes
 _DEMAGNIFIED, _CROPPED, _DECIMATED, _TOO_LARGE = 0xB604, 0xB609, 0xB60A, 0xC603
 
 
@@ -175,14 +176,23 @@ def _scaled(content: Content, space: tuple[int, int], tone: Tone, press: Press) 
     method = _RESAMPLING[content.magnification]
     planes = [values] if values.ndim == 2 else [values[:, :, plane] for plane in range(3)]
     x, y = max(size.width - space[0], 0) // 2, max(size.height - space[1], 0) // 2
+    across, down = min(size.width, space[0]), min(size.height, space[1])
     made = []
     for plane in planes:  # one after another: a plane of a large film is some 80 MB
-        scaled: Any = plane
-        if (size.height, size.width) != plane.shape:
-            scaled = Image.fromarray(plane.astype(np.float32)).resize((size.width, size.height), method)
-        part = np.asarray(scaled)[y : y + space[1], x : x + space[0]]
+        part: Any = plane[y : y + down, x : x + across]
+        if (size.height, size.width) != plane.shape:  # only what is seen is made: the whole could be far larger
+            left, right = _span(x, across, size.width, plane.shape[1])
+            top, bottom = _span(y, down, size.height, plane.shape[0])
+            picture = Image.fromarray(plane.astype(np.float32))
+            part = np.asarray(picture.resize((across, down), method, box=(left, top, right, bottom)))
         made.append((np.clip(part, 0, 255) + 0.5).astype(np.uint8))
     return made[0] if len(made) == 1 else np.stack(made, axis=2)
+
+
+def _span(start: int, length: int, whole: int, pixels: int) -> tuple[float, float]:
+    """Which pixels become the dots from a start on, of a whole image of so many; it is never empty."""
+    begin = start / whole * pixels
+    return begin, min(max((start + length) / whole * pixels, begin + pixels * _FINEST), float(pixels))
 
 
 def _annotate(film: FilmPlan, press: Press, pen: ImageDraw.ImageDraw, ink: Any) -> None:

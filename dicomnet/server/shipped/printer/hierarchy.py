@@ -22,6 +22,8 @@ __all__ = ["COLOR", "GREY", "Hierarchy", "Trade"]
 
 GREY = uids.BASIC_GRAYSCALE_PRINT_MANAGEMENT_META
 COLOR = uids.BASIC_COLOR_PRINT_MANAGEMENT_META
+#: Presentation LUTs of an association, each of at most half a MiB.
+MOST_LUTS = 64
 _SERVICE = "Print Management"
 _PRINT = 1
 _PRIORITIES = ("HIGH", "MED", "LOW")
@@ -86,6 +88,8 @@ class Hierarchy:
         if request.sop_class_uid == uids.PRESENTATION_LUT:
             if uid in self._luts:
                 raise Refused(Status.DUPLICATE_SOP_INSTANCE, "the presentation LUT is there")
+            if len(self._luts) >= MOST_LUTS:
+                raise Refused(Status.RESOURCE_LIMITATION, f"an association has at most {MOST_LUTS} presentation LUTs")
             self._luts[uid] = lut_of(given, self._trade.usual.tone)
             return Status.SUCCESS, given
         raise Refused(Status.NO_SUCH_SOP_CLASS, "not created by users")

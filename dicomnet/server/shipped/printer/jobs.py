@@ -63,6 +63,7 @@ class Jobs:
         command: run for each job, without a shell; ``{pdf}``, ``{folder}``, ``{uid}``, ``{copies}`` are filled in.
         patience: seconds that it gets; then it is killed.
         most: jobs that may wait.
+        memory: bytes that all films which wait may hold together.
         kept: jobs that are remembered when they have ended.
         told: called when a job has ended.
         log: where failures are said.
@@ -70,7 +71,7 @@ class Jobs:
 
     def __init__(
         self, folder: Path, press: Press, *, pdf: bool, png: bool, command: Sequence[str], patience: float, most: int,
-        kept: int, told: Callable[[Job], object], log: logging.Logger,
+        memory: int, kept: int, told: Callable[[Job], object], log: logging.Logger,
     ) -> None:  # fmt: skip
         self.folder: Path = folder
         self.press: Press = press
@@ -79,6 +80,7 @@ class Jobs:
         self.command: Sequence[str] = command
         self.patience: float = patience
         self.most: int = most
+        self.memory: int = memory
         self.kept: int = kept
         self.trouble: str = ""
         self._told, self._log = told, log
@@ -111,6 +113,8 @@ class Jobs:
         """Have jobs printed, all of them; or none, and False, where the queue has no place for them."""
         with self._changed:
             if len(self._waiting) + len(jobs) > self.most or self._stopped:
+                return False
+            if self._waiting and _held([*self._waiting, *jobs]) > self.memory:
                 return False
             self._waiting += jobs
             self._jobs |= {job.uid: job for job in jobs}
@@ -187,6 +191,14 @@ class Jobs:
         values = {"pdf": self.folder / f"{job.uid}.pdf", "folder": self.folder, "uid": job.uid, "copies": job.copies}
         line = [part.format_map(values) for part in self.command]
         subprocess.run(line, check=True, timeout=self.patience, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def _held(jobs: Sequence[Job]) -> int:
+    """Bytes of the images and presentation LUTs of jobs; what several share is counted once."""
+    films = [film for job in jobs for film in job.films]
+    found = [content.pixels for film in films for content in film.contents.values()]
+    found += [film.tone.table for film in films if film.tone.table is not None]
+    return sum({id(one): int(one.nbytes) for one in found}.values())
 
 
 def _page(canvas: Canvas, film: FilmPlan, picture: Any) -> None:

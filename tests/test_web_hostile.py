@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
+import tracemalloc
 
 import archives
 import pytest
@@ -184,3 +186,22 @@ def test_a_data_set_that_does_not_come_is_given_up(web, monkeypatch):
 
 def _open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_large_instance_is_never_whole_in_memory(tmp_path):
+    size, piece = 64 << 20, b"\1\2" * (1 << 19)
+    start = archives.part10(1, size=64)[: -64 - 4] + size.to_bytes(4, "little")
+    pixels = "/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1/bulkdata/7FE00010"
+    with served(tmp_path / "archive") as (_, url), client(url) as http:
+        tracemalloc.start()
+        try:
+            body = itertools.chain([start], itertools.repeat(piece, size // len(piece)))
+            stored = http.post("/dicomweb/studies", content=body, headers={"content-type": "application/dicom"})
+            assert stored.status_code == 200
+            one = http.get(pixels, headers={"range": "bytes=1-2"})
+            assert (one.status_code, one.content, one.headers["content-length"]) == (206, b"\2\1", "2")
+            assert tracemalloc.get_traced_memory()[1] < size // 2
+        finally:
+            tracemalloc.stop()
+        whole = http.get(pixels)
+        assert (whole.content, whole.headers["content-length"]) == (piece * (size // len(piece)), str(size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from starlette.requests import Request
@@ -268,27 +268,42 @@ def bulk_data(request: Request, repository: WebRepository) -> Response:
     """One value of an instance: its tag, or the path through sequences, ``00081115/0/00081199``; also by range."""
     best(_ranges(request), (_BYTES, "application/pdf", "video/mp4"))
     one = found(request, repository)[0]
-    path = str(request.path_params["path"]).strip("/").split("/")
+    path = str(request.path_params["path"]).strip("/").upper().split("/")
     with StoredInstance(repository.blobs, one) as stored:
-        value = stored.value(path)
+        span = stored.span(path)
+        value = b"" if span is not None else stored.value(path)
+
+    def cut(start: int, end: int) -> Iterator[bytes]:
+        if span is None:
+            return iter([value[start:end]])
+        return _stored_range(repository, one, span[0] + start, span[0] + end)
+
+    size = len(value) if span is None else span[1] - span[0]
     headers = {"ETag": _etag([one], "/".join(path)), "Accept-Ranges": "bytes"}
     content_type = f"{_BYTES}; transfer-syntax={one.ts}"
     wanted = _ranges(request)[0]
     if wanted.is_multipart:
         mark = boundary()
         headers["Content-Type"] = f'multipart/related; type="{_BYTES}"; boundary={mark}'
-        return StreamingResponse(written([Part(content_type, [value])], mark), headers=headers)
-    return _ranged(request, value, headers | {"Content-Type": _BYTES})
+        return StreamingResponse(written([Part(content_type, cut(0, size))], mark), headers=headers)
+    return _ranged(request, size, cut, headers | {"Content-Type": _BYTES})
 
 
-def _ranged(request: Request, value: bytes, headers: dict[str, str]) -> Response:
+def _stored_range(repository: WebRepository, one: InstanceLocation, start: int, end: int) -> Iterator[bytes]:
+    with StoredInstance(repository.blobs, one) as stored:
+        yield from stored.range(start, end)
+
+
+def _ranged(
+    request: Request, size: int, cut: Callable[[int, int], Iterator[bytes]], headers: dict[str, str]
+) -> Response:
     asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
     if asked is None or not any(asked.groups()):
-        return Response(value, headers=headers)
+        return StreamingResponse(cut(0, size), headers=headers | {"Content-Length": str(size)})
     first, last = asked.groups()
-    start = int(first) if first else max(len(value) - int(last), 0)
-    end = min(int(last) + 1, len(value)) if first and last else len(value)
+    start = int(first) if first else max(size - int(last), 0)
+    end = min(int(last) + 1, size) if first and last else size
     if start >= end:
-        raise Problem(416, f"the value has {len(value)} bytes", parameter="Range")
-    headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(value)}"
-    return Response(value[start:end], 206, headers=headers)
+        raise Problem(416, f"the value has {size} bytes", parameter="Range")
+    headers |= {"Content-Range": f"bytes {start}-{end - 1}/{size}", "Content-Length": str(end - start)}
+    return StreamingResponse(cut(start, end), 206, headers)

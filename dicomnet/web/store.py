@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -142,7 +144,6 @@ def _take(repository: WebRepository, file: IO[bytes], request: Request) -> _Outc
     """Hand one part to the repository; it is durable when its future is done."""
     outcome = _Outcome()
     with file:
-        file.seek(0)
         try:
             outcome.kept = repository.submit(_incoming(repository, file, outcome, request.path_params.get("study", "")))
         except _NotOfStudy:
@@ -159,7 +160,15 @@ class _NotOfStudy(Exception):
 
 
 def _incoming(repository: WebRepository, file: IO[bytes], outcome: _Outcome, study: str) -> Incoming:
-    with codec.open_source(file.read()) as source:
+    with ExitStack() as stack:
+        item: Any
+        if file.seek(0, os.SEEK_END) > IN_MEMORY:  # it is on the disk, and is read from there piece by piece
+            item = stack.enter_context(open(file.fileno(), "rb", closefd=False))
+            item.seek(0)
+        else:
+            file.seek(0)
+            item = file.read()
+        source = stack.enter_context(codec.open_source(item))
         named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
         outcome.sop_class_uid, outcome.sop_instance_uid = named[:2]
         if not all(map(uids.is_valid, named)):

@@ -209,6 +209,14 @@ class StoredInstance:
                 found[tag] = struct.unpack_from(order + "H", value)[0]
         return found
 
+    def span(self, path: list[str]) -> tuple[int, int] | None:
+        """Where a value begins and ends in the stored bytes, for Pixel Data that are sent as they stand there."""
+        if self.location.ts == _DEFLATED or path != [f"{PIXEL_DATA:08X}"]:
+            return None
+        start, length = self._pixel_data
+        swapped = self.location.ts == uids.EXPLICIT_VR_BIG_ENDIAN and self._pixel_vr != b"OB"
+        return None if length < 0 or swapped or start + length > self._size else (start, start + length)
+
     def value(self, path: list[str]) -> bytes:
         """The bytes of one value, numbers in little endian.
 

@@ -1,13 +1,47 @@
-"""An answer in a few pieces that are in memory: with its length, and without putting them together first."""
+"""Answers in pieces: a few that are in memory, or what is read while it is sent and is closed with the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["in_pieces"]
+__all__ = ["Streamed", "in_pieces"]
+
+
+class Streamed(StreamingResponse):
+    """Sends pieces as they are made. What makes them is closed when all are sent, or the client leaves.
+
+    Without that a file they are read from would stay open until the garbage collector comes by.
+
+    Args:
+        pieces: of the body.
+        headers: of the answer.
+        status: of the answer.
+    """
+
+    def __init__(self, pieces: Iterable[bytes | memoryview], headers: Mapping[str, str], status: int = 200) -> None:
+        self._pieces = _each(pieces)
+        super().__init__(self._pieces, status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer (ASGI)."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with suppress(ValueError):  # the server stops while a thread still reads
+                self._pieces.close()
+
+
+def _each(pieces: Iterable[bytes | memoryview]) -> Generator[bytes, None, None]:
+    try:
+        for piece in pieces:
+            yield bytes(piece)
+    finally:
+        if isinstance(pieces, Generator):
+            pieces.close()
 
 
 class _PiecesResponse(Response):

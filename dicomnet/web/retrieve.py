@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from .. import uids
 from ..dataset.transcoding import converted
@@ -25,7 +25,7 @@ from .drawing import NATIVE
 from .json_text import json_bytes
 from .media_types import MediaType, accepted, best
 from .multipart import Part, boundary, written
-from .pieces import in_pieces
+from .pieces import Streamed, in_pieces
 from .problems import Problem
 from .renderer import Renderer
 from .repository import WebRepository
@@ -104,10 +104,10 @@ def instances(request: Request, repository: WebRepository) -> Response:
     parts = (as_part(repository, one, syntax, base) for one in locations)
     first = next(parts)  # what cannot be converted is told before anything is sent
     if single:
-        return StreamingResponse(map(bytes, first.chunks), headers={"ETag": etag, "Content-Type": first.content_type})
+        return Streamed(first.chunks, {"ETag": etag, "Content-Type": first.content_type})
     mark = boundary()
     headers = {"ETag": etag, "Content-Type": f'multipart/related; type="{_DICOM}"; boundary={mark}'}
-    return StreamingResponse(written(chain([first], parts), mark), headers=headers)
+    return Streamed(written(chain([first], parts), mark), headers)
 
 
 def best_or_none(one: MediaType, offered: Sequence[str]) -> str | None:
@@ -224,7 +224,7 @@ def frames(request: Request, repository: WebRepository, renderer: Renderer) -> R
     mark = boundary()
     headers["Content-Type"] = f'multipart/related; type="{content_type.partition(";")[0]}"; boundary={mark}'
     body = written((Part(content_type, [frame]) for frame in chain([first], parts)), mark)
-    return in_pieces(list(body), headers) if len(numbers) == 1 else StreamingResponse(body, headers=headers)
+    return in_pieces(list(body), headers) if len(numbers) == 1 else Streamed(body, headers)
 
 
 def frame_count(repository: WebRepository, one: InstanceLocation) -> int:
@@ -285,7 +285,7 @@ def bulk_data(request: Request, repository: WebRepository) -> Response:
     if wanted.is_multipart:
         mark = boundary()
         headers["Content-Type"] = f'multipart/related; type="{_BYTES}"; boundary={mark}'
-        return StreamingResponse(written([Part(content_type, cut(0, size))], mark), headers=headers)
+        return Streamed(written([Part(content_type, cut(0, size))], mark), headers)
     return _ranged(request, size, cut, headers | {"Content-Type": _BYTES})
 
 
@@ -299,11 +299,11 @@ def _ranged(
 ) -> Response:
     asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
     if asked is None or not any(asked.groups()):
-        return StreamingResponse(cut(0, size), headers=headers | {"Content-Length": str(size)})
+        return Streamed(cut(0, size), headers | {"Content-Length": str(size)})
     first, last = asked.groups()
     start = int(first) if first else max(size - int(last), 0)
     end = min(int(last) + 1, size) if first and last else size
     if start >= end:
         raise Problem(416, f"the value has {size} bytes", parameter="Range")
     headers |= {"Content-Range": f"bytes {start}-{end - 1}/{size}", "Content-Length": str(end - start)}
-    return StreamingResponse(cut(start, end), 206, headers)
+    return Streamed(cut(start, end), headers, 206)

@@ -7,7 +7,7 @@ import dataclasses
 from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import uids
@@ -16,6 +16,7 @@ from ..repository.locations import InstanceLocation
 from .browsers import NoSniff
 from .drawing import Wish
 from .media_types import MediaType, accepted, best
+from .pieces import Streamed
 from .problems import Problem
 from .rendering import IMAGE_TYPES, Rendering, wish_of
 from .repository import WebRepository
@@ -79,7 +80,7 @@ def _instance(query: QueryParams, repository: WebRepository, one: InstanceLocati
     if syntax and not uids.is_valid(syntax):
         raise Problem(400, "transferSyntax is a UID", parameter="transferSyntax")
     part = as_part(repository, one, syntax)
-    return StreamingResponse(map(bytes, part.chunks), headers={"Content-Type": part.content_type})
+    return Streamed(part.chunks, {"Content-Type": part.content_type})
 
 
 def _wish(query: QueryParams, kind: str) -> Wish:

@@ -78,7 +78,7 @@ def running(path):
 
 def refusal(path, code=2):
     done = subprocess.run(
-        programs.command("server", "run", path), capture_output=True, text=True, cwd=programs.ROOT, timeout=60
+        programs.command("server", "run", path), capture_output=True, text=True, cwd=programs.ROOT, timeout=20
     )
     assert done.returncode == code
     return done.stderr.splitlines()[0]
@@ -183,8 +183,12 @@ def test_what_a_start_says_follows_no_link(place):
     victim.write_text("root's")
     (server / "logs").mkdir()
     (server / "logs/run.log").symlink_to(victim)
-    with pytest.raises(InvalidArgument, match=r"run\.log cannot be opened"):
-        manager.start(ServerDirectory(server))
+    try:
+        with pytest.raises(InvalidArgument, match=r"run\.log cannot be opened"):
+            manager.start(ServerDirectory(server))
+    finally:
+        if ServerDirectory(server).process() is not None:
+            manager.stop(ServerDirectory(server))
     assert victim.read_text() == "root's"
 
 

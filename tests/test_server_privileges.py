@@ -213,3 +213,14 @@ def test_the_token_is_written_through_no_link(tmp_path):
     with Server(make_settings(admin={"tcp_port": 0}), directory=tmp_path / "s"):
         assert (tmp_path / "s/run/admin.token").lstat().st_mode == stat.S_IFREG | 0o600
     assert victim.read_text() == "theirs"
+
+
+@AS_ROOT
+def test_a_start_hears_that_the_users_server_is_ready(place):
+    server = ServerDirectory(of_nobody(place / "s"))
+    pid = manager.start(server)
+    try:
+        assert f"Uid:\t{nobody().pw_uid}\t" in Path(f"/proc/{pid}/status").read_text()
+    finally:
+        manager.stop(server)
+    assert server.process() is None

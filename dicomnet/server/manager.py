@@ -15,6 +15,7 @@ from ..errors import DeadlineExceeded, InvalidArgument
 from .admin import Client
 from .directory import ServerDirectory
 from .directory_lock import wait_until_free
+from .privileges import will_become
 
 __all__ = ["START_PATIENCE", "start", "stop", "unit"]
 
@@ -43,6 +44,9 @@ def start(server: ServerDirectory) -> int:
         address = os.path.join(folder, "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as ready:
             ready.bind(address)
+            if will_become(server.settings().server.user):  # that user says so, and is to reach it
+                os.chmod(folder, 0o711)
+                os.chmod(address, 0o622)
             begun = output.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "dicomnet", "server", "run", str(server.path)],

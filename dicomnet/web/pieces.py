@@ -8,11 +8,11 @@ from contextlib import suppress
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["Streamed", "in_pieces"]
+__all__ = ["in_pieces", "streamed"]
 
 
-class Streamed(StreamingResponse):
-    """Sends pieces as they are made. What makes them is closed when all are sent, or the client leaves.
+def streamed(pieces: Iterable[bytes | memoryview], headers: Mapping[str, str], status: int = 200) -> Response:
+    """An answer whose pieces are sent as they are made; what makes them is closed at the end, or when the client goes.
 
     Without that a file they are read from would stay open until the garbage collector comes by.
 
@@ -21,8 +21,11 @@ class Streamed(StreamingResponse):
         headers: of the answer.
         status: of the answer.
     """
+    return _Streamed(pieces, headers, status)
 
-    def __init__(self, pieces: Iterable[bytes | memoryview], headers: Mapping[str, str], status: int = 200) -> None:
+
+class _Streamed(StreamingResponse):
+    def __init__(self, pieces: Iterable[bytes | memoryview], headers: Mapping[str, str], status: int) -> None:
         self._pieces = _each(pieces)
         super().__init__(self._pieces, status, headers)
 

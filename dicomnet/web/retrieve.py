@@ -25,7 +25,7 @@ from .drawing import NATIVE
 from .json_text import json_bytes
 from .media_types import MediaType, accepted, best
 from .multipart import Part, boundary, written
-from .pieces import Streamed, in_pieces
+from .pieces import in_pieces, streamed
 from .problems import Problem
 from .renderer import Renderer
 from .repository import WebRepository
@@ -104,10 +104,10 @@ def instances(request: Request, repository: WebRepository) -> Response:
     parts = (as_part(repository, one, syntax, base) for one in locations)
     first = next(parts)  # what cannot be converted is told before anything is sent
     if single:
-        return Streamed(first.chunks, {"ETag": etag, "Content-Type": first.content_type})
+        return streamed(first.chunks, {"ETag": etag, "Content-Type": first.content_type})
     mark = boundary()
     headers = {"ETag": etag, "Content-Type": f'multipart/related; type="{_DICOM}"; boundary={mark}'}
-    return Streamed(written(chain([first], parts), mark), headers)
+    return streamed(written(chain([first], parts), mark), headers)
 
 
 def best_or_none(one: MediaType, offered: Sequence[str]) -> str | None:
@@ -224,7 +224,7 @@ def frames(request: Request, repository: WebRepository, renderer: Renderer) -> R
     mark = boundary()
     headers["Content-Type"] = f'multipart/related; type="{content_type.partition(";")[0]}"; boundary={mark}'
     body = written((Part(content_type, [frame]) for frame in chain([first], parts)), mark)
-    return in_pieces(list(body), headers) if len(numbers) == 1 else Streamed(body, headers)
+    return in_pieces(list(body), headers) if len(numbers) == 1 else streamed(body, headers)
 
 
 def frame_count(repository: WebRepository, one: InstanceLocation) -> int:
@@ -285,7 +285,7 @@ def bulk_data(request: Request, repository: WebRepository) -> Response:
     if wanted.is_multipart:
         mark = boundary()
         headers["Content-Type"] = f'multipart/related; type="{_BYTES}"; boundary={mark}'
-        return Streamed(written([Part(content_type, cut(0, size))], mark), headers)
+        return streamed(written([Part(content_type, cut(0, size))], mark), headers)
     return _ranged(request, size, cut, headers | {"Content-Type": _BYTES})
 
 
@@ -299,11 +299,11 @@ def _ranged(
 ) -> Response:
     asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
     if asked is None or not any(asked.groups()):
-        return Streamed(cut(0, size), headers | {"Content-Length": str(size)})
+        return streamed(cut(0, size), headers | {"Content-Length": str(size)})
     first, last = asked.groups()
     start = int(first) if first else max(size - int(last), 0)
     end = min(int(last) + 1, size) if first and last else size
     if start >= end:
         raise Problem(416, f"the value has {size} bytes", parameter="Range")
     headers |= {"Content-Range": f"bytes {start}-{end - 1}/{size}", "Content-Length": str(end - start)}
-    return Streamed(cut(start, end), headers, 206)
+    return streamed(cut(start, end), headers, 206)

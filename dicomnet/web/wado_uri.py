@@ -16,7 +16,7 @@ from ..repository.locations import InstanceLocation
 from .browsers import NoSniff
 from .drawing import Wish
 from .media_types import MediaType, accepted, best
-from .pieces import Streamed
+from .pieces import streamed
 from .problems import Problem
 from .rendering import IMAGE_TYPES, Rendering, wish_of
 from .repository import WebRepository
@@ -80,7 +80,7 @@ def _instance(query: QueryParams, repository: WebRepository, one: InstanceLocati
     if syntax and not uids.is_valid(syntax):
         raise Problem(400, "transferSyntax is a UID", parameter="transferSyntax")
     part = as_part(repository, one, syntax)
-    return Streamed(part.chunks, {"Content-Type": part.content_type})
+    return streamed(part.chunks, {"Content-Type": part.content_type})
 
 
 def _wish(query: QueryParams, kind: str) -> Wish:

@@ -7,6 +7,7 @@ has happened when `put` returns.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -81,6 +82,14 @@ class NewBlob:
     def length(self) -> int:
         """Bytes of the Part 10 stream."""
         return len(self.header) + self.size
+
+    def hash(self) -> None:
+        """Have ``sha256`` where the content is in memory; a writer has told it while it was given the bytes."""
+        if isinstance(self.content, list):
+            running = hashlib.sha256()
+            for piece in self.content:
+                running.update(piece)
+            self.sha256 = running.digest()
 
 
 @dataclass(frozen=True, slots=True)

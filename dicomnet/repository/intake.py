@@ -8,7 +8,6 @@ start reads as much of it as the index was not confirmed to have (`BlobStore.set
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -323,11 +322,7 @@ def _described(blob: StoredBlob) -> NewBlob:
 
 def _named(blob: NewBlob, record: InstanceRecord) -> NewBlob:
     """With its hash, where it is in memory, and what a template may name it by."""
-    if isinstance(blob.content, list):
-        running = hashlib.sha256()
-        for piece in blob.content:
-            running.update(piece)
-        blob.sha256 = running.digest()
+    blob.hash()
     study, series = record.study, record.series
     texts = record.patient.pid, study.uid, series.uid, series.modality, study.date, record.uid
     blob.names = dict(zip(_NAMES, texts, strict=True))

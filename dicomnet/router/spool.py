@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections import Counter
@@ -139,7 +138,9 @@ class Spool:
             DBAPIError: the rows cannot; nothing of the group is kept.
         """
         version, plan = self.plans.current
-        blobs = [_hashed(one.blob) for one in group]
+        blobs = [one.blob for one in group]
+        for blob in blobs:
+            blob.hash()
         refs = self.blobs.put(blobs)
         placed = []
         for incoming, blob, ref in zip(group, blobs, refs, strict=True):
@@ -276,13 +277,3 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _hashed(blob: NewBlob) -> NewBlob:
-    """With its hash, which one in memory has not yet."""
-    if not isinstance(blob.content, list):
-        return blob
-    running = hashlib.sha256()
-    for piece in blob.content:
-        running.update(piece)
-    return replace(blob, sha256=running.digest())

@@ -7,7 +7,6 @@ first and contract in a later version, so that two versions run side by side.
 from __future__ import annotations
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -17,24 +16,19 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Table,
-    Text,
     UniqueConstraint,
     text,
 )
+
+from .columns import BIG as _BIG
+from .columns import TEXT as _TEXT
+from .columns import text as _text
 
 __all__ = ["blob", "change", "instance", "metadata", "patient", "series", "series_metadata", "study"]
 
 metadata: MetaData = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
 )
-
-# Compared byte by byte, as UIDs are and as folded names have to be: PostgreSQL would ask the locale.
-_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-_BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up rows in a column of this type alone
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, _TEXT, nullable=False, server_default="")
 
 
 def _count(name: str) -> Column[int]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from sqlalchemy import (
-    BigInteger,
     Column,
-    Float,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     SmallInteger,
     Table,
-    Text,
     UniqueConstraint,
 )
 
+from .columns import BIG as _BIG
+from .columns import TEXT as _TEXT
+from .columns import seconds as _seconds
+from .columns import text as _text
 from .schema import metadata
 
 __all__ = [
@@ -28,18 +29,6 @@ __all__ = [
     "worklist",
     "worklist_step",
 ]
-
-_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-_BIG = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _text(name: str, default: str = "") -> Column[str]:
-    return Column(name, _TEXT, nullable=False, server_default=default)
-
-
-def _seconds(name: str) -> Column[float]:
-    """Seconds since 1970."""
-    return Column(name, Float, nullable=False, server_default="0")
 
 
 #: What is still to be sent or done; see `outbox.Outbox`.

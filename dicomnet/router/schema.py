@@ -8,7 +8,6 @@ it. That is why they are not rows of `repository.outbox`, which are gone once th
 from __future__ import annotations
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     Connection,
     Float,
@@ -19,29 +18,20 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Table,
-    Text,
     inspect,
     text,
 )
 
 from ..errors import InvalidArgument
+from ..repository.columns import BIG as _BIG
+from ..repository.columns import TEXT as _TEXT
+from ..repository.columns import seconds as _seconds
+from ..repository.columns import text as _text
 
 __all__ = ["delivery", "expected", "make_tables", "plan", "received", "unit"]
 
 VERSION = 1
 metadata: MetaData = MetaData()
-
-_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-_BIG = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, _TEXT, nullable=False, server_default="")
-
-
-def _seconds(name: str) -> Column[float]:
-    """Seconds since 1970."""
-    return Column(name, Float, nullable=False, server_default="0")
 
 
 #: The versions of rules and destinations, as JSON; the last one holds for what arrives.

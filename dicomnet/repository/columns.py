@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, Integer, Text
+from sqlalchemy.types import TypeEngine
 
 __all__ = ["BIG", "TEXT", "seconds", "text"]
 
 # Compared byte by byte, as UIDs are and as folded names have to be: PostgreSQL would ask the locale.
-TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up rows in a column of this type alone
+TEXT: TypeEngine[str] = Text().with_variant(Text(collation="C"), "postgresql")
+# SQLite counts up rows in a column of this type alone.
+BIG: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def text(name: str, default: str = "") -> Column[str]:

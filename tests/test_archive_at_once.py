@@ -12,9 +12,9 @@ from sqlalchemy import select
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.checks import fsck, scrub
-from dicomnet.archive.deletion import delete_instances
 from dicomnet.files.part10 import meta_header
 from dicomnet.repository import schema
+from dicomnet.repository.deletion import delete_instances
 from dicomnet.repository.identity import PatientId
 
 PATIENCE = 60

@@ -12,8 +12,8 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.availability import AvailabilityNotifier
-from dicomnet.archive.deletion import delete_instances
 from dicomnet.archive.holdings import Holdings
+from dicomnet.repository.deletion import delete_instances
 
 CLASS = uids.INSTANCE_AVAILABILITY_NOTIFICATION
 PATIENCE = 30

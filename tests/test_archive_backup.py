@@ -11,10 +11,10 @@ from archives import an_incoming
 from dicomnet.archive import backup as module
 from dicomnet.archive.backup import MARK, backup
 from dicomnet.archive.checks import Problem, fsck, scrub
-from dicomnet.archive.deletion import compact, delete_instances
 from dicomnet.archive.holdings import Holdings
 from dicomnet.cli import app
 from dicomnet.errors import InvalidArgument
+from dicomnet.repository.deletion import compact, delete_instances
 
 
 @pytest.fixture

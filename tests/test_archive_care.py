@@ -16,13 +16,13 @@ from programs import summary
 
 from dicomnet.archive.backup import backup
 from dicomnet.archive.checks import Problem, fsck, scrub
-from dicomnet.archive.deletion import QUEUE, compact, delete_blobs_due, delete_instances
 from dicomnet.archive.holdings import Holdings
-from dicomnet.archive.importing import import_files
 from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.cli import app
 from dicomnet.errors import InvalidArgument
 from dicomnet.repository.blob_source import data_set_of
+from dicomnet.repository.deletion import QUEUE, compact, delete_blobs_due, delete_instances
+from dicomnet.repository.importing import import_files
 
 
 @pytest.fixture

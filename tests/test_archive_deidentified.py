@@ -8,8 +8,8 @@ import pydicom
 import pytest
 from archives import part10
 
-from dicomnet.archive.exporting import FORMATS
 from dicomnet.cli import app
+from dicomnet.repository.exporting import FORMATS
 
 
 @pytest.fixture

@@ -28,8 +28,11 @@ from ..protocol.admission import AdmissionRule
 from ..protocol.messages import CommandField
 from ..repository import schema
 from ..repository.disk import DiskState, Watermarks
+from ..repository.find_service import QueryService
 from ..repository.intake import Duplicates
 from ..repository.receiving import DiskRoom
+from ..repository.retrieve_service import RetrievalService
+from ..repository.storage_service import StorageService
 from ..server import AddInContext, Check, Table, hookimpl
 from ..server.ae_entry import AEEntry, key_of
 from ..server.settings import RESTART, AETitle, Port, Seconds
@@ -40,11 +43,8 @@ from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
 from .mpps import ProcedureStepService
-from .query import QueryService
-from .retrieval import RetrievalService
 from .settings import FILE_NAME, ArchiveSettings
 from .step_forwarder import StepForwarder
-from .storage import StorageService
 from .web import web_application
 from .worklist import WorklistService
 

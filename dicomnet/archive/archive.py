@@ -13,17 +13,17 @@ from typing import Self
 from ..config import OPERATIONS_WINDOW, Limits
 from ..errors import CannotListen
 from ..protocol.negotiation import AcceptancePolicy
+from ..repository.find_service import QueryService
+from ..repository.retrieve_service import RetrievalService
+from ..repository.storage_service import DiskRoom, StorageService
 from ..sync import Listener
 from .availability import AvailabilityNotifier
 from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
 from .mpps import ProcedureStepService
-from .query import QueryService
-from .retrieval import RetrievalService
 from .settings import ArchiveSettings
 from .step_forwarder import StepForwarder
-from .storage import DiskRoom, StorageService
 from .worklist import WorklistService
 
 __all__ = ["OWNER", "Archive"]

@@ -12,9 +12,9 @@ from ..errors import InvalidArgument
 from ..log import log
 from ..repository import schema
 from ..repository.catalog import Level
+from ..repository.deletion import delete_instances
 from ..repository.work_schema import commitment, outbox
 from .commitment import QUEUE
-from .deletion import delete_instances
 from .holdings import Holdings
 
 __all__ = ["QUIET_SECONDS", "Policy", "Pruned", "prune"]

@@ -13,6 +13,7 @@ from typing import Any
 from ..config import Entity, check_ae_title
 from ..errors import InvalidArgument
 from ..repository.disk import Watermarks
+from ..repository.holdings import HoldingsSettings
 from ..repository.intake import Duplicates
 from ..repository.segments import DISK, OS
 from ..web.settings import WebSettings
@@ -75,22 +76,14 @@ port = {port}
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveSettings:
-    """The settings of an archive.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveSettings(HoldingsSettings):
+    """The settings of an archive: how it holds instances, and what it does for others.
 
     Attributes:
         ae_title: what callers have to call.
         host, port: where it listens; port 0 picks a free one.
-        database: URL of the index; empty: SQLite in the archive's directory.
-        storage: directory of the blobs, relative to the archive's.
-        layout: "segments" or "files"; ``template`` names the files.
-        durability: "disk" or "os".
-        duplicates: what becomes of other bytes under a UID that is taken.
         destinations: who may be sent to, by AE title.
-        watermarks: how full the disk may get.
-        character_set: of data sets, and queries, that name none.
-        relational: whether queries may leave out the unique keys of the levels above theirs.
         associations: how many at a time.
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
         availability_to: AE titles of the destinations that are told which instances there are.
@@ -103,16 +96,7 @@ class ArchiveSettings:
     ae_title: str = "ARCHIVE"
     host: str = "127.0.0.1"
     port: int = 11112
-    database: str = ""
-    storage: str = "blobs"
-    layout: str = "segments"
-    template: str = "{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
-    durability: str = DISK
-    duplicates: Duplicates = Duplicates.QUARANTINE
     destinations: Mapping[str, Entity] = field(default_factory=dict)
-    watermarks: Watermarks = field(default_factory=Watermarks)
-    character_set: str = ""
-    relational: bool = False
     associations: int = 100
     steps_to: tuple[str, ...] = ()
     availability_to: tuple[str, ...] = ()

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from ..repository.disk import DiskState
-from ..repository.incoming import Incoming
-from ..repository.intake import Kept
+from ..repository.storage_service import StorageService
 from ..web.application import application
-from ..web.repository import Steps, WebRepository
+from ..web.repository import Steps, web_repository
 from ..web.serving import WebServing
 from ..web.settings import WebSettings
 from ..web.users import Users
 from ..web.viewer import viewer_app
 from .archive import Archive
-from .deletion import delete_instances
 from .holdings import Holdings
-from .storage import StorageService
 
 __all__ = ["serve_web", "web_application", "web_users"]
 
@@ -42,24 +36,7 @@ def web_application(
         viewer: the application that shows pictures.
         users: who may come in; None: every caller that reaches it.
     """
-
-    def submit(incoming: Incoming) -> Future[Kept]:
-        future = storage.committer.submit(incoming)
-        storage.committer.turn()  # what comes over HTTP is part of no turn of the listener's loop
-        return future
-
-    def delete(uids: Sequence[str]) -> int:
-        return delete_instances(holdings, uids).instances
-
-    repository = WebRepository(
-        index=holdings.index,
-        blobs=holdings.blobs,
-        submit=submit,
-        has_room=lambda: holdings.disk.state() is DiskState.ROOM,
-        delete=delete,
-        steps=steps,
-        ae_title=holdings.settings.ae_title,
-    )
+    repository = web_repository(holdings, storage, steps=steps, ae_title=holdings.settings.ae_title)
     return application(repository, viewer=viewer, settings=holdings.settings.web, users=users)
 
 

@@ -12,10 +12,10 @@ import click
 from sqlalchemy import func, select
 
 from ..archive.checks import Finding, fsck, scrub
-from ..archive.deletion import compact, delete_blobs_due, delete_instances
-from ..archive.exporting import selected
 from ..archive.holdings import Holdings
 from ..repository import schema
+from ..repository.deletion import compact, delete_blobs_due, delete_instances
+from ..repository.exporting import selected
 from .exits import Exit
 from .options import DIRECTORY, output_options
 from .output import Output, amount, counted

@@ -10,11 +10,11 @@ import click
 
 from ..archive.backup import backup
 from ..archive.deidentified import export_deidentified
-from ..archive.exporting import FORMATS, export, selected
 from ..archive.holdings import Holdings
-from ..archive.importing import import_files
 from ..errors import OutputFileError, OutputProblem
 from ..repository.deidentify import Deidentifier, Option, key_in
+from ..repository.exporting import FORMATS, export, selected
+from ..repository.importing import import_files
 from ..repository.places import Place
 from .archive_care import DIR, held, progressing, selection
 from .exits import Exit

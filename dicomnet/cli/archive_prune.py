@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from ..archive.deletion import compact, delete_blobs_due
 from ..archive.holdings import Holdings
 from ..archive.retention import Policy, prune
+from ..repository.deletion import compact, delete_blobs_due
 from .archive_care import DIR
 from .exits import Exit
 from .options import SIZE, output_options

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..repository.blob_store import BlobStore
+from ..repository.deletion import delete_instances
 from ..repository.dicom_json import DicomJson
+from ..repository.disk import DiskState
+from ..repository.holdings import Holdings
 from ..repository.incoming import Incoming
 from ..repository.index import Index
 from ..repository.intake import Kept
 from ..repository.performed_steps import PerformedStep
+from ..repository.receiving import Receiver
 from ..status import Status
 
-__all__ = ["Steps", "WebRepository"]
+__all__ = ["Steps", "WebRepository", "web_repository"]
 
 
 class Steps(Protocol):
@@ -54,3 +58,34 @@ class WebRepository:
     delete: Callable[[Sequence[str]], int] | None = None
     steps: Steps | None = None
     ae_title: str = "WEB"
+
+
+def web_repository(
+    holdings: Holdings, receiver: Receiver[Kept], *, steps: Steps | None = None, ae_title: str = "WEB"
+) -> WebRepository:
+    """What an application holds, for the web services.
+
+    Args:
+        holdings: what it holds.
+        receiver: stores what arrives, in groups with what arrives by C-STORE.
+        steps: takes performed procedure steps.
+        ae_title: of the application.
+    """
+
+    def submit(incoming: Incoming) -> Future[Kept]:
+        future = receiver.committer.submit(incoming)
+        receiver.committer.turn()  # what comes over HTTP is part of no turn of a listener's loop
+        return future
+
+    def delete(uids: Sequence[str]) -> int:
+        return delete_instances(holdings, uids).instances
+
+    return WebRepository(
+        index=holdings.index,
+        blobs=holdings.blobs,
+        submit=submit,
+        has_room=lambda: holdings.disk.state() is DiskState.ROOM,
+        delete=delete,
+        steps=steps,
+        ae_title=ae_title,
+    )

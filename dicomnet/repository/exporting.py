@@ -12,10 +12,10 @@ from sqlalchemy import select
 
 from ..client import media_set
 from ..errors import InvalidArgument, OutputFileError, OutputProblem
-from ..repository import schema
-from ..repository.places import Place
-from ..repository.single_files import FileTemplate
+from . import schema
 from .holdings import Holdings
+from .places import Place
+from .single_files import FileTemplate
 
 __all__ = ["FORMATS", "export", "selected"]
 
@@ -51,7 +51,7 @@ def export(holdings: Holdings, places: Sequence[Place], target: Path, form: str,
     """Write instances, bit for bit as they are stored.
 
     Args:
-        holdings: the archive.
+        holdings: of the application.
         places: which.
         target: a new or empty folder; for "zip" a file that does not exist.
         form: one of `FORMATS`.

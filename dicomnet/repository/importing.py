@@ -1,4 +1,4 @@
-"""Import: files, folders, zip files and DICOMDIR media into an archive, in groups, as storage has it."""
+"""Import: files, folders, zip files and DICOMDIR media into a repository, in groups, as storage has it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..config import Limits
 from ..dataset import codec
 from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
 from ..files.part10 import meta_header
-from ..repository.incoming import BlobSink, Incoming, Memory
-from ..repository.index import Outcome
-from ..repository.intake import Kept
 from .holdings import Holdings
+from .incoming import BlobSink, Incoming, Memory
+from .index import Outcome
+from .intake import Kept
 
 __all__ = ["Imported", "import_files"]
 
@@ -49,7 +49,7 @@ def import_files(
     """Import what is in files, and in folders, zip files and DICOMDIR media.
 
     Args:
-        holdings: the archive; it may serve meanwhile, in another process too.
+        holdings: of the application; it may serve meanwhile, in another process too.
         paths: of files and folders.
         recurse: also the folders in folders.
         source_ae_title: who is noted as the sender.

@@ -10,9 +10,9 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from ..log import log
-from ..repository.blob_store import BlobRef
-from ..repository.removal import DELETING, remove_instances
+from .blob_store import BlobRef
 from .holdings import Holdings
+from .removal import DELETING, remove_instances
 
 __all__ = ["QUEUE", "Deleted", "compact", "delete_blobs_due", "delete_instances"]
 
@@ -36,7 +36,7 @@ def delete_instances(
     """Delete instances. A crash at any time leaves them whole, or their bytes in the queue.
 
     Args:
-        holdings: the archive.
+        holdings: of the application.
         uids: SOP Instance UIDs; what is not there is passed over.
         progress: called with how many more are deleted.
     """

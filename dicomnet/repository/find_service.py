@@ -6,14 +6,14 @@ from collections.abc import Generator, Iterator
 from functools import partial
 
 from ..log import log
-from ..repository.catalog import Level
-from ..repository.index import QueryTooLong
-from ..repository.keys import Identifier, InvalidKey, QueryOptions
-from ..repository.responses import Answers, Match
 from ..services.provider_requests import FindRequest
 from ..services.service_registry import Registering
 from ..status import Status
+from .catalog import Level
 from .holdings import Holdings
+from .index import QueryTooLong
+from .keys import Identifier, InvalidKey, QueryOptions
+from .responses import Answers, Match
 
 __all__ = ["QueryService"]
 

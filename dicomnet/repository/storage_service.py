@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..repository.intake import Kept
-from ..repository.receiving import DiskRoom, Receiver
 from .holdings import Holdings
+from .intake import Kept
+from .receiving import DiskRoom, Receiver
 
 __all__ = ["DiskRoom", "StorageService"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..log import log
-from ..repository.blob_source import BlobSource
 from ..services.provider_requests import FindRequest
 from ..services.service_registry import Registering
 from ..status import Status
+from .blob_source import BlobSource
 from .holdings import Holdings
 
 __all__ = ["RetrievalService"]

@@ -1,0 +1,114 @@
+"""`Holdings`: what an application holds, opened: blobs, index, quarantine, outbox, and the way in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..log import log
+from .database import Database
+from .disk import DiskWatch, Watermarks
+from .index import Index
+from .intake import Duplicates, Intake
+from .outbox import Outbox
+from .places import Places
+from .quarantine import Quarantine
+from .segments import DISK, SegmentStore
+from .single_files import FileTemplate
+
+__all__ = ["INDEX_NAME", "Holdings", "HoldingsSettings"]
+
+INDEX_NAME = "index.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldingsSettings:
+    """How instances are held.
+
+    Attributes:
+        database: URL of the index; empty: SQLite in the application's directory.
+        storage: directory of the blobs, relative to the application's.
+        layout: "segments" or "files"; ``template`` names the files.
+        durability: "disk" or "os".
+        duplicates: what becomes of other bytes under a UID that is taken.
+        watermarks: how full the disk may get.
+        character_set: of data sets, and queries, that name none.
+        relational: whether queries may leave out the unique keys of the levels above theirs.
+    """
+
+    database: str = ""
+    storage: str = "blobs"
+    layout: str = "segments"
+    template: str = "{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
+    durability: str = DISK
+    duplicates: Duplicates = Duplicates.QUARANTINE
+    watermarks: Watermarks = field(default_factory=Watermarks)
+    character_set: str = ""
+    relational: bool = False
+
+
+class Holdings:
+    """An application's directory, open.
+
+    What a process that was killed left is put in order first: torn writes are cut, and what was stored but not indexed
+    is indexed.
+
+    Args:
+        directory: of the application.
+        settings: how instances are held in it.
+
+    Raises:
+        InvalidArgument: its database cannot be opened.
+
+    Attributes:
+        blobs, database, index, places, quarantine, outbox, intake, disk: its parts.
+        recovered: how many instances were stored but not indexed when it was opened.
+    """
+
+    def __init__(self, directory: Path, settings: HoldingsSettings) -> None:
+        self.directory = directory
+        self.settings: HoldingsSettings = settings
+        durable = self.settings.durability == "disk"
+        self.database: Database = Database.opened(self.settings.database or directory / INDEX_NAME, durable=durable)
+        self.blobs: SegmentStore = self._open_blobs()
+        self.index: Index = Index(self.database)
+        self.places: Places = Places(self.database)
+        self.quarantine: Quarantine = Quarantine(self.database)
+        self.outbox: Outbox = Outbox(self.database.write)
+        self.disk: DiskWatch = DiskWatch(self.blobs.root, self.settings.watermarks)
+        self.intake: Intake = Intake(
+            self.blobs,
+            self.index,
+            self.quarantine,
+            duplicates=self.settings.duplicates,
+            character_set=self.settings.character_set,
+        )
+        self.recovered: int = self._recover()
+
+    def _open_blobs(self) -> SegmentStore:
+        template = FileTemplate(self.settings.template) if self.settings.layout == "files" else None
+        root = self.directory / self.settings.storage
+        return SegmentStore(root, durability=self.settings.durability, template=template)
+
+    def _recover(self) -> int:
+        recovered = self.intake.recover()
+        self.intake.settle()
+        if recovered:
+            log.info("%d instances that were stored but not indexed are indexed now", recovered)
+        return recovered
+
+    def close(self) -> None:
+        """Close all of it; what is under way has to have ended."""
+        self.database.sync()
+        self.blobs.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .. import uids
@@ -20,6 +20,9 @@ __all__ = ["Imported", "import_files"]
 
 _GROUP_BYTES = 16 << 20  # of small instances that are committed at once
 _GROUP = 200
+
+#: Stores a group: what became of each instance, in order.
+Store = Callable[[Sequence[Incoming]], Sequence[Kept | Exception]]
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ def import_files(
     recurse: bool = True,
     source_ae_title: str = "IMPORT",
     progress: Callable[[int], None] | None = None,
+    store: Store | None = None,
 ) -> Imported:
     """Import what is in files, and in folders, zip files and DICOMDIR media.
 
@@ -54,7 +58,9 @@ def import_files(
         recurse: also the folders in folders.
         source_ae_title: who is noted as the sender.
         progress: called with how many instances more are done.
+        store: stores a group; a process that also receives has its committer do it. By default the intake does.
     """
+    store = store or holdings.intake.store
     result = Imported()
 
     def refuse(_: object, name: str, error: DicomNetError) -> None:
@@ -66,9 +72,9 @@ def import_files(
         for name, incoming in _read(holdings, gatherer, paths, source_ae_title, result):
             group.append((name, incoming))
             if len(group) >= _GROUP or sum(one.blob.size for _, one in group) >= _GROUP_BYTES:
-                _store(holdings, group, result, progress)
+                _store(store, group, result, progress)
                 group = []
-        _store(holdings, group, result, progress)
+        _store(store, group, result, progress)
     finally:
         gatherer.close()
     return result
@@ -104,14 +110,14 @@ def _incoming(holdings: Holdings, opened: object, source_ae_title: str) -> Incom
 
 
 def _store(
-    holdings: Holdings,
+    store: Store,
     group: list[tuple[str, Incoming]],
     result: Imported,
     progress: Callable[[int], None] | None,
 ) -> None:
     if not group:
         return
-    kept = holdings.intake.store([incoming for _, incoming in group])
+    kept = store([incoming for _, incoming in group])
     for (name, incoming), one in zip(group, kept, strict=True):
         if not isinstance(one, Kept):
             result.failed.append((name, one.message if isinstance(one, InvalidArgument) else type(one).__name__))

@@ -81,11 +81,13 @@ class RetryClass:
         return min(self.first * self.factor ** min(max(attempts - 1, 0), 64), self.most)
 
 
-#: By name. A network that is down comes back within two days; a commitment report is tried ten times.
+#: By name. A network that is down comes back within two days; a commitment report is tried ten times; what a peer did
+#: in part only is tried a few times more.
 RETRY_CLASSES: dict[str, RetryClass] = {
     "network": RetryClass(first=5, factor=2, most=900, attempts=200),
     "busy": RetryClass(first=30, factor=1.5, most=300, attempts=500),
     "report": RetryClass(first=10, factor=3, most=3600, attempts=10),
+    "partial": RetryClass(first=10, factor=3, most=600, attempts=4),
     "once": RetryClass(first=0, factor=1, most=0, attempts=1),
 }
 

@@ -29,13 +29,19 @@ class Database:
 
     Args:
         file: where; None keeps it in memory.
+        schema: its tables, made where they are not there.
+        version: of the schema; a newer file is not touched.
+        owner: whose it is, for errors.
 
     Raises:
         InvalidArgument: the file cannot be used, or is of a newer version.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(
+        self, file: Path | None, *, schema: str = _SCHEMA, version: int = _VERSION, owner: str = "the server"
+    ) -> None:
         self._lock = threading.RLock()
+        self._schema, self._version, self._owner = schema, version, owner
         try:
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,19 +50,19 @@ class Database:
             )
             self._prepare(file)
         except (OSError, sqlite3.Error) as error:
-            raise InvalidArgument(f"{file}: the server's database cannot be opened: {error}") from error
+            raise InvalidArgument(f"{file}: the database of {owner} cannot be opened: {error}") from error
 
     def _prepare(self, file: Path | None) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged is kept
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+        if version > self._version:
             raise InvalidArgument(
-                f"{file}: the database is of version {version}, this dicomnet knows {_VERSION}",
+                f"{file}: the database is of version {version}, this dicomnet knows {self._version}",
                 hint="Update dicomnet, or restore the database of before the update.",
             )
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+        self._connection.executescript(self._schema)
+        self._connection.execute(f"PRAGMA user_version = {self._version}")
 
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:

@@ -25,12 +25,15 @@ CYTHON := $(wildcard dicomnet/*.pyx dicomnet/*.pxd dicomnet/*/*.pyx dicomnet/*/*
 SOURCES := setup.py $(CYTHON)
 STUBS := $(subst /,.,$(basename $(filter-out %/__init__.pyi,$(wildcard dicomnet/*.pyi dicomnet/*/*.pyi))))
 
+# An object store for the tests: Swift wants packages that nothing else here does.
+SWIFT := build/swift
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long test-all test-browser lint twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer wheel try-install man clean
+.PHONY: help demo test test-long test-all test-browser lint swift twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer wheel try-install man clean
 
 help:
-	@echo 'make demo | test | test-long | test-all | test-browser | lint | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | wheel | try-install | man | clean'
+	@echo 'make demo | test | test-long | test-all | test-browser | lint | swift | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | wheel | try-install | man | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -40,6 +43,13 @@ demo: $(VENV)/built
 # that four workers keep two processors busy.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 4 --dist worksteal
+
+swift: $(SWIFT)/installed
+
+$(SWIFT)/installed:
+	$(PYTHON) -m venv --clear $(SWIFT)
+	$(SWIFT)/bin/python -m pip install -q 'swift>=2.38,<3'
+	touch $@
 
 test: $(VENV)/built
 	$(PYTEST) $(PARALLEL) -m 'not long and not measures' $(ARGS) || test $$? -eq 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import peers
 import postgres
 import pytest
+import swift
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -79,6 +81,21 @@ def postgresql() -> Iterator[postgres.Cluster]:
     """A private PostgreSQL server for this run."""
     with postgres.cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def swift_store() -> Iterator[swift.Swift]:
+    """An object store for this run."""
+    with swift.swift() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(swift_store: swift.Swift, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket; the environment has the keys."""
+    for name, value in swift_store.environment.items():
+        monkeypatch.setenv(name, value)
+    return swift_store.make_bucket(f"b{secrets.token_hex(6)}")
 
 
 @pytest.fixture(scope="session")

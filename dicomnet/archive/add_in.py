@@ -65,7 +65,7 @@ class ArchiveAddIn:
         database: Annotated[str, RESTART] = ""
         """URL of the index, postgresql://user@host/name; left out, SQLite in the archive's directory."""
         storage: Annotated[str, RESTART] = _USUAL.storage
-        """Where instances are kept, relative to the archive's directory."""
+        """Where instances are kept: relative to the archive's directory, or a bucket (s3://NAME?endpoint=URL)."""
         layout: Annotated[Literal["segments", "files"], RESTART] = "segments"
         """"segments" gathers small instances, "files" keeps a file for each, named by `template`."""
         template: Annotated[str, RESTART] = _USUAL.template

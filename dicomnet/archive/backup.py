@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidArgument
+from ..repository.bucket import is_bucket
 from ..repository.durable import make_directory, sync_directory
 from ..repository.segment_log import LANE
 from .holdings import INDEX_NAME, Holdings
@@ -83,6 +84,11 @@ def backup(holdings: Holdings, target: Path, *, progress: Callable[[int], None])
 
 
 def _index_of(holdings: Holdings) -> Path:
+    if is_bucket(holdings.settings.storage):
+        raise InvalidArgument(
+            "instances are in an object store, which is not copied with the archive",
+            hint="Have the store keep versions, or copy the bucket with its own tools, after the index (pg_dump).",
+        )
     if not holdings.database.is_sqlite:
         raise InvalidArgument(
             "the index is in PostgreSQL, which is not copied with the archive",

@@ -33,6 +33,11 @@ port = {port}
 # Where the index is: "" is a file in this directory; a PostgreSQL server by its URL.
 # database = "postgresql://archive@localhost/archive"
 
+# Where instances are: a directory, or a bucket of an object store, whose keys are in the environment
+# (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in a file.
+# storage = "blobs"
+# storage = "s3://archive?endpoint=https://store.example:9000&keys=/etc/dicomnet/s3.toml"
+
 # Instances: "segments" gathers small ones, "files" keeps a file for each, named by the template.
 # layout = "segments"
 # template = "{{PatientID}}/{{StudyInstanceUID}}/{{SeriesInstanceUID}}/{{SOPInstanceUID}}.dcm"

@@ -82,7 +82,7 @@ def stats_command(directory: str, output: Output) -> int:
             "stored_bytes": stored.bytes,
             "dead_bytes": stored.dead_bytes,
             "segments": stored.segments,
-            "free_bytes": stored.free_bytes,
+            **({} if stored.free_bytes is None else {"free_bytes": stored.free_bytes}),
             "quarantined": len(holdings.quarantine.items(most=1_000_000)),
             "queued": sum(one.items for one in holdings.outbox.counts()),
         }

@@ -32,7 +32,10 @@ _WEB = ("listen", "users", "cert", "key", "ca", "proxies")
 @click.option("--host", metavar="HOST", help="The address to bind.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="0 picks a free one.  [default: 11112]")
 @click.option("--database", metavar="URL", help="The index: postgresql://user@host/name.  [default: SQLite in DIR]")
-@click.option("--storage", metavar="PATH", help="Where instances are kept.  [default: DIR/blobs]")
+@click.option(
+    "--storage", metavar="PATH|URL",
+    help="Where instances are kept: a directory, or s3://BUCKET?endpoint=URL.  [default: DIR/blobs]",
+)  # fmt: skip
 @click.option(
     "--durability", type=click.Choice(["disk", "os"]),
     help="What an acknowledged instance survives: a loss of power, or the end of the program.  [default: disk]",

@@ -137,7 +137,7 @@ def hash_of(blobs: BlobStore, place: Place) -> bytes:
     Raises:
         OSError, InputFileError: it cannot be read.
     """
-    reader = blobs.open(place.ref)
+    reader = blobs.open(place.ref, cached=False)
     try:
         position = header_length(reader)
         digest = hashlib.sha256()

@@ -8,9 +8,10 @@ has happened when `put` returns.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 __all__ = ["BlobReader", "BlobRef", "BlobStore", "BlobWriter", "NewBlob", "StoreStats", "StoredBlob"]
@@ -45,8 +46,15 @@ class BlobWriter(Protocol):
             OSError: such as ENOSPC. The blob is gone then.
         """
 
+    def complete(self, sha256: bytes) -> None:
+        """All of it is written, and this is the hash of its data set.
+
+        Raises:
+            OSError: its end could not be written; it is gone then.
+        """
+
     def finish(self) -> None:
-        """All of it is written: have the store confirm the bytes. It still has to be `put`.
+        """Have the store confirm the bytes, once it is complete. It still has to be `put`.
 
         Raises:
             OSError: it could not; the blob is gone then, and this is not tried again.
@@ -122,17 +130,27 @@ class BlobReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """What a store holds: bytes in use, and those of deleted blobs that compaction would give back."""
+    """What a store holds: bytes in use, and those of deleted blobs that compaction would give back.
+
+    Attributes:
+        free_bytes, total_bytes: of the disk; None where there is none that could be full.
+    """
 
     segments: int
     bytes: int
     dead_bytes: int
-    free_bytes: int
-    total_bytes: int
+    free_bytes: int | None
+    total_bytes: int | None
 
 
 class BlobStore(Protocol):
-    """Keeps blobs. All methods may be called from any thread; one thread at a time puts."""
+    """Keeps blobs. All methods may be called from any thread; one thread at a time puts.
+
+    Attributes:
+        root: the directory of this machine that it fills.
+    """
+
+    root: Path
 
     def put(self, group: Sequence[NewBlob]) -> list[BlobRef]:
         """Keep all blobs of a group, or none; they are durable when this returns, in the order given.
@@ -150,8 +168,12 @@ class BlobStore(Protocol):
     def finish(self, writer: BlobWriter) -> Future[None]:
         """Have a thread finish a writer (see `BlobWriter.finish`); the future is done when it has."""
 
-    def open(self, ref: BlobRef) -> BlobReader:
+    def open(self, ref: BlobRef, *, cached: bool = True) -> BlobReader:
         """Open a blob.
+
+        Args:
+            ref: where it is.
+            cached: False: its bytes are to come from where they are kept for good.
 
         Raises:
             FileNotFoundError: there is none.
@@ -169,6 +191,29 @@ class BlobStore(Protocol):
         Args:
             recent: only those that came so late that a crash may have kept them from the index.
         """
+
+    def scan_key(self, key: str) -> Iterator[StoredBlob]:
+        """Every blob under a key that is not deleted."""
+
+    def half_dead(self) -> list[str]:
+        """Keys under which half of the bytes, or more, are those of deleted blobs."""
+
+    def size_of(self, key: str) -> int:
+        """Bytes under a key.
+
+        Raises:
+            FileNotFoundError: there are none.
+        """
+
+    def copy_segment(self, key: str, alive: Container[BlobRef]) -> list[tuple[BlobRef, BlobRef]]:
+        """Copy what is alive under a key to another one; the old place and the new one of each.
+
+        Raises:
+            OSError: it could not be copied. What was copied so far is there twice, and does no harm.
+        """
+
+    def remove_segment(self, key: str) -> None:
+        """Delete all that is under a key."""
 
     @property
     def due(self) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,13 +20,14 @@ from typing import TypeVar
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from ..errors import InvalidArgument
+from ..log import log
 from .durable import sync_directory
 from .migrations import check_version, upgrade
 
-__all__ = ["Database"]
+__all__ = ["Database", "is_away"]
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for a writer of another process
 READERS = 16  # connections that are kept for readers; more are opened when they are needed
@@ -33,6 +35,14 @@ MORE_READERS = 48
 WRITERS = 4  # of PostgreSQL
 ATTEMPTS = 10  # of a transaction that the database called off in favour of another
 _CALLED_OFF = frozenset({"40001", "40P01", "55P03"})  # serialization failure, deadlock, lock not available
+#: How long a transaction is begun again while the database is away: one that fails over is back by then as a rule, and
+#: a sender waits a minute for its answer.
+FAILOVER_SECONDS = 20.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+CONNECT_SECONDS = 5
+SILENT_MILLISECONDS = 15_000  # of a database's host that answers nothing, before the connection is given up
+# Shut down, crashed, starting, closed by an administrator; a standby that is not the primary yet; too many connections.
+_AWAY = ("57P", "08", "25006", "53300")
 
 T = TypeVar("T")
 
@@ -124,21 +134,35 @@ class Database:
                 connection.execute(sqlalchemy.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield connection
 
-    def transaction(self, work: Callable[[Connection], T], *, logged: bool = False) -> T:
+    def transaction(self, work: Callable[[Connection], T], *, logged: bool = False, repeatable: bool = False) -> T:
         """Do ``work`` in a transaction that writes (see `write`), again if the database called it off for another.
 
+        While the database is away it is begun again, for `FAILOVER_SECONDS`. Where the connection is lost in the midst
+        of the commit, nobody knows whether that has happened.
+
+        Args:
+            work: what is done; it may be done more than once.
+            logged: see `write`.
+            repeatable: ``work`` finds what it has done before, so that it may follow a commit of which that is unknown.
+
         Raises:
-            sqlalchemy.exc.DBAPIError: it failed for another reason, or too often.
+            sqlalchemy.exc.DBAPIError: it failed for another reason, or too often; see `is_away`.
         """
-        for attempt in range(1, ATTEMPTS + 1):
+        end = time.monotonic() + FAILOVER_SECONDS
+        attempt = 0
+        while True:
+            attempt += 1
+            committing = False
             try:
                 with self.write(logged=logged) as connection:
-                    return work(connection)
+                    result = work(connection)
+                    committing = True
+                return result
             except DBAPIError as error:
-                if attempt == ATTEMPTS or getattr(error.orig, "sqlstate", None) not in _CALLED_OFF:
+                pause = _pause(error, attempt, may_be_done=committing and not repeatable)
+                if pause is None or time.monotonic() + pause > end:
                     raise
-                threading.Event().wait(random.uniform(0, 0.01 * attempt))
-        raise AssertionError("unreachable")
+            threading.Event().wait(pause)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -183,8 +207,13 @@ class Database:
         return engine
 
     def _postgresql(self) -> Engine:
+        waits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": SILENT_MILLISECONDS}
         engine = sqlalchemy.create_engine(
-            self.url, pool_size=WRITERS + READERS, max_overflow=MORE_READERS, pool_pre_ping=True
+            self.url,
+            pool_size=WRITERS + READERS,
+            max_overflow=MORE_READERS,
+            pool_pre_ping=True,
+            connect_args={name: value for name, value in waits.items() if name not in self.url.query},
         )
         if not self.durable:
 
@@ -196,6 +225,30 @@ class Database:
                 connection.commit()
 
         return engine
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether a database failed because it is not there, or not ready: what was to be done may have happened."""
+    if not type(error.orig).__module__.startswith("psycopg"):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, OperationalError | InterfaceError) and (state is None or state.startswith(_AWAY))
+
+
+def _pause(error: DBAPIError, attempt: int, *, may_be_done: bool) -> float | None:
+    """Seconds until a transaction that failed is begun again; None: it is not."""
+    if getattr(error.orig, "sqlstate", None) in _CALLED_OFF:
+        return random.uniform(0, 0.01 * attempt) if attempt < ATTEMPTS else None
+    if not is_away(error) or may_be_done:
+        return None
+    if attempt == 1:
+        log.warning("the index is away, and is asked again for %.0f s: %s", FAILOVER_SECONDS, _brief(error))
+    return min(FIRST_PAUSE * 2.0 ** min(attempt - 1, 10), LONGEST_PAUSE)
+
+
+def _brief(error: DBAPIError) -> str:
+    """What a database says of itself: no statement and no value."""
+    return " ".join(str(error.orig).split())[:200]
 
 
 def _url(url: str | Path) -> URL:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -77,25 +76,24 @@ def delete_blobs_due(holdings: Holdings) -> int:
 def compact(holdings: Holdings) -> int:
     """Write segments anew of which half is deleted; how many bytes that gave back."""
     freed = 0
-    for path in holdings.blobs.half_dead():
-        before = path.stat().st_size
-        copied = _compact_segment(holdings, path)
+    for key in holdings.blobs.half_dead():
+        before = holdings.blobs.size_of(key)
+        copied = _compact_segment(holdings, key)
         freed += max(before - copied, 0)
-        log.info("segment %s: %d of %d bytes were still needed", path.stem, copied, before)
+        log.info("%s: %d of %d bytes were still needed", key, copied, before)
     return freed
 
 
-def _compact_segment(holdings: Holdings, path: Path) -> int:
+def _compact_segment(holdings: Holdings, key: str) -> int:
     """How many bytes were copied. Until its last row has moved, the segment stays."""
-    key = f"segments/{path.name}"
     places = {place.ref: place for page in holdings.places.pages(key=key) for place in page}
     waiting = {one.ref: one for one in holdings.quarantine.under(key)}
-    moves = holdings.blobs.copy_segment(path, places.keys() | waiting.keys())
+    moves = holdings.blobs.copy_segment(key, places.keys() | waiting.keys())
     lost = holdings.places.move([(places[old], new) for old, new in moves if old in places])
     if lost:  # deleted meanwhile
         gone = {place.ref for place in lost}
         holdings.blobs.delete([new for old, new in moves if old in gone])
     holdings.quarantine.move([(waiting[old], new) for old, new in moves if old in waiting])
     if next(holdings.places.pages(key=key), None) is None and not holdings.quarantine.under(key):
-        holdings.blobs.remove_segment(path)
+        holdings.blobs.remove_segment(key)
     return sum(new.length for _, new in moves)

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from ..log import log
+from .blob_engines import open_blobs
+from .blob_store import BlobStore
 from .database import Database
 from .disk import DiskWatch, Watermarks
 from .index import Index
@@ -15,8 +17,7 @@ from .intake import Duplicates, Intake
 from .outbox import Outbox
 from .places import Places
 from .quarantine import Quarantine
-from .segments import DISK, SegmentStore
-from .single_files import FileTemplate
+from .segments import DISK
 
 __all__ = ["INDEX_NAME", "Holdings", "HoldingsSettings"]
 
@@ -29,7 +30,7 @@ class HoldingsSettings:
 
     Attributes:
         database: URL of the index; empty: SQLite in the application's directory.
-        storage: directory of the blobs, relative to the application's.
+        storage: directory of the blobs, relative to the application's, or a bucket (``s3://…``, see `bucket`).
         layout: "segments" or "files"; ``template`` names the files.
         durability: "disk" or "os".
         duplicates: what becomes of other bytes under a UID that is taken.
@@ -72,9 +73,9 @@ class Holdings:
         self.settings: HoldingsSettings = settings
         durable = self.settings.durability == "disk"
         self.database: Database = Database.opened(self.settings.database or directory / INDEX_NAME, durable=durable)
-        self.blobs: SegmentStore = self._open_blobs()
         self.index: Index = Index(self.database)
         self.places: Places = Places(self.database)
+        self.blobs: BlobStore = self._open_blobs()
         self.quarantine: Quarantine = Quarantine(self.database)
         self.outbox: Outbox = Outbox(self.database.write)
         self.disk: DiskWatch = DiskWatch(self.blobs.root, self.settings.watermarks)
@@ -87,10 +88,12 @@ class Holdings:
         )
         self.recovered: int = self._recover()
 
-    def _open_blobs(self) -> SegmentStore:
-        template = FileTemplate(self.settings.template) if self.settings.layout == "files" else None
-        root = self.directory / self.settings.storage
-        return SegmentStore(root, durability=self.settings.durability, template=template)
+    def _open_blobs(self) -> BlobStore:
+        chosen = self.settings
+        template = chosen.template if chosen.layout == "files" else None
+        return open_blobs(
+            chosen.storage, self.directory, self.places.counts, durability=chosen.durability, template=template
+        )
 
     def _recover(self) -> int:
         recovered = self.intake.recover()

@@ -40,13 +40,6 @@ class LaneWriting(BlobWriter, Protocol):
     def read(self, start: int, length: int) -> bytes:
         """Bytes of its data set that were written."""
 
-    def complete(self, sha256: bytes) -> None:
-        """All of it is written.
-
-        Raises:
-            OSError: its end could not be written; it is gone then.
-        """
-
 
 class Memory:
     """Counts what instances on their way hold.
@@ -227,10 +220,9 @@ class BlobSink:
             blob = NewBlob(*self._uids, self._header, self._pieces, b"", self.size)
             return Incoming(blob, self._first_bytes(), calling, called, address), None
         digest = self._digest.digest()
-        if self._lane is not None:
-            self._lane.complete(digest)
         content = self._lane or self._writer
         assert content is not None
+        content.complete(digest)
         blob = NewBlob(*self._uids, self._header, content, digest, self.size)
         return Incoming(blob, self._head, calling, called, address), self._writer
 

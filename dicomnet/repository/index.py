@@ -51,7 +51,7 @@ class Index:
             return []
         now = self.clock()
         return self.database.transaction(
-            lambda connection: Insertion(connection, now, contradiction).add(group), logged=logged
+            lambda connection: Insertion(connection, now, contradiction).add(group), logged=logged, repeatable=True
         )
 
     def find(

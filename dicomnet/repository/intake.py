@@ -21,6 +21,7 @@ from ..log import log
 from .attributes import InstanceRecord, instance_record
 from .blob_source import hash_of
 from .blob_store import BlobRef, BlobStore, NewBlob, StoredBlob
+from .database import is_away
 from .incoming import HEAD_BYTES, Incoming
 from .index import Added, Index, Outcome
 from .insertion import Insertion
@@ -173,7 +174,8 @@ class Intake:
         for one, result in zip(placed, added, strict=True):
             if isinstance(result, Exception):
                 one.result = result
-                dropped.append(one.ref)
+                if not (isinstance(result, DBAPIError) and is_away(result)):  # else it may be there: a start looks
+                    dropped.append(one.ref)
                 continue
             one.result = Kept(one.record, result.outcome, result.reason)
             if result.outcome is Outcome.SAME:
@@ -185,13 +187,23 @@ class Intake:
         if doubtful:
             dropped += self._contradictions(doubtful)
         if dropped:
+            self._drop(dropped)
+
+    def _drop(self, dropped: Sequence[BlobRef]) -> None:
+        """Delete bytes that are not needed. What has become of the instances is settled, whether that works or not."""
+        try:
             self._blobs.delete(dropped)
+        except OSError as error:
+            log.warning("bytes that are not needed stay, until `dicomnet archive fsck`: %s", error.strerror)
 
     def _add(self, placed: Sequence[_Placed]) -> list[Added | Exception]:
         """Add all in one transaction; where the database refuses, each by itself, so that one spoils no other."""
         try:
             return list(self._index.add([one.record for one in placed], logged=True))
         except DBAPIError as error:
+            if is_away(error):
+                log.error("%d instances are refused, and can be sent again: the index is away", len(placed))
+                return [error] * len(placed)
             if len(placed) == 1:
                 log.error("an instance cannot be indexed: %s", type(error.orig).__name__)
                 return [error]

@@ -99,6 +99,15 @@ class Places:
         with self._database.read() as connection:
             return [_place(row) for row in connection.execute(query).mappings()]
 
+    def counts(self, keys: Sequence[str]) -> dict[str, int]:
+        """How many instances are under each of some keys; those that nothing is under are left out."""
+        found: dict[str, int] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(keys), _MOST_VALUES):
+                query = select(_B.key, _B.refs).where(_B.key.in_(keys[start : start + _MOST_VALUES]))
+                found.update((row.key, row.refs) for row in connection.execute(query))
+        return found
+
     def pages(self, *, key: str | None = None, size: int = _PAGE) -> Iterator[list[Place]]:
         """All instances in pages, by id; those of one blob key alone where one is named."""
         query = _PLACES if key is None else _PLACES.where(_B.key == key)

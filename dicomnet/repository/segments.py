@@ -124,7 +124,7 @@ class SegmentStore:
         template: FileTemplate | None = None,
     ) -> None:
         make_directory(root)
-        self.root = root
+        self.root: Path = root
         self._durable = durability == DISK
         self._all_files = template is not None
         self._log = SegmentLog(root, most=segment_bytes, durable=self._durable)
@@ -257,8 +257,8 @@ class SegmentStore:
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
-    def open(self, ref: BlobRef) -> _FileReader:
-        """Open a blob.
+    def open(self, ref: BlobRef, *, cached: bool = True) -> _FileReader:
+        """Open a blob; there is no cache but the system's.
 
         Raises:
             FileNotFoundError: there is none.
@@ -324,30 +324,34 @@ class SegmentStore:
 
     # ---- compaction --------------------------------------------------------------------------------------------
 
-    def half_dead(self) -> list[Path]:
+    def half_dead(self) -> list[str]:
         """The segments of which at least half is deleted, but those that are appended to, and the last one.
 
         That one keeps its number from being given again: places and marks that are told late would hit the next one.
         """
         return [
-            path
+            f"segments/{path.name}"
             for path in self._log.paths()[:-1]
             if f"segments/{path.name}" != self._log.active
             and not (self.root / "active" / path.stem).exists()
             and sum(dead_places(path).values()) * 2 >= path.stat().st_size
         ]
 
-    def copy_segment(self, path: Path, alive: Container[BlobRef]) -> list[tuple[BlobRef, BlobRef]]:
+    def size_of(self, key: str) -> int:
+        """Bytes of a segment."""
+        return (self.root / key).stat().st_size
+
+    def copy_segment(self, key: str, alive: Container[BlobRef]) -> list[tuple[BlobRef, BlobRef]]:
         """Copy what is alive of a segment to the one that is appended to; the old place and the new one of each.
 
         Args:
-            path: the segment.
+            key: of the segment.
             alive: the blobs that are needed. Records of files are copied as long as their files are there.
 
         Raises:
             OSError: they could not be written. What was copied so far is there twice, and does no harm.
         """
-        key = f"segments/{path.name}"
+        path = self.root / key
         moves: list[tuple[BlobRef, BlobRef]] = []
         batch: list[tuple[BlobRef, Entry, bytes]] = []
         with path.open("rb", buffering=0) as file:
@@ -372,8 +376,9 @@ class SegmentStore:
             position += len(content)
         return moves
 
-    def remove_segment(self, path: Path) -> None:
+    def remove_segment(self, key: str) -> None:
         """Delete a segment of which nothing is needed any more."""
+        path = self.root / key
         path.unlink(missing_ok=True)
         path.with_suffix(".dead").unlink(missing_ok=True)
 

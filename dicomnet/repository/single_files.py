@@ -99,6 +99,9 @@ class PartFile:
             self.discard()
             raise
 
+    def complete(self, sha256: bytes) -> None:
+        """All of it is written; the record beside it says its hash."""
+
     def finish(self) -> None:
         """Have the disk confirm the bytes.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sqlalchemy import Connection, select, update
 
 from ..log import log
@@ -31,25 +29,24 @@ class Compaction:
 
     def __init__(self, database: Database, blobs: SegmentStore) -> None:
         self._database, self._blobs = database, blobs
-        self._under_way: dict[Path, set[tuple[int, int]]] = {}
+        self._under_way: dict[str, set[tuple[int, int]]] = {}
 
     def run(self) -> int:
         """Compact what is half dead or more; how many segments were deleted."""
-        return sum(self._segment(path) for path in self._blobs.half_dead())
+        return sum(self._segment(key) for key in self._blobs.half_dead())
 
-    def _segment(self, path: Path) -> bool:
-        key = f"segments/{path.name}"
+    def _segment(self, key: str) -> bool:
         alive = self._alive(key)
         if alive:
-            moves = self._blobs.copy_segment(path, alive.keys())
+            moves = self._blobs.copy_segment(key, alive.keys())
             lost = self._move([(alive[old], old, new) for old, new in moves if old in alive])
             self._blobs.delete(lost)
-            self._under_way[path] = self._leased(list(alive.values()))
-            log.info("segment %s: %d instances are still needed, and moved", path.stem, len(moves))
-        if self._alive(key) or self._under_way.get(path, set()) & self._leased():
+            self._under_way[key] = self._leased(list(alive.values()))
+            log.info("%s: %d instances are still needed, and moved", key, len(moves))
+        if self._alive(key) or self._under_way.get(key, set()) & self._leased():
             return False
-        self._under_way.pop(path, None)
-        self._blobs.remove_segment(path)
+        self._under_way.pop(key, None)
+        self._blobs.remove_segment(key)
         return True
 
     def _alive(self, key: str) -> dict[BlobRef, int]:

@@ -1,0 +1,324 @@
+"""Blobs in an object store: OpenStack Swift by its S3 interface, and what it does to us when it fails."""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+
+import archives
+import cutting
+import pytest
+from archives import CT, LITTLE, an_incoming, data_set, part10
+
+import dicomnet as dn
+from dicomnet.archive.archive import Archive
+from dicomnet.archive.checks import Problem, fsck, scrub
+from dicomnet.archive.settings import ArchiveSettings
+from dicomnet.errors import InvalidArgument
+from dicomnet.files.part10 import meta_header
+from dicomnet.repository import bucket as bucket_module
+from dicomnet.repository.blob_source import data_set_of, hash_of
+from dicomnet.repository.blob_store import BlobRef
+from dicomnet.repository.block_cache import BLOCK_BYTES, BlockCache
+from dicomnet.repository.bucket import Bucket, StoreUnavailable
+from dicomnet.repository.deletion import compact, delete_instances
+from dicomnet.repository.incoming import BlobSink, Memory
+from dicomnet.repository.intake import Kept
+from dicomnet.repository.object_directory import count_of, is_object
+from dicomnet.repository.object_store import ObjectStore
+from dicomnet.status import Status
+
+
+@pytest.fixture
+def store(bucket, tmp_path):
+    opened = ObjectStore(bucket, tmp_path / "cache", counted=lambda _: {})
+    yield opened
+    opened.close()
+
+
+def a_blob(number, size=2000):
+    blob = an_incoming(number, size=size).blob
+    blob.hash()
+    return blob
+
+
+def keys(store):
+    return [key for page in store.bucket.list("objects/") for key, _ in page]
+
+
+def marks(store):
+    return [key for page in store.bucket.list("dead/") for key, _ in page]
+
+
+class TestGroups:
+    def test_a_group_is_one_object_that_says_what_is_in_it(self, store):
+        blobs = [a_blob(number, 1000 * (number + 1)) for number in range(5)]
+        refs = store.put(blobs)
+        assert keys(store) == [refs[0].key]
+        assert count_of(refs[0].key) == 5
+        found = list(store.scan())
+        assert [one.ref for one in found] == refs
+        assert [one.sha256 for one in found] == [blob.sha256 for blob in blobs]
+        assert [data_set_of(store, ref) for ref in refs] == [blob.content[0] for blob in blobs]
+        assert all(store.holds(ref) for ref in refs)
+        assert not store.holds(BlobRef(refs[0].key, 1, 7))
+
+    def test_a_large_group_is_several_objects(self, store, monkeypatch):
+        monkeypatch.setattr("dicomnet.repository.object_store.OBJECT_BYTES", 6000)
+        blobs = [a_blob(number) for number in range(5)]
+        refs = store.put(blobs)
+        assert len(keys(store)) == 3
+        assert [data_set_of(store, ref) for ref in refs] == [blob.content[0] for blob in blobs]
+
+    def test_what_is_deleted_is_gone_and_the_last_one_takes_the_object_along(self, store):
+        refs = store.put([a_blob(number) for number in range(3)])
+        store.delete([refs[1]])
+        assert [one.ref for one in store.scan()] == [refs[0], refs[2]]
+        assert not store.holds(refs[1])
+        assert len(marks(store)) == 1
+        store.delete([refs[0], refs[2]])
+        assert keys(store) == marks(store) == []
+        store.delete(refs)  # what is not there is no error
+        with pytest.raises(FileNotFoundError):
+            store.open(refs[0])
+        [alone] = store.put([a_blob(9)])
+        store.delete([alone])
+        assert keys(store) == []
+
+    def test_what_is_recent_and_whole_in_the_index_is_not_looked_at(self, bucket, tmp_path):
+        known = {}
+        store = ObjectStore(bucket, tmp_path / "cache", counted=lambda keys: known)
+        refs = store.put([a_blob(number) for number in range(2)])
+        known[refs[0].key] = 1
+        assert [one.ref for one in store.scan(recent=True)] == refs
+        known[refs[0].key] = 2
+        assert list(store.scan(recent=True)) == []
+        later = ObjectStore(bucket, tmp_path / "c2", counted=lambda keys: {}, clock=lambda: time.time() + 5 * 86400)
+        assert list(later.scan(recent=True)) == []
+        assert len(list(later.scan())) == 2
+        store.close()
+        later.close()
+
+
+class TestLarge:
+    SIZE = 20 << 20
+
+    def sink(self, store, number=1):
+        uid = f"1.2.1.1.{number}"
+        return BlobSink(store, (CT, uid, LITTLE), meta_header(CT, uid, LITTLE, "TESTER"), Memory())
+
+    def test_parts_go_while_it_arrives_and_frames_are_ranges(self, store):
+        data = data_set(1, size=self.SIZE)
+        sink = self.sink(store)
+        for start in range(0, len(data), 1 << 20):
+            sink.write([data[start : start + (1 << 20)]])
+        end = time.monotonic() + 30
+        while not sink._writer._sent:  # before its end has come
+            assert time.monotonic() < end
+            threading.Event().wait(0.01)
+        incoming, writer = sink.take("TESTER")
+        store.finish(writer).result(30)
+        [ref] = store.put([incoming.blob])
+        [found] = store.scan()
+        assert found.ref == ref
+        assert found.sha256 == hashlib.sha256(data).digest()
+        assert (found.sop_class_uid, found.sop_instance_uid, found.transfer_syntax_uid) == (CT, "1.2.1.1.1", LITTLE)
+        reader = store.open(ref)
+        piece = bytearray(5000)
+        assert reader.read_into(self.SIZE // 2, memoryview(piece)) == 5000
+        start = self.SIZE // 2 - found.header_length
+        assert bytes(piece) == data[start : start + 5000]
+        assert len(store._cache._slots) == 2  # a block for its beginning, one for the piece
+        assert hashlib.sha256(data_set_of(store, ref)).digest() == found.sha256
+
+    @pytest.mark.parametrize("finished", [False, True])
+    def test_what_is_not_wanted_leaves_nothing(self, store, finished):
+        sink = self.sink(store)
+        data = data_set(1, size=self.SIZE)
+        sink.write([data])
+        if finished:
+            incoming, writer = sink.take()
+            store.finish(writer).result(30)
+            incoming.discard()
+        else:
+            sink.discard()
+        store._sending.shutdown()
+        assert keys(store) == []
+
+
+class TestCache:
+    def test_it_has_a_bound_and_forgets_what_was_not_used_for_longest(self, tmp_path):
+        cache = BlockCache(tmp_path, 3 * BLOCK_BYTES)
+        for number in range(3):
+            cache.put("k", number, b"%d" % number * 10)
+        assert cache.get("k", 0) == b"0" * 10
+        cache.put("k", 3, b"3" * BLOCK_BYTES)
+        assert cache.get("k", 1) is None
+        assert [cache.get("k", number) for number in (0, 2, 3)] == [b"0" * 10, b"2" * 10, b"3" * BLOCK_BYTES]
+        assert cache._file.seek(0, 2) <= 3 * BLOCK_BYTES
+        assert list(tmp_path.iterdir()) == []  # nothing is left by a process that is killed
+        cache.close()
+
+    def test_a_full_disk_costs_blocks_and_nothing_else(self, tmp_path, monkeypatch, caplog):
+        cache = BlockCache(tmp_path, 2 * BLOCK_BYTES)
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("os.pwrite", full)
+            cache.put("k", 0, b"x")
+        assert cache.get("k", 0) is None
+        for number in range(3):
+            cache.put("k", number, b"%d" % number)
+        assert [cache.get("k", number) for number in range(3)] == [None, b"1", b"2"]
+        cache.close()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Give up soon: how long requests are repeated is not what these tests are about."""
+    monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 1.0)
+    monkeypatch.setattr(bucket_module, "REQUEST_SECONDS", 2.0)
+    monkeypatch.setattr(bucket_module, "RETRIES", 3)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch):
+    """Repeat soon what was cut."""
+    monkeypatch.setattr(bucket_module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(bucket_module, "LONGEST_PAUSE", 0.1)
+
+
+@pytest.fixture
+def proxied(bucket, swift_store):
+    with cutting.cutting(swift_store.endpoint) as proxy:
+        yield proxy, swift_store.url(bucket.partition("?")[0].removeprefix("s3://"), proxy.address)
+
+
+class TestFailures:
+    @pytest.mark.parametrize("mode", ["busy", "silent"])
+    def test_senders_are_refused_told_once_and_served_again(self, tmp_path, proxied, quick, caplog, mode):
+        proxy, url = proxied
+        directory = tmp_path / "archive"
+        archives.make(directory, storage=url)
+        with Archive(directory, ArchiveSettings.make(directory, port=0, storage=url)) as archive:
+            host, port = archive.listener.address
+            with dn.connect(f"ARCHIVE@{host}:{port}", contexts=dn.contexts.storage([CT])) as association:
+                assert association.store(part10(1)).status.is_success
+                proxy.mode = mode
+                with caplog.at_level(logging.ERROR, "dicomnet"):
+                    statuses = [association.store(part10(2)).status, association.store(part10(3, size=2 << 20)).status]
+                assert statuses == [Status.OUT_OF_RESOURCES] * 2
+                proxy.mode = "pass"
+                assert association.store(part10(2)).status.is_success
+            assert set(archive.holdings.places.of(f"1.2.1.1.{n}" for n in (1, 2, 3))) == {"1.2.1.1.1", "1.2.1.1.2"}
+            assert list(fsck(archive.holdings)) == list(scrub(archive.holdings)) == []
+        told = [one.getMessage() for one in caplog.records if "does not confirm" in one.getMessage()]
+        assert "see that it runs" in told[0]
+
+    @pytest.mark.usefixtures("short_pauses")
+    def test_cuts_at_any_byte_lose_nothing(self, tmp_path, proxied):
+        proxy, url = proxied
+        with archives.opened(tmp_path / "archive", storage=url) as holdings:
+            proxy.mode = "cut"
+            kept = set()
+            for number in range(20):
+                try:
+                    [result] = holdings.intake.store([an_incoming(number, size=20_000)])
+                except OSError:
+                    continue
+                assert isinstance(result, Kept)
+                kept.add(f"1.2.1.1.{number}")
+            proxy.mode = "pass"
+            assert proxy.cuts
+            assert set(holdings.places.of(kept)) == kept
+            assert list(scrub(holdings)) == []
+            holdings._recover()  # what the store has, though it could not say so
+            assert list(fsck(holdings)) == []
+
+    def test_a_bucket_that_is_not_there_says_so(self, bucket, swift_store, tmp_path):
+        store = ObjectStore(swift_store.url("none-such"), tmp_path / "cache", counted=lambda _: {})
+        with pytest.raises(StoreUnavailable, match="make it first"):
+            store.put([a_blob(1)])
+        store.close()
+
+    @pytest.mark.parametrize(
+        "url", ["s3://?endpoint=http://h", "s3://b?endpiont=http://h", "s3://b?keys=/none", "s3://b?cache_mib=some"]
+    )
+    def test_urls_that_make_no_sense(self, url, tmp_path):
+        with pytest.raises(InvalidArgument):
+            ObjectStore(url, tmp_path / "cache", counted=lambda _: {})
+
+    def test_keys_from_a_file(self, bucket, tmp_path, monkeypatch):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        (tmp_path / "keys.toml").write_text('access_key_id = "test:tester"\nsecret_access_key = "testing"\n')
+        other = Bucket(f"{bucket}&keys={tmp_path / 'keys.toml'}")
+        other.put("a/b", b"bytes")
+        assert other.tail("a/b", 3) == (b"tes", 5)
+        (tmp_path / "keys.toml").write_text('access_key_id = "test:tester"\nsecret_access_key = "wrong"\n')
+        with pytest.raises(StoreUnavailable, match="keys are right"):
+            Bucket(f"{bucket}&keys={tmp_path / 'keys.toml'}").put("a/c", b"bytes")
+
+
+@pytest.fixture
+def holdings(bucket, tmp_path):
+    with archives.opened(tmp_path / "archive", storage=bucket) as opened:
+        yield opened
+
+
+class TestArchive:
+    def test_what_is_stored_but_not_indexed_is_found_at_the_next_start(self, holdings):
+        holdings.intake.store([an_incoming(1), an_incoming(2)])
+        holdings.blobs.put([a_blob(3), a_blob(4)])  # a crash before the index has it
+        assert [one.problem for one in fsck(holdings)] == [Problem.UNKNOWN] * 2
+        assert holdings._recover() == 2
+        assert holdings._recover() == 0
+        assert list(fsck(holdings)) == []
+
+    def test_deleted_instances_do_not_come_back_with_a_new_index(self, holdings):
+        holdings.intake.store([an_incoming(number) for number in range(4)])
+        delete_instances(holdings, ["1.2.1.1.1", "1.2.1.1.2"])
+        assert list(fsck(holdings)) == []
+        assert holdings.intake.recover(recent=False) == 0
+        assert set(holdings.places.of(f"1.2.1.1.{n}" for n in range(4))) == {"1.2.1.1.0", "1.2.1.1.3"}
+
+    def test_compaction_copies_what_is_alive(self, holdings):
+        holdings.intake.store([an_incoming(number, size=20_000) for number in range(4)])
+        before = keys(holdings.blobs)
+        delete_instances(holdings, ["1.2.1.1.1", "1.2.1.1.2", "1.2.1.1.3"])
+        assert compact(holdings) > 50_000
+        assert len(keys(holdings.blobs)) == 1
+        assert keys(holdings.blobs) != before
+        assert marks(holdings.blobs) == []
+        assert list(fsck(holdings)) == list(scrub(holdings)) == []
+
+    @pytest.mark.parametrize("how", ["cut", "changed", "gone"])
+    def test_a_store_that_loses_or_changes_bytes_is_found_out(self, holdings, how, caplog):
+        holdings.intake.store([an_incoming(1, size=20_000)])
+        [key] = keys(holdings.blobs)
+        assert is_object(key)
+        content = holdings.blobs.bucket.get(key, 0, 1 << 20)
+        if how == "gone":
+            holdings.blobs.bucket.delete([key])
+        elif how == "cut":
+            holdings.blobs.bucket.put(key, content[:9000])
+        else:
+            holdings.blobs.bucket.put(key, content[:9000] + bytes([content[9000] ^ 1]) + content[9001:])
+        place = holdings.places.of(["1.2.1.1.1"])["1.2.1.1.1"]
+        if how == "changed":
+            assert hash_of(holdings.blobs, place) != place.sha
+        else:
+            assert [one.problem for one in fsck(holdings)] == [Problem.MISSING]
+        assert [one.problem for one in scrub(holdings)] == [Problem.MISSING if how == "gone" else Problem.DAMAGED]
+        # The same instance again heals it.
+        holdings.intake.store([an_incoming(1, size=20_000)])
+        assert list(scrub(holdings)) == []
+
+    def test_stats_have_no_disk(self, holdings):
+        holdings.intake.store([an_incoming(1)])
+        stats = holdings.blobs.stats()
+        assert (stats.segments, stats.free_bytes) == (1, None)
+        assert json.dumps(stats.bytes)

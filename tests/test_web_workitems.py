@@ -144,7 +144,7 @@ class TestStates:
         assert item.to(COMPLETED, item.txn).status_code == 200
 
     @pytest.mark.parametrize(("state", "status", "after"), [
-        (SCHEDULED, 202, CANCELED), (IN_PROGRESS, 202, IN_PROGRESS), (COMPLETED, 409, COMPLETED),
+        (SCHEDULED, 202, CANCELED), (IN_PROGRESS, 409, IN_PROGRESS), (COMPLETED, 409, COMPLETED),
         (CANCELED, 409, CANCELED),
     ])  # fmt: skip
     def test_a_request_to_cancel(self, http, state, status, after):
@@ -158,14 +158,29 @@ class TestStates:
         answer = http.post(f"{item.path}?{item.txn or '1.2'}", json={"00741204": element("LO", "x")})
         assert answer.status_code == 400
 
-    def test_a_cancelled_item_says_when(self, http):
-        item = Item(http, CANCELED)
-        assert "00404052" in http.get(item.path).json()[0]["00741002"]["Value"][0]
+    def test_one_who_performs_it_and_listens_is_asked_to_cancel(self, http):
+        item = Item(http, IN_PROGRESS)
+        assert http.post(f"{item.path}/subscribers/PERFORMER").status_code == 201
+        assert http.post(f"{item.path}/cancelrequest", json={}).status_code == 202
+        assert item.state == IN_PROGRESS
+
+    def test_a_cancelled_item_says_when_and_why(self, http):
+        item = Item(http)
+        code = element("SQ", {"00080100": element("SH", "110514"), "00080102": element("SH", "DCM")})
+        why = {"00741238": element("LT", "Wrong one"), "0074100E": code}
+        assert http.post(f"{item.path}/cancelrequest", json=why).status_code == 202
+        said = http.get(item.path).json()[0]["00741002"]["Value"][0]
+        assert {tag: said[tag] for tag in why} == why
+        assert "00404052" in said
+        said = http.get(Item(http, CANCELED).path).json()[0]["00741002"]["Value"][0]
+        assert said["0074100E"]["Value"][0]["00080100"]["Value"] == ["110513"]  # for no reason that was given
 
     def test_two_want_it_and_one_gets_it(self, http):
         item = Item(http)
         assert item.to(IN_PROGRESS, uids.new()).status_code == 200
-        assert item.to(IN_PROGRESS, uids.new()).status_code == 409
+        late = item.to(IN_PROGRESS, uids.new())
+        assert late.status_code == 400
+        assert "incorrect" in late.headers["warning"]
 
 
 class TestItems:
@@ -173,7 +188,8 @@ class TestItems:
         for wrong in (
             {"00741000": element("CS", "COMPLETED")}, {"00741000": element("CS", "")}, {"00741204": {"vr": "LO"}},
             {READY: element("CS", "MAYBE")}, {"00741200": element("CS", "NOW")}, {"00404005": {"vr": "DT"}},
-            {"00081195": element("UI", "1.2")},
+            {"00081195": element("UI", "1.2")}, {"00741002": element("SQ", {"00741004": element("DS", 1)})},
+            {"00741216": element("SQ", {"00404050": element("DT", "2026")})},
         ):  # fmt: skip
             assert http.post("/workitems", json=new(**wrong)).status_code == 400, wrong
         assert http.post("/workitems?workitem=x", json=new()).status_code == 400
@@ -196,6 +212,12 @@ class TestItems:
     def test_a_new_one_gets_a_uid(self, http):
         made = http.post("/workitems", json=[new()])
         assert http.get(made.headers["location"]).json()[0]["00741204"]["Value"] == ["Segment"]
+
+    def test_one_without_a_label_gets_one_and_says_so(self, http):
+        made = http.post("/workitems", json=new(**{"00741202": {"vr": "LO"}}))
+        assert made.status_code == 201
+        assert "created with modifications" in made.headers["warning"]
+        assert http.get(made.headers["location"]).json()[0]["00741202"]["Value"] == ["GENERAL"]
 
     def test_search(self, http):
         item = Item(http, **{"00741202": element("LO", "Unique words")})
@@ -249,10 +271,7 @@ class TestSubscriptions:
         item = Item(http)
         with self.channel(web, "ALL") as channel:
             assert http.post(f"/workitems/{GLOBAL}/subscribers/ALL").status_code == 201
-            told = self.told(channel)
-            while told[0] != item.uid:
-                told = self.told(channel)
-            later = Item(http)
+            later = Item(http)  # of those that there are, nothing is said before something happens
             assert self.told(channel) == (later.uid, 1, SCHEDULED)
             assert http.post(f"/workitems/{GLOBAL}/subscribers/ALL/suspend").status_code == 200
             Item(http)
@@ -272,6 +291,21 @@ class TestSubscriptions:
             Item(http)
             heart = Item(http, **{"00741202": element("LO", "Hearts")})
             assert self.told(channel) == (heart.uid, 1, SCHEDULED)
+
+    def test_with_a_lock_on_all_each_there_is_is_told(self, web, http):
+        item = Item(http)
+        with self.channel(web, "LOCKED") as channel:
+            assert http.post(f"/workitems/{GLOBAL}/subscribers/LOCKED?deletionlock=true").status_code == 201
+            told = self.told(channel)
+            while told[0] != item.uid:
+                told = self.told(channel)
+
+    def test_a_request_to_cancel_goes_by_way_of_in_progress(self, web, http):
+        item = Item(http)
+        with self.channel(web, "WAY") as channel:
+            http.post(f"{item.path}/subscribers/WAY")
+            assert http.post(f"{item.path}/cancelrequest", json={}).status_code == 202
+            assert [self.told(channel)[2] for _ in range(3)] == [SCHEDULED, IN_PROGRESS, CANCELED]
 
     def test_two_channels_of_one_title(self, web, http):
         item = Item(http)
@@ -330,3 +364,24 @@ class TestLocks:
             with pytest.raises(WorkitemRefused):
                 items.get("1.1")
             assert len(items.search(Identifier.of({}))) == 2
+
+    def test_one_subscriber_does_not_hold_everything(self, tmp_path):
+        with Database.opened(tmp_path / "index.db") as database:
+            items = Workitems(database, most_locks=1)
+            items.create(new(), "1.1")
+            items.create(new(), "1.2")
+            assert items.subscribe("WATCHER", "1.1", locked=True) == 0
+            assert items.subscribe("WATCHER", "1.2", locked=True) == 0xB301
+            assert items.subscribe("OTHER", "1.2", locked=True) == 0
+
+    def test_what_is_said_of_one_item_goes_before_what_is_said_of_all(self, tmp_path):
+        now = 1e9
+        with Database.opened(tmp_path / "index.db") as database:
+            items = Workitems(database, clock=lambda: now)
+            items.create(new(), "1.1")
+            items.subscribe("WATCHER", "1.1", locked=True)
+            items.subscribe("WATCHER", GLOBAL)  # without a lock, which takes none away
+            items.request_cancel("1.1", {})
+            now += workitems.KEPT + 1
+            items.create(new(), "1.2")
+            assert items.get("1.1")

@@ -43,15 +43,16 @@ from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
 from .mpps import ProcedureStepService
-from .settings import FILE_NAME, ArchiveSettings
+from .settings import FILE_NAME, TOLD, ArchiveSettings
 from .step_forwarder import StepForwarder
 from .web import web_application
+from .workitem_reporter import WorkitemReporter
+from .workitems import WorkitemService
 from .worklist import WorklistService
 
 __all__ = ["ArchiveAddIn"]
 
 _USUAL = ArchiveSettings()
-_TOLD = ("steps_to", "availability_to")  # settings that name AEs which are told something
 
 
 class ArchiveAddIn:
@@ -90,6 +91,8 @@ class ArchiveAddIn:
         """Who is told which instances can be had here: AE titles that the server knows."""
         availability_after: Annotated[Seconds, RESTART] = _USUAL.availability_after
         """Seconds in which nothing of a study has come or gone, before it is told of."""
+        workitems_to: Annotated[tuple[AETitle, ...], RESTART] = ()
+        """Who is told that the archive has begun again, beside those who watch work items: AE titles as above."""
         stations: Annotated[Mapping[str, tuple[AETitle, ...]], RESTART] = {}
         """Other AE titles of stations, by AE title: each gets the worklist of all."""
         hl7_port: Annotated[Port | None, RESTART] = None
@@ -113,6 +116,9 @@ class ArchiveAddIn:
             notifier = AvailabilityNotifier(self.holdings)
             notifier.start()
             opened.callback(notifier.close)
+            self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
+            self.reporter.start()
+            opened.callback(self.reporter.close)
             self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
@@ -136,6 +142,7 @@ class ArchiveAddIn:
             self.commitment,
             WorklistService(self.holdings),
             ProcedureStepService(self.holdings, self.forwarder),
+            WorkitemService(self.holdings, self.reporter),
         ):
             service.register(registry, context.name)
 
@@ -184,7 +191,7 @@ class ArchiveAddIn:
         """What depends on an AE that is to be removed."""
         titles = {key_of(title) for title in (entry.title, *entry.aliases)}
         chosen = self.holdings.settings
-        return [name for name in _TOLD if titles.intersection(map(key_of, getattr(chosen, name)))]
+        return [name for name in TOLD if titles.intersection(map(key_of, getattr(chosen, name)))]
 
 
 def _directory(context: AddInContext) -> Path:
@@ -206,9 +213,9 @@ def _archive_settings(context: AddInContext) -> ArchiveSettings:
     """The archive's settings, from its table and what the server knows."""
     table = context.settings
     names = ("database", "storage", "layout", "template", "durability", "duplicates", "character_set", "relational",
-             "steps_to", "availability_to", "availability_after", "stations", "hl7_port")  # fmt: skip
+             *TOLD, "availability_after", "stations", "hl7_port")  # fmt: skip
     destinations = context.services.ae_titles.destinations()
-    for name in _TOLD:
+    for name in TOLD:
         for title in getattr(table, name):
             if title not in destinations:
                 hint = f"Before that: dicomnet server ae add NAME {title}@HOST:PORT"

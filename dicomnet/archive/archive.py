@@ -24,6 +24,8 @@ from .holdings import Holdings
 from .mpps import ProcedureStepService
 from .settings import ArchiveSettings
 from .step_forwarder import StepForwarder
+from .workitem_reporter import WorkitemReporter
+from .workitems import WorkitemService
 from .worklist import WorklistService
 
 __all__ = ["OWNER", "Archive"]
@@ -62,7 +64,11 @@ class Archive:
         self.forwarder: StepForwarder = StepForwarder(self.holdings)
         self.notifier: AvailabilityNotifier = AvailabilityNotifier(self.holdings)
         self.steps: ProcedureStepService = ProcedureStepService(self.holdings, self.forwarder)
-        for service in (self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps):
+        self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
+        self.workitems: WorkitemService = WorkitemService(self.holdings, self.reporter)
+        for service in (
+            self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps, self.workitems
+        ):  # fmt: skip
             service.register(self.listener, OWNER)
 
     def _listener(self) -> Listener:
@@ -107,12 +113,14 @@ class Archive:
         self.commitment.start()
         self.forwarder.start()
         self.notifier.start()
+        self.reporter.start()
 
     def close(self) -> None:
         """End its workers, and close what it holds."""
         self.commitment.close()
         self.forwarder.close()
         self.notifier.close()
+        self.reporter.close()
         self.hl7.close()
         self.storage.close()
         self.holdings.close()

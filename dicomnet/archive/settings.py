@@ -18,9 +18,11 @@ from ..repository.intake import Duplicates
 from ..repository.segments import DISK, OS
 from ..web.settings import WebSettings
 
-__all__ = ["FILE_NAME", "ArchiveSettings"]
+__all__ = ["FILE_NAME", "TOLD", "ArchiveSettings"]
 
 FILE_NAME = "archive.toml"
+#: Settings that name destinations which are told something.
+TOLD = ("steps_to", "availability_to", "workitems_to")
 _MOST_QUIET = 86400.0  # seconds
 
 _TEMPLATE = """\
@@ -59,6 +61,9 @@ port = {port}
 # availability_to = ["RIS"]
 # availability_after = 60
 
+# Who is told that the archive has begun again, beside those who watch work items (UPS): AE titles of the destinations.
+# workitems_to = ["RIS"]
+
 # Where HL7 v2 messages are taken, by MLLP: orders for the worklist, corrections and merges of patients.
 # hl7_port = 2575
 
@@ -93,6 +98,8 @@ class ArchiveSettings(HoldingsSettings):
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
         availability_to: AE titles of the destinations that are told which instances there are.
         availability_after: seconds for which a study has to be quiet before.
+        workitems_to: AE titles of the destinations that are told when the archive has begun again, beside subscribers
+            of work items.
         stations: other AE titles of stations, by AE title.
         hl7_port: where HL7 messages are taken; None takes none, 0 picks a free port.
         web: how the web services are served.
@@ -106,6 +113,7 @@ class ArchiveSettings(HoldingsSettings):
     steps_to: tuple[str, ...] = ()
     availability_to: tuple[str, ...] = ()
     availability_after: float = 60.0
+    workitems_to: tuple[str, ...] = ()
     stations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hl7_port: int | None = None
     web: WebSettings = field(default_factory=WebSettings)
@@ -118,7 +126,7 @@ class ArchiveSettings(HoldingsSettings):
             raise InvalidArgument(f"port {self.port}: 0 to 65535")
         if self.hl7_port is not None and not 0 <= self.hl7_port <= 65535:
             raise InvalidArgument(f"hl7_port {self.hl7_port}: 0 to 65535")
-        for name in ("steps_to", "availability_to"):
+        for name in TOLD:
             for title in getattr(self, name):
                 if title not in self.destinations:
                     raise InvalidArgument(f'{name} = "{title}" is no destination', hint="Give it an address there.")
@@ -193,7 +201,7 @@ def _read(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "watermarks" in values:
         values["watermarks"] = Watermarks(**values["watermarks"])
     values["web"] = WebSettings.read(values.get("web", {}), folder)
-    for name in ("steps_to", "availability_to"):
+    for name in TOLD:
         values[name] = tuple(values.get(name, ()))
     stations = values.get("stations", {})
     values["stations"] = {title: tuple(map(check_ae_title, others)) for title, others in stations.items()}

@@ -18,6 +18,7 @@ from .outbox import Outbox
 from .places import Places
 from .quarantine import Quarantine
 from .segments import DISK
+from .workitems import Workitems
 
 __all__ = ["INDEX_NAME", "Holdings", "HoldingsSettings"]
 
@@ -64,7 +65,7 @@ class Holdings:
         InvalidArgument: its database cannot be opened.
 
     Attributes:
-        blobs, database, index, places, quarantine, outbox, intake, disk: its parts.
+        blobs, database, index, places, quarantine, outbox, workitems, intake, disk: its parts.
         recovered: how many instances were stored but not indexed when it was opened.
     """
 
@@ -78,6 +79,7 @@ class Holdings:
         self.blobs: BlobStore = self._open_blobs()
         self.quarantine: Quarantine = Quarantine(self.database)
         self.outbox: Outbox = Outbox(self.database.write)
+        self.workitems: Workitems = Workitems(self.database)
         self.disk: DiskWatch = DiskWatch(self.blobs.root, self.settings.watermarks)
         self.intake: Intake = Intake(
             self.blobs,

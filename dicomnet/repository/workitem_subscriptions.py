@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .attributes import Attributes
@@ -30,11 +30,26 @@ class Subscriptions:
         connection.execute(statement.on_conflict_do_update(index_elements=["aet", "uid"], set_=values))
 
     def joined(self, connection: Connection, uid: str, item: Attributes) -> None:
-        """A new item: who is subscribed to all, or to what it is like, is subscribed to it."""
+        """A new item: who is subscribed to all, or to what it is like, is subscribed to it, locked if one is."""
         query = select(_table.aet, _table.uid, _table.locked, _table.filter).where(_table.uid.in_([GLOBAL, FILTERED]))
+        locks: dict[str, bool] = {}
         for aet, kind, locked, text in connection.execute(query).all():
             if kind == GLOBAL or _accepts(text, item):
-                self.put(connection, aet, uid, bool(locked))
+                locks[aet] = locks.get(aet, False) or bool(locked)
+        for aet, locked in locks.items():
+            self.put(connection, aet, uid, locked)
+
+    def items_of(self, connection: Connection, aet: str) -> frozenset[str]:
+        """What an AE is subscribed to."""
+        return frozenset(connection.execute(select(_table.uid).where(_table.aet == aet)).scalars())
+
+    def locks_of(self, connection: Connection, aet: str) -> int:
+        """How many deletion locks an AE holds."""
+        return connection.execute(select(func.count()).where(_table.aet == aet, _table.locked == 1)).scalar_one()
+
+    def all(self, connection: Connection) -> tuple[str, ...]:
+        """The AE titles of all subscribers."""
+        return tuple(connection.execute(select(_table.aet).distinct().order_by(_table.aet)).scalars())
 
     def of(self, connection: Connection, uid: str) -> tuple[str, ...]:
         """The AE titles of who is told of an item."""
@@ -49,8 +64,9 @@ class Subscriptions:
         connection.execute(delete(workitem_subscription).where(*wheres))
 
     def suspend(self, connection: Connection, aet: str, uid: str) -> None:
-        """End a subscription to what is to come, and leave those to what is there."""
-        connection.execute(delete(workitem_subscription).where(_table.aet == aet, _table.uid == uid))
+        """End a subscription to what is to come, filtered or not, and leave those to what is there."""
+        ended = _table.uid == uid if uid == FILTERED else _table.uid.in_([GLOBAL, FILTERED])
+        connection.execute(delete(workitem_subscription).where(_table.aet == aet, ended))
 
 
 def _accepts(text: str, item: Attributes) -> bool:

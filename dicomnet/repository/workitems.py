@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from .. import uids
 from .catalog import VR_OF
+from .conditions import condition_of
 from .database import Database
-from .dicom_json import DicomJson, attributes_of_json, items_at, packed, set_text, text_at
+from .dicom_json import DicomJson, attributes_of_json, packed, set_text, text_at
 from .keys import Identifier
 from .work_schema import workitem, workitem_subscription
+from .workitem_reports import (
+    ASSIGNED,
+    CANCEL_REQUESTED,
+    PROGRESS_REPORT,
+    SCP_STATUS,
+    STATE_REPORT,
+    assignment,
+    cancelled,
+    progress,
+    restarted,
+    state_report,
+)
 from .workitem_rules import (
     CANCELED,
     FINAL,
-    PROGRESS,
-    READINESS,
+    IN_PROGRESS,
     SCHEDULED,
     STATE,
+    WORKLIST_LABEL,
     WorkitemRefused,
     check_change,
     check_final,
@@ -36,12 +51,15 @@ __all__ = ["FILTERED", "GLOBAL", "Notice", "Workitems"]
 
 #: Seconds for which an item that has ended is kept, where no deletion lock keeps it longer.
 KEPT = 7 * 86400.0
-_MODIFIED, _CANCELLED_AT, _REASON, _REQUESTING = 0x00404010, 0x00404052, 0x00741238, 0x00741236
-_STATIONS = (0x00404025, 0x00404026, 0x00404027, 0x00404034)
+#: Deletion locks that one AE may hold: one that never lets go does not fill the database.
+MOST_LOCKS = 10_000
+#: Worklist Label of an item that comes without one (PS3.4 Table CC.2.5-3).
+LABEL = "GENERAL"
+_MODIFIED, _REQUESTING, _INSTANCE = 0x00404010, 0x00741236, 0x00080018
 _PAGE = 200
+_WITH_MODIFICATIONS, _LOCK_NOT_GRANTED = 0xB300, 0xB301
 
-#: Event types (PS3.4 Table CC.2.4-1).
-STATE_REPORT, CANCEL_REQUESTED, PROGRESS_REPORT, ASSIGNED = 1, 2, 3, 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ class Notice:
 
     Attributes:
         uid: of the item.
-        event: its type: 1 state, 2 cancel requested, 3 progress, 5 assigned.
+        event: its type: 1 state, 2 cancel requested, 3 progress, 4 the server's own status, 5 assigned.
         item: what it says.
         to: the AE titles of who is told.
     """
@@ -69,43 +87,66 @@ class _Row:
     item: DicomJson
 
 
+Listener = Callable[[Sequence[Notice]], None]
+
+
 class Workitems:
-    """The work items of a repository. Each call is a transaction; what subscribers are to be told it gives back.
+    """The work items of a repository. Each call is a transaction; who listens is told of it in the order of changes.
 
     Args:
         database: where they are.
         clock: seconds since 1970.
+        most_locks: deletion locks that one AE may hold.
     """
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
-        self._database, self._clock = database, clock
+    def __init__(
+        self, database: Database, *, clock: Callable[[], float] = time.time, most_locks: int = MOST_LOCKS
+    ) -> None:
+        self._database, self._clock, self._most_locks = database, clock, most_locks
         self._subscriptions = Subscriptions()
+        self._order = threading.Lock()
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Have a function called with what subscribers are to be told; it must not wait, and may be called anywhere."""
+        self._listeners.append(listener)
+
+    def _changed(self, work: Callable[[Connection], tuple[T, list[Notice]]]) -> T:
+        with self._order:
+            result, notices = self._database.transaction(work)
+            notices = [one for one in notices if one.to]
+            for listener in self._listeners if notices else ():
+                listener(notices)
+        return result
 
     # ---- items -------------------------------------------------------------------------------------------------
 
-    def create(self, item: DicomJson, uid: str) -> list[Notice]:
-        """Keep a new item.
+    def create(self, item: DicomJson, uid: str) -> int:
+        """Keep a new item; 0, or B300 where something was filled in.
 
         Raises:
-            WorkitemRefused: 0111 if it is there, 0106, 0120 or C309 for what it says.
+            WorkitemRefused: 0111 if it is there, 0106, 0120, 0121 or C309 for what it says.
         """
         check_new(item)
         item = self._stamped({tag: one for tag, one in item.items() if tag != "00081195"})
         item["00080018"] = {"vr": "UI", "Value": [uid]}
         item["00080016"] = {"vr": "UI", "Value": [uids.UNIFIED_PROCEDURE_STEP_PUSH]}
+        filled = 0 if text_at(item, WORKLIST_LABEL) else _WITH_MODIFICATIONS
+        if filled:
+            set_text(item, WORKLIST_LABEL, LABEL)
 
-        def work(connection: Connection) -> list[Notice]:
+        def work(connection: Connection) -> tuple[int, list[Notice]]:
             self._purge(connection)
             values = {"uid": uid, "state": SCHEDULED, "changed": self._clock(), "data": packed(item)}
             connection.execute(insert(workitem).values(values))
             self._subscriptions.joined(connection, uid, attributes_of_json(item))
-            notices = [self._notice(connection, uid, STATE_REPORT, _state_report(item, SCHEDULED))]
-            if any(items_at(item, tag) for tag in _STATIONS):
-                notices.append(self._notice(connection, uid, ASSIGNED, _assignment(item)))
-            return notices
+            notices = [self._notice(connection, uid, STATE_REPORT, state_report(item, SCHEDULED))]
+            if assigned := assignment(item):
+                notices.append(self._notice(connection, uid, ASSIGNED, assigned))
+            return filled, notices
 
         try:
-            return self._database.transaction(work)
+            return self._changed(work)
         except IntegrityError as error:
             raise WorkitemRefused(0x0111) from error
 
@@ -118,7 +159,7 @@ class Workitems:
         with self._database.read() as connection:
             return self._read(connection, uid, lock=False).item
 
-    def change(self, uid: str, changes: DicomJson, transaction: str = "") -> list[Notice]:
+    def change(self, uid: str, changes: DicomJson, transaction: str = "") -> None:
         """Replace attributes of an item.
 
         Raises:
@@ -127,28 +168,25 @@ class Workitems:
         given = transaction or text_at(changes, 0x00081195)
         changes = {tag: one for tag, one in changes.items() if tag != "00081195"}
 
-        def work(connection: Connection) -> list[Notice]:
+        def work(connection: Connection) -> tuple[None, list[Notice]]:
             row = self._read(connection, uid)
             check_change(row.state, changes, is_performer=given == row.transaction != "", has_transaction=bool(given))
             item = self._stamped(row.item | changes)
             self._write(connection, uid, item)
-            return list(self._told(connection, row, item))
+            return None, list(self._told(connection, row, item))
 
-        return self._database.transaction(work)
+        self._changed(work)
 
     def _told(self, connection: Connection, row: _Row, item: DicomJson) -> Iterator[Notice]:
-        def differs(*tags: int) -> bool:
-            return any(item.get(f"{tag:08X}") != row.item.get(f"{tag:08X}") for tag in tags)
+        before = row.item
+        if state_report(before, row.state) != (now := state_report(item, row.state)):
+            yield self._notice(connection, row.uid, STATE_REPORT, now)
+        if progress(before) != (now := progress(item)):
+            yield self._notice(connection, row.uid, PROGRESS_REPORT, now)
+        if assignment(before) != (now := assignment(item)):
+            yield self._notice(connection, row.uid, ASSIGNED, now)
 
-        if differs(READINESS):
-            yield self._notice(connection, row.uid, STATE_REPORT, _state_report(item, row.state))
-        if differs(PROGRESS):
-            told = {f"{PROGRESS:08X}": item.get(f"{PROGRESS:08X}", {"vr": "SQ"})}
-            yield self._notice(connection, row.uid, PROGRESS_REPORT, told)
-        if differs(*_STATIONS):
-            yield self._notice(connection, row.uid, ASSIGNED, _assignment(item))
-
-    def change_state(self, uid: str, state: str, transaction: str) -> tuple[int, list[Notice]]:
+    def change_state(self, uid: str, state: str, transaction: str) -> int:
         """Take an item, or end it; 0, or the warning B304 or B306.
 
         Raises:
@@ -162,64 +200,74 @@ class Workitems:
             if isinstance(found, int):
                 return found, []
             check_final(row.item, found)
-            return 0, self._moved(connection, row, found, transaction)
+            return 0, [self._moved(connection, row, found, transaction)]
 
         if transaction and not uids.is_valid(transaction):
-            raise WorkitemRefused(0x0106, "the Transaction UID is no UID")
-        return self._database.transaction(work)
+            raise WorkitemRefused(0x0106, "the Transaction UID is no UID", 0x00081195)
+        return self._changed(work)
 
-    def _moved(self, connection: Connection, row: _Row, state: str, transaction: str) -> list[Notice]:
+    def _moved(
+        self, connection: Connection, row: _Row, state: str, transaction: str, why: DicomJson | None = None
+    ) -> Notice:
         item = self._stamped(row.item)
         set_text(item, STATE, state)
         if state == CANCELED:
-            progress = [dict(one) for one in items_at(item, PROGRESS)] or [{}]
-            progress[0].setdefault(f"{_CANCELLED_AT:08X}", {"vr": "DT", "Value": [self._now()]})
-            item[f"{PROGRESS:08X}"] = {"vr": "SQ", "Value": progress}
-        self._write(connection, row.uid, item, state=state, txn=transaction or row.transaction)
-        return [self._notice(connection, row.uid, STATE_REPORT, _state_report(item, state))]
+            item = cancelled(item, why or {}, self._now())
+        self._write(connection, row.uid, item, state=state, txn=transaction)
+        return self._notice(connection, row.uid, STATE_REPORT, state_report(item, state))
 
-    def request_cancel(self, uid: str, why: DicomJson, requesting: str = "") -> list[Notice]:
-        """Cancel an item that is scheduled; of one in progress, who performs it is told.
+    def request_cancel(self, uid: str, why: DicomJson, requesting: str = "") -> None:
+        """Cancel an item that is scheduled; of one in progress, those who are subscribed are told.
 
         Raises:
-            WorkitemRefused: C307, C311, or B304 if it is cancelled already.
+            WorkitemRefused: C307, C311, C312 if there is nobody to be told, or B304 if it is cancelled already.
         """
 
-        def work(connection: Connection) -> list[Notice]:
+        def work(connection: Connection) -> tuple[None, list[Notice]]:
             row = self._read(connection, uid)
             found = outcome("cancel", row.state, is_performer=False)
             if isinstance(found, int):
                 raise WorkitemRefused(found)
-            if found == CANCELED:
-                row.item.update({tag: one for tag, one in why.items() if tag == f"{_REASON:08X}"})
-                return self._moved(connection, row, CANCELED, "")
+            if found == CANCELED:  # by way of IN PROGRESS, as if we performed it (PS3.4 Section CC.2.2.3)
+                states = (IN_PROGRESS, CANCELED)
+                return None, [self._moved(connection, row, state, uids.new(), why) for state in states]
             told = dict(why) | {f"{_REQUESTING:08X}": {"vr": "AE", "Value": [requesting or "ANONYMOUS"]}}
-            return [self._notice(connection, uid, CANCEL_REQUESTED, told)]
+            notice = self._notice(connection, uid, CANCEL_REQUESTED, told)
+            if not notice.to:
+                raise WorkitemRefused(0xC312)
+            return None, [notice]
 
-        return self._database.transaction(work)
+        self._changed(work)
 
     def search(self, identifier: Identifier, offset: int = 0, limit: int = 1000) -> list[DicomJson]:
         """The items that match, in the order in which they were made."""
-        criteria = {key.tag: key.criterion for key in identifier.keys if key.criterion is not None and key.tag in VR_OF}
         found: list[DicomJson] = []
-        for item in self._all():
-            attributes = attributes_of_json(item)
-            if all(one.accepts(attributes.get(f"{tag:08X}", "")) for tag, one in criteria.items()):
-                if offset:
-                    offset -= 1
-                    continue
-                found.append(item)
-                if len(found) == limit:
-                    break
+        for item in self.find(identifier):
+            if offset:
+                offset -= 1
+                continue
+            found.append(item)
+            if len(found) == limit:
+                break
         return found
 
-    def _all(self) -> Iterator[DicomJson]:
+    def find(self, identifier: Identifier) -> Iterator[DicomJson]:
+        """The items that match, one by one; keys that work items are not matched by do not count."""
+        wheres = []
+        for tag, column in ((STATE, workitem.c.state), (_INSTANCE, workitem.c.uid)):
+            key = identifier[tag]
+            if key is not None and key.criterion is not None:
+                where = condition_of(key.criterion, column).where
+                wheres += [] if where is None else [where]
         after = 0
         while True:
-            query = select(workitem.c.id, workitem.c.data).where(workitem.c.id > after).order_by(workitem.c.id)
+            query = select(workitem.c.id, workitem.c.data).where(workitem.c.id > after, *wheres).order_by(workitem.c.id)
             with self._database.read() as connection:
                 rows = connection.execute(query.limit(_PAGE)).all()
-            yield from (json.loads(data) for _, data in rows)
+            for _, data in rows:
+                item = json.loads(data)
+                if _matches(identifier, item):
+                    yield item
             if len(rows) < _PAGE:
                 return
             after = rows[-1][0]
@@ -227,8 +275,10 @@ class Workitems:
     # ---- subscriptions -----------------------------------------------------------------------------------------
 
     def subscribe(self, aet: str, uid: str, *, locked: bool = False, keys: Identifier | None = None,
-                  text: str = "") -> list[Notice]:  # fmt: skip
-        """Tell an AE of an item from now on, or of all, or of all that match keys; at first, of its state.
+                  text: str = "") -> int:  # fmt: skip
+        """Tell an AE of an item from now on, or of all, or of all that match keys; 0, or B301 without the lock.
+
+        It is told at once of the state of the item, or with a lock on all, of each of them (PS3.4 Section CC.2.4.3).
 
         Args:
             aet: who is to be told.
@@ -240,20 +290,33 @@ class Workitems:
             WorkitemRefused: C307.
         """
 
-        def work(connection: Connection) -> list[Notice]:
-            if uid not in (GLOBAL, FILTERED):
+        def work(connection: Connection) -> tuple[int, list[Notice]]:
+            granted = locked and self._subscriptions.locks_of(connection, aet) < self._most_locks
+            if uid in (GLOBAL, FILTERED):
+                notices = self._subscribe_to_all(connection, aet, uid, granted, keys, text)
+            else:
                 row = self._read(connection, uid, lock=False)
-                self._subscriptions.put(connection, aet, uid, locked)
-                return [Notice(uid, STATE_REPORT, _state_report(row.item, row.state), (aet,))]
-            self._subscriptions.put(connection, aet, uid, locked, text)
-            notices = []
-            for one, state, item in self._every(connection):
-                if keys is None or _matches(keys, item):
-                    self._subscriptions.put(connection, aet, one, locked)
-                    notices.append(Notice(one, STATE_REPORT, _state_report(item, state), (aet,)))
-            return notices
+                self._subscriptions.put(connection, aet, uid, granted)
+                notices = [Notice(uid, STATE_REPORT, state_report(row.item, row.state), (aet,))]
+            return _LOCK_NOT_GRANTED if locked and not granted else 0, notices
 
-        return self._database.transaction(work)
+        return self._changed(work)
+
+    def _subscribe_to_all(
+        self, connection: Connection, aet: str, uid: str, locked: bool, keys: Identifier | None, text: str
+    ) -> list[Notice]:
+        """What an AE was told to do about one item goes before what it is told of all (PS3.4 Table CC.2.3-2)."""
+        known = self._subscriptions.items_of(connection, aet)
+        self._subscriptions.put(connection, aet, uid, locked, text)
+        notices = []
+        for one, state, item in self._every(connection):
+            if keys is not None and not _matches(keys, item):
+                continue
+            if one not in known:
+                self._subscriptions.put(connection, aet, one, locked)
+            if locked:
+                notices.append(Notice(one, STATE_REPORT, state_report(item, state), (aet,)))
+        return notices
 
     def unsubscribe(self, aet: str, uid: str) -> None:
         """Tell an AE no more of an item; of a well-known UID, of none at all. Its deletion locks go.
@@ -270,8 +333,23 @@ class Workitems:
         self._database.transaction(work)
 
     def suspend(self, aet: str, uid: str) -> None:
-        """Subscribe an AE to no more new items; it is told of those that it is subscribed to."""
+        """Subscribe an AE to no more new items; it is told of those that it is subscribed to.
+
+        Raises:
+            WorkitemRefused: C314, of one item.
+        """
+        if uid not in (GLOBAL, FILTERED):
+            raise WorkitemRefused(0xC314)
         self._database.transaction(lambda connection: self._subscriptions.suspend(connection, aet, uid))
+
+    def restarted(self, others: Iterable[str] = ()) -> None:
+        """Tell all subscribers, and others, that the server has begun again and has lost nothing."""
+
+        def work(connection: Connection) -> tuple[None, list[Notice]]:
+            to = tuple(dict.fromkeys((*self._subscriptions.all(connection), *others)))
+            return None, [Notice(GLOBAL, SCP_STATUS, restarted(), to)]
+
+        self._changed(work)
 
     # ---- rows --------------------------------------------------------------------------------------------------
 
@@ -319,17 +397,7 @@ class Workitems:
 def _matches(keys: Identifier, item: DicomJson) -> bool:
     attributes = attributes_of_json(item)
     return all(
-        key.criterion.accepts(attributes.get(f"{key.tag:08X}", "")) for key in keys.keys if key.criterion is not None
+        key.criterion.accepts(attributes.get(f"{key.tag:08X}", ""))
+        for key in keys.keys
+        if key.criterion is not None and key.tag in VR_OF
     )
-
-
-def _state_report(item: DicomJson, state: str) -> DicomJson:
-    told: DicomJson = {f"{READINESS:08X}": item.get(f"{READINESS:08X}", {"vr": "CS"})}
-    set_text(told, STATE, state)
-    if state == CANCELED and f"{_REASON:08X}" in item:
-        told[f"{_REASON:08X}"] = item[f"{_REASON:08X}"]
-    return told
-
-
-def _assignment(item: DicomJson) -> DicomJson:
-    return {f"{tag:08X}": item[f"{tag:08X}"] for tag in _STATIONS if f"{tag:08X}" in item}

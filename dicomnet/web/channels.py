@@ -25,14 +25,20 @@ _Queue = asyncio.Queue["str | None"]
 
 
 class Channels:
-    """The open channels, by AE title; for use in the loop that serves."""
+    """The open channels, by AE title."""
 
     def __init__(self) -> None:
         self._queues: dict[str, set[_Queue]] = {}
         self._message = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def publish(self, notices: Iterable[Notice]) -> None:
-        """Tell those who listen; who does not is not told later."""
+        """Tell those who listen, from any thread; who does not is not told later."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and with it every channel
+                self._loop.call_soon_threadsafe(self._publish, notices)
+
+    def _publish(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
             queues = [queue for aet in notice.to for queue in self._queues.get(aet, ())]
             if queues:
@@ -61,6 +67,7 @@ class Channels:
 
     async def serve(self, socket: WebSocket, aet: str) -> None:
         """One channel, until its client leaves or does not keep up."""
+        self._loop = asyncio.get_running_loop()
         if sum(map(len, self._queues.values())) >= MOST_CHANNELS:
             await socket.close(_TRY_LATER)
             return

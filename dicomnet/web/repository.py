@@ -17,6 +17,7 @@ from ..repository.index import Index
 from ..repository.intake import Kept
 from ..repository.performed_steps import PerformedStep
 from ..repository.receiving import Receiver
+from ..repository.workitems import Workitems
 from ..status import Status
 
 __all__ = ["Steps", "WebRepository", "web_repository"]
@@ -48,6 +49,7 @@ class WebRepository:
         delete: deletes instances by SOP Instance UID; how many there were. None: deletion is not offered.
         has_room: whether there is room for more; where there is none, nothing is read.
         steps: performed procedure steps. None: they are not offered.
+        workitems: unified procedure steps, where others have them too; by default those of the index's database.
         ae_title: of the application, for what it stores.
     """
 
@@ -57,6 +59,7 @@ class WebRepository:
     has_room: Callable[[], bool]
     delete: Callable[[Sequence[str]], int] | None = None
     steps: Steps | None = None
+    workitems: Workitems | None = None
     ae_title: str = "WEB"
 
 
@@ -87,5 +90,6 @@ def web_repository(
         has_room=lambda: holdings.disk.state() is DiskState.ROOM,
         delete=delete,
         steps=steps,
+        workitems=holdings.workitems,
         ae_title=ae_title,
     )

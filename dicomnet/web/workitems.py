@@ -30,6 +30,7 @@ __all__ = ["workitem_routes"]
 #: Codes of PS3.4 Annex CC -> statuses of HTTP; what is not here is a 400.
 _STATUSES = {
     0x0111: 409, 0xB304: 409, 0xC300: 409, 0xC302: 409, 0xC303: 409, 0xC304: 409, 0xC307: 404, 0xC310: 409, 0xC311: 409,
+    0xC312: 409,
 }  # fmt: skip
 _ENDED = 0xC300
 
@@ -38,7 +39,7 @@ T = TypeVar("T")
 
 def workitem_routes(repository: WebRepository) -> list[BaseRoute]:
     """The routes of work items below DICOMweb."""
-    served = _Served(Workitems(repository.index.database), Channels())
+    served = _Served(repository.workitems or Workitems(repository.index.database), Channels())
     one, subscriber = "/workitems/{uid}", "/workitems/{uid}/subscribers/{aet}"
     return [
         Route("/workitems", served.search, methods=["GET"]),
@@ -65,9 +66,14 @@ def _tried(work: Callable[[], T]) -> T:
         raise Problem(_STATUSES.get(refused.code, 400), refused.message, headers=headers) from refused
 
 
+def _warning(code: int) -> dict[str, str]:
+    return {"Warning": f"299 dicomnet: {MEANINGS[code]}"} if code else {}
+
+
 class _Served:
     def __init__(self, items: Workitems, channels: Channels) -> None:
         self._items, self._channels = items, channels
+        items.listen(channels.publish)
 
     async def create(self, request: Request) -> Response:
         """``POST /workitems?{uid}``."""
@@ -75,9 +81,10 @@ class _Served:
         uid = _uid_of(request) or text_at(item, 0x00080018) or uids.new()
         if not uids.is_valid(uid):
             raise Problem(400, "the UID of a work item is no UID", parameter="workitem")
-        self._channels.publish(await run_in_threadpool(_tried, lambda: self._items.create(item, uid)))
+        warning = await run_in_threadpool(_tried, lambda: self._items.create(item, uid))
         location = f"{base_url(request)}/workitems/{uid}"
-        return Response(status_code=201, headers={"Location": location, "Content-Location": location})
+        headers = {"Location": location, "Content-Location": location} | _warning(warning)
+        return Response(status_code=201, headers=headers)
 
     def get(self, request: Request) -> Response:
         """``GET /workitems/{uid}``."""
@@ -99,9 +106,9 @@ class _Served:
         """``POST /workitems/{uid}?{transaction-uid}``."""
         changes, uid, transaction = await json_item(request), request.path_params["uid"], _transaction(request)
 
-        def work() -> Any:
+        def work() -> None:
             try:
-                return self._items.change(uid, changes, transaction)
+                self._items.change(uid, changes, transaction)
             except WorkitemRefused as refused:
                 if refused.code != _ENDED:
                     raise
@@ -109,7 +116,7 @@ class _Served:
                 warning = {"Warning": f"299 dicomnet: {refused.message}"}
                 raise Problem(400, refused.message, headers=warning) from refused
 
-        self._channels.publish(await run_in_threadpool(_tried, work))
+        await run_in_threadpool(_tried, work)
         return Response(status_code=200, headers={"Content-Location": f"{base_url(request)}/workitems/{uid}"})
 
     async def change_state(self, request: Request) -> Response:
@@ -117,14 +124,13 @@ class _Served:
         item, uid = await json_item(request), request.path_params["uid"]
         state, transaction = text_at(item, STATE), text_at(item, TRANSACTION)
         work = self._items.change_state
-        warning, notices = await run_in_threadpool(_tried, lambda: work(uid, state, transaction))
-        self._channels.publish(notices)
-        return Response(headers={"Warning": f"299 dicomnet: {MEANINGS[warning]}"} if warning else None)
+        warning = await run_in_threadpool(_tried, lambda: work(uid, state, transaction))
+        return Response(headers=_warning(warning))
 
     async def cancel(self, request: Request) -> Response:
         """``POST /workitems/{uid}/cancelrequest``."""
         why, uid = await json_item(request), request.path_params["uid"]
-        self._channels.publish(await run_in_threadpool(_tried, lambda: self._items.request_cancel(uid, why)))
+        await run_in_threadpool(_tried, lambda: self._items.request_cancel(uid, why))
         return Response(status_code=202)
 
     # ---- subscriptions -----------------------------------------------------------------------------------------
@@ -140,13 +146,13 @@ class _Served:
             raise Problem(400, "a filtered subscription has a filter", parameter="filter")
         identifier, text = (identifier_of(keys), json.dumps(keys)) if keys else (None, "")
         subscribe = self._items.subscribe
-        notices = await run_in_threadpool(
+        warning = await run_in_threadpool(
             _tried, lambda: subscribe(aet, uid, locked=locked, keys=identifier, text=text)
         )
-        self._channels.publish(notices)
         base = base_url(request)
         channel = f"ws{base.removeprefix('http')}/subscribers/{aet}"
-        return Response(status_code=201, headers={"Content-Location": channel, "Location": channel})
+        headers = {"Content-Location": channel, "Location": channel} | _warning(warning)
+        return Response(status_code=201, headers=headers)
 
     def unsubscribe(self, request: Request) -> Response:
         """``DELETE /workitems/{uid}/subscribers/{aet}``."""
@@ -157,9 +163,7 @@ class _Served:
     def suspend(self, request: Request) -> Response:
         """``POST /workitems/{uid}/subscribers/{aet}/suspend``, for the well-known UIDs."""
         uid, aet = request.path_params["uid"], _title(request.path_params["aet"])
-        if uid not in (GLOBAL, FILTERED):
-            raise Problem(400, "only a subscription to all items is suspended", parameter="workitem")
-        self._items.suspend(aet, uid)
+        _tried(lambda: self._items.suspend(aet, uid))
         return Response()
 
     async def channel(self, socket: WebSocket) -> None:

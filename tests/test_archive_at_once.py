@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from contextlib import contextmanager
 
 import archives
@@ -12,6 +13,7 @@ from sqlalchemy import select
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.checks import fsck, scrub
+from dicomnet.archive.retention import QUIET_SECONDS, Policy, prune
 from dicomnet.files.part10 import meta_header
 from dicomnet.repository import schema
 from dicomnet.repository.deletion import delete_instances
@@ -92,3 +94,24 @@ def test_deletion_meanwhile_takes_only_what_it_names(archive):
     assert gone >= ALL // 4
     assert left == [ALL - gone]
     assert list(fsck(archive.holdings)) == list(scrub(archive.holdings)) == []
+
+
+def test_a_quota_meanwhile_takes_whole_studies_and_counts_them(archive):
+    gone, later = 0, time.time() + 2 * QUIET_SECONDS  # by this clock nothing is being received
+    with sending(archive) as outcomes:
+        for number in range(ALL):
+            assert outcomes.get(timeout=PATIENCE).is_success
+            if number % 16 == 0:
+                gone += sum(one.instances for one in prune(archive.holdings, Policy(most_bytes=1), later))
+    assert gone
+    assert sum(instances for _, instances in totals(archive)[1]) == ALL - gone
+    assert list(fsck(archive.holdings)) == list(scrub(archive.holdings)) == []
+
+
+def test_a_quota_leaves_what_is_being_received(archive):
+    with sending(archive) as outcomes:
+        for number in range(ALL):
+            assert outcomes.get(timeout=PATIENCE).is_success
+            if number % 16 == 0:
+                assert not list(prune(archive.holdings, Policy(most_bytes=1), time.time()))
+    assert totals(archive) == (["P1"], [(4, ALL)])

@@ -10,6 +10,8 @@ from sqlalchemy import update
 from dicomnet.archive.checks import fsck
 from dicomnet.archive.commitment import QUEUE
 from dicomnet.archive.retention import Policy, prune
+from dicomnet.archive.retention_worker import RetentionWorker
+from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.cli import app
 from dicomnet.errors import InvalidArgument
 from dicomnet.repository import schema
@@ -88,3 +90,33 @@ def test_the_command_tells_first_and_does_then(holdings, capsys):
     assert summaries[0] == summaries[1]
     assert (summaries[1]["studies"], summaries[1]["kept"]) == (3, 1)
     assert left(holdings) == ["1.2.2"]
+
+
+def test_the_settings_bound_goes_by_itself(tmp_path):
+    (tmp_path / "archive").mkdir()
+    text = 'port = 0\nretention_days = 25\nretention_size = "500g"\nprotected_studies = ["1.2.2"]\n'
+    (tmp_path / "archive" / "archive.toml").write_text(text)
+    with archives.opened(tmp_path / "archive") as holdings:
+        archives.store(holdings, [part10(1, study=study) for study in (1, 2, 3)])
+        with holdings.database.write() as connection:
+            connection.execute(update(schema.study).values(seen_at=NOW - 30 * DAY))
+            recent = update(schema.study).where(schema.study.c.uid == "1.2.3")
+            connection.execute(recent.values(seen_at=NOW - 20 * DAY))
+        worker = RetentionWorker(holdings, clock=lambda: NOW)
+        assert worker.look() == 1
+        assert left(holdings) == ["1.2.2", "1.2.3"]
+        assert worker.look() == 0
+
+
+def test_without_a_bound_everything_is_kept(tmp_path):
+    with archives.opened(tmp_path / "archive") as holdings:
+        archives.store(holdings, [part10(1)])
+        assert RetentionWorker(holdings, clock=lambda: NOW * 2).look() == 0
+        assert left(holdings) == ["1.2.1"]
+
+
+@pytest.mark.parametrize("wrong", ["retention_days = 0", 'retention_size = "much"', 'retention_size = "0"'])
+def test_a_bound_that_is_none_is_refused(tmp_path, wrong):
+    (tmp_path / "archive.toml").write_text(f"{wrong}\n")
+    with pytest.raises(InvalidArgument, match=r"archive.toml: .*(retention_days|size)"):
+        ArchiveSettings.load(tmp_path)

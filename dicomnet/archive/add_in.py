@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prometheus_client import CollectorRegistry, Gauge
+from pydantic import Field
 from sqlalchemy import func, select
 from starlette.routing import BaseRoute, Mount
 
@@ -35,7 +36,7 @@ from ..repository.retrieve_service import RetrievalService
 from ..repository.storage_service import StorageService
 from ..server import AddInContext, Check, Table, hookimpl
 from ..server.ae_entry import AEEntry, key_of
-from ..server.settings import RESTART, AETitle, Port, Seconds
+from ..server.settings import RESTART, AETitle, Port, Seconds, Size
 from ..services.service_registry import Registering, Registration, success
 from ..web.viewer import viewer_app
 from .availability import AvailabilityNotifier
@@ -43,6 +44,7 @@ from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
 from .mpps import ProcedureStepService
+from .retention_worker import RetentionWorker
 from .settings import FILE_NAME, TOLD, ArchiveSettings
 from .step_forwarder import StepForwarder
 from .web import web_application
@@ -93,6 +95,14 @@ class ArchiveAddIn:
         """Seconds in which nothing of a study has come or gone, before it is told of."""
         workitems_to: Annotated[tuple[AETitle, ...], RESTART] = ()
         """Who is told that the archive has begun again, beside those who watch work items: AE titles as above."""
+        retention_days: Annotated[float | None, Field(gt=0), RESTART] = None
+        """Days without anything new, after which a study is deleted; left out, never."""
+        retention_size: Annotated[Size | None, RESTART] = None
+        """How much is kept, as in "500g", before the oldest studies are deleted; left out, without a bound."""
+        protected_patients: Annotated[tuple[str, ...], RESTART] = ()
+        """Patient IDs whose studies stay all the same."""
+        protected_studies: Annotated[tuple[str, ...], RESTART] = ()
+        """Study Instance UIDs that stay all the same."""
         stations: Annotated[Mapping[str, tuple[AETitle, ...]], RESTART] = {}
         """Other AE titles of stations, by AE title: each gets the worklist of all."""
         hl7_port: Annotated[Port | None, RESTART] = None
@@ -119,6 +129,9 @@ class ArchiveAddIn:
             self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
             self.reporter.start()
             opened.callback(self.reporter.close)
+            retention = RetentionWorker(self.holdings)
+            retention.start()
+            opened.callback(retention.close)
             self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
@@ -213,7 +226,8 @@ def _archive_settings(context: AddInContext) -> ArchiveSettings:
     """The archive's settings, from its table and what the server knows."""
     table = context.settings
     names = ("database", "storage", "layout", "template", "durability", "duplicates", "character_set", "relational",
-             *TOLD, "availability_after", "stations", "hl7_port")  # fmt: skip
+             *TOLD, "availability_after", "retention_days", "retention_size", "protected_patients",
+             "protected_studies", "stations", "hl7_port")  # fmt: skip
     destinations = context.services.ae_titles.destinations()
     for name in TOLD:
         for title in getattr(table, name):

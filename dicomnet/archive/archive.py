@@ -22,6 +22,7 @@ from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
 from .mpps import ProcedureStepService
+from .retention_worker import RetentionWorker
 from .settings import ArchiveSettings
 from .step_forwarder import StepForwarder
 from .workitem_reporter import WorkitemReporter
@@ -63,6 +64,7 @@ class Archive:
         self.hl7: Hl7Service = Hl7Service(self.holdings)
         self.forwarder: StepForwarder = StepForwarder(self.holdings)
         self.notifier: AvailabilityNotifier = AvailabilityNotifier(self.holdings)
+        self.retention: RetentionWorker = RetentionWorker(self.holdings)
         self.steps: ProcedureStepService = ProcedureStepService(self.holdings, self.forwarder)
         self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
         self.workitems: WorkitemService = WorkitemService(self.holdings, self.reporter)
@@ -114,6 +116,7 @@ class Archive:
         self.forwarder.start()
         self.notifier.start()
         self.reporter.start()
+        self.retention.start()
 
     def close(self) -> None:
         """End its workers, and close what it holds."""
@@ -121,6 +124,7 @@ class Archive:
         self.forwarder.close()
         self.notifier.close()
         self.reporter.close()
+        self.retention.close()
         self.hl7.close()
         self.storage.close()
         self.holdings.close()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from sqlalchemy import func, select
 
@@ -22,6 +23,7 @@ __all__ = ["QUIET_SECONDS", "Policy", "Pruned", "prune"]
 #: A study that received something within this time is not touched: more may be on its way.
 QUIET_SECONDS = 3600.0
 _PAGE = 200
+_DAY = 86_400.0
 
 _S, _P = schema.study.c, schema.patient.c
 
@@ -48,6 +50,15 @@ class Policy:
     def __post_init__(self) -> None:
         if self.seconds is None and self.most_bytes is None:
             raise InvalidArgument("neither an age nor a size is given", hint="Say --days 3650, or --size 500g.")
+
+    @classmethod
+    def of(
+        cls, days: float | None, most_bytes: int | None, patients: Iterable[str], studies: Iterable[str]
+    ) -> Self | None:
+        """The policy of settings; None: everything is kept."""
+        if days is None and most_bytes is None:
+            return None
+        return cls(None if days is None else days * _DAY, most_bytes, frozenset(patients), frozenset(studies))
 
 
 @dataclass(frozen=True, slots=True)

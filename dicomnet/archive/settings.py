@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..config import Entity, check_ae_title
+from ..config import Entity, check_ae_title, parse_size
 from ..errors import InvalidArgument
 from ..repository.disk import Watermarks
 from ..repository.holdings import HoldingsSettings
@@ -63,6 +63,12 @@ port = {port}
 
 # Who is told that the archive has begun again, beside those who watch work items (UPS): AE titles of the destinations.
 # workitems_to = ["RIS"]
+# What goes by itself, looked at every hour: studies that received nothing for so many days, and the oldest while more
+# than so much is stored. Without either everything is kept.
+# retention_days = 3650
+# retention_size = "500g"
+# protected_patients = ["4711"]
+# protected_studies = ["1.2.3"]
 
 # Where HL7 v2 messages are taken, by MLLP: orders for the worklist, corrections and merges of patients.
 # hl7_port = 2575
@@ -100,6 +106,9 @@ class ArchiveSettings(HoldingsSettings):
         availability_after: seconds for which a study has to be quiet before.
         workitems_to: AE titles of the destinations that are told when the archive has begun again, beside subscribers
             of work items.
+        retention_days: after how many days without anything new a study is deleted; None: never.
+        retention_size: how many bytes are kept at most, before the oldest are deleted; None: without a bound.
+        protected_patients, protected_studies: Patient IDs and Study Instance UIDs that stay all the same.
         stations: other AE titles of stations, by AE title.
         hl7_port: where HL7 messages are taken; None takes none, 0 picks a free port.
         web: how the web services are served.
@@ -114,6 +123,10 @@ class ArchiveSettings(HoldingsSettings):
     availability_to: tuple[str, ...] = ()
     availability_after: float = 60.0
     workitems_to: tuple[str, ...] = ()
+    retention_days: float | None = None
+    retention_size: int | None = None
+    protected_patients: tuple[str, ...] = ()
+    protected_studies: tuple[str, ...] = ()
     stations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hl7_port: int | None = None
     web: WebSettings = field(default_factory=WebSettings)
@@ -132,6 +145,10 @@ class ArchiveSettings(HoldingsSettings):
                     raise InvalidArgument(f'{name} = "{title}" is no destination', hint="Give it an address there.")
         if not 0 < self.availability_after <= _MOST_QUIET:
             raise InvalidArgument(f"availability_after {self.availability_after}: above 0, and a day at most")
+        for name in ("retention_days", "retention_size"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidArgument(f"{name} {value}: above 0")
 
     @classmethod
     def load(cls, directory: Path) -> ArchiveSettings:
@@ -201,8 +218,10 @@ def _read(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "watermarks" in values:
         values["watermarks"] = Watermarks(**values["watermarks"])
     values["web"] = WebSettings.read(values.get("web", {}), folder)
-    for name in TOLD:
+    for name in (*TOLD, "protected_patients", "protected_studies"):
         values[name] = tuple(values.get(name, ()))
+    if "retention_size" in values:
+        values["retention_size"] = parse_size(str(values["retention_size"]))
     stations = values.get("stations", {})
     values["stations"] = {title: tuple(map(check_ae_title, others)) for title, others in stations.items()}
     destinations = values.get("destinations", {})

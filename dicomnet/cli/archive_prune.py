@@ -17,8 +17,6 @@ from .output import Output, amount, counted
 
 __all__ = ["prune_command"]
 
-_DAY = 86_400.0
-
 
 @click.command("prune")
 @DIR
@@ -43,7 +41,7 @@ def prune_command(
 
     It may run beside a live server. What came within the hour stays, and what a storage commitment is due for.
     """
-    policy = Policy(None if days is None else days * _DAY, size, frozenset(patients), frozenset(studies))
+    policy = Policy.of(days, size, patients, studies) or Policy()
     gone = kept = freed = 0
     with Holdings(Path(directory)) as holdings:
         for study in prune(holdings, policy, time.time(), only_tell=dry_run):

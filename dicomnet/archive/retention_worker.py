@@ -1,0 +1,70 @@
+"""Retention and quota by themselves: every hour the studies go that the settings do not keep."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from ..log import log, log_failure
+from ..repository.deletion import compact, delete_blobs_due
+from .holdings import Holdings
+from .retention import Policy, prune
+
+__all__ = ["EVERY", "RetentionWorker"]
+
+#: Seconds between two looks; the first is one after the start, so that a wrong setting can still be mended.
+EVERY = 3600.0
+
+
+class RetentionWorker:
+    """Deletes what the settings do not keep, as `dicomnet archive prune` does.
+
+    Args:
+        holdings: of the archive.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, holdings: Holdings, *, clock: Callable[[], float] = time.time) -> None:
+        self._holdings, self._clock = holdings, clock
+        chosen = holdings.settings
+        self._policy = Policy.of(
+            chosen.retention_days, chosen.retention_size, chosen.protected_patients, chosen.protected_studies
+        )
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Look every hour, in a thread of its own, where the settings have a bound."""
+        if self._policy is not None:
+            self._thread = threading.Thread(target=self._run, name="dicomnet-retention", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY):
+            try:
+                self.look()
+            except Exception as error:
+                log_failure("retention cannot be looked after", error)
+
+    def look(self) -> int:
+        """Delete what is due now; how many studies went."""
+        if self._policy is None:
+            return 0
+        gone = 0
+        for study in prune(self._holdings, self._policy, self._clock()):
+            gone += not study.kept
+            if study.kept:
+                log.info("study %s is due to go, and stays: %s", study.uid, study.kept)
+            if self._stop.is_set():
+                break
+        if gone:
+            delete_blobs_due(self._holdings)
+            compact(self._holdings)
+        return gone
+
+    def close(self) -> None:
+        """Delete no more; the study that is being deleted goes whole."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()

@@ -30,10 +30,10 @@ SWIFT := build/swift
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long test-all test-browser lint swift twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer wheel try-install man clean
+.PHONY: help demo test test-long test-all test-browser lint swift twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer console wheel try-install man clean
 
 help:
-	@echo 'make demo | test | test-long | test-all | test-browser | lint | swift | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | wheel | try-install | man | clean'
+	@echo 'make demo | test | test-long | test-all | test-browser | lint | swift | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | console | wheel | try-install | man | clean'
 
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
@@ -62,7 +62,7 @@ test-long: $(VENV)/built
 
 test-all: test test-long
 
-# The viewer in Chromium, after `make viewer`; these tests are in test-all, too.
+# The viewer and the console in Chromium, after `make viewer console`; these tests are in test-all, too.
 test-browser: $(VENV)/built
 	$(PYTEST) tests/browser $(ARGS)
 
@@ -131,7 +131,11 @@ viewer: $(VENV)/installed
 	npm ci --prefix web-ui --ignore-scripts --silent --no-audit --no-fund
 	$(BIN)/python -m pip install -q --no-deps --force-reinstall $$($(BIN)/python web-ui/build_viewer.py)
 
-wheel: $(VENV)/installed
+# What the console's pages load besides our own, from npm, into the package's data; with what tests judge them by.
+console: $(VENV)/installed
+	$(BIN)/python web-ui/build_console.py --tests
+
+wheel: $(VENV)/installed console
 	$(BIN)/python -m build
 
 # Wheel and sdist in an empty environment for each extra: minutes, and the network.
@@ -145,6 +149,7 @@ man: $(VENV)/built
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f dicomnet/*.c dicomnet/*.so dicomnet/*/*.c dicomnet/*/*.so
+	rm -rf dicomnet/web/console/static/vendor web-ui/axe
 
 # An older pip writes a program that loads re before anything else: a tenth of what `dicomnet echo` takes.
 $(VENV)/installed: pyproject.toml

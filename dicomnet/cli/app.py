@@ -44,6 +44,7 @@ COMMANDS = {
     "bench": Lazy("dicomnet.cli.bench:command", "Measure how fast a peer is."),
     "cert": Lazy("dicomnet.cli.cert:command", "Make, show and check certificates for TLS."),
     "server": Lazy("dicomnet.cli.server:command", "Make, run and administer DICOM servers."),
+    "console": Lazy("dicomnet.cli.console:command", "Administer the servers of this machine from a browser."),
     "addin": Lazy("dicomnet.cli.addin:command", "Begin an add-in for a server."),
     "demo": Lazy("dicomnet.cli.demo:command", "Send real files to a provider of one's own, and compare."),
 }

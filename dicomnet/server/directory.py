@@ -119,7 +119,10 @@ class ServerDirectory:
         return settings
 
     def edit(self, values: Mapping[str, Any]) -> Settings:
-        """Change fields of its settings, keeping all else of the file; checked before anything is written."""
+        """Change fields of its settings, keeping all else of the file; checked before anything is written.
+
+        None takes a field out, so that its default holds, and with its last field a table.
+        """
         try:
             document = tomlkit.parse(self.file.read_text(encoding="utf-8"))
         except (OSError, TOMLKitError) as error:
@@ -130,6 +133,9 @@ class ServerDirectory:
 
     def _checked(self, document: tomlkit.TOMLDocument, values: Mapping[str, Any]) -> Settings:
         for key, value in values.items():
+            if value is None:
+                _take_out(document, key.split("."))
+                continue
             *tables, field = key.split(".")
             table: Any = document
             for one in tables:
@@ -199,6 +205,16 @@ class ServerDirectory:
             "tls_port": settings.listen.tls_port,
             "state": "stopped" if process is None else "running",
         }
+
+
+def _take_out(table: Any, names: list[str]) -> None:
+    if names[0] not in table:
+        return
+    if len(names) > 1:
+        _take_out(table[names[0]], names[1:])
+        if table[names[0]]:
+            return
+    del table[names[0]]
 
 
 def value_of(text: str) -> tuple[str, Any]:

@@ -64,17 +64,30 @@ def web(tmp_path_factory: pytest.TempPathFactory, chest: phantoms.Phantom, block
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def playwright() -> Iterator[Any]:
+    with peers.peer_module("playwright.sync_api").sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     executable = peers.peer_program("chromium")
-    playwright_api = peers.peer_module("playwright.sync_api")
-    with playwright_api.sync_playwright() as playwright:
-        profile = tmp_path_factory.mktemp("profile")
-        context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=executable, headless=True, args=FLAGS, viewport=SIZE
-        )
-        context.set_default_timeout(PATIENCE)
-        yield context
-        context.close()
+    profile = tmp_path_factory.mktemp("profile")
+    context = playwright.chromium.launch_persistent_context(
+        profile, executable_path=executable, headless=True, args=FLAGS, viewport=SIZE
+    )
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright: Any) -> Iterator[Any]:
+    """A browser of which tests make contexts of their own: of another width, without scripts."""
+    executable = peers.peer_program("chromium")
+    launched = playwright.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
+    yield launched
+    launched.close()
 
 
 @pytest.fixture

@@ -1,0 +1,117 @@
+"""`Desk`: the servers that a console administers, and a client of the admin interface of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ...errors import InvalidArgument
+from ...server.admin import AsyncClient
+from ...server.admin.client import JSON
+from ...server.directory import ServerDirectory, every_server, home
+from ...server.setting_errors import SettingsInvalid
+from ...server.settings import Settings
+from ..problems import Problem
+
+__all__ = ["Desk"]
+
+_is_name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}").fullmatch
+_Stamp = tuple[int, int, int]
+
+
+class Desk:
+    """Finds servers by name: those of the machine's place of servers, and some more; for use in one event loop.
+
+    Args:
+        more: directories of servers that are elsewhere.
+    """
+
+    def __init__(self, more: Iterable[Path] = ()) -> None:
+        self._more: dict[str, Path] = {path.name: path.absolute() for path in more}
+        self._settings: dict[Path, tuple[_Stamp, Settings]] = {}
+        self._clients: dict[Path, AsyncClient] = {}
+
+    def all(self) -> list[ServerDirectory]:
+        """All of them, by name."""
+        found = {one.name: one for one in every_server() if _is_name(one.name)}
+        found |= {name: ServerDirectory(path) for name, path in self._more.items() if ServerDirectory(path).exists}
+        return [found[name] for name in sorted(found)]
+
+    def new(self, name: str) -> ServerDirectory:
+        """The directory of a server that is to be made.
+
+        Raises:
+            InvalidArgument: the name is none.
+        """
+        if not _is_name(name):
+            raise InvalidArgument("expected letters, digits and . _ -, at most 64, with a letter or digit first")
+        return ServerDirectory(home() / name)
+
+    def find(self, name: str) -> ServerDirectory:
+        """The server of a name.
+
+        Raises:
+            Problem: 404, there is none.
+        """
+        if _is_name(name):
+            server = ServerDirectory(self._more.get(name, home() / name))
+            if server.exists:
+                return server
+        raise Problem(404, f'there is no server "{name[:64]}"')
+
+    def settings(self, server: ServerDirectory) -> Settings:
+        """Its settings, read again when their file has changed.
+
+        Raises:
+            SettingsInvalid: they are wrong.
+        """
+        try:
+            stat = server.file.stat()
+        except OSError:
+            return server.settings()
+        stamp = stat.st_mtime_ns, stat.st_size, stat.st_ino
+        kept = self._settings.get(server.path)
+        if kept is None or kept[0] != stamp:
+            kept = stamp, server.settings()
+            self._settings[server.path] = kept
+        return kept[1]
+
+    def addins(self, server: ServerDirectory) -> tuple[str, ...]:
+        """The add-ins that its settings enable; none where they are wrong."""
+        try:
+            return self.settings(server).addins.enable
+        except SettingsInvalid:
+            return ()
+
+    def client(self, server: ServerDirectory) -> AsyncClient:
+        """A client of its admin interface.
+
+        Raises:
+            SettingsInvalid: where that is cannot be read.
+        """
+        socket = self.settings(server).admin.socket
+        if socket not in self._clients:
+            self._clients[socket] = AsyncClient(socket)
+        return self._clients[socket]
+
+    async def state(self, server: ServerDirectory) -> JSON:
+        """The server at a glance, with what it says of itself where it runs."""
+        found: dict[str, Any] = server.summary()
+        found |= {"associations": None, "uptime": None, "checks": [], "broken": {}, "listening": {}}
+        if found["state"] == "running":
+            client = self.client(server)
+            status = await client.status()
+            health = await client.health()
+            found |= {name: status[name] for name in ("state", "associations", "uptime", "broken", "listening")}
+            found["pending_restart"] = status["pending_restart"]
+            found["addins"] = status["addins"]
+            found["checks"] = [one for one in health["checks"] if not one["ok"]]
+        return found
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()

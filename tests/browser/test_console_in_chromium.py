@@ -1,0 +1,150 @@
+"""The console in Chromium: each page at two widths, in light and dark, and each action with and without scripts."""
+
+from __future__ import annotations
+
+import console_pages
+import consoles
+import pytest
+from servers import call
+
+from dicomnet import uids
+
+pytestmark = [pytest.mark.long, pytest.mark.deadline(300)]
+
+PAGES = (
+    "/", "/new-server", "/servers/main", "/servers/main/clients", "/servers/main/ae-titles",
+    "/servers/main/new-ae-title", "/servers/main/ae-titles/CT1", "/servers/main/ae-titles/CT1/remove",
+    "/servers/main/settings", "/servers/main/settings/listen", "/servers/main/settings/admin",
+    "/servers/main/settings/addin.webhook", "/servers/main/addins", "/servers/main/delete", "/servers/none",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with consoles.place(tmp_path_factory.mktemp("servers")) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def server(place):
+    with consoles.running(place, timeouts__reconnect=0.1) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    with consoles.serving() as url, consoles.browser(url) as client:
+        entry = {"title": "CT1", "host": "127.0.0.1", "port": "11112", "description": "A scanner", "rights": "echo"}
+        assert client.post("/servers/main/new-ae-title", data=entry).status_code == 303
+        yield url
+
+
+@pytest.mark.parametrize(("width", "dark"), [("wide", False), ("narrow", True)], ids=["wide", "narrow"])
+def test_every_page(chromium, url, server, width, dark):
+    with (
+        call(server, uids.VERIFICATION, calling="CTA", called="MAIN"),
+        console_pages.context(chromium, url, width=width, dark=dark) as page,
+    ):
+        for path in PAGES:
+            page.goto(path)
+            console_pages.check(page)
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
+class TestActions:
+    @pytest.fixture
+    def page(self, chromium, url, scripts):
+        with console_pages.context(chromium, url, scripts=scripts) as page:
+            yield page
+
+    def test_ae_titles(self, page, server):
+        page.goto("/servers/main/ae-titles")
+        page.get_by_role("link", name="Add an AE title").click()
+        page.get_by_label("AE title").fill("SELF")
+        page.get_by_label("Host").fill("no host")
+        page.get_by_label("Port").fill("many")
+        page.get_by_role("button", name="Save").click()
+        assert page.get_by_label("Port").get_attribute("aria-invalid") == "true"
+        assert page.get_by_label("Host").input_value() == "no host"
+        page.get_by_label("AE title").fill("MAIN")
+        page.get_by_label("Host").fill("127.0.0.1")
+        page.get_by_label("Port").fill(str(server.address[1]))
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("MAIN is saved.").wait_for()
+        page.get_by_role("button", name="Echo MAIN").click()
+        page.get_by_text("MAIN answers.").wait_for()
+        page.get_by_role("link", name="Remove MAIN").click()
+        page.get_by_role("button", name="Remove").click()
+        page.get_by_text("MAIN is removed.").wait_for()
+        assert server.base.ae_titles.find("MAIN") is None
+
+    def test_clients(self, page, server, scripts):
+        if scripts:  # the page stays as it is, and hears of those who come
+            page.goto("/servers/main/clients")
+            page.get_by_text("Nobody is connected.").wait_for()
+        with call(server, uids.VERIFICATION, calling="CTB", called="MAIN") as association:
+            if not scripts:
+                page.goto("/servers/main/clients")
+            page.get_by_role("link", name="CTB").click()
+            page.get_by_text("Presentation contexts").first.wait_for()
+            page.go_back()
+            page.get_by_role("button", name="Disconnect CTB").click()
+            page.get_by_text("is aborted.").wait_for()
+            page.get_by_text("Nobody is connected.").wait_for()
+            association.abort()
+
+    def test_manager(self, page, place, scripts):
+        name = "made-by-script" if scripts else "made-by-form"
+        page.goto("/")
+        page.get_by_role("link", name="New server").click()
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("AE title").fill(name[:16].upper())
+        page.get_by_label("Port").fill("0")
+        page.get_by_role("button", name="Create").click()
+        page.get_by_role("link", name="Settings", exact=True).click()
+        page.get_by_role("link", name="access").click()
+        page.get_by_label("Per title").fill("many")
+        page.get_by_role("button", name="Save").click()
+        assert page.get_by_label("Per title").get_attribute("aria-invalid") == "true"
+        page.get_by_label("Per title").fill("2")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("It holds when the server starts.").wait_for()
+        page.get_by_role("link", name="Overview").click()
+        for button, said in (("Start", "runs as process"), ("Pause", "takes no new association"),
+                             ("Resume", "takes associations"), ("Reload settings", "has changed"),
+                             ("Stop", "has stopped")):  # fmt: skip
+            page.get_by_role("button", name=button, exact=True).click()
+            page.get_by_text(said).wait_for()
+        page.get_by_role("link", name="Delete").click()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_text("its directory is still there").wait_for()
+        assert (place / name / "server.toml").is_file()
+
+
+def test_by_keyboard_alone(chromium, url):
+    with console_pages.context(chromium, url) as page:
+        page.goto("/servers/main/ae-titles")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Add an AE title"
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/new-ae-title")
+
+
+def test_login_and_logout(chromium, server, place):
+    users = consoles.users_of(place / "users.json")
+    with consoles.serving(users) as url, console_pages.context(chromium, url, role="read") as page:
+        page.get_by_text("read (read)").wait_for()
+        console_pages.check(page)
+        page.goto("/servers/main")
+        assert page.get_by_role("button", name="Stop").count() == 0
+        page.goto("/new-server")
+        page.get_by_text("this needs the role administer").wait_for()
+        page.goto("/")
+        page.get_by_role("link", name="Log out").click()
+        page.get_by_role("button", name="Log out").click()
+        page.goto("/")
+        page.wait_for_url("**/login**")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import archives
 import peers
 import pytest
 from rig import PATIENCE, instance, keys
+from servers import make_settings
 from test_interop_services import SELF, Server, dcmqrscp, orthanc
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet.archive.archive import Archive
 from dicomnet.cli.app import run as cli
 from dicomnet.dataset import codec
+from dicomnet.server import Server as ServerOfOurs
 from dicomnet.testing import Provider
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -69,8 +75,8 @@ def test_it_is_short(program: str) -> None:
     assert f"\npython {program} " in text  # how to call it
 
 
-def test_there_are_ten_and_each_is_run() -> None:
-    assert len(PROGRAMS) == 10
+def test_each_is_run_and_shown() -> None:
+    assert len(PROGRAMS) >= 14
     source = Path(__file__).read_text(encoding="utf-8")
     page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
     assert [program for program in PROGRAMS if f'run("{program}"' not in source or program not in page] == []
@@ -215,3 +221,45 @@ def test_message_log(archive: Server, tmp_path: Path, capsys: pytest.CaptureFixt
     for seen in ("A-ASSOCIATE-RQ", "A-ASSOCIATE-AC", "C-ECHO-RSP", "C-FIND-RQ", "A-RELEASE-RQ"):
         assert seen in shown
     assert "DOE" not in shown
+
+
+def test_work_items(tmp_path: Path) -> None:
+    """The second of two that want it is told so, and goes on."""
+    directory = tmp_path / "archive"
+    with Archive(directory, archives.make(directory)) as archive:
+        peer = f"ARCHIVE@127.0.0.1:{archive.listener.address[1]}"
+        with dn.client.UpsScu(peer) as ups:
+            for label in ("CT head", "CT chest"):
+                ups.create(label, WorklistLabel="Reading")
+            ups.create("Segment", WorklistLabel="Other")
+        assert run("work_items.py", peer) == "CT head: COMPLETED\nCT chest: COMPLETED\n"
+        assert run("work_items.py", peer) == ""
+
+
+def test_print_images(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    for path in peers.sample_files():
+        if path.name in ("CT_small.dcm", "MR_small.dcm"):
+            shutil.copy(path, tmp_path / "studies")
+    with served_by(tmp_path / "printer", "printer") as peer:
+        assert run("print_images.py", peer, tmp_path / "studies") == "printer: NORMAL\n2 images on 1 films: DONE\n"
+
+
+def test_make_media(folder: Path, tmp_path: Path) -> None:
+    printed = run("make_media.py", folder, tmp_path / "disc", (4 << 20) + 3 * 4096)  # 4 MiB stay free
+    lines = printed.splitlines()
+    assert len(lines) >= 2
+    assert all("whole: True" in line for line in lines)
+    assert sum(int(line.split()[2]) for line in lines) == COUNT
+
+
+def test_tell_availability(folder: Path, tmp_path: Path) -> None:
+    with served_by(tmp_path / "ris", "availability") as peer:
+        assert run("tell_availability.py", peer, "ARCHIVE", folder) == "6 instances told of in 1 notes\n"
+
+
+@contextmanager
+def served_by(directory: Path, add_in: str) -> Iterator[str]:
+    """A server with an add-in."""
+    with ServerOfOurs(make_settings(addins={"enable": [add_in]}), directory=directory) as server:
+        yield f"SERVER@{server.address[0]}:{server.address[1]}"

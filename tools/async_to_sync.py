@@ -49,6 +49,7 @@ SOURCES = {
             "service",
             "services",
             "store",
+            "ups",
             "web",
         )
     },

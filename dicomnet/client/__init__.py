@@ -29,11 +29,13 @@ from .sync import (
     PrintScu,
     QueryRetrieveScu,
     StoreScu,
+    UpsScu,
     VerificationScu,
     WebClient,
     WorklistScu,
 )
 from .web_peer import WebPeer, WebStored
+from .workitem import Workitem, WorkitemEvent, WorkitemState
 
 __all__ = [
     "AvailabilityScu",
@@ -59,10 +61,14 @@ __all__ = [
     "StepState",
     "StoreScu",
     "Stored",
+    "UpsScu",
     "VerificationScu",
     "WebClient",
     "WebPeer",
     "WebStored",
+    "Workitem",
+    "WorkitemEvent",
+    "WorkitemState",
     "WorklistScu",
     "events",
 ]

@@ -16,6 +16,7 @@ __all__ = [
     "SeriesMatch",
     "StudyMatch",
     "TypedMatch",
+    "WorkitemMatch",
     "WorklistItem",
     "match_class",
 ]
@@ -150,9 +151,27 @@ class WorklistItem(TypedMatch):
         return found
 
 
+class WorkitemMatch(TypedMatch):
+    """A work item: a unified procedure step (PS3.4 Annex CC)."""
+
+    __slots__ = ()
+    level: ClassVar[str] = ""
+    key: ClassVar[str] = "SOPInstanceUID"
+
+    @property
+    def state(self) -> str:
+        """Procedure Step State (0074,1000)."""
+        return self.text("ProcedureStepState").strip()
+
+    @property
+    def label(self) -> str:
+        """Procedure Step Label (0074,1204)."""
+        return self.text("ProcedureStepLabel")
+
+
 _CLASSES = {one.level: one for one in (PatientMatch, StudyMatch, SeriesMatch, InstanceMatch, WorklistItem)}
 
 
-def match_class(level: str) -> type[TypedMatch]:
-    """The class for the matches of a level; "" is a model without levels."""
-    return _CLASSES[level.upper()]
+def match_class(level: str, model: str = "") -> type[TypedMatch]:
+    """The class for the matches of a level; "" is that of a model without levels, such as "WORKLIST" or "UPS"."""
+    return WorkitemMatch if model.startswith("UPS") else _CLASSES[level.upper()]

@@ -11,6 +11,7 @@ from ..print_job import Film, Printed, PrinterState, PrintJob, PrintSession
 from ..procedure_step import ProcedureStep, StepState
 from ..retry import Retry
 from ..web_peer import WebPeer, WebStored
+from ..workitem import Workitem, WorkitemEvent, WorkitemState
 from .availability import AvailabilityScu
 from .client import Client
 from .media import MediaCreationScu
@@ -19,6 +20,7 @@ from .print import PrintScu
 from .query import QueryRetrieveScu
 from .services import CommitmentScu, VerificationScu, WorklistScu
 from .store import StoreScu
+from .ups import UpsScu
 from .web import WebClient
 
 __all__ = [
@@ -45,10 +47,14 @@ __all__ = [
     "StepState",
     "StoreScu",
     "Stored",
+    "UpsScu",
     "VerificationScu",
     "WebClient",
     "WebPeer",
     "WebStored",
+    "Workitem",
+    "WorkitemEvent",
+    "WorkitemState",
     "WorklistScu",
     "events",
 ]

@@ -99,7 +99,7 @@ class Finder(Service):
         self.declined = self.wanted.declined(granted)
         identifier, is_meant = query.fitted(self.wanted, granted)
         found = association.find(query.level, model=query.model.find, query=identifier)
-        kind, above = match_class(query.level), query.above
+        kind, above = match_class(query.level, query.model.name), query.above
 
         def typed(match: Match) -> TypedMatch | None:
             one = kind(match, above)

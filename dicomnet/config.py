@@ -120,7 +120,33 @@ DEEPEST_SEQUENCE = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a peer can make us hold or do. Sizes in bytes; each has the reason for its default."""
+    """What a peer can make us hold or do. Sizes in bytes; the source says the reason for each default.
+
+    Attributes:
+        max_pdu: the Maximum Length that is announced: the longest P-DATA-TF that a peer may send (PS3.8 Section D.1).
+        associations: those of a provider at a time; one more is rejected as transient.
+        pending: connections without an association; past it the oldest makes room.
+        pending_per_host: those of one host.
+        handler_threads: threads in which the handlers of one registration run at a time.
+        tolerated_pdu: the longest PDU of a peer whose profile relaxes ``max_pdu``.
+        associate_pdu: the longest A-ASSOCIATE-RQ or -AC.
+        command_set: the longest command set.
+        message: the longest data set that is held in memory; None is any.
+        identifier: the longest data set of a provider's request that is no C-STORE; None is as ``message``.
+        memory: data sets in memory, of all associations of a provider together; None is any number.
+        responses: pending responses to one request.
+        least_rate: bytes a second of a message that has begun; 0 takes anything that never stops.
+        failed_logins: user identities of a host that are refused before no more are looked at.
+        failing_hosts: hosts whose failed logins are remembered.
+        empty_pdvs: fragments without data in one message.
+        requests_ahead: requests that are kept while one is performed, past the operations window.
+        window: C-STOREs of ours under way at a time, however wide the operations window.
+        outgoing_pdu: the longest PDU that is sent.
+        file_buffer: each of the two buffers by which an association reads files.
+        receive_buffer: the buffer by which an association receives.
+        pool: associations that a client has with one peer at a time.
+        archive_entry: the longest entry of a zip archive that is stored from there.
+    """
 
     # Announced as Maximum Length. Large enough that headers and system calls do not show, small enough that a stalled
     # association is cheap. Never 0 ("no limit"): lengths are claims, and this one is what P-DATA is held to.
@@ -210,7 +236,27 @@ _LEAST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long each wait may take, in seconds; None waits for ever."""
+    """How long each wait may take, in seconds; None waits for ever. The source says the reason for each default.
+
+    Attributes:
+        connect: until TCP has connected.
+        tls: a TLS handshake, from its first byte to its last.
+        associate: from the A-ASSOCIATE-RQ to its answer.
+        response: for a response, counted anew whenever anything arrives or leaves.
+        progress: while a message that has begun does not move on.
+        idle: a provider's association without a message.
+        release: from the A-RELEASE-RQ to its answer.
+        artim: for an A-ASSOCIATE-RQ after accept, and for the peer's close after reject or abort (PS3.8 Section 9.1.5).
+        write: while the peer does not read.
+        handler: a provider's handler, or one step of its generator; then the request fails.
+        login: how long failed logins of a host count.
+        quiet: how long nothing was under way on an association before a listener that stops ends it.
+        keepalive: of silence, before the system asks whether the peer's host is there (TCP keepalive).
+        acknowledge: while the peer's host does not acknowledge what was sent (TCP_USER_TIMEOUT).
+        busy_poll: how long a blocking requestor looks for the peer's next word before its thread sleeps.
+        kept: how long a client keeps an association that is not used.
+        pool: for an association of a client, all of which are in use.
+    """
 
     # TCP gives up after two minutes or more; a host that is there answers in milliseconds.
     connect: float | None = 10

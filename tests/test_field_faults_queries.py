@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import clients
 import faces
 import peers
 import pydicom
+import pynetdicom
 import pytest
 from faces import CT
 from programs import run
@@ -19,7 +22,12 @@ from pydicom import examples
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet._pdu import AssociateRQ, PresentationContextRQ
+from dicomnet.client.callback_rules import CallbackRule, addresses_of
 from dicomnet.dataset import codec
+from dicomnet.errors import ServiceFailure
+from dicomnet.protocol.admission import CallingTitles
+from dicomnet.protocol.negotiation import Caller
 
 STUDY = {"StudyInstanceUID": "1.2"}
 
@@ -137,6 +145,88 @@ def test_n14_another_calling_title_is_named_and_let_in_by_from(tmp_path: Path, k
         assert len(told) == 1
         assert "was refused: it is not PACS." in told[0]
         assert "--from PACS_OUT" in told[0]
+
+
+# ---- S15 -------------------------------------------------------------------------------------------------------------
+
+ELSEWHERE = frozenset({ip_address("192.0.2.7")})
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_s15_the_peers_title_from_another_host_is_refused(
+    made: clients.Clients, tmp_path: Path, named: bool, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    for face in faces.FACES:
+        monkeypatch.setattr(f"dicomnet.client.{face}.retrieve_receiver.addresses_of", lambda _: ELSEWHERE)
+    ours = peers.free_port()
+    options: dict[str, Any] = {"senders": ["PACS"]} if named else {}
+    with (
+        stores_as("PACS", ours) as archive,
+        made.make("QueryRetrieveScu", address(archive), calling="WS1", listen=f"127.0.0.1:{ours}", **options) as scu,
+        nullcontext() if named else pytest.raises(ServiceFailure),  # the archive tells how its user fared
+    ):
+        scu.retrieve("STUDY", to=tmp_path, by="move", **STUDY)
+    told = [record.getMessage() for record in caplog.records if "none of the addresses" in record.getMessage()]
+    assert len(list(tmp_path.iterdir())) == named
+    assert len(told) == (not named)
+    assert named or ("PACS called from 127.0.0.1:" in told[0] and "192.0.2.7" in told[0] and "--from PACS" in told[0])
+
+
+def sends_for(originator: str | None, where: int) -> dn.Listener:
+    """An archive that performs a C-MOVE by pynetdicom, and names this originator."""
+    archive = dn.Listener("PACS", port=0, destinations={"WS1": dn.Entity("WS1", "127.0.0.1", where)})
+
+    @archive.on_move("STUDY_ROOT")
+    def move(_: dn.MoveRequest) -> int:
+        user = pynetdicom.AE("PACS")
+        user.add_requested_context(CT)
+        association = user.associate("127.0.0.1", where, ae_title="WS1")
+        dataset = pydicom.dcmread(examples.get_path("ct"))
+        dataset.StudyInstanceUID = "1.2"
+        status = association.send_c_store(dataset, originator_aet=originator, originator_id=originator and 1)
+        association.release()
+        return int(status.Status)
+
+    return archive
+
+
+@pytest.mark.parametrize(
+    ("originator", "options", "kept"),
+    [(None, {}, 1), ("WS1", {}, 1), ("WS2", {}, 0), ("WS2", {"senders": ["PACS"]}, 1)],
+)
+def test_s15_what_is_sent_for_the_move_of_another_is_not_kept(
+    made: clients.Clients, tmp_path: Path, originator: str | None, options: dict[str, Any], kept: int, caplog: Any
+) -> None:
+    ours = peers.free_port()
+    with (
+        sends_for(originator, ours) as archive,
+        made.make("QueryRetrieveScu", address(archive), calling="WS1", listen=f"127.0.0.1:{ours}", **options) as scu,
+        nullcontext() if kept else pytest.raises(ServiceFailure),
+    ):
+        scu.retrieve("STUDY", to=tmp_path, by="move", **STUDY)
+    told = [record.getMessage() for record in caplog.records if "C-MOVE of WS2" in record.getMessage()]
+    assert len(list(tmp_path.iterdir())) == kept
+    assert len(told) == (not kept)
+
+
+def test_s15_a_host_is_known_by_all_its_addresses() -> None:
+    rule = CallbackRule(CallingTitles(frozenset({"PACS"})), "PACS", [])
+    asked = AssociateRQ("WS1", "PACS", (PresentationContextRQ(1, CT, (uids.IMPLICIT_VR_LITTLE_ENDIAN,)),), ())
+
+    def lets_in(*known: str, caller: str) -> bool:
+        rule.expect_from([ip_address(one) for one in known])
+        return rule.evaluate(asked, Caller(address=caller)) is None
+
+    assert lets_in("192.0.2.7", "2001:db8::7", caller="192.0.2.7:50000")
+    assert lets_in("192.0.2.7", caller="[::ffff:192.0.2.7]:50000")
+    assert lets_in("192.0.2.7", "2001:db8::7", caller="[2001:db8::7]:50000")
+    assert not lets_in("192.0.2.7", caller="192.0.2.70:50000")
+    assert not lets_in("192.0.2.7", caller="127.0.0.1:50000")
+    assert not lets_in("127.0.0.1", caller="192.0.2.7:50000")
+    assert lets_in("127.0.0.1", caller="127.0.0.2:50000")  # both are this host
+    assert lets_in(caller="192.0.2.70:50000")  # the peer's are not known
+    assert addresses_of("no-such-host.invalid") == frozenset()
+    assert ip_address("127.0.0.1") in addresses_of("localhost")
 
 
 # ---- N16 -------------------------------------------------------------------------------------------------------------

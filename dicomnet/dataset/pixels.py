@@ -24,6 +24,13 @@ _EXTENDED_OFFSETS, _EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
 _AS_THEY_ARE: dict[str, Any] = dict.fromkeys(
     ("correct_unused_bits", "apply_jls_sign_correction", "apply_j2k_sign_correction"), False
 )
+_CODECS = "pip install 'dicomnet[codecs]'"
+#: What decodes the processes of JPEG that no codec of dicomnet[codecs] does, or of which it does those of eight bits.
+_OTHERS = {
+    uids.JPEG_EXTENDED_12_BIT: "pip install pylibjpeg-libjpeg",
+    uids.JPEG_LOSSLESS: "pip install python-gdcm",
+    uids.JPEG_LOSSLESS_SV1: "pip install python-gdcm",
+}
 _EXPLICIT = Encoding(implicit=False, little_endian=True)
 
 
@@ -64,13 +71,19 @@ def _decompress_one(around: RawDataSet, element: RawElement, transfer_syntax: st
         if offsets is not None:
             image.add_new(tag, "OV", bytes(offsets.value))  # type: ignore[arg-type]  # it is no sequence
     decoder = get_decoder(transfer_syntax)
+    hint = _OTHERS.get(transfer_syntax, _CODECS)
     if not decoder.is_available:
         missing = ", ".join(decoder.missing_dependencies)
-        raise InvalidArgument(f"no decoder is installed: {missing}", hint="pip install 'dicomnet[codecs]'")
+        raise InvalidArgument(f"no decoder is installed: {missing}", hint=hint)
     frames, photometric = [], image.PhotometricInterpretation
-    for frame, properties in decoder.iter_array(image, raw=True, **_AS_THEY_ARE):
-        frames.append(_as_allocated(frame, image))
-        photometric = str(properties["photometric_interpretation"])
+    try:
+        for frame, properties in decoder.iter_array(image, raw=True, **_AS_THEY_ARE):
+            frames.append(_as_allocated(frame, image))
+            photometric = str(properties["photometric_interpretation"])
+    except RuntimeError as error:  # every plug-in has failed
+        if transfer_syntax == uids.JPEG_EXTENDED_12_BIT and image.BitsStored > 8:
+            raise InvalidArgument(f"no decoder that is installed takes it: {error}", hint=hint) from error
+        raise
     data = b"".join(frames)
     around.put(RawElement(PIXEL_DATA, "OW" if image.BitsAllocated > 8 else "OB", data + b"\0" * (len(data) & 1)))
     around.set_text(_PHOTOMETRIC, "CS", photometric)
@@ -134,7 +147,7 @@ def _encoder(transfer_syntax: str) -> str:
         if plugin != "gdcm":
             return str(plugin)
     missing = ", ".join(encoder.missing_dependencies)
-    raise InvalidArgument(f"no encoder is installed: {missing}", hint="pip install 'dicomnet[codecs]'")
+    raise InvalidArgument(f"no encoder is installed: {missing}", hint=_CODECS)
 
 
 def _little(element: RawElement) -> bytes:

@@ -10,7 +10,7 @@ from inspect import isawaitable
 from time import monotonic as now
 from typing import Any, TypeVar
 
-__all__ = ["AHEAD", "Gate", "Together", "Worker", "call", "join", "now", "start", "wait"]
+__all__ = ["AHEAD", "Gate", "Together", "Worker", "aside", "call", "join", "now", "start", "wait"]
 
 T = TypeVar("T")
 
@@ -27,6 +27,11 @@ async def call(function: Callable[..., Any], /, *arguments: Any, **named: Any) -
     """Call what the user gave: an ordinary function, or one whose answer is awaited."""
     answer = function(*arguments, **named)
     return await answer if isawaitable(answer) else answer
+
+
+async def aside(function: Callable[..., T], /, *arguments: Any) -> T:
+    """The result of a function that may block, while other tasks go on."""
+    return await asyncio.to_thread(function, *arguments)
 
 
 async def wait(gate: Gate, seconds: float | None) -> bool:

@@ -308,7 +308,7 @@ class QueryRetrieveScu(Finder):
         event = await self._before(events.BeforeMove, target, destination=client.calling)
         tls = self.listen_tls if self.listen.tls else None
         calls = CallbackListener(client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance)
-        receiver.register(calls.listener)
+        receiver.register(calls.listener, calls.callers)
         told, named = _heeding(receiver, progress), {"destination": event.destination}
         async with calls:
             receiver.waiting = association

@@ -13,6 +13,7 @@ from ...config import RECEIVE_DRAIN, STRAGGLER_GRACE, Entity
 from ...dataset.types import Path
 from ...errors import InvalidArgument
 from ...net.tls import TLS
+from ...protocol.admission import Admission, CallingTitles
 from ...protocol.negotiation import AcceptancePolicy
 from ...services import user
 from ...services.kept import KEYS, KeptCounter
@@ -22,10 +23,10 @@ from ...services.scp import Provider
 from ...services.scu import RetrieveProgress
 from ...services.user import Keep
 from ...status import Status
-from ..callback_rules import told_aloud
+from ..callback_rules import CallbackRule, addresses_of
 from ..events import Received
 from .client import Client
-from .concurrency import Gate, call, wait
+from .concurrency import Gate, aside, call, wait
 from .hooks import Hooks
 
 __all__ = ["CallbackListener", "RetrieveReceiver", "listening_address"]
@@ -53,6 +54,7 @@ class RetrieveReceiver:
         self.failure: BaseException | None = None
         self.arrived: int = 0
         self.waiting: Association | None = None
+        self._callers: CallbackRule | None = None
         self._counter = KeptCounter(keys)
         self._have: set[str] = set()
         self._coming: set[str] = set()
@@ -68,12 +70,15 @@ class RetrieveReceiver:
         self.register(provider)
         return provider
 
-    def register(self, provider: Provider) -> None:
-        """Have this provider take them."""
+    def register(self, provider: Provider, callers: CallbackRule | None = None) -> None:
+        """Have this provider take them, of a C-MOVE what these callers send for it."""
+        self._callers = callers
         provider.on_store(spool=self._spool, unknown_classes=True, elements=KEYS)(self._arrived)
 
     async def _arrived(self, request: StoreRequest) -> object:
         """Ask the handlers; what none of them objects to is kept."""
+        if self._callers is not None and self._callers.is_for_another(request, self._client.calling):
+            return Status(Status.NOT_AUTHORIZED, comment="it is for the C-MOVE of another AE")
         if self.waiting is not None:
             self.waiting.heard()
         try:
@@ -140,6 +145,7 @@ class CallbackListener:
 
     Attributes:
         listener: takes the handlers of what is to come.
+        callers: the rule of who may call.
     """
 
     def __init__(
@@ -152,7 +158,9 @@ class CallbackListener:
         acceptance: AcceptancePolicy | None = None,
     ) -> None:
         rules = acceptance or AcceptancePolicy()
-        known = {client.entity.ae_title, *senders, *(rules.calling_ae_titles or ())}
+        named = {*senders, *(rules.calling_ae_titles or ()), *rules.certificates}
+        known = frozenset({client.entity.ae_title, *named})
+        self._host = client.entity.host
         self.listener: Listener = Listener(
             client.calling,
             host=where.host,
@@ -160,14 +168,18 @@ class CallbackListener:
             tls=tls,
             limits=client.limits,
             timeouts=client.timeouts,
-            acceptance=replace(rules, calling_ae_titles=frozenset(known)),
+            acceptance=replace(rules, calling_ae_titles=known),
             drain=RECEIVE_DRAIN,
             tap=client.tap,
             peers=[replace(client.profile, entity=client.entity)],
         )
-        self.listener.admission = told_aloud(self.listener.admission, client.entity.ae_title)
+        rules_of_calls = self.listener.admission.rules
+        titles = next(rule for rule in rules_of_calls if isinstance(rule, CallingTitles))
+        self.callers: CallbackRule = CallbackRule(titles, client.entity.ae_title, named)
+        self.listener.admission = Admission(*(self.callers if rule is titles else rule for rule in rules_of_calls))
 
     async def __aenter__(self) -> Self:
+        self.callers.expect_from(await aside(addresses_of, self._host))
         await self.listener.__aenter__()
         return self
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from time import monotonic as now
 from typing import Any, TypeVar
 
-__all__ = ["AHEAD", "Gate", "Together", "Worker", "call", "join", "now", "start", "wait"]
+__all__ = ["AHEAD", "Gate", "Together", "Worker", "aside", "call", "join", "now", "start", "wait"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,11 @@ Worker = threading.Thread
 def call(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
     """Call what the user gave."""
     return function(*arguments, **named)
+
+
+def aside(function: Callable[..., T], /, *arguments: Any) -> T:
+    """The result of a function that may block."""
+    return function(*arguments)
 
 
 def wait(gate: Gate, seconds: float | None) -> bool:

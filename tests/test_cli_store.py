@@ -13,7 +13,9 @@ from pathlib import Path
 
 import peers
 import programs
+import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 
 import dicomnet as dn
 from dicomnet import uids
@@ -187,6 +189,21 @@ class TestWhatIsSent:
         assert "With --transcode it may be converted" in as_it_is.stderr
         assert (converted.returncode, converted.stderr) == (0, "")
         assert [syntax for _, syntax, *_ in scp.requests] == [EXPLICIT]
+
+    def test_names_in_one_line_what_cannot_be_transcoded(self, five, tmp_path):
+        path = next(path for path in peers.sample_files() if path.name == "MR_small_RLE.dcm")
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData = encapsulate([b"this is no RLE: "])
+        dataset.save_as(tmp_path / "bad.dcm")
+        with archive(transfer_syntaxes=[EXPLICIT]) as scp:
+            alone = programs.run("store", scp.address, tmp_path / "bad.dcm", "--transcode")
+            among = programs.run("store", scp.address, tmp_path / "bad.dcm", *five, "--transcode", "--json")
+        assert (alone.returncode, among.returncode) == (66, 66)
+        for result in (alone, among):
+            assert result.stderr.startswith(f"error: {tmp_path / 'bad.dcm'}: ")
+            assert "cannot be converted to Explicit VR Little Endian" in result.stderr
+            assert result.stderr.count("\n") == 1
+        assert scp.uids == [f"1.2.3.{number}" for number in range(1, 6)]
 
 
 class TestWhatCannotBeSent:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..client import Outcome, Stored
 from ..client.batch import STORED_BEFORE
-from ..errors import DeadlineExceeded, InputFileError, NoAcceptedContext
+from ..errors import DeadlineExceeded, InputFileError, InvalidArgument, NoAcceptedContext
 from ..protocol.peer_profile import Peer
 from .exits import Exit, exit_code
 from .output import Output, counted, rate
@@ -63,7 +63,7 @@ class Tally:
         elif result.reason == STORED_BEFORE:
             self._counts["before"] += 1
             self.output.record(file=_name(result), skipped=result.reason)
-        elif result.outcome in (Outcome.UNREADABLE, Outcome.REFUSED) and error is not None:
+        elif isinstance(error, InputFileError | NoAcceptedContext | InvalidArgument):  # it is about this instance
             self._fail(result, error)
         elif interrupted:
             self._not_sent(result, "interrupted", listed=False)
@@ -107,18 +107,22 @@ class Tally:
         self._counts["failed"] += 1
         self.output.record(file=_name(result), error=f"{prefix}{why}")
         if listed:
-            self.output.error(f"{_name(result)}: {prefix}{why}")
+            self._name_some(f"{_name(result)}: {prefix}{why}", f"{prefix}{why}")
 
     def _fail(self, result: Stored, error: Exception) -> None:
         self._counts["failed"] += 1
-        self.codes.add(exit_code(error))
+        # What cannot be converted finds no context that takes it; the command line is not to blame.
+        self.codes.add(Exit.NO_CONTEXT if isinstance(error, InvalidArgument) else exit_code(error))
         message = str(error)
         if not (isinstance(error, InputFileError) and error.path):
             message = f"{_name(result)}: {message}"
         if result.outcome is Outcome.REFUSED and not self._transcodes:
             message += ". With --transcode it may be converted"
         self.output.record(file=_name(result), error=message)
-        cause = error.message if isinstance(error, InputFileError) else str(error)
+        self._name_some(message, error.message if isinstance(error, InputFileError) else str(error))
+
+    def _name_some(self, message: str, cause: str) -> None:
+        """Print an error, unless enough instances were named for the same cause."""
         self._causes[cause] = self._causes.get(cause, 0) + 1
         if self._causes[cause] <= _NAMED or self.output.verbosity >= 1:
             self.output.error(message)
@@ -159,7 +163,8 @@ class Tally:
             failed=counts["failed"],
             warnings=counts["warnings"],
         )
-        return next((int(code) for code in _GRAVEST if code in self.codes), int(Exit.DONE))
+        done = Exit.FAILURES if counts["failed"] else Exit.DONE
+        return next((int(code) for code in _GRAVEST if code in self.codes), int(done))
 
     def _conclude(self) -> None:
         """Why there was no association, where that is what the batch ended of, or else as a warning.

@@ -120,7 +120,7 @@ def converted(source: Source, wanted: str | Lossy) -> BytesSource:
     syntax = rule.transfer_syntax if rule else str(wanted)
     if rule is None and syntax not in NATIVE | LOSSLESS:
         raise InvalidArgument(
-            f"{source.name} cannot be converted to {uids.name_of(syntax)} without loss",
+            f"the instance cannot be converted to {uids.name_of(syntax)} without loss",
             hint="A Lossy rule would allow it.",
         )
     data = b"".join(bytes(chunk) for chunk in source.chunks(1 << 20))
@@ -128,7 +128,7 @@ def converted(source: Source, wanted: str | Lossy) -> BytesSource:
     try:
         encoded = _convert(data, source.transfer_syntax_uid, syntax, rule, instance)
     except Exception as error:  # pydicom's plug-ins raise what they like
-        what = f"{source.name} cannot be converted to {uids.name_of(syntax)}: {_in_one_line(error)}"
+        what = f"the instance cannot be converted to {uids.name_of(syntax)}: {_in_one_line(error)}"
         raise InvalidArgument(what) from error
     return BytesSource(encoded, syntax, source.sop_class_uid, instance, name=source.name)
 

@@ -12,7 +12,14 @@ from ..dataset import character_sets, codec
 from ..dataset.codec import NATIVE
 from ..dataset.transcoding import NEVER, Transcoding
 from ..dataset.types import Dataset
-from ..errors import DicomNetError, InputFileError, InvalidArgument, NoAcceptedContext, RemoteProtocolError
+from ..errors import (
+    AssociationAborted,
+    DicomNetError,
+    InputFileError,
+    InvalidArgument,
+    NoAcceptedContext,
+    RemoteProtocolError,
+)
 from ..files.instance_source import Source
 from ..log import log
 from ..protocol.events import (
@@ -178,7 +185,8 @@ def associate(exchange: Exchange) -> Flow[None]:
         while not isinstance(event := (yield None), AssociateAccepted):
             exchange.raise_for(event)
     except DicomNetError as error:  # what else arrived with the answer is for those who come next
-        if error.hint is None and offers_window(exchange.request_pdu):
+        ours = isinstance(error, AssociationAborted) and not error.by_peer  # it says why then
+        if error.hint is None and not ours and offers_window(exchange.request_pdu):
             error.hint = "Some devices hang up where an operations window is proposed: `--window 1` proposes none."
         raise
 

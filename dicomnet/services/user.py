@@ -100,10 +100,16 @@ class Reply:
 
 _UNKNOWN_DESTINATION = "The peer does not know the AE title that it was to send to: its operator adds it there."
 
+_UNABLE_TO_MOVE = "Does the peer know the AE title that it was to send to, and reach its address? Its log says more."
+
 
 def _raise_failure(exchange: Exchange, status: Status, what: str) -> None:
     if status.is_failure:
-        hint = _UNKNOWN_DESTINATION if status == Status.MOVE_DESTINATION_UNKNOWN and what == "C-MOVE" else None
+        hint = None
+        if what == "C-MOVE" and status == Status.MOVE_DESTINATION_UNKNOWN:
+            hint = _UNKNOWN_DESTINATION
+        elif what == "C-MOVE" and 0xC000 <= status < 0xD000:  # Orthanc's answer to an unknown destination, too
+            hint = _UNABLE_TO_MOVE
         raise ServiceFailure(status, f"{what} failed: {status}", peer=exchange.peer, hint=hint)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -12,10 +14,11 @@ from index_records import header, numbered, record
 
 from dicomnet import uids
 from dicomnet.errors import InvalidArgument
-from dicomnet.repository import schema, work_schema
+from dicomnet.repository import migrations, schema, work_schema
 from dicomnet.repository.attributes import MissingElement, instance_record
 from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index, Outcome
+from dicomnet.repository.migrations import steps
 from dicomnet.repository.removal import remove_instances
 
 
@@ -63,6 +66,16 @@ class TestTables:
     def test_migrating_again_changes_nothing(self, database):
         database.migrate()
         database.check()
+
+    def test_the_steps_are_named_without_loading_them(self, database):
+        known = steps.scripts()
+        assert {step.revision for step in known.walk_revisions()} == migrations.STEPS
+        assert set(known.get_heads()) == migrations.LAST
+        code = "import sys; from dicomnet.repository.database import Database; Database.opened(sys.argv[1]).close()"
+        code += "; print('alembic' in sys.modules)"
+        where = database.url.render_as_string(hide_password=False)
+        done = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True, check=True)
+        assert done.stdout == "False\n"
 
     def test_an_index_without_tables_is_to_be_migrated(self, tmp_path):
         with Database(tmp_path / "index.db") as empty, pytest.raises(InvalidArgument, match="version none"):

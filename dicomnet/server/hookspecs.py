@@ -18,10 +18,9 @@ Beside hooks an add-in may have ``description``, one line for people; ``requires
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import pluggy
-from prometheus_client import CollectorRegistry
-from starlette.routing import BaseRoute
 
 from ..protocol.admission import AdmissionRule
 from ..protocol.trace import Seen
@@ -29,6 +28,10 @@ from ..services.service_registry import Registering
 from .context import AddInContext, BaseServices
 from .health import Check
 from .messages import MessageRegistry
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from starlette.routing import BaseRoute
 
 __all__ = ["HOOKS", "AddInHooks", "hookimpl"]
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import sqlalchemy
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from ...errors import InvalidArgument
 
-__all__ = ["check_version", "upgrade"]
+__all__ = ["LAST", "STEPS", "check_version", "upgrade"]
+
+#: The steps in ``versions``, so that a program whose tables are current need not load them, nor Alembic.
+STEPS: frozenset[str] = frozenset({"0001", "0002", "0003", "0005", "0006w"})
+#: Those of them that no other follows: what current tables say of themselves.
+LAST: frozenset[str] = frozenset({"0003", "0006w"})
 
 # Any number, the same for all: what migrations of one PostgreSQL database wait for.
 _LOCK = 0x444E4958
-
-
-def _scripts() -> ScriptDirectory:
-    here = Path(__file__).parent
-    return ScriptDirectory(str(here), version_locations=[str(here / "versions")])
 
 
 def upgrade(connection: Connection) -> None:
@@ -31,16 +26,10 @@ def upgrade(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK)))
-    scripts = _scripts()
-    current = _current(connection, scripts)
-    if current == set(scripts.get_heads()):
-        return
-    # Rooms that came at the same time have steps of their own from one step on: there may be several last ones.
-    context = MigrationContext.configure(
-        connection, opts={"fn": lambda revisions, _: scripts._upgrade_revs("heads", revisions)}
-    )
-    with Operations.context(context):
-        context.run_migrations()
+    if _current(connection) != LAST:
+        from .steps import run  # noqa: PLC0415 heavy, and seldom wanted
+
+        run(connection)
 
 
 def check_version(connection: Connection) -> None:
@@ -49,17 +38,18 @@ def check_version(connection: Connection) -> None:
     Raises:
         InvalidArgument: the tables are older, or newer, than this program wants them.
     """
-    scripts = _scripts()
-    current = _current(connection, scripts)
-    if current != set(scripts.get_heads()):
+    current = _current(connection)
+    if current != LAST:
         what = " and ".join(sorted(current)) or "none"
         raise InvalidArgument(f"the index has tables of version {what}", hint="Migrate it first.")
 
 
-def _current(connection: Connection, scripts: ScriptDirectory) -> set[str]:
-    current = set(MigrationContext.configure(connection).get_current_heads())
-    unknown = current - {script.revision for script in scripts.walk_revisions()}
-    if unknown:
+def _current(connection: Connection) -> set[str]:
+    """What the tables say of themselves, where Alembic keeps it."""
+    if not sqlalchemy.inspect(connection).has_table("alembic_version"):
+        return set()
+    current = set(connection.scalars(sqlalchemy.text("SELECT version_num FROM alembic_version")))
+    if unknown := current - STEPS:
         raise InvalidArgument(
             f"the index was made by a newer version of dicomnet (its tables are {min(unknown)})",
             hint="Use that version, or restore a backup from before.",

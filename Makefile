@@ -19,6 +19,8 @@ KILLS ?= 2000
 ARCHIVES ?= 13000
 PROVIDERS ?= 1000
 ROUTER_KILLS ?= 1000
+NODE_KILLS ?= 300
+DATABASE_RESTARTS ?= 30
 TRACING := PYTHONPATH=$(CURDIR)/$(TRACE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=5000
 UNTRACED := ./build ./dist ./web-ui/node_modules ./.venv ./.git *.c *.so __pycache__ .coverage* .hypothesis .pytest_cache ./benchmarks/results
 CYTHON := $(wildcard dicomnet/*.pyx dicomnet/*.pxd dicomnet/*/*.pyx dicomnet/*/*.pxd)
@@ -109,11 +111,14 @@ hostile: $(VENV)/built
 	$(BIN)/python -m tests.fuzz.hostile archives --count $(ARCHIVES)
 	$(BIN)/python -m tests.fuzz.hostile providers --count $(PROVIDERS)
 
-# An archive, then a router with its destinations, killed at random times: nothing that was acknowledged is lost.
-# make soak KILLS=10000 ROUTER_KILLS=1000
-soak: $(VENV)/built
+# An archive, a router with its destinations, then three nodes on PostgreSQL, which is restarted, and an object store
+# behind a proxy that cuts: killed at random times, none loses what was acknowledged.
+# make soak KILLS=10000 ROUTER_KILLS=1000 NODE_KILLS=300 DATABASE_RESTARTS=30
+soak: $(VENV)/built $(SWIFT)/installed
 	$(BIN)/python tools/soak.py --kills $(KILLS)
 	$(BIN)/python tools/router_soak.py --kills $(ROUTER_KILLS)
+	DICOMNET_NODE_KILLS=$(NODE_KILLS) DICOMNET_DATABASE_RESTARTS=$(DATABASE_RESTARTS) DICOMNET_PATIENCE=10 \
+		$(PYTEST) -s tests/test_archive_nodes.py -m long
 
 # README's table of providers: minutes of waiting for those that do not answer.
 conformance: $(VENV)/built

@@ -8,7 +8,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +24,10 @@ _SERVER = (
 class Cluster:
     """A running server; `new_database` gives the URL of an empty database."""
 
-    def __init__(self, sockets: Path) -> None:
+    def __init__(self, sockets: Path, restart: Callable[[str], None]) -> None:
         self.sockets = sockets
+        #: Stops and starts the server; "fast": connections are ended, "immediate": as after a crash.
+        self.restart = restart
         self._numbers = itertools.count(1)
 
     def url(self, name: str) -> str:
@@ -90,7 +92,8 @@ def cluster(*settings: str) -> Iterator[Cluster]:
         options = " ".join((*_SERVER, *(f"-c {one}" for one in settings), "-k", str(root)))
         run("pg_ctl", "-D", data, "-l", log, "-w", "-o", options, "start")
         try:
-            yield Cluster(root)
+            again = ("-D", data, "-l", log, "-w", "-o", options, "restart")
+            yield Cluster(root, lambda mode: run("pg_ctl", "-m", mode, *again))
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
     finally:

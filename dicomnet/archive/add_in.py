@@ -43,6 +43,7 @@ from .availability import AvailabilityNotifier
 from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
+from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .retention_worker import RetentionWorker
 from .settings import FILE_NAME, TOLD, ArchiveSettings
@@ -135,6 +136,9 @@ class ArchiveAddIn:
             self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
+            housekeeper = Housekeeper(self.holdings, lambda: settings.ae_title, self._facts)
+            housekeeper.start()
+            opened.callback(housekeeper.close)
             self._opened = opened.pop_all()
         context.on_turn(self.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
@@ -192,6 +196,9 @@ class ArchiveAddIn:
     def stop(self) -> None:
         """Commit what has arrived, and close all of it."""
         self._opened.close()
+
+    def _facts(self) -> dict[str, int]:
+        return {"stored": self.storage.stored, "failed": self.storage.failed}
 
     def _sum(self, column: Any) -> int:
         with self.holdings.database.read() as connection:

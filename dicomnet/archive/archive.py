@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from ..config import OPERATIONS_WINDOW, Limits
-from ..errors import CannotListen
+from ..errors import CannotListen, LocalProtocolError
 from ..protocol.negotiation import AcceptancePolicy
 from ..repository.find_service import QueryService
 from ..repository.retrieve_service import RetrievalService
@@ -21,6 +21,7 @@ from .availability import AvailabilityNotifier
 from .commitment import CommitmentService
 from .hl7 import Hl7Service
 from .holdings import Holdings
+from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .retention_worker import RetentionWorker
 from .settings import ArchiveSettings
@@ -65,6 +66,7 @@ class Archive:
         self.forwarder: StepForwarder = StepForwarder(self.holdings)
         self.notifier: AvailabilityNotifier = AvailabilityNotifier(self.holdings)
         self.retention: RetentionWorker = RetentionWorker(self.holdings)
+        self.housekeeper: Housekeeper | None = None
         self.steps: ProcedureStepService = ProcedureStepService(self.holdings, self.forwarder)
         self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
         self.workitems: WorkitemService = WorkitemService(self.holdings, self.reporter)
@@ -117,9 +119,24 @@ class Archive:
         self.notifier.start()
         self.reporter.start()
         self.retention.start()
+        self.housekeeper = Housekeeper(self.holdings, self._address, self._facts)
+        self.housekeeper.start()
+
+    def _address(self) -> str:
+        try:
+            host, port = self.listener.address
+        except LocalProtocolError:  # it has not begun to listen
+            return self.settings.ae_title
+        return f"{self.settings.ae_title}@{host}:{port}"
+
+    def _facts(self) -> dict[str, int]:
+        """What a node tells of itself."""
+        return {"stored": self.storage.stored, "failed": self.storage.failed}
 
     def close(self) -> None:
         """End its workers, and close what it holds."""
+        if self.housekeeper is not None:
+            self.housekeeper.close()
         self.commitment.close()
         self.forwarder.close()
         self.notifier.close()

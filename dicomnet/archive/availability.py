@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
@@ -54,11 +53,11 @@ class AvailabilityNotifier:
 
     Args:
         holdings: of the archive.
-        clock: seconds since 1970.
+        clock: seconds since 1970; the database's by default.
     """
 
-    def __init__(self, holdings: Holdings, *, clock: Callable[[], float] = time.time) -> None:
-        self._holdings, self._clock = holdings, clock
+    def __init__(self, holdings: Holdings, *, clock: Callable[[], float] | None = None) -> None:
+        self._holdings, self._clock = holdings, clock or holdings.database.clock
         self._titles = holdings.settings.availability_to
         self._quiet = holdings.settings.availability_after
         self._stop = threading.Event()

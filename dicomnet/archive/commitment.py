@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,13 +49,14 @@ class CommitmentService:
     Args:
         holdings: what is stored.
         destinations: where reports go, by AE title.
-        clock: seconds since 1970.
+        clock: seconds since 1970; the database's by default.
     """
 
     def __init__(
-        self, holdings: Holdings, destinations: Mapping[str, Entity], *, clock: Callable[[], float] = time.time
+        self, holdings: Holdings, destinations: Mapping[str, Entity], *, clock: Callable[[], float] | None = None
     ) -> None:
-        self._holdings, self._destinations, self._clock = holdings, destinations, clock
+        self._holdings, self._destinations = holdings, destinations
+        self._clock: Callable[[], float] = clock or holdings.database.clock
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._worker: threading.Thread | None = None

@@ -7,7 +7,6 @@ system refuses for good, it is parked until a person says `retry`. One thread se
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from sqlalchemy import Connection
@@ -38,11 +37,11 @@ class StepForwarder:
 
     Args:
         holdings: where the outbox is.
-        clock: seconds since 1970.
+        clock: seconds since 1970; the database's by default.
     """
 
-    def __init__(self, holdings: Holdings, *, clock: Callable[[], float] = time.time) -> None:
-        self._holdings, self._clock = holdings, clock
+    def __init__(self, holdings: Holdings, *, clock: Callable[[], float] | None = None) -> None:
+        self._holdings, self._clock = holdings, clock or holdings.database.clock
         self._titles = holdings.settings.steps_to
         self._wakes = {title: threading.Event() for title in self._titles}
         self._stop = threading.Event()

@@ -9,6 +9,8 @@ what AWS gives a machine) or from a TOML file with these names in lower case::
 from __future__ import annotations
 
 import errno
+import threading
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ __all__ = ["Bucket", "StoreUnavailable", "Uploading", "is_bucket"]
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0  # of one try, body included
 RETRY_SECONDS = 30.0  # after which a request is not begun again; a sender's own patience is a minute as a rule
-RETRIES = 8
+RETRIES = 30
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between tries
 PART_BYTES = 8 << 20  # of a multipart upload; S3 takes 5 MiB or more, and 10,000 parts
 PARTS_AT_ONCE = 2  # of one upload, in memory
@@ -105,7 +107,9 @@ class Bucket:
             if "NoSuchBucket" in str(error):
                 raise StoreUnavailable(errno.EIO, f"there is no bucket {self.name}: make it first") from error
             raise FileNotFoundError(errno.ENOENT, "no such object", f"{self.name}/{key}") from error
-        except self._base as error:
+        except StoreUnavailable:
+            raise
+        except (self._base, OSError) as error:  # an upload's errors are of the operating system's kind
             remedy = "see that it runs, and that the keys are right"
             raise StoreUnavailable(errno.EIO, f"{self.name} does not confirm: {_brief(error)}; {remedy}") from error
 
@@ -159,9 +163,19 @@ class Bucket:
             prefix: ends in a slash.
             after: only those that come after this one.
         """
-        with self._asking(prefix):
-            for page in self._api.list(self._store, prefix, offset=after, chunk_size=_PAGE):
-                yield [(str(one["path"]), int(one["size"])) for one in page]
+        end = time.monotonic() + RETRY_SECONDS
+        while True:
+            try:
+                with self._asking(prefix):
+                    for page in self._api.list(self._store, prefix, offset=after, chunk_size=_PAGE):
+                        found = [(str(one["path"]), int(one["size"])) for one in page]
+                        after = found[-1][0] if found else after
+                        yield found
+                return
+            except StoreUnavailable:  # in the midst of a list, which obstore does not begin again
+                if time.monotonic() > end:
+                    raise
+            threading.Event().wait(FIRST_PAUSE)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; what there is not is no error."""

@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 
 from ..errors import InvalidArgument
 from ..log import log
+from .database_clock import DatabaseClock
 from .durable import sync_directory
 from .migrations import check_version, upgrade
 
@@ -70,6 +71,13 @@ class Database:
         else:
             self._writer = self._logged = self._reader = self._postgresql()
         self._turn = threading.Lock()
+        #: Seconds since 1970: those of PostgreSQL, which are the same for all machines.
+        self.clock: Callable[[], float] = time.time if self.is_sqlite else DatabaseClock(self._ask_time)
+
+    def _ask_time(self) -> float:
+        now = sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())")
+        with self.read() as connection:
+            return float(connection.execute(now).scalar_one())
 
     @classmethod
     def opened(cls, url: str | Path, *, durable: bool = True) -> Database:

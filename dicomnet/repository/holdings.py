@@ -10,6 +10,7 @@ from typing import Self
 from ..log import log
 from .blob_engines import open_blobs
 from .blob_store import BlobStore
+from .bucket import StoreUnavailable
 from .database import Database
 from .disk import DiskWatch, Watermarks
 from .index import Index
@@ -74,12 +75,12 @@ class Holdings:
         self.settings: HoldingsSettings = settings
         durable = self.settings.durability == "disk"
         self.database: Database = Database.opened(self.settings.database or directory / INDEX_NAME, durable=durable)
-        self.index: Index = Index(self.database)
+        self.index: Index = Index(self.database, clock=self.database.clock)
         self.places: Places = Places(self.database)
         self.blobs: BlobStore = self._open_blobs()
-        self.quarantine: Quarantine = Quarantine(self.database)
-        self.outbox: Outbox = Outbox(self.database.write)
-        self.workitems: Workitems = Workitems(self.database)
+        self.workitems: Workitems = Workitems(self.database, clock=self.database.clock)
+        self.quarantine: Quarantine = Quarantine(self.database, clock=self.database.clock)
+        self.outbox: Outbox = Outbox(self.database.write, clock=self.database.clock)
         self.disk: DiskWatch = DiskWatch(self.blobs.root, self.settings.watermarks)
         self.intake: Intake = Intake(
             self.blobs,
@@ -98,7 +99,11 @@ class Holdings:
         )
 
     def _recover(self) -> int:
-        recovered = self.intake.recover()
+        try:
+            recovered = self.intake.recover()
+        except StoreUnavailable as error:  # what it holds can be found nevertheless, and all of it later
+            log.error("what was stored and not indexed is not looked for now: %s", error.strerror)
+            return 0
         self.intake.settle()
         if recovered:
             log.info("%d instances that were stored but not indexed are indexed now", recovered)

@@ -21,6 +21,8 @@ from .schema import metadata
 
 __all__ = [
     "commitment",
+    "duty",
+    "node",
     "outbox",
     "performed_step",
     "quarantine",
@@ -90,6 +92,22 @@ commitment: Table = Table(
     _text("request", "{}"),  # JSON: the references, and once they are checked why some are not committed
     _seconds("at"),
 )
+
+#: Who serves from this index; see `nodes.Nodes`.
+node: Table = Table(
+    "node",
+    metadata,
+    Column("id", _TEXT, primary_key=True),
+    _text("name"),
+    _text("address"),
+    _text("version"),
+    _seconds("since"),
+    _seconds("seen"),
+    _text("facts", "{}"),  # JSON
+)
+
+#: What one node at a time does for all, and until when.
+duty: Table = Table("duty", metadata, Column("name", _TEXT, primary_key=True), _text("owner"), _seconds("until"))
 
 #: What is requested: a requested procedure, without its steps; see `worklist.Worklist`.
 worklist: Table = Table(

@@ -1,0 +1,155 @@
+"""One node on engines that others run: PostgreSQL beside Orthanc with its plug-in, an object store beside obstore.
+
+The database and the object store are those of the tests (``tests/postgres.py``, ``tests/swift.py``), on a disk, and the
+database waits for it with each commit.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import corpora
+import pytest
+from conftest import absent
+from rigs import PeerMissing, dicomnet_command, free_port, program
+from test_archive_speed import OurArchive, Storing, disk, seconds  # noqa: F401 a fixture among them
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import postgres
+import swift
+
+ROUNDS = 3
+PLUGIN = "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so"
+#: By corpus and associations: the most of Orthanc's time that a node may take, both on PostgreSQL and files.
+TARGETS = {("ct", 1): 0.4, ("ct", 8): 0.4, ("small", 1): 0.4, ("small", 8): 0.4}
+STORE_TARGET = 1.2  # of what the object store takes for the same objects, by itself
+
+
+class OurNode(OurArchive):
+    """On a database of its own for each round."""
+
+    def __init__(self, cluster: postgres.Cluster, storage: str = "") -> None:
+        self._cluster, self._storage = cluster, storage
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        url = self._cluster.url(self._cluster.new_database())
+        command = [*dicomnet_command(), "archive", "run", str(directory / "archive"), "--port", str(port)]
+        return [*command, "--database", url, *(["--storage", self._storage] if self._storage else [])]
+
+
+class OrthancOnPostgres(Storing):
+    fixed_port = True
+    title = "ORTHANC"
+
+    def __init__(self, cluster: postgres.Cluster) -> None:
+        self._cluster = cluster
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        if not Path(PLUGIN).exists():
+            raise PeerMissing("Orthanc's PostgreSQL plug-in")
+        settings = {
+            "StorageDirectory": str(directory / "storage"),
+            "IndexDirectory": str(directory / "storage"),
+            "DicomPort": port,
+            "HttpPort": free_port(),
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "SyncStorageArea": True,
+            "Plugins": [PLUGIN],
+            "PostgreSQL": {
+                "EnableIndex": True,
+                "EnableStorage": False,
+                "ConnectionUri": self._cluster.url(self._cluster.new_database()),
+            },
+        }
+        path = directory / "orthanc.json"
+        path.write_text(json.dumps(settings))
+        return [program("Orthanc"), str(path)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[postgres.Cluster]:
+    with postgres.cluster("fsync=on", "autovacuum=on") as one:
+        yield one
+
+
+@pytest.mark.parametrize(("name", "associations"), list(TARGETS))
+def test_durable_ingest_on_postgresql(
+    name: str, associations: int, cluster: postgres.Cluster, disk: Path, pytestconfig: pytest.Config  # noqa: F811
+) -> None:
+    short = pytestconfig.getoption("benchmark_disable")
+    recipe = (corpora.SHORT if short else corpora.FULL)[name]
+    peers: list[Storing] = [OurNode(cluster), OrthancOnPostgres(cluster)]
+    taken: dict[str, list[float]] = {type(peer).__name__: [] for peer in peers}
+    with corpora.memory_directory() as directory:
+        corpus = corpora.build(replace(recipe, senders=1), directory)
+        for _ in range(1 if short else ROUNDS):
+            for peer in peers:
+                try:
+                    taken[type(peer).__name__].append(seconds(peer, corpus, disk, associations))
+                except PeerMissing as error:
+                    absent(error)
+    if short:
+        return
+    medians = {peer: statistics.median(times) for peer, times in taken.items()}
+    ratio = medians["OurNode"] / medians["OrthancOnPostgres"]
+    target = TARGETS[name, associations]
+    print(f"\n{recipe.title} by {associations}: {medians}: {ratio:.2f} of Orthanc, target {target}")
+    assert ratio < 1, "a node that is slower than Orthanc"
+
+
+def by_itself(storage: str, paths: list[Path], size: int) -> float:
+    """Seconds in which obstore alone puts files in objects of so many bytes, eight at a time."""
+    from dicomnet.repository.bucket import Bucket
+
+    bucket = Bucket(storage)
+    objects: list[bytes] = []
+    pieces: list[bytes] = []
+    for path in paths:
+        pieces.append(path.read_bytes())
+        if sum(map(len, pieces)) >= size:
+            objects.append(b"".join(pieces))
+            pieces = []
+    objects += [b"".join(pieces)] if pieces else []
+    begin = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: bucket.put(f"alone/{one[0]}", one[1]), enumerate(objects)))
+    return time.monotonic() - begin
+
+
+def test_ingest_into_an_object_store(
+    cluster: postgres.Cluster, disk: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    short = pytestconfig.getoption("benchmark_disable")
+    recipe = (corpora.SHORT if short else corpora.FULL)["ct"]
+    with swift.swift() as store, corpora.memory_directory() as directory:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        corpus = corpora.build(replace(recipe, senders=1), directory)
+        ours, alone = [], []
+        for number in range(1 if short else ROUNDS):
+            storage = store.make_bucket(f"bench{number}")
+            ours.append(seconds(OurNode(cluster, storage), corpus, disk, 8))
+            # In objects as large as the node's were on average.
+            made = [one for page in _bucket(storage).list("objects/") for one in page]
+            alone.append(by_itself(storage, list(corpus.files), sum(size for _, size in made) // len(made)))
+            print(f"\n{number}: {ours[-1]:.2f} s in {len(made)} objects, by itself {alone[-1]:.2f} s", flush=True)
+    if not short:
+        ratio = statistics.median(ours) / statistics.median(alone)
+        print(f"{recipe.title} by 8: {ratio:.2f} of the store by itself, target {STORE_TARGET}")
+        assert ratio < 3, "a node that is far slower than its store"
+
+
+def _bucket(storage: str) -> Any:
+    from dicomnet.repository.bucket import Bucket
+
+    return Bucket(storage)

@@ -1,0 +1,86 @@
+"""What an archive does by itself once in a while, and on several nodes one of them for all.
+
+Each node tells that it lives. One has the duty to index what the blob store has and the index does not know (what a
+node that was killed had stored, and nobody was told of), and to delete the bytes that wait to be deleted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from ..log import log, log_failure
+from ..repository.deletion import delete_blobs_due
+from ..repository.nodes import BEAT_SECONDS, Nodes
+from .holdings import Holdings
+
+__all__ = ["SWEEPING", "Housekeeper"]
+
+SWEEPING = "sweep"
+SWEEP_SECONDS = 600.0  # between two looks
+_DUTY_SECONDS = 120.0  # after which another node takes over
+
+
+class Housekeeper:
+    """Tells of this node, and looks after what is everyone's, in a thread of its own.
+
+    Args:
+        holdings: what is looked after.
+        address: says where this node takes DICOM.
+        facts: figures that it tells of itself.
+    """
+
+    def __init__(self, holdings: Holdings, address: Callable[[], str], facts: Callable[[], Mapping[str, Any]]) -> None:
+        self._holdings, self._address, self._facts = holdings, address, facts
+        self.nodes: Nodes = Nodes(holdings.database)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._next_sweep = 0.0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="dicomnet-housekeeper", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.beat()
+            except DBAPIError as error:
+                log.warning("this node cannot say that it lives: the index is away (%s)", type(error.orig).__name__)
+            except Exception as error:
+                log_failure("housekeeping failed", error)
+            if self._stop.wait(BEAT_SECONDS):
+                return
+
+    def beat(self) -> None:
+        """Tell that this node lives, and do what is its duty."""
+        self.nodes.tell(self._address(), self._facts())
+        if self.nodes.take(SWEEPING, _DUTY_SECONDS) and self._holdings.database.clock() >= self._next_sweep:
+            self.sweep()
+            self._next_sweep = self._holdings.database.clock() + SWEEP_SECONDS
+
+    def sweep(self) -> int:
+        """Index what is stored and not known, delete what waits to be deleted; how many instances were indexed."""
+        if self._holdings.database.is_sqlite:
+            delete_blobs_due(self._holdings)  # the start has looked for the rest
+            return 0
+        found = self._holdings.intake.recover()
+        if found:
+            log.info("%d instances that another node had stored, and not indexed, are indexed now", found)
+        delete_blobs_due(self._holdings)
+        return found
+
+    def close(self) -> None:
+        """End, and say so."""
+        self._stop.set()
+        if self._thread is None:
+            return
+        self._thread.join()
+        try:
+            self.nodes.leave()
+        except DBAPIError as error:
+            log.warning("this node cannot say that it ends: the index is away (%s)", type(error.orig).__name__)

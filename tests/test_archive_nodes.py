@@ -1,0 +1,171 @@
+"""Several nodes of one archive, on one PostgreSQL and one object store: any node answers for all of them."""
+
+import json
+import os
+import time
+
+import archives
+import nodes
+import pytest
+from archives import CT, an_incoming, part10
+from click.testing import CliRunner
+
+import dicomnet as dn
+from dicomnet.archive.archive import Archive
+from dicomnet.archive.housekeeping import SWEEPING, Housekeeper
+from dicomnet.cli.archive_nodes import nodes_command
+from dicomnet.client.sync import CommitmentScu
+from dicomnet.repository.blob_source import data_set_of
+from dicomnet.repository.database import Database
+from dicomnet.repository.database_clock import DatabaseClock
+from dicomnet.repository.nodes import ALIVE_SECONDS, Nodes
+from dicomnet.repository.outbox import Outbox
+
+
+@pytest.fixture
+def site(swift_store, bucket):
+    with nodes.site(swift_store, bucket) as where:
+        yield where
+
+
+class TestNodes:
+    """On both databases: SQLite has one node at a time, and tells of it alike."""
+
+    def test_who_lives_is_told_by_the_clock_of_the_database(self, database):
+        now = database.clock()
+        database.clock = lambda: now
+        first, second = Nodes(database), Nodes(database)
+        first.tell("A@h:1", {"stored": 1})
+        second.tell("B@h:2", {"stored": 2})
+        database.clock = lambda: now + ALIVE_SECONDS / 2
+        first.tell("A@h:1", {"stored": 3})
+        database.clock = lambda: now + ALIVE_SECONDS + 1
+        found = first.all()
+        assert [(one.address, one.facts["stored"], one.is_alive) for one in found] == [
+            ("A@h:1", 3, True), ("B@h:2", 2, False)
+        ]  # fmt: skip
+        second.leave()
+        assert len(first.all()) == 1
+
+    def test_a_duty_is_of_one_node_until_its_time_is_over(self, database):
+        now = database.clock()
+        database.clock = lambda: now
+        first, second = Nodes(database), Nodes(database)
+        assert first.take("d", 60)
+        assert first.take("d", 60)
+        assert not second.take("d", 60)
+        assert second.take("e", 60)
+        database.clock = lambda: now + 61
+        assert second.take("d", 60)
+        assert not first.take("d", 60)
+        second.leave()
+        assert first.take("d", 60)
+
+    def test_a_node_that_is_gone_fails_the_command(self, tmp_path):
+        archives.make(tmp_path / "archive")
+        with archives.opened(tmp_path / "archive") as holdings:
+            one = Nodes(holdings.database)
+            one.tell("ARCHIVE@h:11112", {"stored": 5})
+            assert one.take(SWEEPING, 60)
+            arguments = [str(tmp_path / "archive"), "--json"]
+            done = CliRunner().invoke(nodes_command, arguments, standalone_mode=False)
+            assert done.return_value == 0, done.output
+            told = json.loads(done.output.splitlines()[0])
+            assert (told["address"], told["alive"], told["duties"]) == ("ARCHIVE@h:11112", True, [SWEEPING])
+            before = time.time() - ALIVE_SECONDS - 1
+            holdings.database.clock = lambda: before
+            one.tell("ARCHIVE@h:11112", {"stored": 5})
+        assert CliRunner().invoke(nodes_command, arguments, standalone_mode=False).return_value == 69
+
+
+class TestClock:
+    def test_a_clock_that_is_a_minute_off_ends_no_lease(self, postgresql, monkeypatch):
+        """Two processes of which one believes that it is a minute later: the database's time is what counts."""
+        url = postgresql.url(postgresql.new_database())
+        with Database.opened(url) as right, Database(url) as wrong:
+            real = time.time
+            monkeypatch.setattr(time, "time", lambda: real() + 60)
+            mine, other = Outbox(right.write, clock=right.clock), Outbox(wrong.write, clock=wrong.clock)
+            with right.write() as connection:
+                assert mine.enqueue(connection, "q", {})
+            [item] = mine.lease("q", "me", seconds=30)
+            assert other.lease("q", "you", seconds=30) == []
+            assert abs(other._clock() - real()) < 5
+            assert mine.done(item)
+
+    def test_it_goes_on_while_the_database_is_away(self):
+        seconds, answers = [0.0], [100.0]
+        clock = DatabaseClock(lambda: answers[-1], monotonic=lambda: seconds[0])
+        assert clock() == 100.0
+        seconds[0] = 10.0
+        answers.append(999.0)  # not asked yet
+        assert clock() == 110.0
+        seconds[0] = 61.0
+        assert clock() == 999.0
+
+
+class TestReadYourWrites:
+    def connected(self, archive, *contexts):
+        host, port = archive.listener.address
+        return dn.connect(f"ARCHIVE@{host}:{port}", calling="TESTER", contexts=contexts or dn.contexts.storage([CT]))
+
+    @pytest.mark.deadline(120)
+    def test_any_node_answers_for_what_another_has_acknowledged(self, tmp_path, site):
+        with dn.Listener("TESTER") as taking:
+            kept = {}
+            taking.on_store(lambda request: kept.update({request.dataset.SOPInstanceUID: request.calling}))
+            host, port = taking.address
+            entity = dn.Entity("TESTER", host, port)
+            settings = [
+                nodes.make(tmp_path / f"node{n}", site, direct=True, destinations={"TESTER": entity}) for n in range(2)
+            ]
+            with Archive(tmp_path / "node0", settings[0]) as one, Archive(tmp_path / "node1", settings[1]) as other:
+                with self.connected(one) as association:
+                    for number in range(3):
+                        assert association.store(part10(number, size=3000)).status.is_success
+                with self.connected(other, *dn.contexts.query_retrieve([CT])) as association:
+                    assert len(list(association.find("STUDY", StudyInstanceUID="1.2.1"))) == 1
+                    outcome = association.move("STUDY", destination="TESTER", StudyInstanceUID="1.2.1")
+                    assert (outcome.completed, outcome.failed) == (3, 0)
+                assert len(kept) == 3
+                address = "{}:{}".format(*other.listener.address)
+                with CommitmentScu(f"ARCHIVE@{address}", calling="MODALITY") as scu:
+                    assert len(scu.commit([(CT, f"1.2.1.1.{n}") for n in range(3)]).committed) == 3
+                alive = [node for node in Nodes(one.holdings.database).all() if node.is_alive]
+                assert len(alive) == 2
+
+
+class TestSweep:
+    def test_one_node_indexes_what_another_had_only_stored(self, tmp_path, site):
+        nodes.make(tmp_path / "a", site, direct=True)
+        nodes.make(tmp_path / "b", site, direct=True)
+        with archives.Holdings(tmp_path / "a") as first, archives.Holdings(tmp_path / "b") as second:
+            blobs = [an_incoming(number).blob for number in range(2)]
+            for blob in blobs:
+                blob.hash()
+            first.blobs.put(blobs)  # and it is killed
+            keeper = Housekeeper(second, lambda: "ARCHIVE", dict)
+            keeper.beat()
+            places = second.places.of(["1.2.1.1.0", "1.2.1.1.1"])
+            assert {data_set_of(second.blobs, place.ref) for place in places.values()} == {
+                blob.content[0] for blob in blobs
+            }
+            keeper.close()
+
+
+class TestKills:
+    """Nothing acknowledged is lost, and every node sees it, whatever dies."""
+
+    @pytest.mark.long
+    @pytest.mark.deadline(3600)
+    def test_kills_of_nodes_and_restarts_of_the_database_lose_nothing(self, tmp_path, site):
+        kills = int(os.environ.get("DICOMNET_NODE_KILLS", "20"))
+        restarts = int(os.environ.get("DICOMNET_DATABASE_RESTARTS", "2"))
+        outcome = nodes.run(tmp_path, site, kills, restarts, seed=int(time.time()), say=True)
+        print(outcome)
+        assert not outcome.problems, outcome
+        assert not outcome.unseen, outcome
+        assert (outcome.kills, outcome.restarts) == (kills, restarts)
+        assert outcome.acknowledged > kills
+        assert outcome.asked
+        assert site.proxy.cuts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import archives
@@ -14,6 +15,7 @@ import routers
 from routers import CT, address, everything_to, made, part10, routing, send, settled
 
 import dicomnet as dn
+from dicomnet.config import OPERATIONS_WINDOW
 from dicomnet.repository.blob_source import data_set_of
 from dicomnet.repository.outbox import RetryClass
 from dicomnet.router.forwarder import Pace
@@ -161,6 +163,32 @@ class TestFlapping:
             taken += [one.sop_instance_uid for one in back.received]
         assert set(taken) == {f"1.2.1.1.{number}" for number in range(60)}
         assert len(taken) < 60 + 20, "few are sent twice"
+
+
+class TestRefusing:
+    """A destination that refuses all is offered a few at a time: it takes nobody's processor and network."""
+
+    def test_it_is_left_alone_after_a_few(self, tmp_path):
+        pace = Pace(refusing=RetryClass(first=3600, factor=1, most=3600, attempts=1 << 30))
+        with Provider("A", status=0xA900) as ill, Provider("B") as well:
+            rules = everything_to(A=address(ill.peer), B=address(well.peer))
+            with routing(tmp_path, rules, pace=pace) as router:
+                send(router, *(part10(number) for number in range(100)))
+                routers.wait_for(router, lambda: routers.states(router.spool)["B"] == {"sent": 100})
+                routers.wait_for(router, lambda: router.forwarder.health["A"].failures == 1)
+                assert router.forwarder.health["A"].why == "it refuses one instance after the other"
+                assert routers.states(router.spool)["A"] == {"waiting": 100}
+            assert len(ill.received) < 8 + 2 * OPERATIONS_WINDOW
+
+    def test_all_arrives_once_it_takes_them(self, tmp_path):
+        pace = replace(routers.QUICK, refusing=RetryClass(first=0.05, factor=1, most=0.05, attempts=1 << 30))
+        ill = Provider("A", status=0xA900)
+        with ill, routing(tmp_path, everything_to(A=address(ill.peer, "tries = 100")), pace=pace) as router:
+            send(router, *(part10(number) for number in range(50)))
+            routers.wait_for(router, lambda: router.forwarder.health["A"].failures >= 2)
+            ill.status = 0
+            assert settled(router) == {"A": {"sent": 50}}
+            assert router.forwarder.health["A"].why == ""
 
 
 class TestLeases:

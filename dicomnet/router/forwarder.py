@@ -40,6 +40,9 @@ _FLUSH_SECONDS = 0.25
 # Half as long again each time: of a pause that ends meanwhile no more than a third is lost.
 _UNREACHABLE = RetryClass(first=1, factor=1.5, most=300, attempts=1 << 30)
 _BUSY_IN_A_ROW = 3  # refusals for want of resources after which the destination is left alone for a while
+_REFUSED_IN_A_ROW = 8  # refusals of any kind, with nothing taken between them, after which it is
+# Short: behind what is refused there may be what is not.
+_REFUSING = RetryClass(first=1, factor=1.5, most=5, attempts=1 << 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,13 @@ class Pace:
 
     Attributes:
         unreachable: between two attempts to reach a destination.
+        refusing: between a few instances and the next few, while a destination refuses all of them.
         busy: before an instance is offered again for which the destination had no resources; it never gives up.
         refused: before an instance is offered again that was refused; the tries are those of the destination.
     """
 
     unreachable: RetryClass = _UNREACHABLE
+    refusing: RetryClass = _REFUSING
     busy: RetryClass = BACKOFF
     refused: RetryClass = BACKOFF
 
@@ -98,6 +103,7 @@ class Worker:
         self.stop: threading.Event = threading.Event()
         self.under_way: tuple[Delivery, ...] = ()
         self._busy_in_a_row = 0
+        self._refused_in_a_row = 0
         self._again: list[tuple[Delivery, str, RetryClass]] = []  # refused, and to be offered again
         self._sender: Sender | None = None
         self.thread: threading.Thread = threading.Thread(
@@ -129,7 +135,8 @@ class Worker:
         if window is not None and not window.holds(self._owner.now().time()):
             return _MOST_PAUSE
         queue = self._owner.spool.queue
-        items = queue.lease(self.name, most=BATCH, slot=self.slot, slots=self.destination.width)
+        most = _REFUSED_IN_A_ROW if self.health.failures else BATCH
+        items = queue.lease(self.name, most=most, slot=self.slot, slots=self.destination.width)
         if not items:
             due = queue.next_due(self.name)
             return _MOST_PAUSE if due is None else min(max(due - queue.now(), 0.01), _MOST_PAUSE)
@@ -159,7 +166,7 @@ class Worker:
                 if len(done) + len(self._again) >= _FLUSHED or time.monotonic() - flushed > _FLUSH_SECONDS:
                     self._flush(done)
                     flushed = time.monotonic()
-                if self.stop.is_set():
+                if self.stop.is_set() or self._refused_in_a_row >= _REFUSED_IN_A_ROW:
                     break
         except (DicomNetError, OSError) as error:
             why = str(error)
@@ -167,7 +174,10 @@ class Worker:
             self._flush(done)
             self._owner.spool.queue.give_back(list(left.values()), why)
         if why:
-            self._leave_alone(why)
+            self._leave_alone(why, self._owner.pace.unreachable)
+        elif self._refused_in_a_row >= _REFUSED_IN_A_ROW:
+            self._refused_in_a_row = 0
+            self._leave_alone("it refuses one instance after the other", self._owner.pace.refusing)
         self._owner.tell()
 
     def _flush(self, done: list[tuple[Delivery, State, str]]) -> None:
@@ -215,6 +225,7 @@ class Worker:
             left[item.id] = item
             return result.why or "it cannot be reached"
         self.health.refused += 1
+        self._refused_in_a_row += result.verdict is Verdict.REFUSED
         if result.verdict is Verdict.BUSY:
             self._busy_in_a_row += 1
             self._again.append((item, result.why, self._owner.pace.busy))
@@ -231,7 +242,7 @@ class Worker:
         return ""
 
     def _is_well(self) -> None:
-        self._busy_in_a_row = 0
+        self._busy_in_a_row = self._refused_in_a_row = 0
         with self.health.lock:
             self.health.sent += 1
             if self.health.failures:
@@ -239,13 +250,13 @@ class Worker:
                 self._owner.publish("destination", name=self.name, well=True, why="")
             self.health.failures, self.health.why, self.health.until = 0, "", 0.0
 
-    def _leave_alone(self, why: str) -> None:
-        """The destination is not there: some time passes before it is asked again."""
+    def _leave_alone(self, why: str, pace: RetryClass) -> None:
+        """The destination is not there, or takes nothing: some time passes before it is asked again."""
         with self.health.lock:
             if self.stop.is_set():
                 return
             self.health.failures += 1
-            pause = self._owner.pace.unreachable.pause(self.health.failures) or 0.0
+            pause = pace.pause(self.health.failures) or 0.0
             pause *= 1 + random.random() / 4
             if self.health.failures == 1 or why != self.health.why:
                 log.warning("%s takes nothing, and is asked again in %.1f s: %s", self.name, pause, why)

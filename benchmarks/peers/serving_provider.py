@@ -68,7 +68,7 @@ class Full(Keeping):
 
 def provider(kind: str, directory: str) -> AbstractContextManager[Any]:
     """What serves."""
-    if kind == "listener":
+    if kind in ("listener", "control"):
         listener = dn.Listener("SERVER", port=0)
         keep_in(directory, listener)
         return listener

@@ -63,6 +63,7 @@ class Exchange(MessageExchange):
         kept: what a provider keeps for as long as the association lasts, by whose it is.
         open_sink: called with the context and the command set of each request that brings a data set; by default data
             sets are held in memory, up to ``Limits.message``.
+        on_answer: called with each request of the peer and its status, once its last response is on its way.
     """
 
     def __init__(

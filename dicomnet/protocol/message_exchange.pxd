@@ -39,7 +39,7 @@ cdef class Outgoing:
 
 
 cdef class MessageExchange:
-    cdef public object limits, timeouts, failure, profile, peer, open_sink, unasked
+    cdef public object limits, timeouts, failure, profile, peer, open_sink, unasked, on_answer
     cdef public dict contexts, pending
     cdef public set cancelled
     cdef set _answered

@@ -90,6 +90,7 @@ class MessageExchange:
     peer: str | None
     open_sink: Callable[[PresentationContext, Command], Sink]
     unasked: Callable[[Message], None]
+    on_answer: Callable[[Message, int], object] | None
     contexts: dict[int, PresentationContext]
     pending: dict[int, Request]
     cancelled: set[int]

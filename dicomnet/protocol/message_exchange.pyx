@@ -516,6 +516,8 @@ cdef class MessageExchange:
         if not is_pending(status) and asked.message_id in self._performing:
             self._performing.remove(asked.message_id)
             self.cancelled.discard(asked.message_id)
+            if self.on_answer is not None:
+                self.on_answer(message, status)
 
     def decline(self, Message message not None, int status=UNRECOGNIZED_OPERATION):
         """Answer a request that is not performed here: 0211H, unrecognised operation (PS3.7 Annex C.5.23), or why."""

@@ -160,8 +160,13 @@ _REQUIRED = {field: attrgetter("command_field", *message.required) for field, me
 
 def name_of(command: Command) -> str:
     """The standard's name of a message, or its Command Field in hexadecimal where there is none."""
-    message = MESSAGES.get(command.command_field or 0)
-    return message.name if message else f"command field {command.command_field or 0:04X}H"
+    return message_name(command.command_field or 0)
+
+
+def message_name(field: int) -> str:
+    """The standard's name of the message with this Command Field, or that in hexadecimal where there is none."""
+    message = MESSAGES.get(field)
+    return message.name if message else f"command field {field:04X}H"
 
 
 def missing_element(command: Command) -> str | None:

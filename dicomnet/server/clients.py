@@ -5,54 +5,53 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from .. import uids
 from ..protocol.exchange import Exchange
 from ..protocol.messages import name_of
-from ..wire.command_set import Command
+from .accounting import Account, Action, Performed
 from .ae_titles import NotKnown
 from .events import EventLog
 
 __all__ = ["ClientRecord", "Clients"]
 
 
-@dataclass(eq=False, slots=True)
-class ClientRecord:
-    """One connection, and the association on it.
+class ClientRecord(Account):
+    """One connection, and the association on it; its `Account` says what it asked for.
 
-    Attributes:
-        id: of the association, as people disconnect it.
+    Args:
+        number: of the association, as people disconnect it.
         address: where the peer connected from, ``host:port``.
         exchange: its protocol.
         end: aborts it; from any thread.
+        told, cell_of: see `Account`.
+
+    Attributes:
         since: when it connected, seconds since the epoch; ``began`` by the monotonic clock.
-        messages, received: how many requests, and bytes of data sets.
-        calling: the AE title of the peer, once it is known.
-        command: of the latest request.
         owners: the add-ins whose services it was offered, and keeps.
-        pending: of requests that are not answered yet, by message id: since when, in monotonic seconds, and how large.
-        status: of the latest response.
-        latest: when the latest response went out, in monotonic seconds; of the connection before that.
     """
 
-    id: str
-    address: str
-    exchange: Exchange
-    end: Callable[[], object]
-    since: float
-    began: float
-    associated: bool = False
-    messages: int = 0
-    received: int = 0
-    calling: str = ""
-    command: Command | None = None
-    status: int = 0
-    latest: float = 0.0
-    pending: dict[int, tuple[float, int]] = field(default_factory=dict)
-    owners: frozenset[str] = frozenset()
+    __slots__ = ("address", "associated", "began", "end", "exchange", "owners", "since")
+
+    def __init__(
+        self,
+        number: str,
+        address: str,
+        exchange: Exchange,
+        end: Callable[[], object],
+        told: Callable[[str, Action], object],
+        cell_of: Callable[[str, int, str | None], Performed],
+    ) -> None:
+        self.began: float = time.monotonic()
+        super().__init__(number, self.began, told, cell_of)
+        self.address: str = address
+        self.exchange: Exchange = exchange
+        self.end: Callable[[], object] = end
+        self.since: float = time.time()
+        self.associated: bool = False
+        self.owners: frozenset[str] = frozenset()
 
     @property
     def under_way(self) -> float:
@@ -114,7 +113,6 @@ class Clients:
         self._numbers = count(1)
         self._records: dict[str, ClientRecord] = {}
         self._condition = threading.Condition()
-        self._quiescing = False
 
     def __iter__(self) -> Iterator[ClientRecord]:
         return iter(tuple(self._records.values()))
@@ -139,7 +137,7 @@ class Clients:
             deadline: until when, in monotonic seconds; it may come nearer while this waits.
             quiet: seconds without a message after which one is idle.
         """
-        self._quiescing = True
+        self._events.listen(lambda _: self.changed(), "client.action")
         with self._condition:
             while self._records and (left := deadline() - time.monotonic()) > 0:
                 now = time.monotonic()
@@ -172,11 +170,16 @@ class Clients:
                 f'there is no association "{number[:32]}"', hint="`dicomnet server clients` lists them."
             ) from error
 
-    def connected(self, exchange: Exchange, address: str, end: Callable[[], object]) -> ClientRecord:
+    def connected(
+        self,
+        exchange: Exchange,
+        address: str,
+        end: Callable[[], object],
+        cell_of: Callable[[str, int, str | None], Performed],
+    ) -> ClientRecord:
         """A connection begins; it is told of once it asks for an association, so that scanners stay quiet."""
         number = f"{self._prefix}{next(self._numbers)}"
-        now = time.monotonic()
-        record = ClientRecord(number, address, exchange, end, time.time(), now, latest=now)
+        record = ClientRecord(number, address, exchange, end, self._events.note, cell_of)
         self._records[number] = record
         return record
 
@@ -188,12 +191,6 @@ class Clients:
             self._events.publish("client.connected", record.brief())
             self._events.publish("client.associated", {**record.brief(), "contexts": accepted})
 
-    def acted(self, record: ClientRecord, command: Command, seconds: float) -> None:
-        """A request has been answered, with the status in the record."""
-        if self._quiescing:
-            self.changed()
-        self._events.note("client.action", _action, record.id, record.calling, command, record.status, seconds)
-
     def disconnected(self, record: ClientRecord) -> None:
         """The connection is over."""
         with self._events.lock:
@@ -202,15 +199,3 @@ class Clients:
             if record.associated:
                 data = {**record.brief(), "messages": record.messages, "bytes": record.received}
                 self._events.publish("client.disconnected", data)
-
-
-def _action(number: str, calling: str, command: Command, status: int, seconds: float) -> dict[str, Any]:
-    """What an event says of a request."""
-    return {
-        "id": number,
-        "calling": calling,
-        "action": name_of(command),
-        "sop_class": command.affected_sop_class_uid or command.requested_sop_class_uid,
-        "status": f"{status:04X}",
-        "seconds": round(seconds, 6),
-    }

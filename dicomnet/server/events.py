@@ -44,17 +44,14 @@ class Event:
         return {"id": self.id, "time": self.time, "type": self.type, "data": self.data}
 
 
-#: An event whose data are still to be made: id, time, type, what makes them, of what.
-_Kept = tuple[int, float, str, Callable[..., Mapping[str, Any]], tuple[Any, ...]]
+_Data = Mapping[str, Any]
+#: An event that is kept: id, time, type, and its data, or what makes them.
+_Kept = tuple[int, float, str, _Data | Callable[[], _Data]]
 
 
 def _event(kept: _Kept) -> Event:
-    number, at, kind, made, values = kept
-    return Event(number, at, kind, made(*values))
-
-
-def _as_they_are(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    return data
+    number, at, kind, data = kept
+    return Event(number, at, kind, data() if callable(data) else data)
 
 
 class EventLog:
@@ -83,24 +80,28 @@ class EventLog:
 
     def publish(self, kind: str, data: Mapping[str, Any]) -> None:
         """Add an event; from any thread. ``data`` must not be changed any more."""
-        self.note(kind, _as_they_are, data)
+        self.note(kind, data)
 
-    def note(self, kind: str, made: Callable[..., Mapping[str, Any]], *values: Any) -> None:
-        """Add an event whose data are ``made(*values)``, once a follower or listener wants them; from any thread.
+    def note(self, kind: str, data: _Data | Callable[[], _Data]) -> None:
+        """Add an event whose data may be made by a function, once a follower or listener wants them; from any thread.
 
         It is for what happens with each message, and costs little where no one listens.
         """
         with self.lock:
-            self._last += 1
-            kept = (self._last, self._clock(), kind, made, values)
+            self._last = number = self._last + 1
+            kept = (number, self._clock(), kind, data)
             self._kept.append(kept)
-            for wanted, listener in self._listeners:
-                if kind.startswith(wanted):
-                    listener(_event(kept))
+            if self._listeners:
+                self._tell(kept)
             if not self._waiting:
                 return
             waiting, self._waiting = self._waiting, {}
         _wake(waiting)
+
+    def _tell(self, kept: _Kept) -> None:
+        for wanted, listener in self._listeners:
+            if kept[2].startswith(wanted):
+                listener(_event(kept))
 
     def listen(self, listener: Callable[[Event], object], kind: str = "") -> Callable[[], None]:
         """Have a function called with each event, under the lock: it must be quick. Call what is returned to end it.

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from time import monotonic
 from typing import Any, Protocol
 
 from .._pdu import AssociateAC
@@ -20,17 +19,16 @@ from ..protocol.peer_profile import Peers
 from ..services.provider import Serving
 from ..services.scp import AssociationProvider, host_of
 from ..services.service_registry import ServiceRegistry
-from ..status import Status
 from ..sync.association import Association, connect
 from ..sync.listener import Listener
-from ..wire.command_set import Command, Message
+from ..wire.command_set import Message
 from ..wire.items import ImplementationClassUID, ImplementationVersionName
 from .addins import AddIns
 from .admission import ServerAdmission
 from .base import AEDirectory, AuditTrail
 from .clients import ClientRecord, Clients
 from .context import BaseServices
-from .metrics import Metrics
+from .metrics import Metrics, Recorder
 from .settings import Settings
 
 __all__ = ["ServerListener", "open_ports"]
@@ -79,7 +77,7 @@ class ServerListener(Listener):
         )
         self.clients: Clients = host.clients
         self.metrics: Metrics = host.metrics
-        self.performed: Callable[[str, Command, int, int, float], None] = host.metrics.recorder().performed
+        self.recorder: Recorder = host.metrics.recorder()
         self._base = host.base
         self._own_title = settings.server.ae_title
         self.on_turn(host.addins.turn)
@@ -135,22 +133,26 @@ class ServerListener(Listener):
 
 #: The refusals that an administrator of security wants to know of.
 _ALERTS = frozenset({"unknown", "address", "certificate"})
-_PENDING = frozenset({Status.PENDING, Status.PENDING_WARNING})
 _IMPLEMENTATION = (ImplementationClassUID, ImplementationVersionName)
+
+
+_perform = AssociationProvider.perform  # each message comes by here, and `super` takes a lookup more
 
 
 class _Watched(AssociationProvider):
     """Performs the requests of an association, and tells the server of it."""
 
-    __slots__ = ("_listener", "_record", "_respond")
+    __slots__ = ("_listener", "_record")
 
     def __init__(self, exchange: Exchange, listener: ServerListener, address: str) -> None:
         super().__init__(exchange, listener, address)
         self._listener = listener
-        self._record: ClientRecord = listener.clients.connected(exchange, address, lambda: listener.abort(exchange))
-        self._respond, accept = exchange.respond, exchange.accept
-        replaced: Any = exchange  # an exchange has no hooks of its own for these
-        replaced.respond = self._responded
+        self._record: ClientRecord = listener.clients.connected(
+            exchange, address, lambda: listener.abort(exchange), listener.recorder.cell_of
+        )
+        exchange.on_answer = self._record.answered
+        accept = exchange.accept
+        replaced: Any = exchange  # an exchange has no hook of its own for this
         replaced.accept = lambda answer: accept(listener.identified(answer))
 
     def serve(self, *, full: Callable[[], bool] = bool) -> Serving:
@@ -185,24 +187,8 @@ class _Watched(AssociationProvider):
 
     def perform(self, message: Message, *, checked: bool = False) -> Serving:
         """One request; it is counted and timed once it is answered, which may be after this flow has ended."""
-        record, command = self._record, message.command
-        size = 0 if message.data is None else message.data.size
-        record.command = command
-        record.messages += 1
-        record.received += size
-        if command.message_id is not None:  # a C-CANCEL has none, and no answer
-            record.pending[command.message_id] = monotonic(), size
-        return super().perform(message, checked=checked)
-
-    def _responded(self, message: Message, status: Any, data: Any = None, **elements: Any) -> None:
-        self._respond(message, status, data, **elements)
-        record, listener, command = self._record, self._listener, message.command
-        if status in _PENDING or (begun := record.pending.pop(command.message_id or 0, None)) is None:
-            return
-        record.status, record.latest = int(status), monotonic()
-        seconds, size = record.latest - begun[0], begun[1]
-        listener.clients.acted(record, command, seconds)
-        listener.performed(record.calling, command, record.status, size, seconds)
+        self._record.begin(message)
+        return _perform(self, message, checked=checked)
 
 
 def open_ports(settings: Settings, passed: Mapping[str, socket.socket]) -> dict[str, socket.socket]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -16,31 +15,16 @@ from prometheus_client.utils import floatToGoString
 from .. import uids
 from ..protocol.exchange import Exchange
 from ..protocol.messages import MESSAGES
-from ..wire.command_set import Command
+from .accounting import BOUNDS, Performed
 from .clients import ClientRecord
 
 __all__ = ["MOST_TITLES", "Metrics"]
 
 #: Calling AE titles that have series of their own; later ones share "other", lest callers make series without end.
 MOST_TITLES = 256
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
 
 _LABELS = ("ae", "service", "sop_class")
 _Labels = tuple[str, str, str]
-
-
-class _Performed:
-    """What was performed for a caller, of a SOP class: by status, in bytes, in seconds."""
-
-    __slots__ = ("buckets", "bytes", "labels", "seconds", "statuses")
-
-    def __init__(self, labels: _Labels) -> None:
-        self.labels = labels
-        self.statuses: dict[int, int] = {}
-        self.bytes = 0
-        self.seconds = 0.0
-        self.buckets = [0] * (len(_SECONDS) + 1)
 
 
 class Recorder:
@@ -48,23 +32,17 @@ class Recorder:
 
     def __init__(self, title_of: Callable[[str], str]) -> None:
         self._title_of = title_of
-        self._found: dict[tuple[str, int | None, str | None], _Performed] = {}
-        self.cells: dict[_Labels, _Performed] = {}
+        self.cells: dict[_Labels, Performed] = {}
 
-    def performed(self, title: str, command: Command, status: int, size: int, seconds: float) -> None:
-        """A request was answered."""
-        uid = command.affected_sop_class_uid or command.requested_sop_class_uid
-        cell = self._found.get((title, command.command_field, uid))
-        if cell is None:
-            cell = self._cell(title, command.command_field, uid)
-        cell.statuses[status] = cell.statuses.get(status, 0) + 1
-        cell.bytes += size
-        cell.seconds += seconds
-        cell.buckets[bisect_left(_SECONDS, seconds)] += 1
+    def cell_of(self, title: str, field: int, uid: str | None) -> Performed:
+        """Where a request is counted: there are few, though a caller may think of as many titles and UIDs as it likes.
 
-    def _cell(self, title: str, field: int | None, uid: str | None) -> _Performed:
-        """By its labels, of which there are few: a caller may think of as many titles and UIDs as it likes."""
-        kind, known = MESSAGES.get(field or 0), uids.name_of(uid or "")
+        Args:
+            title: the calling AE title.
+            field: the Command Field of the request.
+            uid: its SOP class.
+        """
+        kind, known = MESSAGES.get(field), uids.name_of(uid or "")
         labels = (
             self._title_of(title),
             kind.name if kind is not None else "unknown",
@@ -72,9 +50,7 @@ class Recorder:
         )
         cell = self.cells.get(labels)
         if cell is None:
-            cell = self.cells[labels] = _Performed(labels)
-        if labels[0] == title and labels[2] != "other":
-            self._found[title, field, uid] = cell
+            cell = self.cells[labels] = Performed(labels)
         return cell
 
 
@@ -91,7 +67,7 @@ class _Collector(Collector):
         )
         received = CounterMetricFamily("dicomnet_received_bytes", "Bytes of data sets received.", labels=_LABELS)
         latency = HistogramMetricFamily("dicomnet_operation_seconds", "How long a request takes.", labels=_LABELS)
-        gathered: dict[_Labels, list[_Performed]] = {}
+        gathered: dict[_Labels, list[Performed]] = {}
         for recorder in self.recorders:
             for labels, cell in list(recorder.cells.items()):
                 gathered.setdefault(labels, []).append(cell)
@@ -103,7 +79,7 @@ class _Collector(Collector):
                 operations.add_metric([*labels, f"{status:04X}"], number)
             received.add_metric(labels, sum(cell.bytes for cell in cells))
             counts = accumulate(map(sum, zip(*(cell.buckets for cell in cells), strict=True)))
-            buckets = list(zip((*map(floatToGoString, _SECONDS), "+Inf"), map(float, counts), strict=True))
+            buckets = list(zip((*map(floatToGoString, BOUNDS), "+Inf"), map(float, counts), strict=True))
             latency.add_metric(labels, buckets, sum(cell.seconds for cell in cells))
         yield from (operations, received, latency)
 

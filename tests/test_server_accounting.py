@@ -1,0 +1,96 @@
+"""What a server counts of each message: `Account`, without a connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dicomnet import uids
+from dicomnet.protocol.messages import CommandField, DataInMemory
+from dicomnet.server.accounting import BOUNDS, Account, Performed
+from dicomnet.server.metrics import Metrics
+from dicomnet.wire.command_set import Command, Message
+
+
+class Told:
+    """Keeps the events of requests that were answered."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def __call__(self, kind: str, made: Any) -> None:
+        assert kind == "client.action"
+        self.events.append(dict(made()))
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def cells() -> dict[tuple[str, int, str | None], Performed]:
+    return {}
+
+
+@pytest.fixture
+def account(told, cells):
+    def cell_of(*key: Any) -> Performed:
+        return cells.setdefault(key, Performed(("MODALITY", "C-STORE-RQ", "CT Image Storage")))
+
+    account = Account("7", 100.0, told, cell_of)
+    account.calling = "MODALITY"
+    return account
+
+
+def store(number: int, size: int = 10) -> Message:
+    command = Command(
+        command_field=CommandField.C_STORE_RQ, message_id=number, affected_sop_class_uid=uids.CT_IMAGE_STORAGE
+    )
+    return Message(1, command, DataInMemory(bytes(size), 1024))
+
+
+def test_answers_that_come_in_another_order_than_the_requests(account, told, cells):
+    first, second = store(1, size=10), store(2, size=30)
+    account.begin(first)
+    account.begin(second)
+    assert list(account.pending) == [1, 2]
+    account.answered(second, 0xB007)
+    account.answered(first, 0)
+    assert (account.messages, account.received, account.pending, account.status) == (2, 40, {}, 0)
+    assert account.command is second.command
+    assert [one["status"] for one in told.events] == ["B007", "0000"]
+    assert told.events[0].items() >= {"id": "7", "calling": "MODALITY", "action": "C-STORE-RQ"}.items()
+    (cell,) = cells.values()
+    assert (cell.statuses, cell.bytes, sum(cell.buckets)) == ({0xB007: 1, 0: 1}, 40, 2)
+    assert len(cell.buckets) == len(BOUNDS) + 1
+
+
+def test_what_was_declined_before_it_was_performed_is_not_counted(account, told, cells):
+    account.answered(store(1), 0x0211)
+    assert (account.messages, told.events, cells) == (0, [], {})
+
+
+def test_a_cancel_has_no_answer(account):
+    account.begin(Message(1, Command(command_field=CommandField.C_CANCEL_RQ, message_id_being_responded_to=1)))
+    assert (account.messages, account.pending) == (1, {})
+
+
+def test_requests_of_another_kind_are_counted_apart(account, cells):
+    command = Command(command_field=CommandField.C_ECHO_RQ, message_id=2, affected_sop_class_uid=uids.VERIFICATION)
+    echo = Message(3, command)
+    for message in (store(1), echo, store(3)):
+        account.begin(message)
+        account.answered(message, 0)
+    assert {key[1:]: cell.statuses[0] for key, cell in cells.items()} == {
+        (CommandField.C_STORE_RQ, uids.CT_IMAGE_STORAGE): 2,
+        (CommandField.C_ECHO_RQ, uids.VERIFICATION): 1,
+    }
+
+
+def test_invented_titles_and_classes_make_no_series_without_end():
+    recorder = Metrics().recorder()
+    for number in range(1000):
+        recorder.cell_of(f"SCU{number}", CommandField.C_STORE_RQ, f"1.2.{number}")
+    assert len(recorder.cells) < 300

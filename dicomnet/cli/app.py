@@ -39,6 +39,8 @@ COMMANDS = {
     "archive": Lazy("dicomnet.cli.archive:command", "Run an archive, and look after what it holds."),
     "web": Lazy("dicomnet.cli.web:command", "Search, fetch and store by DICOMweb; who may log in at an archive."),
     "router": Lazy("dicomnet.cli.router:command", "Run a router, and look after its rules and queues."),
+    "workstation": Lazy("dicomnet.cli.workstation:command", "Run a workstation: receive, query, retrieve, store."),
+    "site": Lazy("dicomnet.cli.site:command", "Set up, check and run archive, workstation and router together."),
     "worklist": Lazy("dicomnet.cli.worklist:command", "Look after the worklist of an archive."),
     "doctor": Lazy("dicomnet.cli.doctor:command", "Find out what keeps one from talking to a peer."),
     "conform": Lazy("dicomnet.cli.conform:command", "Test how a provider keeps the standard."),

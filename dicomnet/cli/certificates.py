@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from cryptography import x509
@@ -15,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ..errors import InputFileError, InputProblem, InvalidArgument, OutputFileError, OutputProblem
 from .output import Output
 
-__all__ = ["Facts", "facts_of", "make", "read_certificates"]
+__all__ = ["Facts", "facts_of", "issue", "make", "read_certificates"]
 
 _CURVE = ec.SECP256R1
 _A_DAY = datetime.timedelta(days=1)
@@ -60,13 +61,31 @@ def make(directory: str, hosts: tuple[str, ...], client: str, days: int, output:
         os.makedirs(directory, exist_ok=True)
         authority = _authority(directory, days, output)
         _issue(directory, "server", hosts[0], authority, min(days, _LONGEST), output, hosts)
-        _issue(directory, "client", client, authority, min(days, _LONGEST), output)
+        _issue(directory, "client", client, authority, min(days, _LONGEST), output, is_server=False)
     except FileExistsError as error:
         raise InvalidArgument(f"{error.filename} is there already", hint="Move it away, or name another DIR.") from None
     except OSError as error:
         raise OutputFileError(
             f"cannot be written: {error.strerror}", path=error.filename, problem=OutputProblem.CANNOT_WRITE
         ) from error
+
+
+def issue(directory: str, names: Mapping[str, tuple[str, ...]], days: int, output: Output) -> None:
+    """Write an authority, unless there is one, and for each name a certificate ``NAME.pem`` with ``NAME.key``.
+
+    Args:
+        directory: where; it is made.
+        names: the hosts of each.
+        days: how long they are valid.
+        output: told what is made.
+
+    Raises:
+        OSError: it cannot be written, or is there.
+    """
+    os.makedirs(directory, exist_ok=True)
+    authority = _authority(directory, days, output)
+    for name, hosts in names.items():
+        _issue(directory, name, name, authority, min(days, _LONGEST), output, hosts)
 
 
 def _authority(directory: str, days: int, output: Output) -> _Authority:
@@ -88,14 +107,15 @@ def _authority(directory: str, days: int, output: Output) -> _Authority:
 
 
 def _issue(
-    directory: str, role: str, name: str, authority: _Authority, days: int, output: Output, hosts: tuple[str, ...] = ()
-) -> None:
+    directory: str, role: str, name: str, authority: _Authority, days: int, output: Output, hosts: tuple[str, ...] = (),
+    *, is_server: bool = True,
+) -> None:  # fmt: skip
     key = ec.generate_private_key(_CURVE())
     issuer = authority.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     builder = _builder(name, str(issuer), key, days)
     names = [_general_name(host) for host in hosts or (name,)]
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]  # a server is a client, too: it sends what a C-MOVE asks for
-    if role == "server":
+    if is_server:
         purposes.insert(0, ExtendedKeyUsageOID.SERVER_AUTH)
     builder = (
         builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -1,0 +1,113 @@
+"""``dicomnet site init``: makes a site, by options or by questions on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InvalidArgument
+from ..site.making import init
+from ..site.plan import FILE_NAME, FIRST_PORT, ROLES, Site, SiteInvalid, planned
+from .certificates import issue
+from .exits import Exit
+from .options import DIRECTORY, output_options
+from .output import Output
+
+__all__ = ["certify", "command"]
+
+_DAYS = 825  # of the certificates; some peers take no longer ones
+_TITLES = (*ROLES, "client", "modality")
+
+
+def certify(folder: Path, names: Mapping[str, tuple[str, ...]]) -> None:
+    """Make the certificates of a site, and its authority."""
+    issue(str(folder), names, _DAYS, Output(json=False, verbosity=-1))
+
+
+def _title_options(function: Any) -> Any:
+    for role in reversed(_TITLES):
+        default = {"client": "CLIENT", "modality": "CT1"}.get(role, role.upper())
+        words = f"AE title of the {role}.  [default: {default}]"
+        function = click.option(f"--{role}", metavar="AET", help=words)(function)
+    return function
+
+
+@click.command("init")
+@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@click.option("--host", metavar="HOST", help="Where the servers listen.  [default: 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT",
+    help=f"The first of three ports; TLS is 100 behind, the web 200. 0 takes free ones.  [default: {FIRST_PORT}]",
+)  # fmt: skip
+@_title_options
+@click.option("--deidentified", is_flag=True, help="Have the router write a de-identified copy to DIR/research, too.")
+@click.option("--yes", is_flag=True, help="Ask nothing: what is not given is as usual.")
+@output_options
+def command(
+    directory: str, output: Output, host: str | None, port: int | None, *, deidentified: bool, yes: bool, **titles: Any
+) -> int:
+    """Make a site in DIR: an archive, a workstation, a router, peers.toml, certificates, rules, samples, a worklist.
+
+    On a terminal it asks for what no option says. What the router receives goes to the workstation, and on to the
+    archive. A second run with the same options changes nothing; one that fails leaves nothing.
+    """
+    given = {role: title for role, title in titles.items() if title is not None}
+    known = Site.load(Path(directory)) if (Path(directory) / FILE_NAME).is_file() else None
+    if known is None and not yes and sys.stdin.isatty():
+        host, port, given = _asked(host, port, given)
+    try:
+        site = _planned(Path(directory), known, host, port, given, deidentified)
+        made = init(site, certify, day=date.today())
+    except SiteInvalid as error:
+        for problem in error.problems:
+            output.error(problem)
+            output.record(problem=problem)
+        return Exit.USAGE
+    if not made:
+        output.summary(f"{directory} is this site already; nothing was changed", made=False, directory=directory)
+        return Exit.DONE
+    for role, node in site.nodes.items():
+        output.say(f"{role:12}{node.plain}, {node.secure} (TLS), {node.web}/{role}/")
+        output.record(role=role, plain=str(node.plain), tls=str(node.secure), web=f"{node.web}/{role}/")
+    output.summary(f"made {directory}; start it: dicomnet site up {directory}", made=True, directory=directory)
+    return Exit.DONE
+
+
+def _planned(
+    directory: Path, known: Site | None, host: str | None, port: int | None, titles: dict[str, str], deidentified: bool
+) -> Site:
+    """What is wanted; of a site that is there, what no option says is as it is."""
+    if known is not None:
+        first = known.nodes["archive"]
+        host, port = host or first.host, first.port if port in (None, 0) else port
+        titles = dict(known.titles) | titles
+        deidentified = deidentified or known.deidentified
+        if port == first.port and host == first.host and titles == dict(known.titles) and \
+                deidentified == known.deidentified:  # fmt: skip
+            return known
+    return planned(
+        directory, host=host or "127.0.0.1", port=FIRST_PORT if port is None else port, titles=titles,
+        deidentified=deidentified,
+    )  # fmt: skip
+
+
+def _asked(host: str | None, port: int | None, titles: dict[str, str]) -> tuple[str, int, dict[str, str]]:
+    """What no option says, asked for until it can be."""
+    host = host or click.prompt("Where do the servers listen?", default="127.0.0.1", err=True)
+    if port is None:
+        port = click.prompt("First port", default=FIRST_PORT, type=click.IntRange(0, 65535), err=True)
+    usual = dict(planned(Path(), host=host, port=FIRST_PORT).titles)
+    for role in _TITLES:
+        while role not in titles:
+            title = click.prompt(f"AE title of the {role}", default=usual[role], err=True)
+            try:
+                planned(Path(), titles={**titles, role: title})
+                titles[role] = title
+            except InvalidArgument as error:
+                click.echo(str(error), err=True)
+    return host, int(port or 0), titles

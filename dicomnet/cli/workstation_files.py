@@ -1,0 +1,62 @@
+"""``dicomnet workstation import|export``: instances in and out as files; beside a workstation that runs, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..repository.exporting import FORMATS, export, selected
+from ..repository.holdings import Holdings
+from ..repository.importing import import_files
+from ..server.directory import ServerDirectory
+from ..workstation.settings import place_of
+from .archive_care import progressing, selection
+from .exits import Exit
+from .options import PATH, output_options
+from .output import Output, amount, counted
+from .workstation_run import DIR
+
+__all__ = ["export_command", "import_command"]
+
+
+@click.command("import")
+@DIR
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
+@output_options
+def import_command(server: ServerDirectory, paths: tuple[str, ...], output: Output) -> int:
+    """Take the files in PATHs into the workstation in DIR: files, folders, zip files, DICOMDIR media.
+
+    Ends with 69 if something could not be imported.
+    """
+    with Holdings(*place_of(server)) as holdings, progressing(len(paths), output) as progress:
+        result = import_files(holdings, paths, progress=progress)
+    for name, why in result.failed:
+        output.error(why if why.startswith(name) else f"{name}: {why}")
+        output.record(file=name, error=why)
+    output.summary(
+        f"{result.stored} stored, {result.known} there already, {result.quarantined} in quarantine, "
+        f"{len(result.failed)} failed",
+        stored=result.stored, known=result.known, quarantined=result.quarantined, failed=len(result.failed),
+    )  # fmt: skip
+    return Exit.FAILURES if result.failed else Exit.DONE
+
+
+@click.command("export")
+@DIR
+@click.argument("target", type=PATH, metavar="TARGET")
+@selection
+@click.option("--format", "form", type=click.Choice(FORMATS), default="folder", help="[default: folder]")
+@output_options
+def export_command(
+    server: ServerDirectory, target: str, output: Output, *, form: str, patient: str | None,
+    studies: tuple[str, ...], series: tuple[str, ...], instances: tuple[str, ...],
+) -> int:  # fmt: skip
+    """Write what is named from the workstation in DIR to TARGET, bit for bit."""
+    with Holdings(*place_of(server)) as holdings:
+        places = selected(holdings, patient=patient, studies=studies, series=series, instances=instances)
+        size = sum(place.size for place in places)
+        with progressing(size, output) as progress:
+            export(holdings, places, Path(target), form, progress=progress)
+    output.summary(f"{counted(len(places), 'instance')} written, {amount(size)}", instances=len(places), bytes=size)
+    return Exit.DONE

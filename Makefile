@@ -32,14 +32,24 @@ SWIFT := build/swift
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long test-all test-browser lint swift twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer console wheel try-install man clean
+.PHONY: help demo up down test test-long test-all test-browser lint swift twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer console wheel try-install man clean
 
 help:
-	@echo 'make demo | test | test-long | test-all | test-browser | lint | swift | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | console | wheel | try-install | man | clean'
+	@echo 'make demo | up | down | test | test-long | test-all | test-browser | lint | swift | twins | docs | bench | provider-numbers | trace | fuzz | hostile | soak | sanitize | conformance | viewer | console | wheel | try-install | man | clean'
 
+# Real files bit for bit, then a site and a modality's day, from nothing to nothing.
 demo: $(VENV)/built
 	$(BIN)/dicomnet demo
-	$(BIN)/dicomnet demo --archive
+	$(BIN)/dicomnet demo --site
+
+# A site that goes on until `make down`; SITE is its folder.
+SITE ?= build/site
+up: $(VENV)/built
+	test -f $(SITE)/site.toml || $(BIN)/dicomnet site init $(SITE) --yes --deidentified
+	$(BIN)/dicomnet site up $(SITE)
+
+down: $(VENV)/built
+	$(BIN)/dicomnet site down $(SITE)
 
 # What is about time or memory runs by itself, after the rest: that waits for processes and timers half of its time, so
 # that four workers keep two processors busy.

@@ -113,7 +113,7 @@ class TestProgram:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["stoer", "pacs:104"], "Did you mean 'store'?"),
+            (["storr", "pacs:104"], "Did you mean 'store'?"),
             (["echo", "pacs:104", "--cuont", "3"], "'--count'"),
             (["bench", "compair", "a", "b"], "compair"),
             (["cert", "mkae", "."], "Did you mean 'make'?"),

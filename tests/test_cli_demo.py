@@ -94,3 +94,19 @@ def test_an_archive_does_a_day_s_work(tmp_path):
     total = programs.summary(result.stdout)
     assert (total["problems"], total["failed"]) == (0, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+@pytest.mark.deadline(240)
+def test_a_site_does_a_modality_s_day():
+    result = subprocess.run(
+        programs.command("demo", "--site", "--json"), capture_output=True, text=True, cwd=programs.ROOT, timeout=200
+    )
+    *steps, _ = map(json.loads, result.stdout.splitlines())
+    assert [step["said"] for step in steps if not step["good"]] == []
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [step["step"] for step in steps] == [
+        "site init", "site up", "worklist", "MPPS begins", "store", "MPPS ends", "routed", "commitment",
+        "de-identified", "workstation", "rendered", "site check", "site down",
+    ]  # fmt: skip
+    assert programs.summary(result.stdout)["failed"] == 0

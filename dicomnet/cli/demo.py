@@ -35,12 +35,15 @@ _UNIT = 1 << 20  # bytes at a time for the hashes
 
 @click.command("demo")
 @click.option("--archive", is_flag=True, help="An archive instead: store, find, retrieve, commit, worklist, MPPS.")
+@click.option("--site", is_flag=True, help="A whole site instead: archive, workstation, router, and a modality's day.")
 @output_options
-def command(output: Output, *, archive: bool) -> int:
+def command(output: Output, *, archive: bool, site: bool) -> int:
     """Start a provider on a free loopback port, verify it, send it the sample files of pydicom, and compare every byte.
 
     It takes seconds, leaves nothing behind, and needs no network.
     """
+    if site:
+        return _site(output)
     root = _samples()
     if archive:
         return _tour(root, output)
@@ -64,6 +67,15 @@ def _tour(root: str, output: Output) -> int:
         raise click.UsageError("an archive needs more packages: pip install dicomnet[archive]") from error
     with TemporaryDirectory(prefix="dicomnet-demo-") as directory:
         return tour(Path(root), Path(directory), output)
+
+
+def _site(output: Output) -> int:
+    try:
+        from .demo_site import tour
+    except ImportError as error:
+        raise click.UsageError("a site needs more packages: pip install dicomnet[router]") from error
+    with TemporaryDirectory(prefix="dicomnet-") as directory:
+        return tour(Path(directory), output)
 
 
 def _samples() -> str:

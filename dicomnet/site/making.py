@@ -35,7 +35,7 @@ Certify = Callable[[Path, Mapping[str, tuple[str, ...]]], object]
 
 _TABLES: dict[str, dict[str, Any]] = {
     "archive": {"addins.enable": ["archive"]},
-    "workstation": {"addins.enable": ["workstation"], "addin.workstation.end_of_study": 10},
+    "workstation": {"addins.enable": ["workstation"]},
     "router": {"addins.enable": ["verification", "router"]},
 }
 
@@ -64,6 +64,13 @@ def init(site: Site, certify: Certify, *, day: date) -> bool:
     taken = check_ports(site)
     if taken:
         raise SiteInvalid(taken)
+    _put(site, certify, day)
+    return True
+
+
+def _put(site: Site, certify: Certify, day: date) -> None:
+    """Make it beside its place, and put it there."""
+    target = site.directory
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _tidy(target)
@@ -80,7 +87,6 @@ def init(site: Site, certify: Certify, *, day: date) -> bool:
         raise InvalidArgument(f"{target} cannot be made: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return True
 
 
 def _check_same(known: Site, wanted: Site) -> None:

@@ -70,6 +70,8 @@ class ArchiveAddIn:
         """URL of the index, postgresql://user@host/name; left out, SQLite in the archive's directory."""
         storage: Annotated[str, RESTART] = _USUAL.storage
         """Where instances are kept: relative to the archive's directory, or a bucket (s3://NAME?endpoint=URL)."""
+        storage_before: Annotated[str, RESTART] = ""
+        """Where instances are moved from, while `dicomnet archive migrate` moves them; left out, nowhere."""
         layout: Annotated[Literal["segments", "files"], RESTART] = "segments"
         """"segments" gathers small instances, "files" keeps a file for each, named by `template`."""
         template: Annotated[str, RESTART] = _USUAL.template
@@ -197,8 +199,9 @@ class ArchiveAddIn:
         """Commit what has arrived, and close all of it."""
         self._opened.close()
 
-    def _facts(self) -> dict[str, int]:
-        return {"stored": self.storage.stored, "failed": self.storage.failed}
+    def _facts(self) -> dict[str, int | str]:
+        counted = {"stored": self.storage.stored, "failed": self.storage.failed}
+        return {**counted, "storage": self.holdings.settings.storage}
 
     def _sum(self, column: Any) -> int:
         with self.holdings.database.read() as connection:
@@ -223,7 +226,8 @@ def _directory(context: AddInContext) -> Path:
 
 def _write_settings(settings: ArchiveSettings, directory: Path) -> None:
     """Have `dicomnet archive` find in the directory where index and blobs are, and how they are kept."""
-    names = ("ae_title", "database", "storage", "layout", "template", "durability", "duplicates", "character_set")
+    names = ("ae_title", "database", "storage", "storage_before", "layout", "template", "durability", "duplicates",
+             "character_set")  # fmt: skip
     lines = (f"{name} = {json.dumps(getattr(settings, name), ensure_ascii=False)}" for name in names)
     text = "\n".join(["# Written with each start of the server: its settings have [addin.archive].", *lines])
     (directory / FILE_NAME).write_text(f"{text}\n", encoding="utf-8")
@@ -232,9 +236,9 @@ def _write_settings(settings: ArchiveSettings, directory: Path) -> None:
 def _archive_settings(context: AddInContext) -> ArchiveSettings:
     """The archive's settings, from its table and what the server knows."""
     table = context.settings
-    names = ("database", "storage", "layout", "template", "durability", "duplicates", "character_set", "relational",
-             *TOLD, "availability_after", "retention_days", "retention_size", "protected_patients",
-             "protected_studies", "stations", "hl7_port")  # fmt: skip
+    names = ("database", "storage", "storage_before", "layout", "template", "durability", "duplicates",
+             "character_set", "relational", *TOLD, "availability_after", "retention_days", "retention_size",
+             "protected_patients", "protected_studies", "stations", "hl7_port")  # fmt: skip
     destinations = context.services.ae_titles.destinations()
     for name in TOLD:
         for title in getattr(table, name):

@@ -129,9 +129,10 @@ class Archive:
             return self.settings.ae_title
         return f"{self.settings.ae_title}@{host}:{port}"
 
-    def _facts(self) -> dict[str, int]:
+    def _facts(self) -> dict[str, int | str]:
         """What a node tells of itself."""
-        return {"stored": self.storage.stored, "failed": self.storage.failed}
+        counted = {"stored": self.storage.stored, "failed": self.storage.failed}
+        return {**counted, "storage": self.settings.storage}
 
     def close(self) -> None:
         """End its workers, and close what it holds."""

@@ -41,9 +41,15 @@ class Housekeeper:
         self._next_sweep = 0.0
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. An index in SQLite has this one node: it is told of at the start and at the end alone."""
+        self._tell()
+        if self._holdings.database.is_sqlite:
+            return
         self._thread = threading.Thread(target=self._run, name="dicomnet-housekeeper", daemon=True)
         self._thread.start()
+
+    def _tell(self) -> None:
+        self.nodes.tell(self._address(), self._facts())
 
     def _run(self) -> None:
         while True:
@@ -58,16 +64,13 @@ class Housekeeper:
 
     def beat(self) -> None:
         """Tell that this node lives, and do what is its duty."""
-        self.nodes.tell(self._address(), self._facts())
+        self._tell()
         if self.nodes.take(SWEEPING, _DUTY_SECONDS) and self._holdings.database.clock() >= self._next_sweep:
             self.sweep()
             self._next_sweep = self._holdings.database.clock() + SWEEP_SECONDS
 
     def sweep(self) -> int:
         """Index what is stored and not known, delete what waits to be deleted; how many instances were indexed."""
-        if self._holdings.database.is_sqlite:
-            delete_blobs_due(self._holdings)  # the start has looked for the rest
-            return 0
         found = self._holdings.intake.recover()
         if found:
             log.info("%d instances that another node had stored, and not indexed, are indexed now", found)
@@ -77,9 +80,8 @@ class Housekeeper:
     def close(self) -> None:
         """End, and say so."""
         self._stop.set()
-        if self._thread is None:
-            return
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         try:
             self.nodes.leave()
         except DBAPIError as error:

@@ -14,6 +14,7 @@ _COPIES = "dicomnet.cli.archive_copies"
 COMMANDS = {
     "run": Lazy("dicomnet.cli.archive_run:command", "Serve: store, find, retrieve, commit.", "archive"),
     "stats": Lazy(f"{_CARE}:stats_command", "What it holds.", "archive"),
+    "migrate": Lazy("dicomnet.cli.archive_migrate:migrate_command", "Move to PostgreSQL, and to a bucket.", "archive"),
     "nodes": Lazy("dicomnet.cli.archive_nodes:nodes_command", "Who serves it, where several machines do.", "archive"),
     "fsck": Lazy(f"{_CARE}:fsck_command", "Compare the index with what is stored.", "archive"),
     "scrub": Lazy(f"{_CARE}:scrub_command", "Read all that is stored, and compare it with its hashes.", "archive"),

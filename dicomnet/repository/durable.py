@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["make_directory", "sync_directory", "write_all"]
+__all__ = ["make_directory", "replace_file", "sync_directory", "write_all"]
 
 _IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16)
 
@@ -61,4 +61,15 @@ def make_directory(path: Path) -> None:
         return
     make_directory(path.parent)
     path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in the place of another: whatever fails, one of them is there, whole."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
     sync_directory(path.parent)

@@ -33,6 +33,7 @@ class HoldingsSettings:
     Attributes:
         database: URL of the index; empty: SQLite in the application's directory.
         storage: directory of the blobs, relative to the application's, or a bucket (``s3://…``, see `bucket`).
+        storage_before: where they are moved from, while they are; empty: nowhere.
         layout: "segments" or "files"; ``template`` names the files.
         durability: "disk" or "os".
         duplicates: what becomes of other bytes under a UID that is taken.
@@ -43,6 +44,7 @@ class HoldingsSettings:
 
     database: str = ""
     storage: str = "blobs"
+    storage_before: str = ""
     layout: str = "segments"
     template: str = "{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
     durability: str = DISK
@@ -95,8 +97,9 @@ class Holdings:
         chosen = self.settings
         template = chosen.template if chosen.layout == "files" else None
         return open_blobs(
-            chosen.storage, self.directory, self.places.counts, durability=chosen.durability, template=template
-        )
+            chosen.storage, self.directory, self.places.counts, durability=chosen.durability, template=template,
+            before=chosen.storage_before,
+        )  # fmt: skip
 
     def _recover(self) -> int:
         try:

@@ -114,6 +114,19 @@ class Nodes:
 
         return self._database.transaction(work, repeatable=True)
 
+    def _is_alive(self, name: str, seen: float, now: float) -> bool:
+        """By its last word; a node of SQLite says one alone, and is on this machine."""
+        if not self._database.is_sqlite:
+            return seen > now - ALIVE_SECONDS
+        host, _, pid = name.rpartition(":")
+        try:
+            os.kill(int(pid), 0)
+        except PermissionError:  # another user's
+            pass
+        except OSError:
+            return False
+        return host == socket.gethostname()
+
     def all(self) -> list[Node]:
         """Every node that is known, the latest word first."""
         now = self._database.clock()
@@ -125,7 +138,7 @@ class Nodes:
                 **{key: row[key] for key in ("id", "name", "address", "version", "since", "seen")},
                 facts=json.loads(row["facts"]),
                 duties=tuple(sorted(name for name, owner in duties if owner == row["id"])),
-                is_alive=row["seen"] > now - ALIVE_SECONDS,
+                is_alive=self._is_alive(row["name"], row["seen"], now),
             )
             for row in rows
         ]

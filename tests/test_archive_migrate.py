@@ -1,0 +1,166 @@
+"""An archive moved from SQLite and a directory to PostgreSQL and a bucket: killed on the way, and while it serves."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import archives
+import pytest
+from archives import CT, an_incoming, part10
+from click.testing import CliRunner
+
+import dicomnet as dn
+from dicomnet.archive.archive import Archive
+from dicomnet.archive.checks import fsck, scrub
+from dicomnet.archive.holdings import Holdings
+from dicomnet.archive.settings import ArchiveSettings
+from dicomnet.cli.archive_migrate import migrate_command
+from dicomnet.errors import InvalidArgument
+from dicomnet.repository.blob_source import data_set_of
+from dicomnet.repository.database import Database
+from dicomnet.repository.deletion import delete_instances
+from dicomnet.repository.index_copy import copy_index
+from dicomnet.repository.moving import move_instances
+from dicomnet.repository.moving_store import MovingStore
+from dicomnet.repository.object_directory import is_object
+
+ROOT = Path(__file__).parent.parent
+
+
+def migrate(directory, *arguments):
+    done = CliRunner().invoke(migrate_command, [str(directory), *arguments], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.return_value
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """An archive with small and large instances, deleted ones, and one in quarantine."""
+    directory = tmp_path / "archive"
+    with archives.opened(directory) as holdings:
+        archives.store(holdings, [part10(number, study=1 + number % 3, size=3000) for number in range(30)])
+        archives.store(holdings, [part10(100 + number, size=2 << 20) for number in range(2)])
+        holdings.intake.store([an_incoming(100, size=64)])  # other bytes under a UID that is taken
+        delete_instances(holdings, ["1.2.1.1.0", "1.2.2.1.1"])
+    return directory
+
+
+def content(directory):
+    """All that there is, by UID: the hash of its bytes as they are read now."""
+    with Holdings(directory) as holdings:
+        assert list(fsck(holdings)) == list(scrub(holdings)) == []
+        places = [place for page in holdings.places.pages() for place in page]
+        waiting = [(one.uid, one.ref) for one in holdings.quarantine.items()]
+        refs = [(place.uid, place.ref) for place in places] + waiting
+        return sorted((uid, hashlib.sha256(data_set_of(holdings.blobs, ref)).hexdigest()) for uid, ref in refs)
+
+
+class TestIndex:
+    def test_all_rows_are_there_and_new_ones_follow(self, filled, postgresql):
+        before = content(filled)
+        url = postgresql.url(postgresql.new_database())
+        assert migrate(filled, "--database", url) == 0
+        assert ArchiveSettings.load(filled).database == url
+        assert content(filled) == before
+        with Holdings(filled) as holdings:
+            assert not holdings.database.is_sqlite
+            archives.store(holdings, [part10(500, study=9)])
+        assert len(content(filled)) == len(before) + 1
+        assert migrate(filled, "--database", url) == 0  # again: it is there already
+
+    def test_what_cannot_be_is_refused_and_nothing_changes(self, filled, postgresql, tmp_path):
+        url = postgresql.url(postgresql.new_database())
+        with archives.opened(tmp_path / "other", database=url) as holdings:
+            archives.store(holdings, [part10(1)])
+        with pytest.raises(InvalidArgument, match="has rows"):
+            migrate(filled, "--database", url)
+        with pytest.raises(InvalidArgument, match="not the other way"), Database(filled / "index.db") as source:
+            copy_index(source, source, progress=lambda _: None)
+        with pytest.raises(InvalidArgument, match="nothing to migrate"):
+            migrate(filled)
+        assert ArchiveSettings.load(filled).database == ""
+
+    def test_an_archive_that_serves_is_not_copied(self, filled, postgresql):
+        url = postgresql.url(postgresql.new_database())
+        with Archive(filled, ArchiveSettings.make(filled, port=0)), pytest.raises(InvalidArgument, match="Stop it"):
+            migrate(filled, "--database", url)
+
+
+class TestInstances:
+    @pytest.mark.deadline(180)
+    def test_they_are_moved_while_others_are_stored(self, filled, bucket):
+        before = content(filled)
+        assert migrate(filled, "--storage", bucket) == 0
+        settings = ArchiveSettings.load(filled)
+        assert (settings.storage, settings.storage_before) == (bucket, "")
+        assert content(filled) == before
+        with Holdings(filled) as holdings:
+            assert all(is_object(place.key) for page in holdings.places.pages() for place in page)
+            assert all(is_object(one.key) for one in holdings.quarantine.items())
+        left = sum(path.stat().st_size for path in (filled / "blobs").rglob("*") if path.is_file())
+        assert left < 20_000
+
+    @pytest.mark.deadline(180)
+    def test_who_serves_goes_on_and_must_know_of_both(self, filled, bucket):
+        with Archive(filled, ArchiveSettings.make(filled, port=0)), pytest.raises(InvalidArgument, match="Restart it"):
+            migrate(filled, "--storage", bucket)
+        assert ArchiveSettings.load(filled).storage_before == "blobs"
+        with Archive(filled, ArchiveSettings.make(filled, port=0)) as archive:
+            host, port = archive.listener.address
+            stop, kept = threading.Event(), []
+
+            def send():
+                with dn.connect(f"ARCHIVE@{host}:{port}", contexts=dn.contexts.storage([CT])) as association:
+                    while not stop.is_set():
+                        number = 1000 + len(kept)
+                        assert association.store(part10(number, size=5000)).status.is_success
+                        kept.append(f"1.2.1.1.{number}")
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            assert migrate(filled) == 0
+            stop.set()
+            sender.join(60)
+        assert kept
+        assert set(kept) <= {uid for uid, _ in content(filled)}
+
+    @pytest.mark.deadline(180)
+    def test_killed_and_begun_again_at_any_time(self, filled, bucket, monkeypatch):
+        before = content(filled)
+        command = [sys.executable, "-m", "dicomnet", "archive", "migrate", str(filled), "--storage", bucket]
+        for seconds in (1.0, 1.5, 2.0):
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait(30)
+            assert content(filled) == before
+        if ArchiveSettings.load(filled).storage_before:
+            assert migrate(filled) == 0
+        assert content(filled) == before
+
+    def test_damaged_bytes_stay_and_are_told(self, filled, bucket):
+        with Holdings(filled) as holdings:
+            place = holdings.places.of(["1.2.2.1.4"])["1.2.2.1.4"]
+        with (filled / "blobs" / place.key).open("r+b") as file:
+            file.seek(place.offset + place.size - 10)
+            file.write(b"damaged!")
+        done = CliRunner().invoke(migrate_command, [str(filled), "--storage", bucket], standalone_mode=False)
+        assert done.return_value == 69
+        assert "1.2.2.1.4 is not moved: its bytes are not what was received" in done.output
+        assert ArchiveSettings.load(filled).storage_before == "blobs"
+        with Holdings(filled) as holdings:
+            assert isinstance(holdings.blobs, MovingStore)
+            assert [one.uid for one in scrub(holdings)] == ["1.2.2.1.4"]
+
+    def test_there_has_to_be_another_store(self, filled, tmp_path):
+        with Holdings(filled) as holdings, pytest.raises(InvalidArgument, match="no other store"):
+            move_instances(holdings, progress=lambda _: None)
+        with pytest.raises(InvalidArgument, match="to a bucket"):
+            migrate(filled, "--storage", str(tmp_path / "elsewhere"))

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 
 import archives
 import pytest
+from programs import run
 
 import dicomnet as dn
 from dicomnet import uids
@@ -14,6 +15,7 @@ from dicomnet.archive.archive import Archive
 from dicomnet.archive.availability import AvailabilityNotifier
 from dicomnet.archive.holdings import Holdings
 from dicomnet.repository.deletion import delete_instances
+from dicomnet.repository.exporting import export, selected
 
 CLASS = uids.INSTANCE_AVAILABILITY_NOTIFICATION
 PATIENCE = 30
@@ -23,7 +25,7 @@ class Subscriber:
     """A RIS that takes notes."""
 
     def __init__(self):
-        self.notes, self.status = [], 0
+        self.notes, self.status, self.media = [], 0, {}
         self._changed = threading.Condition()
         self.listener = dn.Listener("RIS", port=0)
         self.listener.on_n_create(CLASS)(self._take)
@@ -34,6 +36,13 @@ class Subscriber:
             item.ReferencedSOPInstanceUID: item.InstanceAvailability
             for series in dataset.ReferencedSeriesSequence
             for item in series.ReferencedSOPSequence
+        }
+        medium = ("StorageMediaFileSetID", "StorageMediaFileSetUID")
+        self.media |= {
+            item.ReferencedSOPInstanceUID: tuple(item.get(keyword, "") for keyword in medium)
+            for series in dataset.ReferencedSeriesSequence
+            for item in series.ReferencedSOPSequence
+            if item.InstanceAvailability == "OFFLINE"
         }
         with self._changed:
             self.notes.append((request.sop_instance_uid, dataset.StudyInstanceUID, said))
@@ -117,6 +126,49 @@ def test_what_is_deleted_is_unavailable(tmp_path, ris):
         told.look()
         told.look(after=61)
         assert ris.take() == [("1.2.1", of(1, (2,), "UNAVAILABLE"))]
+
+
+def test_what_is_on_a_medium_alone_is_offline_and_says_where(tmp_path, ris):
+    with telling(tmp_path, ris) as (holdings, told):
+        archives.store(holdings, [archives.part10(1), archives.part10(2)])
+        told.look()
+        told.look(after=61)
+        assert ris.take() == [("1.2.1", of(1, (1, 2), "ONLINE"))]
+        assert holdings.offline.put(["1.2.1.1.1"], "DISC_7", "1.2.99") == 1
+        told.look(after=61)
+        assert ris.take() == []  # it is here yet
+        delete_instances(holdings, ["1.2.1.1.1"])
+        told.look()
+        told.look(after=61)
+        assert ris.media == {"1.2.1.1.1": ("DISC_7", "1.2.99")}
+        assert ris.take() == [("1.2.1", of(1, (1,), "OFFLINE") | of(1, (2,), "ONLINE"))]
+        delete_instances(holdings, ["1.2.1.1.2"])
+        told.look()
+        told.look(after=61)
+        assert ris.take() == [("1.2.1", of(1, (1,), "OFFLINE") | of(1, (2,), "UNAVAILABLE"))]
+        archives.store(holdings, [archives.part10(1)])
+        told.look()
+        told.look(after=61)
+        assert ris.take() == [("1.2.1", of(1, (1,), "ONLINE"))]
+
+
+def test_the_command_deletes_only_what_the_medium_has(tmp_path, ris):
+    with telling(tmp_path / "archive", ris) as (holdings, told):
+        archives.store(holdings, [archives.part10(number, Modality="CT") for number in (1, 2)])
+        told.look()
+        told.look(after=61)
+        ris.take()
+        places = selected(holdings, instances=["1.2.1.1.1"])
+        export(holdings, places, tmp_path / "disc", "dicomdir", progress=lambda _: None)
+    delete = "archive", "delete", str(tmp_path / "archive"), "--yes", "--medium", str(tmp_path / "disc")
+    refused = run(*delete, "--study", "1.2.1")
+    assert (refused.returncode != 0, "such as 1.2.1.1.2" in refused.stderr) == (True, True)
+    done = run(*delete, "--instance", "1.2.1.1.1")
+    assert done.returncode == 0, done.stderr
+    with telling(tmp_path / "archive", ris, now=2000.0) as (holdings, told):
+        told.look()
+        told.look(after=61)
+    assert ris.take() == [("1.2.1", of(1, (1,), "OFFLINE") | of(1, (2,), "ONLINE"))]
 
 
 def test_a_restart_neither_forgets_nor_repeats(tmp_path, ris):

@@ -45,6 +45,7 @@ from .hl7 import Hl7Service
 from .holdings import Holdings
 from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
+from .nonpatient import NonPatientService
 from .retention_worker import RetentionWorker
 from .settings import FILE_NAME, TOLD, ArchiveSettings
 from .step_forwarder import StepForwarder
@@ -162,6 +163,7 @@ class ArchiveAddIn:
             WorklistService(self.holdings),
             ProcedureStepService(self.holdings, self.forwarder),
             WorkitemService(self.holdings, self.reporter),
+            NonPatientService(self.holdings),
         ):
             service.register(registry, context.name)
 

@@ -23,6 +23,7 @@ from .hl7 import Hl7Service
 from .holdings import Holdings
 from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
+from .nonpatient import NonPatientService
 from .retention_worker import RetentionWorker
 from .settings import ArchiveSettings
 from .step_forwarder import StepForwarder
@@ -71,7 +72,8 @@ class Archive:
         self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
         self.workitems: WorkitemService = WorkitemService(self.holdings, self.reporter)
         for service in (
-            self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps, self.workitems
+            self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps, self.workitems,
+            NonPatientService(self.holdings),
         ):  # fmt: skip
             service.register(self.listener, OWNER)
 

@@ -1,8 +1,9 @@
 """Notes of which instances the archive has, to those who want to know (PS3.4 Annex R).
 
 A study that has been quiet for a while is told of, once for each state that it has: what came is ONLINE, what was
-deleted is UNAVAILABLE. How far the index has been read, what is still to be told and what was told is in a database of
-its own, `availability.sqlite`, so that a restart neither forgets nor repeats. One process of an archive tells.
+deleted is OFFLINE where it is known to be on a medium, and UNAVAILABLE where it is not. How far the index has been
+read, what is still to be told and what was told is in a database of its own, `availability.sqlite`, so that a restart
+neither forgets nor repeats. One process of an archive tells.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ _BATCH = 1000  # changes that are looked at together
 _MARGIN = 500
 _LOOK = 5.0  # seconds between two looks at the index, at most
 _PAUSES = (10.0, 60.0, 600.0, 3600.0)  # before each further try; the last one for all that follow
-#: The instances of a study that can be had: of each its series and its SOP class.
-_State = dict[str, tuple[str, str]]
+#: The instances of a study that can be had: of each its series, its SOP class, how, and the ID and UID of its medium.
+_State = dict[str, tuple[str, str, str, str, str]]
+_ONLINE = ("ONLINE", "", "")
 
 
 class AvailabilityNotifier:
@@ -136,20 +138,26 @@ class AvailabilityNotifier:
             own.execute("DELETE FROM seen WHERE seq <= (SELECT seq FROM cursor) - ?", (_MARGIN,))
         return len(rows) >= _BATCH
 
-    def _online(self, study: str) -> _State:
+    def _state(self, study: str) -> _State:
+        """What is here, and what is on media only."""
         joined = schema.instance.join(schema.series).join(schema.study)
         query = select(schema.instance.c.uid, schema.series.c.uid, schema.instance.c.cls).select_from(joined)
         with self._holdings.database.read() as connection:
             rows = connection.execute(query.where(schema.study.c.uid == study)).all()
-        return {row[0]: (row[1], row[2]) for row in rows}
+        offline: _State = {
+            one.uid: (one.series_uid, one.cls, "OFFLINE", one.file_set_id, one.file_set_uid)
+            for one in self._holdings.offline.of(study)
+        }
+        return offline | {row[0]: (row[1], row[2], *_ONLINE) for row in rows}
 
     # ---- telling -----------------------------------------------------------------------------------------------
 
     def _tell(self, own: sqlite3.Connection, title: str, study: str, tries: int) -> None:
         row = own.execute("SELECT count, state FROM told WHERE title = ? AND study = ?", (title, study)).fetchone()
         count = row[0] if row else 0
-        before: _State = {uid: (series, cls) for uid, (series, cls) in json.loads(row[1]).items()} if row else {}
-        state = self._online(study)
+        # Rows of earlier versions have what was online alone, as series and class.
+        before: _State = {uid: (*one, *_ONLINE)[:5] for uid, one in json.loads(row[1]).items()} if row else {}
+        state = self._state(study)
         if state != before:
             try:
                 self._send(title, study, state, before, count)
@@ -174,9 +182,10 @@ class AvailabilityNotifier:
         chosen = self._holdings.settings
         instances = [
             AvailableInstance(
-                study, series, sop_class, uid, "ONLINE" if uid in state else "UNAVAILABLE", chosen.ae_title
+                study, series, sop_class, uid, how if uid in state else "UNAVAILABLE", chosen.ae_title,
+                *(medium if uid in state else ()),
             )
-            for uid, (series, sop_class) in (before | state).items()
+            for uid, (series, sop_class, how, *medium) in (before | state).items()
         ]
         (note,) = notices(instances)
         uid = f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{chosen.ae_title} {title} {study} {count}').int}"

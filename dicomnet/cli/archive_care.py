@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from sqlalchemy import func, select
 
 from ..archive.checks import Finding, fsck, scrub
 from ..archive.holdings import Holdings
+from ..client.media_set import Contents, check
+from ..errors import InvalidArgument
 from ..repository import schema
 from ..repository.deletion import compact, delete_blobs_due, delete_instances
 from ..repository.exporting import selected
 from .exits import Exit
-from .options import DIRECTORY, output_options
+from .options import DIRECTORY, PATH, output_options
 from .output import Output, amount, counted
 
 __all__ = [
@@ -161,13 +163,18 @@ def reindex_command(directory: str, output: Output) -> int:
 @DIR
 @selection
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--medium", type=PATH, metavar="PATH",
+              help="They are on this medium, with a DICOMDIR, and are told as OFFLINE.")  # fmt: skip
 @output_options
-def delete_command(directory: str, output: Output, *, yes: bool, **named: Any) -> int:
+def delete_command(directory: str, output: Output, *, yes: bool, medium: str | None, **named: Any) -> int:
     """Delete what is named from the archive in DIR: its rows at once, its bytes right after."""
     with Holdings(Path(directory)) as holdings:
         places = selected(holdings, **named)
+        on = None if medium is None else _found_on(medium, [place.uid for place in places])
         if places and not yes and not click.confirm(f"Delete {counted(len(places), 'instance')}?", err=True):
             return Exit.DONE
+        if on is not None:
+            holdings.offline.put([place.uid for place in places], on.file_set_id, on.file_set_uid)
         with progressing(len(places), output) as progress:
             gone = delete_instances(holdings, [place.uid for place in places], progress=progress)
         delete_blobs_due(holdings)
@@ -177,6 +184,22 @@ def delete_command(directory: str, output: Output, *, yes: bool, **named: Any) -
         bytes=gone.bytes,
     )
     return Exit.DONE
+
+
+def _found_on(medium: str, uids: Sequence[str]) -> Contents:
+    """What is on a medium; all of these are.
+
+    Raises:
+        InvalidArgument: one is not, and nothing is deleted.
+    """
+    found = check(Path(medium))
+    missing = sorted(set(uids).difference(found.listed))
+    if missing:
+        raise InvalidArgument(
+            f"{medium} does not have {counted(len(missing), 'instance')}, such as {missing[0]}: nothing is deleted",
+            hint="Put them on a medium first: dicomnet archive export --format dicomdir.",
+        )
+    return found
 
 
 @click.command("compact")

@@ -113,13 +113,14 @@ class Contents:
     """What is on a medium that is read.
 
     Attributes:
-        file_set_id: what it is called.
+        file_set_id, file_set_uid: what it is called, and its UID.
         listed: the SOP Instance UIDs that its directory lists and that are there.
         missing: lines about records that lead nowhere, or to what cannot be read.
         unlisted: files of DICOM that the directory does not list.
     """
 
     file_set_id: str
+    file_set_uid: str
     listed: tuple[str, ...]
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
@@ -381,7 +382,8 @@ def check(path: Path) -> Contents:
         known = {os.path.realpath(str(item.source)) for item in listed}
         others = [item.name for item in gather([str(folder)], lambda *_: None, recurse=True)
                   if os.path.realpath(str(item.source)) not in known]  # fmt: skip
-        named = codec.read(str(directory), None).get("FileSetID", "") or ""
+        read = codec.read(str(directory), None)
+        named, uid = read.get("FileSetID", "") or "", read.file_meta.get("MediaStorageSOPInstanceUID", "")
         unlisted = tuple(os.path.relpath(one, folder) for one in others)
-        return Contents(str(named), tuple(item.sop_instance_uid for item in listed), tuple(missing), unlisted)
+        return Contents(str(named), str(uid), tuple(item.sop_instance_uid for item in listed), tuple(missing), unlisted)
 

@@ -317,6 +317,56 @@ _UNIFIED = (
     (0x00741224, "SQ", "ReplacedProcedureStepSequence"),
 )
 
+# Of objects that belong to no patient: hanging protocols, colour palettes, implant templates (PS3.4 U, X and BB).
+_NONPATIENT = (
+    (0x00080006, "SQ", "LanguageCodeSequence"),
+    (0x00221095, "LO", "ImplantName"),
+    (0x00221097, "LO", "ImplantPartNumber"),
+    (0x00686210, "LO", "ImplantSize"),
+    (0x00686221, "LO", "ImplantTemplateVersion"),
+    (0x00686222, "SQ", "ReplacedImplantTemplateSequence"),
+    (0x00686223, "CS", "ImplantType"),
+    (0x00686224, "SQ", "DerivationImplantTemplateSequence"),
+    (0x00686225, "SQ", "OriginalImplantTemplateSequence"),
+    (0x00686226, "DT", "EffectiveDateTime"),
+    (0x00686230, "SQ", "ImplantTargetAnatomySequence"),
+    (0x006862A0, "SQ", "ImplantRegulatoryDisapprovalCodeSequence"),
+    (0x006863A0, "SQ", "MaterialsCodeSequence"),
+    (0x006863A4, "SQ", "CoatingMaterialsCodeSequence"),
+    (0x00700087, "SQ", "AlternateContentDescriptionSequence"),
+    (0x00720002, "SH", "HangingProtocolName"),
+    (0x00720004, "LO", "HangingProtocolDescription"),
+    (0x00720006, "CS", "HangingProtocolLevel"),
+    (0x00720008, "LO", "HangingProtocolCreator"),
+    (0x0072000A, "DT", "HangingProtocolCreationDateTime"),
+    (0x0072000C, "SQ", "HangingProtocolDefinitionSequence"),
+    (0x0072000E, "SQ", "HangingProtocolUserIdentificationCodeSequence"),
+    (0x00720010, "LO", "HangingProtocolUserGroupName"),
+    (0x00720014, "US", "NumberOfPriorsReferenced"),
+    (0x00720100, "US", "NumberOfScreens"),
+    (0x00720102, "SQ", "NominalScreenDefinitionSequence"),
+    (0x00720104, "US", "NumberOfVerticalPixels"),
+    (0x00720106, "US", "NumberOfHorizontalPixels"),
+    (0x00720108, "FD", "DisplayEnvironmentSpatialPosition"),
+    (0x0072010A, "US", "ScreenMinimumGrayscaleBitDepth"),
+    (0x0072010C, "US", "ScreenMinimumColorBitDepth"),
+    (0x0072010E, "US", "ApplicationMaximumRepaintTime"),
+    (0x00760001, "LO", "ImplantAssemblyTemplateName"),
+    (0x00760003, "LO", "ImplantAssemblyTemplateIssuer"),
+    (0x00760006, "LO", "ImplantAssemblyTemplateVersion"),
+    (0x00760008, "SQ", "ReplacedImplantAssemblyTemplateSequence"),
+    (0x0076000A, "CS", "ImplantAssemblyTemplateType"),
+    (0x0076000C, "SQ", "OriginalImplantAssemblyTemplateSequence"),
+    (0x0076000E, "SQ", "DerivationImplantAssemblyTemplateSequence"),
+    (0x00760020, "SQ", "ProcedureTypeCodeSequence"),
+    (0x00760030, "LO", "SurgicalTechnique"),
+    (0x00780001, "LO", "ImplantTemplateGroupName"),
+    (0x00780010, "ST", "ImplantTemplateGroupDescription"),
+    (0x00780020, "LO", "ImplantTemplateGroupIssuer"),
+    (0x00780024, "LO", "ImplantTemplateGroupVersion"),
+    (0x00780026, "SQ", "ReplacedImplantTemplateGroupSequence"),
+)
+
 _BY_LEVEL = ((Level.PATIENT, _PATIENT), (Level.STUDY, _STUDY), (Level.SERIES, _SERIES), (Level.IMAGE, _IMAGE))
 
 #: What is told from other rows: counts, what a study holds, and where its instances are.
@@ -333,10 +383,10 @@ ATTRIBUTES: dict[int, Attribute] = dict(
     )
 )
 #: Value representation by tag, for these attributes and for those in the items of their sequences.
-VR_OF: dict[int, str] = {tag: vr for tag, vr, _ in _NESTED + _SCHEDULED + _UNIFIED} | {
+VR_OF: dict[int, str] = {tag: vr for tag, vr, _ in _NESTED + _SCHEDULED + _UNIFIED + _NONPATIENT} | {
     tag: one.vr for tag, one in ATTRIBUTES.items()
 }
-_KEYWORDS = {tag: keyword for tag, _, keyword in _NESTED + _SCHEDULED + _UNIFIED} | {
+_KEYWORDS = {tag: keyword for tag, _, keyword in _NESTED + _SCHEDULED + _UNIFIED + _NONPATIENT} | {
     tag: one.keyword for tag, one in ATTRIBUTES.items()
 }
 #: Tag by keyword, for the same attributes.

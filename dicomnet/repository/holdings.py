@@ -15,6 +15,8 @@ from .database import Database
 from .disk import DiskWatch, Watermarks
 from .index import Index
 from .intake import Duplicates, Intake
+from .nonpatient import NonPatientObjects
+from .offline import OfflineInstances
 from .outbox import Outbox
 from .places import Places
 from .quarantine import Quarantine
@@ -68,7 +70,7 @@ class Holdings:
         InvalidArgument: its database cannot be opened.
 
     Attributes:
-        blobs, database, index, places, quarantine, outbox, workitems, intake, disk: its parts.
+        blobs, database, index, places, quarantine, outbox, workitems, nonpatient, offline, intake, disk: its parts.
         recovered: how many instances were stored but not indexed when it was opened.
     """
 
@@ -83,6 +85,8 @@ class Holdings:
         self.workitems: Workitems = Workitems(self.database, clock=self.database.clock)
         self.quarantine: Quarantine = Quarantine(self.database, clock=self.database.clock)
         self.outbox: Outbox = Outbox(self.database.write, clock=self.database.clock)
+        self.nonpatient: NonPatientObjects = NonPatientObjects(self.database)
+        self.offline: OfflineInstances = OfflineInstances(self.database)
         self.disk: DiskWatch = DiskWatch(self.blobs.root, self.settings.watermarks)
         self.intake: Intake = Intake(
             self.blobs,

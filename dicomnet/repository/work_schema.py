@@ -1,4 +1,4 @@
-"""The tables of what is under way: outbox, quarantine, commitment, worklist, performed steps and work items."""
+"""The tables beside the index: outbox, quarantine, commitment, worklist, steps, work items, objects of no patient."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ __all__ = [
     "commitment",
     "duty",
     "node",
+    "nonpatient",
+    "offline",
     "outbox",
     "performed_step",
     "quarantine",
@@ -189,4 +191,31 @@ workitem_subscription: Table = Table(
     _text("filter"),  # JSON: the keys of a filtered subscription
     UniqueConstraint("aet", "uid"),
     Index("ix_workitem_subscription_uid", "uid"),
+)
+
+#: Objects that belong to no patient, whole: hanging protocols, colour palettes, implant templates; see `nonpatient`.
+nonpatient: Table = Table(
+    "nonpatient",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("uid", _TEXT, nullable=False, unique=True),
+    _text("cls"),
+    _text("attrs", "{}"),  # DICOM JSON, without what is binary
+    Column("sha", LargeBinary, nullable=False),  # of the data set
+    Column("stream", LargeBinary, nullable=False),  # Part 10
+    Index("ix_nonpatient_cls", "cls"),
+)
+
+#: Instances that were deleted here, and are on a medium that a person can fetch; see `offline`.
+offline: Table = Table(
+    "offline",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("uid", _TEXT, nullable=False, unique=True),
+    _text("cls"),
+    _text("series_uid"),
+    _text("study_uid"),
+    _text("file_set_id"),
+    _text("file_set_uid"),
+    Index("ix_offline_study_uid", "study_uid"),
 )

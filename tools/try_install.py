@@ -23,7 +23,8 @@ CHECKS = {
         None,
     ),
     "server": ("import dicomnet.server.server", None),
-    "archive": ("import dicomnet.archive.archive", None),
+    "archive": ("import dicomnet.archive.archive", ["archive", "run", "--help"]),
+    "router": ("import dicomnet.router.router", ["router", "run", "--help"]),
     "uvloop": ("import uvloop", None),
 }
 

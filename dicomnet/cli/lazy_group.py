@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
             if not extra or (error.name or "").partition(".")[0] == "dicomnet":
                 raise
             raise click.UsageError(
-                f"`dicomnet {cmd_name}` needs the package {error.name}: pip install 'dicomnet[{extra}]'"
+                f"`{ctx.command_path} {cmd_name}` needs the package {error.name}: pip install 'dicomnet[{extra}]'"
             ) from error
         return command
 

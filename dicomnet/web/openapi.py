@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..server.discovery import core_version
+from .. import __version__
 from .addresses import base_path, base_url
 from .bodies import DICOM_JSON
 from .json_text import json_bytes
@@ -158,7 +158,7 @@ def description(root: str = "") -> dict[str, Any]:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "dicomnet web services", "version": core_version()},
+        "info": {"title": "dicomnet web services", "version": __version__},
         "servers": [{"url": root or "/"}],
         "paths": paths,
         "components": {

@@ -79,7 +79,7 @@ def installed_by(*requirements: str, seen: set[tuple[str, str]]) -> set[str]:
     """Names of the distributions that pip installs for these requirements, as far as they are here."""
     found: set[str] = set()
     for text in requirements:
-        name, extras, marker = re.match(r"([\w.-]+)\s*(?:\[([^]]*)\])?[^;]*;?(.*)", text).groups()  # type: ignore[union-attr]
+        name, extras = re.match(r"([\w.-]+)\s*(?:\[([^]]*)\])?", text).groups()
         name = re.sub(r"[-_.]+", "-", name).lower()
         for extra in ["", *(one.strip() for one in (extras or "").split(",") if one)]:
             if (name, extra) in seen:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ..archive.archive import Archive
-from ..archive.settings import ArchiveSettings
+from ..archive.settings import FILE_NAME, ArchiveSettings
 from ..archive.web import serve_web
 from ..errors import CannotListen, InvalidArgument
 from .exits import Exit
@@ -64,7 +64,7 @@ def command(directory: str, output: Output, **options: Any) -> int:
     try:
         archive.listener.open()
         with _web(archive) as address:
-            _serve(archive, address)
+            _serve(archive, address, output, Path(directory, FILE_NAME))
     except CannotListen as error:
         output.error(str(error))
         archive.close()
@@ -87,7 +87,7 @@ def _web(archive: Archive) -> Iterator[str]:
         yield serving.url
 
 
-def _serve(archive: Archive, web: str) -> None:
+def _serve(archive: Archive, web: str, output: Output, settings: Path) -> None:
     """Until a signal comes; the second one does not wait for associations in flight."""
     told = False
 
@@ -104,6 +104,7 @@ def _serve(archive: Archive, web: str) -> None:
     print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
     if web:
         print(f"web on {web}", flush=True)
+    output.say(f"its AE title is {archive.settings.ae_title}; its settings are in {settings}")
     gc.collect()
     gc.freeze()  # what is loaded by now stays: the collector need not go through it again and again
     archive.serve_forever()

@@ -10,7 +10,7 @@ import click
 
 from ..errors import CannotListen
 from ..router.router import Router
-from ..router.settings import RouterSettings
+from ..router.settings import FILE_NAME, RouterSettings
 from .exits import Exit
 from .options import AE_TITLE, DIRECTORY, output_options
 from .output import Output, counted
@@ -49,7 +49,7 @@ def command(directory: str, output: Output, **options: str | int | None) -> int:
         output.error(str(error))
         router.close()
         return Exit.CANNOT_LISTEN
-    _serve(router)
+    _serve(router, output, Path(directory, FILE_NAME))
     taken, failed = router.storage.stored, router.storage.failed
     sent = sum(one.sent for one in router.forwarder.health.values())
     output.summary(f"{counted(taken, 'instance')} received, {failed} refused, {sent} sent",
@@ -57,7 +57,7 @@ def command(directory: str, output: Output, **options: str | int | None) -> int:
     return Exit.DONE
 
 
-def _serve(router: Router) -> None:
+def _serve(router: Router, output: Output, settings: Path) -> None:
     """Until a signal comes; the second one does not wait for associations in flight."""
     told = False
 
@@ -72,4 +72,5 @@ def _serve(router: Router) -> None:
         signal.signal(number, stop)
     host, port = router.listener.address
     print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
+    output.say(f"its AE title is {router.settings.ae_title}; its settings are in {settings}")
     router.serve_forever()

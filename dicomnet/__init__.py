@@ -65,11 +65,11 @@ from .services.service_registry import Registration, ServiceRegistry, ServiceSna
 from .services.user import Commitment, Reply
 from .status import Category, Status
 from .sync import Association, Listener, connect
+from .version import __version__
 
 if TYPE_CHECKING:
     from . import aio, client
 
-__version__ = "0.1.0"
 
 __all__ = [
     "TLS",

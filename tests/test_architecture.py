@@ -33,7 +33,7 @@ GENERATED = {"uids.py"}
 # Public names that load when they are used.
 LAZY = {PACKAGE / name for name in ("__init__.py", "client/__init__.py", "server/__init__.py", "server/discovery.py")}
 # Modules at the package's root belong to a room, too.
-ROOT_MODULES = {"errors", "config", "status", "uids", "log"}
+ROOT_MODULES = {"errors", "config", "status", "uids", "log", "version"}
 APPLICATIONS = ("archive", "router", "workstation", "site", "conform")
 # SQL, HTTP and plug-ins begin with the server framework.
 ABOVE_THE_CLIENT = {"sqlalchemy", "alembic", "starlette", "uvicorn", "pluggy", "jinja2", "psycopg", "obstore"}

@@ -87,7 +87,7 @@ def test_failures_have_their_exit_codes(capsys: Any, tmp_path: Path) -> None:
         assert run(["find", provider.peer, "study"]) == 69
         assert run(["get", provider.peer, "study", "-k", "StudyInstanceUID=1.2", "--out", str(tmp_path)]) == 69
         assert run(["move", provider.peer, "study", "-k", "StudyInstanceUID=1.2", "--dest", "X"]) == 69
-        assert run(["mpps", provider.peer, "-k", "PatientID=1"]) == 69
+        assert run(["mpps", provider.peer, "-k", "PatientID=1", "-k", "Modality=CT"]) == 69
     assert "A700" in capsys.readouterr().err
 
 
@@ -136,11 +136,18 @@ def test_plan_shows_contexts_and_calls_nobody(tmp_path: Path, capsys: Any) -> No
 
 def test_mpps_begins_and_ends_a_step(capsys: Any) -> None:
     with Provider() as provider:
-        assert run(["mpps", provider.peer, "-k", "PatientName=DOE", "--json"]) == 0
+        assert run(["mpps", provider.peer, "-k", "PatientName=DOE"]) == 2  # no Modality; nothing is sent
+        capsys.readouterr()
+        named = ["-k", "PatientName=DOE", "-k", "Modality=CT", "--aet", "CT1"]
+        assert run(["mpps", provider.peer, *named, "--json"]) == 0
         uid = json.loads(capsys.readouterr().out)["sop_instance_uid"]
         assert run(["mpps", provider.peer, "--uid", uid, "--status", "completed"]) == 0
         begun, ended = provider.received
     assert begun.dataset.PerformedProcedureStepStatus == "IN PROGRESS"
+    assert begun.dataset.PerformedStationAETitle == "CT1"
+    assert begun.dataset.PerformedProcedureStepStartDate
+    assert begun.dataset.ScheduledStepAttributesSequence[0].StudyInstanceUID
+    assert ended.dataset.PerformedProcedureStepEndDate
     assert (ended.sop_instance_uid, ended.dataset.PerformedProcedureStepStatus) == (uid, "COMPLETED")
 
 

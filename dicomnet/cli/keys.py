@@ -11,7 +11,7 @@ import click
 from ..dataset.codec import private_tag
 from ..errors import InvalidArgument
 
-__all__ = ["key_option", "parse_keys"]
+__all__ = ["attribute_option", "key_option", "parse_keys"]
 
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?").fullmatch
 _INDEX = re.compile(r"\[0?\]")
@@ -53,7 +53,14 @@ def _keyword(part: str, text: str) -> str:
 
 
 def key_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The option -k, which may be given many times."""
+    """The option -k of what is asked for, which may be given many times."""
     return click.option(
         "-k", "--key", "keys", multiple=True, metavar="KEY[=VALUE]", help="PatientName=DOE*; without a value: returned."
+    )(function)
+
+
+def attribute_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option -k of what is said, which may be given many times."""
+    return click.option(
+        "-k", "--key", "keys", multiple=True, metavar="KEY=VALUE", help="An attribute: PatientName=DOE^JANE. Repeat it."
     )(function)

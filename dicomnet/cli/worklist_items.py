@@ -19,7 +19,7 @@ from ..repository.dicom_json import text_at
 from ..repository.worklist import Worklist
 from ..repository.worklist_item import STEP_ID, STUDY_UID, Entry
 from .exits import Exit
-from .keys import key_option, parse_keys
+from .keys import attribute_option, parse_keys
 from .options import AE_TITLE, DIRECTORY, PATH, output_options
 from .output import Output, counted
 
@@ -55,7 +55,7 @@ def opened(directory: str) -> Iterator[Worklist]:
 def _attributes(function: Callable[..., int]) -> Callable[..., int]:
     for name, keyword, _, kind, metavar, text in reversed(_OPTIONS):
         function = click.option(name, keyword, type=kind, metavar=metavar, help=text)(function)
-    return key_option(function)
+    return attribute_option(function)
 
 
 def _values(keys: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:

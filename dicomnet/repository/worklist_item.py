@@ -85,7 +85,8 @@ def _complete_steps(item: DicomJson, steps: list[DicomJson], before: list[DicomJ
     taken: set[str] = set()
     for number, step in enumerate(steps):
         if not text_at(step, MODALITY):
-            raise InvalidArgument("a step of the worklist item has no Modality")
+            hint = "It is one of the step's own: --modality CT, or -k ScheduledProcedureStepSequence.Modality=CT."
+            raise InvalidArgument("a step of the worklist item has no Modality", hint=hint)
         for tag, normal in ((START_DATE, normal_date), (START_TIME, normal_time)):
             if (text := text_at(step, tag)) and not normal(text):
                 raise InvalidArgument(f"{keyword_of(tag)} of the worklist item: {text[:32]!r} is none")

@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import InvalidArgument, escaped
-from ..uids import IMPLEMENTATION_VERSION_NAME
+from ..version import __version__
 from .hookspecs import HOOKS, PROJECT
 from .settings import Table
 
-__all__ = ["ENTRY_POINTS", "AddInError", "Finder", "Found", "core_version", "resolved"]
+__all__ = ["ENTRY_POINTS", "AddInError", "Finder", "Found", "resolved"]
 
 ENTRY_POINTS = "dicomnet.addins"
 FOLDER = "addins"
@@ -146,14 +146,6 @@ class Finder:
         return found
 
 
-def core_version() -> str:
-    """The version of dicomnet that runs."""
-    try:
-        return importlib.metadata.version(PROJECT)
-    except importlib.metadata.PackageNotFoundError:  # run from its sources
-        return IMPLEMENTATION_VERSION_NAME.partition("_")[2].replace("_", ".")
-
-
 def _distribution(point: importlib.metadata.EntryPoint) -> str:
     return point.value if point.dist is None else f"{point.dist.name} {point.dist.version}"
 
@@ -253,7 +245,7 @@ def _check_hook(found: Found, name: str, function: Callable[..., Any]) -> None:
 
 def _check_version(found: Found) -> None:
     wanted = str(getattr(found.plugin, "requires", "0"))
-    running = core_version()
+    running = __version__
     if _numbers(running) < _numbers(wanted):
         raise AddInError(
             f"add-in {found.name} ({found.place}) needs dicomnet {wanted}, and this is {running}",

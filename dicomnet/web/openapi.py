@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import __version__
+from ..version import __version__
 from .addresses import base_path, base_url
 from .bodies import DICOM_JSON
 from .json_text import json_bytes

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..discovery import core_version
+from ...version import __version__
 from ..events import Event
 from ..settings import Role
 from .api import OPERATIONS, Given, Message, Operation
@@ -54,7 +54,7 @@ def create_app(server: Administered, role_of: RoleOf) -> Starlette:
     grouped["/v1/health/live"] = {"GET": live}
     grouped["/v1/health/ready"] = {"GET": ready_endpoint(server)}
     grouped["/metrics"] = {"GET": _metrics_endpoint(asked)}
-    document = description(core_version())
+    document = description(__version__)
     grouped["/openapi.json"] = {"GET": _document_endpoint(document)}
     routes = [Route(path, _dispatch(methods), methods=list(methods)) for path, methods in grouped.items()]
     handlers: dict[Any, Any] = {Exception: problem_response, HTTPException: problem_response, Problem: problem_response}

@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 peer, folder = sys.argv[1:]
 archive = dn.client.StoreScu(peer, calling="SELF")
 

@@ -20,4 +20,6 @@ async def main(folder: str, *peers: str) -> None:
         print(line)
 
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 asyncio.run(main(*sys.argv[1:]))

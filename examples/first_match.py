@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 peer, patient = sys.argv[1:]
 with dn.client.QueryRetrieveScu(peer, calling="SELF") as archive:
     for study in archive.studies(PatientID=patient):

@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 source, target, patient = sys.argv[1:]
 with dn.client.QueryRetrieveScu(source, calling="SELF") as old, dn.client.Client(target, calling="SELF") as new:
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from dicomnet.client import media_set
 from dicomnet.config import parse_size
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 folder, target, capacity = sys.argv[1:]
 made = media_set.make([folder], Path(target), name="EXPORT", capacity=parse_size(capacity))
 for medium in made:

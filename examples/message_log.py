@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 peer, path = sys.argv[1:]
 log = dn.client.log.MessageLog(path, datasets=True)
 with log, dn.client.Client(peer, calling="SELF", tap=log) as archive:

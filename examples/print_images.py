@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 peer, folder = sys.argv[1:]
 with dn.client.PrintScu(peer, calling="WS1") as printer:
     print(f"printer: {printer.printer().status}")

@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) != 6:
+    sys.exit(__doc__)
 peer, here, certificates, uid, folder = sys.argv[1:]
 own = {"ca": f"{certificates}/ca.pem", "cert": f"{certificates}/server.pem", "key": f"{certificates}/server.key"}
 archive = dn.client.QueryRetrieveScu(peer, calling="SELF", tls=dn.TLS(**own), listen=here, by=["move"])

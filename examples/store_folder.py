@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 peer, folder = sys.argv[1:]
 failed = 0
 with dn.client.StoreScu(peer, calling="SELF", associations=4, report="stored.jsonl", resume=True) as archive:

@@ -8,6 +8,8 @@ import sys
 import dicomnet as dn
 from dicomnet.client.availability import instances_of
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 peer, archive, folder = sys.argv[1:]
 instances = list(instances_of([folder], availability="ONLINE", retrieve_ae_title=archive))
 with dn.client.AvailabilityScu(peer, calling=archive) as ris:

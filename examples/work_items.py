@@ -8,6 +8,8 @@ import sys
 import dicomnet as dn
 
 STATION, WORK = ("WS1", "99SITE", "Workstation 1"), ("110005", "DCM", "Interpretation")
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 with dn.client.UpsScu(sys.argv[1], calling="WS1") as ups:
     for item in ups.items(ProcedureStepState="SCHEDULED", WorklistLabel="Reading"):
         try:

@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 peer = sys.argv[1]
 with dn.client.WorklistScu(peer, calling="CT1") as worklist, dn.client.MppsScu(peer, calling="CT1") as steps:
     for item in worklist.items(step={"Modality": "CT", "ScheduledStationAETitle": "CT1"}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def run(program: str, *arguments: object, code: int = 0) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, env=environment)
     assert (done.returncode, done.stderr) == (code, ""), done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_without_arguments_it_says_what_it_takes(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    with pytest.raises(SystemExit, match=f"python {program} "):
+        runpy.run_path(str(EXAMPLES / program))
 
 
 def write_study(directory: Path) -> Path:

@@ -201,7 +201,8 @@ def test_without_the_package_a_page_says_how_to_get_it(monkeypatch):
         for path in ("/viewer/", "/viewer/viewer", "/viewer/app-config.js"):
             answer = web.get(path)
             assert answer.status_code == 404
-            assert "pip install dicomnet-viewer" in answer.text
+            assert "make viewer" in answer.text
+            assert "pip install web-ui/dist/dicomnet_viewer-*.whl" in answer.text
             assert "make viewer" in answer.text
 
 

@@ -18,8 +18,13 @@ __all__ = ["command"]
 def command(output: Output) -> int:
     """List the peers of /etc/dicomnet/peers.toml and ~/.config/dicomnet/peers.toml, or of the file in DICOMNET_PEERS.
 
-    Their names may stand wherever a command takes a PEER.
-    """
+    Their names may stand wherever a command takes a PEER. A peer is a table of such a file:
+
+    \b
+        [archive]
+        address = "ARCHIVE@pacs.local:11112"
+        calling = "WS1"
+    """  # noqa: D301  click's mark of what is not to be wrapped
     known = peer_directory.load()
     table = Table(output, ("name", "address", "calling", "security", "where"))
     for one in known.values():

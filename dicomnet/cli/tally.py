@@ -155,8 +155,10 @@ class Tally:
         counts["failed"] += max(planned - self._told, 0)
         seconds = max(self._last - self._first, 0.0)
         line = f"{counted(counts['instances'], 'instance')} sent to {peer.address()}: {rate(counts['size'], seconds)}"
+        # After Ctrl-C most of them were not even tried.
+        missed = "not sent" if Exit.INTERRUPTED in self.codes else "failed"
         self.output.summary(
-            f"{line}; {counts['failed']} failed" if counts["failed"] else line,
+            f"{line}; {counts['failed']} {missed}" if counts["failed"] else line,
             instances=counts["instances"],
             bytes=counts["size"],
             seconds=seconds,

@@ -66,9 +66,10 @@ WORKERS = frozenset({"136", "2299", "8097", "compute", "histogram-worker", "inte
 MISSING = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>The viewer is not installed</title></head>
 <body><h1>The viewer is not installed</h1>
-<p>The archive works without it. The viewer is a package of its own, <code>dicomnet-viewer</code>:</p>
-<pre>pip install dicomnet-viewer</pre>
-<p>From a checkout of dicomnet, <code>make viewer</code> builds and installs it. Then restart this server.</p>
+<p>The archive works without it. The viewer is a package of its own, <code>dicomnet-viewer</code>, which no package
+index has. In a checkout of dicomnet, <code>make viewer</code> builds it, into <code>web-ui/dist</code>. Install that
+wheel here, and restart this server:</p>
+<pre>pip install web-ui/dist/dicomnet_viewer-*.whl</pre>
 </body></html>
 """
 

@@ -2,14 +2,20 @@
 
 import logging
 from dataclasses import dataclass
-from time import perf_counter
+from time import process_time
 
 import pytest
 from wiring import CT, EXPLICIT, IMPLICIT
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet._pdu import AssociateRQ, PresentationContextRQ, SOPClassCommonExtendedNegotiation, UserIdentityRQ
+from dicomnet._pdu import (
+    AssociateRQ,
+    PresentationContextRQ,
+    SOPClassCommonExtendedNegotiation,
+    UserIdentityRQ,
+    decode_first,
+)
 from dicomnet.errors import AssociationRejected, InvalidArgument, NoAcceptedContext
 from dicomnet.protocol.admission import (
     Admission,
@@ -205,17 +211,52 @@ def test_a_refused_context_and_a_refused_request_are_a_line_each(caplog):
 # ---- the time that a request takes (S4) ----------------------------------------------------------------------------
 
 
-def test_a_request_of_many_syntaxes_and_related_classes_is_judged_in_no_time():
-    """195 kB of it took 2.4 s when each syntax was looked for in a list, and each related class for each context."""
-    syntaxes = tuple(f"1.2.3.{number}" for number in range(4000))
-    related = tuple(f"1.2.4.{number}" for number in range(4000))
-    contexts = tuple(PresentationContextRQ(2 * number + 1, CT, syntaxes) for number in range(128))
-    request = AssociateRQ("A", "B", contexts, (SOPClassCommonExtendedNegotiation(CT, "1.2", related),))
-    policy = AcceptancePolicy(abstract_syntaxes={uids.VERIFICATION: ()}, transfer_syntaxes=syntaxes[::-1])
+SIZE = 195_000  # bytes of a request, within `Limits.associate_pdu`
+MOST_FOR_IT = 0.020  # seconds of processor time, goal of S4; the test allows three times that, for shared machines
+_UIDS = tuple(f"1.2.826.0.1.{number}" for number in range(100_000, 200_000))
+_EACH = 4 + len(_UIDS[0])  # bytes of a transfer syntax as a sub-item
+
+
+def _contexts(number, size):
+    """So many presentation contexts of so many bytes together."""
+    each = size // number // _EACH
+    return tuple(PresentationContextRQ(2 * one + 1, CT, _UIDS[one * each :][:each]) for one in range(number))
+
+
+def _related(number):
+    """Related general classes of so many SOP classes: user information has 64 KiB at most."""
+    each = 50_000 // number // (_EACH - 2)
+    return [
+        SOPClassCommonExtendedNegotiation(CT if one == 0 else f"1.2.{one}", "1.3", _UIDS[:each])
+        for one in range(number)
+    ]
+
+
+LARGE = {
+    "4 contexts": (_contexts(4, SIZE), []),
+    "128 contexts": (_contexts(128, SIZE), []),
+    "related classes of one class": (_contexts(128, SIZE - 50_000), _related(1)),
+    "related classes of a thousand": (_contexts(128, SIZE - 70_000), _related(1000)),
+}
+POLICIES = {
+    "everything": AcceptancePolicy(),
+    "a thousand syntaxes": AcceptancePolicy(abstract_syntaxes={CT: ()}, transfer_syntaxes=_UIDS[:1000][::-1]),
+    "another class": AcceptancePolicy(abstract_syntaxes={uids.VERIFICATION: ()}),
+}
+
+
+@pytest.mark.measures
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kind", LARGE)
+def test_s4_a_request_of_195_kb_is_decoded_and_judged_in_20_ms(kind, policy):
+    """It took 2.4 s when each syntax was looked for in a list, and each related class for each context."""
+    contexts, extended = LARGE[kind]
+    octets = AssociateRQ("A", "B", contexts, (*ASKED.user_information, *extended)).encode()
+    assert 180_000 < len(octets) < 200_000
     times = []
-    for _ in range(3):
-        start = perf_counter()
-        evaluate(request, policy)
-        evaluate(request, AcceptancePolicy(abstract_syntaxes={CT: ("1.9",)}))
-        times.append(perf_counter() - start)
-    assert min(times) < 0.2
+    for _ in range(5):
+        start = process_time()
+        evaluate(decode_first(octets)[0], POLICIES[policy])
+        times.append(process_time() - start)
+    print(f"{len(octets)} bytes, {kind}, a policy of {policy}: {min(times) * 1e3:.1f} ms of processor time")
+    assert min(times) < 3 * MOST_FOR_IT

@@ -266,6 +266,17 @@ def test_tell_availability(folder: Path, tmp_path: Path) -> None:
         assert run("tell_availability.py", peer, "ARCHIVE", folder) == "6 instances told of in 1 notes\n"
 
 
+def test_update_patient(tmp_path: Path) -> None:
+    with Archive(tmp_path, archives.make(tmp_path, hl7_port=0)) as archive:
+        archives.store(archive.holdings, [archives.part10(1, study=study) for study in (1, 2)])
+        assert archive.hl7.server is not None
+        where = f"127.0.0.1:{archive.hl7.server.address[1]}"
+        assert run("update_patient.py", where, "P1", "P2", "Doe^Jane") == "P1 is P2 now\n"
+        peer = f"ARCHIVE@127.0.0.1:{archive.listener.address[1]}"
+        with dn.connect(peer, contexts=dn.contexts.query_retrieve()) as one:
+            assert len(list(one.find("STUDY", PatientID="P2", StudyInstanceUID=None))) == 2
+
+
 @contextmanager
 def served_by(directory: Path, add_in: str) -> Iterator[str]:
     """A server with an add-in."""

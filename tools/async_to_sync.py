@@ -41,6 +41,7 @@ SOURCES = {
             "hooks",
             "media",
             "mpps",
+            "patients",
             "pool",
             "print",
             "query",

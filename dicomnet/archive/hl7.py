@@ -1,13 +1,15 @@
 """HL7 v2: orders and admissions change the worklist; what is acknowledged is kept.
 
-ORM^O01, OMI^O23 and OMG^O19 add, change and cancel items; ADT^A01, A04 and A08 correct the patient of items; A40 merges
-two patients. A message that comes twice changes nothing the second time, and is acknowledged again.
+ORM^O01, OMI^O23 and OMG^O19 add, change and cancel items; ADT^A01, A04 and A08 correct a patient, in the worklist and
+in the index; A40 merges two patients, A37 takes one out again, A47 gives one another ID. A message that comes twice
+changes nothing the second time, and is acknowledged again. What cannot be done whole is not done at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -17,7 +19,7 @@ from ..errors import DicomNetError, InvalidArgument, LocalProtocolError, escaped
 from ..log import log
 from ..repository.committer import Committer
 from ..repository.deferred import Deferred
-from ..repository.identity import PatientId, merge
+from ..repository.identity import PatientId, UnknownPatient, change_id, correct, is_one, merge, unmerge
 from ..repository.worklist import Worklist
 from .hl7_message import Message
 from .hl7_orders import items_of_orders, patient_of
@@ -29,7 +31,8 @@ __all__ = ["Hl7Service"]
 
 _ORDERS = frozenset({"ORM^O01", "OMI^O23", "OMG^O19"})
 _ADMISSIONS = frozenset({"ADT^A01", "ADT^A04", "ADT^A08"})
-_MERGE = "ADT^A40"
+_MERGE, _CHANGE_ID, _UNMERGE = "ADT^A40", "ADT^A47", "ADT^A37"
+_CORRECTED = ("PatientName", "PatientBirthDate", "PatientSex")
 _ACCEPTED, _ERROR, _REJECTED = "AA", "AE", "AR"
 _MOST_TEXT = 80
 
@@ -116,9 +119,11 @@ class Hl7Service:
                 if message.type in _ORDERS:
                     self._order(connection, message)
                 elif message.type in _ADMISSIONS:
-                    self._worklist.correct_patient_in(connection, item_of_keywords(patient_of(message)))
-                elif message.type == _MERGE:
-                    self._merge(connection, message)
+                    self._correct(connection, message)
+                elif message.type in (_MERGE, _CHANGE_ID):
+                    self._move(connection, message)
+                elif message.type == _UNMERGE:
+                    self._unmerge(connection, message)
                 else:
                     return _REJECTED, "this type of message is not supported"
         except DicomNetError as error:
@@ -129,18 +134,40 @@ class Hl7Service:
         for keywords in items_of_orders(message):
             self._worklist.put_in(connection, item_of_keywords(keywords))
 
-    def _merge(self, connection: Connection, message: Message) -> None:
-        """The patient of MRG becomes that of PID, in the worklist and in the index."""
+    def _correct(self, connection: Connection, message: Message) -> None:
+        """The patient of PID is so, in the worklist and in the index, as far as either knows the patient."""
+        patient = patient_of(message)
+        self._worklist.correct_patient_in(connection, item_of_keywords(patient))
+        with suppress(UnknownPatient):
+            correct(connection, _id_of(patient), {one: patient[one] for one in _CORRECTED if one in patient})
+
+    def _move(self, connection: Connection, message: Message) -> None:
+        """The patient of MRG becomes that of PID, or gets that ID, in the worklist and in the index."""
         patient, gone = patient_of(message), message.first("MRG")
-        old = PatientId(gone.get(1), gone.get(1, 4))
-        new = PatientId(patient.get("PatientID", ""), patient.get("IssuerOfPatientID", ""))
+        old, new = PatientId(gone.get(1), gone.get(1, 4)), _id_of(patient)
         if not old.pid:
             raise InvalidArgument("MRG names no patient")
+        if not new.pid:
+            raise InvalidArgument("PID names no patient")
+        if old == new:
+            raise InvalidArgument("MRG and PID name the same patient")
         self._worklist.correct_patient_in(connection, item_of_keywords(patient), old.pid)
-        try:
-            merge(connection, old, new)
-        except InvalidArgument:
-            return  # the index has nothing of them, or this message has come before
+        if is_one(connection, old, new):
+            return  # this message has come before
+        with suppress(UnknownPatient):
+            (merge if message.type == _MERGE else change_id)(connection, old, new)
+
+    def _unmerge(self, connection: Connection, message: Message) -> None:
+        """The patient of the first PID is taken out of that of the second."""
+        named = [PatientId(one.get(3), one.get(3, 4)) for one in message.named("PID")]
+        if len(named) != 2 or not all(one.pid for one in named):
+            raise InvalidArgument("two PIDs name who is taken out of whom")
+        if is_one(connection, *named):
+            unmerge(connection, named[0])
+
+
+def _id_of(patient: Mapping[str, str]) -> PatientId:
+    return PatientId(patient.get("PatientID", ""), patient.get("IssuerOfPatientID", ""))
 
 
 def _acknowledgement(message: Message, code: str, text: str) -> bytes:

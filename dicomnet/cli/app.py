@@ -33,6 +33,7 @@ COMMANDS = {
     "commit": Lazy("dicomnet.cli.commit:command", "Ask for storage commitment (N-ACTION, N-EVENT-REPORT)."),
     "print": Lazy("dicomnet.cli.print:command", "Print images on film or paper (Print Management)."),
     "media": Lazy("dicomnet.cli.media:command", "Make media with a DICOMDIR, check them, have a peer make them."),
+    "patient": Lazy("dicomnet.cli.patient:command", "Correct, merge and part the patients of an archive (HL7)."),
     "ups": Lazy("dicomnet.cli.ups:command", "Make, find, perform and watch work items (Unified Procedure Step)."),
     "notify": Lazy("dicomnet.cli.notify:command", "Tell which instances can be had where (N-CREATE)."),
     "dump": Lazy("dicomnet.cli.dump:command", "Show the headers of a file, captured PDUs, or a message log."),

@@ -15,7 +15,7 @@ from ..errors import InvalidArgument
 from . import schema
 from .attributes import normal_date, patient_record
 
-__all__ = ["PatientId", "UnknownPatient", "change_id", "correct", "merge", "unmerge"]
+__all__ = ["PatientId", "UnknownPatient", "change_id", "correct", "is_one", "merge", "unmerge"]
 
 _P, _S = schema.patient.c, schema.study.c
 _COLUMNS = {"PatientName": "name", "PatientBirthDate": "birth", "PatientSex": "sex"}
@@ -101,6 +101,13 @@ def merge(connection: Connection, patient: PatientId, into: PatientId) -> int:
     moved = connection.execute(update(schema.study).where(_S.patient_id == source.id).values(patient_id=target_id))
     _follow(connection, target_id)
     return moved.rowcount
+
+
+def is_one(connection: Connection, first: PatientId, second: PatientId) -> bool:
+    """Whether two IDs are of one patient already."""
+    rows = [_row(connection, one) for one in (first, second)]
+    ids = {None if row is None else _final(connection, row).id for row in rows}
+    return len(ids) == 1 and None not in ids
 
 
 def unmerge(connection: Connection, patient: PatientId) -> int:

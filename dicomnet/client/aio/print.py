@@ -32,7 +32,7 @@ from ..print_job import (
     pictures_of,
 )
 from .client import Borrowed, Client
-from .concurrency import now, wait
+from .concurrency import aside, now, wait
 from .service import Service
 
 __all__ = ["PrintScu"]
@@ -89,15 +89,15 @@ class PrintScu(Service):
             DeadlineExceeded: the jobs have not ended in time.
         """
         film, meta = film or Film(), _COLOR if color else _GREY
-        found = pictures_of(sources, color=color, bits=bits, window=window)
+        how: dict[str, Any] = {"color": color, "bits": bits, "window": window}
         wanted: dict[str, Any] = {"polarity": polarity, "true_size": true_size, "behaviour": behaviour}
-        boxes = [(one, image_box(one, at % film.capacity + 1, **wanted)) for at, one in enumerate(found)]
+        boxes: list[_Box] = await aside(_rendered, sources, film.capacity, how, wanted)
         async with self._connected() as association:
             sending = _Sending(self, association, meta, film)
             await sending.run(session or PrintSession(), boxes)
         await self._tell_reports()
         jobs = await self.ended(sending.jobs, patience) if patience else tuple(map(PrintJob, sending.jobs))
-        return Printed(sending.films, len(found), jobs, tuple(sending.warnings))
+        return Printed(sending.films, len(boxes), jobs, tuple(sending.warnings))
 
     async def printer(self) -> PrinterState:
         """N-GET: how the printer is (PS3.4 Section H.4.6)."""
@@ -312,6 +312,12 @@ class _Sending:
         if reply.status.is_warning:
             self.warnings.append(_worded(reply.status))
         return reply
+
+
+def _rendered(sources: Sequence[Any], capacity: int, how: dict[str, Any], wanted: dict[str, Any]) -> list[_Box]:
+    return [
+        (one, image_box(one, at % capacity + 1, **wanted)) for at, one in enumerate(pictures_of(sources, **how))
+    ]
 
 
 def _worded(status: Status) -> Status:

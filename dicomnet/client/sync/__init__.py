@@ -16,6 +16,7 @@ from .availability import AvailabilityScu
 from .client import Client
 from .media import MediaCreationScu
 from .mpps import MppsScu
+from .patients import PatientUpdateScu
 from .print import PrintScu
 from .query import QueryRetrieveScu
 from .services import CommitmentScu, VerificationScu, WorklistScu
@@ -34,6 +35,7 @@ __all__ = [
     "MediaRequest",
     "MppsScu",
     "Outcome",
+    "PatientUpdateScu",
     "PrintJob",
     "PrintScu",
     "PrintSession",

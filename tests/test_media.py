@@ -351,3 +351,29 @@ def test_pynetdicom_has_media_made(tmp_path, files):
         link.release()
     assert (status.Status, said.ExecutionStatus, said.TotalNumberOfPiecesOfMediaCreated) == (0, "DONE", 1)
     assert isinstance(said, pydicom.Dataset)
+
+
+def test_what_was_asked_for_is_made_after_a_restart(tmp_path, files):
+    with Maker(tmp_path) as maker:
+        instances = maker.stored(files)
+        with dn.connect(maker.address, contexts=dn.services.presentation_contexts.sop_classes(CLASS)) as link:
+            reference = [{"ReferencedSOPClassUID": one, "ReferencedSOPInstanceUID": uid} for one, uid in instances]
+            for uid in ("1.2.5", "1.2.6"):
+                wanted = codec.from_keywords({"ReferencedSOPSequence": reference, "StorageMediaFileSetID": "ANNA"})
+                assert link.n_create(CLASS, uid, wanted).status == 0
+    (kept,) = (tmp_path / "server").rglob("1.2.6.json")
+    kept.write_text(kept.read_text().replace('"IDLE"', '"CREATING"'))  # as where the process was killed meanwhile
+    for left in (maker.folder / "1.2.6", maker.folder / ".1.2.6.part"):
+        left.mkdir()
+        (left / "half").write_bytes(b"x")
+    with Maker(tmp_path) as maker, dn.client.MediaCreationScu(maker.address) as scu:
+        assert scu.ended("1.2.6", 60).media[0][0] == "ANNA"
+        assert scu.state("1.2.5").status == "IDLE"
+        scu.cancel("1.2.5")
+    assert sorted(media_set.check(maker.folder / "1.2.6").listed) == sorted(uid for _, uid in instances)
+    assert media_set.check(maker.folder / "1.2.6").is_whole
+    assert [path.name for path in maker.folder.iterdir()] == ["1.2.6"]
+    with Maker(tmp_path) as maker, dn.client.MediaCreationScu(maker.address) as scu:
+        assert scu.state("1.2.6").status == "DONE"  # it can be asked after
+        with pytest.raises(dn.ServiceFailure):
+            scu.state("1.2.5")

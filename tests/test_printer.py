@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+from contextlib import contextmanager
 
 import numpy as np
 import peers
 import pytest
 from printing import Printer, dcmtk, dcmtk_folder
+from programs import ROOT, command, run
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from servers import make_settings
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet.client import Film
 from dicomnet.client.print_job import Picture, image_box
 from dicomnet.dataset import codec
 from dicomnet.server import Server
@@ -404,3 +409,39 @@ def test_settings_that_cannot_be_are_refused_at_the_start(tmp_path, settings, sa
     server = Server(make_settings(addins={"enable": ["printer"]}, addin={"printer": settings}), directory=tmp_path)
     with pytest.raises(dn.DicomNetError, match=says):
         server.start()
+
+
+def test_what_was_accepted_is_printed_though_the_printer_is_killed(tmp_path):
+    """kill -9 while one job is being printed, and two wait."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    server = tmp_path / "server"
+    hangs = f'addin.printer.command=["cat", "{gate}"]'
+    made = run("server", "create", server, "--aet", "PRINTER", "--set", "listen.port=0", "--set",
+               'addins.enable=["printer"]', "--set", hangs, "--set", "addin.printer.dots=50")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    with running(server) as (process, peer), dn.client.PrintScu(peer) as scu:
+        uids_ = [job.uid for _ in range(3) for job in scu.print(GRADIENT, film=Film(size="8INX10IN")).jobs]
+        with gate.open("w"):  # the first one is being printed
+            assert [scu.job(uid).status for uid in uids_] == ["PRINTING", "PENDING", "PENDING"]
+            process.kill()
+            process.wait()
+    gate.unlink()
+    gate.touch()
+    with running(server) as (process, peer), dn.client.PrintScu(peer) as scu:
+        assert [job.status for job in scu.ended(uids_, 60)] == ["DONE"] * 3
+    assert sorted(path.stem for path in server.rglob("*.pdf")) == sorted(uids_)
+    assert not list(server.rglob("*.job"))
+
+
+@contextmanager
+def running(server):
+    """The server as a process of its own, and its address; it ends with the block."""
+    with subprocess.Popen(command("server", "run", server), stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None
+            while "listening" not in (line := process.stdout.readline()):
+                assert line, "it ended"
+            yield process, f"PRINTER@127.0.0.1:{re.search(r':([0-9]+)', line)[1]}"
+        finally:
+            process.terminate()

@@ -7,20 +7,24 @@
     capacity = "CD"
 
 A disc robot, or a person, takes what comes out; the add-in `exec` runs a program for each event ``media.done``.
+Requests are in files: what was asked for is made, and can be asked after, also after a restart.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
+from pydicom.dataset import Dataset
 
 from ... import uids
 from ...client import media_set
@@ -32,6 +36,7 @@ from ...services.service_registry import Registering
 from ...status import Status
 from ..context import AddInContext
 from ..hookspecs import hookimpl
+from ..kept_files import KeptFiles
 from ..settings import FilePath, Table
 
 __all__ = ["Media"]
@@ -71,6 +76,32 @@ class Creation:
     copies: int = 1
     media: tuple[media_set.Medium, ...] = ()
     failed: tuple[tuple[str, int], ...] = ()
+
+    def packed(self) -> bytes:
+        """As the bytes of a file."""
+        media = [asdict(one) | {"path": str(one.path)} for one in self.media]
+        told = {one: getattr(self, one) for one in ("wanted", "profile", "status", "info", "copies", "failed")}
+        return json.dumps(told | {"given": self.given.to_json_dict(), "media": media}).encode()
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Creation:
+        """From the bytes of a file.
+
+        Raises:
+            ValueError, KeyError, TypeError: they are none of a request.
+        """
+        said = json.loads(data)
+        media = tuple(
+            media_set.Medium(**(one | {"path": Path(one["path"]), "instances": tuple(one["instances"])}))
+            for one in said.pop("media")
+        )
+        failed = tuple((uid, why) for uid, why in said.pop("failed"))
+        return cls(Dataset.from_json(said.pop("given")), media=media, failed=failed, **said)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is DONE, or FAILURE."""
+        return self.status in ("DONE", "FAILURE")
 
     def says(self, keyword: str) -> bool:
         """Whether an attribute of YES and NO is YES."""
@@ -123,6 +154,29 @@ class Media:
         self._requests: dict[str, Creation] = {}
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "dicomnet-media")
+        self._kept: KeptFiles = KeptFiles(context.data / "requests", ".json")
+        self._resume()
+
+    def _resume(self) -> None:
+        """Take up what an earlier process was asked for; media that it had begun are begun anew."""
+        for uid, data in self._kept.read(self.context.log):
+            try:
+                creation = self._requests[uid] = Creation.unpacked(data)
+            except (ValueError, KeyError, TypeError) as error:
+                self.context.log.error("the request %s that was kept cannot be read, and is left: %s", uid, error)
+                continue
+            if creation.status == "CREATING":
+                creation.status, creation.info = "PENDING", "QUEUED"
+                self._remove_made(uid)
+            if creation.status == "PENDING":
+                self._worker.submit(self._make, uid)
+
+    def _remove_made(self, uid: str) -> None:
+        suffix = "" if self.settings.form == "folder" else re.escape(f".{self.settings.form}")
+        ours = re.compile(rf"{re.escape(uid)}(-\d+)?{suffix}|\.{re.escape(uid)}(-\d+)?{suffix}\.part.*").fullmatch
+        for path in self.folder.iterdir():
+            if ours(path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @property
     def _spool(self) -> Path:
@@ -139,7 +193,7 @@ class Media:
 
     @hookimpl
     def stop(self) -> None:
-        """End with the medium at hand; requests that wait are not begun."""
+        """End with the medium at hand; requests that wait are begun after the next start."""
         self._worker.shutdown(cancel_futures=True)
 
     # ---- requests ----------------------------------------------------------------------------------------------
@@ -163,16 +217,31 @@ class Media:
                 return Status(Status.DUPLICATE_SOP_INSTANCE, _SERVICE)
             if not self._has_room():
                 return Status(Status.RESOURCE_LIMITATION, _SERVICE, "too many requests")
-            self._requests[uid] = Creation(given, wanted, profile)
+            creation = Creation(given, wanted, profile)
+            if not self._keep(uid, creation):
+                return Status(Status.RESOURCE_LIMITATION, _SERVICE, "the request cannot be kept")
+            self._requests[uid] = creation
         return Status.SUCCESS, given
+
+    def _keep(self, uid: str, creation: Creation) -> bool:
+        try:
+            self._kept.put(uid, creation.packed())
+        except OSError as error:
+            self.context.log.error("the request %s cannot be kept: %s", uid, error.strerror)
+            return False
+        return True
 
     def _has_room(self) -> bool:
         if len(self._requests) >= self.settings.most:
-            ended = next((uid for uid, one in self._requests.items() if one.status in ("DONE", "FAILURE")), None)
+            ended = next((uid for uid, one in self._requests.items() if one.has_ended), None)
             if ended is None:
                 return False
-            del self._requests[ended]
+            self._forget(ended)
         return True
+
+    def _forget(self, uid: str) -> None:
+        del self._requests[uid]
+        self._kept.remove(uid)
 
     def _refusal(self, uid: str, given: Any, references: Any) -> Status | None:
         """Why a request cannot be, with the attribute named."""
@@ -208,11 +277,11 @@ class Media:
                 return self._initiate(request, creation)
             if request.action_type_id != _CANCEL:
                 return Status(Status.NO_SUCH_ACTION_TYPE, _SERVICE)
-            if creation.status in ("DONE", "FAILURE"):
+            if creation.has_ended:
                 return Status(_COMPLETED, _SERVICE)
             if creation.status == "CREATING":
                 return Status(_IN_PROGRESS, _SERVICE)
-            del self._requests[request.sop_instance_uid]
+            self._forget(request.sop_instance_uid)
             return Status.SUCCESS
 
     def _initiate(self, request: NormalizedRequest, creation: Creation) -> Status:
@@ -222,6 +291,9 @@ class Media:
         if not 1 <= copies <= 99:
             return Status(Status.INVALID_ARGUMENT_VALUE, _SERVICE, "from 1 to 99 copies")
         creation.copies, creation.status, creation.info = copies, "PENDING", "QUEUED"
+        if not self._keep(request.sop_instance_uid, creation):
+            creation.status, creation.info = "IDLE", "NORMAL"
+            return Status(Status.RESOURCE_LIMITATION, _SERVICE, "the request cannot be kept")
         self._worker.submit(self._make, request.sop_instance_uid)
         return Status.SUCCESS
 
@@ -260,6 +332,7 @@ class Media:
             if creation is None:
                 return  # cancelled
             creation.status, creation.info = "CREATING", "NORMAL"
+            self._keep(uid, creation)
         media: tuple[media_set.Medium, ...] = ()
         failed: tuple[tuple[str, int], ...] = ()
         status, info = "DONE", "NORMAL"
@@ -273,6 +346,7 @@ class Media:
             self.context.log.exception("the media of %s were not made", uid)
         with self._lock:
             creation.status, creation.info, creation.media, creation.failed = status, info, media, failed
+            self._keep(uid, creation)
             self._forget_instances(creation)
         paths = [str(medium.path) for medium in media]
         self.context.publish(status.lower(), uid=uid, copies=creation.copies, info=info, media=paths)

@@ -128,7 +128,8 @@ class Printer:
             press, settings.film, settings.magnification, settings.border, settings.empty, tone, settings.annotations
         )
         self.jobs: Jobs = Jobs(
-            self.folder, press, pdf="pdf" in settings.files, png="png" in settings.files, command=settings.command,
+            self.folder, context.data / "waiting", press, pdf="pdf" in settings.files, png="png" in settings.files,
+            command=settings.command,
             patience=settings.command_seconds, most=settings.most_jobs, memory=settings.memory, kept=settings.kept_jobs,
             told=self._told, log=context.log,
         )  # fmt: skip

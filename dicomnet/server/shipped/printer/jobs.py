@@ -1,4 +1,8 @@
-"""Print jobs: a queue, one thread that draws, and what comes out: a PDF and PNGs in a folder, or a command's work."""
+"""Print jobs: a queue, one thread that draws, and what comes out: a PDF and PNGs in a folder, or a command's work.
+
+A job is in a file until it has ended: what was accepted is printed, also after a restart. Where a process was killed
+while it printed, the job is printed again, and its command is run again.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,9 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from ....services.film import film_millimetres
+from ...kept_files import KeptFiles
 from .drawing import FilmPlan, Press, draw
+from .spool import packed, unpacked
 
 __all__ = ["Job", "Jobs"]
 
@@ -58,6 +64,7 @@ class Jobs:
 
     Args:
         folder: where films go; each file appears whole, or not at all.
+        waiting: where jobs are kept until they have ended.
         press: what is printed with.
         pdf, png: which files are made.
         command: run for each job, without a shell; ``{pdf}``, ``{folder}``, ``{uid}``, ``{copies}`` are filled in.
@@ -70,10 +77,11 @@ class Jobs:
     """
 
     def __init__(
-        self, folder: Path, press: Press, *, pdf: bool, png: bool, command: Sequence[str], patience: float, most: int,
-        memory: int, kept: int, told: Callable[[Job], object], log: logging.Logger,
+        self, folder: Path, waiting: Path, press: Press, *, pdf: bool, png: bool, command: Sequence[str],
+        patience: float, most: int, memory: int, kept: int, told: Callable[[Job], object], log: logging.Logger,
     ) -> None:  # fmt: skip
         self.folder: Path = folder
+        self._kept: KeptFiles = KeptFiles(waiting, ".job")
         self.press: Press = press
         self.pdf: bool = pdf
         self.png: bool = png
@@ -95,10 +103,26 @@ class Jobs:
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob(".job-*"):
             shutil.rmtree(left, ignore_errors=True)
+        self._resume()
         self._thread.start()
 
+    def _resume(self) -> None:
+        """Take up what an earlier process was told to print, and did not."""
+        for uid, data in self._kept.read(self._log):
+            try:
+                values, films = unpacked(data)
+                created = datetime.fromisoformat(values.pop("created"))
+                job = Job(uid, films, **values, created=created)
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                self._log.error("the print job %s that was kept cannot be read, and is left: %s", uid, error)
+                continue
+            self._waiting.append(job)
+            self._jobs[uid] = job
+        if self._waiting:
+            self._log.info("%d print jobs of before are printed", len(self._waiting))
+
     def stop(self, patience: float) -> None:
-        """End, once the job at hand is done; those that wait fail."""
+        """End, once the job at hand is done; those that wait are printed after the next start."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -110,11 +134,16 @@ class Jobs:
         return len(self._waiting)
 
     def put(self, jobs: Sequence[Job]) -> bool:
-        """Have jobs printed, all of them; or none, and False, where the queue has no place for them."""
+        """Have jobs printed, all of them; or none, and False, where the queue, or the disk, has no place for them.
+
+        Once this is true they are printed, whatever becomes of this process.
+        """
         with self._changed:
             if len(self._waiting) + len(jobs) > self.most or self._stopped:
                 return False
             if self._waiting and _held([*self._waiting, *jobs]) > self.memory:
+                return False
+            if not self._keep(jobs):
                 return False
             self._waiting += jobs
             self._jobs |= {job.uid: job for job in jobs}
@@ -122,6 +151,21 @@ class Jobs:
             for uid in ended[: max(len(ended) - self.kept, 0)]:
                 del self._jobs[uid]
             self._changed.notify_all()
+        return True
+
+    def _keep(self, jobs: Sequence[Job]) -> bool:
+        try:
+            for job in jobs:
+                values = {
+                    "copies": job.copies, "priority": job.priority, "originator": job.originator,
+                    "created": job.created.isoformat(),
+                }  # fmt: skip
+                self._kept.put(job.uid, packed(values, job.films))
+        except OSError as error:
+            self._log.error("print jobs cannot be kept: %s", error.strerror)
+            for job in jobs:
+                self._kept.remove(job.uid)
+            return False
         return True
 
     def get(self, uid: str) -> Job | None:
@@ -135,8 +179,6 @@ class Jobs:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or bool(self._waiting))
                 if self._stopped:
-                    for job in self._waiting:
-                        job.status, job.info = "FAILURE", "QUEUED"
                     return
                 job = min(self._waiting, key=lambda one: _RANKS.get(one.priority, 1))
                 self._waiting.remove(job)
@@ -159,6 +201,7 @@ class Jobs:
             self._log.exception("the print job %s has failed", job.uid)
         with self._changed:
             job.films = ()
+            self._kept.remove(job.uid)
             job.status, job.info = status, info
             self._changed.notify_all()
 

@@ -7,12 +7,11 @@ they come: each stands on `Holdings`, and none knows another.
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ..config import OPERATIONS_WINDOW, Limits
 from ..errors import CannotListen, LocalProtocolError
 from ..protocol.negotiation import AcceptancePolicy
+from ..repository.application import Application
 from ..repository.find_service import QueryService
 from ..repository.retrieve_service import RetrievalService
 from ..repository.storage_service import DiskRoom, StorageService
@@ -36,7 +35,7 @@ __all__ = ["OWNER", "Archive"]
 OWNER = "archive"
 
 
-class Archive:
+class Archive(Application):
     """An archive that serves.
 
     As a context manager it serves in threads of its own until the block ends::
@@ -88,28 +87,8 @@ class Archive:
             acceptance=AcceptancePolicy(operations_window=(OPERATIONS_WINDOW, 1)),
         )
 
-    def __enter__(self) -> Self:
-        self._start()
-        self.listener.__enter__()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.listener.__exit__(kind, error, traceback)
-        finally:
-            self.close()
-
-    def serve_forever(self) -> None:
-        """Serve until the listener is told to stop."""
-        self._start()
-        try:
-            self.listener.serve_forever()
-        finally:
-            self.close()
-
-    def _start(self) -> None:
+    def start(self) -> None:
         """Begin what has threads of its own; where the port of HL7 is taken, nothing has begun."""
         try:
             self.hl7.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..config import Entity, check_ae_title, parse_size
 from ..errors import InvalidArgument
+from ..repository.application import read_settings
 from ..repository.disk import Watermarks
 from ..repository.holdings import HoldingsSettings
 from ..repository.intake import Duplicates
@@ -157,19 +157,11 @@ class ArchiveSettings(HoldingsSettings):
         Raises:
             InvalidArgument: there is no archive, or its settings make no sense: which, and where.
         """
-        path = directory / FILE_NAME
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InvalidArgument(
-                f"{directory} is no archive: it has no {FILE_NAME}", hint=f"Make one: dicomnet archive run {directory}"
-            ) from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InvalidArgument(f"{path}: {error}") from error
+        values = read_settings(directory, FILE_NAME, "archive")
         try:
             return cls(**_read(values, directory))
         except (InvalidArgument, TypeError, ValueError) as error:
-            raise InvalidArgument(f"{path}: {error}") from error
+            raise InvalidArgument(f"{directory / FILE_NAME}: {error}") from error
 
     @classmethod
     def make(cls, directory: Path, **chosen: Any) -> ArchiveSettings:

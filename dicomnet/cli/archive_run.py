@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -20,6 +17,7 @@ from ..errors import CannotListen, InvalidArgument
 from .exits import Exit
 from .options import AE_TITLE, DIRECTORY, FILE, output_options
 from .output import Output, counted
+from .serving import serve
 
 __all__ = ["command"]
 
@@ -64,7 +62,8 @@ def command(directory: str, output: Output, **options: Any) -> int:
     try:
         archive.listener.open()
         with _web(archive) as address:
-            _serve(archive, address, output, Path(directory, FILE_NAME))
+            said = [f"web on {address}"] if address else []
+            serve(archive, output, *said, settings=Path(directory, FILE_NAME), title=archive.settings.ae_title)
     except CannotListen as error:
         output.error(str(error))
         archive.close()
@@ -85,26 +84,3 @@ def _web(archive: Archive) -> Iterator[str]:
         return
     with serve_web(archive) as serving:
         yield serving.url
-
-
-def _serve(archive: Archive, web: str, output: Output, settings: Path) -> None:
-    """Until a signal comes; the second one does not wait for associations in flight."""
-    told = False
-
-    def stop(_: int, __: FrameType | None) -> None:
-        nonlocal told
-        if told:
-            archive.listener.drain = 0.0
-        told = True
-        archive.listener.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    host, port = archive.listener.address
-    print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
-    if web:
-        print(f"web on {web}", flush=True)
-    output.say(f"its AE title is {archive.settings.ae_title}; its settings are in {settings}")
-    gc.collect()
-    gc.freeze()  # what is loaded by now stays: the collector need not go through it again and again
-    archive.serve_forever()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -14,6 +12,7 @@ from ..router.settings import FILE_NAME, RouterSettings
 from .exits import Exit
 from .options import AE_TITLE, DIRECTORY, output_options
 from .output import Output, counted
+from .serving import serve
 
 __all__ = ["command"]
 
@@ -49,28 +48,9 @@ def command(directory: str, output: Output, **options: str | int | None) -> int:
         output.error(str(error))
         router.close()
         return Exit.CANNOT_LISTEN
-    _serve(router, output, Path(directory, FILE_NAME))
+    serve(router, output, settings=Path(directory, FILE_NAME), title=router.settings.ae_title)
     taken, failed = router.storage.stored, router.storage.failed
     sent = sum(one.sent for one in router.forwarder.health.values())
     output.summary(f"{counted(taken, 'instance')} received, {failed} refused, {sent} sent",
                    received=taken, refused=failed, sent=sent)  # fmt: skip
     return Exit.DONE
-
-
-def _serve(router: Router, output: Output, settings: Path) -> None:
-    """Until a signal comes; the second one does not wait for associations in flight."""
-    told = False
-
-    def stop(_: int, __: FrameType | None) -> None:
-        nonlocal told
-        if told:
-            router.listener.drain = 0.0
-        told = True
-        router.listener.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    host, port = router.listener.address
-    print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
-    output.say(f"its AE title is {router.settings.ae_title}; its settings are in {settings}")
-    router.serve_forever()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ..config import OPERATIONS_WINDOW, Limits
 from ..protocol.events import AbortIndication, Event, ReleaseIndication
 from ..protocol.exchange import Exchange
 from ..protocol.negotiation import AcceptancePolicy
+from ..repository.application import Application
 from ..repository.receiving import DiskRoom
 from ..sync import Listener
 from .forwarder import Pace
@@ -21,7 +20,7 @@ __all__ = ["OWNER", "Router"]
 OWNER = "router"
 
 
-class Router(Routing):
+class Router(Routing, Application):
     """A router that serves.
 
     As a context manager it serves in threads of its own until the block ends::
@@ -66,24 +65,3 @@ class Router(Routing):
         if isinstance(event, ReleaseIndication | AbortIndication):
             self.ended(exchange.calling, exchange.address)
         return False
-
-    def __enter__(self) -> Self:
-        self.start()
-        self.listener.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.listener.__exit__(kind, error, traceback)
-        finally:
-            self.close()
-
-    def serve_forever(self) -> None:
-        """Serve until the listener is told to stop."""
-        self.start()
-        try:
-            self.listener.serve_forever()
-        finally:
-            self.close()

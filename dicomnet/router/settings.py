@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from ..errors import InvalidArgument
+from ..repository.application import read_settings
 from ..repository.disk import Watermarks
 from ..server.setting_errors import problems_of
 from ..server.settings import AETitle, Port, Seconds, Table
@@ -86,16 +86,7 @@ class RouterSettings(Table):
         Raises:
             InvalidArgument: there is no router, or its settings make no sense: which, and where.
         """
-        path = directory / FILE_NAME
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InvalidArgument(
-                f"{directory} is no router: it has no {FILE_NAME}", hint=f"Make one: dicomnet router run {directory}"
-            ) from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InvalidArgument(f"{path}: {error}") from error
-        return cls._checked(values, str(path))
+        return cls._checked(read_settings(directory, FILE_NAME, "router"), str(directory / FILE_NAME))
 
     @classmethod
     def _checked(cls, values: dict[str, Any], file: str) -> RouterSettings:

@@ -117,11 +117,6 @@ def stop(server: ServerDirectory, drain: float | None = None) -> None:
         raise DeadlineExceeded("stop", patience, f"the server {server.name} does not stop")
 
 
-def has_systemd() -> bool:
-    """Whether systemd runs this machine."""
-    return Path("/run/systemd/system").is_dir()
-
-
 def unit(server: ServerDirectory, user: str = "dicomnet") -> str:
     """The systemd unit of a server."""
     settings = server.settings()

@@ -26,8 +26,6 @@ __all__ = ["run"]
 
 log: logging.Logger = logging.getLogger("dicomnet.server")
 
-#: Seconds that associations get to end after a second SIGTERM.
-HURRY = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _STOPPED = 0  # no signal has this number
 

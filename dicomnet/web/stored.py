@@ -20,7 +20,7 @@ from ..repository.blob_store import BlobReader, BlobRef, BlobStore
 from ..repository.headers import read_elements
 from ..repository.locations import InstanceLocation
 from ..wire.element_walk import header_of, select_elements
-from .drawing import NATIVE, Frame
+from .drawing import Frame
 from .problems import Problem
 
 __all__ = ["BLOCK", "StoredInstance"]
@@ -118,11 +118,6 @@ class StoredInstance:
     def encoding(self) -> str:
         """Of its header and frames here: a deflated one is inflated."""
         return uids.EXPLICIT_VR_LITTLE_ENDIAN if self.location.ts == _DEFLATED else self.location.ts
-
-    @property
-    def is_native(self) -> bool:
-        """Whether its pixel data are not compressed."""
-        return self.location.ts in NATIVE
 
     def blocks(self) -> Iterator[bytes]:
         """The Part 10 stream as it is stored."""

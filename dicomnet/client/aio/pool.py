@@ -47,10 +47,10 @@ class Lease:
 class Opener(Protocol):
     """What connects and releases for a pool."""
 
-    async def _open(self, contexts: Sequence[ProposedContext]) -> Association:
+    async def open_association(self, contexts: Sequence[ProposedContext]) -> Association:
         """Connect, for these contexts."""
 
-    async def _release(self, association: Association) -> None:
+    async def release_association(self, association: Association) -> None:
         """Release an association in good order."""
 
 
@@ -159,7 +159,7 @@ class Pool:
     async def _open(self, contexts: Sequence[ProposedContext]) -> Lease:
         association = None
         try:
-            association = await self._opener._open(contexts)
+            association = await self._opener.open_association(contexts)
         finally:
             with self._lock:
                 self._opening -= 1
@@ -208,7 +208,7 @@ class Pool:
 
     async def _release(self, lease: Lease) -> None:
         with suppress(DicomNetError):  # the peer is told, or gone: there is no more to wait for
-            await self._opener._release(lease.association)
+            await self._opener.release_association(lease.association)
 
     # ---- the end -----------------------------------------------------------------------------------------------
 

@@ -93,6 +93,7 @@ class PrintScu(Service):
         wanted: dict[str, Any] = {"polarity": polarity, "true_size": true_size, "behaviour": behaviour}
         boxes: list[_Box] = await aside(_rendered, sources, film.capacity, how, wanted)
         async with self._connected() as association:
+            self._listen(association)
             sending = _Sending(self, association, meta, film)
             await sending.run(session or PrintSession(), boxes)
         await self._tell_reports()
@@ -205,7 +206,6 @@ class _Sending:
         self._scu, self._association, self._meta, self._film = scu, association, meta, film
         self._what = ""
         self._image_class = uids.BASIC_COLOR_IMAGE_BOX if meta == _COLOR else uids.BASIC_GRAYSCALE_IMAGE_BOX
-        scu._listen(association)
 
     async def run(self, session: PrintSession, boxes: list[_Box]) -> None:
         """Make the session with its films, print them, and delete it, whatever becomes of it."""

@@ -50,4 +50,4 @@ class Service(Component):
 
     async def _leave(self, error: BaseException | None) -> None:
         if self._own:
-            await self.client._leave(error)
+            await self.client.pool.close(abort=error is not None)

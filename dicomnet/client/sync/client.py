@@ -306,16 +306,16 @@ class Client(Component):
         """An association with these contexts, for the time of an ``with`` block."""
         return Borrowed(self, contexts)
 
-    def _lost(self, lease: Lease, error: BaseException) -> None:
-        """An operation on this association ended in an error: tell the handlers, and put it away."""
+    def discard(self, lease: Lease, error: BaseException) -> None:
+        """Put an association away on which an operation ended in this error; handlers are told of its end."""
         try:
             if isinstance(error, DicomNetError) and not lease.association.established:
                 self.hooks.fire(_end_of(self.peer, lease.association, error))
         finally:
             self.pool.drop(lease)
 
-    def _open(self, contexts: Sequence[ProposedContext]) -> Association:
-        """Connect; what is transient is tried again."""
+    def open_association(self, contexts: Sequence[ProposedContext]) -> Association:
+        """Connect, which handlers see and may change; what is transient is tried again. For the pool."""
         pause = self.retry.pauses()
         attempt = 1
         while True:
@@ -370,7 +370,8 @@ class Client(Component):
         if answered:
             self.hooks.fire(events.AfterAssociate(self.peer, association=association, error=error))
 
-    def _release(self, association: Association) -> None:
+    def release_association(self, association: Association) -> None:
+        """Release an association, unless a handler does not want it: then it is aborted. For the pool."""
         before = events.BeforeRelease(self.peer, association=association)
         error: DicomNetError | None = None
         try:
@@ -446,4 +447,4 @@ class Borrowed:
         if error is None or isinstance(error, _HARMLESS):
             self._client.pool.give_back(self._lease)
         else:
-            self._client._lost(self._lease, error)
+            self._client.discard(self._lease, error)

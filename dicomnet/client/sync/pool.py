@@ -48,10 +48,10 @@ class Lease:
 class Opener(Protocol):
     """What connects and releases for a pool."""
 
-    def _open(self, contexts: Sequence[ProposedContext]) -> Association:
+    def open_association(self, contexts: Sequence[ProposedContext]) -> Association:
         """Connect, for these contexts."""
 
-    def _release(self, association: Association) -> None:
+    def release_association(self, association: Association) -> None:
         """Release an association in good order."""
 
 
@@ -160,7 +160,7 @@ class Pool:
     def _open(self, contexts: Sequence[ProposedContext]) -> Lease:
         association = None
         try:
-            association = self._opener._open(contexts)
+            association = self._opener.open_association(contexts)
         finally:
             with self._lock:
                 self._opening -= 1
@@ -209,7 +209,7 @@ class Pool:
 
     def _release(self, lease: Lease) -> None:
         with suppress(DicomNetError):  # the peer is told, or gone: there is no more to wait for
-            self._opener._release(lease.association)
+            self._opener.release_association(lease.association)
 
     # ---- the end -----------------------------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ class PrintScu(Service):
         wanted: dict[str, Any] = {"polarity": polarity, "true_size": true_size, "behaviour": behaviour}
         boxes: list[_Box] = aside(_rendered, sources, film.capacity, how, wanted)
         with self._connected() as association:
+            self._listen(association)
             sending = _Sending(self, association, meta, film)
             sending.run(session or PrintSession(), boxes)
         self._tell_reports()
@@ -206,7 +207,6 @@ class _Sending:
         self._scu, self._association, self._meta, self._film = scu, association, meta, film
         self._what = ""
         self._image_class = uids.BASIC_COLOR_IMAGE_BOX if meta == _COLOR else uids.BASIC_GRAYSCALE_IMAGE_BOX
-        scu._listen(association)
 
     def run(self, session: PrintSession, boxes: list[_Box]) -> None:
         """Make the session with its films, print them, and delete it, whatever becomes of it."""

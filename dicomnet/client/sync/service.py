@@ -51,4 +51,4 @@ class Service(Component):
 
     def _leave(self, error: BaseException | None) -> None:
         if self._own:
-            self.client._leave(error)
+            self.client.pool.close(abort=error is not None)

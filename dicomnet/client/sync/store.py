@@ -240,7 +240,7 @@ class StoreScu(Service):
             raise
         except BaseException as error:
             over = not lease.association.established
-            self.client._lost(lease, error)
+            self.client.discard(lease, error)
             if not over or not isinstance(error, DicomNetError):
                 raise
             for result in self._unanswered(batch, one, taken, error):

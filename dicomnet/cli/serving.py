@@ -1,0 +1,39 @@
+"""Serves an application from the command line, until a signal comes."""
+
+from __future__ import annotations
+
+import gc
+import signal
+from pathlib import Path
+from types import FrameType
+
+from ..repository.application import Application
+from .output import Output
+
+__all__ = ["serve"]
+
+
+def serve(application: Application, output: Output, *lines: str, title: str, settings: Path) -> None:
+    """Say where it listens, then these lines, its AE title and its settings, and serve until a signal comes.
+
+    A second signal does not wait for associations in flight.
+    """
+    told = False
+
+    def stop(_: int, __: FrameType | None) -> None:
+        nonlocal told
+        if told:
+            application.listener.drain = 0.0
+        told = True
+        application.listener.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    host, port = application.listener.address
+    print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
+    for line in lines:
+        print(line, flush=True)
+    output.say(f"its AE title is {title}; its settings are in {settings}")
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: the collector need not go through it again and again
+    application.serve_forever()

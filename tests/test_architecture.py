@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pytest
 from cases import every
 
+from dicomnet.repository import migrations
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dicomnet"
 SOURCES = sorted(path for ending in ("py", "pyx", "pxd") for path in PACKAGE.rglob(f"*.{ending}"))
@@ -193,6 +195,15 @@ def test_what_the_map_names_is_there():
     named = [name for name in re.findall(r"`([\w/]+\.(?:pyx?|pxd))`", text) if not name.startswith("tests/")]
     assert len(named) > 80
     assert [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in there)] == []
+
+
+def test_the_steps_of_the_index_are_named():
+    """In ``migrations/__init__.py``, so that a program whose tables are current need not load them, nor Alembic."""
+    texts = [path.read_text(encoding="utf-8") for path in (PACKAGE / "repository/migrations/versions").glob("v*.py")]
+    steps = {re.search(r'^revision = "(\w+)"', text, re.MULTILINE)[1] for text in texts}
+    followed = {name for text in texts for name in re.findall(r'^down_revision = "(\w+)"', text, re.MULTILINE)}
+    assert steps == migrations.STEPS
+    assert steps - followed == migrations.LAST
 
 
 def test_the_list_of_modules_is_current():

@@ -171,10 +171,10 @@ def test_who_gives_up_waiting_lets_the_next_have_it() -> None:
             return True
 
     class Opener:
-        async def _open(self, _: Any) -> Any:
+        async def open_association(self, _: Any) -> Any:
             return One()
 
-        async def _release(self, _: Any) -> None:
+        async def release_association(self, _: Any) -> None:
             pass
 
     async def run() -> None:

@@ -9,7 +9,7 @@ from ...errors import InvalidArgument
 
 __all__ = ["LAST", "STEPS", "check_version", "upgrade"]
 
-#: The steps in ``versions``, so that a program whose tables are current need not load them, nor Alembic.
+#: The steps in ``versions``, named here so that a program whose tables are current need not load them, nor Alembic.
 STEPS: frozenset[str] = frozenset({"0001", "0002", "0003", "0005", "0006w", "0007n", "0008p"})
 #: Those of them that no other follows: what current tables say of themselves.
 LAST: frozenset[str] = frozenset({"0003", "0007n", "0008p"})

@@ -17,6 +17,7 @@ from .certificates import issue
 from .exits import Exit
 from .options import DIRECTORY, output_options
 from .output import Output
+from .site_run import tell
 
 __all__ = ["certify", "command"]
 
@@ -71,9 +72,7 @@ def command(
     if not made:
         output.summary(f"{directory} is this site already; nothing was changed", made=False, directory=directory)
         return Exit.DONE
-    for role, node in site.nodes.items():
-        output.say(f"{role:12}{node.plain}, {node.secure} (TLS), {node.web}/{role}/")
-        output.record(role=role, plain=str(node.plain), tls=str(node.secure), web=f"{node.web}/{role}/")
+    tell(site, output)
     output.summary(f"made {directory}; start it: dicomnet site up {directory}", made=True, directory=directory)
     return Exit.DONE
 

@@ -14,7 +14,7 @@ from .options import Parsed, output_options
 from .output import Output, counted
 from .tables import Table
 
-__all__ = ["check_command", "down_command", "status_command", "up_command"]
+__all__ = ["check_command", "down_command", "status_command", "tell", "up_command"]
 
 _SITE = click.argument("site", type=Parsed("directory", lambda text: Site.load(Path(text))), metavar="DIR")
 
@@ -31,12 +31,19 @@ def up_command(site: Site, output: Output) -> int:
             output.error(problem)
             output.record(problem=problem)
         return Exit.CANNOT_LISTEN
-    for role, node in site.nodes.items():
-        output.say(f"{role:12}{node.plain}, {node.secure} (TLS), {node.web}/{role}/")
-        output.record(role=role, plain=str(node.plain), tls=str(node.secure), web=f"{node.web}/{role}/",
-                      started=role in started)  # fmt: skip
+    tell(site, output)
     output.summary(f"{counted(len(started), 'server')} started", started=started)
     return Exit.DONE
+
+
+def tell(site: Site, output: Output) -> None:
+    """Where everything is."""
+    for role, node in site.nodes.items():
+        output.say(f"{role:18}{node.plain}, {node.secure} (TLS)")
+        output.record(role=role, plain=str(node.plain), tls=str(node.secure))
+    for name, address in site.pages:
+        output.say(f"{name:18}{address}")
+        output.record(page=name, address=address)
 
 
 @click.command("down")

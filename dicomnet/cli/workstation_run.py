@@ -11,7 +11,7 @@ from ..errors import InvalidArgument
 from ..server import Server, runner
 from ..server.directory import ServerDirectory
 from .exits import Exit
-from .options import AE_TITLE, Parsed, output_options
+from .options import AE_TITLE, SIZE, Parsed, output_options
 from .output import Output
 
 __all__ = ["DIR", "create_command", "run_command"]
@@ -34,7 +34,7 @@ _NEW = click.argument(
 
 def _options(function: Any) -> Any:
     for option in (
-        click.option("--quota", metavar="SIZE", help="The most that it holds, as 200g.  [default: no bound]"),
+        click.option("--quota", type=SIZE, metavar="SIZE", help="The most that it holds.  [default: no bound]"),
         click.option("--web", "web", type=click.IntRange(0, 65535), metavar="PORT",
                      help="DICOMweb and the viewer, for this machine.  [default: 8043]"),
         click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="[default: 11113]"),

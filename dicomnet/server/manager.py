@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -26,8 +27,12 @@ STOP_PATIENCE = 10.0
 _LOOK = 0.05  # seconds for a word of the process, before a look at whether it has ended
 
 
-def start(server: ServerDirectory) -> int:
+def start(server: ServerDirectory, environment: Mapping[str, str] | None = None) -> int:
     """Start a server in a process of its own; its number, once the ports are open.
+
+    Args:
+        server: which.
+        environment: variables that it gets beside ours.
 
     Raises:
         InvalidArgument: it runs already, it is disabled, or it does not start: the reason is its own.
@@ -53,7 +58,7 @@ def start(server: ServerDirectory) -> int:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "NOTIFY_SOCKET": address},
+                env={**os.environ, **(environment or {}), "NOTIFY_SOCKET": address},
                 cwd="/",
                 start_new_session=True,
             )

@@ -97,6 +97,13 @@ class Site:
         return self.directory / "servers" / role
 
     @property
+    def pages(self) -> Iterator[tuple[str, str]]:
+        """What people open in a browser: a name and an address."""
+        yield "viewer", f"{self.nodes['workstation'].web}/workstation/viewer/"
+        yield "archive's viewer", f"{self.nodes['archive'].web}/archive/viewer/"
+        yield "console", f"{self.nodes['archive'].web}/console/"
+
+    @property
     def titles(self) -> Iterator[tuple[str, str]]:
         """Whose title is what."""
         yield from ((role, node.title) for role, node in self.nodes.items())

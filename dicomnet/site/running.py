@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..errors import DicomNetError
 from ..server import manager
 from ..server.admin import Client
-from ..server.directory import ServerDirectory
+from ..server.directory import ENVIRONMENT, ServerDirectory
 from .plan import ROLES, Node, Site, SiteInvalid, check_ports
 
 __all__ = ["State", "down", "state", "up"]
@@ -41,8 +41,9 @@ def up(site: Site) -> list[str]:
     taken = check_ports(site, resting)
     if taken:
         raise SiteInvalid(taken)
+    ours = {ENVIRONMENT: str(site.directory.absolute() / "servers")}  # by which the console finds them all
     with ThreadPoolExecutor(len(site.nodes)) as pool:
-        found = {role: pool.submit(manager.start, ServerDirectory(site.server(role))) for role in resting}
+        found = {role: pool.submit(manager.start, ServerDirectory(site.server(role)), ours) for role in resting}
     errors = [error for one in found.values() if (error := one.exception()) is not None]
     if errors:
         down(site, [role for role, one in found.items() if one.exception() is None])

@@ -27,6 +27,7 @@ from ..protocol.admission import AdmissionRule
 from ..repository.disk import DiskState
 from ..repository.receiving import DiskRoom
 from ..server import AddInContext, Check, Table, hookimpl
+from ..server.ae_titles import Conflict
 from ..server.events import Event
 from ..server.messages import MessageRegistry
 from ..server.settings import RESTART, Seconds
@@ -37,6 +38,7 @@ from .queue import Delivery, State
 from .report import report, total
 from .routing import Routing
 from .settings import FILE_NAME, RouterSettings
+from .trial import try_rules
 
 __all__ = ["RouterAddIn"]
 
@@ -70,6 +72,17 @@ class Rules(Table):
     """As TOML."""
     plan: Mapping[str, Any] | None = None
     """As an object of the JSON schema."""
+    version: int | None = None
+    """To be saved only while the rules of this version hold."""
+
+
+class Trial(Table):
+    """Rules to be tried."""
+
+    toml: str
+    """As TOML."""
+    study: str | None = None
+    """Study Instance UID of what they are tried on, in the spool; left out, they are read alone."""
 
 
 class Day(Table):
@@ -133,6 +146,7 @@ class RouterAddIn:
         messages.add("RouterSchema", lambda _: Plan.model_json_schema(by_alias=True), role="read")
         messages.add("RouterCheckRules", self._check, role="administer", model=Rules)  # it may load functions
         messages.add("RouterSaveRules", self._save, role="administer", model=Rules)
+        messages.add("RouterTryRules", self._try, role="administer", model=Trial)
         messages.add("RouterQueue", self._queue, role="read", model=Page)
         messages.add("RouterReport", self._report, role="read", model=Day)
         acts = {"Retry": queue.retry, "Drop": queue.drop, "Hold": queue.hold, "Release": queue.release}
@@ -149,7 +163,11 @@ class RouterAddIn:
 
     def _rules(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         version, plan = self.routing.spool.plans.current
-        return {"version": version, "plan": json.loads(plan.to_json())}
+        toml = RulesFile(self.routing.spool.plans.path).text()
+        return {"version": version, "plan": json.loads(plan.to_json()), "toml": toml}
+
+    def _try(self, given: Trial) -> Mapping[str, Any]:
+        return try_rules(self.routing.spool, given.toml, given.study)
 
     def _check(self, given: Rules) -> Mapping[str, Any]:
         plan = _plan_of(given)
@@ -157,6 +175,10 @@ class RouterAddIn:
 
     def _save(self, given: Rules) -> Mapping[str, Any]:
         plan = _plan_of(given)
+        holds = self.routing.spool.plans.current[0]
+        if given.version is not None and given.version != holds:
+            what = f"the rules have changed: version {holds} holds, and not version {given.version} any more"
+            raise Conflict(what, hint="Look at those first, and save again.")
         file = RulesFile(self.routing.spool.plans.path)
         file.save(plan, given.toml)
         self.routing.look()

@@ -44,7 +44,7 @@ class RulesFile:
         Raises:
             PlanInvalid: all that is wrong with it.
         """
-        return Plan.from_toml(self._text())
+        return Plan.from_toml(self.text())
 
     def save(self, plan: Plan, toml: str | None = None) -> None:
         """Put a whole plan in its place: as this TOML, which it was read from, or as it is.
@@ -54,7 +54,12 @@ class RulesFile:
         """
         self._write(tomlkit.dumps(json.loads(plan.to_json())) if toml is None else toml)
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """What is written.
+
+        Raises:
+            InvalidArgument: it cannot be read.
+        """
         try:
             return self.path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -62,7 +67,7 @@ class RulesFile:
 
     def _change(self, work: Callable[[TOMLDocument], None]) -> Plan:
         try:
-            document = tomlkit.parse(self._text())
+            document = tomlkit.parse(self.text())
         except TOMLKitError as error:
             raise InvalidArgument(f"{self.path}: {error}") from error
         work(document)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import console_pages
 import consoles
 import pytest
+from routers import CT, address, eventually, everything_to, part10
 from servers import call
 
+import dicomnet as dn
 from dicomnet import uids
+from dicomnet.testing import Provider
 
 pytestmark = [pytest.mark.long, pytest.mark.deadline(300)]
 
@@ -119,6 +122,72 @@ class TestActions:
         page.get_by_role("button", name="Delete").click()
         page.get_by_text("its directory is still there").wait_for()
         assert (place / name / "server.toml").is_file()
+
+
+class TestRouter:
+    NEW = """
+[[rules]]
+name = "only B"
+priority = 5
+then = "stop"
+when = { field = "PatientName", matches = "Doe.*" }
+actions = [{ do = "forward", to = ["B"] }]
+"""
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
+    def test_a_rule_is_written_tried_saved_and_in_force(self, chromium, place, scripts):
+        """Refused with its place first; then the next association is routed by it."""
+        name = f"router-{scripts}".lower()
+        folder = place / name / "data" / "router"
+        folder.mkdir(parents=True)
+        with Provider("A") as a, Provider("B") as b:
+            (folder / "rules.toml").write_text(
+                everything_to(A=address(a.peer), B=address(b.peer)).replace('"A", "B"', '"A"')
+            )
+            with (
+                consoles.running(place, name, addins__enable=["verification", "router"]) as server,
+                consoles.serving() as url,
+                console_pages.context(chromium, url, scripts=scripts) as page,
+            ):
+                routing = server.addins.get("router").found.plugin.routing
+                self.store(server, part10(1, PatientName="Doe^Jane"))
+                eventually(routing, {"A": {"sent": 1}})
+                self.write(page, name)
+                self.store(server, part10(2, PatientName="Doe^John"))
+                eventually(routing, {"A": {"sent": 1}, "B": {"sent": 1}})
+                page.get_by_role("link", name="Queue").click()
+                page.get_by_label("State").select_option("sent")
+                page.get_by_role("button", name="Show").click()
+                assert page.get_by_role("row").filter(has_text="only B").count() == 1
+                console_pages.check(page)
+                page.get_by_role("link", name="Report").click()
+                page.get_by_text("Nothing is unaccounted for.").wait_for()
+                console_pages.check(page)
+
+    def write(self, page, name):
+        page.goto(f"/servers/{name}/rules")
+        editor = page.get_by_label("Rules and destinations")
+        text = editor.input_value()
+        line = text.count("\n") + 2
+        editor.fill(text + self.NEW.replace("PatientName", "PatentName"))
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text(f"Line {line}").wait_for()
+        page.get_by_text('there is no attribute "PatentName"').wait_for()
+        assert "PatentName" in editor.input_value()
+        editor.fill(text + self.NEW)
+        page.get_by_label("Try them on a study").fill("1.2.1")
+        page.get_by_role("button", name="Try").click()
+        page.get_by_text('sent to B by "only B"').wait_for()
+        console_pages.check(page)
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("Saved: version 2 holds").wait_for()
+        assert editor.input_value() == text + self.NEW
+
+    @staticmethod
+    def store(server, instance):
+        peer = f"MAIN@127.0.0.1:{server.address[1]}"
+        with dn.connect(peer, contexts=dn.contexts.storage([CT])) as association:
+            assert association.store(instance).status.is_success
 
 
 def test_by_keyboard_alone(chromium, url):

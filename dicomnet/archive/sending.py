@@ -1,0 +1,169 @@
+"""Studies that a person has sent: by a queue that survives a crash, a thread for each destination.
+
+What cannot be reached is tried again for two days, and parked then, until a person says `retry` or `discard`. A study
+is sent as it is when its turn comes; an instance that the destination has already is as good as sent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+from ..client.sync.store import StoreScu
+from ..errors import ConnectionFailed, DicomNetError, InvalidArgument
+from ..log import log, log_failure
+from ..repository.blob_source import BlobSource
+from ..repository.exporting import selected
+from ..repository.outbox import Item
+from ..server.base import Requests
+from .holdings import Holdings
+
+__all__ = ["QUEUE", "Sending"]
+
+QUEUE = "send"
+_LEASE = 300.0  # seconds, extended while instances go
+_EXTEND_EVERY = 100  # instances
+_MOST_PAUSE, _LEAST_PAUSE, _PAUSE_AFTER_TROUBLE = 30.0, 1.0, 10.0
+_DUPLICATE = 0x0111
+
+
+class Sending:
+    """Sends studies to AEs that the server knows.
+
+    Args:
+        holdings: where they are, with the outbox.
+        requests: how AEs are reached.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, holdings: Holdings, requests: Requests, *, clock: Callable[[], float] = time.time) -> None:
+        self._holdings, self._requests, self._clock = holdings, requests, clock
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._workers: dict[str, tuple[threading.Thread, threading.Event]] = {}
+        self._progress: dict[int, tuple[int, int]] = {}
+
+    def start(self) -> None:
+        """Go on with what waits from before."""
+        for count in self._holdings.outbox.counts():
+            if count.queue == QUEUE:
+                self._wake(count.destination)
+
+    def order(self, studies: Sequence[str], title: str) -> int:
+        """Have studies sent; how many were not on their way there already.
+
+        Raises:
+            InvalidArgument: the AE title is not known, or has no address; or a study is not there.
+        """
+        self._requests.client(title)
+        for study in studies:
+            if not selected(self._holdings, studies=[study]):
+                raise InvalidArgument(f"there is no study {study}")
+        with self._holdings.database.write() as connection:
+            count = sum(
+                self._holdings.outbox.enqueue(
+                    connection, QUEUE, {"study": study}, destination=title, key=f"{title} {study}"
+                )
+                for study in studies
+            )
+        self._wake(title)
+        return count
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """What waits, is under way, or is parked."""
+        return [
+            {
+                "id": one.id, "study": one.payload["study"], "to": one.destination, "state": str(one.state),
+                "attempts": one.attempts, "due": one.due, "created": one.created, "error": one.error,
+                "sent": self._progress.get(one.id, (0, 0))[0], "of": self._progress.get(one.id, (0, 0))[1],
+            }
+            for one in self._holdings.outbox.items(queue=QUEUE, most=1000)
+        ]  # fmt: skip
+
+    def retry(self, ids: Sequence[int]) -> int:
+        """Try some now; how many those are."""
+        count = self._holdings.outbox.retry(ids=ids, queue=QUEUE)
+        self.start()
+        return count
+
+    def cancel(self, ids: Sequence[int]) -> int:
+        """Give some up that are not under way; how many those are."""
+        mine = {one.id for one in self._holdings.outbox.items(queue=QUEUE, most=1000)}
+        return self._holdings.outbox.discard([one for one in ids if one in mine])
+
+    def _wake(self, title: str) -> None:
+        with self._lock:
+            if self._stop.is_set():
+                return
+            if title not in self._workers:
+                wake = threading.Event()
+                name = f"dicomnet-send-{title}"
+                thread = threading.Thread(target=self._run, args=(title, wake), name=name, daemon=True)
+                self._workers[title] = thread, wake
+                thread.start()
+            self._workers[title][1].set()
+
+    def _run(self, title: str, wake: threading.Event) -> None:
+        while not self._stop.is_set():
+            wake.clear()
+            try:
+                pause = 0.0 if self._send_due(title) else self._pause()
+            except Exception as error:
+                log_failure("the queue of studies to send cannot be looked at", error)
+                pause = _PAUSE_AFTER_TROUBLE
+            wake.wait(pause)
+
+    def _pause(self) -> float:
+        due = self._holdings.outbox.next_due(QUEUE)
+        return _MOST_PAUSE if due is None else min(max(due - self._clock(), _LEAST_PAUSE), _MOST_PAUSE)
+
+    def _send_due(self, title: str) -> int:
+        outbox = self._holdings.outbox
+        items = outbox.lease(QUEUE, f"send-{id(self):x}", seconds=_LEASE, destination=title)
+        for item in items:
+            try:
+                failed = self._send(item)
+            except (DicomNetError, OSError) as error:
+                log.warning("the study %s cannot be sent to %s: %s", item.payload["study"], title, error)
+                outbox.fail(item, str(error))
+            else:
+                if self._stop.is_set():
+                    outbox.postpone(item, 0)
+                elif failed:
+                    outbox.park(item, failed)
+                else:
+                    outbox.done(item)
+            self._progress.pop(item.id, None)
+        return len(items)
+
+    def _send(self, item: Item) -> str:
+        """Send a study; what was refused, in a sentence."""
+        places = selected(self._holdings, studies=[item.payload["study"]])
+        sources = [BlobSource(self._holdings.blobs, one) for one in places]
+        failed, why = 0, ""
+        client = self._requests.client(item.destination)
+        with StoreScu(client) as scu, closing(scu.send(sources)) as results:
+            for count, stored in enumerate(results, 1):
+                if stored.status is None and stored.under_way:
+                    raise ConnectionFailed(stored.reason)  # the association broke: all of it is tried again
+                if not stored.ok and int(stored.status or 0) != _DUPLICATE:
+                    failed, why = failed + 1, stored.reason
+                self._progress[item.id] = count, len(places)
+                if count % _EXTEND_EVERY == 0:
+                    self._holdings.outbox.extend(item, _LEASE)
+                if self._stop.is_set():
+                    break
+        return f"{failed} of {len(places)} instances were refused: {why}" if failed else ""
+
+    def close(self) -> None:
+        """Send nothing more; what waits stays."""
+        with self._lock:
+            self._stop.set()
+            workers = list(self._workers.values())
+        for _, wake in workers:
+            wake.set()
+        for thread, _ in workers:
+            thread.join()

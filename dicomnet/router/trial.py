@@ -1,0 +1,84 @@
+"""Rules on trial: what is wrong with them, line by line, and what they would do with a study that is in the spool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidArgument
+from .conditions import EndlessExpression
+from .facts import Unreadable
+from .plan import Plan, PlanInvalid, Problem
+from .planning import deliveries_of
+from .samples import Sample, outcome, spooled
+from .spool import Spool
+
+__all__ = ["line_of", "try_rules"]
+
+#: Instances of a study that rules are tried on: one of each series, the newest first.
+MOST_SERIES = 50
+_is_rule = re.compile(r"rule (\d+) \(").match
+_is_destination = re.compile(r'destination "([^"]*)"').match
+_in_line = re.compile(r"\(at line (\d+), column \d+\)").search
+
+
+def try_rules(spool: Spool, text: str, study: str | None = None) -> Mapping[str, Any]:
+    """What rules in TOML come to; nothing is kept, and nothing is sent.
+
+    Args:
+        spool: of the router, with the rules that hold.
+        text: the rules.
+        study: a study in the spool, of which one instance of each series is tried; None tries none.
+
+    Returns:
+        ``problems``, each with its place, its line and what is wrong; ``rules`` and ``destinations``: how many there
+        are; and ``samples``: of each its name, what is done ``now`` and what would be done ``then``, why, and which
+        rules fire.
+
+    Raises:
+        InvalidArgument: nothing of the study is in the spool.
+    """
+    try:
+        plan = Plan.from_toml(text)
+    except PlanInvalid as error:
+        problems = [{"place": one.place, "line": line_of(text, one), "what": one.what} for one in error.problems]
+        return {"problems": problems, "rules": 0, "destinations": 0, "samples": []}
+    samples: list[Mapping[str, Any]] = []
+    if study is not None:
+        series = {one.facts.uid(0x0020000E): one for one in spooled(spool, study)}
+        if not series:
+            hint = "A router keeps instances until they are sent, and `keep` seconds longer."
+            raise InvalidArgument(f"nothing of the study {study[:64]} is in the spool", hint=hint)
+        running = spool.plans.current[1]
+        samples = [_tried(plan, running, one) for one in list(series.values())[:MOST_SERIES]]
+    return {"problems": [], "rules": len(plan.rules), "destinations": len(plan.destinations), "samples": samples}
+
+
+def _tried(plan: Plan, running: Plan, sample: Sample) -> Mapping[str, Any]:
+    facts = sample.facts
+    try:
+        why, fired = list(plan.explain(facts)), list(plan.decide(facts).names)
+    except (Unreadable, EndlessExpression) as error:
+        why, fired = [str(error)], []
+    now, then = outcome(deliveries_of(running, 0, facts)), outcome(deliveries_of(plan, 0, facts))
+    return {"name": sample.name, "fired": fired, "why": why, "now": now, "then": then}
+
+
+def line_of(text: str, problem: Problem) -> int | None:
+    """The line of the rule or destination that a mistake is in, or of the mistake itself where TOML knows it."""
+    found = _in_line(problem.what)
+    if found is not None:
+        return int(found[1])
+    rule, destination = _is_rule(problem.place), _is_destination(problem.place)
+    if rule is not None:
+        return _nth(text, re.compile(r"^\s*\[\[\s*rules\s*\]\]"), int(rule[1]))
+    if destination is not None:
+        name = re.escape(destination[1])
+        return _nth(text, re.compile(rf"^\s*\[\s*destinations\s*\.\s*[\"']?{name}[\"']?\s*\]"), 1)
+    return None
+
+
+def _nth(text: str, heading: re.Pattern[str], count: int) -> int | None:
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if heading.match(line)]
+    return lines[count - 1] if len(lines) >= count else None

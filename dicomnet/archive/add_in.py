@@ -36,9 +36,11 @@ from ..repository.retrieve_service import RetrievalService
 from ..repository.storage_service import StorageService
 from ..server import AddInContext, Check, Table, hookimpl
 from ..server.ae_entry import AEEntry, key_of
+from ..server.messages import MessageRegistry
 from ..server.settings import RESTART, AETitle, Port, Seconds, Size
 from ..services.service_registry import Registering, Registration, success
 from ..web.viewer import viewer_app
+from .administration import Administration
 from .availability import AvailabilityNotifier
 from .commitment import CommitmentService
 from .hl7 import Hl7Service
@@ -47,6 +49,7 @@ from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .nonpatient import NonPatientService
 from .retention_worker import RetentionWorker
+from .sending import Sending
 from .settings import FILE_NAME, TOLD, ArchiveSettings
 from .step_forwarder import StepForwarder
 from .web import web_application
@@ -142,6 +145,9 @@ class ArchiveAddIn:
             housekeeper = Housekeeper(self.holdings, lambda: settings.ae_title, self._facts)
             housekeeper.start()
             opened.callback(housekeeper.close)
+            self.sending: Sending = Sending(self.holdings, context.services.requests)
+            self.sending.start()
+            opened.callback(self.sending.close)
             self._opened = opened.pop_all()
         context.on_turn(self.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
@@ -166,6 +172,11 @@ class ArchiveAddIn:
             NonPatientService(self.holdings),
         ):
             service.register(registry, context.name)
+
+    @hookimpl
+    def admin_messages(self, messages: MessageRegistry, context: AddInContext) -> None:
+        """What programs and the console do with it."""
+        Administration(self.holdings, self.sending, context.services.audit).register(messages)
 
     @hookimpl
     def admission(self) -> Sequence[AdmissionRule]:

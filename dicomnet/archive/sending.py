@@ -13,7 +13,14 @@ from contextlib import closing
 from typing import Any
 
 from ..client.sync.store import StoreScu
-from ..errors import ConnectionFailed, DicomNetError, InvalidArgument
+from ..errors import (
+    AssociationError,
+    ConnectionFailed,
+    DeadlineExceeded,
+    DicomNetError,
+    InvalidArgument,
+    NoAcceptedContext,
+)
 from ..log import log, log_failure
 from ..repository.blob_source import BlobSource
 from ..repository.exporting import selected
@@ -28,6 +35,7 @@ _LEASE = 300.0  # seconds, extended while instances go
 _EXTEND_EVERY = 100  # instances
 _MOST_PAUSE, _LEAST_PAUSE, _PAUSE_AFTER_TROUBLE = 30.0, 1.0, 10.0
 _DUPLICATE = 0x0111
+_AWAY = (ConnectionFailed, AssociationError, DeadlineExceeded)
 
 
 class Sending:
@@ -147,8 +155,8 @@ class Sending:
         client = self._requests.client(item.destination)
         with StoreScu(client) as scu, closing(scu.send(sources)) as results:
             for count, stored in enumerate(results, 1):
-                if stored.status is None and stored.under_way:
-                    raise ConnectionFailed(stored.reason)  # the association broke: all of it is tried again
+                if isinstance(stored.error, _AWAY) and not isinstance(stored.error, NoAcceptedContext):
+                    raise stored.error  # not there, or gone: all of it is tried again
                 if not stored.ok and int(stored.status or 0) != _DUPLICATE:
                     failed, why = failed + 1, stored.reason
                 self._progress[item.id] = count, len(places)

@@ -33,6 +33,7 @@ from ..server.ae_entry import AEEntry, key_of
 from ..server.messages import MessageRegistry
 from ..server.settings import UID
 from ..services.service_registry import Registering, Registration, success
+from ..web.study_messages import StudyMessages
 from .jobs import Job, JobKind, JobState, Order
 from .settings import WorkstationSettings
 from .station import Workstation
@@ -174,8 +175,9 @@ class WorkstationAddIn:
         return [Mount("/", web_application(self.station))]
 
     @hookimpl
-    def admin_messages(self, messages: MessageRegistry) -> None:
+    def admin_messages(self, messages: MessageRegistry, context: AddInContext) -> None:
         """What `dicomnet workstation` and the console do."""
+        StudyMessages(self.station.holdings, context.services.audit).register(messages, "Workstation")
         messages.add("WorkstationStatus", self._status, role="read")
         messages.add("WorkstationStudies", lambda _: {"studies": [one.as_json() for one in self.station.local()]},
                      role="read")  # fmt: skip

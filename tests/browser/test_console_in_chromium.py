@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import console_pages
 import consoles
+import peers
 import pytest
 from routers import CT, address, eventually, everything_to, part10
 from servers import call
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet.server.ae_entry import AEEntry
 from dicomnet.testing import Provider
+from dicomnet.web.viewer import viewer_files
 
 pytestmark = [pytest.mark.long, pytest.mark.deadline(300)]
 
@@ -184,10 +189,103 @@ actions = [{ do = "forward", to = ["B"] }]
         assert editor.input_value() == text + self.NEW
 
     @staticmethod
-    def store(server, instance):
-        peer = f"MAIN@127.0.0.1:{server.address[1]}"
+    def store(server, instance, title="MAIN"):
+        peer = f"{title}@127.0.0.1:{server.address[1]}"
         with dn.connect(peer, contexts=dn.contexts.storage([CT])) as association:
             assert association.store(instance).status.is_success
+
+
+class TestArchive:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def archive(place):
+        """An archive with three studies, and the address of a console."""
+        addins = ["verification", "archive"]
+        with (
+            consoles.running(place, "arch", title="ARCH", addins__enable=addins, addin__archive__durability="os",
+                             web__port=0) as server,
+            consoles.serving() as url,
+        ):  # fmt: skip
+            for study in range(1, 4):
+                TestRouter.store(server, part10(1, study=study, PatientName=f"Doe{study}^Jane"), "ARCH")
+            yield server, url
+
+    @pytest.mark.parametrize(("width", "dark"), [("wide", False), ("narrow", True)], ids=["wide", "narrow"])
+    def test_every_page(self, chromium, archive, width, dark):
+        with console_pages.context(chromium, archive[1], width=width, dark=dark) as page:
+            for path in ("studies", "studies?from=never", "studies/1.2.1", "import", "sending", "worklist", "booking",
+                         "steps", "commitment"):  # fmt: skip
+                page.goto(f"/servers/arch/{path}")
+                console_pages.check(page)
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
+    def test_studies(self, chromium, archive, scripts, tmp_path):
+        server, url = archive
+        with Provider("DEST") as peer, console_pages.context(chromium, url, scripts=scripts) as page:
+            entry = AEEntry(title="DEST", host="127.0.0.1", port=int(peer.peer.rpartition(":")[2]))
+            server.base.ae_titles.add(entry)
+            page.goto("/servers/arch/studies")
+            page.get_by_label("Patient name").fill("Doe2")
+            if not scripts:
+                page.get_by_role("button", name="Search").click()
+            page.get_by_role("link", name="Doe1^Jane").wait_for(state="detached")
+            page.get_by_role("checkbox", name="Study of Doe2^Jane").check()
+            page.get_by_role("button", name="Send").click()
+            page.get_by_text("On their way to DEST: 1.").wait_for()
+            assert len(peer.wait_for(1)) == 1
+            page.goto("/servers/arch/studies/1.2.2")
+            page.get_by_role("button", name="Export").click()
+            console_pages.check(page)
+            with page.expect_download() as taken:
+                page.get_by_role("button", name="Download").click()
+            taken.value.save_as(tmp_path / "out.zip")
+            page.goto("/servers/arch/studies/1.2.2")
+            page.get_by_role("button", name="Delete").click()
+            console_pages.check(page)
+            page.get_by_role("button", name="Delete").click()
+            page.get_by_text("Deleted: 1 instances.").wait_for()
+            page.goto("/servers/arch/import")
+            page.get_by_label("DICOM files").set_input_files(tmp_path / "out.zip")
+            page.get_by_role("button", name="Import").click()
+            page.get_by_text("1 stored, 0 there already").wait_for()
+            server.base.ae_titles.remove("DEST")
+
+    def test_a_study_opens_in_the_viewer(self, chromium, archive):
+        if viewer_files() is None:
+            peers.absent("the viewer (make viewer)")
+        context = chromium.new_context(base_url=archive[1])
+        page = context.new_page()
+        page.goto("/servers/arch/studies")
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name="Open the study of Doe1^Jane in the viewer").click()
+        viewer = opened.value
+        viewer.locator(".cornerstone-canvas").first.wait_for(timeout=120_000)
+        assert "StudyInstanceUIDs=1.2.1" in viewer.url
+        context.close()
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
+    def test_worklist(self, chromium, archive, scripts):
+        with console_pages.context(chromium, archive[1], scripts=scripts) as page:
+            page.goto("/servers/arch/worklist")
+            page.get_by_role("link", name="Book", exact=True).click()
+            for label, text in (("Patient name", "Muster^Anna"), ("Patient ID", "P1"), ("Modality", "c t"),
+                                ("Date", "2026-11-30"), ("Time", "10:30"), ("Step", "Chest")):  # fmt: skip
+                page.get_by_label(re.compile(f"^{label}")).last.fill(text)
+            page.get_by_role("button", name="Book").click()
+            assert page.get_by_label("Modality").get_attribute("aria-invalid") == "true"
+            assert page.get_by_label("Patient name").input_value() == "Muster^Anna"
+            console_pages.check(page)
+            page.get_by_label("Modality").fill("CT")
+            page.get_by_role("button", name="Book").click()
+            page.get_by_text("Booked.").wait_for()
+            page.get_by_role("link", name="Muster^Anna", exact=True).click()
+            page.get_by_label("Time").fill("11:45")
+            page.get_by_label("Status").select_option("ARRIVED")
+            page.get_by_role("button", name="Save").click()
+            page.get_by_text("2026-11-30 11:45").wait_for()
+            page.get_by_role("link", name="Remove what is booked").click()
+            page.get_by_role("button", name="Remove").click()
+            page.get_by_text("Nothing is scheduled.").wait_for()
 
 
 def test_by_keyboard_alone(chromium, url):

@@ -24,7 +24,7 @@ from ..proxies import TrustedProxies
 from ..request_log import RequestLog
 from ..settings import WebSettings
 from ..users import Users
-from . import ae_titles, clients, home, manager, rules, settings_pages
+from . import ae_titles, clients, home, manager, rules, settings_pages, studies, worklist
 from .desk import Desk
 from .pages import STATIC, Ask, Console
 
@@ -43,7 +43,7 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _NOT_KEPT = (b"cache-control", b"no-store")
-_PARTS = (home, manager, settings_pages, ae_titles, clients, rules)
+_PARTS = (home, manager, settings_pages, ae_titles, clients, studies, worklist, rules)
 
 
 def console_app(desk: Desk, *, settings: WebSettings | None = None, users: Users | None = None) -> ASGIApp:

@@ -65,8 +65,9 @@ class Console:
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         self._templates.filters.update(
-            size=_size, ago=_duration, moment=_moment, brief=_brief, uri=lambda text: quote(str(text), safe="")
-        )
+            size=_size, ago=_duration, moment=_moment, brief=_brief, day=_day, clock=_clock,
+            uri=lambda text: quote(str(text), safe=""),
+        )  # fmt: skip
 
     @cached_property
     def scripts(self) -> tuple[str, ...]:
@@ -308,6 +309,14 @@ def _duration(seconds: float | None) -> str:
 
 def _moment(seconds: float | None) -> str:
     return "" if not seconds else datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _day(text: str) -> str:
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+
+
+def _clock(text: str) -> str:
+    return f"{text[:2]}:{text[2:4]}" if len(text) >= 4 and text[:4].isdigit() else text
 
 
 def _brief(uid: str) -> str:

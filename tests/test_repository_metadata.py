@@ -34,6 +34,7 @@ def test_an_instance_is_what_pydicom_reads(syntax):
     made = metadata_of(header(syntax, **KEYWORDS), syntax, "1.2.3.1.1.1")
     assert made.pop("7FE00010") == {"vr": "OW", "BulkDataURI": "../instances/1.2.3.1.1.1/bulkdata/7FE00010"}
     assert made.pop("00281202")["BulkDataURI"].endswith("/bulkdata/00281202")
+    assert made.pop("00083002") == {"vr": "UI", "Value": [syntax]}
     read = Dataset.from_json(json.dumps(made), lambda *_: b"")
     expected = codec.decode(header(syntax, **KEYWORDS | {"GreenPaletteColorLookupTableData": None}), syntax)
     for element in expected:

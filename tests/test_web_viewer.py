@@ -106,7 +106,7 @@ def test_no_prefix_leaves_its_string_or_this_host(files, root_path):
             assert "//elsewhere" not in text
             assert "alert(1)+'" not in text
             assert "<script>" not in text
-            assert text.count("</script>") == (3 if not name else 0)
+            assert text.count("</script>") == (4 if not name else 0)
 
 
 def test_services_on_another_host_are_in_the_policy(files):

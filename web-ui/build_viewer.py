@@ -92,6 +92,14 @@ PATCHES = (
         8,
     ),
     Patch("*.css", "url(/", "url(", None),
+    # Classes made from text need 'unsafe-eval'; in the page, ext/ndarray.js has them. Workers make their own.
+    Patch(
+        "*.js",
+        "function compileConstructor(dtype, dimension) {",
+        "function compileConstructor(dtype, dimension) {"
+        " if (globalThis.dicomnetNdarrayView) return globalThis.dicomnetNdarrayView(dtype, dimension);",
+        3,
+    ),
     # The one address of another host that the kept files would ask: a module that interpolates between segmentations.
     Patch("*.js", "https://cdn.jsdelivr.net/npm/@itk-wasm/", "./itk-wasm/", 1),
 )

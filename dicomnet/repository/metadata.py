@@ -28,7 +28,7 @@ __all__ = ["SeriesMetadata", "metadata_of"]
 
 INLINE = 1024  # bytes of a binary value that stands in the metadata itself
 _LEVEL = 6  # of compression: a third smaller than the fastest, and still faster than reading the instances
-_CHARACTER_SET = 0x00080005
+_CHARACTER_SET, _AVAILABLE_SYNTAX = 0x00080005, 0x00083002
 _PIXEL_DATA = 0x7FE00010
 _ATTEMPTS = 5
 
@@ -144,6 +144,8 @@ def metadata_of(
     encodings = encodings_of(clean_uid(named))
     found = _json_item(item, encodings, lambda path: bulk_data_uri(uid, path), "")
     found[f"{_CHARACTER_SET:08X}"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+    # As in answers to searches (PS3.18 Table 10.6.3-5). Without it a viewer does not see that an instance is a video.
+    found[f"{_AVAILABLE_SYNTAX:08X}"] = {"vr": "UI", "Value": [transfer_syntax]}
     if "00280010" in found:
         found[f"{_PIXEL_DATA:08X}"] = {"vr": "OW", "BulkDataURI": bulk_data_uri(uid, f"{_PIXEL_DATA:08X}")}
     return dict(sorted(found.items()))

@@ -42,15 +42,31 @@ def block() -> phantoms.Phantom:
 
 
 @pytest.fixture(scope="session")
-def web(tmp_path_factory: pytest.TempPathFactory, chest: phantoms.Phantom, block: phantoms.Phantom) -> Iterator[str]:
+def planes() -> list[phantoms.Phantom]:
+    return phantoms.planes()
+
+
+@pytest.fixture(scope="session")
+def fused() -> list[phantoms.Phantom]:
+    return phantoms.fused()
+
+
+@pytest.fixture(scope="session")
+def web(
+    tmp_path_factory: pytest.TempPathFactory,
+    chest: phantoms.Phantom,
+    block: phantoms.Phantom,
+    planes: list[phantoms.Phantom],
+    fused: list[phantoms.Phantom],
+) -> Iterator[str]:
     """The address of an archive that holds the phantoms."""
     if viewer_files() is None:
         peers.absent("the viewer (make viewer)")
     directory: Path = tmp_path_factory.mktemp("browser")
     paths = []
-    for phantom in (chest, block):
+    for phantom in (chest, block, *planes, *fused):
         for number, content in enumerate(phantom.files()):
-            path = directory / f"{phantom.name}{number}.dcm"
+            path = directory / f"{phantom.name}{phantom.series}-{number}.dcm"
             path.write_bytes(content)
             paths.append(path)
     archive = Archive(directory / "archive", archives.make(directory / "archive"))

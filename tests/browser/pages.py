@@ -38,6 +38,9 @@ GREY = f"""([id, points]) => {{
     return data[4 * (y * k.width + x)];
   }});
 }}"""
+COLOUR = GREY.replace(
+    "return data[4 * (y * k.width + x)];", "return [0, 1, 2].map(i => data[4 * (y * k.width + x) + i]);"
+)
 # The pixels follow a drag by a frame or two: whether they are, on the average, as near to `wanted` as that.
 NEAR = f"""([id, points, wanted, error]) => {{
   const grey = ({GREY})([id, points]);
@@ -53,6 +56,28 @@ CANVAS = f"""id => {{
   for (let i = 0; i < data.length; i += 4) text += String.fromCharCode(Math.max(data[i], data[i + 1], data[i + 2]));
   return [btoa(text), k.width, k.height];
 }}"""
+GRID = """([rows, columns]) => commandsManager.run(
+  { commandName: 'setViewportGridLayout', commandOptions: { numRows: rows, numCols: columns } })"""
+SETS = "services.displaySetService.getActiveDisplaySets().length"
+PLACES = "count => services.viewportGridService.getState().viewports.size === count"
+# Each viewport of the grid gets the series with its number.
+ASSIGN = """numbers => {
+  const sets = services.displaySetService.getActiveDisplaySets();
+  const views = [...services.viewportGridService.getState().viewports.keys()];
+  commandsManager.run({ commandName: 'setDisplaySetsForViewports', commandOptions: { viewportsToUpdate:
+    numbers.map((number, at) => ({ viewportId: views[at],
+      displaySetInstanceUIDs: [sets.find(d => d.SeriesNumber == number).displaySetInstanceUID] })) } });
+  return views;
+}"""
+ASSIGNED = """numbers => {
+  const views = [...services.viewportGridService.getState().viewports.keys()];
+  const all = cornerstone.getRenderingEngines().flatMap(e => e.getViewports());
+  return numbers.every((number, at) => {
+    const view = all.find(v => v.id === views[at]), id = view?.getCurrentImageId?.();
+    return id && cornerstone.metaData.get('generalSeriesModule', id)?.seriesNumber == number;
+  });
+}"""
+JUMP = "image => commandsManager.run({commandName: 'jumpToImage', commandOptions: {imageIndex: image}})"
 AT_IMAGE = f"([id, image]) => ({VIEW}).getCurrentImageIdIndex() === image"
 PROTOCOL_SHOWN = """([protocol, count]) =>
   services.hangingProtocolService.getActiveProtocol().protocol?.id === protocol &&
@@ -84,12 +109,45 @@ class Viewer:
 
     def scroll_to(self, image: int, phantom: Phantom) -> int:
         """Show an image of the stack; the number of the phantom's slice that it is."""
-        options = f"{{commandName: 'jumpToImage', commandOptions: {{imageIndex: {image}}}}}"
-        self.page.evaluate(f"commandsManager.run({options})")
+        self.page.evaluate(JUMP, image)
         self.page.wait_for_function(AT_IMAGE, arg=["", image])
         self.ready(1)
         plane = "cornerstone.metaData.get('imagePlaneModule', v.getCurrentImageId())"
         return phantom.index(2, self.value(f"{plane}.imagePositionPatient[2]"))
+
+    def split(self, rows: int, columns: int, *series: int) -> list[str]:
+        """Divide the page into stacks, and show series in them by their numbers; the viewports' names."""
+        self.page.evaluate(GRID, [rows, columns])
+        self.page.wait_for_function(PLACES, arg=rows * columns, timeout=PATIENCE)
+        # What the viewer itself puts there has to have come: else it may come after what is assigned.
+        self.ready(min(rows * columns, self.page.evaluate(SETS)))
+        views: list[str] = self.page.evaluate(ASSIGN, list(series))
+        self.page.wait_for_function(ASSIGNED, arg=list(series), timeout=PATIENCE)
+        self.ready(rows * columns)
+        return views
+
+    def jump(self, image: int, view: str) -> None:
+        """Make a viewport the active one, and show an image of its stack."""
+        self.page.evaluate("id => services.viewportGridService.setActiveViewportId(id)", view)
+        self.page.evaluate(JUMP, image)
+        self.page.wait_for_function(AT_IMAGE, arg=[view, image], timeout=PATIENCE)
+
+    def shown(self, phantom: Phantom, view: str = "") -> int:
+        """The number of the phantom's slice that a stack shows."""
+        plane = "cornerstone.metaData.get('imagePlaneModule', v.getCurrentImageId())"
+        position = np.array(self.value(f"{plane}.imagePositionPatient", view))
+        return round(float(position @ phantom.axes[2]) / phantom.slice + len(phantom.volume) / 2)
+
+    def expect(self, phantom: Phantom, number: int, view: str = "", error: float = 6) -> None:
+        """Wait until a stack shows a slice of the phantom, at points that tell it from its reflections."""
+        indices = np.insert(telling_points(phantom.volume[number], 150), 0, number, axis=1)
+        wanted = windowed(phantom.volume[tuple(indices.T)])
+        self.wait_for_grey(phantom.world(indices), wanted, view, error)
+
+    def wait_for_grey(self, points: np.ndarray, wanted: np.ndarray, view: str = "", error: float = 6) -> None:
+        """Wait until a viewport has these grey levels at points of the patient, on the average."""
+        arguments = [view, points.tolist(), wanted.tolist(), error]
+        self.page.wait_for_function(NEAR, arg=arguments, timeout=PATIENCE)
 
     def window(self) -> tuple[float, float]:
         """The values that are black and white."""
@@ -123,6 +181,10 @@ class Viewer:
         """Grey levels on the screen at points of the patient."""
         return np.array(self.page.evaluate(GREY, [view, points.tolist()]), float)
 
+    def colour(self, points: np.ndarray, view: str = "") -> np.ndarray:
+        """Red, green and blue on the screen at points of the patient."""
+        return np.array(self.page.evaluate(COLOUR, [view, points.tolist()]), float)
+
     def canvas(self, view: str = "") -> np.ndarray:
         text, width, height = self.page.evaluate(CANVAS, view)
         return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width)
@@ -146,6 +208,15 @@ def telling_points(plane: np.ndarray, count: int, margin: int = 1) -> np.ndarray
         assert mirrored is None or len(found) >= 10, "the phantom is the same in a mirror here"
         points.append(found[rng.permutation(len(found))[: count // 3]])
     return np.concatenate(points)
+
+
+def likeness(seen: np.ndarray, wanted: np.ndarray) -> float:
+    """How much of two silhouettes is in both (intersection over union), each stretched over its frame."""
+    seen, wanted = silhouette(seen), silhouette(wanted)
+    rows = np.arange(seen.shape[0]) * wanted.shape[0] // seen.shape[0]
+    columns = np.arange(seen.shape[1]) * wanted.shape[1] // seen.shape[1]
+    scaled = wanted[np.ix_(rows, columns)]
+    return float((seen & scaled).sum() / (seen | scaled).sum())
 
 
 def silhouette(picture: np.ndarray) -> np.ndarray:

@@ -38,6 +38,13 @@ STORE = """async () => {
     'CORNERSTONE_STRUCTURED_REPORT');
   return data.length;
 }"""
+# What the viewer measures after a report was read, with points in the patient's coordinates.
+HYDRATED = """() => {
+  const [one] = services.measurementService.getMeasurements();
+  const drawn = one && cornerstoneTools.annotation.state.getAnnotation(one.uid);
+  const stats = Object.values(drawn?.data.cachedStats ?? {})[0];
+  return stats?.length != null && { length: stats.length, points: drawn.data.handles.points.map(p => [...p]) };
+}"""
 
 
 def drawn(viewer, tool: str, first: np.ndarray, last: np.ndarray, near: float) -> dict:
@@ -84,7 +91,7 @@ def test_a_report_is_stored_and_read_again(viewer, chest):
     viewer.open(chest)
     number = viewer.scroll_to(14, chest)
     rows, columns = chest.volume.shape[1:]
-    first, last = chest.world(np.array([[number, rows // 2, columns // 4], [number, rows // 2, columns * 3 // 4]]))
+    first, last = chest.world(np.array([[number, rows // 3, columns // 4], [number, rows // 2, columns * 5 // 8]]))
     length = drawn(viewer, "Length", first, last, 1.5 * chest.pixel)["length"]
     with WebClient(f"{viewer.url}dicomweb") as client:
         assert viewer.page.evaluate(STORE) == 1
@@ -96,7 +103,16 @@ def test_a_report_is_stored_and_read_again(viewer, chest):
             assert any(value == pytest.approx(length, abs=0.01) for value in values)
             viewer.page.goto("about:blank")
             viewer.open(chest)
-            sets = "services.displaySetService.getActiveDisplaySets().map(d => d.Modality)"
-            viewer.page.wait_for_function(f"() => {sets}.includes('SR')")
+            expect_measurement_of_report(viewer.page, length, (first, last), 1.5 * chest.pixel)
         finally:
             client.delete(chest.study, series)
+
+
+def expect_measurement_of_report(page, length: float, ends: tuple[np.ndarray, np.ndarray], near: float) -> None:
+    """Open the report: its length becomes a measurement of the viewer, where it was and as long as it was."""
+    page.locator('[data-cy="study-browser-thumbnail-no-image"]').first.dblclick()
+    page.get_by_role("button", name="Yes", exact=True).click()
+    found = page.wait_for_function(HYDRATED).json_value()
+    assert found["length"] == pytest.approx(length, abs=0.01)
+    for point, end in zip(found["points"], ends, strict=True):
+        assert np.linalg.norm(np.array(point) - end) < near

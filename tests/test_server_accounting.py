@@ -8,20 +8,22 @@ import pytest
 
 from dicomnet import uids
 from dicomnet.protocol.messages import CommandField, DataInMemory
-from dicomnet.server.accounting import BOUNDS, Account, Performed
+from dicomnet.server.accounting import BOUNDS, Account, Action, Performed
 from dicomnet.server.metrics import Metrics
 from dicomnet.wire.command_set import Command, Message
 
 
 class Told:
-    """Keeps the events of requests that were answered."""
+    """Keeps what events say of requests that were answered."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
-    def __call__(self, kind: str, made: Any) -> None:
-        assert kind == "client.action"
-        self.events.append(dict(made()))
+    def __call__(self, action: Action) -> None:
+        action.number, action.time = 1, 2.0
+        event = action.event()
+        assert (event.id, event.time, event.type) == (1, 2.0, "client.action")
+        self.events.append(dict(event.data))
 
 
 @pytest.fixture

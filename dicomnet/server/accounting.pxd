@@ -15,6 +15,16 @@ cdef class Performed:
     cdef int add(self, int status, long long size, double seconds) except -1
 
 
+@cython.final
+@cython.no_gc
+cdef class Action:
+    cdef public long long number
+    cdef public double time
+    cdef str id, calling, sop_class
+    cdef int field, status
+    cdef double seconds
+
+
 cdef class Account:
     cdef readonly str id
     cdef public str calling
@@ -23,7 +33,7 @@ cdef class Account:
     cdef readonly Command command
     cdef readonly int status
     cdef readonly double latest
-    cdef object _told, _cell_of, _sop_class
+    cdef object _note, _cell_of, _sop_class
     cdef Performed _cell
     cdef int _field
     cdef Performed _cell_for(self, Command command)

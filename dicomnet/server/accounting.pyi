@@ -1,8 +1,9 @@
-from collections.abc import Callable, Mapping
-from typing import Any, final
+from collections.abc import Callable
+from typing import final
 
 from typing_extensions import disjoint_base
 
+from dicomnet.server.events import Event
 from dicomnet.wire.command_set import Command, Message
 
 __all__ = ["BOUNDS", "Account", "Action", "Performed"]
@@ -25,7 +26,10 @@ class Performed:
 
 @final
 class Action:
-    def __call__(self) -> Mapping[str, Any]: ...
+    number: int
+    time: float
+    kind: str
+    def event(self) -> Event: ...
 
 @disjoint_base
 class Account:
@@ -34,7 +38,7 @@ class Account:
         self,
         id: str,
         latest: float,
-        told: Callable[[str, Action], object],
+        note: Callable[[Action], object],
         cell_of: Callable[[str, int, str | None], Performed],
     ) -> None: ...
     @property

@@ -10,6 +10,7 @@ from cpython.time cimport monotonic
 from ..wire.command_set cimport Command, Message
 
 from ..protocol.messages import message_name
+from .events import Event
 
 __all__ = ["BOUNDS", "Account", "Action", "Performed"]
 
@@ -52,25 +53,24 @@ cdef class Performed:
         return [self._buckets[bucket] for bucket in range(BUCKETS)]
 
 
-@cython.final
-@cython.no_gc
 cdef class Action:
-    """A request that was answered, kept until an event is made of it: plain values, which the collector passes over."""
+    """A request that was answered, until an event is made of it; see `events.Noted`.
 
-    cdef str id, calling, sop_class
-    cdef int field, status
-    cdef double seconds
+    It holds plain values, each association's strings but once, for thousands of these are kept.
+    """
 
-    def __call__(self):
-        """What an event says of it."""
-        return {
+    kind = "client.action"
+
+    def event(self):
+        """What it says as an event."""
+        return Event(self.number, self.time, self.kind, {
             "id": self.id,
             "calling": self.calling,
             "action": message_name(self.field),
             "sop_class": self.sop_class,
             "status": f"{self.status:04X}",
             "seconds": round(self.seconds, 6),
-        }
+        })
 
 
 cdef class Account:
@@ -79,7 +79,7 @@ cdef class Account:
     Args:
         id: of the association.
         latest: now, in monotonic seconds.
-        told: called with ``"client.action"`` and an `Action` for each request that was answered; see `EventLog.note`.
+        note: called with an `Action` for each request that was answered, see `EventLog.note`.
         cell_of: gives the `Performed` for an AE title, a Command Field and a SOP Class UID.
 
     Attributes:
@@ -91,9 +91,9 @@ cdef class Account:
         latest: when the latest answer went out, in monotonic seconds; of the connection before that.
     """
 
-    def __init__(self, str id not None, double latest, told, cell_of):
+    def __init__(self, str id not None, double latest, note, cell_of):
         self.id, self.calling, self.latest = id, "", latest
-        self._told, self._cell_of = told, cell_of
+        self._note, self._cell_of = note, cell_of
         self.pending = {}
 
     def begin(self, Message message not None):
@@ -118,7 +118,7 @@ cdef class Account:
         cdef Action action = Action.__new__(Action)
         action.id, action.calling, action.sop_class = self.id, self.calling, self._sop_class
         action.field, action.status, action.seconds = self._field, status, now - since
-        self._told("client.action", action)
+        self._note(action)
 
     cdef Performed _cell_for(self, Command command):
         """Where a request is counted; nearly always that of the last one."""

@@ -26,7 +26,7 @@ class ClientRecord(Account):
         address: where the peer connected from, ``host:port``.
         exchange: its protocol.
         end: aborts it; from any thread.
-        told, cell_of: see `Account`.
+        note, cell_of: see `Account`.
 
     Attributes:
         since: when it connected, seconds since the epoch; ``began`` by the monotonic clock.
@@ -41,11 +41,11 @@ class ClientRecord(Account):
         address: str,
         exchange: Exchange,
         end: Callable[[], object],
-        told: Callable[[str, Action], object],
+        note: Callable[[Action], object],
         cell_of: Callable[[str, int, str | None], Performed],
     ) -> None:
         self.began: float = time.monotonic()
-        super().__init__(number, self.began, told, cell_of)
+        super().__init__(number, self.began, note, cell_of)
         self.address: str = address
         self.exchange: Exchange = exchange
         self.end: Callable[[], object] = end

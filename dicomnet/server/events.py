@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["Event", "EventLog"]
+__all__ = ["Event", "EventLog", "Noted"]
 
 #: Ids that are reserved in the database at a time; a server that starts anew goes on after them.
 BLOCK = 1 << 32
@@ -44,14 +44,26 @@ class Event:
         return {"id": self.id, "time": self.time, "type": self.type, "data": self.data}
 
 
-_Data = Mapping[str, Any]
-#: An event that is kept: id, time, type, and its data, or what makes them.
-_Kept = tuple[int, float, str, _Data | Callable[[], _Data]]
+class Noted(Protocol):
+    """What becomes an event once a follower or listener wants it.
+
+    Attributes:
+        number, time: the id and the time of the event; given by the log.
+    """
+
+    number: int
+    time: float
+
+    @property
+    def kind(self) -> str:
+        """The type of the event."""
+
+    def event(self) -> Event:
+        """The event."""
 
 
-def _event(kept: _Kept) -> Event:
-    number, at, kind, data = kept
-    return Event(number, at, kind, data() if callable(data) else data)
+def _event(kept: Event | Noted) -> Event:
+    return kept if isinstance(kept, Event) else kept.event()
 
 
 class EventLog:
@@ -69,7 +81,7 @@ class EventLog:
         self._clock = clock
         self._first = first
         self._last = first
-        self._kept: deque[_Kept] = deque(maxlen=keep)
+        self._kept: deque[Event | Noted] = deque(maxlen=keep)
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._listeners: list[tuple[str, Callable[[Event], object]]] = []
 
@@ -80,28 +92,28 @@ class EventLog:
 
     def publish(self, kind: str, data: Mapping[str, Any]) -> None:
         """Add an event; from any thread. ``data`` must not be changed any more."""
-        self.note(kind, data)
-
-    def note(self, kind: str, data: _Data | Callable[[], _Data]) -> None:
-        """Add an event whose data may be made by a function, once a follower or listener wants them; from any thread.
-
-        It is for what happens with each message, and costs little where no one listens.
-        """
         with self.lock:
-            self._last = number = self._last + 1
-            kept = (number, self._clock(), kind, data)
-            self._kept.append(kept)
-            if self._listeners:
-                self._tell(kept)
-            if not self._waiting:
-                return
-            waiting, self._waiting = self._waiting, {}
-        _wake(waiting)
+            self._last += 1
+            event = Event(self._last, self._clock(), kind, data)
+            self._kept.append(event)
+            self._tell(kind, event)
 
-    def _tell(self, kept: _Kept) -> None:
+    def note(self, noted: Noted) -> None:
+        """Add what happens with each message: it costs little where no one listens. From any thread."""
+        with self.lock:
+            self._last = noted.number = self._last + 1
+            noted.time = self._clock()
+            self._kept.append(noted)
+            if self._listeners or self._waiting:
+                self._tell(noted.kind, noted)
+
+    def _tell(self, kind: str, kept: Event | Noted) -> None:
+        """Tell those who listen, and wake those who follow; under the lock."""
         for wanted, listener in self._listeners:
-            if kept[2].startswith(wanted):
+            if kind.startswith(wanted):
                 listener(_event(kept))
+        waiting, self._waiting = self._waiting, {}
+        _wake(waiting)
 
     def listen(self, listener: Callable[[Event], object], kind: str = "") -> Callable[[], None]:
         """Have a function called with each event, under the lock: it must be quick. Call what is returned to end it.
@@ -123,7 +135,7 @@ class EventLog:
         with self.lock:
             if last is None:
                 return []
-            oldest = self._kept[0][0] if self._kept else self._last + 1
+            oldest = self._last + 1 - len(self._kept)
             if last > self._last or last + 1 < oldest:
                 gap = Event(oldest - 1, self._clock(), "gap", {"after": last, "missed": max(oldest - 1 - last, 0)})
                 return [gap, *map(_event, self._kept)]

@@ -7,6 +7,7 @@ database waits for it with each commit.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import postgres
 import swift
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("DICOMNET_BENCH_ROUNDS", "3"))
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so"
 #: By corpus and associations: the most of Orthanc's time that a node may take, both on PostgreSQL and files.
 TARGETS = {("ct", 1): 0.4, ("ct", 8): 0.4, ("small", 1): 0.4, ("small", 8): 0.4}

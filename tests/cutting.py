@@ -24,6 +24,7 @@ class Proxy:
         mode: "pass"; "busy": 503 to each request; "cut": connections break after some random number of bytes, in
             either direction; "silent": nothing is passed on, nor answered.
         cuts: how many connections it broke.
+        greeting: what the server is told before the client's first byte.
         lives: decimal logarithms of the fewest and the most bytes of a connection that is cut.
     """
 
@@ -31,6 +32,7 @@ class Proxy:
         self.mode = "pass"
         self.cuts = 0
         self.lives = 2.0, 5.5
+        self.greeting = b""
         self._port, self._random = port, random.Random(seed)
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._server.getsockname()[1]}"
@@ -58,6 +60,7 @@ class Proxy:
                 return
             with socket.create_connection(("127.0.0.1", self._port)) as server:
                 self._open.add(server)
+                server.sendall(self.greeting)
                 left = [_FOR_EVER]
                 back = threading.Thread(target=self._pass, args=[server, client, left], daemon=True)
                 back.start()

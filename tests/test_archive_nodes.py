@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import archives
+import cutting
 import nodes
 import pytest
 from archives import CT, an_incoming, part10
@@ -18,6 +19,7 @@ from dicomnet.archive.archive import Archive
 from dicomnet.archive.housekeeping import SWEEPING, Housekeeper
 from dicomnet.cli.archive_nodes import nodes_command
 from dicomnet.client.sync import CommitmentScu
+from dicomnet.errors import DicomNetError
 from dicomnet.repository.blob_source import data_set_of
 from dicomnet.repository.database import Database
 from dicomnet.repository.database_clock import DatabaseClock
@@ -156,6 +158,21 @@ class TestSweep:
                 blob.content[0] for blob in blobs
             }
             keeper.close()
+
+
+class TestBalancer:
+    def test_a_balancer_that_is_named_says_for_whom_a_connection_is(self, tmp_path, caplog):
+        settings = archives.make(tmp_path / "archive", proxies=("127.0.0.1",))
+        with Archive(tmp_path / "archive", settings) as archive:
+            host, port = archive.listener.address
+            with cutting.cutting(f"http://{host}:{port}") as balancer:
+                balancer.greeting = b"PROXY TCP4 192.0.2.7 192.0.2.8 50000 11112\r\n"
+                peer = "ARCHIVE@{}".format(balancer.address.removeprefix("http://"))
+                with dn.connect(peer, contexts=dn.contexts.storage([CT])) as association:
+                    assert association.store(part10(1)).status.is_success
+                balancer.greeting = b""
+                with pytest.raises(DicomNetError):
+                    dn.connect(peer, contexts=dn.contexts.storage([CT]), timeouts=dn.Timeouts(associate=10)).close()
 
 
 class TestKills:

@@ -83,6 +83,7 @@ class Archive(Application):
             host=chosen.host,
             port=chosen.port,
             limits=Limits(associations=chosen.associations),
+            proxies=chosen.proxies,
             destinations=chosen.destinations,
             acceptance=AcceptancePolicy(operations_window=(OPERATIONS_WINDOW, 1)),
         )

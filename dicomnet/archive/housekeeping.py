@@ -45,6 +45,7 @@ class Housekeeper:
         self._tell()
         if self._holdings.database.is_sqlite:
             return
+        self._holdings.events.start()
         self._thread = threading.Thread(target=self._run, name="dicomnet-housekeeper", daemon=True)
         self._thread.start()
 
@@ -67,6 +68,7 @@ class Housekeeper:
         self._tell()
         if self.nodes.take(SWEEPING, _DUTY_SECONDS) and self._holdings.database.clock() >= self._next_sweep:
             self.sweep()
+            self._holdings.events.forget()
             self._next_sweep = self._holdings.database.clock() + SWEEP_SECONDS
 
     def sweep(self) -> int:
@@ -80,6 +82,7 @@ class Housekeeper:
     def close(self) -> None:
         """End, and say so."""
         self._stop.set()
+        self._holdings.events.close()
         if self._thread is not None:
             self._thread.join()
         try:

@@ -40,6 +40,9 @@ port = {port}
 # storage = "blobs"
 # storage = "s3://archive?endpoint=https://store.example:9000&keys=/etc/dicomnet/s3.toml"
 
+# Load balancers in front of the port above: they say by the PROXY protocol for whom a connection is.
+# proxies = ["192.0.2.10"]
+
 # Instances: "segments" gathers small ones, "files" keeps a file for each, named by the template.
 # layout = "segments"
 # template = "{{PatientID}}/{{StudyInstanceUID}}/{{SeriesInstanceUID}}/{{SOPInstanceUID}}.dcm"
@@ -101,6 +104,7 @@ class ArchiveSettings(HoldingsSettings):
         host, port: where it listens; port 0 picks a free one.
         destinations: who may be sent to, by AE title.
         associations: how many at a time.
+        proxies: addresses and networks of load balancers, which say by the PROXY protocol for whom a connection is.
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
         availability_to: AE titles of the destinations that are told which instances there are.
         availability_after: seconds for which a study has to be quiet before.
@@ -119,6 +123,7 @@ class ArchiveSettings(HoldingsSettings):
     port: int = 11112
     destinations: Mapping[str, Entity] = field(default_factory=dict)
     associations: int = 100
+    proxies: tuple[str, ...] = ()
     steps_to: tuple[str, ...] = ()
     availability_to: tuple[str, ...] = ()
     availability_after: float = 60.0
@@ -210,7 +215,7 @@ def _read(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "watermarks" in values:
         values["watermarks"] = Watermarks(**values["watermarks"])
     values["web"] = WebSettings.read(values.get("web", {}), folder)
-    for name in (*TOLD, "protected_patients", "protected_studies"):
+    for name in (*TOLD, "protected_patients", "protected_studies", "proxies"):
         values[name] = tuple(values.get(name, ()))
     if "retention_size" in values:
         values["retention_size"] = parse_size(str(values["retention_size"]))

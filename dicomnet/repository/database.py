@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
@@ -141,6 +141,27 @@ class Database:
             if not self.is_sqlite:
                 connection.execute(sqlalchemy.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield connection
+
+    @contextmanager
+    def notified(self, channel: str) -> Iterator[Callable[[float], None]]:
+        """A connection to PostgreSQL that hears NOTIFY; what waits for one, for so many seconds at most.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError, OSError: the database is away.
+        """
+        with self._reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.detach()  # it is not to be anyone's after this
+            connection.execute(sqlalchemy.text(f'LISTEN "{channel}"'))
+            driver: Any = connection.connection.driver_connection
+
+            def wait(seconds: float) -> None:
+                try:
+                    for _ in driver.notifies(timeout=seconds, stop_after=1):
+                        pass
+                except Exception as error:  # psycopg's, which is not loaded for SQLite
+                    raise OSError("the connection to the index is lost") from error
+
+            yield wait
 
     def transaction(self, work: Callable[[Connection], T], *, logged: bool = False, repeatable: bool = False) -> T:
         """Do ``work`` in a transaction that writes (see `write`), again if the database called it off for another.

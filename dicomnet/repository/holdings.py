@@ -15,6 +15,7 @@ from .database import Database
 from .disk import DiskWatch, Watermarks
 from .index import Index
 from .intake import Duplicates, Intake
+from .node_events import NodeEvents
 from .nonpatient import NonPatientObjects
 from .offline import OfflineInstances
 from .outbox import Outbox
@@ -70,7 +71,8 @@ class Holdings:
         InvalidArgument: its database cannot be opened.
 
     Attributes:
-        blobs, database, index, places, quarantine, outbox, workitems, nonpatient, offline, intake, disk: its parts.
+        blobs, database, index, places, quarantine, outbox, events, workitems, nonpatient, offline, intake, disk: its
+            parts.
         recovered: how many instances were stored but not indexed when it was opened.
     """
 
@@ -82,7 +84,8 @@ class Holdings:
         self.index: Index = Index(self.database, clock=self.database.clock)
         self.places: Places = Places(self.database)
         self.blobs: BlobStore = self._open_blobs()
-        self.workitems: Workitems = Workitems(self.database, clock=self.database.clock)
+        self.events: NodeEvents = NodeEvents(self.database)
+        self.workitems: Workitems = Workitems(self.database, clock=self.database.clock, events=self.events)
         self.quarantine: Quarantine = Quarantine(self.database, clock=self.database.clock)
         self.outbox: Outbox = Outbox(self.database.write, clock=self.database.clock)
         self.nonpatient: NonPatientObjects = NonPatientObjects(self.database)

@@ -22,6 +22,7 @@ from .schema import metadata
 __all__ = [
     "commitment",
     "duty",
+    "event",
     "node",
     "nonpatient",
     "offline",
@@ -110,6 +111,17 @@ node: Table = Table(
 
 #: What one node at a time does for all, and until when.
 duty: Table = Table("duty", metadata, Column("name", _TEXT, primary_key=True), _text("owner"), _seconds("until"))
+
+#: What nodes tell each other; see `node_events.NodeEvents`.
+event: Table = Table(
+    "event",
+    metadata,
+    Column("seq", _BIG, primary_key=True),
+    _text("origin"),
+    _text("kind"),
+    _text("data"),  # JSON
+    _seconds("at"),
+)
 
 #: What is requested: a requested procedure, without its steps; see `worklist.Worklist`.
 worklist: Table = Table(

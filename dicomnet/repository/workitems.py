@@ -6,9 +6,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -19,6 +19,7 @@ from .conditions import condition_of
 from .database import Database
 from .dicom_json import DicomJson, attributes_of_json, packed, set_text, text_at
 from .keys import Identifier
+from .node_events import NodeEvents
 from .work_schema import workitem, workitem_subscription
 from .workitem_reports import (
     ASSIGNED,
@@ -57,6 +58,7 @@ MOST_LOCKS = 10_000
 LABEL = "GENERAL"
 _MODIFIED, _REQUESTING, _INSTANCE = 0x00404010, 0x00741236, 0x00080018
 _PAGE = 200
+_EVENT = "workitem"  # the kind of events that nodes tell each other
 _WITH_MODIFICATIONS, _LOCK_NOT_GRANTED = 0xB300, 0xB301
 
 T = TypeVar("T")
@@ -97,27 +99,56 @@ class Workitems:
         database: where they are.
         clock: seconds since 1970.
         most_locks: deletion locks that one AE may hold.
+        events: tells other nodes what has changed.
     """
 
     def __init__(
-        self, database: Database, *, clock: Callable[[], float] = time.time, most_locks: int = MOST_LOCKS
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], float] = time.time,
+        most_locks: int = MOST_LOCKS,
+        events: NodeEvents | None = None,
     ) -> None:
         self._database, self._clock, self._most_locks = database, clock, most_locks
+        self._events = events
+        if events is not None:
+            events.listen(_EVENT, self._heard)
         self._subscriptions = Subscriptions()
         self._order = threading.Lock()
         self._listeners: list[Listener] = []
+        self._everywhere: list[Listener] = []
 
-    def listen(self, listener: Listener) -> None:
-        """Have a function called with what subscribers are to be told; it must not wait, and may be called anywhere."""
+    def listen(self, listener: Listener, *, everywhere: bool = False) -> None:
+        """Have a function called with what subscribers are to be told; it must not wait, and may be called anywhere.
+
+        Args:
+            listener: the function.
+            everywhere: also with what has changed at other nodes, in the order of changes at each of them.
+        """
         self._listeners.append(listener)
+        if everywhere:
+            self._everywhere.append(listener)
 
     def _changed(self, work: Callable[[Connection], tuple[T, list[Notice]]]) -> T:
-        with self._order:
-            result, notices = self._database.transaction(work)
+        def told(connection: Connection) -> tuple[T, list[Notice]]:
+            result, notices = work(connection)
             notices = [one for one in notices if one.to]
+            if notices and self._events is not None:
+                self._events.put(connection, _EVENT, [asdict(one) for one in notices])
+            return result, notices
+
+        with self._order:
+            result, notices = self._database.transaction(told)
             for listener in self._listeners if notices else ():
                 listener(notices)
         return result
+
+    def _heard(self, data: list[dict[str, Any]]) -> None:
+        """What another node has changed."""
+        notices = [Notice(one["uid"], one["event"], one["item"], tuple(one["to"])) for one in data]
+        for listener in self._everywhere:
+            listener(notices)
 
     # ---- items -------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ def _warning(code: int) -> dict[str, str]:
 class _Served:
     def __init__(self, items: Workitems, channels: Channels) -> None:
         self._items, self._channels = items, channels
-        items.listen(channels.publish)
+        items.listen(channels.publish, everywhere=True)
 
     async def create(self, request: Request) -> Response:
         """``POST /workitems?{uid}``."""

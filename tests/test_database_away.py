@@ -1,0 +1,163 @@
+"""A PostgreSQL that restarts or is away: what waits for it, what is known of it, and what nodes tell each other."""
+
+import threading
+
+import archives
+import postgres
+import psycopg
+import pytest
+import sqlalchemy
+from archives import an_incoming
+from sqlalchemy.exc import OperationalError
+
+from dicomnet.archive.checks import fsck
+from dicomnet.repository import database as database_module
+from dicomnet.repository.database import Database, is_away
+from dicomnet.repository.intake import Kept
+from dicomnet.repository.node_events import NodeEvents
+from dicomnet.repository.workitem_rules import SCHEDULED
+from dicomnet.repository.workitems import GLOBAL
+
+PATIENCE = 30
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with postgres.cluster() as own:
+        yield own
+
+
+@pytest.fixture
+def url(cluster):
+    return cluster.url(cluster.new_database())
+
+
+@pytest.fixture
+def holdings(tmp_path, url):
+    with archives.opened(tmp_path / "archive", database=url, durability="disk") as opened:
+        yield opened
+
+
+class TestTransactions:
+    @pytest.mark.parametrize("mode", ["fast", "immediate"])
+    def test_a_restart_costs_time_and_nothing_else(self, holdings, cluster, mode):
+        holdings.intake.store([an_incoming(1)])
+        restarting = threading.Thread(target=cluster.restart, args=[mode])
+        restarting.start()
+        results = [holdings.intake.store([an_incoming(number)])[0] for number in range(2, 30)]
+        restarting.join(PATIENCE)
+        assert all(isinstance(one, Kept) for one in results)
+        assert len(holdings.places.of(f"1.2.1.1.{number}" for number in range(1, 30))) == 29
+        assert list(fsck(holdings)) == []
+
+    def test_a_commit_of_which_nothing_is_known_is_repeated_where_that_does_no_harm(self, url, monkeypatch):
+        """The server commits, and the connection is lost before it says so."""
+        with Database.opened(url) as database:
+            with database.write() as connection:
+                connection.execute(sqlalchemy.text("CREATE TABLE once (id int)"))
+            lost = iter([True, False, True])
+            real = psycopg.Connection.commit
+
+            def commit(connection):
+                real(connection)
+                if next(lost, False):
+                    connection.close()
+                    raise psycopg.OperationalError("the connection is lost")
+
+            monkeypatch.setattr(psycopg.Connection, "commit", commit)
+
+            def work(connection):
+                if connection.execute(sqlalchemy.text("SELECT id FROM once")).first() is None:
+                    connection.execute(sqlalchemy.text("INSERT INTO once VALUES (1)"))
+
+            database.transaction(work, repeatable=True)
+            with pytest.raises(OperationalError) as caught:
+                database.transaction(work)
+            assert is_away(caught.value)
+            with database.read() as connection:
+                assert connection.execute(sqlalchemy.text("SELECT count(*) FROM once")).scalar_one() == 1
+
+    def test_an_index_that_stays_away_refuses_and_keeps_the_bytes(self, tmp_path, cluster, url, monkeypatch):
+        """What was stored, and may be in the index or not, is found by the next start."""
+        monkeypatch.setattr(database_module, "FAILOVER_SECONDS", 0.2)
+        with archives.opened(tmp_path / "archive", database=url) as holdings:
+            with monkeypatch.context() as away:
+
+                def lost(*_, **__):
+                    raise OperationalError("", {}, psycopg.OperationalError("connection refused"))
+
+                away.setattr(database_module.Database, "write", lost)
+                results = holdings.intake.store([an_incoming(1), an_incoming(2)])
+            assert all(isinstance(one, OperationalError) for one in results)
+            assert len(list(holdings.blobs.scan())) == 2
+        with archives.opened(tmp_path / "archive", database=url) as again:
+            assert again.intake.recover(recent=False) + again.recovered == 2
+            assert list(fsck(again)) == []
+
+
+class TestEvents:
+    ITEM = {
+        "00404005": {"vr": "DT", "Value": ["20260101120000"]},
+        "00404041": {"vr": "CS", "Value": ["READY"]},
+        "00741000": {"vr": "CS", "Value": [SCHEDULED]},
+        "00741200": {"vr": "CS", "Value": ["MEDIUM"]},
+        "00741204": {"vr": "LO", "Value": ["read"]},
+    }
+
+    def test_who_listens_at_one_node_hears_of_all_over_a_restart_too(self, url, cluster):
+        with Database.opened(url) as one, Database(url) as other:
+            first, second = NodeEvents(one), NodeEvents(other)
+            heard, own, enough = [], [], threading.Event()
+
+            def hear(data):
+                heard.append(data)
+                if len(heard) == 40:
+                    enough.set()
+
+            second.listen("k", hear)
+            first.listen("k", own.append)
+            first.start()
+            second.start()
+            for number in range(40):
+                if number == 20:
+                    cluster.restart("fast")
+                one.transaction(lambda connection, number=number: first.put(connection, "k", number))
+            assert enough.wait(PATIENCE)
+            assert heard == list(range(40))
+            assert own == []
+            first.close()
+            second.close()
+
+    def test_events_are_in_the_order_of_their_commits(self, url):
+        """One that commits late has a number that comes late: who reads meanwhile misses none."""
+        with Database.opened(url) as one, Database(url) as other:
+            slow, quick, reader = NodeEvents(one), NodeEvents(one), NodeEvents(other)
+            heard = []
+            reader.listen("k", heard.append)
+            reader.start()
+            with one.write() as connection:
+                slow.put(connection, "k", "slow")
+                thread = threading.Thread(
+                    target=lambda: one.transaction(lambda connection: quick.put(connection, "k", "quick"))
+                )
+                thread.start()
+                thread.join(0.3)
+                assert thread.is_alive()  # it waits for its number
+            thread.join(PATIENCE)
+            reader.close()
+            reader._read()
+            assert heard == ["slow", "quick"]
+
+    def test_work_items_that_change_at_one_node_are_told_at_another(self, tmp_path, url):
+        here, there = (archives.opened(tmp_path / name, database=url) for name in "ab")
+        with here as one, there as other:
+            local, everywhere, told = [], [], threading.Event()
+            other.workitems.listen(local.extend)
+            other.workitems.listen(lambda notices: (everywhere.extend(notices), told.set()), everywhere=True)
+            other.events.start()
+            other.workitems.subscribe("WATCHER", GLOBAL)
+            one.workitems.create(dict(self.ITEM), "1.2.3.4")
+            assert told.wait(PATIENCE)
+            assert [(notice.uid, notice.to) for notice in everywhere] == [("1.2.3.4", ("WATCHER",))]
+            assert local == []
+            other.events.close()

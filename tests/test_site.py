@@ -26,6 +26,7 @@ from dicomnet.cli import app
 from dicomnet.cli.site_init import certify
 from dicomnet.errors import InvalidArgument
 from dicomnet.server import Server
+from dicomnet.server.admin import Client
 from dicomnet.server.directory import ServerDirectory
 from dicomnet.site.checking import check
 from dicomnet.site.making import init
@@ -177,6 +178,11 @@ def test_a_good_site_echoes_both_ways_and_does_its_work(tmp_path: Path) -> None:
         assert (report.problems, report.warnings) == ((), ())
         assert len(report.cells) == 18
         assert all(one.ok for one in report.cells)
+        with Client(site.server("archive")) as client:
+            told = client.send("SiteCheck")
+            assert (told["problems"], sum(one["ok"] for one in told["echoes"])) == ([], 18)
+            servers = client.send("SiteStatus")["servers"]
+            assert [(one["role"], one["problems"]) for one in servers] == [(role, []) for role in site.nodes]
         # The worklist knows the modality's work.
         with dn.client.WorklistScu(site.nodes["archive"].plain, calling="CT1") as scu:
             [item] = list(scu.items(step={"ScheduledStationAETitle": "CT1"}))

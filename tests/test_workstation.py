@@ -120,6 +120,16 @@ def test_the_quota_spares_what_is_open_pinned_or_in_use(tmp_path: Path) -> None:
         assert {place.rpartition(".1.")[0] for place in uids_of(station.holdings)} == {"1.2.2", "1.2.3"}
 
 
+def test_what_it_holds_is_searched_and_deleted_by_messages(tmp_path: Path) -> None:
+    with serving(tmp_path) as (server, station, admin):
+        stored(server.peer, part10(1), part10(1, study=2))
+        found = admin.send("WorkstationSearch", {"keys": {"PatientID": "P2"}})
+        assert [one["study"] for one in found["studies"]] == ["1.2.2"]
+        assert admin.send("WorkstationStudy", {"study": "1.2.1"})["series_list"][0]["instances"] == "1"
+        assert admin.send("WorkstationDelete", {"studies": ["1.2.2"]})["instances"] == 1
+        assert [one.uid for one in station.local()] == ["1.2.1"]
+
+
 # ---- remote archives -------------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ __all__ = ["Certify", "init"]
 Certify = Callable[[Path, Mapping[str, tuple[str, ...]]], object]
 
 _TABLES: dict[str, dict[str, Any]] = {
-    "archive": {"addins.enable": ["archive", "console"], "addins.optional": ["console"]},
+    "archive": {"addins.enable": ["archive", "site", "console"], "addins.optional": ["console"]},
     "workstation": {"addins.enable": ["workstation"]},
     "router": {"addins.enable": ["verification", "router"]},
 }

@@ -33,7 +33,7 @@ from ..server.ae_entry import AEEntry, key_of
 from ..server.messages import MessageRegistry
 from ..server.settings import UID
 from ..services.service_registry import Registering, Registration, success
-from ..web.study_messages import StudyMessages
+from ..web.study_messages import StudiesMessage, StudyMessages
 from .jobs import Job, JobKind, JobState, Order
 from .settings import WorkstationSettings
 from .station import Workstation
@@ -90,13 +90,6 @@ class JobMessage(Table):
     """Its number."""
 
 
-class StudiesMessage(Table):
-    """Which studies."""
-
-    studies: Annotated[tuple[UID, ...], Field(min_length=1)]
-    """Study Instance UIDs."""
-
-
 class PinMessage(StudiesMessage):
     """Which studies stay."""
 
@@ -149,6 +142,7 @@ class WorkstationAddIn:
             directory, table, title, context.services.requests, tell=context.publish
         )
         self.station.start()
+        self._audit = context.services.audit
         context.on_turn(self.station.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
 
@@ -229,6 +223,7 @@ class WorkstationAddIn:
 
     def _import(self, one: ImportMessage) -> Mapping[str, Any]:
         result = self.station.import_files(one.paths)
+        self._audit.record("import", what=f"{result.stored} instances were imported")
         return {
             "stored": result.stored, "known": result.known, "quarantined": result.quarantined,
             "failed": [{"file": name, "why": why} for name, why in result.failed],
@@ -237,6 +232,7 @@ class WorkstationAddIn:
     def _export(self, one: ExportMessage) -> Mapping[str, Any]:
         places = selected(self.station.holdings, studies=one.studies)
         export(self.station.holdings, places, Path(one.target), one.format, progress=lambda _: None)
+        self._audit.record("export", what=f"{len(places)} instances of {', '.join(one.studies)} were exported")
         return {"instances": len(places), "bytes": sum(place.size for place in places)}
 
     @hookimpl

@@ -14,7 +14,7 @@ from types import TracebackType
 from ..config import ACCEPT_PAUSE, SAY_AGAIN, Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError, escaped
 from ..log import log
-from ..net.admission import Connections
+from ..net.admission import Connections, most_connections
 from ..net.proxy import Header, Proxies
 from ..net.sockets import address_of, listen
 from ..net.tls import TLS
@@ -64,6 +64,7 @@ class Listener(Provider):
     drain: float
     tap: Tracing | None
     tls: TLS | None
+    _most: float = inf  # connections, by the descriptors of the process
 
     def __init__(
         self,
@@ -139,6 +140,7 @@ class Listener(Provider):
         self._loop = asyncio.get_running_loop()
         self._sock = await self._loop.run_in_executor(None, listen, host, port)  # a name has to be looked up
         self._address = self._sock.getsockname()[:2]
+        self._most = most_connections(self._sock.fileno())
 
     async def serve_forever(self) -> None:
         """Accept associations until `stop` is called, then let those in flight end."""
@@ -225,6 +227,8 @@ class Listener(Provider):
             self._connections.make_room()
             self._loop.call_later(ACCEPT_PAUSE, self._accept_again)
             return
+        if len(self._connections) + len(self._arrivals) >= self._most:
+            self._connections.make_room()
         sock.setblocking(False)
         arrival = self._loop.create_task(self._serve(sock))
         self._arrivals.add(arrival)

@@ -7,13 +7,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Generic, TypeVar
 
 from ..config import Limits
 
-__all__ = ["Connections"]
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["Connections", "most_connections"]
 
 T = TypeVar("T")
+
+
+#: Descriptors that connections leave to files: past it the oldest without an association makes room.
+_SPARE_DESCRIPTORS = 16
+
+
+def most_connections(newest: int) -> float:
+    """How many connections the descriptors of this process are enough for, and some files beside them.
+
+    Args:
+        newest: the descriptor that was had last; those below it are in use.
+    """
+    most = inf if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most - newest - _SPARE_DESCRIPTORS if most > 0 else inf
 
 
 class Connections(Generic[T]):

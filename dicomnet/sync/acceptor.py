@@ -16,7 +16,7 @@ from typing import Protocol
 from ..config import ACCEPT_PAUSE, SAY_AGAIN, Limits, Timeouts
 from ..errors import InvalidArgument
 from ..log import log
-from ..net.admission import Connections
+from ..net.admission import Connections, most_connections
 from ..net.proxy import Proxies
 from ..net.sockets import address_of, prepare
 from ..net.tls import TLS
@@ -32,21 +32,9 @@ from .loop import Loop
 from .secure_connection import SecureConnection
 from .shared_state import AssociationSlots
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
 __all__ = ["Acceptor"]
 
 _TIDYING = 2.0  # seconds that handlers get whose associations were cut off
-_SPARE = 16  # descriptors that connections leave to files: past it the oldest without an association makes room
-
-
-def _descriptors() -> float:
-    """How many descriptors this process may have."""
-    most = inf if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return most if most > 0 else inf
 
 
 class Provided(Protocol):
@@ -94,7 +82,7 @@ class Acceptor:
         self.stopping: bool = False
         self._resume_at = inf  # when the backlog is looked at again
         self._complained = -inf
-        self._most = _descriptors() - self.loop.fileno() - _SPARE
+        self._most = most_connections(self.loop.fileno())
 
     # ---- taking connections ------------------------------------------------------------------------------------
 

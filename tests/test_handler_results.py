@@ -152,3 +152,29 @@ def test_what_is_closed_before_its_first_step_is_never_stepped() -> None:
     Driver().run(found.close())
     step()
     assert not stepped
+
+
+def stubborn() -> Iterator[int]:
+    try:
+        yield 1
+        yield 2
+    finally:
+        raise ValueError("it will not end")
+
+
+@pytest.mark.parametrize("answer", [[1, 2], stubborn()], ids=["a list", "a generator that fails as it is closed"])
+def test_what_is_given_up_while_a_step_runs_raises_nothing_there(answer: Any) -> None:
+    """A peer that leaves meanwhile; what runs the step would take an exception for a failure of the handler."""
+    driver = Driver()
+    given_up = False
+
+    def give_up(result: int) -> int:
+        nonlocal given_up
+        if not given_up:
+            given_up = True
+            driver.run(found.close())
+        return result
+
+    found = results(answer, encode=give_up)
+    assert driver.run(found.take(never)) == [1]
+    assert given_up

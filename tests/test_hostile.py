@@ -22,6 +22,7 @@ def test_s13_crafted_archives_end_in_a_documented_exit_code() -> None:
 
 def test_point_5_hostile_providers_end_in_a_documented_exit_code() -> None:
     assert set(hostile.providers(24, seed=1)) <= hostile.CODES
+    assert hostile.provider_failures == []
 
 
 @pytest.mark.long
@@ -34,6 +35,7 @@ def test_point_5_crafted_archives_by_the_thousand() -> None:
 @pytest.mark.deadline(900)
 def test_point_5_hostile_providers_by_the_hundred() -> None:
     assert hostile.providers(1_000, seed=1_000_000).total() == 1_000
+    assert hostile.provider_failures == []
 
 
 @pytest.mark.parametrize("face", faces.FACES)

@@ -141,7 +141,7 @@ class HandlerResults:
                 self._error, self._ended = error, True
             self._token.append(True)
             if self._unwanted:
-                self._close()
+                self._close_unwanted()
             self._making = False
             self._tell()
 
@@ -160,6 +160,14 @@ class HandlerResults:
             return
         try:
             yield self._call(close, lane=_CLOSING)
+        except Exception as error:
+            log_failure("a handler failed as it was closed", error)
+
+    def _close_unwanted(self) -> None:
+        """Close what was given up while a step ran; nothing happens to a list."""
+        try:
+            if hasattr(self._steps, "close"):
+                self._close()
         except Exception as error:
             log_failure("a handler failed as it was closed", error)
 

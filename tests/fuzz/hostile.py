@@ -50,7 +50,7 @@ def _of_the_command(record: logging.LogRecord) -> bool:
     return False
 
 
-#: Tracebacks that the provider logged; `main` prints them.
+#: Tracebacks that the provider logged; `main` prints them, and fails.
 provider_failures: list[str] = []
 
 
@@ -250,8 +250,9 @@ def main() -> int:
     ends = ", ".join(f"{number} with {code}" for code, number in sorted(codes.items()))
     for failure in provider_failures:
         print(f"the provider logged: {failure}", file=sys.stderr)
-    print(f"{codes.total()} {chosen.what}: no traceback; exit codes: {ends}")
-    return 0
+    failed = len(provider_failures)
+    print(f"{codes.total()} {chosen.what}: {failed or 'no'} tracebacks; exit codes: {ends}")
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

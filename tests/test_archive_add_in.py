@@ -102,7 +102,16 @@ def test_it_is_administered_measured_and_seen_over_http(server, files, directory
         services = {message for message, _ in admin.addins()["addins"][0]["services"]}
         assert {"C_STORE_RQ", "C_FIND_RQ", "C_MOVE_RQ", "C_GET_RQ", "N_ACTION_RQ", "N_CREATE_RQ"} <= services
         assert admin.health()["ok"]
-        assert "Study Root" in admin.conformance()["markdown"]
+        said = admin.conformance()["markdown"]
+        assert "Study Root" in said
+        for name in (
+            "Unified Procedure Step - Push", "Unified Procedure Step - Pull", "Unified Procedure Step - Watch",
+            "Unified Procedure Step - Event", "Unified Procedure Step - Query", "Hanging Protocol Storage",
+            "Color Palette Query/Retrieve Information Model - FIND", "Implant Template Group Storage",
+            "General Relevant Patient Information Query",
+        ):  # fmt: skip
+            assert f"| {name} | No | Yes |" in said
+        assert f"| Unified Procedure Step - Event | {dn.uids.UNIFIED_PROCEDURE_STEP_EVENT} | SCP |" in said
     found = httpx.get(f"{server.web.url}archive/dicomweb/studies").json()
     assert [one["0020000D"]["Value"] for one in found] == [["1.2.1"]]
     text = httpx.get(f"{server.web.url}metrics").text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -296,3 +297,15 @@ def test_audit_messages_keep_their_schema(tmp_path):
         text = message(event, "SERVER", people, about, outcome="serious", description="a\x01<b>")
         schema.assertValid(etree.fromstring(text.encode()))
     assert not schema.validate(etree.fromstring(b"<AuditMessage/>"))
+
+
+@pytest.mark.parametrize(("add_in", "names"), [
+    ("printer", ["Basic Grayscale Print Management Meta", "Basic Color Print Management Meta", "Print Job"]),
+    ("media", ["Media Creation Management"]),
+    ("availability", ["Instance Availability Notification"]),
+])  # fmt: skip
+def test_the_conformance_statement_lists_print_media_and_availability(tmp_path, add_in, names):
+    with Server(make_settings(addins={"enable": [add_in]}), directory=tmp_path) as server:
+        said = server.conformance()["markdown"]
+    for name in names:
+        assert re.search(rf"^\| {name}.* \| No \| Yes \|$", said, re.MULTILINE), name

@@ -48,6 +48,7 @@ from .holdings import Holdings
 from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .nonpatient import NonPatientService
+from .relevant_patient import RelevantPatientService
 from .retention_worker import RetentionWorker
 from .sending import Sending
 from .settings import FILE_NAME, TOLD, ArchiveSettings
@@ -170,6 +171,7 @@ class ArchiveAddIn:
             ProcedureStepService(self.holdings, self.forwarder),
             WorkitemService(self.holdings, self.reporter),
             NonPatientService(self.holdings),
+            RelevantPatientService(self.holdings),
         ):
             service.register(registry, context.name)
 
@@ -177,6 +179,19 @@ class ArchiveAddIn:
     def admin_messages(self, messages: MessageRegistry, context: AddInContext) -> None:
         """What programs and the console do with it."""
         Administration(self.holdings, self.sending, context.services.audit).register(messages)
+
+    @hookimpl
+    def initiates(self) -> Iterable[tuple[str, str]]:
+        """What an archive calls others for: reports and notes, and what C-MOVE sends."""
+        chosen = self.holdings.settings
+        yield uids.STORAGE_COMMITMENT_PUSH_MODEL, "SCP"
+        yield uids.UNIFIED_PROCEDURE_STEP_EVENT, "SCP"
+        if chosen.steps_to:
+            yield uids.MODALITY_PERFORMED_PROCEDURE_STEP, "SCU"
+        if chosen.availability_to:
+            yield uids.INSTANCE_AVAILABILITY_NOTIFICATION, "SCU"
+        for sop_class in uids.STORAGE_CLASSES if chosen.destinations else ():
+            yield sop_class, "SCU"
 
     @hookimpl
     def admission(self) -> Sequence[AdmissionRule]:

@@ -23,6 +23,7 @@ from .holdings import Holdings
 from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .nonpatient import NonPatientService
+from .relevant_patient import RelevantPatientService
 from .retention_worker import RetentionWorker
 from .settings import ArchiveSettings
 from .step_forwarder import StepForwarder
@@ -72,7 +73,7 @@ class Archive(Application):
         self.workitems: WorkitemService = WorkitemService(self.holdings, self.reporter)
         for service in (
             self.storage, self.query, self.retrieval, self.commitment, self.worklist, self.steps, self.workitems,
-            NonPatientService(self.holdings),
+            NonPatientService(self.holdings), RelevantPatientService(self.holdings),
         ):  # fmt: skip
             service.register(self.listener, OWNER)
 

@@ -392,6 +392,14 @@ class AddIns:
                 checks.append(Check(addin.name, False, f"its health check failed: {type(error).__name__}"))
         return checks
 
+    def initiated(self) -> dict[str, set[str]]:
+        """By SOP class, the roles in which add-ins call others for it."""
+        found: dict[str, set[str]] = {}
+        for addin in tuple(self._addins):
+            for sop_class, role in self.call(addin, "initiates") or ():
+                found.setdefault(sop_class, set()).add(role)
+        return found
+
     def web_routes(self) -> dict[str, list[BaseRoute]]:
         """What add-ins serve over HTTP, by their names."""
         return {addin.name: list(addin.routes) for addin in self._addins if addin.routes}

@@ -22,17 +22,6 @@ def statement(settings: Settings, services: ServiceSnapshot, addins: AddIns) -> 
     ``presentation_contexts`` are those that an association would be granted now, with the transfer syntaxes of each;
     none named is any that dicomnet knows.
     """
-    contexts = [
-        {
-            "sop_class": uid,
-            "name": uids.name_of(uid),
-            "services": sorted({_service(one.message) for one in services if one.sop_class == uid}),
-            "transfer_syntaxes": list(syntaxes),
-            "role": "SCP",
-            "add_in": ", ".join(sorted({one.owner for one in services if one.sop_class == uid})),
-        }
-        for uid, syntaxes in sorted(services.transfer_syntaxes().items())
-    ]
     found: dict[str, Any] = {
         "ae_title": settings.server.ae_title,
         "description": settings.server.description,
@@ -52,10 +41,34 @@ def statement(settings: Settings, services: ServiceSnapshot, addins: AddIns) -> 
         },
         "idle_timeout": settings.timeouts.client,
         "add_ins": [{"name": one.name, "description": one.found.description} for one in addins],
-        "presentation_contexts": contexts,
+        "presentation_contexts": _granted(services),
+        "initiated": _initiated(addins),
         "c_get_storage": any(one.message in _SCU_SCP for one in services),
     }  # fmt: skip
     return {**found, "markdown": as_markdown(found)}
+
+
+def _granted(services: ServiceSnapshot) -> list[dict[str, Any]]:
+    """The presentation contexts that an association would be granted."""
+    return [
+        {
+            "sop_class": uid,
+            "name": uids.name_of(uid),
+            "services": sorted({_service(one.message) for one in services if one.sop_class == uid}),
+            "transfer_syntaxes": list(syntaxes),
+            "role": "SCP",
+            "add_in": ", ".join(sorted({one.owner for one in services if one.sop_class == uid})),
+        }
+        for uid, syntaxes in sorted(services.transfer_syntaxes().items())
+    ]
+
+
+def _initiated(addins: AddIns) -> list[dict[str, Any]]:
+    """What add-ins call others for, and in which roles."""
+    return [
+        {"sop_class": uid, "name": uids.name_of(uid), "roles": sorted(roles)}
+        for uid, roles in sorted(addins.initiated().items())
+    ]
 
 
 def _service(message: int) -> str:
@@ -76,8 +89,11 @@ def _overview(found: dict[str, Any]) -> Iterable[str]:
     yield ""
     yield "| SOP class | User of service (SCU) | Provider of service (SCP) |"
     yield "|---|---|---|"
+    roles = {one["name"]: set(one["roles"]) for one in found["initiated"]}
     for one in found["presentation_contexts"]:
-        yield f"| {one['name']} | No | Yes |"
+        roles.setdefault(one["name"], set()).add("SCP")
+    for name, taken in roles.items():
+        yield f"| {name} | {'Yes' if 'SCU' in taken else 'No'} | {'Yes' if 'SCP' in taken else 'No'} |"
     yield ""
 
 
@@ -111,6 +127,14 @@ def _networking(found: dict[str, Any]) -> Iterable[str]:
 
 
 def _contexts(found: dict[str, Any]) -> Iterable[str]:
+    if found["initiated"]:
+        yield "#### 4.2.1.3 Association initiation policy: presentation contexts"
+        yield ""
+        yield "| Abstract syntax | UID | Role |"
+        yield "|---|---|---|"
+        for one in found["initiated"]:
+            yield f"| {one['name']} | {one['sop_class']} | {', '.join(one['roles'])} |"
+        yield ""
     yield "#### 4.2.1.4 Association acceptance policy: presentation contexts"
     yield ""
     yield "| Abstract syntax | UID | Transfer syntaxes | Services | Role |"

@@ -56,6 +56,10 @@ class AddInHooks:
         """Register handlers of DICOM messages, as with a listener: ``registry.on_store()(self.store)``."""
 
     @_spec
+    def initiates(self, context: AddInContext) -> Iterable[tuple[str, str]] | None:
+        """SOP classes for which it calls others, each with its role, SCU or SCP: for the conformance statement."""
+
+    @_spec
     def admin_messages(self, messages: MessageRegistry, context: AddInContext) -> None:
         """Register messages of the admin interface: ``messages.add("Rebuild", self.rebuild, role="administer")``."""
 

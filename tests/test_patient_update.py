@@ -12,10 +12,13 @@ from programs import run
 
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
+from dicomnet.archive.hl7_message import Message
+from dicomnet.archive.mllp import MllpServer
 from dicomnet.client import PatientUpdateScu
 from dicomnet.client.aio import PatientUpdateScu as AsyncPatientUpdateScu
 from dicomnet.client.hl7 import Hl7Refused, PatientId, adt
 from dicomnet.net.mllp import MllpReader, framed
+from dicomnet.repository.deferred import Deferred
 
 
 @pytest.fixture
@@ -97,12 +100,55 @@ def test_what_is_no_patient_is_not_sent(scu):
 
 def test_what_could_be_taken_for_separators_is_escaped():
     message = adt("A40", PatientId("P|1", "A^B"), prior=PatientId("P&2"), values={"PatientName": "O~Neil\\^Ann"})
-    from dicomnet.archive.hl7_message import Message
     from dicomnet.archive.hl7_orders import patient_of
 
     read = Message.decode(message)
     assert patient_of(read) == {"PatientID": "P|1", "IssuerOfPatientID": "A^B", "PatientName": "O~Neil\\^Ann"}
     assert read.first("MRG").get(1) == "P&2"
+
+
+class Other:
+    """Another system that takes HL7; what it is told waits while it is away."""
+
+    def __init__(self):
+        self.told, self.answers = [], []
+        self.news = threading.Condition()
+
+    def take(self, data):
+        message = Message.decode(data)
+        answer = Deferred()
+        with self.news:
+            code = self.answers.pop(0) if self.answers else "AA"
+            self.told.append((message.type, message.first("PID").get(5), data))
+            self.news.notify_all()
+        answer.set_result(f"MSH|^~\\&|\rMSA|{code}|{message.control_id}\r".encode())
+        return answer
+
+    def wait_for(self, count):
+        with self.news:
+            assert self.news.wait_for(lambda: len(self.told) >= count, 30)
+        return [kind for kind, *_ in self.told]
+
+
+def test_what_changed_is_passed_on_as_it_came_and_over_a_restart(tmp_path):
+    other = Other()
+    with MllpServer(other.take, port=0) as away:
+        port = away.address[1]
+    settings = archives.make(tmp_path, hl7_port=0, patients_to=(f"127.0.0.1:{port}",))
+    with Archive(tmp_path, settings) as archive:
+        scu = PatientUpdateScu(address_of(archive))
+        scu.update("P1", name="Müller^Jörg")
+        scu.merge("P1", "P2")
+        with pytest.raises(Hl7Refused):
+            scu.merge("P2", "P2")  # which is not passed on
+        assert sum(one.items for one in archive.holdings.outbox.counts() if one.queue == "patient") == 2
+    with MllpServer(other.take, port=port), Archive(tmp_path, settings) as archive:
+        archive.holdings.outbox.retry(queue="patient")
+        archive.hl7.forwarder.wake()
+        assert sorted(other.wait_for(2)) == ["ADT^A08", "ADT^A40"]
+        PatientUpdateScu(address_of(archive)).update("P1", sex="F")
+        assert other.wait_for(3)[2] == "ADT^A08"
+    assert "Müller" in {name for _, name, _ in other.told}
 
 
 def test_by_asyncio(archive):

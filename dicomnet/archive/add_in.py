@@ -113,6 +113,8 @@ class ArchiveAddIn:
         """Study Instance UIDs that stay all the same."""
         stations: Annotated[Mapping[str, tuple[AETitle, ...]], RESTART] = {}
         """Other AE titles of stations, by AE title: each gets the worklist of all."""
+        patients_to: Annotated[tuple[str, ...], RESTART] = ()
+        """Where HL7 messages about patients are passed on to: host:port."""
         hl7_port: Annotated[Port | None, RESTART] = None
         """Where HL7 v2 messages are taken, by MLLP; 0 picks a free port, left out there is none."""
 
@@ -265,8 +267,8 @@ def _archive_settings(context: AddInContext) -> ArchiveSettings:
     """The archive's settings, from its table and what the server knows."""
     table = context.settings
     names = ("database", "storage", "storage_before", "layout", "template", "durability", "duplicates",
-             "character_set", "relational", *TOLD, "availability_after", "retention_days", "retention_size",
-             "protected_patients", "protected_studies", "stations", "hl7_port")  # fmt: skip
+             "character_set", "relational", *TOLD, "patients_to", "availability_after", "retention_days",
+             "retention_size", "protected_patients", "protected_studies", "stations", "hl7_port")  # fmt: skip
     destinations = context.services.ae_titles.destinations()
     for name in TOLD:
         for title in getattr(table, name):

@@ -25,6 +25,7 @@ from .hl7_message import Message
 from .hl7_orders import items_of_orders, patient_of
 from .holdings import Holdings
 from .mllp import MllpServer
+from .patient_forwarder import PatientForwarder
 from .worklist_files import item_of_keywords
 
 __all__ = ["Hl7Service"]
@@ -32,6 +33,7 @@ __all__ = ["Hl7Service"]
 _ORDERS = frozenset({"ORM^O01", "OMI^O23", "OMG^O19"})
 _ADMISSIONS = frozenset({"ADT^A01", "ADT^A04", "ADT^A08"})
 _MERGE, _CHANGE_ID, _UNMERGE = "ADT^A40", "ADT^A47", "ADT^A37"
+_OF_PATIENTS = _ADMISSIONS | {_MERGE, _CHANGE_ID, _UNMERGE}
 _CORRECTED = ("PatientName", "PatientBirthDate", "PatientSex")
 _ACCEPTED, _ERROR, _REJECTED = "AA", "AE", "AR"
 _MOST_TEXT = 80
@@ -41,11 +43,15 @@ class Hl7Service:
     """Takes HL7 messages.
 
     Args:
-        holdings: whose worklist they change.
+        holdings: whose worklist and patients they change.
+
+    Attributes:
+        forwarder: passes on what is told of patients.
     """
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
+        self.forwarder: PatientForwarder = PatientForwarder(holdings)
         self._worklist = Worklist(holdings.database)
         self._committer: Committer[Message, tuple[str, str]] = Committer(self._commit)
         self.server: MllpServer | None = None
@@ -57,6 +63,7 @@ class Hl7Service:
             CannotListen: another program does.
         """
         settings = self._holdings.settings
+        self.forwarder.start()
         if settings.hl7_port is not None:
             self.server = MllpServer(self.take, host=settings.host, port=settings.hl7_port)
             log.info("HL7 messages are taken on port %d", self.server.address[1])
@@ -66,6 +73,7 @@ class Hl7Service:
         if self.server is not None:
             self.server.close()
         self._committer.close()
+        self.forwarder.close()
 
     def answer(self, data: bytes) -> bytes:
         """`take`, waited for."""
@@ -89,6 +97,7 @@ class Hl7Service:
             code, text = (_ERROR, "the database cannot be written") if isinstance(result, Exception) else result
             log.info("the HL7 message %s %s: %s %s", message.type, escaped(message.control_id), code, text)
             answer.set_result(_acknowledgement(message, code, text))
+            self.forwarder.wake()
 
         try:
             self._committer.hand(message, settle)
@@ -126,6 +135,8 @@ class Hl7Service:
                     self._unmerge(connection, message)
                 else:
                     return _REJECTED, "this type of message is not supported"
+                if message.type in _OF_PATIENTS:
+                    self.forwarder.enqueue(connection, message, message.first("PID").get(3))
         except DicomNetError as error:
             return _ERROR, error.message
         return _ACCEPTED, ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidArgument
 
@@ -87,9 +87,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: its segments in their order."""
+    """A message: its segments in their order, and the bytes that it came in, if it did."""
 
     segments: tuple[Segment, ...]
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
     @classmethod
     def decode(cls, data: bytes) -> Message:
@@ -100,9 +101,10 @@ class Message:
         """
         named = cls.parse(data.decode("iso8859_1")).segments[0].get(_CHARACTER_SET)
         try:
-            return cls.parse(data.decode(_CODECS.get(named, "utf-8")))
+            message = cls.parse(data.decode(_CODECS.get(named, "utf-8")))
         except UnicodeError:
-            return cls.parse(data.decode("iso8859_1"))
+            message = cls.parse(data.decode("iso8859_1"))
+        return replace(message, raw=data)
 
     @classmethod
     def parse(cls, text: str) -> Message:

@@ -76,6 +76,9 @@ port = {port}
 # Where HL7 v2 messages are taken, by MLLP: orders for the worklist, corrections and merges of patients.
 # hl7_port = 2575
 
+# Where changes of patients are passed on to, as the HL7 messages came.
+# patients_to = ["ris.example:2575"]
+
 # DICOMweb and the viewer over HTTP. Beyond this machine they want a login (`dicomnet web user add DIR NAME`) or client
 # certificates. `proxies` are reverse proxies, whose X-Forwarded headers are believed.
 # [web]
@@ -114,6 +117,7 @@ class ArchiveSettings(HoldingsSettings):
         retention_size: how many bytes are kept at most, before the oldest are deleted; None: without a bound.
         protected_patients, protected_studies: Patient IDs and Study Instance UIDs that stay all the same.
         stations: other AE titles of stations, by AE title.
+        patients_to: where HL7 messages about patients are passed on to, as "host:port".
         hl7_port: where HL7 messages are taken; None takes none, 0 picks a free port.
         web: how the web services are served.
     """
@@ -133,6 +137,7 @@ class ArchiveSettings(HoldingsSettings):
     protected_patients: tuple[str, ...] = ()
     protected_studies: tuple[str, ...] = ()
     stations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    patients_to: tuple[str, ...] = ()
     hl7_port: int | None = None
     web: WebSettings = field(default_factory=WebSettings)
 
@@ -144,6 +149,8 @@ class ArchiveSettings(HoldingsSettings):
             raise InvalidArgument(f"port {self.port}: 0 to 65535")
         if self.hl7_port is not None and not 0 <= self.hl7_port <= 65535:
             raise InvalidArgument(f"hl7_port {self.hl7_port}: 0 to 65535")
+        for where in self.patients_to:
+            Entity.parse(where)
         for name in TOLD:
             for title in getattr(self, name):
                 if title not in self.destinations:
@@ -215,7 +222,7 @@ def _read(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "watermarks" in values:
         values["watermarks"] = Watermarks(**values["watermarks"])
     values["web"] = WebSettings.read(values.get("web", {}), folder)
-    for name in (*TOLD, "protected_patients", "protected_studies", "proxies"):
+    for name in (*TOLD, "patients_to", "protected_patients", "protected_studies", "proxies"):
         values[name] = tuple(values.get(name, ()))
     if "retention_size" in values:
         values["retention_size"] = parse_size(str(values["retention_size"]))

@@ -6,33 +6,29 @@ system refuses for good, it is parked until a person says `retry`. One thread se
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from sqlalchemy import Connection
 
 from .. import uids
 from ..errors import DicomNetError, ServiceFailure
-from ..log import log, log_failure
+from ..log import log
 from ..repository.dicom_json import DicomJson
 from ..repository.outbox import Item
 from ..services import presentation_contexts
 from ..status import Status
 from ..sync import connect
 from .dicom_json import dataset_of_json
+from .forwarder import Forwarder
 from .holdings import Holdings
 
 __all__ = ["QUEUE", "StepForwarder"]
 
 QUEUE = "procedure-step"
-_LEASE = 300.0  # seconds for one message
-_MOST_PAUSE = 30.0  # seconds between two looks at the queue: another process may have put something there
-_LEAST_PAUSE = 1.0  # what is due may wait behind something that is parked
-_PAUSE_AFTER_TROUBLE = 10.0
 _TEMPORARY = frozenset({Status.PROCESSING_FAILURE, Status.RESOURCE_LIMITATION, Status.OUT_OF_RESOURCES})
 
 
-class StepForwarder:
+class StepForwarder(Forwarder):
     """Passes performed procedure steps on to the destinations that the settings name.
 
     Args:
@@ -41,54 +37,16 @@ class StepForwarder:
     """
 
     def __init__(self, holdings: Holdings, *, clock: Callable[[], float] | None = None) -> None:
-        self._holdings, self._clock = holdings, clock or holdings.database.clock
-        self._titles = holdings.settings.steps_to
-        self._wakes = {title: threading.Event() for title in self._titles}
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        super().__init__(holdings, QUEUE, holdings.settings.steps_to, clock=clock)
 
     def enqueue(self, connection: Connection, service: str, uid: str, item: DicomJson) -> None:
         """Have a message passed on once the caller's transaction is committed; then call `wake`."""
         payload = {"service": service, "uid": uid, "item": item}
-        for title in self._titles:
+        for title in self._destinations:
             self._holdings.outbox.enqueue(connection, QUEUE, payload, destination=title, lane=f"{title} {uid}")
 
-    def wake(self) -> None:
-        """There is something to pass on."""
-        for event in self._wakes.values():
-            event.set()
-
-    def start(self) -> None:
-        """Pass on what waits, from before now too, in threads of its own."""
-        for title in self._titles:
-            thread = threading.Thread(target=self._run, args=(title,), name=f"dicomnet-steps-{title}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _run(self, title: str) -> None:
-        wake = self._wakes[title]
-        while not self._stop.is_set():
-            wake.clear()
-            try:
-                pause = 0.0 if self.forward_due(title) else self._pause()
-            except Exception as error:
-                log_failure("the queue of procedure steps cannot be looked at", error)
-                pause = _PAUSE_AFTER_TROUBLE
-            wake.wait(pause)
-
-    def _pause(self) -> float:
-        due = self._holdings.outbox.next_due(QUEUE)
-        return _MOST_PAUSE if due is None else min(max(due - self._clock(), _LEAST_PAUSE), _MOST_PAUSE)
-
-    def forward_due(self, title: str) -> int:
-        """Pass on what is due for a destination; how many messages that were."""
-        owner = f"steps-{id(self):x}"
-        items = self._holdings.outbox.lease(QUEUE, owner, seconds=_LEASE, destination=title)
-        for item in items:
-            self._forward(item)
-        return len(items)
-
-    def _forward(self, item: Item) -> None:
+    def forward(self, item: Item) -> None:
+        """Send it, and park what is refused for good."""
         outbox = self._holdings.outbox
         service, uid = item.payload["service"], item.payload["uid"]
         try:
@@ -112,13 +70,6 @@ class StepForwarder:
             send = association.n_create if item.payload["service"] == "n_create" else association.n_set
             dataset = dataset_of_json(item.payload["item"])
             send(uids.MODALITY_PERFORMED_PROCEDURE_STEP, item.payload["uid"], dataset)
-
-    def close(self) -> None:
-        """Pass nothing more on; what waits stays."""
-        self._stop.set()
-        self.wake()
-        for thread in self._threads:
-            thread.join()
 
 
 def _is_known(item: Item, status: Status) -> bool:

@@ -15,7 +15,7 @@ from ..net.tls import TLS
 from ..status import Status
 from ..uids import new
 
-__all__ = ["Hl7Refused", "PatientId", "adt", "exchange", "patient_id", "require_taken"]
+__all__ = ["Hl7Refused", "PatientId", "adt", "control_of", "exchange", "patient_id", "require_taken"]
 
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "~": "\\R\\", "&": "\\T\\", "\r": "\\.br\\", "\n": "\\.br\\"}
 #: Message structures by trigger event (HL7 v2.5.1 Chapter 3).
@@ -95,6 +95,11 @@ def adt(
     return "".join(f"{one}\r" for one in segments).encode()
 
 
+def control_of(message: bytes) -> str:
+    """The control ID of a message of `adt`, by which its acknowledgement is known."""
+    return message.split(b"|", 10)[9].decode()
+
+
 def _escaped(text: str) -> str:
     return "".join(_ESCAPES.get(sign, sign) for sign in text)
 
@@ -137,8 +142,8 @@ def exchange(where: Entity, message: bytes, tls: TLS | None, seconds: float) -> 
     raise RemoteProtocolError("the receiver closed the connection without an answer", peer=peer)
 
 
-def require_taken(message: bytes, answer: bytes, peer: str) -> None:
-    """Read an acknowledgement.
+def require_taken(control: str, answer: bytes, peer: str) -> None:
+    """Read an acknowledgement of the message with this control ID.
 
     Raises:
         Hl7Refused: the receiver has not taken the message.
@@ -146,7 +151,6 @@ def require_taken(message: bytes, answer: bytes, peer: str) -> None:
     """
     lines = answer.decode("utf-8", "replace").replace("\n", "\r").split("\r")
     fields = next((line.split("|") for line in lines if line.startswith("MSA|")), [])
-    control = message.split(b"|", 10)[9].decode()
     if len(fields) < 3 or fields[2] != control:
         raise RemoteProtocolError("the answer is no acknowledgement of the message", peer=peer)
     if fields[1] not in ("AA", "CA"):

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from ...config import Entity
 from ...net.tls import TLS
-from ..hl7 import PatientId, adt, exchange, patient_id, require_taken
+from ..hl7 import PatientId, adt, control_of, exchange, patient_id, require_taken
 from .concurrency import aside
 
 __all__ = ["PatientUpdateScu"]
@@ -83,4 +83,4 @@ class PatientUpdateScu:
 
     async def _send(self, message: bytes) -> None:
         answer = await aside(partial(exchange, self.where, message, self.tls, self.timeout))
-        require_taken(message, answer, self.peer)
+        require_taken(control_of(message), answer, self.peer)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ...config import Entity
 from ...net.tls import TLS
-from ..hl7 import PatientId, adt, exchange, patient_id, require_taken
+from ..hl7 import PatientId, adt, control_of, exchange, patient_id, require_taken
 from .concurrency import aside
 
 __all__ = ["PatientUpdateScu"]
@@ -84,4 +84,4 @@ class PatientUpdateScu:
 
     def _send(self, message: bytes) -> None:
         answer = aside(partial(exchange, self.where, message, self.tls, self.timeout))
-        require_taken(message, answer, self.peer)
+        require_taken(control_of(message), answer, self.peer)

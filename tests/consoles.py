@@ -42,9 +42,9 @@ def running(path: Path, name: str = "main", *, title: str = "MAIN", **values: An
 
 
 @contextmanager
-def serving(users: Users | None = None) -> Iterator[str]:
+def serving(users: Users | None = None, **more: Any) -> Iterator[str]:
     """The address of a console, without a slash at its end."""
-    with WebServing(console_app(Desk(), users=users), "127.0.0.1", 0) as served:
+    with WebServing(console_app(Desk(), users=users, **more), "127.0.0.1", 0) as served:
         yield served.url.rstrip("/")
 
 

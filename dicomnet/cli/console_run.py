@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,15 @@ CONCURRENT = 2048
 
 @click.command("run")
 @click.option("--listen", default="127.0.0.1:8043", metavar="[HOST:]PORT", help="Where.  [default: 127.0.0.1:8043]")
-@click.option("--server", "more", type=DIRECTORY, multiple=True, metavar="DIR", help="Also the server in DIR.")
+@click.option("--servers", "more", type=DIRECTORY, multiple=True, metavar="DIR", help="Also the servers below DIR.")
+@click.option("--site", type=DIRECTORY, metavar="DIR", help="Check the site in DIR, and serve its servers.")
 @click.option("--users", metavar="FILE", help="Who may log in.  [default: users.json beside the servers]")
 @click.option("--cert", type=FILE, metavar="FILE", help="Serve over TLS, by this certificate.")
 @click.option("--key", type=FILE, metavar="FILE", help="The key of the certificate, if it is not with it.")
 @click.option("--ca", type=FILE, metavar="FILE", help="Ask callers for certificates of this authority.")
 @click.option("--proxy", "proxies", metavar="ADDRESS", multiple=True, help="Believe this reverse proxy's headers.")
 @output_options
-def command(output: Output, more: tuple[str, ...], users: str | None, **options: Any) -> int:
+def command(output: Output, more: tuple[str, ...], site: str | None, users: str | None, **options: Any) -> int:
     """Serve the console for the servers of this machine, those in DICOMNET_SERVERS, until SIGINT or SIGTERM.
 
     Prints "console on http://HOST:PORT/" once it listens. Beyond this machine it wants users who log in
@@ -47,7 +49,14 @@ def command(output: Output, more: tuple[str, ...], users: str | None, **options:
     known = Users(Path(users) if users else home() / USERS_NAME)
     login = known if len(known) else None
     host, port = settings.check_open(login=login is not None)
-    app = console_app(Desk(map(Path, more)), settings=settings, users=login)
+    places, check = list(map(Path, more)), None
+    if site is not None:
+        from ..site.checking import check as check_site
+        from ..site.plan import Site
+
+        places.insert(0, Path(site) / "servers")
+        check = partial(check_site, Site.load(Path(site)))
+    app = console_app(Desk(places), settings=settings, users=login, site=check)
     told = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, told)  # the thread that serves inherits it
     try:

@@ -58,9 +58,9 @@ def at(name: str) -> ServerDirectory:
     return ServerDirectory(Path(name).absolute() if os.sep in name or name in (".", "..") else home() / name)
 
 
-def every_server() -> Iterator[ServerDirectory]:
-    """All servers below `home`, by name."""
-    place = home()
+def every_server(place: Path | None = None) -> Iterator[ServerDirectory]:
+    """All servers below a place, `home` by default, by name."""
+    place = home() if place is None else place
     for path in sorted(place.iterdir()) if place.is_dir() else ():
         one = ServerDirectory(path)
         if one.exists:

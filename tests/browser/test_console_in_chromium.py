@@ -228,7 +228,7 @@ class TestArchive:
             page.get_by_label("Patient name").fill("Doe2")
             if not scripts:
                 page.get_by_role("button", name="Search").click()
-            page.get_by_role("link", name="Doe1^Jane").wait_for(state="detached")
+            page.get_by_role("link", name="Doe1^Jane", exact=True).wait_for(state="detached")
             page.get_by_role("checkbox", name="Study of Doe2^Jane").check()
             page.get_by_role("button", name="Send").click()
             page.get_by_text("On their way to DEST: 1.").wait_for()
@@ -286,6 +286,77 @@ class TestArchive:
             page.get_by_role("link", name="Remove what is booked").click()
             page.get_by_role("button", name="Remove").click()
             page.get_by_text("Nothing is scheduled.").wait_for()
+
+
+class TestWorkstation:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def url(place):
+        with (
+            consoles.running(place, "pacs", title="PACS", addins__enable=["archive"],
+                             addin__archive__durability="os") as archive,
+            consoles.running(place, "ws", title="WS", addins__enable=["workstation"], timeouts__reconnect=0.1,
+                             addin__workstation__durability="os", log__file="logs/server.log") as station,
+            consoles.serving() as url,
+        ):  # fmt: skip
+            for study in range(1, 5):
+                TestRouter.store(archive, part10(1, study=study, PatientName=f"Doe{study}^Jane"), "PACS")
+            for title, port in (("PACS", archive.address[1]), ("AWAY", 1)):
+                station.base.ae_titles.add(AEEntry(title=title, host="127.0.0.1", port=port))
+            yield url
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
+    def test_remote_query_retrieve_and_queue(self, chromium, url, scripts):
+        number = 1 if scripts else 2
+        with console_pages.context(chromium, url, scripts=scripts) as page:
+            page.goto("/servers/ws/remote")
+            page.get_by_label("Archive").select_option("PACS")
+            page.get_by_label("Patient name").fill(f"Doe{number}")
+            page.get_by_role("button", name="Ask").click()
+            page.get_by_role("checkbox", name=f"Study of Doe{number}^Jane").check()
+            console_pages.check(page)
+            page.get_by_role("button", name="Retrieve").click()
+            page.get_by_text("as soon as it is their turn").wait_for()
+            done = page.get_by_role("link", name="Study of job").first
+            if scripts:  # by itself
+                done.wait_for()
+            else:
+                for _ in range(100):
+                    page.reload()
+                    if done.count():
+                        break
+            page.get_by_text("1 of 1").first.wait_for()
+            console_pages.check(page)
+            done.click()
+            page.get_by_role("heading", name=f"Doe{number}^Jane").wait_for()
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
+    def test_a_job_is_cancelled(self, chromium, url, scripts):
+        with console_pages.context(chromium, url, scripts=scripts) as page:
+            page.goto("/servers/ws/remote?peer=PACS&patient_name=Doe3")
+            page.get_by_role("checkbox", name="Study of").check()
+            # The archive that was asked is not the one that is there when it is retrieved.
+            page.locator('input[name="peer"]').evaluate("one => { one.value = 'AWAY'; }")
+            page.get_by_role("button", name="Retrieve").click()
+            page.get_by_role("button", name="Cancel job").click()
+            page.get_by_text("is cancelled").wait_for()
+            page.get_by_role("button", name="Retry job").first.click()
+            page.get_by_role("button", name="Cancel job").click()
+            page.get_by_text("is cancelled").wait_for()
+            page.get_by_role("button", name="Clear what is over").click()
+            page.get_by_text("Cleared:").wait_for()
+
+    @pytest.mark.parametrize(("width", "dark"), [("wide", False), ("narrow", True)], ids=["wide", "narrow"])
+    def test_every_page(self, chromium, url, width, dark):
+        with console_pages.context(chromium, url, width=width, dark=dark) as page:
+            for path in ("/servers/ws/remote", "/servers/ws/jobs", "/servers/ws/log", "/servers/ws/audit", "/check",
+                         "/servers/ws/remote?peer=AWAY"):  # fmt: skip
+                page.goto(path)
+                console_pages.check(page)
+            page.goto("/check")
+            page.get_by_role("button", name="Check").click()
+            page.get_by_text("answers").first.wait_for()
+            console_pages.check(page)
 
 
 def test_by_keyboard_alone(chromium, url):

@@ -8,8 +8,8 @@
     [addins]
     enable = ["archive", "console"]
 
-It administers the server that it runs in, and the others of the machine. ``dicomnet console run`` serves the same pages
-from a process of its own.
+It administers the server that it runs in, those whose directories are beside its own, and the others of the machine.
+``dicomnet console run`` serves the same pages from a process of its own.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ class ConsoleAddIn:
         table = context.settings
         users = Users(context.directory / table.users)
         settings = WebSettings(proxies=table.proxies, session_hours=table.session_hours)
-        app = console_app(Desk([context.directory]), settings=settings, users=users if len(users) else None)
+        app = console_app(Desk([context.directory.parent]), settings=settings, users=users if len(users) else None)
         return [Mount("/", app)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..proxies import TrustedProxies
 from ..request_log import RequestLog
 from ..settings import WebSettings
 from ..users import Users
-from . import ae_titles, clients, home, manager, rules, settings_pages, studies, worklist
+from . import ae_titles, clients, home, manager, matrix, records, remote, rules, settings_pages, studies, worklist
 from .desk import Desk
 from .pages import STATIC, Ask, Console
 
@@ -43,19 +43,27 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _NOT_KEPT = (b"cache-control", b"no-store")
-_PARTS = (home, manager, settings_pages, ae_titles, clients, studies, worklist, rules)
+_PARTS = (home, manager, matrix, settings_pages, ae_titles, clients, studies, worklist, remote, rules, records)
 
 
-def console_app(desk: Desk, *, settings: WebSettings | None = None, users: Users | None = None) -> ASGIApp:
+def console_app(
+    desk: Desk,
+    *,
+    settings: WebSettings | None = None,
+    users: Users | None = None,
+    site: Callable[[], matrix.Checked] | None = None,
+) -> ASGIApp:
     """The console, to be served at the root or mounted anywhere.
 
     Args:
         desk: the servers that it administers.
         settings: its limits, and the proxies that it trusts.
         users: who may come in; None: every caller of this machine, who administers.
+        site: checks the site that the servers are of; None: each server is asked whom it reaches.
     """
     settings, metrics = settings or WebSettings(), WebMetrics()
     console = Console(desk, login=users is not None, key=secrets.token_urlsafe() if users is None else users.key)
+    console.site = site
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -22,32 +22,38 @@ _Stamp = tuple[int, int, int]
 
 
 class Desk:
-    """Finds servers by name: those of the machine's place of servers, and some more; for use in one event loop.
+    """Finds servers by name: those of the machine's place of servers, and of others; for use in one event loop.
 
     Args:
-        more: directories of servers that are elsewhere.
+        places: directories with a directory for each server, looked at before the machine's own.
     """
 
-    def __init__(self, more: Iterable[Path] = ()) -> None:
-        self._more: dict[str, Path] = {path.name: path.absolute() for path in more}
+    def __init__(self, places: Iterable[Path] = ()) -> None:
+        self._places = [path.absolute() for path in places]
         self._settings: dict[Path, tuple[_Stamp, Settings]] = {}
         self._clients: dict[Path, AsyncClient] = {}
 
+    def _where(self) -> list[Path]:
+        return [*self._places, home()]
+
     def all(self) -> list[ServerDirectory]:
-        """All of them, by name."""
-        found = {one.name: one for one in every_server() if _is_name(one.name)}
-        found |= {name: ServerDirectory(path) for name, path in self._more.items() if ServerDirectory(path).exists}
+        """All of them, by name; of two with one name the one in the earlier place."""
+        found: dict[str, ServerDirectory] = {}
+        for place in self._where():
+            for one in every_server(place):
+                if _is_name(one.name):
+                    found.setdefault(one.name, one)
         return [found[name] for name in sorted(found)]
 
     def new(self, name: str) -> ServerDirectory:
-        """The directory of a server that is to be made.
+        """The directory of a server that is to be made, in the first place.
 
         Raises:
             InvalidArgument: the name is none.
         """
         if not _is_name(name):
             raise InvalidArgument("expected letters, digits and . _ -, at most 64, with a letter or digit first")
-        return ServerDirectory(home() / name)
+        return ServerDirectory(self._where()[0] / name)
 
     def find(self, name: str) -> ServerDirectory:
         """The server of a name.
@@ -55,8 +61,8 @@ class Desk:
         Raises:
             Problem: 404, there is none.
         """
-        if _is_name(name):
-            server = ServerDirectory(self._more.get(name, home() / name))
+        for place in self._where() if _is_name(name) else ():
+            server = ServerDirectory(place / name)
             if server.exists:
                 return server
         raise Problem(404, f'there is no server "{name[:64]}"')

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from ...errors import DicomNetError
 from ...server.directory import ServerDirectory
 from ..problems import Problem
-from . import clients
+from . import clients, remote
 from .desk import Desk
 from .live import Topic
 from .pages import Ask, Console
@@ -43,15 +43,15 @@ async def _home(ask: Ask) -> Response:
 
 
 async def _live(ask: Ask) -> Response:
-    """The stream of a topic: ``?topic=servers``, or ``?topic=clients&server=NAME``."""
+    """The stream of a topic: ``?topic=servers``, or ``?topic=clients&server=NAME``, or of ``jobs``."""
     console, query = ask.console, ask.query
     topic, name = query.get("topic", ""), query.get("server", "")
     base = ask.base
     if topic == "servers":
         key, made = f"servers {base}", lambda: Topic("_servers.html", _look(console.desk), None, base)
-    elif topic == "clients":
-        server = console.desk.find(name)
-        key, made = f"clients {name} {base}", lambda: clients.topic(console, server, base)
+    elif topic in ("clients", "jobs"):
+        server, of = console.desk.find(name), clients.topic if topic == "clients" else remote.topic
+        key, made = f"{topic} {name} {base}", lambda: of(console, server, base)
     else:
         raise Problem(404, "there is no such topic", parameter="topic")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -26,7 +26,7 @@ PACE, TICK, HEARTBEAT, LONGEST = 0.5, 5.0, 15.0, 600.0
 #: Followers of all topics.
 MOST_FOLLOWERS = 1000
 #: The events after which a part may look otherwise; not those of each message.
-_TYPES = ("server", "client.connected", "client.associated", "client.disconnected", "ae", "addin")
+_TYPES = ("server", "client.connected", "client.associated", "client.disconnected", "ae", "addin", "workstation.job")
 
 Look = Callable[[], Any]
 

@@ -58,6 +58,7 @@ class Console:
     def __init__(self, desk: Desk, *, login: bool, key: str) -> None:
         self.desk = desk
         self.login = login
+        self.site: Callable[[], Any] | None = None
         self.live: Live = Live(desk, self.rendered)
         self._said = URLSafeTimedSerializer(key, salt="dicomnet said")
         self._templates = jinja2.Environment(

@@ -128,7 +128,7 @@ soak: $(VENV)/built $(SWIFT)/installed
 	$(BIN)/python tools/soak.py --kills $(KILLS)
 	$(BIN)/python tools/router_soak.py --kills $(ROUTER_KILLS)
 	DICOMNET_NODE_KILLS=$(NODE_KILLS) DICOMNET_DATABASE_RESTARTS=$(DATABASE_RESTARTS) DICOMNET_PATIENCE=10 \
-		$(PYTEST) -s tests/test_archive_nodes.py -m long
+		$(PYTEST) -s -o faulthandler_timeout=0 tests/test_archive_nodes.py -m long
 
 # README's table of providers: minutes of waiting for those that do not answer.
 conformance: $(VENV)/built

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import corpora
 import pytest
 from conftest import absent
-from rigs import PeerMissing, dicomnet_command, free_port, program
+from rigs import PeerMissing, Receiver, dicomnet_command, environment, free_port, program, timed
 from test_archive_speed import OurArchive, Storing, disk, seconds  # noqa: F401 a fixture among them
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -154,3 +155,47 @@ def _bucket(storage: str) -> Any:
     from dicomnet.repository.bucket import Bucket
 
     return Bucket(storage)
+
+
+class SharedNode(OurNode):
+    """One of several on the same database and directory."""
+
+    def __init__(self, url: str, storage: Path) -> None:
+        self._url, self._directory = url, storage
+
+    def receiver(self, port: int, directory: Path) -> list[str]:
+        command = [*dicomnet_command(), "archive", "run", str(directory / "archive"), "--port", str(port)]
+        return [*command, "--database", self._url, "--storage", str(self._directory)]
+
+
+def _shared(cluster: postgres.Cluster, place: Path, nodes: int, corpus: corpora.Corpus) -> float:
+    """Seconds in which two senders store to so many nodes of one archive."""
+    url, storage = cluster.url(cluster.new_database()), place / f"shared{time.monotonic_ns()}"
+    peer = SharedNode(url, storage)
+    with ExitStack() as stack:
+        receivers = [stack.enter_context(Receiver(peer, place / f"node{number}")) for number in range(nodes)]
+        commands = [
+            [*peer.sender(receivers[number % nodes].port, part), "--associations", "4"]
+            for number, part in enumerate(corpus.parts)
+        ]
+        _, outputs = receivers[0].while_running(lambda: timed(commands, environment(peer)))
+    summaries = [json.loads(output.splitlines()[-1])["summary"] for output in outputs]
+    assert not any(one["failed"] for one in summaries)
+    return max(float(one["seconds"]) for one in summaries)
+
+
+@pytest.mark.parametrize("name", ["ct", "small"])
+def test_two_nodes_are_not_slower_than_one(
+    name: str, cluster: postgres.Cluster, disk: Path, pytestconfig: pytest.Config  # noqa: F811
+) -> None:
+    short = pytestconfig.getoption("benchmark_disable")
+    recipe = (corpora.SHORT if short else corpora.FULL)[name]
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    with corpora.memory_directory() as directory:
+        corpus = corpora.build(replace(recipe, senders=2), directory)
+        for _ in range(1 if short else ROUNDS):
+            for nodes, times in taken.items():
+                times.append(_shared(cluster, disk, nodes, corpus))
+    if not short:
+        one, two = (statistics.median(taken[nodes]) for nodes in (1, 2))
+        print(f"\n{recipe.title} by 2 of 4: one node {one:.2f} s, two {two:.2f} s: {two / one:.2f}")

@@ -181,3 +181,19 @@ class TestDeferred:
             deferred.add_done_callback(told.append)
             thread.join()
             assert told == [deferred]
+
+
+def test_groups_are_committed_side_by_side_where_that_is_allowed():
+    both = threading.Barrier(2, timeout=30)
+
+    def commit(group):
+        both.wait()  # neither goes on before the other is there
+        return list(group)
+
+    committer = Committer(commit, at_once=2)
+    futures = [committer.submit(1)]
+    while committer.groups < 1:
+        threading.Event().wait(0.01)
+    futures.append(committer.submit(2))
+    assert [future.result(30) for future in futures] == [1, 2]
+    committer.close()

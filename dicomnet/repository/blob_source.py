@@ -131,13 +131,18 @@ def header_length(reader: BlobReader) -> int:
             size *= 16
 
 
-def hash_of(blobs: BlobStore, place: Place) -> bytes:
+def hash_of(blobs: BlobStore, place: Place, *, cached: bool = False) -> bytes:
     """SHA-256 of a stored data set, read now.
+
+    Args:
+        blobs: the store.
+        place: where it is.
+        cached: what this process has read of the store before counts.
 
     Raises:
         OSError, InputFileError: it cannot be read.
     """
-    reader = blobs.open(place.ref, cached=False)
+    reader = blobs.open(place.ref, cached=cached)
     try:
         position = header_length(reader)
         digest = hashlib.sha256()

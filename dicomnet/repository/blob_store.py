@@ -144,13 +144,15 @@ class StoreStats:
 
 
 class BlobStore(Protocol):
-    """Keeps blobs. All methods may be called from any thread; one thread at a time puts.
+    """Keeps blobs. All methods may be called from any thread.
 
     Attributes:
         root: the directory of this machine that it fills.
+        at_once: how many threads may put at a time.
     """
 
     root: Path
+    at_once: int
 
     def put(self, group: Sequence[NewBlob]) -> list[BlobRef]:
         """Keep all blobs of a group, or none; they are durable when this returns, in the order given.

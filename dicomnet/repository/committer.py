@@ -31,16 +31,21 @@ class Committer(Generic[T, R]):
         commit: makes a group durable: a result, or an exception, for each item. What it raises is everyone's.
         turns: items wait for `turn`, which a listener's loop calls when it has received all that has come; else they
             are taken as soon as the thread is free.
+        at_once: how many groups may be committed side by side, where what confirms them is far away.
     """
 
-    def __init__(self, commit: Callable[[Sequence[T]], Sequence[R | Exception]], *, turns: bool = False) -> None:
+    def __init__(
+        self, commit: Callable[[Sequence[T]], Sequence[R | Exception]], *, turns: bool = False, at_once: int = 1
+    ) -> None:
         self._commit, self._turns = commit, turns
         self._waiting: list[tuple[T, Callable[[R | Exception], object]]] = []
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
         self._told = False
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="dicomnet-committer", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name="dicomnet-committer", daemon=True) for _ in range(at_once)
+        ]
         self._started = False
         self.groups: int
         self.items: int
@@ -70,7 +75,8 @@ class Committer(Generic[T, R]):
                 raise LocalProtocolError("nothing is committed any more: the archive stops")
             if not self._started:
                 self._started = True
-                self._thread.start()  # late: a process that forks is best alone
+                for thread in self._threads:
+                    thread.start()  # late: a process that forks is best alone
             self._waiting.append((item, settle))
             if not self._turns:
                 self._told = True
@@ -88,14 +94,12 @@ class Committer(Generic[T, R]):
         with self._lock:
             self._closed = True
             self._told = True
-            self._ready.notify()
-        if self._started:
-            self._thread.join()
+            self._ready.notify_all()
+        for thread in self._threads if self._started else ():
+            thread.join()
 
     def _run(self) -> None:
         while group := self._next():
-            self.groups += 1
-            self.items += len(group)
             self._settle(group)
 
     def _next(self) -> list[tuple[T, Callable[[R | Exception], object]]]:
@@ -105,6 +109,8 @@ class Committer(Generic[T, R]):
                 self._ready.wait()
             group, self._waiting = self._waiting[:MOST_IN_GROUP], self._waiting[MOST_IN_GROUP:]
             self._told = bool(self._waiting)
+            self.groups += bool(group)
+            self.items += len(group)
             return group
 
     def _settle(self, group: list[tuple[T, Callable[[R | Exception], object]]]) -> None:

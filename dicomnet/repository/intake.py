@@ -87,7 +87,7 @@ class Intake:
     """The one way into a repository.
 
     Args:
-        blobs: where bytes go; one thread at a time may store.
+        blobs: where bytes go; as many threads as it says may store at a time.
         index: where records go.
         quarantine: where contradictions go.
         duplicates: what becomes of other bytes under a UID that is taken.

@@ -1,8 +1,8 @@
 """Instances moved from one blob store to another while an archive serves, each compared with its hash.
 
-A few at a time are copied, read back, and said to be elsewhere; only when all are, is what the old store still has
-brought to the index once more, which finds it there, reads that again, and has the old bytes deleted. So moving may be
-stopped at any time, and begun again, and what is received meanwhile goes to the new store.
+Some at a time are copied, read back, and said to be elsewhere; only when all are, the old bytes are deleted, but for
+what the index does not know. So moving may be stopped at any time, and begun again, and what is received meanwhile goes
+to the new store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .quarantine import Quarantined
 
 __all__ = ["Moved", "move_instances"]
 
-_GROUP = 128  # instances that are moved together
+_GROUP = 512  # instances that are moved together
 _GROUP_BYTES = 16 << 20  # and their bytes, in memory
 _KEYS = 500
 
@@ -108,7 +108,8 @@ def _put(blobs: MovingStore, copies: Sequence[tuple[Place, NewBlob]]) -> list[Bl
         return []
     refs = blobs.new.put([blob for _, blob in copies])
     for (place, _), ref in zip(copies, refs, strict=True):
-        if hash_of(blobs.new, dataclasses.replace(place, key=ref.key, offset=ref.offset)) != place.sha:
+        # Of an object that was just put, the cache has only what was read back, many instances at a time.
+        if hash_of(blobs.new, dataclasses.replace(place, key=ref.key, offset=ref.offset), cached=True) != place.sha:
             blobs.new.delete(refs)
             raise OSError(f"the new store gives other bytes of {place.uid} back than it was given")
     return refs
@@ -161,10 +162,14 @@ def _move_quarantine(holdings: Holdings, blobs: MovingStore, waiting: Sequence[Q
 
 
 def _delete_old(holdings: Holdings, blobs: MovingStore) -> None:
-    """What the old store still has is in the index, elsewhere: that is read again, and the old bytes are deleted."""
+    """Delete what the index has elsewhere, with the same hash; what it does not know is brought to it."""
     stored: Iterator[StoredBlob] = iter(blobs.old.scan())
     while page := list(islice(stored, _KEYS)):
-        holdings.intake.absorb(page)
+        places = holdings.places.of(one.sop_instance_uid for one in page)
+        moved = {uid: place.sha for uid, place in places.items() if blobs.is_new(place.key)}
+        gone = [one for one in page if moved.get(one.sop_instance_uid) == one.sha256]
+        blobs.old.delete([one.ref for one in gone])
+        holdings.intake.absorb(one for one in page if moved.get(one.sop_instance_uid) != one.sha256)
     for key in blobs.old.half_dead():
         if next(holdings.places.pages(key=key), None) is None and not holdings.quarantine.under(key):
             blobs.old.remove_segment(key)

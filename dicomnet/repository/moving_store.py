@@ -21,7 +21,7 @@ class MovingStore:
         is_new: whether a key is one of the new store.
 
     Attributes:
-        root: of the new store.
+        root, at_once: of the new store.
     """
 
     def __init__(self, new: BlobStore, old: BlobStore, is_new: Callable[[str], bool]) -> None:
@@ -29,6 +29,7 @@ class MovingStore:
         self.old: BlobStore = old
         self.is_new: Callable[[str], bool] = is_new
         self.root: Path = new.root
+        self.at_once: int = new.at_once
 
     def _of(self, key: str) -> BlobStore:
         return self.new if self.is_new(key) else self.old

@@ -30,6 +30,7 @@ __all__ = ["ObjectStore"]
 OBJECT_BYTES = 16 << 20  # of a group in one object; a larger group is several, which are put side by side
 SENDING = 8  # threads that send large instances
 PUTTING = 4  # threads that put objects of one group
+GROUPS = 2  # that are put at a time: one is on its way while the index commits another
 LOOKING = 16  # threads that look at objects, for checks
 AHEAD = 8  # the most blocks that one request of a reader that goes on and on asks for
 CACHE_MIB = 1024
@@ -104,6 +105,7 @@ class ObjectStore:
     def __init__(self, url: str, root: Path, *, counted: Counted, clock: Callable[[], float] = time.time) -> None:
         self.bucket: Bucket = Bucket(url)
         self.root: Path = root
+        self.at_once: int = GROUPS
         make_directory(root)
         self._counted, self._clock = counted, clock
         self._cache = BlockCache(root, _mebibytes(self.bucket.parameters) << 20)

@@ -76,7 +76,7 @@ class Receiver(Generic[R]):
     ) -> None:
         self._blobs, self._disk, self._who = blobs, disk, who
         self._memory = Memory()
-        self.committer: Committer[Incoming, R] = Committer(commit, turns=turns)
+        self.committer: Committer[Incoming, R] = Committer(commit, turns=turns, at_once=blobs.at_once)
         self._lock = threading.Lock()
         self.stored: int
         self.failed: int

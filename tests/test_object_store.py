@@ -219,6 +219,20 @@ class TestFailures:
         assert "see that it runs" in told[0]
 
     @pytest.mark.usefixtures("short_pauses")
+    @pytest.mark.usefixtures("quick")
+    def test_a_report_of_commitment_waits_for_a_store_that_is_away(self, tmp_path, proxied):
+        proxy, url = proxied
+        directory = tmp_path / "archive"
+        settings = archives.make(directory, storage=url, destinations={"TESTER": dn.Entity("TESTER", "127.0.0.1", 9)})
+        with Archive(directory, settings) as archive:
+            archives.store(archive.holdings, [part10(1)])
+            proxy.mode = "busy"
+            with pytest.raises(StoreUnavailable):
+                archive.commitment.check([(CT, "1.2.1.1.1")])
+            proxy.mode = "pass"
+            assert archive.commitment.check([(CT, "1.2.1.1.1")]) == []
+            assert archive.commitment.check([(CT, "1.2.1.1.2")]) == [(CT, "1.2.1.1.2", 0x0112)]
+
     def test_cuts_at_any_byte_lose_nothing(self, tmp_path, proxied):
         proxy, url = proxied
         with archives.opened(tmp_path / "archive", storage=url) as holdings:

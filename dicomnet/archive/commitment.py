@@ -21,6 +21,7 @@ from ..errors import DicomNetError
 from ..log import log, log_failure
 from ..protocol.negotiation import ProposedContext
 from ..repository.blob_source import hash_of
+from ..repository.bucket import StoreUnavailable
 from ..repository.outbox import Item
 from ..repository.places import Place
 from ..repository.work_schema import commitment
@@ -112,7 +113,11 @@ class CommitmentService:
     # ---- checks ------------------------------------------------------------------------------------------------
 
     def check(self, references: Sequence[Reference]) -> list[Failure]:
-        """Those that cannot be committed, and why; the bytes of the others are what was received."""
+        """Those that cannot be committed, and why; the bytes of the others are what was received.
+
+        Raises:
+            StoreUnavailable: they cannot be read now.
+        """
         places = self._holdings.places.of(uid for _, uid in references)
         failed: list[Failure] = []
         for sop_class, uid in references:
@@ -128,6 +133,8 @@ class CommitmentService:
     def _is_whole(self, place: Place) -> bool:
         try:
             return hash_of(self._holdings.blobs, place) == place.sha
+        except StoreUnavailable:  # nothing is known of it now: the report waits
+            raise
         except (OSError, DicomNetError) as error:
             log.error("%s cannot be read back: %s", place.uid, type(error).__name__)
             return False

@@ -58,6 +58,8 @@ class Housekeeper:
                 self.beat()
             except DBAPIError as error:
                 log.warning("this node cannot say that it lives: the index is away (%s)", type(error.orig).__name__)
+            except OSError as error:  # the blob store is away: what it has is looked at when the duty comes again
+                log.warning("what is stored and not indexed is not looked for now: %s", error.strerror)
             except Exception as error:
                 log_failure("housekeeping failed", error)
             if self._stop.wait(BEAT_SECONDS):

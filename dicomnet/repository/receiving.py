@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ from ..services.service_registry import Registering
 from ..status import Status
 from .attributes import MissingElement
 from .blob_store import BlobStore, BlobWriter
+from .bucket import StoreUnavailable
 from .committer import Committer
 from .deferred import Deferred
 from .disk import DiskState, DiskWatch
@@ -163,7 +165,9 @@ class Receiver(Generic[R]):
         if isinstance(error, OSError):
             if error.errno in _NO_ROOM:
                 self._disk.failed()
-            log.error("an instance from %s cannot be stored: %s", calling, error.strerror or error)
+            # Of an object store that is away a line tells for all that it was to take.
+            level = logging.INFO if isinstance(error, StoreUnavailable) else logging.ERROR
+            log.log(level, "an instance from %s cannot be stored: %s", calling, error.strerror or error)
             return Status(Status.OUT_OF_RESOURCES, comment=f"{self._who} cannot write")
         if isinstance(error, DBAPIError):
             return Status(Status.OUT_OF_RESOURCES, comment="the index cannot be written")

@@ -93,7 +93,7 @@ An add-in for dicomnet servers.
 
 @click.group("addin")
 def command() -> None:
-    """Begin an add-in for a server."""
+    """Start a new add-in for a server."""
 
 
 @command.command("new")

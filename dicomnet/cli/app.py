@@ -32,32 +32,32 @@ COMMANDS = {
     "mpps": Lazy("dicomnet.cli.mpps:command", "Begin and end a performed procedure step (N-CREATE, N-SET)."),
     "commit": Lazy("dicomnet.cli.commit:command", "Ask for storage commitment (N-ACTION, N-EVENT-REPORT)."),
     "print": Lazy("dicomnet.cli.print:command", "Print images on film or paper (Print Management)."),
-    "media": Lazy("dicomnet.cli.media:command", "Make media with a DICOMDIR, check them, have a peer make them."),
-    "patient": Lazy("dicomnet.cli.patient:command", "Correct, merge and part the patients of an archive (HL7)."),
-    "ups": Lazy("dicomnet.cli.ups:command", "Make, find, perform and watch work items (Unified Procedure Step)."),
-    "notify": Lazy("dicomnet.cli.notify:command", "Tell which instances can be had where (N-CREATE)."),
+    "media": Lazy("dicomnet.cli.media:command", "Make and check media with a DICOMDIR, or have a peer make them."),
+    "patient": Lazy("dicomnet.cli.patient:command", "Correct, merge and separate the patients of an archive (HL7)."),
+    "ups": Lazy("dicomnet.cli.ups:command", "Make, find, perform and watch work items (UPS)."),
+    "notify": Lazy("dicomnet.cli.notify:command", "Tell a peer where instances are available (N-CREATE)."),
     "dump": Lazy("dicomnet.cli.dump:command", "Show the headers of a file, captured PDUs, or a message log."),
     "archive": Lazy("dicomnet.cli.archive:command", "Run an archive, and look after what it holds."),
-    "web": Lazy("dicomnet.cli.web:command", "Search, fetch and store by DICOMweb; who may log in at an archive."),
+    "web": Lazy("dicomnet.cli.web:command", "Search, fetch and store by DICOMweb; manage an archive's users."),
     "router": Lazy("dicomnet.cli.router:command", "Run a router, and look after its rules and queues."),
     "workstation": Lazy("dicomnet.cli.workstation:command", "Run a workstation: receive, query, retrieve, store."),
     "site": Lazy("dicomnet.cli.site:command", "Set up, check and run archive, workstation and router together."),
     "worklist": Lazy("dicomnet.cli.worklist:command", "Look after the worklist of an archive."),
-    "doctor": Lazy("dicomnet.cli.doctor:command", "Find out what keeps one from talking to a peer."),
-    "conform": Lazy("dicomnet.cli.conform:command", "Test how a provider keeps the standard."),
+    "doctor": Lazy("dicomnet.cli.doctor:command", "Find out why a peer cannot be reached or does not answer."),
+    "conform": Lazy("dicomnet.cli.conform:command", "Test how well a provider keeps to the standard."),
     "bench": Lazy("dicomnet.cli.bench:command", "Measure how fast a peer is."),
     "cert": Lazy("dicomnet.cli.cert:command", "Make, show and check certificates for TLS."),
     "server": Lazy("dicomnet.cli.server:command", "Make, run and administer DICOM servers."),
     "console": Lazy("dicomnet.cli.console:command", "Administer the servers of this machine from a browser."),
-    "addin": Lazy("dicomnet.cli.addin:command", "Begin an add-in for a server."),
-    "demo": Lazy("dicomnet.cli.demo:command", "Send real files to a provider of one's own, and compare."),
+    "addin": Lazy("dicomnet.cli.addin:command", "Start a new add-in for a server."),
+    "demo": Lazy("dicomnet.cli.demo:command", "Send real files to a provider started here, and compare."),
 }
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def dicomnet() -> None:
-    """DICOM over the network: verify, send, receive, look into.
+    """DICOM over the network: verify, send, query, receive and inspect.
 
     PEER is AET@HOST:PORT, AET@[::1]:11112, HOST:PORT (called AE title ANY-SCP), or a name from peers.toml.
     """

@@ -11,7 +11,7 @@ __all__ = ["COMMANDS", "command"]
 #: In the order of `dicomnet console --help`.
 COMMANDS = {
     "run": Lazy("dicomnet.cli.console_run:command", "Serve the console.", "console"),
-    "user": Lazy("dicomnet.cli.console_users:command", "Who may log in.", "console"),
+    "user": Lazy("dicomnet.cli.console_users:command", "Manage who may log in.", "console"),
 }
 
 

@@ -222,9 +222,9 @@ _TLS = (
 )  # fmt: skip
 _OUTPUT = (
     click.option("--json", is_flag=True, help="One JSON object per line on standard output, the summary last."),
-    click.option("-v", "--verbose", is_flag=True, help="Say what happens, and show each message."),
-    click.option("-d", "--debug", is_flag=True, help="Say everything, with each PDU and tracebacks."),
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option("-v", "--verbose", is_flag=True, help="Tell what happens, and show each message."),
+    click.option("-d", "--debug", is_flag=True, help="Tell everything, with each PDU and tracebacks."),
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
 )
 
 

@@ -11,10 +11,10 @@ __all__ = ["COMMANDS", "command"]
 #: In the order of `dicomnet router --help`.
 COMMANDS = {
     "run": Lazy("dicomnet.cli.router_run:command", "Receive everything, and pass it on by rules.", "router"),
-    "rules": Lazy("dicomnet.cli.router_rules:command", "What becomes of what arrives.", "router"),
-    "destinations": Lazy("dicomnet.cli.router_destinations:command", "Where it is sent.", "router"),
-    "queue": Lazy("dicomnet.cli.router_queue:command", "What waits, is held or parked.", "router"),
-    "report": Lazy("dicomnet.cli.router_queue:report_command", "What became of each study.", "router"),
+    "rules": Lazy("dicomnet.cli.router_rules:command", "Show and change the rules.", "router"),
+    "destinations": Lazy("dicomnet.cli.router_destinations:command", "Show and change the destinations.", "router"),
+    "queue": Lazy("dicomnet.cli.router_queue:command", "Show and manage what waits, is held or parked.", "router"),
+    "report": Lazy("dicomnet.cli.router_queue:report_command", "Report what became of each study.", "router"),
 }
 
 

@@ -37,7 +37,7 @@ def rules_file(directory: str) -> RulesFile:
 
 @click.group("rules")
 def command() -> None:
-    """What becomes of what arrives. A running router takes over what is saved within a second."""
+    """Show and change the rules. A running router takes over what is saved within a second."""
 
 
 def _line(rule: Rule) -> str:

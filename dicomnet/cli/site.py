@@ -13,7 +13,7 @@ COMMANDS = {
     "init": Lazy("dicomnet.cli.site_init:command", "Make a site: servers, certificates, rules, samples.", "router"),
     "up": Lazy("dicomnet.cli.site_run:up_command", "Start its servers.", "router"),
     "check": Lazy("dicomnet.cli.site_run:check_command", "Echo between all pairs, plain and over TLS.", "router"),
-    "status": Lazy("dicomnet.cli.site_run:status_command", "How its servers are.", "router"),
+    "status": Lazy("dicomnet.cli.site_run:status_command", "Show the state of its servers.", "router"),
     "down": Lazy("dicomnet.cli.site_run:down_command", "Stop its servers.", "router"),
 }
 

@@ -14,10 +14,10 @@ COMMANDS = {
     "search": Lazy(f"{_CLIENT}:search_command", "Search for studies, series or instances.", "web"),
     "get": Lazy(f"{_CLIENT}:get_command", "Fetch studies, series or instances.", "web"),
     "store": Lazy(f"{_CLIENT}:store_command", "Store files.", "web"),
-    "user": Lazy("dicomnet.cli.web_users:command", "Who may log in at an archive.", "archive"),
+    "user": Lazy("dicomnet.cli.web_users:command", "Manage who may log in at an archive.", "archive"),
 }
 
 
 @click.group("web", cls=LazyGroup, lazy=COMMANDS)
 def command() -> None:
-    """Search, fetch and store by DICOMweb; see to who may log in at an archive."""
+    """Search, fetch and store by DICOMweb; manage the users of an archive."""

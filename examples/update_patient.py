@@ -7,6 +7,8 @@ import sys
 
 import dicomnet as dn
 
+if len(sys.argv) < 5:
+    sys.exit(__doc__)
 where, emergency, patient, name = sys.argv[1:]
 patients = dn.client.PatientUpdateScu(where, applications=("RIS", "PACS"))
 try:

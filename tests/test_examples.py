@@ -15,6 +15,7 @@ from typing import Any
 import archives
 import peers
 import pytest
+from pydicom.dataset import FileMetaDataset
 from rig import PATIENCE, instance, keys
 from servers import make_settings
 from test_interop_services import SELF, Server, dcmqrscp, orthanc
@@ -275,6 +276,25 @@ def test_update_patient(tmp_path: Path) -> None:
         peer = f"ARCHIVE@127.0.0.1:{archive.listener.address[1]}"
         with dn.connect(peer, contexts=dn.contexts.query_retrieve()) as one:
             assert len(list(one.find("STUDY", PatientID="P2", StudyInstanceUID=None))) == 2
+
+
+def test_hanging_protocols(tmp_path: Path) -> None:
+    with Archive(tmp_path / "archive", archives.make(tmp_path / "archive")) as archive:
+        peer = f"ARCHIVE@127.0.0.1:{archive.listener.address[1]}"
+        contexts = dn.services.presentation_contexts.sop_classes(uids.HANGING_PROTOCOL_STORAGE)
+        with dn.connect(peer, contexts=contexts) as association:
+            for number, modality in enumerate(("CT", "MR"), 1):
+                one = keys(
+                    SOPClassUID=uids.HANGING_PROTOCOL_STORAGE,
+                    SOPInstanceUID=f"1.2.7.{number}",
+                    HangingProtocolName=f"{modality} chest",
+                    HangingProtocolDefinitionSequence=[keys(Modality=modality)],
+                )
+                one.file_meta = FileMetaDataset()
+                one.file_meta.TransferSyntaxUID = uids.EXPLICIT_VR_LITTLE_ENDIAN
+                assert association.store(one).status.is_success
+        assert run("hanging_protocols.py", peer, "CT", tmp_path / "protocols") == "CT chest: 1 fetched\n"
+    assert len([path for path in (tmp_path / "protocols").rglob("*") if path.is_file()]) == 1
 
 
 @contextmanager

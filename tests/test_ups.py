@@ -79,10 +79,10 @@ class Watcher:
 class Site:
     """An archive with its web services, and pynetdicom as its user and as one who is told."""
 
-    def __init__(self, directory) -> None:
+    def __init__(self, directory, **settings) -> None:
         self.watcher = Watcher()
         destinations = {"WATCHER": dn.Entity("WATCHER", "127.0.0.1", self.watcher.port)}
-        self.settings = archives.make(directory, destinations=destinations)
+        self.settings = archives.make(directory, destinations=destinations, **settings)
         self.directory = directory
 
     @contextmanager
@@ -378,6 +378,31 @@ class TestBothWays:
         step = Step(link)
         assert site.http.post(f"/workitems/{step.uid}/subscribers/WATCHER").status_code == 201
         assert site.watcher.of(step.uid, 1)[0][1].ProcedureStepState == SCHEDULED
+
+
+def test_those_that_the_settings_name_are_told_of_the_start_too(tmp_path):
+    site = Site(tmp_path / "archive", workitems_to=("WATCHER",))
+    try:
+        with site.serving():
+            ((kind, told),) = site.watcher.of(GLOBAL, 1)
+        assert (kind, told.SCPStatus) == (4, "RESTARTED")
+    finally:
+        site.watcher.server.shutdown()
+
+
+def test_one_that_does_not_answer_holds_up_no_other(tmp_path):
+    """A subscriber whose port takes connections and says nothing."""
+    site = Site(tmp_path / "archive")
+    with peers.full_backlog() as port:
+        site.settings.destinations["SILENT"] = dn.Entity("SILENT", "127.0.0.1", port)
+        with site.serving(), site.link() as link:
+            step = Step(link)
+            assert step.watch(who="SILENT") == 0
+            assert step.watch() == 0
+            step.to(IN_PROGRESS, uids.new())
+            assert [one.ProcedureStepState for _, one in site.watcher.of(step.uid, 2)] == [SCHEDULED, IN_PROGRESS]
+            site.archive.reporter.patience = 0.0  # for the one that is silent, at the end
+    site.watcher.server.shutdown()
 
 
 def test_after_a_restart_subscribers_are_told_so(tmp_path):

@@ -8,6 +8,7 @@ CC.2.4.3).
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,7 @@ __all__ = ["MOST_WAITING", "WorkitemReporter"]
 MOST_WAITING = 1000
 #: Seconds for which an association is kept for what else there will be to tell.
 LINGER = 0.5
+PATIENCE = 5.0
 _EVENT, _CLASS = uids.UNIFIED_PROCEDURE_STEP_EVENT, uids.UNIFIED_PROCEDURE_STEP_PUSH
 _SYNTAXES = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 
@@ -37,10 +39,14 @@ class WorkitemReporter:
     Args:
         holdings: whose work items they are, and whose destinations have the addresses.
         linger: seconds for which an association is kept.
+
+    Attributes:
+        patience: seconds that `close` waits for subscribers that are being told.
     """
 
     def __init__(self, holdings: Holdings, *, linger: float = LINGER) -> None:
         self._holdings, self._linger = holdings, linger
+        self.patience: float = PATIENCE
         self._calling = holdings.settings.ae_title
         self._destinations: Mapping[str, Entity] = holdings.settings.destinations
         self._news = threading.Condition()
@@ -108,13 +114,14 @@ class WorkitemReporter:
             return None
 
     def close(self) -> None:
-        """Tell what waits, and end."""
+        """Tell what waits, as far as that is done within the patience, and end."""
         with self._news:
             self._closed = True
             threads = list(self._threads.values())
             self._news.notify_all()
+        end = time.monotonic() + self.patience
         for thread in threads:
-            thread.join()
+            thread.join(max(end - time.monotonic(), 0.0))
 
 
 def _send(association: Association, title: str, notice: Notice) -> None:

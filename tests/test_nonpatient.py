@@ -5,6 +5,8 @@ from __future__ import annotations
 import archives
 import peers
 import pytest
+from programs import run
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 
 import dicomnet as dn
@@ -114,6 +116,15 @@ def test_pynetdicom_stores_finds_and_gets_them(archive, model):
     assert (last.Status, last.NumberOfCompletedSuboperations) == (0x0000, 1)
     assert got[0] == dataset
     link.release()
+
+
+@MODELS
+def test_the_commands_find_and_get_them(archive, model, tmp_path):
+    uid = str(an_object(model).SOPInstanceUID)
+    assert uid in run("find", peer_of(archive), "--model", model.lower(), "-k", "SOPInstanceUID").stdout
+    got = run("get", peer_of(archive), "--model", model.lower(), "-k", f"SOPInstanceUID={uid}", "--out", tmp_path)
+    assert got.returncode == 0, got.stderr
+    assert [dcmread(path).SOPInstanceUID for path in tmp_path.rglob("*") if path.is_file()] == [uid]
 
 
 def test_they_are_moved(tmp_path):

@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 @click.command("move")
 @peer_options
-@click.argument("level")
+@click.argument("level", required=False, default="")
 @key_option
 @click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
 @click.option(

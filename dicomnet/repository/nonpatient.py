@@ -9,7 +9,7 @@ from enum import Enum
 
 from sqlalchemy import Connection, delete, insert, select
 
-from .. import uids
+from ..services.query_models import NONPATIENT as CLASSES
 from .catalog import VR_OF
 from .database import Database
 from .dicom_json import DicomJson, attributes_of_json, packed
@@ -18,14 +18,6 @@ from .work_schema import nonpatient
 
 __all__ = ["CLASSES", "NonPatientObjects", "Taken"]
 
-#: Information model -> the SOP classes that it is about (PS3.4 Annexes U, X and BB).
-CLASSES = {
-    "HANGING_PROTOCOL": (uids.HANGING_PROTOCOL_STORAGE,),
-    "COLOR_PALETTE": (uids.COLOR_PALETTE_STORAGE,),
-    "GENERIC_IMPLANT": (uids.GENERIC_IMPLANT_TEMPLATE_STORAGE,),
-    "IMPLANT_ASSEMBLY": (uids.IMPLANT_ASSEMBLY_TEMPLATE_STORAGE,),
-    "IMPLANT_GROUP": (uids.IMPLANT_TEMPLATE_GROUP_STORAGE,),
-}
 _PAGE = 200
 _MOST_VALUES = 500
 
@@ -87,8 +79,8 @@ class NonPatientObjects:
                 return
             after = rows[-1][0]
 
-    def streams(self, uids_: Sequence[str], classes: Sequence[str]) -> list[bytes]:
+    def streams(self, uids: Sequence[str], classes: Sequence[str]) -> list[bytes]:
         """The Part 10 streams of those of these SOP classes that have one of these UIDs."""
-        wanted = select(nonpatient.c.stream).where(nonpatient.c.uid.in_(list(uids_)[:_MOST_VALUES]))
+        wanted = select(nonpatient.c.stream).where(nonpatient.c.uid.in_(list(uids)[:_MOST_VALUES]))
         with self._database.read() as connection:
             return list(connection.execute(wanted.where(nonpatient.c.cls.in_(classes))).scalars())

@@ -200,7 +200,8 @@ def retrieving(
         rest: the storage classes that did not fit, for a second association.
     """
     syntaxes, most = tuple(transfer_syntaxes), MAX_CONTEXTS - 1
-    classes = _common_storage()[most:] if rest else _common_storage()
+    own = query_models.NONPATIENT.get(query_models.model_of(model).name, ())
+    classes = own or (_common_storage()[most:] if rest else _common_storage())
     brought = [ProposedContext(sop_class, syntaxes, scu=False, scp=True) for sop_class in classes]
     return sop_classes(model) + brought[:most]
 

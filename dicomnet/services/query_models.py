@@ -16,7 +16,7 @@ from ..config import listed
 from ..dataset import codec
 from ..errors import InvalidArgument
 
-__all__ = ["MODELS", "Model", "format_temporal", "identifier", "model_of", "model_uid"]
+__all__ = ["MODELS", "NONPATIENT", "Model", "format_temporal", "identifier", "model_of", "model_uid"]
 
 
 class Model(NamedTuple):
@@ -93,6 +93,15 @@ _INFORMATION_MODELS = (
         )
     ),
 )
+
+#: Information models of objects that belong to no patient -> the SOP classes of these (PS3.4 Annexes U, X and BB).
+NONPATIENT: dict[str, tuple[str, ...]] = {
+    "HANGING_PROTOCOL": (uids.HANGING_PROTOCOL_STORAGE,),
+    "COLOR_PALETTE": (uids.COLOR_PALETTE_STORAGE,),
+    "GENERIC_IMPLANT": (uids.GENERIC_IMPLANT_TEMPLATE_STORAGE,),
+    "IMPLANT_ASSEMBLY": (uids.IMPLANT_ASSEMBLY_TEMPLATE_STORAGE,),
+    "IMPLANT_GROUP": (uids.IMPLANT_TEMPLATE_GROUP_STORAGE,),
+}
 
 #: The information models by name.
 MODELS: dict[str, Model] = {model.name: model for model in _INFORMATION_MODELS}

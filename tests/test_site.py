@@ -125,6 +125,26 @@ def test_what_cannot_be_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
+    """What cannot be is said, and asked again; what an option says is not asked."""
+    ours, theirs = os.openpty()
+    answers = ["", "0", "MY PACS", "MYPACS", "", "WS9", ""]  # host, port, archive twice, workstation, client, modality
+    command = programs.command("site", "init", str(tmp_path / "site"), "--router", "GATE")
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=programs.ROOT
+    ) as process:
+        os.write(ours, "".join(f"{one}\n" for one in answers).encode())
+        _, said = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 0, said
+    assert 'the AE title of the archive, "MY PACS", has a space' in said
+    assert "router" not in said
+    titles = dict(Site.load(tmp_path / "site").titles)
+    wanted = {"archive": "MYPACS", "workstation": "WORKSTATION", "router": "GATE", "client": "WS9", "modality": "CT1"}
+    assert titles == wanted
+
+
 def test_an_init_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     def broken(folder: Path, names: object) -> None:
         folder.mkdir()

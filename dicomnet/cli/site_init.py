@@ -60,7 +60,7 @@ def command(
     given = {role: title for role, title in titles.items() if title is not None}
     known = Site.load(Path(directory)) if (Path(directory) / FILE_NAME).is_file() else None
     if known is None and not yes and sys.stdin.isatty():
-        host, port, given = _asked(host, port, given)
+        host, port, given = _asked(Path(directory), host, port, given)
     try:
         site = _planned(Path(directory), known, host, port, given, deidentified)
         made = init(site, certify, day=date.today())
@@ -95,17 +95,19 @@ def _planned(
     )  # fmt: skip
 
 
-def _asked(host: str | None, port: int | None, titles: dict[str, str]) -> tuple[str, int, dict[str, str]]:
+def _asked(
+    directory: Path, host: str | None, port: int | None, titles: dict[str, str]
+) -> tuple[str, int, dict[str, str]]:
     """What no option says, asked for until it can be."""
     host = host or click.prompt("Where do the servers listen?", default="127.0.0.1", err=True)
     if port is None:
         port = click.prompt("First port", default=FIRST_PORT, type=click.IntRange(0, 65535), err=True)
-    usual = dict(planned(Path(), host=host, port=FIRST_PORT).titles)
+    usual = dict(planned(directory, host=host).titles)
     for role in _TITLES:
         while role not in titles:
             title = click.prompt(f"AE title of the {role}", default=usual[role], err=True)
             try:
-                planned(Path(), titles={**titles, role: title})
+                planned(directory, titles={**titles, role: title})
                 titles[role] = title
             except InvalidArgument as error:
                 click.echo(str(error), err=True)

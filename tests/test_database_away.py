@@ -1,6 +1,7 @@
 """A PostgreSQL that restarts or is away: what waits for it, what is known of it, and what nodes tell each other."""
 
 import threading
+import time
 
 import archives
 import postgres
@@ -19,6 +20,7 @@ from dicomnet.repository.workitem_rules import SCHEDULED
 from dicomnet.repository.workitems import GLOBAL
 
 PATIENCE = 30
+_NOTIFY = sqlalchemy.text("NOTIFY channel")
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,25 @@ class TestEvents:
             assert own == []
             first.close()
             second.close()
+
+    def test_a_nudge_comes_before_the_next_look(self, url, caplog):
+        with Database.opened(url) as one, Database(url) as other, other.notified("channel") as wait:
+            began = time.monotonic()
+            nudge = threading.Timer(0.1, lambda: one.transaction(lambda each: each.execute(_NOTIFY)))
+            nudge.start()
+            wait(PATIENCE)
+            assert time.monotonic() - began < PATIENCE / 2
+            nudge.join()
+
+    def test_a_connection_that_hears_nothing_is_kept(self, url, caplog):
+        with Database.opened(url) as database:
+            events = NodeEvents(database)
+            events.start()
+            with database.notified("channel") as wait:
+                wait(0.1)
+                wait(0.1)
+            events.close()
+        assert "come late" not in caplog.text
 
     def test_events_are_in_the_order_of_their_commits(self, url):
         """One that commits late has a number that comes late: who reads meanwhile misses none."""

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -149,16 +149,19 @@ class Database:
         Raises:
             sqlalchemy.exc.DBAPIError, OSError: the database is away.
         """
-        with self._reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.detach()  # it is not to be anyone's after this
-            connection.execute(sqlalchemy.text(f'LISTEN "{channel}"'))
+        dialect: Any = self._reader.dialect
+        with closing(self._reader.connect()) as connection:
             driver: Any = connection.connection.driver_connection
+            connection.detach()  # it is not to be anyone's after this, and closed
+            driver.autocommit = True
+            driver.execute(f'LISTEN "{channel}"')
 
             def wait(seconds: float) -> None:
                 try:
                     for _ in driver.notifies(timeout=seconds, stop_after=1):
                         pass
-                except Exception as error:  # psycopg's, which is not loaded for SQLite
+                except dialect.dbapi.Error as error:
+                    connection.invalidate()
                     raise OSError("the connection to the index is lost") from error
 
             yield wait

@@ -213,11 +213,14 @@ class Acceptor:
     def run(self) -> None:
         """Serve until `stopping`."""
         with self._woken_by_signals():
+            turn = self.loop.turn
             while not self.stopping:
-                self._turn(inf)
+                turn(self._resume_at)
+                if self._resume_at < inf:
+                    self._look_again()
 
-    def _turn(self, until: float) -> None:
-        self.loop.turn(min(until, self._resume_at))
+    def _look_again(self) -> None:
+        """At the backlog, where that was left alone for long enough."""
         if monotonic() >= self._resume_at:
             self._resume_at = inf
             self._watch()
@@ -269,7 +272,8 @@ class Acceptor:
         self._watch()
         end = monotonic() + self._listener.last_call
         while monotonic() < end and not self._hurried:
-            self._turn(end)
+            self.loop.turn(min(end, self._resume_at))
+            self._look_again()
         self._last_call = False
 
     def _close_port(self) -> None:

@@ -57,6 +57,8 @@ def test_a7_the_codecs_decode_what_the_page_says_and_the_error_names_what_does(s
     assert pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID == syntax
     told = run_python(CONVERT, path, "gdcm", "libjpeg")
     assert told.strip().isdigit() if wanted == "dicomnet[codecs]" else f"pip install {wanted}" in told, told
+    assert len(told.splitlines()) == 1
+    assert "\\n" not in told
     if wanted == "python-gdcm":
         assert run_python(CONVERT, path, "libjpeg").strip().isdigit()
 

@@ -177,7 +177,7 @@ class TestLevelsAndRoots:
             found(index, {"StudyInstanceUID": "1.2.1"}, "STUDY", strict, root=Level.PATIENT)
         with pytest.raises(InvalidKey, match="one value"):
             found(index, {"StudyInstanceUID": "1.2\\1.3"}, "SERIES", strict, root=Level.STUDY)
-        with pytest.raises(InvalidKey, match="does not have"):
+        with pytest.raises(InvalidKey, match="is no level of this model"):
             found(index, {"PatientID": ""}, "PATIENT", strict, root=Level.STUDY)
         assert len(found(index, {"StudyInstanceUID": "1.2.1"}, "SERIES", strict, root=Level.STUDY)) == 1
 

@@ -82,7 +82,8 @@ def _decompress_one(around: RawDataSet, element: RawElement, transfer_syntax: st
             photometric = str(properties["photometric_interpretation"])
     except RuntimeError as error:  # every plug-in has failed
         if transfer_syntax == uids.JPEG_EXTENDED_12_BIT and image.BitsStored > 8:
-            raise InvalidArgument(f"no decoder that is installed takes it: {error}", hint=hint) from error
+            told = " ".join(str(error).split())
+            raise InvalidArgument(f"no decoder that is installed takes it: {told}", hint=hint) from error
         raise
     data = b"".join(frames)
     around.put(RawElement(PIXEL_DATA, "OW" if image.BitsAllocated > 8 else "OB", data + b"\0" * (len(data) & 1)))

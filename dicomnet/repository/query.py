@@ -124,14 +124,14 @@ def check_hierarchy(identifier: Identifier, level: Level, root: Level) -> None:
         InvalidKey: a level that the root does not have, a unique key that is missing or has several values.
     """
     if level < root:
-        raise InvalidKey(0x00080052, "has a level that this information model does not have")
+        raise InvalidKey(0x00080052, "is no level of this model")
     if identifier.options.relational:
         return
     for above in (one for one in Level if root <= one < level):
         key = identifier[_UNIQUE[above]]
         criterion = key.criterion if key is not None else None
         if not isinstance(criterion, Words) or len(criterion.words) != 1 or has_wildcards(criterion.words[0]):
-            raise InvalidKey(_UNIQUE[above], "has to have one value in a query of a lower level")
+            raise InvalidKey(_UNIQUE[above], "has to have one value below it")  # within 64 characters of Error Comment
 
 
 def plan(

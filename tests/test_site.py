@@ -265,9 +265,9 @@ def expire(folder: Path, name: str) -> None:
 
 @pytest.mark.long
 def test_up_status_down(tmp_path: Path) -> None:
-    """As processes of their own; where one does not start, none is left."""
+    """As processes of their own, named as people do, from where they are; where one does not start, none is left."""
     site = made(tmp_path / "site")
-    directory = str(site.directory)
+    directory = os.path.relpath(site.directory, programs.ROOT)
     try:
         assert programs.run("site", "up", directory).returncode == 0
         checked = programs.run("site", "check", directory, "--json")
@@ -288,6 +288,14 @@ def test_up_status_down(tmp_path: Path) -> None:
     assert broken.returncode != 0
     assert "ae_title" in broken.stderr
     assert all(ServerDirectory(site.server(role)).process() is None for role in site.nodes)
+
+
+def test_its_directory_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its servers run elsewhere, and its files name it."""
+    monkeypatch.chdir(tmp_path)
+    assert made(Path("site")).directory == Path.cwd() / "site"
+    assert Site.load(Path("site")).server("router") == Path.cwd() / "site" / "servers" / "router"
+    assert f"{Path.cwd()}/site/servers/router" in Path("site/systemd/dicomnet-router.service").read_text()
 
 
 def test_no_site_is_told(tmp_path: Path) -> None:

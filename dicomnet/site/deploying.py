@@ -47,7 +47,7 @@ def deploy(site: Site, part: Path) -> None:
         site: as it is to be.
         part: where it is made at the moment.
     """
-    final = str(site.directory.absolute())
+    final = str(site.directory)
     units = part / "systemd"
     units.mkdir()
     names = [f"dicomnet-{role}.service" for role in ROLES]

@@ -155,7 +155,7 @@ def _write_rules(site: Site, part: Path) -> None:
     rules = [{"name": "to the workstation and the archive",
               "actions": [{"do": "forward", "to": list(destinations)}]}]  # fmt: skip
     if site.deidentified:
-        destinations["RESEARCH"] = {"kind": "folder", "path": str(site.directory.absolute() / "research")}
+        destinations["RESEARCH"] = {"kind": "folder", "path": str(site.directory / "research")}
         copy = [{"do": "deidentify"}, {"do": "copy", "to": "RESEARCH"}]
         rules.append({"name": "a de-identified copy", "actions": copy})
     tables["destinations"], tables["rules"] = destinations, rules
@@ -175,7 +175,7 @@ def _write_worklist(site: Site, part: Path, day: date) -> None:
 def _write_peers(site: Site, part: Path) -> None:
     """``peers.toml``: each server plain and over TLS, and the DICOMweb of those that have it."""
     peers = tomlkit.document()
-    peers.add(tomlkit.comment(f"export DICOMNET_PEERS={site.directory.absolute() / 'peers.toml'}"))
+    peers.add(tomlkit.comment(f"export DICOMNET_PEERS={site.directory / 'peers.toml'}"))
     files = {"ca": "certs/ca.pem", "cert": "certs/client.pem", "key": "certs/client.key"}
     for role, node in site.nodes.items():
         peers[role] = {"address": str(node.plain), "calling": site.client}

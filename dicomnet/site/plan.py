@@ -92,6 +92,10 @@ class Site:
     modality: str = "CT1"
     deidentified: bool = False
 
+    def __post_init__(self) -> None:
+        # Its servers run in processes whose working directory is another.
+        object.__setattr__(self, "directory", self.directory.absolute())
+
     def server(self, role: str) -> Path:
         """The directory of a server."""
         return self.directory / "servers" / role
@@ -204,7 +208,7 @@ def _wrong_addresses(site: Site) -> Iterator[str]:
             _ = node.plain
         except InvalidArgument as error:
             yield f"the address of the {role}: {error}"
-    sockets = [len(os.fsencode(site.server(role).absolute() / SOCKET)) for role in site.nodes]
+    sockets = [len(os.fsencode(site.server(role) / SOCKET)) for role in site.nodes]
     if max(sockets) > LONGEST_PATH:
         yield f"{site.directory} has too long a path, by {max(sockets) - LONGEST_PATH} bytes, for sockets in it"
     if max(port for _, port in _ports(site)) > _MOST_PORT:

@@ -41,7 +41,7 @@ def up(site: Site) -> list[str]:
     taken = check_ports(site, resting)
     if taken:
         raise SiteInvalid(taken)
-    ours = {ENVIRONMENT: str(site.directory.absolute() / "servers")}  # by which the console finds them all
+    ours = {ENVIRONMENT: str(site.directory / "servers")}  # by which the console finds them all
     with ThreadPoolExecutor(len(site.nodes)) as pool:
         found = {role: pool.submit(manager.start, ServerDirectory(site.server(role)), ours) for role in resting}
     errors = [error for one in found.values() if (error := one.exception()) is not None]

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from ..errors import InvalidArgument, escaped
+from ..repository.catalog import BY_KEYWORD, VR_OF
 
 __all__ = ["DEEPEST", "Path", "Step", "parse_path"]
 
@@ -114,6 +115,8 @@ def _step(text: str, whole: str) -> Step:
 
 
 def _tag_of(keyword: str) -> int:
+    if keyword in BY_KEYWORD:  # as most in rules are: pydicom takes longer to load than the rules to read
+        return BY_KEYWORD[keyword]
     from pydicom.datadict import keyword_dict, tag_for_keyword  # noqa: PLC0415 late on purpose
 
     tag = tag_for_keyword(keyword)
@@ -127,6 +130,8 @@ def _tag_of(keyword: str) -> int:
 
 def _vr(tag: int) -> str:
     """The VR of an element in the dictionary; empty where it is not there."""
+    if tag in VR_OF:
+        return VR_OF[tag]
     from pydicom.datadict import dictionary_VR  # noqa: PLC0415 late on purpose
 
     try:

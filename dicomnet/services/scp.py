@@ -206,12 +206,10 @@ class AssociationProvider:
         address: of the peer, for handlers and the log.
     """
 
-    __slots__ = ("_asked", "_found", "_service", "address", "exchange", "provider", "services")
+    __slots__ = ("_found", "_service", "address", "exchange", "provider", "services")
 
     def __init__(self, exchange: Exchange, provider: Provider, address: str = "") -> None:
-        # Who performs the last request, and what was asked for: a request is looked up again once its data set has
-        # come, and the next one is mostly alike.
-        self._asked: Command | None = None
+        # Who performs the last request, and what was asked for: a request is looked up twice, and the next is alike.
         self._found: tuple[object, ...] = ()
         self._service: Registration | None = None
         self.exchange: Exchange = exchange
@@ -221,9 +219,6 @@ class AssociationProvider:
 
     def service_for(self, command: Command, context: PresentationContext) -> Registration | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
-        if command is self._asked:
-            return self._service
-        self._asked = command
         field, services = command.command_field or 0, self.services
         named = command.affected_sop_class_uid or command.requested_sop_class_uid or context.abstract_syntax
         asked = services, context, field, named

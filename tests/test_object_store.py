@@ -64,6 +64,19 @@ class TestGroups:
         assert all(store.holds(ref) for ref in refs)
         assert not store.holds(BlobRef(refs[0].key, 1, 7))
 
+    def test_what_is_read_back_past_the_cache_is_no_more_than_the_blob(self, store, monkeypatch):
+        blobs = [a_blob(number, 3000) for number in range(3)]
+        refs = store.put(blobs)
+        asked = []
+        real = store.bucket.get
+        monkeypatch.setattr(store.bucket, "get", lambda *about: (asked.append(about), real(*about))[1])
+        reader = store.open(refs[1], cached=False)
+        content = bytearray(refs[1].length)
+        assert reader.read_into(0, memoryview(content)) == refs[1].length
+        assert bytes(content) == blobs[1].header + blobs[1].content[0]
+        assert asked == [(refs[1].key, refs[1].offset, refs[1].length)]
+        assert not store._cache._slots
+
     def test_a_large_group_is_several_objects(self, store, monkeypatch):
         monkeypatch.setattr("dicomnet.repository.object_store.OBJECT_BYTES", 6000)
         blobs = [a_blob(number) for number in range(5)]

@@ -30,7 +30,7 @@ __all__ = ["ObjectStore"]
 OBJECT_BYTES = 16 << 20  # of a group in one object; a larger group is several, which are put side by side
 SENDING = 8  # threads that send large instances
 PUTTING = 4  # threads that put objects of one group
-GROUPS = 2  # that are put at a time: one is on its way while the index commits another
+GROUPS = 4  # that are put at a time: 1,500 small ones to a store 150 ms away take 0.7 of the time of one at a time
 LOOKING = 16  # threads that look at objects, for checks
 AHEAD = 8  # the most blocks that one request of a reader that goes on and on asks for
 CACHE_MIB = 1024
@@ -43,20 +43,25 @@ Counted = Callable[[Sequence[str]], Mapping[str, int]]
 
 
 class _Reader:
-    """A blob of an object store, read in blocks: more at a time the longer it goes on."""
+    """A blob of an object store, read in blocks: more at a time the longer it goes on.
+
+    Blocks that are kept are those of the object; without a cache they begin with the blob, and end with it.
+    """
 
     def __init__(self, bucket: Bucket, cache: BlockCache | None, ref: BlobRef) -> None:
         self._bucket, self._cache, self._ref = bucket, cache, ref
         self._near: dict[int, bytes] = {}
         self._next, self._ahead = -1, 1
-        self._block(ref.offset // BLOCK_BYTES)  # whether it is there
+        self._base = 0 if cache is not None else ref.offset
+        self._end = ref.offset + ref.length
+        self._block((ref.offset - self._base) // BLOCK_BYTES)  # whether it is there
 
     def read_into(self, start: int, buffer: memoryview) -> int:
         """Fill ``buffer`` from ``start`` on; how many bytes there were."""
         wanted = min(len(buffer), max(self._ref.length - start, 0))
         filled = 0
         while filled < wanted:
-            block, within = divmod(self._ref.offset + start + filled, BLOCK_BYTES)
+            block, within = divmod(self._ref.offset - self._base + start + filled, BLOCK_BYTES)
             piece = memoryview(self._block(block))[within : within + wanted - filled]
             if not piece:
                 break
@@ -72,9 +77,11 @@ class _Reader:
 
     def _fetch(self, block: int) -> bytes:
         self._ahead = min(self._ahead * 2, AHEAD) if block == self._next else 1
-        last = (self._ref.offset + self._ref.length - 1) // BLOCK_BYTES
+        last = (self._end - self._base - 1) // BLOCK_BYTES
         count = max(min(self._ahead, last - block + 1), 1)
-        data = self._bucket.get(self._ref.key, block * BLOCK_BYTES, count * BLOCK_BYTES)
+        begin = self._base + block * BLOCK_BYTES
+        length = count * BLOCK_BYTES if self._cache is not None else min(count * BLOCK_BYTES, self._end - begin)
+        data = self._bucket.get(self._ref.key, begin, length)
         self._near = {
             block + number: data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES] for number in range(count)
         }

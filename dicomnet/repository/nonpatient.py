@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from ..services.query_models import NONPATIENT as CLASSES
 from .catalog import VR_OF
@@ -54,12 +55,16 @@ class NonPatientObjects:
                 return Taken.SAME
             if known is not None and not replace:
                 return Taken.DIFFERENT
-            connection.execute(delete(nonpatient).where(nonpatient.c.uid == uid))
+            if known is not None:  # else what another process has put meanwhile would go
+                connection.execute(delete(nonpatient).where(nonpatient.c.uid == uid))
             values = {"uid": uid, "cls": sop_class, "attrs": packed(item), "sha": sha, "stream": header + data}
             connection.execute(insert(nonpatient).values(values))
             return Taken.NEW if known is None else Taken.REPLACED
 
-        return self._database.transaction(work)
+        try:
+            return self._database.transaction(work)
+        except IntegrityError:  # another process was first: it is found now
+            return self._database.transaction(work)
 
     def find(self, identifier: Identifier, classes: Sequence[str]) -> Iterator[DicomJson]:
         """Those of these SOP classes that match, one by one; keys that they are not matched by do not count."""

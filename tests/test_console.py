@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import re
+import signal
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -13,11 +18,13 @@ from servers import call
 from starlette.routing import Route
 
 from dicomnet import uids
+from dicomnet.cli.app import run
+from dicomnet.cli.exits import Exit
 from dicomnet.server.directory import ServerDirectory
 from dicomnet.web.console import application
 from dicomnet.web.console.desk import Desk
 from dicomnet.web.console.pages import MOST_FIELDS, MOST_FORM, Console
-from dicomnet.web.users import ROLES, allows
+from dicomnet.web.users import ROLES, Users, allows
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 
@@ -317,3 +324,61 @@ class TestManager:
         assert "Saved" in page.text
         assert ServerDirectory(folder).settings().listen.port == 0
         assert pages.get("/servers/broken/clients").status_code == 503
+
+
+class TestAddIn:
+    def test_a_server_has_the_console_at_its_web_port(self, servers, server):
+        """Below its path, with all addresses of its pages there; the servers beside it are there, too."""
+        addins = ["verification", "console"]
+        with consoles.running(servers, "hosting", title="HOSTING", addins__enable=addins, web__port=0) as hosting:
+            url = hosting.listening["web"].rstrip("/")
+            with consoles.browser(f"{url}/console/") as client:
+                page = client.get("").text
+                assert 'href="/console/servers/hosting"' in page
+                assert 'href="/console/servers/main"' in page
+                assert client.get("servers/hosting/clients").status_code == 200
+                style = re.search(r'href="(/console/static/console.css[^"]*)"', page)[1]
+                assert httpx.get(f"{url}{style}").headers["content-type"].startswith("text/css")
+                given = {"title": "CT1", "rights": "echo"}
+                done = client.post("servers/hosting/new-ae-title", data=given)
+                assert done.headers["location"] == "/console/servers/hosting/ae-titles"
+                assert hosting.base.ae_titles.find("CT1") is not None
+
+    def test_its_users_log_in(self, servers):
+        folder = servers / "guarded"
+        folder.mkdir()
+        consoles.users_of(folder / "users.json")
+        with consoles.running(servers, "guarded", title="GUARDED", addins__enable=["console"], web__port=0) as server:
+            url = server.listening["web"].rstrip("/")
+            with httpx.Client(base_url=url, headers={"Accept": "text/html"}) as client:
+                assert client.get("/console/").headers["location"] == "/console/login?next=/console/"
+                login = client.get("/console/login").text
+                token = re.search(r'name="token" value="([^"]+)"', login)[1]
+                form = {"token": token, "next": "/console/", "name": "read", "password": consoles.PASSWORD}
+                assert client.post("/console/login", data=form).status_code == 303
+                assert "read (read)" in client.get("/console/").text
+                assert client.post("/console/servers/guarded/pause", headers=consoles.OURS).status_code == 403
+
+
+class TestCommand:
+    def test_it_serves_until_it_is_told_to_stop(self, servers, server):
+        command = [sys.executable, "-m", "dicomnet", "console", "run", "--listen", "127.0.0.1:0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            said = process.stdout.readline()
+            assert said.startswith("console on http://127.0.0.1:")
+            assert "main" in httpx.get(said.split()[-1]).text
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+    def test_it_does_not_listen_beyond_this_machine_without_a_login(self, tmp_path, capsys):
+        assert run(["console", "run", "--listen", "0.0.0.0:0", "--users", str(tmp_path / "users.json")]) == Exit.USAGE
+        assert "do not listen on 0.0.0.0 without a login" in capsys.readouterr().err
+
+    def test_users_are_added_listed_and_removed(self, tmp_path, capsys, monkeypatch):
+        file = ["--users", str(tmp_path / "users.json")]
+        monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
+        assert run(["console", "user", "add", "anna", "--role", "operate", *file]) == 0
+        assert run(["console", "user", "list", *file]) == 0
+        assert "anna  operate" in capsys.readouterr().out
+        assert run(["console", "user", "remove", "anna", *file]) == 0
+        assert not list(Users(tmp_path / "users.json"))

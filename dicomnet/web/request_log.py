@@ -22,7 +22,10 @@ _KNOWN = frozenset(
     {
         "dicomweb", "studies", "series", "instances", "frames", "metadata", "rendered", "thumbnail", "bulkdata",
         "viewer", "wado", "login", "logout", "health", "metrics", "workitems", "state", "subscribers", "suspend",
-        "cancelrequest", "capabilities", "modality-scheduled-procedure-steps", "modality-performed-procedure-steps",
+        "cancelrequest", "capabilities", "servers", "clients", "ae-titles", "settings", "worklist", "steps",
+        "commitment", "rules", "queue", "jobs", "remote", "import", "sending", "log", "audit", "check", "live",
+        "static", "act", "delete", "export", "start", "stop", "pause", "resume", "reload", "echo", "remove",
+        "disconnect", "console", "modality-scheduled-procedure-steps", "modality-performed-procedure-steps",
     }
 )  # fmt: skip
 

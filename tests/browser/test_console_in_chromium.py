@@ -310,7 +310,7 @@ class TestWorkstation:
         number = 1 if scripts else 2
         with console_pages.context(chromium, url, scripts=scripts) as page:
             page.goto("/servers/ws/remote")
-            page.get_by_label("Archive").select_option("PACS")
+            page.get_by_role("combobox").select_option("PACS")
             page.get_by_label("Patient name").fill(f"Doe{number}")
             page.get_by_role("button", name="Ask").click()
             page.get_by_role("checkbox", name=f"Study of Doe{number}^Jane").check()

@@ -70,7 +70,9 @@ class Workstation:
         *,
         tell: Tell = lambda kind, **facts: None,
     ) -> None:
-        self.settings, self.title, self._requests, self._tell = settings, title, requests, tell
+        self.settings: WorkstationSettings = settings
+        self.title: str = title
+        self._requests, self._tell = requests, tell
         with ExitStack() as opened:
             opened.enter_context(DirectoryLock(directory))
             chosen = HoldingsSettings(durability=settings.durability)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import InvalidArgument
 from ...server.admin import AsyncClient
@@ -15,10 +16,19 @@ from ...server.setting_errors import SettingsInvalid
 from ...server.settings import Settings
 from ..problems import Problem
 
-__all__ = ["Desk"]
+__all__ = ["Desk", "Known"]
 
 _is_name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}").fullmatch
 _Stamp = tuple[int, int, int]
+#: Seconds for which `Known` holds.
+KNOWN_SECONDS = 2.0
+
+
+class Known(NamedTuple):
+    """What of a server seldom changes: the address of its web port, or "", and the AE titles that it can call."""
+
+    web: str
+    titles: tuple[str, ...]
 
 
 class Desk:
@@ -32,6 +42,7 @@ class Desk:
         self._places = [path.absolute() for path in places]
         self._settings: dict[Path, tuple[_Stamp, Settings]] = {}
         self._clients: dict[Path, AsyncClient] = {}
+        self._known: dict[Path, tuple[float, asyncio.Future[Known]]] = {}
 
     def _where(self) -> list[Path]:
         return [*self._places, home()]
@@ -101,6 +112,21 @@ class Desk:
         if socket not in self._clients:
             self._clients[socket] = AsyncClient(socket)
         return self._clients[socket]
+
+    async def known(self, server: ServerDirectory) -> Known:
+        """What of a server seldom changes, asked for once in `KNOWN_SECONDS` for all who look at it."""
+        task = self._known.get(server.path)
+        now = asyncio.get_running_loop().time()
+        if task is None or now - task[0] > KNOWN_SECONDS or (task[1].done() and task[1].exception() is not None):
+            task = now, asyncio.ensure_future(self._ask(server))
+            self._known[server.path] = task
+        return await asyncio.shield(task[1])
+
+    async def _ask(self, server: ServerDirectory) -> Known:
+        client = self.client(server)
+        status, titles = await asyncio.gather(client.status(), client.ae_titles())
+        listening = [one["title"] for one in titles if one["host"] and one["port"]]
+        return Known(str(status["listening"].get("web", "")), tuple(listening))
 
     async def state(self, server: ServerDirectory) -> JSON:
         """The server at a glance, with what it says of itself where it runs."""

@@ -36,7 +36,7 @@ async def _remote(ask: Ask) -> Response:
     peer = ask.query.get("peer", "")
     keys, wrong = keys_of(asked)
     status = await ask.send("WorkstationStatus")
-    titles = [one["title"] for one in await ask.client.ae_titles() if one["host"] and one["port"]]
+    titles = (await ask.console.desk.known(ask.server)).titles
     matches: list[dict[str, Any]] = []
     failure = ""
     if peer and not wrong:

@@ -103,18 +103,17 @@ async def _search(ask: Ask) -> Response:
         except DicomNetError as error:
             failure = str(error)
     more = "&".join(f"{name}={quote(value, safe='')}" for name, value in asked.items() if value)
-    titles = [one["title"] for one in await ask.client.ae_titles() if one["host"] and one["port"]]
+    known = await ask.console.desk.known(ask.server)
     values = {
         "asked": asked, "wrong": wrong, "studies": found["studies"], "next": found["next"], "more": more,
-        "failure": failure, "viewer": await viewer_of(ask, addin), "titles": titles,
+        "failure": failure, "viewer": viewer_of(ask, addin, known.web), "titles": known.titles,
     }  # fmt: skip
     status = 422 if wrong or failure else 200
     return ask.render("_studies.html" if ask.is_fragment else "studies.html", status=status, **values)
 
 
-async def viewer_of(ask: Ask, addin: str) -> str:
-    """The address of the viewer of a server, as this browser reaches it; empty where there is none."""
-    web = (await ask.client.status())["listening"].get("web", "")
+def viewer_of(ask: Ask, addin: str, web: str) -> str:
+    """The address of the viewer of a server, as this browser reaches it; empty where it has no web port."""
     if not web:
         return ""
     own = ask.request.url
@@ -127,8 +126,8 @@ async def viewer_of(ask: Ask, addin: str) -> str:
 async def _study(ask: Ask) -> Response:
     addin = holder(ask)
     found = await ask.send(f"{PREFIXES[addin]}Study", study=ask.request.path_params["study"])
-    titles = [one["title"] for one in await ask.client.ae_titles() if one["host"] and one["port"]]
-    return ask.render("study.html", one=found, viewer=await viewer_of(ask, addin), titles=titles)
+    known = await ask.console.desk.known(ask.server)
+    return ask.render("study.html", one=found, viewer=viewer_of(ask, addin, known.web), titles=known.titles)
 
 
 # ---- what is done with those that are chosen ---------------------------------------------------------------------

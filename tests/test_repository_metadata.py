@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import math
+import struct
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from index_records import header, many, numbered
 from pydicom.dataset import Dataset
 
@@ -75,3 +79,16 @@ def test_what_arrives_while_it_is_made_is_in_it(database):
         return header(SOPInstanceUID=location.uid)
 
     assert len(json.loads(gzip.decompress(SeriesMetadata(database, read_header).get("1.2.1.1")))) == 3
+
+
+@given(single=st.floats(width=32), double=st.floats())
+def test_numbers_in_binary_are_exact(single, double):
+    syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN
+    data = header(syntax, RecommendedDisplayFrameRateInFloat=single, DiffusionBValue=double)
+    made = metadata_of(data, syntax, "1.2.3.1.1.1")
+    for tag, form, wanted in (("00089459", "<f", single), ("00189087", "<d", double)):
+        (found,) = made[tag]["Value"]
+        if math.isfinite(wanted):
+            assert struct.unpack(form, struct.pack(form, float(found))) == (wanted,)
+        else:
+            assert found == str(wanted)  # JSON has no number for it

@@ -131,6 +131,30 @@ def test_a_client_that_leaves_while_it_reads_frees_what_was_open(tmp_path):
         assert archive.holdings.index
 
 
+def test_a_client_that_does_not_read_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "WRITE_STALL", 0.2)
+    size, lost, connection_lost = 32 << 20, set[int](), serving._Protocol.connection_lost
+
+    def remembered(protocol, error):
+        connection_lost(protocol, error)
+        lost.add(protocol.client[1])
+
+    monkeypatch.setattr(serving._Protocol, "connection_lost", remembered)
+    with served(tmp_path / "archive") as (_, url):
+        with client(url) as http:
+            headers = {"content-type": "application/dicom"}
+            stored = http.post("/dicomweb/studies", content=archives.part10(1, size=size), headers=headers)
+            assert stored.status_code == 200
+        accept = b'Accept: multipart/related; type="application/dicom"\r\n\r\n'
+        with raw(url, b"GET /dicomweb/studies/1.2.1 HTTP/1.1\r\nHost: localhost\r\n" + accept) as sock:
+            assert until(lambda: sock.getsockname()[1] in lost)
+            assert until(lambda: not _open_large_files())
+            received = 0
+            while piece := sock.recv(1 << 20):
+                received += len(piece)
+        assert 0 < received < size
+
+
 def test_a_connection_without_a_request_is_closed(tmp_path, monkeypatch):
     monkeypatch.setattr(serving, "FIRST_REQUEST", 0.2)
     half = b"GET / HTTP/1.1\r\nHost: x\r\nX-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 import threading
@@ -216,7 +217,23 @@ def text_of(vr: str, value: bytes, encodings: tuple[str, ...]) -> str:
 
 def _number_text(vr: str, value: bytes) -> str:
     form = "<" + _NUMBERS[vr]
-    return "\\".join(f"{number:g}" if vr[0] == "F" else str(number) for (number,) in _whole(form, value))
+    write = {"FL": _single_text, "FD": _double_text}.get(vr, str)
+    return "\\".join(write(number) for (number,) in _whole(form, value))
+
+
+def _double_text(number: float) -> str:
+    """The shortest text that is this number again."""
+    return repr(number).removesuffix(".0")
+
+
+def _single_text(number: float) -> str:
+    """The shortest text that is this number again in 32 bits."""
+    if math.isfinite(number):
+        for digits in (6, 7, 8):
+            text = f"{number:.{digits}g}"
+            if struct.unpack("<f", struct.pack("<f", float(text)))[0] == number:
+                return text
+    return f"{number:.9g}"
 
 
 def _whole(form: str, value: bytes) -> Iterable[tuple[float]]:

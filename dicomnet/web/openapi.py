@@ -70,13 +70,14 @@ _JSON = (DICOM_JSON,)
 OPERATIONS: tuple[Operation, ...] = (
     *(
         Operation("GET", path, f"Search {path.rpartition('/')[2]} (QIDO-RS)",
-                  (*_PAGING, "includefield", "fuzzymatching", "emptyvaluematching", "PatientID"), gives=_JSON,
+                  (*_PAGING, "includefield", "fuzzymatching", "emptyvaluematching", "PatientID"),
+                  gives=(*_JSON, _MULTIPART),
                   statuses=(200, 204))
         for path in _SEARCHES
     ),
     *(Operation("GET", path, f"Retrieve a {name} (WADO-RS)", ("accept",), gives=(_MULTIPART, "application/dicom"))
       for path, name in _LEVELS),
-    *(Operation("GET", f"{path}/metadata", f"Metadata of a {name}", ("accept",), gives=_JSON)
+    *(Operation("GET", f"{path}/metadata", f"Metadata of a {name}", ("accept",), gives=(*_JSON, _MULTIPART))
       for path, name in _LEVELS),
     *(Operation("GET", f"{path}/rendered", f"A picture of a {name}", _PICTURE, gives=_RENDERED)
       for path, name in _LEVELS),

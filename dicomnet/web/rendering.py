@@ -21,6 +21,7 @@ from .renderer import Renderer
 from .repository import WebRepository
 from .retrieve import found
 from .stored import StoredInstance
+from .values import ranged_value
 
 __all__ = ["IMAGE_TYPES", "Rendering", "wish_of"]
 
@@ -29,7 +30,7 @@ _DOCUMENTS = {
     "1.2.840.10008.5.1.4.1.1.104.2": "text/xml",
 }  # encapsulated PDF and CDA
 _VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
-_ENCAPSULATED_DOCUMENT = "00420011"
+_ENCAPSULATED_DOCUMENT, _PIXELS = "00420011", "7FE00010"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif")
 _MOST_SIDE = 8192
 _THUMBNAIL = 256
@@ -51,7 +52,7 @@ class Rendering:
         """A picture of a frame, or the document or video that an instance encapsulates."""
         ranges = accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
         one = found(request, self._repository)[0]
-        return self.answer(one, ranges, request.query_params, _frame_number(request, 1))
+        return self.answer(request, one, ranges, _frame_number(request, 1))
 
     def thumbnail(self, request: Request, _: WebRepository) -> Response:
         """A small picture of the middle of a study, a series or an instance."""
@@ -64,18 +65,16 @@ class Rendering:
         body = self.picture(one, _frame_number(request, 0), wish)
         return Response(body, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
 
-    def answer(self, one: InstanceLocation, ranges: list[MediaType], query: QueryParams, number: int) -> Response:
-        """What a person sees of an instance."""
+    def answer(self, request: Request, one: InstanceLocation, ranges: list[MediaType], number: int) -> Response:
+        """What a person sees of an instance; documents and videos also by range, as a browser plays them."""
         if one.cls in _DOCUMENTS:
             kind = best(ranges, (_DOCUMENTS[one.cls],))
-            with StoredInstance(self._repository.blobs, one) as stored:
-                value = stored.value([_ENCAPSULATED_DOCUMENT])
-            return Response(value, headers=NO_SCRIPTS if kind == "text/xml" else None, media_type=kind)
+            headers = {"Content-Type": kind, **(NO_SCRIPTS if kind == "text/xml" else {})}
+            return ranged_value(request, self._repository, one, [_ENCAPSULATED_DOCUMENT], headers)
         if one.ts in _VIDEO:
-            best(ranges, ("video/mp4",))
-            with StoredInstance(self._repository.blobs, one) as stored:
-                return Response(stored.value(["7FE00010"]), media_type="video/mp4")
-        wish = wish_of(query, best(ranges, IMAGE_TYPES))
+            headers = {"Content-Type": best(ranges, ("video/mp4",))}
+            return ranged_value(request, self._repository, one, [_PIXELS], headers)
+        wish = wish_of(request.query_params, best(ranges, IMAGE_TYPES))
         return Response(self.picture(one, number, wish), media_type=wish.media_type)
 
     def picture(self, one: InstanceLocation, number: int, wish: Wish, state: InstanceLocation | None = None) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from starlette.requests import Request
@@ -25,11 +26,13 @@ from .drawing import NATIVE
 from .json_text import json_bytes
 from .media_types import MediaType, accepted, best
 from .multipart import Part, boundary, written
+from .native_xml import DICOM_XML, xml_answer
 from .pieces import in_pieces, streamed
 from .problems import Problem
 from .renderer import Renderer
 from .repository import WebRepository
 from .stored import StoredInstance
+from .values import ranged_value, value_pieces
 
 __all__ = ["as_part", "bulk_data", "found", "frame_count", "frames", "instances", "metadata", "series_metadata"]
 
@@ -166,33 +169,36 @@ def _header(repository: WebRepository, one: InstanceLocation) -> bytes:
 
 
 def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata) -> Response:
-    """The attributes of the instances of a study, a series, or of one instance, as DICOM JSON."""
-    best(_ranges(request), (_JSON, "application/json"))
+    """The attributes of the instances of a study, a series, or of one instance, as DICOM JSON or XML."""
+    kind = best(_ranges(request), (_JSON, "application/json", DICOM_XML))
     if "instance" in request.path_params:
-        return _metadata_of_one(request, repository)
+        return _metadata_of_one(request, repository, kind)
     path = request.path_params
     level = Level.SERIES if "series" in path else Level.STUDY
     states = [one for one in packed.states(level, path.get("series", path["study"])) if one[0] == path["study"]]
     if not states:
         raise Problem(404, f"there is no such {level.name.lower()}")
-    etag = _etag([], f"metadata {states}")
+    etag = _etag([], f"metadata {kind} {states}")
     if _unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    headers = {"ETag": etag, "Vary": "Accept-Encoding", "Cache-Control": "no-cache"}
+    headers = {"ETag": etag, "Vary": "Accept, Accept-Encoding", "Cache-Control": "no-cache"}
     blobs = [data for _, uid, _ in states if (data := packed.get(uid)) is not None]
+    if kind == DICOM_XML:
+        return xml_answer((item for data in blobs for item in json.loads(gzip.decompress(data))), headers)
     if len(blobs) == 1 and "gzip" in request.headers.get("accept-encoding", ""):
         return Response(blobs[0], headers=headers | {"Content-Encoding": "gzip"}, media_type=_JSON)
     inner = (gzip.decompress(data).strip()[1:-1] for data in blobs)
     return Response(b"[" + b",".join(filter(None, inner)) + b"]", headers=headers, media_type=_JSON)
 
 
-def _metadata_of_one(request: Request, repository: WebRepository) -> Response:
+def _metadata_of_one(request: Request, repository: WebRepository, kind: str) -> Response:
     one = found(request, repository)[0]
-    etag = _etag([one], "metadata")
+    etag = _etag([one], f"metadata {kind}")
     if _unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     body = [metadata_of(_header(repository, one), one.ts, one.uid, lambda _, path: f"bulkdata/{path}")]
-    return Response(json_bytes(body), headers={"ETag": etag, "Cache-Control": "no-cache"}, media_type=_JSON)
+    headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+    return xml_answer(body, headers) if kind == DICOM_XML else Response(json_bytes(body), 200, headers, _JSON)
 
 
 # ---- frames --------------------------------------------------------------------------------------------------------
@@ -269,41 +275,13 @@ def bulk_data(request: Request, repository: WebRepository) -> Response:
     best(_ranges(request), (_BYTES, "application/pdf", "video/mp4"))
     one = found(request, repository)[0]
     path = str(request.path_params["path"]).strip("/").upper().split("/")
-    with StoredInstance(repository.blobs, one) as stored:
-        span = stored.span(path)
-        value = b"" if span is not None else stored.value(path)
-
-    def cut(start: int, end: int) -> Iterator[bytes]:
-        if span is None:
-            return iter([value[start:end]])
-        return _stored_range(repository, one, span[0] + start, span[0] + end)
-
-    size = len(value) if span is None else span[1] - span[0]
     headers = {"ETag": _etag([one], "/".join(path)), "Accept-Ranges": "bytes"}
     content_type = f"{_BYTES}; transfer-syntax={one.ts}"
-    wanted = _ranges(request)[0]
-    if wanted.is_multipart:
-        mark = boundary()
-        headers["Content-Type"] = f'multipart/related; type="{_BYTES}"; boundary={mark}'
-        return streamed(written([Part(content_type, cut(0, size))], mark), headers)
-    return _ranged(request, size, cut, headers | {"Content-Type": _BYTES})
-
-
-def _stored_range(repository: WebRepository, one: InstanceLocation, start: int, end: int) -> Iterator[bytes]:
+    if not _ranges(request)[0].is_multipart:
+        return ranged_value(request, repository, one, path, headers | {"Content-Type": _BYTES})
     with StoredInstance(repository.blobs, one) as stored:
-        yield from stored.range(start, end)
-
-
-def _ranged(
-    request: Request, size: int, cut: Callable[[int, int], Iterator[bytes]], headers: dict[str, str]
-) -> Response:
-    asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
-    if asked is None or not any(asked.groups()):
-        return streamed(cut(0, size), headers | {"Content-Length": str(size)})
-    first, last = asked.groups()
-    start = int(first) if first else max(size - int(last), 0)
-    end = min(int(last) + 1, size) if first and last else size
-    if start >= end:
-        raise Problem(416, f"the value has {size} bytes", parameter="Range")
-    headers |= {"Content-Range": f"bytes {start}-{end - 1}/{size}", "Content-Length": str(end - start)}
-    return streamed(cut(start, end), headers, 206)
+        size = stored.value_size(path)
+    mark = boundary()
+    headers["Content-Type"] = f'multipart/related; type="{_BYTES}"; boundary={mark}'
+    pieces = value_pieces(repository, one, path, 0, size)
+    return streamed(written([Part(content_type, pieces)], mark), headers)

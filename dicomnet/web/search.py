@@ -18,6 +18,7 @@ from ..repository.keys import Identifier, InvalidKey, QueryOptions
 from ..repository.responses import Answers
 from .addresses import base_url
 from .media_types import accepted, best
+from .native_xml import DICOM_XML, xml_answer
 from .problems import Problem
 from .repository import WebRepository
 
@@ -49,8 +50,9 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
     Raises:
         Problem: 400 for a parameter that is none, 406, 503 for a search that takes too long.
     """
-    best(accepted(request.headers.getlist("accept"), request.query_params.get("accept")), (_JSON, "application/json"))
     query = request.query_params
+    ranges = accepted(request.headers.getlist("accept"), query.get("accept"))
+    kind = best(ranges, (_JSON, "application/json", DICOM_XML))
     path = {
         keyword: request.path_params[name]
         for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"))
@@ -79,7 +81,7 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
         headers["Warning"] = '299 - "There are additional results that can be requested"'
     if not found:
         return Response(status_code=204, headers=headers)
-    return JSONResponse(found, headers=headers, media_type=_JSON)
+    return xml_answer(found, headers) if kind == DICOM_XML else JSONResponse(found, headers=headers, media_type=_JSON)
 
 
 def _identifier(query: QueryParams, path: dict[str, str], level: Level) -> Identifier:

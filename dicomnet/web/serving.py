@@ -26,6 +26,8 @@ FIRST_REQUEST = 30.0
 KEEP_ALIVE = 65
 #: Bytes of a request before its body, or between two pieces of it, and lines of header; a login comes after these.
 MOST_HEAD, MOST_HEADERS = 64 << 10, 200
+#: Seconds for which a client may leave what is sent to it where it is: then its connection is closed.
+WRITE_STALL = 60.0
 #: Seconds that requests under way get when it stops.
 DRAIN = 5
 
@@ -35,11 +37,12 @@ def _always(context: ssl.SSLContext) -> Callable[..., ssl.SSLContext]:
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1 that gives up callers who connect and send no request, or never its end, or headers without end."""
+    """HTTP/1.1 that gives up callers who send no request, or never its end, headers without end, or read no answer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -92,6 +95,21 @@ class _Protocol(HttpToolsProtocol):
         self._unread = 0
         super().on_body(body)
 
+    def pause_writing(self) -> None:
+        """More waits to be sent than is let wait: the client has a while to take it. What makes it waits meanwhile."""
+        super().pause_writing()
+        self._stall = self.loop.call_later(WRITE_STALL, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        super().resume_writing()
+        self._reads()
+
+    def _reads(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over; WebSockets have limits of their own."""
         self._has_come()
@@ -100,6 +118,7 @@ class _Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._has_come()
+        self._reads()
         super().connection_lost(exc)
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames, get_frame
+from pydicom.encaps import get_frame
 
 from .. import uids
 from ..dataset import codec
@@ -33,6 +33,9 @@ FIRST_READ, MOST_HEADER = 16 << 10, 256 << 20
 _ROWS, _COLUMNS, _SAMPLES, _ALLOCATED, _FRAMES = 0x00280010, 0x00280011, 0x00280002, 0x00280100, 0x00280008
 # Elements of the group of Pixel Data that stand before it: the tables of its frames, and how long it is.
 _OFFSETS, _LENGTHS, _MOST_BEFORE_PIXELS = 0x0001, 0x0002, 8
+#: Fragments of encapsulated pixel data.
+MOST_FRAGMENTS = 1 << 18
+_ITEM, _END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _DEFLATED = uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
 
@@ -204,16 +207,57 @@ class StoredInstance:
                 found[tag] = struct.unpack_from(order + "H", value)[0]
         return found
 
-    def span(self, path: list[str]) -> tuple[int, int] | None:
-        """Where a value begins and ends in the stored bytes, for Pixel Data that are sent as they stand there."""
-        if self.location.ts == _DEFLATED or path != [f"{PIXEL_DATA:08X}"]:
-            return None
+    @cached_property
+    def _pixel_spans(self) -> list[tuple[int, int]]:
+        """Where Pixel Data stand in `encoding`: one piece, or one for each fragment; the table of offsets is none."""
         start, length = self._pixel_data
-        swapped = self.location.ts == uids.EXPLICIT_VR_BIG_ENDIAN and self._pixel_vr != b"OB"
-        return None if length < 0 or swapped or start + length > self._size else (start, start + length)
+        if length >= 0:
+            return [(start, min(start + length, self._size))]
+        spans, at = list[tuple[int, int]](), start
+        while len(spans) <= MOST_FRAGMENTS:
+            head = self._read(at, min(8, self._size - at))
+            if head[:4] == _END_OF_ITEMS:
+                return spans[1:]
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] != _ITEM or len(head) < 8 or at + 8 + size > self._size:
+                break
+            spans.append((at + 8, at + 8 + size))
+            at += 8 + size
+        raise Problem(404, "the fragments of the Pixel Data cannot be followed to their end")
+
+    def value_size(self, path: list[str]) -> int:
+        """Bytes of a value; raises as `value` does."""
+        if _is_pixels(path):
+            return sum(end - start for start, end in self._pixel_spans)
+        return len(self.value(path))
+
+    def value_range(self, path: list[str], start: int, end: int) -> Iterator[bytes]:
+        """Bytes of a value in pieces, numbers in little endian. Pixel Data are read while they are sent.
+
+        Raises:
+            Problem: as `value` does.
+        """
+        if not _is_pixels(path):
+            yield self.value(path)[start:end]
+            return
+        unit = self._swapped_unit
+        first, last = start // unit * unit, -(-end // unit) * unit
+        pieces = self._within_spans(first, last)
+        for piece in pieces if unit == 1 else map(self._ordered, pieces):
+            yield piece[max(start - first, 0) : max(end - first, 0)]
+            first += len(piece)
+
+    def _within_spans(self, start: int, end: int) -> Iterator[bytes]:
+        """Bytes of Pixel Data as they are stored."""
+        before = 0
+        for first, last in self._pixel_spans:
+            low, high = max(start - before, 0), min(end - before, last - first)
+            if low < high:
+                yield from self.range(first + low, first + high)
+            before += last - first
 
     def value(self, path: list[str]) -> bytes:
-        """The bytes of one value, numbers in little endian.
+        """The bytes of one value that stands before Pixel Data.
 
         Args:
             path: a tag, or tags and numbers of items by turns.
@@ -224,11 +268,6 @@ class StoredInstance:
         for place, one in enumerate(path):
             if not re.fullmatch(r"[0-9]{1,6}" if place % 2 else r"[0-9A-Fa-f]{8}", one):
                 raise Problem(400, "a path of bulk data is tags and numbers of items by turns", parameter="path")
-        if len(path) == 1 and int(path[0], 16) == PIXEL_DATA:
-            start, length = self._pixel_data
-            if length < 0:
-                return b"".join(self.compressed_frames())
-            return self._ordered(b"".join(self.range(start, start + length)))
         item: Any = read_elements(self.header(), self.encoding)
         for place, one in enumerate(path):
             if place % 2:
@@ -270,11 +309,19 @@ class StoredInstance:
             start = value + max(length, 0)
         raise Problem(404, "the instance has no Pixel Data")
 
+    @property
+    def _swapped_unit(self) -> int:
+        """How many bytes of pixels are stored in the opposite order; 1 where none are."""
+        pixel = self._pixel_data and self._pixel_vr  # the VR is known when Pixel Data are found
+        if self.location.ts != uids.EXPLICIT_VR_BIG_ENDIAN or pixel == b"OB":
+            return 1
+        return max(self._described.get(_ALLOCATED, 16) // 8, 2)
+
     def _ordered(self, data: bytes) -> bytes:
         """Pixels in little endian, whatever they are stored in (PS3.18 Section 8.7.3.3)."""
-        if self.location.ts != uids.EXPLICIT_VR_BIG_ENDIAN or self._pixel_vr == b"OB":
+        size = self._swapped_unit
+        if size == 1:
             return data
-        size = max(self._described.get(_ALLOCATED, 16) // 8, 2)
         swapped = bytearray(len(data))
         for place in range(size):
             whole = len(data) // size * size
@@ -346,16 +393,9 @@ class StoredInstance:
         """
         return Frame(self.header(), self.encoding, self.frame(number), number)
 
-    def compressed_frames(self) -> Iterator[bytes]:
-        """All frames, in order, as they are stored."""
-        start, length = self._pixel_data
-        if length >= 0:
-            for number in range(1, self.frame_count + 1):
-                yield self.frame(number)
-            return
-        file = self._file()
-        file.seek(start)
-        yield from generate_frames(file, number_of_frames=self.frame_count)
+
+def _is_pixels(path: list[str]) -> bool:
+    return path == [f"{PIXEL_DATA:08X}"]
 
 
 def _range(reader: BlobReader | _Memory, start: int, end: int) -> Iterator[bytes]:

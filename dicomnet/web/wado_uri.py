@@ -44,7 +44,7 @@ def wado_uri_route(repository: WebRepository, rendering: Rendering) -> Route:
             return _instance(query, repository, one)
         number = _whole(query, "frameNumber", 1)
         if one.ts and not any(range_.accepts(kind) for range_ in ranges for kind in IMAGE_TYPES):
-            return rendering.answer(one, ranges, query, number)
+            return rendering.answer(request, one, ranges, number)
         wish = _wish(query, best(ranges, IMAGE_TYPES))
         body = rendering.picture(one, number, wish, _state(query, repository))
         return Response(body, media_type=wish.media_type)

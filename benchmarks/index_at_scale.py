@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import http.client
 import itertools
 import random
 import statistics
@@ -22,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import sqlalchemy
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from dicomnet import uids
 from dicomnet.repository import schema
@@ -30,6 +33,9 @@ from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index
 from dicomnet.repository.keys import Identifier, QueryOptions
 from dicomnet.repository.query import Driver
+from dicomnet.web.application import dicomweb
+from dicomnet.web.repository import WebRepository
+from dicomnet.web.serving import WebServing
 
 STUDIES_OF_PATIENT, SERIES_OF_STUDY, INSTANCES_OF_SERIES = 3, 2, 6
 BATCH = 20_000
@@ -202,11 +208,34 @@ def stream(index: Index, most: int) -> None:
     )
 
 
+def search_by_web(index: Index, times: int) -> None:
+    """What a viewer's list of studies asks, over HTTP, with a connection that stays open."""
+    app = Starlette(routes=[Mount("/dicomweb", dicomweb(WebRepository(index, None, None, lambda: True)))])
+    query = "/dicomweb/studies?limit=101&offset=0&fuzzymatching=false&includefield=00081030,00080060,00080090,00100030"
+    spent: dict[str, list[float]] = {"the first": [], "by a name": [], "the tenth page": []}
+    with WebServing(app, "127.0.0.1", 0) as serving:
+        connection = http.client.HTTPConnection(*serving.address)
+        for number in range(times):
+            keys = ("", f"&PatientName=*{family(number * 7919)[:5]}*", "&offset=909")
+            for (title, times_of), key in zip(spent.items(), keys, strict=True):
+                started = time.perf_counter()
+                connection.request("GET", query.replace("&offset=0", "") + (key or "&offset=0"))
+                answer = connection.getresponse()
+                body = answer.read()
+                times_of.append(1000 * (time.perf_counter() - started))
+                assert answer.status in (200, 204), (title, body[:200])
+    for title, values in spent.items():
+        values.sort()
+        p95 = values[min(len(values) - 1, int(0.95 * len(values)))]
+        print(f"QIDO-RS, limit=101, {title:15} p50 {statistics.median(values):.1f} ms, p95 {p95:.1f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", help="SQLite's path, or the URL of an empty PostgreSQL database")
     parser.add_argument("--instances", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=100, help="how often each query is asked")
+    parser.add_argument("--web", action="store_true", help="the searches over HTTP alone")
     arguments = parser.parse_args()
     with Database.opened(arguments.url, durable=False) as database:
         with database.read() as connection:
@@ -216,6 +245,9 @@ def main() -> None:
             with database.read() as connection:
                 studies = connection.execute(sqlalchemy.select(sqlalchemy.func.max(schema.study.c.id))).scalar()
         index = Index(database)
+        search_by_web(index, arguments.times)
+        if arguments.web:
+            return
         measure(index, int(studies or 1), arguments.times)
         stream(index, 50_000)
 

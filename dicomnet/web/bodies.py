@@ -15,7 +15,7 @@ from .json_text import json_bytes
 from .media_types import accepted, best, parse
 from .problems import Problem
 
-__all__ = ["DICOM_JSON", "json_answer", "json_item", "small_body"]
+__all__ = ["DICOM_JSON", "json_answer", "json_item", "json_items", "small_body"]
 
 DICOM_JSON = "application/dicom+json"
 #: Bytes of a data set in JSON, and how deep its sequences may nest.
@@ -71,6 +71,22 @@ async def json_item(request: Request) -> DicomJson:
     _check_item(value, "", 0)
     found: DicomJson = value
     return found
+
+
+def json_items(body: bytes) -> list[DicomJson]:
+    """The data sets of a text: an array of objects.
+
+    Raises:
+        Problem: 400 for what is none.
+    """
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "the part is not JSON", parameter="body") from error
+    items: list[DicomJson] = value if isinstance(value, list) else [value]
+    for item in items:
+        _check_item(item, "", 0)
+    return items
 
 
 def _no_constant(name: str) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -18,11 +19,14 @@ from .. import uids
 from ..dataset import codec
 from ..errors import DicomNetError, InvalidArgument
 from ..files.part10 import meta_header
+from ..repository.dicom_json import DicomJson, text_at
 from ..repository.headers import read_elements
 from ..repository.incoming import BlobSink, Incoming, Memory
 from ..repository.index import Outcome
 from ..repository.intake import Kept
 from .addresses import base_url
+from .bodies import json_items
+from .described import BulkData, file_of
 from .json_text import json_bytes
 from .media_types import parse
 from .multipart import Begun, PartReader
@@ -40,6 +44,8 @@ STALL = 60.0
 #: The most bytes of a request, and the most parts.
 MOST_BODY = 16 << 30
 MOST_PARTS = 100_000
+#: Bytes of metadata with their bulk data, which are in memory at a time.
+MOST_DESCRIBED = 512 << 20
 _DICOM, _JSON = "application/dicom", "application/dicom+json"
 #: Failure Reason (0008,1197), PS3.3 Section C.14.1.1.
 _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND, _MISMATCH, _NOT_OF_STUDY = 0xA700, 0xC000, 0xA900, 0x0110
@@ -62,12 +68,16 @@ async def store(request: Request, repository: WebRepository) -> Response:
     content = parse(request.headers.get("content-type", ""))
     if content.type not in ("multipart/related", _DICOM):
         raise Problem(415, f"instances come as multipart/related; type={_DICOM}", parameter="Content-Type")
-    if content.is_multipart and content.inner not in ("", _DICOM):
-        raise Problem(415, f"parts of {content.inner} are not taken here: {_DICOM} is", parameter="Content-Type")
+    if content.is_multipart and content.inner not in ("", _DICOM, _JSON):
+        detail = f"parts of {content.inner} are not taken here: {_DICOM} is, and {_JSON} with bulk data"
+        raise Problem(415, detail, parameter="Content-Type")
     if not repository.has_room():
         raise Problem(507, "the archive's disk is nearly full", headers={"Retry-After": "600"})
-    outcomes = await (_multipart(request, repository, content.parameters.get("boundary", ""))
-                      if content.is_multipart else _single(request, repository))  # fmt: skip
+    if content.is_multipart:
+        read = _described if content.inner == _JSON else _multipart
+        outcomes = await read(request, repository, content.parameters.get("boundary", ""))
+    else:
+        outcomes = await _single(request, repository)
     if not outcomes:
         raise Problem(400, "the request has no parts", parameter="body")
     await run_in_threadpool(_settle, outcomes)
@@ -75,9 +85,22 @@ async def store(request: Request, repository: WebRepository) -> Response:
 
 
 async def _multipart(request: Request, repository: WebRepository, mark: str) -> list[_Outcome]:
+    outcomes = list[_Outcome]()
+    async with aclosing(_parts(request, mark)) as parts:
+        async for _, file in parts:
+            # What is in memory is handed over in less time than another thread takes to begin.
+            if file.tell() <= AT_ONCE:
+                outcomes.append(_take(repository, file, request))
+            else:
+                outcomes.append(await run_in_threadpool(_take, repository, file, request))
+    return outcomes
+
+
+async def _parts(request: Request, mark: str) -> AsyncGenerator[tuple[Mapping[str, str], IO[bytes]], None]:
+    """Each part of the body, whole: its headers, and a file that stands at its end and is for the caller to close."""
     if not mark:
         raise Problem(400, "the content type names no boundary", parameter="Content-Type")
-    reader, outcomes, size = PartReader(mark), list[_Outcome](), 0
+    reader, headers, count, size = PartReader(mark), dict[str, str](), 0, 0
     file: IO[bytes] | None = None
     try:
         async for chunk in _chunks(request):
@@ -86,16 +109,14 @@ async def _multipart(request: Request, repository: WebRepository, mark: str) -> 
                 raise Problem(413, f"a request has at most {MOST_BODY} bytes", parameter="body")
             for event in reader.feed(chunk, last=not chunk):
                 if isinstance(event, Begun):
-                    if len(outcomes) >= MOST_PARTS:
+                    count += 1
+                    if count > MOST_PARTS:
                         raise Problem(413, f"a request has at most {MOST_PARTS} parts", parameter="body")
+                    headers = event.headers
                     file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed with its part
                 elif event is None and file is not None:
-                    # What is in memory is handed over in less time than another thread takes to begin.
-                    if file.tell() <= AT_ONCE:
-                        outcomes.append(_take(repository, file, request))
-                    else:
-                        outcomes.append(await run_in_threadpool(_take, repository, file, request))
-                    file = None
+                    whole, file = file, None
+                    yield headers, whole
                 elif event and file is not None:
                     file.write(event)
             if reader.ended:
@@ -103,7 +124,39 @@ async def _multipart(request: Request, repository: WebRepository, mark: str) -> 
     finally:
         if file is not None:
             file.close()
-    return outcomes
+
+
+async def _described(request: Request, repository: WebRepository, mark: str) -> list[_Outcome]:
+    """Instances whose metadata come in JSON, and what is large in them in parts of its own."""
+    items, bulk, size = list[DicomJson](), dict[str, list[BulkData]](), 0
+    async with aclosing(_parts(request, mark)) as parts:
+        async for headers, file in parts:
+            with file:
+                size += file.tell()
+                if size > MOST_DESCRIBED:
+                    raise Problem(413, f"metadata and bulk data have at most {MOST_DESCRIBED} bytes", parameter="body")
+                file.seek(0)
+                kind, content = parse(headers.get("content-type", "")), file.read()
+            location = headers.get("content-location", "")
+            if kind.type in (_JSON, "application/json"):
+                items += json_items(content)
+            elif location:
+                bulk.setdefault(location, []).append(BulkData(kind, content))
+            else:
+                raise Problem(400, "a part of bulk data has a Content-Location", parameter="Content-Location")
+    return await run_in_threadpool(lambda: [_take_described(repository, item, bulk, request) for item in items])
+
+
+def _take_described(
+    repository: WebRepository, item: DicomJson, bulk: Mapping[str, list[BulkData]], request: Request
+) -> _Outcome:
+    try:
+        return _take(repository, io.BytesIO(file_of(item, bulk)), request)
+    except InvalidArgument:
+        outcome = _Outcome()
+        outcome.sop_class_uid, outcome.sop_instance_uid = text_at(item, 0x00080016), text_at(item, 0x00080018)
+        outcome.reason = _CANNOT_UNDERSTAND
+        return outcome
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

@@ -1,0 +1,122 @@
+"""STOW-RS of metadata with bulk data: what is retrieved so is stored so, and what is missing fails its instance."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import peers
+import pydicom
+import pytest
+from web_archives import client, element, served
+
+from dicomnet import uids
+from dicomnet.client.multipart import Begun, Part, PartReader, written
+from dicomnet.web import store
+from dicomnet.web.media_types import parse
+
+NAMES = ("CT_small.dcm", "JPEG2000.dcm", "rtdose.dcm", "rtplan.dcm", "examples_palette.dcm")
+FILES = [path for path in peers.sample_files() if path.name in NAMES]
+JSON = "application/dicom+json"
+MARK = "b0undary"
+HEADERS = {"content-type": f'multipart/related; type="{JSON}"; boundary={MARK}'}
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("described") / "archive"
+    with served(directory, *FILES) as (_, url), client(f"{url}/dicomweb") as http:
+        yield http
+
+
+def post(http: httpx.Client, items: list[Any], *bulk: Part) -> httpx.Response:
+    parts = [Part(JSON, [json.dumps(items).encode()]), *bulk]
+    return http.post("/studies", content=b"".join(written(parts, MARK)), headers=HEADERS)
+
+
+def retrieved(http: httpx.Client, path: str) -> tuple[dict[str, Any], list[Part]]:
+    """Metadata of an instance, and its bulk data as parts; a compressed one frame by frame."""
+    (item,) = http.get(f"{path}/metadata").json()
+    parts = []
+    for found in item.values():
+        uri = found.get("BulkDataURI", "")
+        if uri.endswith("7FE00010"):
+            frames = ",".join(map(str, range(1, int(item.get("00280008", {}).get("Value", [1])[0]) + 1)))
+            answer = http.get(
+                f"{path}/frames/{frames}",
+                headers={"accept": 'multipart/related; type="application/octet-stream"; transfer-syntax=*'},
+            )
+            parts += [Part(kind, [content], uri) for kind, content in parts_of(answer)]
+        elif uri:
+            parts.append(Part("application/octet-stream", [http.get(f"{path}/{uri}").content], uri))
+    return item, parts
+
+
+def parts_of(answer: httpx.Response) -> list[tuple[str, bytes]]:
+    mark, found = parse(answer.headers["content-type"]).parameters["boundary"], list[tuple[str, bytes]]()
+    for event in PartReader(mark).feed(answer.content, last=True):
+        if isinstance(event, Begun):
+            found.append((event.headers["content-type"], b""))
+        elif event:
+            found[-1] = found[-1][0], found[-1][1] + event
+    return found
+
+
+def path_of(ds: Any) -> str:
+    return f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances/{ds.SOPInstanceUID}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_what_is_retrieved_can_be_stored_again(web, path: Path):
+    before: Any = pydicom.dcmread(path)
+    item, bulk = retrieved(web, path_of(before))
+    uid = f"1.2.7.{FILES.index(path)}"
+    item["0020000D"] = item["0020000E"] = item["00080018"] = element("UI", uid)
+    answer = post(web, [item], *bulk)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["00081199"]["Value"][0]["00081155"]["Value"] == [uid]
+    content = web.get(f"/studies/{uid}/series/{uid}/instances/{uid}", headers={"accept": "application/dicom"}).content
+    after: Any = pydicom.dcmread(io.BytesIO(content))
+    native = uids.EXPLICIT_VR_LITTLE_ENDIAN
+    syntax = before.file_meta.TransferSyntaxUID
+    assert after.file_meta.TransferSyntaxUID == (syntax if syntax.is_compressed else native)
+    changed = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SpecificCharacterSet", "PixelData"}
+    for one in before:
+        if one.keyword not in changed and one.tag.element and one.tag < 0x7FE00010:
+            assert after[one.tag].value == one.value, one
+    if "PixelData" in before:
+        assert np.array_equal(after.pixel_array, before.pixel_array)
+
+
+def test_each_instance_has_its_outcome(web):
+    good = {
+        "00080016": element("UI", uids.CT_IMAGE_STORAGE), "00080018": element("UI", "1.2.8.1"),
+        "0020000D": element("UI", "1.2.8"), "0020000E": element("UI", "1.2.8.0"), "00100020": element("LO", "P8"),
+        "00180050": element("DS", 0.12345678901234567),
+    }  # fmt: skip
+    lost = good | {"00080018": element("UI", "1.2.8.2"), "7FE00010": {"vr": "OW", "BulkDataURI": "nowhere"}}
+    nameless = {tag: one for tag, one in good.items() if tag != "00080018"}
+    answer = post(web, [good, lost, nameless])
+    assert answer.status_code == 202
+    assert [one["00081155"]["Value"] for one in answer.json()["00081199"]["Value"]] == [["1.2.8.1"]]
+    failed = answer.json()["00081198"]["Value"]
+    assert [one["00081197"]["Value"] for one in failed] == [[0xC000], [0xC000]]
+    assert failed[0]["00081155"]["Value"] == ["1.2.8.2"]
+    (thickness,) = web.get("/studies/1.2.8/metadata").json()[0]["00180050"]["Value"]
+    assert thickness == pytest.approx(0.12345678901234, abs=1e-13)
+    assert post(web, [lost]).status_code == 409
+
+
+def test_what_is_no_metadata(web, monkeypatch):
+    nothing = Part("application/octet-stream", [b"x"])
+    assert post(web, [{}], nothing).json()["parameter"] == "Content-Location"
+    for text in (b"{", b"[1]", b'[{"1": {}}]', b'[{"00100020": {"vr": "LO", "Value": 1}}]'):
+        body = b"".join(written([Part(JSON, [text])], MARK))
+        assert web.post("/studies", content=body, headers=HEADERS).status_code == 400
+    assert web.post("/studies", content=b"".join(written([], MARK)), headers=HEADERS).status_code == 400
+    monkeypatch.setattr(store, "MOST_DESCRIBED", 1000)
+    assert post(web, [{}], Part("application/octet-stream", [bytes(2000)], "x")).status_code == 413

@@ -9,6 +9,7 @@ what it differs from 1.00 by is the measurement's, not the server's.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import statistics
@@ -31,7 +32,7 @@ from dicomnet.services.query_models import model_uid
 
 ROUNDS = 15
 #: By kind of provider: the most of the bare listener's time that a transfer may take; the control has no goal.
-TARGETS = {"control": float("inf"), "server": 1.05, "spied": 1.15}
+TARGETS = {"control": math.inf, "server": 1.05, "spied": 1.15}
 KINDS = ("listener", *TARGETS)
 RECIPES = {
     "ct": Recipe("ct", 200, pixels=512 * 512 * 2),
@@ -72,6 +73,11 @@ def shuffled(kinds: tuple[str, ...], number: int) -> list[str]:
     return random.Random(number).sample(kinds, len(kinds))
 
 
+def goal(target: float) -> str:
+    """The goal of a ratio, for people."""
+    return "the control" if math.isinf(target) else f"target {target}"
+
+
 def cpu_seconds(pid: int) -> float:
     """CPU time that the threads of a process have used."""
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
@@ -100,8 +106,9 @@ def test_a_server_costs_little_over_a_listener(name: str, directory: Path, pytes
         pairs = [mine / bare for mine, bare in zip(times[kind], times["listener"], strict=True)]
         ratio, best = statistics.median(pairs), min(times[kind]) / min(times["listener"])
         print(
-            f"\n{corpus.recipe.title}, {kind}: {ratio:.3f} of the listener's time, best to best {best:.3f}, target "
-            f"{target}; CPU {each[kind]:.1f} µs an instance, the listener's {each['listener']:.1f}; load {load:.1f}"
+            f"\n{corpus.recipe.title}, {kind}: {ratio:.3f} of the listener's time, best to best {best:.3f}, "
+            f"{goal(target)}; CPU {each[kind]:.1f} µs an instance, the listener's {each['listener']:.1f}; "
+            f"load {load:.1f}"
         )
         assert short or min(ratio, best) <= target
 
@@ -171,5 +178,5 @@ def test_a_store_takes_little_longer(name: str, directory: Path, pytestconfig: p
     median = {kind: statistics.median(found) for kind, found in times.items()}
     for kind, target in TARGETS.items():
         ratio = median[kind] / median["listener"]
-        print(f"\n{name}, {kind}: {1e6 * median[kind]:.0f} µs, {ratio:.3f} of the listener's, target {target}")
+        print(f"\n{name}, {kind}: {1e6 * median[kind]:.0f} µs, {ratio:.3f} of the listener's, {goal(target)}")
         assert rounds < STORES or ratio <= target

@@ -18,6 +18,7 @@ from websockets.sync.client import connect as websocket
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet.archive import workitem_reporter
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.dicom_json import dataset_of_json
 from dicomnet.archive.web import web_application
@@ -374,10 +375,37 @@ class TestBothWays:
         states = [one.ProcedureStepState for _, one in site.watcher.of(uid, 3)]
         assert states == [SCHEDULED, IN_PROGRESS, COMPLETED]
 
+    @pytest.mark.parametrize("value", [
+        {"00741002": element("SQ", {"00741004": element("DS", "abc")})}, {"00280010": element("US", 70000)},
+    ])  # fmt: skip
+    def test_what_dimse_could_not_tell_is_not_taken_by_http(self, site, link, value):
+        step = Step(link)
+        assert site.http.post(f"/workitems/{step.uid}", json=value).status_code == 400
+        assert step.state == SCHEDULED
+
     def test_what_was_subscribed_by_http_is_reported_by_dimse(self, site, link):
         step = Step(link)
         assert site.http.post(f"/workitems/{step.uid}/subscribers/WATCHER").status_code == 201
         assert site.watcher.of(step.uid, 1)[0][1].ProcedureStepState == SCHEDULED
+
+
+def test_what_cannot_be_encoded_is_no_reason_to_tell_of_nothing_more(tmp_path, monkeypatch):
+    site = Site(tmp_path / "archive")
+    real = workitem_reporter.dataset_of_json
+
+    def fails_once(item):
+        monkeypatch.setattr(workitem_reporter, "dataset_of_json", real)
+        raise ValueError("a value that has no encoding")
+
+    try:
+        with site.serving(), site.link() as link:
+            monkeypatch.setattr(workitem_reporter, "dataset_of_json", fails_once)
+            step = Step(link)
+            assert step.watch() == 0  # its first report is the one that fails
+            step.to(IN_PROGRESS, uids.new())
+            assert site.watcher.of(step.uid, 1)[0][1].ProcedureStepState == IN_PROGRESS
+    finally:
+        site.watcher.server.shutdown()
 
 
 def test_those_that_the_settings_name_are_told_of_the_start_too(tmp_path):

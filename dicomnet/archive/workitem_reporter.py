@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from .. import uids
 from ..config import Entity
 from ..errors import DicomNetError
-from ..log import log
+from ..log import log, log_failure
 from ..protocol.negotiation import ProposedContext
 from ..repository.workitems import Notice
 from ..sync import Association, connect
@@ -92,6 +92,8 @@ class WorkitemReporter:
                     lost = 1 + len(self._waiting[title])
                     self._waiting[title].clear()
                 log.warning("%s cannot be told of work items, %d notices are dropped: %s", title, lost, error)
+            except Exception as error:  # what one item says that has no encoding is no reason to tell of no other
+                log_failure(f"{title} cannot be told of the work item {notice.uid}", error)
 
     def _tell(self, title: str, notice: Notice | None) -> None:
         """Report a notice, and what comes while the association is there."""

@@ -7,9 +7,12 @@ import json
 import re
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from .. import uids
+from ..dataset import codec
 from ..repository.dicom_json import DicomJson
 from .json_text import json_bytes
 from .media_types import accepted, best, parse
@@ -70,6 +73,7 @@ async def json_item(request: Request) -> DicomJson:
         value = value[0]
     _check_item(value, "", 0)
     found: DicomJson = value
+    await run_in_threadpool(_check_encodable, found)
     return found
 
 
@@ -87,6 +91,18 @@ def json_items(body: bytes) -> list[DicomJson]:
     for item in items:
         _check_item(item, "", 0)
     return items
+
+
+def _check_encodable(item: DicomJson) -> None:
+    """What could not be told over DIMSE is not taken over HTTP, either."""
+    from pydicom.dataset import Dataset  # noqa: PLC0415 late on purpose
+
+    try:
+        dataset = Dataset.from_json(item)
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        codec.encode(dataset, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    except Exception as error:  # whatever pydicom stumbles over
+        raise Problem(400, "a value is none of its value representation", parameter="body") from error
 
 
 def _no_constant(name: str) -> float:

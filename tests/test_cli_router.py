@@ -125,7 +125,7 @@ def test_coverage_counts_and_a_dry_run_says_what_differs(router, cli, tmp_path):
     other.write_text(everything_to(A=address("A@localhost:104")))
     *records, summary = lines(cli("rules", "coverage", router, *files, "--rules", other, "--json")[1])
     assert summary["summary"]["differ"] == 2
-    assert records[-1]["now"] == ["held for"]
+    assert records[-1]["now"] == ["held"]
     assert records[-1]["then"] == ['sent to A by "all"']
 
 

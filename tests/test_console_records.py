@@ -75,6 +75,10 @@ class TestWorkstation:
             assert next(line for line in lines if "1 of 1" in line)
         assert "Doe2" in pages.get("studies").text
         assert "Doe1" not in pages.get("studies").text
+        assert "Pin" in pages.get("studies/1.2.2").text
+        for act, said in (("pin", "It stays"), ("unpin", "The quota may remove it"), ("prefetch", "Earlier studies")):
+            chosen = {"act": act, "study": "1.2.2", "to": "ARCH"}
+            assert said in pages.post("studies/act", data=chosen, follow_redirects=True).text
 
     def test_what_cannot_be_asked_says_so(self, pages):
         response = pages.get("remote?peer=AWAY")

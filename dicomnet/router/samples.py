@@ -126,5 +126,8 @@ def coverage(plan: Plan, samples: Iterable[Sample], running: Plan | None = None)
 def outcome(deliveries: Iterable[New]) -> list[str]:
     """What deliveries come to, in words that can be compared."""
     words = {"waiting": "sent to", "held": "held for", "dropped": "dropped", "parked": "parked"}
-    return sorted(f"{words[new.state]} {new.destination}".strip() + (f' by "{new.rule}"' if new.rule else "")
-                  for new in deliveries)  # fmt: skip
+    found = []
+    for new in deliveries:
+        what = f"{words[new.state]} {new.destination}" if new.destination else str(new.state)
+        found.append(what + (f' by "{new.rule}"' if new.rule else ""))
+    return sorted(found)

@@ -147,7 +147,20 @@ async def _act(ask: Ask) -> Response:
     if act == "delete":
         ask.require("administer")
         return ask.render("delete_studies.html", studies=studies, back=back)
+    if act in ("pin", "unpin", "prefetch") and holder(ask) == "workstation":
+        return await _look_after(ask, act, studies, form.text("to"))
     raise Problem(400, "there is no such button", parameter="act")
+
+
+async def _look_after(ask: Ask, act: str, studies: list[str], peer: str) -> Response:
+    """What a workstation does with its studies: has them stay whatever the quota, and fetches earlier ones."""
+    here = f"/servers/{ask.server.name}"
+    if act != "prefetch":
+        await ask.send("WorkstationPin", studies=studies, pinned=act == "pin")
+        said = "It stays, whatever the quota." if act == "pin" else "The quota may remove it."
+        return ask.done(said, f"{here}/studies")
+    found = [await ask.send("WorkstationPrefetch", study=one, peer=peer) for one in studies]
+    return ask.done(f"Earlier studies on their way: {sum(len(one['jobs']) for one in found)}.", f"{here}/jobs")
 
 
 async def _send(ask: Ask, studies: list[str], title: str, back: str) -> Response:

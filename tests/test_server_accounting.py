@@ -9,6 +9,7 @@ import pytest
 from dicomnet import uids
 from dicomnet.protocol.messages import CommandField, DataInMemory
 from dicomnet.server.accounting import BOUNDS, Account, Action, Performed
+from dicomnet.server.events import EventLog
 from dicomnet.server.metrics import Metrics
 from dicomnet.wire.command_set import Command, Message
 
@@ -96,3 +97,21 @@ def test_invented_titles_and_classes_make_no_series_without_end():
     for number in range(1000):
         recorder.cell_of(f"SCU{number}", CommandField.C_STORE_RQ, f"1.2.{number}")
     assert len(recorder.cells) < 300
+
+
+def test_who_begins_to_listen_hears_of_requests_from_then_on(cells):
+    events, heard = EventLog(clock=lambda: 5.0), []
+    events.listen(heard.append, "ae.")
+    account = Account("7", 0.0, events.note, lambda *key: cells.setdefault(key, Performed(("A", "B", "C"))))
+
+    def store_one(number: int) -> None:
+        account.begin(store(number))
+        account.answered(store(number), 0)
+
+    store_one(1)
+    end = events.listen(heard.append, "client.")
+    store_one(2)
+    end()
+    store_one(3)
+    assert [(one.id, one.type, one.time) for one in heard] == [(2, "client.action", 5.0)]
+    assert [one.id for one in events.since(0)] == [1, 2, 3]

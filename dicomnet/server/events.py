@@ -84,6 +84,7 @@ class EventLog:
         self._kept: deque[Event | Noted] = deque(maxlen=keep)
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._listeners: list[tuple[str, Callable[[Event], object]]] = []
+        self._unheard: set[str] = set()  # kinds of what is noted that none of them wants
 
     @property
     def last_id(self) -> int:
@@ -104,16 +105,17 @@ class EventLog:
             self._last = noted.number = self._last + 1
             noted.time = self._clock()
             self._kept.append(noted)
-            if self._listeners or self._waiting:
-                self._tell(noted.kind, noted)
+            if (self._waiting or noted.kind not in self._unheard) and not self._tell(noted.kind, noted):
+                self._unheard.add(noted.kind)
 
-    def _tell(self, kind: str, kept: Event | Noted) -> None:
-        """Tell those who listen, and wake those who follow; under the lock."""
-        for wanted, listener in self._listeners:
-            if kind.startswith(wanted):
-                listener(_event(kept))
+    def _tell(self, kind: str, kept: Event | Noted) -> bool:
+        """Tell those who listen, and wake those who follow; under the lock. Whether any listens to this kind."""
+        listening = [listener for wanted, listener in self._listeners if kind.startswith(wanted)]
+        for listener in listening:
+            listener(_event(kept))
         waiting, self._waiting = self._waiting, {}
         _wake(waiting)
+        return bool(listening)
 
     def listen(self, listener: Callable[[Event], object], kind: str = "") -> Callable[[], None]:
         """Have a function called with each event, under the lock: it must be quick. Call what is returned to end it.
@@ -125,6 +127,7 @@ class EventLog:
         one = (kind, listener)
         with self.lock:
             self._listeners.append(one)
+            self._unheard.clear()
         return lambda: self._listeners.remove(one)
 
     def since(self, last: int | None) -> list[Event]:

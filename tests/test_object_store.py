@@ -22,11 +22,12 @@ from dicomnet.repository.blob_source import data_set_of, hash_of
 from dicomnet.repository.blob_store import BlobRef
 from dicomnet.repository.block_cache import BLOCK_BYTES, BlockCache
 from dicomnet.repository.bucket import Bucket, StoreUnavailable
-from dicomnet.repository.deletion import compact, delete_instances
+from dicomnet.repository.deletion import compact, delete_blobs_due, delete_instances
 from dicomnet.repository.incoming import BlobSink, Memory
 from dicomnet.repository.intake import Kept
 from dicomnet.repository.object_directory import count_of, is_object
 from dicomnet.repository.object_store import ObjectStore
+from dicomnet.repository.places import Places
 from dicomnet.status import Status
 
 
@@ -320,6 +321,46 @@ class TestArchive:
         assert len(keys(holdings.blobs)) == 1
         assert keys(holdings.blobs) != before
         assert marks(holdings.blobs) == []
+        assert list(fsck(holdings)) == list(scrub(holdings)) == []
+
+    def test_compaction_while_another_node_looks_for_what_is_not_indexed(self, holdings, monkeypatch):
+        holdings.intake.store([an_incoming(number, size=20_000) for number in range(4)])
+        delete_instances(holdings, ["1.2.1.1.1", "1.2.1.1.2", "1.2.1.1.3"])
+        real = Places.move
+
+        def move(places, moves):
+            assert holdings.intake.recover() == 1
+            return real(places, moves)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Places, "move", move)
+            compact(holdings)
+        assert list(fsck(holdings)) == list(scrub(holdings)) == []
+
+    def test_a_second_copy_goes_when_nobody_has_come_to_need_it(self, holdings, monkeypatch):
+        monkeypatch.setattr("dicomnet.repository.intake.SETTLED_SECONDS", 0.0)
+        holdings.intake.store([an_incoming(1, size=2000)])
+        holdings.blobs.put([a_blob(1)])
+        assert holdings.intake.recover() == 1
+        assert len(keys(holdings.blobs)) == 2
+        assert delete_blobs_due(holdings) == 1
+        assert len(keys(holdings.blobs)) == 1
+        assert list(fsck(holdings)) == list(scrub(holdings)) == []
+
+    def test_an_instance_that_was_deleted_while_it_is_copied(self, holdings, monkeypatch):
+        """Another node indexes the copy, which is none that nobody knows then: its bytes stay with its row."""
+        holdings.intake.store([an_incoming(number, size=20_000) for number in range(4)])
+        delete_instances(holdings, ["1.2.1.1.1", "1.2.1.1.2", "1.2.1.1.3"])
+        real = Places.move
+
+        def move(places, moves):
+            delete_instances(holdings, ["1.2.1.1.0"])
+            holdings.intake.recover()
+            return real(places, moves)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Places, "move", move)
+            compact(holdings)
         assert list(fsck(holdings)) == list(scrub(holdings)) == []
 
     @pytest.mark.parametrize("how", ["cut", "changed", "gone"])

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from ..log import log
 from .blob_store import BlobRef
 from .holdings import Holdings
-from .removal import DELETING, remove_instances
+from .removal import DELETING, needed, remove_instances
 
-__all__ = ["QUEUE", "Deleted", "compact", "delete_blobs_due", "delete_instances"]
+__all__ = ["QUEUE", "Deleted", "compact", "delete_blobs", "delete_blobs_due", "delete_instances"]
 
 #: The outbox's queue of bytes that no row refers to any more.
 QUEUE = DELETING
@@ -58,13 +58,23 @@ def _remove(holdings: Holdings, uids: Sequence[str], connection: Connection) -> 
     return gone
 
 
+def delete_blobs(holdings: Holdings, refs: Sequence[BlobRef]) -> None:
+    """Delete bytes, but for those that a row refers to by now.
+
+    Raises:
+        OSError: they cannot be deleted.
+    """
+    known = needed(holdings.database, refs)
+    holdings.blobs.delete([ref for ref in refs if ref not in known])
+
+
 def delete_blobs_due(holdings: Holdings) -> int:
     """Delete the bytes that are queued; one failure does not block the next. How many items were done."""
     done = 0
     while items := holdings.outbox.lease(QUEUE, "deletion", seconds=_LEASE, most=20):
         for item in items:
             try:
-                holdings.blobs.delete([BlobRef(*ref) for ref in item.payload["blobs"]])
+                delete_blobs(holdings, [BlobRef(*ref) for ref in item.payload["blobs"]])
             except OSError as error:
                 log.warning("bytes of deleted instances cannot be deleted: %s", error.strerror)
                 holdings.outbox.fail(item, str(error))
@@ -92,7 +102,7 @@ def _compact_segment(holdings: Holdings, key: str) -> int:
     lost = holdings.places.move([(places[old], new) for old, new in moves if old in places])
     if lost:  # deleted meanwhile
         gone = {place.ref for place in lost}
-        holdings.blobs.delete([new for old, new in moves if old in gone])
+        delete_blobs(holdings, [new for old, new in moves if old in gone])
     holdings.quarantine.move([(waiting[old], new) for old, new in moves if old in waiting])
     if next(holdings.places.pages(key=key), None) is None and not holdings.quarantine.under(key):
         holdings.blobs.remove_segment(key)

@@ -61,9 +61,7 @@ class QueryService:
         pending = Status.PENDING_WARNING if plan.unsupported else Status.PENDING
         return self._told(request, matches, pending)
 
-    def _told(
-        self, request: FindRequest, matches: Iterator[Match], pending: Status
-    ) -> Generator[Answer, None, Status]:
+    def _told(self, request: FindRequest, matches: Iterator[Match], pending: Status) -> Generator[Answer, None, Status]:
         """Each match as it is sent. The peer may cancel: this is closed then, and gives its connection back."""
         syntax = request.transfer_syntax_uid
         count = 0

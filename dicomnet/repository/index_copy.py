@@ -62,9 +62,7 @@ def _text(row: tuple[object, ...]) -> bytes:
     return json.dumps([value.hex() if isinstance(value, bytes) else value for value in row]).encode()
 
 
-def _copy(
-    reading: Connection, writing: Connection, table: Table, progress: Callable[[int], None]
-) -> tuple[int, bytes]:
+def _copy(reading: Connection, writing: Connection, table: Table, progress: Callable[[int], None]) -> tuple[int, bytes]:
     """How many rows were copied, and the hash of them."""
     driver = writing.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)

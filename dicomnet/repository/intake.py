@@ -25,13 +25,17 @@ from .database import is_away
 from .incoming import HEAD_BYTES, Incoming
 from .index import Added, Index, Outcome
 from .insertion import Insertion
+from .outbox import Outbox
 from .patients import contradiction
 from .places import Place, Places
 from .quarantine import Quarantine
-from .removal import given_up, remove_instances
+from .removal import DELETING, given_up, remove_instances
 
 __all__ = ["Duplicates", "Intake", "Kept", "Mismatch", "read_head"]
 
+#: Seconds for which bytes that were found, and that the index has elsewhere, stay: compaction or a move may be about to
+#: say that they are the ones.
+SETTLED_SECONDS = 3600.0
 _RECOVERED = 200  # instances in a transaction
 _NAMES = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "StudyDate", "SOPInstanceUID")
 
@@ -107,6 +111,7 @@ class Intake:
     ) -> None:
         self._blobs, self._index, self._quarantine = blobs, index, quarantine
         self._places = Places(index.database)
+        self._outbox = Outbox(index.database.write, clock=index.clock)
         self._duplicates, self._storage, self._character_set = duplicates, storage, character_set
 
     def store(self, group: Sequence[Incoming]) -> list[Kept | Exception]:
@@ -133,7 +138,7 @@ class Intake:
             self._placed(record, ref, blob.sha256, group[place].calling)
             for place, record, blob, ref in zip(good, records, blobs, refs, strict=True)
         ]
-        self._settle(placed)
+        self._drop(self._settle(placed))
         if self._blobs.due:
             self.settle()
         for place, one in zip(good, placed, strict=True):
@@ -165,8 +170,8 @@ class Intake:
 
     # ---- the index ---------------------------------------------------------------------------------------------
 
-    def _settle(self, placed: Sequence[_Placed]) -> None:
-        """Into the index, or into quarantine, or out again."""
+    def _settle(self, placed: Sequence[_Placed]) -> list[BlobRef]:
+        """Into the index, or into quarantine; which blobs are not needed."""
         added = self._add(placed)
         dropped: list[BlobRef] = []
         again: list[_Placed] = []
@@ -186,13 +191,13 @@ class Intake:
             dropped += self._twice(again)
         if doubtful:
             dropped += self._contradictions(doubtful)
-        if dropped:
-            self._drop(dropped)
+        return dropped
 
     def _drop(self, dropped: Sequence[BlobRef]) -> None:
         """Delete bytes that are not needed. What has become of the instances is settled, whether that works or not."""
         try:
-            self._blobs.delete(dropped)
+            if dropped:
+                self._blobs.delete(dropped)
         except OSError as error:
             log.warning("bytes that are not needed stay, until `dicomnet archive fsck`: %s", error.strerror)
 
@@ -216,7 +221,7 @@ class Intake:
         for one in again:
             place = places.get(one.record.uid)
             if place is None:
-                self._settle([one])  # it was deleted, or replaced, meanwhile: the index is asked anew
+                dropped += self._settle([one])  # it was deleted, or replaced, meanwhile: the index is asked anew
             elif place.ref == one.ref:
                 continue  # another process has read it from the log
             elif self._is_whole(place):
@@ -305,9 +310,22 @@ class Intake:
                 log.error("%s: %s is not indexed: %s", blob.ref.key, blob.sop_instance_uid, error)
                 continue
             placed.append(self._placed(record, blob.ref, blob.sha256, ""))
-        if placed:
-            self._settle(placed)
+        self._give_up(self._settle(placed))
         return len(placed)
+
+    def _give_up(self, refs: Sequence[BlobRef]) -> None:
+        """Have bytes that were found, and that the index does not need, deleted later, if it does not need them then.
+
+        Whoever copies instances to another place puts the copies before the index says so; who finds them meanwhile
+        must not take them away.
+        """
+        payload = {"blobs": [[ref.key, ref.offset, ref.length] for ref in refs]}
+
+        def work(connection: Connection) -> None:
+            self._outbox.enqueue(connection, DELETING, payload, delay=SETTLED_SECONDS, retry_class="busy")
+
+        if refs:
+            self._index.database.transaction(work)
 
     def _known(self, stored: Sequence[StoredBlob]) -> set[BlobRef]:
         """Those that the index, or quarantine, knows by their very place, and those that wait to be deleted."""

@@ -20,6 +20,7 @@ from ..log import log
 from . import schema
 from .blob_source import hash_of, header_length
 from .blob_store import BlobRef, NewBlob, StoredBlob
+from .deletion import delete_blobs
 from .holdings import Holdings
 from .moving_store import MovingStore
 from .places import Place
@@ -97,7 +98,7 @@ def _move(holdings: Holdings, blobs: MovingStore, group: Sequence[Place], moved:
     lost = holdings.places.move([(place, ref) for (place, _), ref in zip(copies, refs, strict=True)])
     if lost:  # deleted, or moved by compaction, meanwhile
         gone = {place.id for place in lost}
-        blobs.new.delete([ref for (place, _), ref in zip(copies, refs, strict=True) if place.id in gone])
+        delete_blobs(holdings, [ref for (place, _), ref in zip(copies, refs, strict=True) if place.id in gone])
     moved.instances += len(copies) - len(lost)
     moved.bytes += sum(place.size for place, _ in copies)
 

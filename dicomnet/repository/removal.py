@@ -11,9 +11,9 @@ from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, sele
 from . import schema
 from .blob_store import BlobRef
 from .database import Database
-from .work_schema import outbox
+from .work_schema import outbox, quarantine
 
-__all__ = ["DELETING", "given_up", "remove_instances"]
+__all__ = ["DELETING", "given_up", "needed", "remove_instances"]
 
 #: The outbox's queue of bytes that no row refers to any more: ``{"blobs": [[key, offset, length], …]}``.
 DELETING = "delete"
@@ -56,6 +56,18 @@ def given_up(database: Database) -> set[BlobRef]:
     with database.read() as connection:
         payloads = connection.execute(select(outbox.c.payload).where(outbox.c.queue == DELETING)).scalars().all()
     return {BlobRef(*ref) for payload in payloads for ref in json.loads(payload)["blobs"]}
+
+
+def needed(database: Database, refs: Iterable[BlobRef]) -> set[BlobRef]:
+    """Those of some places that the index, or quarantine, says bytes are at."""
+    wanted, q = set(refs), quarantine.c
+    indexed = select(_B.key, _I.off, _I.bytes).select_from(schema.instance.join(schema.blob))
+    found: set[BlobRef] = set()
+    with database.read() as connection:
+        for keys in _parts(sorted({ref.key for ref in wanted})):
+            for query in (indexed.where(_B.key.in_(keys)), select(q.key, q.off, q.bytes).where(q.key.in_(keys))):
+                found |= {BlobRef(*row) for row in connection.execute(query)}
+    return found & wanted
 
 
 def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -19,7 +19,7 @@ from workstations import serving, stored
 import dicomnet as dn
 from dicomnet.repository.holdings import Holdings
 from dicomnet.server.admin import AdminError
-from dicomnet.workstation.jobs import Job, JobKind, JobState, Order
+from dicomnet.workstation.jobs import _FIELDS, KEPT, Job, JobKind, JobState, Order
 from dicomnet.workstation.station import Workstation
 
 STUDY = "2.25.100"
@@ -106,8 +106,7 @@ def test_the_quota_spares_what_is_open_pinned_or_in_use(tmp_path: Path) -> None:
         size = station.local()[0].bytes
         admin.send("WorkstationPin", {"studies": ["1.2.1"]})
         station.studies.touch("1.2.2")
-        station._busy = lambda: {"1.2.3"}  # type: ignore[method-assign]
-        station.studies._busy = station._busy
+        station.studies._busy = lambda: {"1.2.3"}
         assert [one.uid for one in station.studies.prune(4 * size)] == ["1.2.4"]
         assert [one.uid for one in station.studies.prune(size)] == ["1.2.5"]
         assert station.studies.over_quota == 2 * size
@@ -118,6 +117,19 @@ def test_the_quota_spares_what_is_open_pinned_or_in_use(tmp_path: Path) -> None:
         assert [one.uid for one in station.studies.prune(2 * size)] == ["1.2.1"]
         assert admin.send("WorkstationStatus")["over_quota"] == 0
         assert {place.rpartition(".1.")[0] for place in uids_of(station.holdings)} == {"1.2.2", "1.2.3"}
+
+
+def test_the_quota_spares_what_the_oldest_of_many_jobs_is_about(tmp_path: Path) -> None:
+    columns = ", ".join(_FIELDS[1:])
+    others = columns.replace("study", "'1.2.9'")
+    count = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {KEPT})"
+    with serving(tmp_path, end_of_study=0.001) as (server, station, _):
+        stored(server.peer, part10(1), part10(1, study=2))
+        station._runner.close()
+        station.queue.add(Order(JobKind.SEND, "NOWHERE", "1.2.1"))
+        with station.queue._database.transaction() as run:
+            run(f"{count} INSERT INTO job ({columns}) SELECT {others} FROM job, n")
+        assert [one.uid for one in station.studies.prune(1)] == ["1.2.2"]
 
 
 def test_what_it_holds_is_searched_and_deleted_by_messages(tmp_path: Path) -> None:

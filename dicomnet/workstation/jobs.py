@@ -191,6 +191,11 @@ class JobQueue:
         """Whether a retrieve was ever about a study, rather than that a sender sent it."""
         return bool(self._database.all("SELECT 1 FROM job WHERE kind = 'retrieve' AND study = ? LIMIT 1", (study,)))
 
+    def studies(self) -> set[str]:
+        """The studies that jobs are about which are not over."""
+        rows = self._database.all("SELECT DISTINCT study FROM job WHERE state IN ('waiting', 'running')")
+        return {row[0] for row in rows}
+
     def counts(self) -> Mapping[str, int]:
         """How many jobs are in each state."""
         found = dict(self._database.all("SELECT state, count(*) FROM job GROUP BY state"))

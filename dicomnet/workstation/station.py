@@ -26,7 +26,7 @@ from ..services.scp import Provider
 from ..status import Status
 from ..uids import is_valid
 from . import jobs, studies
-from .jobs import Job, JobKind, JobQueue, JobState, Order
+from .jobs import Job, JobKind, JobQueue, Order
 from .priors import prefetch
 from .remote import MOST_MATCHES, DimseRemote, Fetching, Remote, Remotes, level_of
 from .runner import Runner
@@ -85,7 +85,7 @@ class Workstation:
         self.queue: JobQueue = JobQueue(database, told=lambda job: tell("job", job=job.as_json()))
         self.studies: Studies = Studies(
             self.holdings, database, quiet=settings.end_of_study, open_for=settings.open_for,
-            ended=self._ended, busy=self._busy,
+            ended=self._ended, busy=self.queue.studies,
         )  # fmt: skip
         self.remotes: Remotes = Remotes(settings.dicomweb, self._dimse, self._bring)
         self._runner = Runner(self.queue, self._work, parallel=settings.parallel)
@@ -117,10 +117,6 @@ class Workstation:
                     self.studies.prune(self.settings.quota)
             except Exception as error:
                 log_failure("the workstation cannot look after its studies", error)
-
-    def _busy(self) -> set[str]:
-        under_way = self.queue.page(states=(JobState.WAITING, JobState.RUNNING), most=jobs.KEPT)
-        return {job.study for job in under_way}
 
     def _ended(self, study: str, number: int, count: int) -> None:
         self._tell("study_ended", study=study, number=number, instances=count)

@@ -20,8 +20,10 @@ from starlette.routing import Route
 from dicomnet import uids
 from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
+from dicomnet.server.admin import AsyncClient
 from dicomnet.server.directory import ServerDirectory
 from dicomnet.web.console import application
+from dicomnet.web.console import live as live_module
 from dicomnet.web.console.desk import Desk
 from dicomnet.web.console.pages import MOST_FIELDS, MOST_FORM, Console
 from dicomnet.web.users import ROLES, Users, allows
@@ -243,6 +245,27 @@ class TestClients:
                 seen.set()
             assert next(line for line in lines if "Nobody is connected" in line)
         assert seen.is_set()
+
+    def test_a_look_that_fails_is_not_the_last(self, open_console, server, monkeypatch):
+        real, failures = AsyncClient.clients, []
+
+        async def clients(client):
+            if not failures:
+                failures.append(1)
+                raise KeyError("a server of another version")
+            return await real(client)
+
+        monkeypatch.setattr(live_module, "TICK", 0.1)
+        monkeypatch.setattr(AsyncClient, "clients", clients)
+        with consoles.browser(open_console) as client, client.stream("GET", "/live?topic=clients&server=main") as live:
+            assert next(line for line in live.iter_lines() if "Nobody is connected" in line)
+        assert failures
+
+    def test_too_many_who_look_are_refused(self, pages, monkeypatch):
+        monkeypatch.setattr(live_module, "MOST_FOLLOWERS", 0)
+        response = pages.get("/live?topic=servers")
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "30"
 
     @pytest.mark.parametrize("query", ["", "?topic=none", "?topic=clients&server=none", "?topic=clients"])
     def test_a_topic_that_there_is_not(self, pages, query):

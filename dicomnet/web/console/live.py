@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import DicomNetError
+from ...log import log_failure
 from ..problems import Problem
 from ..users import ROLES
 from .desk import Desk
@@ -67,7 +68,7 @@ class Live:
         self._topics: dict[str, Topic] = {}
         self._followers = 0
 
-    async def follow(self, key: str, new: Callable[[], Topic], role: str) -> AsyncIterator[bytes]:
+    def follow(self, key: str, new: Callable[[], Topic], role: str) -> AsyncIterator[bytes]:
         """The stream of a topic for one browser.
 
         Args:
@@ -80,6 +81,9 @@ class Live:
         """
         if self._followers >= MOST_FOLLOWERS:
             raise Problem(503, f"there are {MOST_FOLLOWERS} followers already", headers={"Retry-After": "30"})
+        return self._followed(key, new, role)
+
+    async def _followed(self, key: str, new: Callable[[], Topic], role: str) -> AsyncIterator[bytes]:
         topic = self._topics.get(key)
         if topic is None:
             topic = self._topics[key] = new()
@@ -102,8 +106,11 @@ class Live:
         try:
             while True:
                 wake.clear()
-                await self._look(topic)
-                self._watch(topic, wake, watchers)
+                try:
+                    await self._look(topic)
+                    self._watch(topic, wake, watchers)
+                except Exception as error:  # those who follow it see the next look
+                    log_failure("a part of a page cannot be brought up to date", error)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(wake.wait(), TICK)
         finally:

@@ -118,8 +118,12 @@ class Console:
         """The page that says why there is no other."""
         status, detail, hint = _told(error)
         if ask.is_fragment:
-            return HTMLResponse(self.rendered("_notice.html", kind="error", text=detail, hint=hint), status)
-        return ask.render("error.html", status=status, title="That did not work", detail=detail, hint=hint)
+            part = self.rendered("_notice.html", kind="error", text=detail, hint=hint)
+            response: Response = HTMLResponse(part, status)
+        else:
+            response = ask.render("error.html", status=status, title="That did not work", detail=detail, hint=hint)
+        response.headers.update((error.headers or {}) if isinstance(error, Problem) else {})
+        return response
 
     def sign(self, kind: str, text: str) -> str:
         """A message for the next page."""

@@ -85,6 +85,7 @@ class TestStudies:
         ("query", "found"),
         [
             ("", ["Doe1^Jane", "Doe2^Jane", "Doe3^Jane"]), ("patient_name=oe2", ["Doe2^Jane"]),
+            ("patient_name=oe2&after=%C2%B2", ["Doe2^Jane"]), (f"patient_name=oe2&after={'9' * 900}", ["Doe2^Jane"]),
             ("patient_id=P3", ["Doe3^Jane"]), ("accession=A1", ["Doe1^Jane"]), ("modality=MR", []),
             ("from=2026-01-02", ["Doe2^Jane", "Doe3^Jane"]), ("from=2026-01-01&to=2026-01-01", ["Doe1^Jane"]),
             ("to=2026-01-02", ["Doe1^Jane", "Doe2^Jane"]), ("patient_name=Doe%3F^Jane&modality=CT",

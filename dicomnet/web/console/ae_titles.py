@@ -11,7 +11,7 @@ from ...errors import DicomNetError
 from ...protocol.peer_profile import Relaxation
 from ...server.admin import AdminError
 from ...server.ae_entry import RIGHTS
-from .forms import Field, Form, choices_of, mark
+from .forms import Field, Form, choices_of, mark, number_in
 from .pages import Ask, Console, problems_of
 
 __all__ = ["routes"]
@@ -58,10 +58,10 @@ def _fields(entry: dict[str, Any]) -> list[Field]:
 
 def _entry(form: Form) -> dict[str, Any]:
     """The entry that a form describes; numbers that are none stay text, for the server to refuse."""
-    port = form.text("port")
+    port, number = form.text("port"), number_in(form.text("port"))
     return {
         "title": form.text("title"), "description": form.text("description"), "host": form.text("host") or None,
-        "port": None if not port else int(port) if port.isascii() and port.isdigit() else port,
+        "port": None if not port else port if number is None else number,
         "tls": "tls" in form, "rights": form.all("rights"), "addresses": form.lines("addresses"),
         "certificates": form.lines("certificates"), "aliases": form.lines("aliases"),
         "character_set": form.text("character_set"), "relax": form.all("relax"),

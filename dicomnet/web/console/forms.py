@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from starlette.datastructures import UploadFile
 
-__all__ = ["Field", "Form", "Kind", "choices_of"]
+__all__ = ["Field", "Form", "Kind", "choices_of", "number_in"]
 
 Kind = Literal["text", "number", "checkbox", "select", "lines", "several", "password", "area", "date", "time", "hidden"]
+
+_DIGITS = 15
 
 
 @dataclass(slots=True)
@@ -102,6 +104,11 @@ def mark(fields: Iterable[Field], problems: Iterable[Mapping[str, Any]]) -> list
         else:
             field.error = f"{field.error}; {what}" if field.error else what
     return left
+
+
+def number_in(text: str) -> int | None:
+    """A whole number that fits what counts things here; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
 def choices_of(values: Iterable[str]) -> list[tuple[str, str]]:

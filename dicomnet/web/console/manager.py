@@ -13,7 +13,7 @@ from ...server import manager
 from ...server.directory import ServerDirectory
 from ...server.discovery import Finder
 from ...server.setting_errors import SettingsInvalid
-from .forms import Field, mark
+from .forms import Field, mark, number_in
 from .pages import Ask, Console
 
 __all__ = ["routes", "settings_problems"]
@@ -136,9 +136,8 @@ async def _create(ask: Ask) -> Response:
     by_name = {one.name: one for one in fields}
     values: dict[str, Any] = {name: form.text(name) for name in by_name if "." in name and form.text(name)}
     values |= {"server.ae_title": form.text("server.ae_title"), "addins.enable": form.all("addins")}
-    port = form.text("listen.port")
-    if port.isascii() and port.isdigit():
-        values["listen.port"] = int(port)
+    if (port := number_in(form.text("listen.port"))) is not None:
+        values["listen.port"] = port
     wrong: list[str] = []
     _check_free(ask, values, by_name)
     try:

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from ...errors import DicomNetError
 from ...repository.dicom_json import text_at
 from ...server.directory import ServerDirectory
+from .forms import number_in
 from .live import Topic
 from .pages import Ask, Console
 from .studies import keys_of
@@ -89,11 +90,11 @@ async def _jobs(ask: Ask) -> Response:
 
 async def _act(ask: Ask) -> Response:
     form = await ask.form()
-    here, number, act = f"/servers/{ask.server.name}/jobs", form.text("id"), form.text("act")
+    here, number, act = f"/servers/{ask.server.name}/jobs", number_in(form.text("id")), form.text("act")
     if act == "clear":
         gone = await ask.send("WorkstationClear")
         return ask.done(f"Cleared: {gone['jobs']}.", here)
-    if act not in _ACTS or not (number.isascii() and number.isdigit()):
+    if act not in _ACTS or number is None:
         return ask.done("Choose a job first.", here, "error")
-    job = (await ask.send(f"Workstation{_ACTS[act]}", id=int(number)))["job"]
+    job = (await ask.send(f"Workstation{_ACTS[act]}", id=number))["job"]
     return ask.done(f"Job {job['id']} is {job['state']}.", here)

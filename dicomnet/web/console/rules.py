@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ...errors import DicomNetError
+from .forms import number_in
 from .pages import Ask, Console
 
 __all__ = ["routes"]
@@ -58,7 +59,8 @@ async def _edit(ask: Ask) -> Response:
         return await _page(
             ask, text, version, tried=tried, study=study, status=422 if tried["problems"] else 200
         )
-    given = {"toml": text} | ({"version": int(version)} if version.isascii() and version.isdigit() else {})
+    seen = number_in(version)
+    given = {"toml": text} | ({} if seen is None else {"version": seen})
     try:
         saved = await ask.send("RouterSaveRules", **given)
     except DicomNetError as error:
@@ -79,8 +81,8 @@ async def _queue(ask: Ask) -> Response:
         chosen["study"] = query["study"]
     if query.get("state") in _STATES:
         chosen["states"] = [query["state"]]
-    if query.get("after", "").isdigit():
-        chosen["after"] = int(query["after"])
+    if (after := number_in(query.get("after", ""))) is not None:
+        chosen["after"] = after
     status = await ask.send("RouterStatus")
     found = await ask.send("RouterQueue", **chosen)
     asked = {name: query.get(name, "") for name in ("destination", "study", "state")}
@@ -94,7 +96,7 @@ async def _act(ask: Ask) -> Response:
     """What a button does with the deliveries that are chosen, or with all of a destination."""
     form = await ask.form()
     back = f"/servers/{ask.server.name}/queue"
-    act, ids = form.text("act"), [int(one) for one in form.all("id") if one.isascii() and one.isdigit()]
+    act, ids = form.text("act"), [number for one in form.all("id") if (number := number_in(one)) is not None]
     destination = form.text("destination")
     if act not in _ACTS or not (ids or destination):
         return ask.done("Choose the deliveries first.", back, "error")

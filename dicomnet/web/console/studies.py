@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from ...errors import DicomNetError
 from ..problems import Problem
+from .forms import number_in
 from .pages import Ask, Console
 
 __all__ = ["holder", "routes"]
@@ -96,8 +97,8 @@ async def _search(ask: Ask) -> Response:
     failure = ""
     if not wrong:
         given: dict[str, Any] = {"keys": keys, "most": _PAGE}
-        if ask.query.get("after", "").isdigit():
-            given["after"] = int(ask.query["after"])
+        if (after := number_in(ask.query.get("after", ""))) is not None:
+            given["after"] = after
         try:
             found = await ask.send(f"{PREFIXES[addin]}Search", **given)
         except DicomNetError as error:
@@ -276,4 +277,4 @@ async def _change_sending(ask: Ask) -> Response:
 
 
 def _numbers(texts: list[str]) -> Iterator[int]:
-    return (int(one) for one in texts if one.isascii() and one.isdigit() and len(one) < 16)
+    return (number for one in texts if (number := number_in(one)) is not None)

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from ...config import check_ae_title
 from ...errors import DicomNetError
 from ...repository.dicom_json import items_at, text_at
-from .forms import Field, Form
+from .forms import Field, Form, number_in
 from .pages import Ask, Console
 
 __all__ = ["routes"]
@@ -187,8 +187,7 @@ async def _change(ask: Ask) -> Response:
     entry = await ask.send("ArchiveWorklistItem", id=number)
     try:
         changes = _item(fields, entry["item"])
-        seen = int(version) if version.isascii() and version.isdigit() else None
-        await ask.send("ArchiveChangeItem", id=number, changes=changes, version=seen)
+        await ask.send("ArchiveChangeItem", id=number, changes=changes, version=number_in(version))
     except DicomNetError as error:
         return _page(ask, fields, status=409, wrong=str(error), version=version)
     return ask.done("Saved.", f"/servers/{ask.server.name}/worklist")

@@ -188,6 +188,16 @@ class TestAETitles:
         assert 'id="f-port-error"' in response.text
         assert 'id="f-title-error"' in response.text
 
+    @pytest.mark.parametrize(
+        ("given", "field"), [({"host": "127.0.0.1"}, "port"), ({"port": "11112"}, "host")], ids=["no port", "no host"]
+    )
+    def test_half_an_address_is_refused(self, pages, server, given, field):
+        """The server would take it, and list it as one that only calls."""
+        response = pages.post("/servers/main/new-ae-title", data={"title": "HALF", "rights": "echo", **given})
+        assert response.status_code == 422
+        assert f'id="f-{field}-error"' in response.text
+        assert server.base.ae_titles.find("HALF") is None
+
     def test_added_changed_and_removed(self, pages, server):
         given = {"title": "CT1", "host": "127.0.0.1", "port": "11112", "rights": ["echo", "store"], "tls": "on"}
         assert pages.post("/servers/main/new-ae-title", data=given).headers["location"].endswith("/ae-titles")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import consoles
 import pytest
@@ -83,7 +84,7 @@ class TestWorkstation:
     def test_what_cannot_be_asked_says_so(self, pages):
         response = pages.get("remote?peer=AWAY")
         assert response.status_code == 422
-        assert 'role="alert"' in response.text
+        assert 'role="alert"><p>AWAY: ' in response.text
         assert pages.get("remote?peer=ARCH&from=never").status_code == 422
         assert "has no study like this" in pages.get("remote?peer=ARCH&patient_id=nobody").text
         assert pages.get("remote?peer=NOWHERE").status_code == 422
@@ -97,7 +98,9 @@ class TestWorkstation:
         pages.post("jobs", data={"act": "cancel", "id": job})
         assert "Cleared: " in pages.post("jobs", data={"act": "clear"}, **follow).text
         assert "Choose a job first." in pages.post("jobs", data={"act": "cancel"}, **follow).text
-        assert "Choose the studies first." in pages.post("remote", data={"peer": "ARCH"}, **follow).text
+        none = pages.post("remote?peer=ARCH&patient_name=Doe2", data={"peer": "ARCH"}, **follow).text
+        assert "Choose the studies first." in none
+        assert 'value="1.2.2"' in none  # the search stays
 
 
 class TestMatrix:
@@ -119,6 +122,8 @@ class TestMatrix:
             page = client.post("/check").text
         for said in ("its certificate is over", "&lt;b&gt;", "soon", "TLS", "stopped", "answers", "failed"):
             assert said in page
+        heads = re.findall(r'<th scope="(?:col|row)">([a-z]+)</th>', page)
+        assert heads == ["archive", "router", "archive", "router", "workstation"]  # columns in the order of the rows
 
 
 class TestRecords:

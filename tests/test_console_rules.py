@@ -114,6 +114,7 @@ def test_a_bad_rule_is_refused_with_its_place_and_kept_in_the_form(router, pages
     for action in ("try", "save"):
         response = pages.post("rules", data={"toml": text + wrong, "version": "1", "action": action})
         assert response.status_code == 422
+        assert ("Not saved" in response.text) == (action == "save")
         assert text_of(response.text) == text + wrong
         for one in (name, what, f"Line {text.count(chr(10)) + line}<"):
             assert one.replace('"', "&#34;") in response.text

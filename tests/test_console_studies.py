@@ -144,11 +144,20 @@ class TestStudies:
         _until(lambda: admin.send("ArchiveSending")["jobs"][0]["state"] == "waiting")
         gone = pages.post("sending", data={"id": job["id"], "act": "cancel"}, follow_redirects=True).text
         assert "Given up: 1." in gone
-        none = pages.post("studies/act", data={"act": "send"}, follow_redirects=True)
+        none = pages.post("studies/act?patient_name=Doe2", data={"act": "send"}, follow_redirects=True)
         assert "Choose the studies first." in none.text
+        assert names(none.text) == ["Doe2^Jane"]  # the search stays
         refused = pages.post("studies/act", data={"act": "send", "study": "1.2.1", "to": "NOWHERE"})
         assert refused.status_code == 422
         assert "NOWHERE" in refused.text
+
+    def test_of_many_to_be_deleted_some_are_named(self, pages, monkeypatch):
+        monkeypatch.setattr("dicomnet.web.console.studies._MOST_NAMED", 1)
+        asked = pages.post("studies/act", data={"act": "delete", "study": ["1.2.1", "1.2.2"]}).text
+        assert "Delete 2 studies?" in asked
+        assert "Doe1^Jane" in asked
+        assert "Doe2^Jane" not in asked
+        assert "and 1 more" in asked
 
     @pytest.mark.parametrize("form", ["zip", "dicomdir"])
     def test_taken_out_and_brought_in_again(self, pages, admin, form):
@@ -160,7 +169,9 @@ class TestStudies:
         with zipfile.ZipFile(io.BytesIO(response.content)) as packed:
             assert packed.testzip() is None
             assert any("DICOMDIR" in name for name in packed.namelist()) == (form == "dicomdir")
-        assert "1.2.3" in pages.post("studies/act", data={"act": "delete", "study": "1.2.3"}).text
+        asked = pages.post("studies/act?patient_name=Doe", data={"act": "delete", "study": "1.2.3"}).text
+        assert "Doe3^Jane</strong> (P3), 2026-01-03: 2 instances" in asked
+        assert 'studies?patient_name=Doe">Keep them' in asked
         assert "Deleted: 2 instances." in pages.post(
             "studies/delete", data={"study": "1.2.3"}, follow_redirects=True
         ).text

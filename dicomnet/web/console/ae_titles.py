@@ -68,6 +68,16 @@ def _entry(form: Form) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _half_an_address(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """What is wrong where a host has no port, or a port no host: the server could not call it, and would not say so."""
+    if entry["host"] and entry["port"] is None:
+        what = "on which port does it listen? If it only calls from there, write its host below, at the addresses"
+        return {"field": "port", "what": what}
+    if entry["port"] is not None and not entry["host"]:
+        return {"field": "host", "what": "on which host is this port?"}
+    return None
+
+
 async def _list(ask: Ask) -> Response:
     return ask.render("ae_titles.html", entries=await ask.client.ae_titles())
 
@@ -96,6 +106,10 @@ def _form(ask: Ask, fields: list[Field], wrong: list[str] | None = None, status:
 async def _save(ask: Ask, title: str | None) -> Response:
     form = await ask.form()
     entry = _entry(form)
+    if missing := _half_an_address(entry):
+        fields = _fields({})
+        form.keep(fields)
+        return _form(ask, fields, mark(fields, [missing]), 422)
     try:
         if title is None:
             await ask.client.add_ae(**entry)

@@ -89,7 +89,11 @@ async def _check(ask: Ask) -> Response:
     """Check, and show it: a reload asks whether to check again."""
     site: Callable[[], Checked] | None = ask.console.site
     report: Checked = await (run_in_threadpool(site) if site is not None else _echoes(ask))
-    columns = list(dict.fromkeys(one.called for one in report.cells))
+    callers = [name.casefold() for name in dict.fromkeys(one.caller for one in report.cells)]
+    columns = sorted(
+        dict.fromkeys(one.called for one in report.cells),
+        key=lambda title: callers.index(title.casefold()) if title.casefold() in callers else len(callers),
+    )
     rows: dict[str, dict[str, list[CheckedCell]]] = {}
     for one in report.cells:
         rows.setdefault(one.caller, {}).setdefault(one.called, []).append(one)

@@ -256,6 +256,11 @@ class Ask:
             response.delete_cookie(SAID, path=self.base or "/")
         return response
 
+    def found_at(self, page: str) -> str:
+        """The path of a page of this server, with the search that the form was sent from."""
+        query = self.request.url.query
+        return f"/servers/{self.server.name}/{page}" + (f"?{query}" if query else "")
+
     def done(self, text: str, path: str, kind: str = "done") -> Response:
         """Another page, which says what was done; a reload does nothing again."""
         log.info("%s: %s %s", self.user or "local", self.request.method, self.request.url.path)

@@ -45,7 +45,7 @@ async def _remote(ask: Ask) -> Response:
             found = await ask.send("WorkstationQuery", peer=peer, keys={**dict.fromkeys(_ASKED, ""), **keys})
             matches = list(map(row_of, found["matches"]))
         except DicomNetError as error:
-            failure = str(error)
+            failure = f"{peer}: {error}"
     return ask.render(
         "remote.html", status=422 if wrong or failure else 200, asked=asked, peer=peer, wrong=wrong, failure=failure,
         matches=matches, peers=[*titles, *status["dicomweb"]],
@@ -64,7 +64,7 @@ async def _retrieve(ask: Ask) -> Response:
     form = await ask.form()
     studies, peer, here = form.all("study")[:_MOST_CHOSEN], form.text("peer"), f"/servers/{ask.server.name}"
     if not studies or not peer:
-        return ask.done("Choose the studies first.", f"{here}/remote", "error")
+        return ask.done("Choose the studies first.", ask.found_at("remote"), "error")
     for study in studies:
         await ask.send("WorkstationRetrieve", peer=peer, study=study, urgent="urgent" in form)
     return ask.done(f"Retrieved from {peer}, as soon as it is their turn: {len(studies)}.", f"{here}/jobs")

@@ -36,13 +36,13 @@ async def _rules(ask: Ask) -> Response:
 
 async def _page(
     ask: Ask, text: str, version: object, *, tried: dict[str, Any] | None = None, study: str = "", wrong: str = "",
-    problem: str = "", status: int = 200,
+    problem: str = "", saving: bool = False, status: int = 200,
 ) -> Response:  # fmt: skip
     report = await ask.send("RouterReport")
     studies = [one["study"] for one in reversed(report["studies"])][:_PAGE]
     return ask.render(
         "rules.html", status=status, text=text, version=version, tried=tried, study=study, wrong=wrong,
-        problem=problem, studies=studies,
+        problem=problem, saving=saving, studies=studies,
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ async def _edit(ask: Ask) -> Response:
         return await _page(ask, text, version, study=study, wrong=str(error), status=422)
     if tried["problems"] or not saving:
         return await _page(
-            ask, text, version, tried=tried, study=study, status=422 if tried["problems"] else 200
+            ask, text, version, tried=tried, study=study, saving=saving, status=422 if tried["problems"] else 200
         )
     seen = number_in(version)
     given = {"toml": text} | ({} if seen is None else {"version": seen})

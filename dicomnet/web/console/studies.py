@@ -28,6 +28,8 @@ __all__ = ["holder", "routes"]
 PREFIXES = {"archive": "Archive", "workstation": "Workstation"}
 _PAGE = 50
 _MOST_CHOSEN = 200
+#: Studies that the page names before it deletes them; it counts the others.
+_MOST_NAMED = 20
 _FILTERS = ("patient_name", "patient_id", "from", "to", "modality", "accession", "description")
 _STUDIES = "/servers/{server}/studies"
 _is_day = re.compile(r"\d{4}-\d{2}-\d{2}").fullmatch
@@ -137,7 +139,7 @@ async def _study(ask: Ask) -> Response:
 async def _act(ask: Ask) -> Response:
     """A button below the list: send, or a page that asks before it deletes or packs."""
     form = await ask.form()
-    studies, back = form.all("study")[:_MOST_CHOSEN], f"/servers/{ask.server.name}/studies"
+    studies, back = form.all("study")[:_MOST_CHOSEN], ask.found_at("studies")
     if not studies:
         return ask.done("Choose the studies first.", back, "error")
     act = form.text("act")
@@ -147,7 +149,9 @@ async def _act(ask: Ask) -> Response:
         return ask.render("export.html", studies=studies, back=back)
     if act == "delete":
         ask.require("administer")
-        return ask.render("delete_studies.html", studies=studies, back=back)
+        message = f"{PREFIXES[holder(ask)]}Study"
+        shown = [await ask.send(message, study=one) for one in studies[:_MOST_NAMED]]
+        return ask.render("delete_studies.html", studies=studies, shown=shown, back=back)
     if act in ("pin", "unpin", "prefetch") and holder(ask) == "workstation":
         return await _look_after(ask, act, studies, form.text("to"))
     raise Problem(400, "there is no such button", parameter="act")

@@ -274,6 +274,14 @@ class TestCommands:
         assert "is no archive" in result.stderr
         assert list(tmp_path.iterdir()) == []
 
+    def test_the_archive_of_a_server_is_named(self, tmp_path, run):
+        inside = tmp_path / "data" / "archive"
+        inside.mkdir(parents=True)
+        (inside / "archive.toml").touch()
+        result = run("archive", "fsck", tmp_path)
+        assert result.returncode == 2
+        assert f"It is a server, and its archive is {inside}" in result.stderr.replace("\n", "")
+
 
 class TestSettings:
     def test_a_new_archive_has_a_file_to_edit(self, tmp_path):

@@ -70,8 +70,10 @@ def read_settings(directory: Path, name: str, kind: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InvalidArgument(
-            f"{directory} is no {kind}: it has no {name}", hint=f"Make one: dicomnet {kind} run {directory}"
-        ) from error
+        inside = directory / "data" / kind  # where a server keeps what its add-in of that name runs
+        hint = f"Make one: dicomnet {kind} run {directory}"
+        if (inside / name).exists():
+            hint = f"It is a server, and its {kind} is {inside}"
+        raise InvalidArgument(f"{directory} is no {kind}: it has no {name}", hint=hint) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidArgument(f"{path}: {error}") from error

@@ -33,4 +33,4 @@ def disk_check(directory: Path, least: int = LEAST_DISK) -> Check:
         free = shutil.disk_usage(directory).free
     except OSError as error:
         return Check("disk", False, f"{directory}: {error.strerror}")
-    return Check("disk", free >= least, f"{free >> 20} MiB free")
+    return Check("disk", free >= least, f"{free / (1 << 30):.1f} GiB free")

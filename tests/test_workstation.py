@@ -200,7 +200,7 @@ def test_a_retrieve_that_runs_is_cancelled_and_goes_on(tmp_path: Path, archive: 
         assert cancelled
         assert admin.send("WorkstationRetry", {"id": job.id})["job"]["state"] in ("waiting", "running")
         done = finished(told, station, job)
-        assert 0 < done.found < COUNT
+        assert 0 < done.found <= COUNT  # Orthanc may have sent all by then
         assert (done.present, station.storage.stored) == (COUNT, COUNT)
 
 

@@ -64,6 +64,7 @@ def test_a_server_from_its_making_to_its_end(run, tmp_path):
         assert "temporary congestion" in run("echo", peer, code=61).stderr.lower()
         run("server", "resume", "archive")
         run("server", "ae", "add", "archive", f"SELF@{status['listening']['plain']}", "--right", "echo")
+        assert "port" in run("server", "ae", "add", "archive", "SELF@localhost", code=2).stderr
         run("server", "ae", "update", "archive", "SELF", "--description", "itself")
         assert rows(run("server", "ae", "list", "archive", "--json"))[0]["description"] == "itself"
         run("server", "ae", "update", "archive", "SELF", "--title", "ARCHIVE")

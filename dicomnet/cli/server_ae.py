@@ -44,6 +44,11 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
+def _title_or_entity(text: str) -> Entity | str:
+    """A title alone, or with its address; "CT1@pacs.local" is half an address, and no title."""
+    return Entity.parse(text) if ":" in text or "@" in text else text
+
+
 @click.group("ae")
 def command() -> None:
     """List, add, update, remove and echo the AE titles that a server knows."""
@@ -69,7 +74,7 @@ def list_titles(server: ServerDirectory, output: Output) -> int:
 
 @command.command("add")
 @SERVER
-@click.argument("entity", type=Parsed("AE", lambda text: Entity.parse(text) if ":" in text else text), metavar="AE")
+@click.argument("entity", type=Parsed("AE", _title_or_entity), metavar="AE")
 @_fields
 @output_options
 def add(server: ServerDirectory, entity: Entity | str, output: Output, **fields: Any) -> int:

@@ -171,7 +171,7 @@ class TestStudies:
             assert any("DICOMDIR" in name for name in packed.namelist()) == (form == "dicomdir")
         asked = pages.post("studies/act?patient_name=Doe", data={"act": "delete", "study": "1.2.3"}).text
         assert "Doe3^Jane</strong> (P3), 2026-01-03: 2 instances" in asked
-        assert 'studies?patient_name=Doe">Keep them' in asked
+        assert 'studies?patient_name=Doe">Keep it</a>' in asked
         assert "Deleted: 2 instances." in pages.post(
             "studies/delete", data={"study": "1.2.3"}, follow_redirects=True
         ).text

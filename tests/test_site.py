@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 import dicomnet as dn
-from dicomnet.cli import app
+from dicomnet.cli import app, site_run
 from dicomnet.cli.site_init import certify
 from dicomnet.errors import InvalidArgument
 from dicomnet.server import Server
@@ -81,6 +81,18 @@ def test_a_second_init_changes_nothing(tmp_path: Path) -> None:
     site = Site.load(target)
     assert site.nodes["workstation"].title == "WS7"
     assert len({one for node in site.nodes.values() for one in (node.port, node.tls_port, node.web_port)}) == 9
+
+
+@pytest.mark.parametrize("missing", [None, "jinja2", "python_multipart"])
+def test_the_console_has_an_address_where_it_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    found = site_run.find_spec
+    monkeypatch.setattr(site_run, "find_spec", lambda name: None if name == missing else found(name))
+    assert app.run(["site", "init", str(tmp_path / "site"), "--port", "0"]) == 0
+    said = capsys.readouterr().out
+    assert ("/console/" in said) == (missing is None)
+    assert ("pip install 'dicomnet[console]'" in said) == (missing is not None)
 
 
 def test_another_site_in_its_place_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -15,6 +16,9 @@ from .output import Output, counted
 from .tables import Table
 
 __all__ = ["check_command", "down_command", "status_command", "tell", "up_command"]
+
+#: What the extra `console` installs, besides what a site cannot do without.
+CONSOLE_PACKAGES = ("jinja2", "python_multipart")
 
 _SITE = click.argument("site", type=Parsed("directory", lambda text: Site.load(Path(text))), metavar="DIR")
 
@@ -42,6 +46,9 @@ def tell(site: Site, output: Output) -> None:
         output.say(f"{role:18}{node.plain}, {node.secure} (TLS)")
         output.record(role=role, plain=str(node.plain), tls=str(node.secure))
     for name, address in site.pages:
+        if name == "console" and not all(map(find_spec, CONSOLE_PACKAGES)):
+            output.say("console           needs more packages: pip install 'dicomnet[console]'")
+            continue
         output.say(f"{name:18}{address}")
         output.record(page=name, address=address)
 

@@ -36,7 +36,7 @@ _SERVICE = """\
 """
 _CONTAINERFILE = """\
 FROM python:3.12-slim
-RUN pip install --no-cache-dir "dicomnet[cli,codecs,server,archive,router,viewer]"
+RUN pip install --no-cache-dir "dicomnet[cli,codecs,router,console]"
 """
 
 

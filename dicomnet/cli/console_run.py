@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from starlette.routing import Route
 
 from ..errors import CannotListen
 from ..server.directory import home
 from ..web.console.application import console_app
 from ..web.console.desk import Desk
+from ..web.console.pages import Console
 from ..web.serving import WebServing
 from ..web.settings import WebSettings
 from ..web.users import Users
@@ -56,7 +59,7 @@ def command(output: Output, more: tuple[str, ...], site: str | None, users: str 
 
         places.insert(0, Path(site) / "servers")
         check = partial(check_site, Site.load(Path(site)))
-    app = console_app(Desk(places), settings=settings, users=login, site=check)
+    app = console_app(Desk(places), settings=settings, users=login, site=check, site_pages=_site_pages())
     told = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, told)  # the thread that serves inherits it
     try:
@@ -69,3 +72,15 @@ def command(output: Output, more: tuple[str, ...], site: str | None, users: str 
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return Exit.DONE
+
+
+def _site_pages() -> Callable[[Console], list[Route]] | None:
+    """The pages that make sites; None where what a site needs, `dicomnet[router]`, is not installed."""
+    try:
+        from ..site.console import routes
+        from .site_init import certify
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "dicomnet":
+            raise
+        return None
+    return partial(routes, certify=certify)

@@ -12,7 +12,7 @@ import click
 
 from ..errors import InvalidArgument
 from ..site.making import init
-from ..site.plan import FILE_NAME, FIRST_PORT, ROLES, Site, SiteInvalid, planned
+from ..site.plan import FIRST_PORT, USUAL_TITLES, Site, SiteInvalid, planned, wanted
 from .certificates import issue
 from .exits import Exit
 from .options import DIRECTORY, output_options
@@ -22,7 +22,6 @@ from .site_run import tell
 __all__ = ["certify", "command"]
 
 _DAYS = 825  # of the certificates; some peers take no longer ones
-_TITLES = (*ROLES, "client", "modality")
 
 
 def certify(folder: Path, names: Mapping[str, tuple[str, ...]]) -> None:
@@ -31,8 +30,7 @@ def certify(folder: Path, names: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def _title_options(function: Any) -> Any:
-    for role in reversed(_TITLES):
-        default = {"client": "CLIENT", "modality": "CT1"}.get(role, role.upper())
+    for role, default in reversed(list(USUAL_TITLES.items())):
         words = f"AE title of the {role}.  [default: {default}]"
         function = click.option(f"--{role}", metavar="AET", help=words)(function)
     return function
@@ -58,11 +56,11 @@ def command(
     archive. A second run with the same options changes nothing; one that fails leaves nothing.
     """
     given = {role: title for role, title in titles.items() if title is not None}
-    known = Site.load(Path(directory)) if (Path(directory) / FILE_NAME).is_file() else None
+    known = Site.found(Path(directory))
     if known is None and not yes and sys.stdin.isatty():
         host, port, given = _asked(Path(directory), host, port, given)
     try:
-        site = _planned(Path(directory), known, host, port, given, deidentified)
+        site = wanted(Path(directory), known, host=host, port=port, titles=given, deidentified=deidentified)
         made = init(site, certify, day=date.today())
     except SiteInvalid as error:
         for problem in error.problems:
@@ -77,24 +75,6 @@ def command(
     return Exit.DONE
 
 
-def _planned(
-    directory: Path, known: Site | None, host: str | None, port: int | None, titles: dict[str, str], deidentified: bool
-) -> Site:
-    """What is wanted; of a site that is there, what no option says is as it is."""
-    if known is not None:
-        first = known.nodes["archive"]
-        host, port = host or first.host, first.port if port in (None, 0) else port
-        titles = dict(known.titles) | titles
-        deidentified = deidentified or known.deidentified
-        if port == first.port and host == first.host and titles == dict(known.titles) and \
-                deidentified == known.deidentified:  # fmt: skip
-            return known
-    return planned(
-        directory, host=host or "127.0.0.1", port=FIRST_PORT if port is None else port, titles=titles,
-        deidentified=deidentified,
-    )  # fmt: skip
-
-
 def _asked(
     directory: Path, host: str | None, port: int | None, titles: dict[str, str]
 ) -> tuple[str, int, dict[str, str]]:
@@ -102,13 +82,13 @@ def _asked(
     host = host or click.prompt("Where do the servers listen?", default="127.0.0.1", err=True)
     if port is None:
         port = click.prompt("First port", default=FIRST_PORT, type=click.IntRange(0, 65535), err=True)
-    usual = dict(planned(directory, host=host).titles)
-    for role in _TITLES:
+    usual = planned(directory, host=host).titles
+    for role, title in usual:
         while role not in titles:
-            title = click.prompt(f"AE title of the {role}", default=usual[role], err=True)
+            answer = click.prompt(f"AE title of the {role}", default=title, err=True)
             try:
-                planned(directory, titles={**titles, role: title})
-                titles[role] = title
+                planned(directory, titles={**titles, role: answer})
+                titles[role] = answer
             except InvalidArgument as error:
                 click.echo(str(error), err=True)
     return host, int(port or 0), titles

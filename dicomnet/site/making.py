@@ -24,7 +24,7 @@ from ..server.database import Database
 from ..server.directory import ServerDirectory
 from ..server.events import EventLog
 from .deploying import deploy
-from .plan import FILE_NAME, Node, Site, SiteInvalid, check_ports
+from .plan import FILE_NAME, Fault, Node, Site, SiteInvalid, check_ports
 from .samples import worklist_item, write_series
 
 __all__ = ["Certify", "init"]
@@ -55,17 +55,25 @@ def init(site: Site, certify: Certify, *, day: date) -> bool:
         SiteInvalid: a port is taken, or there is another site; nothing was changed.
         InvalidArgument: the folder holds something else, or cannot be written.
     """
-    target = site.directory
-    if (target / FILE_NAME).is_file():
-        _check_same(Site.load(target), site)
+    known = Site.found(site.directory)
+    if known is not None:
+        _check_same(known, site)
         return False
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidArgument(f"{target} is there already, and no site", hint="Name a new or empty folder.")
+    _check_place(site.directory)
     taken = check_ports(site)
     if taken:
         raise SiteInvalid(taken)
     _put(site, certify, day)
     return True
+
+
+def _check_place(target: Path) -> None:
+    try:
+        held = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    except OSError as error:
+        raise InvalidArgument(f"{target} cannot be looked into: {error.strerror}") from error
+    if held:
+        raise InvalidArgument(f"{target} is there already, and no site", hint="Name a new or empty folder.")
 
 
 def _put(site: Site, certify: Certify, day: date) -> None:
@@ -95,7 +103,8 @@ def _check_same(known: Site, wanted: Site) -> None:
     pairs += [(f"the {role}", known.nodes[role], wanted.nodes[role]) for role in known.nodes]
     other = [f"{name} is {_said(one)}, not {_said(two)}" for name, one, two in pairs if one != two]
     if other:
-        raise SiteInvalid([f"{known.directory} is another site already: {what}" for what in other])
+        said = f"{known.directory} is another site already"
+        raise SiteInvalid([Fault(f"{said}: {what}", ("directory",)) for what in other])
 
 
 def _said(value: object) -> str:

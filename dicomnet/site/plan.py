@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomlkit
 
@@ -17,27 +17,47 @@ from ..errors import InvalidArgument
 from ..server.admin.serving import LONGEST_PATH
 from .ports import free_port, is_free, owner_of
 
-__all__ = ["FILE_NAME", "ROLES", "Node", "Site", "SiteInvalid", "check_ports", "planned"]
+__all__ = [
+    "FILE_NAME", "ROLES", "USUAL_TITLES", "Fault", "Node", "Site", "SiteInvalid", "check_ports", "planned", "wanted",
+]  # fmt: skip
 
 FILE_NAME = "site.toml"
 #: The servers, in the order in which they start.
 ROLES = ("archive", "workstation", "router")
+#: AE titles by who has them, where none are named.
+USUAL_TITLES: Mapping[str, str] = {**{role: role.upper() for role in ROLES}, "client": "CLIENT", "modality": "CT1"}
+#: Where the servers listen, where that is not named.
+USUAL_HOST = "127.0.0.1"
 #: The first port where none is named, and how far those over TLS and for the web are from it.
 FIRST_PORT, TLS_STEP, WEB_STEP = 11112, 100, 200
 _MOST_PORT = 65535
 SOCKET = Path("run", "admin.sock")
 
 
+class Fault(NamedTuple):
+    """One thing that is wrong with a site.
+
+    Attributes:
+        what: in a sentence.
+        options: of `dicomnet site init`, which say what is wrong: "directory", "host", "port", or whose title.
+    """
+
+    what: str
+    options: tuple[str, ...]
+
+
 class SiteInvalid(InvalidArgument):
     """A site cannot be made, or run.
 
     Attributes:
-        problems: why, each in a sentence.
+        faults: why.
+        problems: the same, each in a sentence.
     """
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems: tuple[str, ...] = tuple(problems)
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults: tuple[Fault, ...] = tuple(faults)
+        self.problems: tuple[str, ...] = tuple(one.what for one in faults)
+        super().__init__("; ".join(self.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +108,8 @@ class Site:
 
     directory: Path
     nodes: Mapping[str, Node]
-    client: str = "CLIENT"
-    modality: str = "CT1"
+    client: str = USUAL_TITLES["client"]
+    modality: str = USUAL_TITLES["modality"]
     deidentified: bool = False
 
     def __post_init__(self) -> None:
@@ -125,6 +145,19 @@ class Site:
         return tomlkit.dumps(document)
 
     @classmethod
+    def found(cls, directory: Path) -> Site | None:
+        """The site of a directory, if there is one.
+
+        Raises:
+            InvalidArgument: that cannot be seen, or its file makes no sense.
+        """
+        try:
+            there = (directory / FILE_NAME).is_file()
+        except OSError as error:
+            raise InvalidArgument(f"{directory} cannot be looked into: {error.strerror}") from error
+        return cls.load(directory) if there else None
+
+    @classmethod
     def load(cls, directory: Path) -> Site:
         """The site of a directory.
 
@@ -149,7 +182,7 @@ class Site:
 def planned(
     directory: Path,
     *,
-    host: str = "127.0.0.1",
+    host: str = USUAL_HOST,
     port: int = FIRST_PORT,
     titles: Mapping[str, str] | None = None,
     deidentified: bool = False,
@@ -167,12 +200,13 @@ def planned(
     Raises:
         SiteInvalid: all that is wrong with it.
     """
+    usable = port != 0 or is_free(host, 0)
     taken: set[int] = set()
     nodes = {}
     for number, role in enumerate(ROLES):
         steps = (number, TLS_STEP + number, WEB_STEP + number)
-        ports = [free_port(host, taken) if port == 0 else port + step for step in steps]
-        nodes[role] = Node(role, role.upper(), host, *ports)
+        ports = [free_port(host, taken) if port == 0 and usable else port + step for step in steps]
+        nodes[role] = Node(role, USUAL_TITLES[role], host, *ports)
     site = Site(directory, nodes, deidentified=deidentified)
     for role, title in (titles or {}).items():
         if role in nodes:
@@ -180,39 +214,78 @@ def planned(
         else:
             changed: dict[str, Any] = {role: title}
             site = replace(site, **changed)
-    problems = [*_wrong_titles(site), *_wrong_addresses(site)]
-    if problems:
-        raise SiteInvalid(problems)
+    faults = [*_wrong_titles(site), *_wrong_addresses(site), *([] if usable else [_no_address(host)])]
+    if faults:
+        raise SiteInvalid(faults)
     return site
 
 
-def _wrong_titles(site: Site) -> Iterator[str]:
+def wanted(
+    directory: Path,
+    known: Site | None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    titles: Mapping[str, str] | None = None,
+    deidentified: bool = False,
+) -> Site:
+    """What a caller of `init` wants: `planned`, but of a site that is there, what is left out is as it is.
+
+    Args:
+        directory: see `planned`; so are the others.
+        known: the site that is there.
+
+    Raises:
+        SiteInvalid: all that is wrong with it.
+    """
+    titles = dict(titles or {})
+    if known is not None:
+        first = known.nodes["archive"]
+        host, port = host or first.host, first.port if port in (None, 0) else port
+        titles = dict(known.titles) | titles
+        deidentified = deidentified or known.deidentified
+        if (host, port, titles, deidentified) == (first.host, first.port, dict(known.titles), known.deidentified):
+            return known
+    return planned(
+        directory, host=host or USUAL_HOST, port=FIRST_PORT if port is None else port, titles=titles,
+        deidentified=deidentified,
+    )  # fmt: skip
+
+
+def _wrong_titles(site: Site) -> Iterator[Fault]:
     for role, title in site.titles:
         try:
             check_ae_title(title)
         except InvalidArgument as error:
-            yield f"the AE title of the {role}: {error}"
+            yield Fault(f"the AE title of the {role}: {error}", (role,))
         else:
             if " " in title:
-                yield f'the AE title of the {role}, "{title}", has a space: it is copied wrongly sooner or later'
+                what = f'the AE title of the {role}, "{title}", has a space: it is copied wrongly sooner or later'
+                yield Fault(what, (role,))
     counts = Counter(title.upper() for _, title in site.titles)
     for title, count in counts.items():
         if count > 1:
-            named = " and ".join(role for role, one in site.titles if one.upper() == title)
-            yield f'the AE title "{title}" is that of {named}: each needs its own'
+            named = tuple(role for role, one in site.titles if one.upper() == title)
+            yield Fault(f'the AE title "{title}" is that of {" and ".join(named)}: each needs its own', named)
 
 
-def _wrong_addresses(site: Site) -> Iterator[str]:
-    for role, node in site.nodes.items():
-        try:
-            _ = node.plain
-        except InvalidArgument as error:
-            yield f"the address of the {role}: {error}"
+def _no_address(host: str) -> Fault:
+    return Fault(f"no server can listen on {host}: it is no address of this machine", ("host",))
+
+
+def _wrong_addresses(site: Site) -> Iterator[Fault]:
+    first = site.nodes[ROLES[0]]  # all have its address; titles and ports are looked at apart
+    try:
+        _ = Entity("ANY", first.host, FIRST_PORT)
+    except InvalidArgument as error:
+        yield Fault(f"the address of the {first.role}: {error}", ("host",))
     sockets = [len(os.fsencode(site.server(role) / SOCKET)) for role in site.nodes]
     if max(sockets) > LONGEST_PATH:
-        yield f"{site.directory} has too long a path, by {max(sockets) - LONGEST_PATH} bytes, for sockets in it"
+        what = f"{site.directory} has too long a path, by {max(sockets) - LONGEST_PATH} bytes, for sockets in it"
+        yield Fault(what, ("directory",))
     if max(port for _, port in _ports(site)) > _MOST_PORT:
-        yield f"the ports go beyond {_MOST_PORT}: begin at {_MOST_PORT - WEB_STEP - len(ROLES) + 1} at most"
+        most = _MOST_PORT - WEB_STEP - len(ROLES) + 1
+        yield Fault(f"the ports go beyond {_MOST_PORT}: begin at {most} at most", ("port",))
 
 
 def _ports(site: Site) -> Iterator[tuple[str, int]]:
@@ -222,8 +295,11 @@ def _ports(site: Site) -> Iterator[tuple[str, int]]:
         yield f"{role}'s web", node.web_port
 
 
-def check_ports(site: Site, roles: tuple[str, ...] = ROLES) -> list[str]:
-    """The ports that something else has, each with the process that has it."""
+def check_ports(site: Site, roles: tuple[str, ...] = ROLES) -> list[Fault]:
+    """The ports that something else has, each with the process that has it; or the address that is not ours."""
+    foreign = {host for host in {site.nodes[role].host for role in roles} if not is_free(host, 0)}
+    if foreign:
+        return [_no_address(host) for host in sorted(foreign)]
     found = []
     for role, node in site.nodes.items():
         if role not in roles:
@@ -233,6 +309,6 @@ def check_ports(site: Site, roles: tuple[str, ...] = ROLES) -> list[str]:
         ):  # fmt: skip
             if not is_free(host, port):
                 owner = owner_of(port)
-                by = f": {owner} listens there" if owner else f", or {host} is no address of this machine"
-                found.append(f"port {port} of the {role}{what} is taken{by}")
+                why = f"is taken: {owner} listens there" if owner else "cannot be had: this user may not listen there"
+                found.append(Fault(f"port {port} of the {role}{what} {why}", ("port",)))
     return found

@@ -19,7 +19,7 @@ def is_free(host: str, port: int) -> bool:
     try:
         with socket.create_server((host, port), family=family):
             return True
-    except OSError:
+    except (OSError, UnicodeError):  # the latter: a name that cannot be one
         return False
 
 

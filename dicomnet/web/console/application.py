@@ -52,6 +52,7 @@ def console_app(
     settings: WebSettings | None = None,
     users: Users | None = None,
     site: Callable[[], matrix.Checked] | None = None,
+    site_pages: Callable[[Console], list[Route]] | None = None,
 ) -> ASGIApp:
     """The console, to be served at the root or mounted anywhere.
 
@@ -60,10 +61,11 @@ def console_app(
         settings: its limits, and the proxies that it trusts.
         users: who may come in; None: every caller of this machine, who administers.
         site: checks the site that the servers are of; None: each server is asked whom it reaches.
+        site_pages: the routes of pages that make sites, with "/new-site"; None: there are none.
     """
     settings, metrics = settings or WebSettings(), WebMetrics()
     console = Console(desk, login=users is not None, key=secrets.token_urlsafe() if users is None else users.key)
-    console.site = site
+    console.site, console.makes_sites = site, site_pages is not None
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -74,6 +76,7 @@ def console_app(
         Mount("/static", StaticFiles(directory=STATIC)),
         Route("/health", _health),
         *(route for part in _PARTS for route in part.routes(console)),
+        *(site_pages(console) if site_pages is not None else ()),
     ]
     app: ASGIApp = Starlette(routes=routes, exception_handlers=_handlers(console), lifespan=lifespan)
     app = PageHeaders(app)

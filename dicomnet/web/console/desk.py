@@ -40,12 +40,22 @@ class Desk:
 
     def __init__(self, places: Iterable[Path] = ()) -> None:
         self._places = [path.absolute() for path in places]
+        self._added: list[Path] = []
         self._settings: dict[Path, tuple[_Stamp, Settings]] = {}
         self._clients: dict[Path, AsyncClient] = {}
         self._known: dict[Path, tuple[float, asyncio.Future[Known]]] = {}
 
     def _where(self) -> list[Path]:
-        return [*self._places, home()]
+        return [*self._places, home(), *self._added]
+
+    def add(self, place: Path) -> None:
+        """Find the servers of one more directory, after all others, until the console ends."""
+        if place.absolute() not in self._where():
+            self._added.append(place.absolute())
+
+    def has(self, server: ServerDirectory) -> bool:
+        """Whether a server is the one that its name finds."""
+        return any(one.path == server.path for one in self.all())
 
     def all(self) -> list[ServerDirectory]:
         """All of them, by name; of two with one name the one in the earlier place."""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import time
 
 import httpx
 import peers
 import pytest
-from archives import part10
+from archives import CT, part10
 from programs import peer
 from servers import Told, make_settings
 
 import dicomnet as dn
 from dicomnet.archive.holdings import Holdings
 from dicomnet.cli import app
+from dicomnet.config import Timeouts
 from dicomnet.server import Server, StartFailed
 from dicomnet.server.admin import Client
 from dicomnet.server.ae_entry import AEEntry
 from dicomnet.server.ae_titles import InUse
+from dicomnet.testing import Provider
 
 
 @pytest.fixture
@@ -160,3 +163,21 @@ def test_what_it_keeps_is_an_archive_like_any_other(server, files, directory):
     with Holdings(kept) as holdings:
         assert holdings.recovered == 0
         assert len(holdings.places.retrieved(studies=["1.2.1"])) == 3
+
+
+def test_a_stop_waits_for_no_destination_that_does_not_answer(directory):
+    """What was to be sent there waits for the next start, and the stop counts as no try."""
+    with Provider("SLOW", stall="response") as slow:
+        with Server(directory) as server:
+            here = f"ARCHIVE@127.0.0.1:{server.address[1]}"
+            with dn.connect(here, contexts=dn.contexts.storage([CT])) as association:
+                assert association.store(part10(1)).status.is_success
+            server.base.ae_titles.add(AEEntry(title="SLOW", host="127.0.0.1", port=int(slow.peer.rpartition(":")[2])))
+            with Client(directory) as admin:
+                assert admin.send("ArchiveSend", {"studies": ["1.2.1"], "to": "SLOW"}) == {"ordered": 1}
+            slow.wait_for(1)
+            begun = time.monotonic()
+        assert time.monotonic() - begun < (Timeouts().response or 0) / 2
+    with Holdings(directory / "data/archive") as holdings:
+        [item] = holdings.outbox.items(queue="send")
+        assert (item.state, item.attempts, item.error) == ("waiting", 0, "")

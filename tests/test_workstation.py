@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,11 @@ from test_interop_services import COUNT, SELF, Server, orthanc, study
 from workstations import serving, stored
 
 import dicomnet as dn
+from dicomnet.config import Timeouts
 from dicomnet.repository.holdings import Holdings
 from dicomnet.server.admin import AdminError
+from dicomnet.server.ae_entry import AEEntry
+from dicomnet.testing import Provider
 from dicomnet.workstation.jobs import _FIELDS, KEPT, Job, JobKind, JobState, Order
 from dicomnet.workstation.station import Workstation
 
@@ -248,6 +252,19 @@ def test_priors_come_with_what_is_sent_here_but_bring_no_more(tmp_path: Path, ar
 
 
 # ---- sending ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_waits_for_no_peer_that_does_not_answer(tmp_path: Path) -> None:
+    with Provider("SLOW", stall="response") as peer:
+        with serving(tmp_path) as (server, station, _):
+            stored(server.peer, part10(1))
+            server.base.ae_titles.add(AEEntry(title="SLOW", host="127.0.0.1", port=int(peer.peer.rpartition(":")[2])))
+            job = station.order(Order(JobKind.SEND, "SLOW", "1.2.1"))
+            peer.wait_for(1)
+            begun = time.monotonic()
+        assert time.monotonic() - begun < (Timeouts().response or 0) / 2
+        with serving(tmp_path) as (_, station, _):
+            assert not station.queue.get(job.id).state.is_over
 
 
 def test_a_study_is_sent_and_not_sent_again_after_an_interruption(tmp_path: Path, archive: Server) -> None:

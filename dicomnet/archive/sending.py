@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 from ..client.sync.store import StoreScu
@@ -53,6 +53,7 @@ class Sending:
         self._lock = threading.Lock()
         self._workers: dict[str, tuple[threading.Thread, threading.Event]] = {}
         self._progress: dict[int, tuple[int, int]] = {}
+        self._under_way: set[StoreScu] = set()
 
     def start(self) -> None:
         """Go on with what waits from before."""
@@ -135,8 +136,11 @@ class Sending:
             try:
                 failed = self._send(item)
             except (DicomNetError, OSError) as error:
-                log.warning("the study %s cannot be sent to %s: %s", item.payload["study"], title, error)
-                outbox.fail(item, str(error))
+                if self._stop.is_set():  # which is why
+                    outbox.postpone(item, 0)
+                else:
+                    log.warning("the study %s cannot be sent to %s: %s", item.payload["study"], title, error)
+                    outbox.fail(item, str(error))
             else:
                 if self._stop.is_set():
                     outbox.postpone(item, 0)
@@ -153,7 +157,7 @@ class Sending:
         sources = [BlobSource(self._holdings.blobs, one) for one in places]
         failed, why = 0, ""
         client = self._requests.client(item.destination)
-        with StoreScu(client) as scu, closing(scu.send(sources)) as results:
+        with StoreScu(client) as scu, self._interruptible(scu), closing(scu.send(sources)) as results:
             for count, stored in enumerate(results, 1):
                 if isinstance(stored.error, _AWAY) and not isinstance(stored.error, NoAcceptedContext):
                     raise stored.error  # not there, or gone: all of it is tried again
@@ -166,11 +170,24 @@ class Sending:
                     break
         return f"{failed} of {len(places)} instances were refused: {why}" if failed else ""
 
+    @contextmanager
+    def _interruptible(self, scu: StoreScu) -> Iterator[None]:
+        """`close` waits for no answer to what is sent meanwhile."""
+        with self._lock:
+            self._under_way.add(scu)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.discard(scu)
+
     def close(self) -> None:
-        """Send nothing more; what waits stays."""
+        """Send nothing more; what waits stays, and what is under way is sent after the next start."""
         with self._lock:
             self._stop.set()
             workers = list(self._workers.values())
+            for scu in self._under_way:
+                scu.interrupt()
         for _, wake in workers:
             wake.set()
         for thread, _ in workers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -80,9 +80,18 @@ class Fetching:
 
     def begin(self, ask: Callable[[], object], force: Callable[[], object]) -> None:
         """Something begins that can be ended so."""
-        self.check()
         with self._lock:
             self._ask, self._force = ask, force
+        self.check()  # whoever cancels from now on does so by these
+
+    @contextmanager
+    def ended_by(self, ask: Callable[[], object], force: Callable[[], object]) -> Iterator[None]:
+        """What runs in the block can be ended so."""
+        self.begin(ask, force)
+        try:
+            yield
+        finally:
+            self.end()
 
     def end(self) -> None:
         """It has ended."""

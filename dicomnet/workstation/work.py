@@ -132,7 +132,8 @@ def send_dimse(
     left = [place for place in places if place.uid not in done]
     report(len(places), len(places) - len(left), len(places) - len(left))
     failed = list[Stored]()
-    with StoreScu(client) as scu, closing(scu.send([BlobSource(holdings.blobs, one) for one in left])) as results:
+    sources = [BlobSource(holdings.blobs, one) for one in left]
+    with StoreScu(client) as scu, fetching.ended_by(scu.stop, scu.interrupt), closing(scu.send(sources)) as results:
         for count, stored in enumerate(results, 1):
             if stored.ok or (stored.status is not None and int(stored.status) == _DUPLICATE):
                 done.add(stored.sop_instance_uid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -16,8 +17,9 @@ from routers import CT
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet.archive import administration
 from dicomnet.dataset import codec
-from dicomnet.server.admin import AdminError, Client
+from dicomnet.server.admin import AdminError, AsyncClient, Client
 from dicomnet.server.ae_entry import AEEntry
 from dicomnet.testing import Provider
 from dicomnet.web.console import pages as console_pages
@@ -158,6 +160,20 @@ class TestStudies:
         assert "Doe1^Jane" in asked
         assert "Doe2^Jane" not in asked
         assert "and 1 more" in asked
+
+    def test_what_takes_longer_than_an_answer_does_is_waited_for(self, pages, monkeypatch):
+        real = administration.export
+
+        def slow(*arguments, **options):
+            threading.Event().wait(0.5)
+            real(*arguments, **options)
+
+        monkeypatch.setattr(administration, "export", slow)
+        monkeypatch.setattr(AsyncClient.send, "__kwdefaults__", {"service": "", "patience": 0.1})
+        response = pages.post("studies/export", data={"study": ["1.2.1"]})
+        assert response.headers["content-type"] == "application/zip"
+        monkeypatch.setattr(console_pages, "WORK_SECONDS", 0.1)
+        assert pages.post("studies/export", data={"study": ["1.2.1"]}).status_code == 503
 
     @pytest.mark.parametrize("form", ["zip", "dicomdir"])
     def test_taken_out_and_brought_in_again(self, pages, admin, form):

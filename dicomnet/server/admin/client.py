@@ -235,10 +235,12 @@ class AsyncClient:
         transport = httpx.AsyncHTTPTransport(uds=str(self.path))
         return httpx.AsyncClient(transport=transport, base_url=_BASE, timeout=timeout)
 
-    async def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> JSON:
-        """Any request; the members of its answer."""
+    async def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, patience: float = PATIENCE
+    ) -> JSON:
+        """Any request; the members of its answer, which may take so many seconds."""
         try:
-            return _checked(await self._http.request(method, path, json=body))
+            return _checked(await self._http.request(method, path, json=body, timeout=httpx.Timeout(patience)))
         except httpx.TransportError as error:
             raise _failure(error, self.path) from error
 
@@ -317,9 +319,12 @@ class AsyncClient:
         """The conformance statement of what runs."""
         return await self.request("GET", "/v1/conformance")
 
-    async def send(self, message: str, data: Mapping[str, Any] | None = None, *, service: str = "") -> Any:
-        """A message of the classic interface, or of an add-in; the data of its answer."""
-        return _answer(await self.request("POST", "/v1/messages", _message(message, data or {}, service)))
+    async def send(
+        self, message: str, data: Mapping[str, Any] | None = None, *, service: str = "", patience: float = PATIENCE
+    ) -> Any:
+        """A message of the classic interface, or of an add-in; the data of its answer, as `request` waits for it."""
+        body = _message(message, data or {}, service)
+        return _answer(await self.request("POST", "/v1/messages", body, patience=patience))
 
     async def events(self, after: int | None = None, *types: str) -> AsyncIterator[JSON]:
         """The events after an id, and each as it happens; on a connection of its own, until the server stops."""

@@ -42,6 +42,8 @@ STATIC = HERE / "static"
 MOST_FORM, MOST_FIELDS, SAID_SECONDS = 1 << 20, 2000, 60
 #: Bytes and files of an upload.
 MOST_UPLOAD, MOST_FILES = 2 << 30, 5000
+#: Seconds for what is done with many instances: imported, exported, deleted.
+WORK_SECONDS = 3600.0
 SAID = "dicomnet_said"
 HTMX = ("vendor/htmx.min.js", "vendor/sse.min.js")
 
@@ -199,6 +201,10 @@ class Ask:
     async def send(self, message: str, **data: Any) -> Any:
         """A message to the server's add-ins; the data of its answer."""
         return await self.client.send(message, data)
+
+    async def work(self, message: str, **data: Any) -> Any:
+        """A message about many instances, which takes as long as those do; see `send`."""
+        return await self.client.send(message, data, patience=WORK_SECONDS)
 
     async def form(self) -> Form:
         """What the browser sent, held in memory.

@@ -184,7 +184,7 @@ async def _delete(ask: Ask) -> Response:
     back = f"/servers/{ask.server.name}/studies"
     if not studies:
         return ask.done("Choose the studies first.", back, "error")
-    gone = await ask.send(f"{PREFIXES[holder(ask)]}Delete", studies=studies)
+    gone = await ask.work(f"{PREFIXES[holder(ask)]}Delete", studies=studies)
     return ask.done(f"Deleted: {gone['instances']} instances.", back)
 
 
@@ -198,10 +198,10 @@ async def _export(ask: Ask) -> Response:
     with tempfile.TemporaryDirectory(prefix="dicomnet-console-") as name:
         target, folder = Path(name) / "studies.zip", Path(name) / "media"
         if form.text("format") == "dicomdir":
-            await ask.send(message, studies=studies, target=str(folder), format="dicomdir")
+            await ask.work(message, studies=studies, target=str(folder), format="dicomdir")
             await run_in_threadpool(shutil.make_archive, str(target.with_suffix("")), "zip", folder)
         else:
-            await ask.send(message, studies=studies, target=str(target), format="zip")
+            await ask.work(message, studies=studies, target=str(target), format="zip")
         packed = target.open("rb")
     size = os.fstat(packed.fileno()).st_size
     disposition = f'attachment; filename="{ask.server.name}-{len(studies)}-studies.zip"'
@@ -234,7 +234,7 @@ async def _import(ask: Ask) -> Response:
         with tempfile.TemporaryDirectory(prefix="dicomnet-console-") as folder:
             names = await run_in_threadpool(_keep, files, Path(folder))
             paths = [os.path.join(folder, name) for name in names]
-            result = await ask.send(f"{PREFIXES[addin]}Import", paths=paths)
+            result = await ask.work(f"{PREFIXES[addin]}Import", paths=paths)
         for one in result["failed"]:
             one["file"] = _renamed(str(one["file"]), folder, names)
             one["why"] = str(one["why"]).removeprefix(folder + os.sep).partition(": ")[2] or one["why"]

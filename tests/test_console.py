@@ -344,6 +344,14 @@ class TestManager:
         assert response.status_code == 422
         assert 'id="f-addin-webhook-url-error"' in response.text
 
+    def test_a_page_of_settings_loads_no_module_that_is_no_add_in(self, console, tmp_path, monkeypatch):
+        (tmp_path / "strange_module.py").write_text("class Thing: pass\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        with consoles.browser(console, "operate") as pages:
+            assert pages.get("/servers/main/settings/addin.strange_module:Thing").status_code == 404
+            assert pages.get("/servers/main/settings/addin.webhook").status_code == 200
+        assert "strange_module" not in sys.modules
+
     def test_a_server_with_broken_settings_is_shown_with_its_mistakes(self, pages, servers):
         folder = servers / "broken"
         folder.mkdir()

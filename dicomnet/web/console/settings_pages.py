@@ -50,7 +50,7 @@ def _schema(server: ServerDirectory, table: str) -> Schema:
         Problem: 404, there is none.
     """
     kind, _, name = table.partition(".")
-    if kind == "addin" and name:
+    if kind == "addin" and name in _known_addins(server):  # another name may be that of any module, which is loaded
         found = Finder(server.path).find(name)
         return {**found.settings_model.model_json_schema(), "description": found.description}
     if table not in _TABLES:
@@ -59,6 +59,12 @@ def _schema(server: ServerDirectory, table: str) -> Schema:
     place = whole["properties"][table]
     reference = place.get("$ref") or place["anyOf"][0]["$ref"]
     return {**whole["$defs"][reference.rpartition("/")[2]], "$defs": whole["$defs"]}
+
+
+def _known_addins(server: ServerDirectory) -> set[str]:
+    """The names of those that are installed, or enabled."""
+    enabled = _values(server, "addins").get("enable", ())
+    return {name for name, _ in Finder(server.path).names()} | set(enabled)
 
 
 def _values(server: ServerDirectory, table: str) -> Mapping[str, Any]:
@@ -142,7 +148,7 @@ async def _in_force(ask: Ask) -> str:
 def _addin_fields(server: ServerDirectory) -> list[Field]:
     values = _values(server, "addins")
     enabled = list(values.get("enable", ["verification"]))
-    known = sorted({name for name, _ in Finder(server.path).names()} | set(enabled))
+    known = sorted(_known_addins(server))
     order = "The order in which they are asked, one on each line; add-ins that are not listed come last."
     return [
         Field("enable", "Add-ins that run", "several", enabled, choices=[(one, one) for one in known]),

@@ -129,6 +129,17 @@ def test_run_says_where_it_listens_and_ends_by_sigterm(directory):
         assert server.process.returncode == 0
 
 
+def test_it_ends_by_sigterm_where_what_started_it_has_that_blocked(directory):
+    """As `dicomnet console run` has, whose page starts servers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        with running(directory) as server:
+            server.stop()
+            assert server.process.returncode == 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def test_sighup_reloads_and_sigusr1_opens_the_log_anew(directory):
     with running(directory) as server, Client(directory) as admin:
         after = admin.snapshot()["last_event"]

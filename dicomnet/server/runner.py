@@ -86,9 +86,12 @@ class _Run:
         """Have signals come here while the block lasts."""
         woken = signal.set_wakeup_fd(self._wants.fileno(), warn_on_full_buffer=False)
         before = {number: signal.signal(number, _noted) for number in _SIGNALS}
+        # A program that waits for its own signals has them blocked, and so has what it starts.
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         try:
             yield
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(woken)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import console_pages
 import consoles
 import peers
+import programs
 import pytest
 from routers import CT, address, eventually, everything_to, part10
 from servers import call
 
 import dicomnet as dn
 from dicomnet import uids
+from dicomnet.server.admin import Client
 from dicomnet.server.ae_entry import AEEntry
+from dicomnet.server.directory import ENVIRONMENT
+from dicomnet.site.plan import Site
+from dicomnet.site.running import down
 from dicomnet.testing import Provider
 from dicomnet.web.viewer import viewer_files
 
@@ -299,8 +309,12 @@ class TestWorkstation:
                              addin__workstation__durability="os", log__file="logs/server.log") as station,
             consoles.serving() as url,
         ):  # fmt: skip
-            for study in range(1, 5):
+            for study in range(1, 6):
                 TestRouter.store(archive, part10(1, study=study, PatientName=f"Doe{study}^Jane"), "PACS")
+            for patient in (4, 5):  # an earlier study of whom is there, too, and the later one here
+                names = {"PatientName": f"Doe{patient}^Jane", "PatientID": f"P{patient}"}
+                TestRouter.store(archive, part10(1, study=10 + patient, **names), "PACS")
+                TestRouter.store(station, part10(1, study=patient, **names), "WS")
             for title, port in (("PACS", archive.address[1]), ("AWAY", 1)):
                 station.base.ae_titles.add(AEEntry(title=title, host="127.0.0.1", port=port))
             yield url
@@ -332,6 +346,34 @@ class TestWorkstation:
             page.get_by_role("heading", name=f"Doe{number}^Jane").wait_for()
 
     @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
+    def test_a_study_is_pinned_unpinned_and_its_priors_are_fetched(self, chromium, url, place, scripts):
+        number = 4 if scripts else 5
+        study = f"/servers/ws/studies/1.2.{number}"
+        with console_pages.context(chromium, url, scripts=scripts) as page, Client(place / "ws") as admin:
+
+            def held() -> dict[str, bool]:
+                return {one["uid"]: one["pinned"] for one in admin.send("WorkstationStudies", {})["studies"]}
+
+            for button, said, pinned in (("Pin", "It stays", True), ("Unpin", "The quota may remove it", False)):
+                page.goto(study)
+                page.get_by_role("button", name=button, exact=True).click()
+                page.get_by_text(said).wait_for()
+                assert held()[f"1.2.{number}"] is pinned
+                console_pages.check(page)
+            page.goto(study)
+            console_pages.check(page)
+            page.get_by_label("Send to").select_option("PACS")
+            page.get_by_role("button", name="Fetch earlier studies from there").click()
+            page.get_by_text("Earlier studies on their way: 1.").wait_for()
+            console_pages.check(page)
+            page.goto("/servers/ws/studies")
+            for _ in range(100):
+                if page.get_by_role("link", name=f"Doe{number}^Jane", exact=True).count() == 2:
+                    break
+                page.reload()
+            assert f"1.2.1{number}" in held()
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
     def test_a_job_is_cancelled(self, chromium, url, scripts):
         with console_pages.context(chromium, url, scripts=scripts) as page:
             page.goto("/servers/ws/remote?peer=PACS&patient_name=Doe3")
@@ -357,6 +399,79 @@ class TestWorkstation:
             page.goto("/check")
             page.get_by_role("button", name="Check").click()
             page.get_by_text("answers").first.wait_for()
+            console_pages.check(page)
+
+
+class TestSite:
+    @pytest.fixture
+    def console(self, monkeypatch):
+        """A console as people run it, and a folder with a short path, for sockets."""
+        with TemporaryDirectory(prefix="site-") as folder:
+            monkeypatch.setenv(ENVIRONMENT, f"{folder}/servers")
+            command = programs.command("console", "run", "--listen", "127.0.0.1:0")
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=programs.ROOT) as process:
+                try:
+                    yield process.stdout.readline().split()[-1].rstrip("/"), Path(folder, "hospital")
+                finally:
+                    programs.end(process)
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
+    def test_it_is_made_and_started(self, chromium, console, scripts):
+        url, target = console
+        with console_pages.context(chromium, url, scripts=scripts) as page:
+            page.goto("/")
+            page.get_by_role("link", name="New site").click()
+            self.check(page)
+            page.get_by_label("Folder").fill(str(target))
+            self.refuse(page)
+            page.get_by_label("First port").fill("0")
+            page.get_by_label("de-identified").check()
+            page.get_by_role("button", name="Make the site").click()
+            page.get_by_text(f"{target} is made.").wait_for()
+            page.get_by_text(f"dicomnet site up {target}").wait_for()
+            self.check(page)
+            site = Site.load(target)
+            assert site.nodes["archive"].title == "PACS"
+            assert site.deidentified
+            try:
+                page.get_by_role("button", name="Start its servers").click()
+                page.get_by_text("Started: archive, workstation, router.").wait_for(timeout=200_000)
+                self.check(page)
+                assert page.get_by_role("button", name="Start its servers").count() == 0
+                page.get_by_role("link", name="router", exact=True).click()
+                page.get_by_role("button", name="Stop").click()
+                page.get_by_text("router has stopped").wait_for()
+                page.goto("/")
+                page.get_by_text("the workstation of the site").wait_for()
+                assert page.get_by_text("running", exact=True).count() == 2
+            finally:
+                down(site)
+
+    @staticmethod
+    def refuse(page):
+        """First for a title with a space, then for a port that we have ourselves; what was typed stays."""
+        make = page.get_by_role("button", name="Make the site")
+        title, first = page.get_by_label("AE title of the archive"), page.get_by_label("First port")
+        title.fill("MY PACS")
+        make.click()
+        assert title.get_attribute("aria-invalid") == "true"
+        assert title.input_value() == "MY PACS"
+        title.fill("PACS")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            first.fill(str(port - 101))
+            make.click()
+            page.get_by_text(f"port {port} of the workstation over TLS is taken: process {os.getpid()} ").wait_for()
+        assert first.get_attribute("aria-invalid") == "true"
+        assert (first.input_value(), title.input_value()) == (str(port - 101), "PACS")
+        console_pages.check(page)
+
+    @staticmethod
+    def check(page):
+        """At two widths, in light and dark."""
+        for width, colors in (("narrow", "dark"), ("wide", "light")):
+            page.set_viewport_size({"width": console_pages.WIDTHS[width], "height": 760})
+            page.emulate_media(color_scheme=colors)
             console_pages.check(page)
 
 

@@ -61,7 +61,7 @@ class Console:
         self.desk = desk
         self.login = login
         self.site: Callable[[], Any] | None = None
-        self.makes_sites = False
+        self.makes_sites: bool = False
         self.live: Live = Live(desk, self.rendered)
         self._said = URLSafeTimedSerializer(key, salt="dicomnet said")
         self._templates = jinja2.Environment(

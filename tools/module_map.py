@@ -19,7 +19,7 @@ TARGET = ROOT / "docs" / "modules.md"
 #: The order of the import rule; what stands beside the applications comes last.
 ROOMS = (
     "", "wire", "files", "dataset", "protocol", "services", "net", "sync", "aio", "client", "server", "repository",
-    "web", "archive", "router", "conform", "cli", "testing",
+    "web", "archive", "router", "workstation", "site", "conform", "cli", "testing",
 )  # fmt: skip
 HEAD = """# All modules
 

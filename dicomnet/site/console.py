@@ -45,8 +45,9 @@ def routes(console: Console, *, certify: Certify) -> list[Route]:
 
 def _fields() -> list[Field]:
     """The options of `dicomnet site init`, as they usually are."""
+    about = {"client": "Programs that use peers.toml call by it.", "modality": "The sample worklist is for it."}
     titles = [
-        Field(role, f"AE title of the {role}", value=title, required=True, most=16)
+        Field(role, f"AE title of the {role}", value=title, required=True, most=16, help=about.get(role, ""))
         for role, title in USUAL_TITLES.items()
     ]
     return [

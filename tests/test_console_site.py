@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,6 +110,17 @@ def test_a_site_as_the_command_makes_it_is_known(pages, folder):
     said = refused(pages, typed(target, router="GATE"))
     assert said == {"directory": said["directory"]}
     assert f"{target} is another site already: the router is ROUTER@" in said["directory"]
+
+
+def test_two_who_make_one_site_at_once_make_one(pages, folder):
+    target = folder / "hospital"
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(pages.post, "/new-site", data=typed(target)) for _ in range(2)]
+    done = [one.result() for one in asked]
+    assert 303 in [one.status_code for one in done]
+    assert all(told(one.text).keys() == {"directory"} for one in done if one.status_code != 303)
+    assert [one.name for one in folder.iterdir()] == ["hospital"]
+    assert len(Site.load(target).nodes) == 3
 
 
 def test_a_taken_port_is_told_with_its_owner(pages, folder):

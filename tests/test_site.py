@@ -126,6 +126,8 @@ def test_a_taken_port_is_named_with_its_process(tmp_path: Path, capsys: pytest.C
         (["--router", "A" * 17], "the AE title of the router"),
         (["--client", "archive"], 'the AE title "ARCHIVE" is that of archive and client'),
         (["--host", "a b"], "the address of the archive"),
+        (["--host", "192.0.2.1"], "no server can listen on 192.0.2.1: it is no address of this machine"),
+        (["--host", "192.0.2.1", "--port", "0"], "no server can listen on 192.0.2.1: it is no address of this machine"),
         (["--client", "C2", "--port", "65400"], "the ports go beyond 65535: begin at 65333 at most"),
     ],
 )

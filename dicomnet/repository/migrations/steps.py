@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from alembic.operations import Operations
@@ -10,6 +11,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 __all__ = ["run", "scripts"]
+
+#: Alembic's `op`, which steps use, is one for the whole process.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def scripts() -> ScriptDirectory:
@@ -25,5 +29,5 @@ def run(connection: Connection) -> None:
     context = MigrationContext.configure(
         connection, opts={"fn": lambda revisions, _: known._upgrade_revs("heads", revisions)}
     )
-    with Operations.context(context):
+    with _ONE_AT_A_TIME, Operations.context(context):
         context.run_migrations()

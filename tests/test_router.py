@@ -402,6 +402,7 @@ def test_run_prints_where_it_listens_and_sums_up(tmp_path):
     process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()
     assert line.startswith("listening on 127.0.0.1:")
+    assert process.stdout.readline().startswith("its AE title is GATE; ")
     with dn.connect(f"GATE@127.0.0.1:{line.rpartition(':')[2].strip()}", contexts=dn.contexts.storage([CT])) as one:
         assert one.store(part10(1)).status.is_success
     process.send_signal(signal.SIGTERM)

@@ -87,4 +87,5 @@ def test_cine_plays_and_stops(viewer, planes):
     button.click()
     page.wait_for_function(PAUSED)
     viewer.ready(1)
+    viewer.jump(len(planes[0].volume) // 3, view)  # it may stop at a slice that is its own mirror image
     viewer.expect(planes[0], viewer.shown(planes[0], view), view)

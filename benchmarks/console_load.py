@@ -25,6 +25,7 @@ import httpx
 from pydicom import dcmread
 
 FOLLOWERS, SEARCHERS, THINK, SECONDS, INSTANCES, ROWS = 400, 50, 5.0, 15.0, 200, 512
+EACH = 4  # transfers before, and as many after; twice as many while browsers look
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 PLACE = Path(tempfile.mkdtemp(prefix="dicomnet-console-load-"))
 os.environ["DICOMNET_SERVERS"] = str(PLACE)
@@ -97,26 +98,28 @@ async def search(client: httpx.AsyncClient, number: int, stop: asyncio.Event, ti
 async def measure(url: str, peer: str) -> None:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
-        alone, times = [await asyncio.to_thread(stored, peer, 1)], list[float]()
+        alone = [await asyncio.to_thread(stored, peer, number) for number in range(1, EACH + 1)]
+        times = list[float]()
         stop, begun = asyncio.Event(), asyncio.Semaphore(0)
         followers = [asyncio.create_task(follow(client, begun)) for _ in range(FOLLOWERS)]
         for _ in followers:
             await begun.acquire()
         people = [asyncio.create_task(search(client, number, stop, times)) for number in range(SEARCHERS)]
         begin = time.monotonic()
-        together = [await asyncio.to_thread(stored, peer, number) for number in (2, 3)]
+        together = [await asyncio.to_thread(stored, peer, number) for number in range(EACH + 1, 3 * EACH + 1)]
         await asyncio.sleep(max(0.0, begin + SECONDS - time.monotonic()))
         stop.set()
         await asyncio.gather(*people)
         for one in followers:
             one.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
-        alone.append(await asyncio.to_thread(stored, peer, 4))
+        alone += [await asyncio.to_thread(stored, peer, number) for number in range(3 * EACH + 1, 4 * EACH + 1)]
     times.sort()
     print(f"{len(times)} searches: median {statistics.median(times) * 1000:.0f} ms, "
           f"p95 {times[int(len(times) * 0.95)] * 1000:.0f} ms")  # fmt: skip
-    print(f"{INSTANCES} instances alone in {alone}, together in {together} s: "
-          f"{statistics.mean(alone) / statistics.mean(together):.3f} of the speed")  # fmt: skip
+    before, meanwhile = statistics.median(alone), statistics.median(together)
+    print(f"{2 * EACH} times {INSTANCES} instances alone in {before:.3f} s, together in {meanwhile:.3f} s: "
+          f"{before / meanwhile:.3f} of the speed")  # fmt: skip
 
 
 def main() -> None:
@@ -133,7 +136,7 @@ def main() -> None:
         with dn.connect(peer, calling="CT1", contexts=dn.contexts.storage([CT])) as association:
             for study in range(1, 101):
                 association.store(part10(1, study=study, PatientName=f"Doe{study}^Jane"))
-        for number in range(5):
+        for number in range(4 * EACH + 1):
             (PLACE / f"series{number}").write_bytes(pickle.dumps(series(number)))
         stored(peer, 0)
         asyncio.run(measure(url, peer))

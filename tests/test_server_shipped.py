@@ -70,12 +70,14 @@ def test_pynetdicom_stores_twice(tmp_path, sample_files, duplicates, statuses):
     ae.add_requested_context(CTImageStorage, dataset.file_meta.TransferSyntaxUID)
     ae.add_requested_context(Verification)
     with Server(storing(duplicates=duplicates), directory=tmp_path) as server:
-        association = ae.associate(*server.address, ae_title="SERVER")
-        assert association.is_established
-        assert association.send_c_echo().Status == 0
-        found = [association.send_c_store(dataset).Status for _ in range(2)]
-        association.release()
-    assert found == statuses
+        # One request each: pynetdicom may take the answer to a second one, sent at once, for no answer.
+        found = []
+        for request in (lambda one: one.send_c_echo(), *[lambda one: one.send_c_store(dataset)] * 2):
+            association = ae.associate(*server.address, ae_title="SERVER")
+            assert association.is_established
+            found.append(request(association).Status)
+            association.release()
+    assert found == [0, *statuses]
     assert len(stored(tmp_path)) == 1
 
 

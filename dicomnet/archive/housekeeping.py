@@ -1,7 +1,7 @@
 """What an archive does by itself once in a while, and on several nodes one of them for all.
 
 Each node tells that it lives. One has the duty to index what the blob store has and the index does not know (what a
-node that was killed had stored, and nobody was told of), and to delete the bytes that wait to be deleted.
+node that was killed had stored, and had not acknowledged), and to delete the bytes that wait to be deleted.
 """
 
 from __future__ import annotations

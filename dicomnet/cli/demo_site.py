@@ -171,7 +171,7 @@ def _deidentified(day: _Day) -> str:
         is_known = "Sample" in str(one.PatientName) or str(one.SOPInstanceUID) in originals
         if is_known or one.PatientIdentityRemoved != "YES":
             raise Failed("a copy says who it is of")
-    return f"{counted(len(copies), 'copy').replace('copys', 'copies')} of {copies[0].PatientID}, whoever that is"
+    return f"{counted(len(copies), 'file')} of {copies[0].PatientID}, without the patient's name"
 
 
 def _found(day: _Day) -> str:

@@ -115,7 +115,7 @@ def exchange(where: Entity, message: bytes, tls: TLS | None, seconds: float) -> 
     """Send a message over a connection of its own; the acknowledgement.
 
     Raises:
-        ConnectionFailed: nobody is there.
+        ConnectionFailed: no program answers at the address.
         DeadlineExceeded: there was no answer in so many seconds.
         RemoteProtocolError: the answer is none.
     """

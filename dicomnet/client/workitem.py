@@ -75,7 +75,7 @@ class Workitem:
 
     Attributes:
         uid: its SOP Instance UID.
-        transaction_uid: the lock of who performs it; keep it where a restart finds it. Empty while nobody does.
+        transaction_uid: the lock of its performer; keep it where a restart finds it. Empty while it has no performer.
         state: as we know it.
         status: of the last answer about it: success, or the warning that it was done with.
     """

@@ -170,7 +170,7 @@ class Database:
         """Do ``work`` in a transaction that writes (see `write`), again if the database called it off for another.
 
         While the database is away it is begun again, for `FAILOVER_SECONDS`. Where the connection is lost in the midst
-        of the commit, nobody knows whether that has happened.
+        of the commit, it is not known whether that has happened.
 
         Args:
             work: what is done; it may be done more than once.

@@ -316,8 +316,8 @@ class Intake:
     def _give_up(self, refs: Sequence[BlobRef]) -> None:
         """Have bytes that were found, and that the index does not need, deleted later, if it does not need them then.
 
-        Whoever copies instances to another place puts the copies before the index says so; who finds them meanwhile
-        must not take them away.
+        A migration or a compaction puts copies before the index says where they are; a process that finds them
+        meanwhile must not take them away.
         """
         payload = {"blobs": [[ref.key, ref.offset, ref.length] for ref in refs]}
 

@@ -1,7 +1,7 @@
 """What happens at one node, told to the others: rows that are written with what they tell of, and NOTIFY as a nudge.
 
-Whoever writes an event holds a lock until the commit, so that the order of numbers is that of commits: who has read up
-to a number has missed none before it. A nudge that is lost costs a second, a connection that is lost nothing.
+A node that writes an event holds a lock until the commit, so that numbers are in the order of commits: a node that has
+read up to a number has missed none before it. A nudge that is lost costs a second, a connection that is lost nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PAGE = 500
 
 
 class NodeEvents:
-    """Events of a repository; where it is in SQLite there is one node, and nobody to tell.
+    """Events of a repository; where it is in SQLite there is one node, and no other to tell.
 
     Args:
         database: where they are.

@@ -131,7 +131,7 @@ class ObjectWriter:
             self._pool.submit(self._give_up)
 
     def _give_up(self) -> None:
-        """What was sent so far is made an object, and that is deleted: parts that nobody ends would stay for ever."""
+        """Make an object of what was sent, and delete it: an upload that is not ended keeps its parts for ever."""
         with self._sending:
             self._file.close()
             try:

@@ -46,7 +46,7 @@ MEANINGS = {
     0xC309: "a work item begins SCHEDULED",
     0xC310: "The submitted request is inconsistent with the state of the UPS Instance.",
     0xC311: "The UPS is already COMPLETED.",
-    0xC312: "The performer cannot be contacted: nobody is subscribed to the work item.",
+    0xC312: "The performer cannot be contacted: no AE is subscribed to the work item.",
     0xC314: "only a subscription to all work items is suspended",
 }
 

@@ -251,7 +251,7 @@ class Workitems:
         """Cancel an item that is scheduled; of one in progress, those who are subscribed are told.
 
         Raises:
-            WorkitemRefused: C307, C311, C312 if there is nobody to be told, or B304 if it is cancelled already.
+            WorkitemRefused: C307, C311, C312 if no AE is subscribed, or B304 if it is cancelled already.
         """
 
         def work(connection: Connection) -> tuple[None, list[Notice]]:

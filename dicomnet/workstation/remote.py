@@ -82,7 +82,7 @@ class Fetching:
         """Something begins that can be ended so."""
         with self._lock:
             self._ask, self._force = ask, force
-        self.check()  # whoever cancels from now on does so by these
+        self.check()  # a cancel that comes from now on calls these
 
     @contextmanager
     def ended_by(self, ask: Callable[[], object], force: Callable[[], object]) -> Iterator[None]:

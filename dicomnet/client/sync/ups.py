@@ -105,7 +105,7 @@ class UpsScu(Finder):
         return held
 
     def update(self, item: Workitem, /, **attributes: Any) -> None:
-        """N-SET: attributes of an item; of a SCHEDULED one anybody may set them, later only its performer."""
+        """N-SET: attributes of an item; while it is SCHEDULED any AE may set them, later only its performer."""
         lock = {"TransactionUID": item.transaction_uid} if item.transaction_uid else {}
         reply = self._send("n_set", item.uid, _dataset(attributes | lock), among=(_PULL,))
         item.status = _worded(reply.status)
@@ -174,10 +174,10 @@ class UpsScu(Finder):
     def request_cancel(
         self, item: Workitem | str, /, *, reason: str = "", code: Code | None = None, contact: str = "", uri: str = ""
     ) -> Status:
-        """N-ACTION: ask that an item be cancelled; one that is SCHEDULED is, of another its performer is told.
+        """N-ACTION: ask that an item be cancelled; a SCHEDULED one is cancelled, the performer of another told.
 
         Args:
-            item: of anybody.
+            item: also one that another AE performs.
             reason, code: why, as of `discontinue`.
             contact, uri: with whom the performer may speak of it.
 

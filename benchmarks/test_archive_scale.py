@@ -20,9 +20,8 @@ from typing import Any
 
 import corpora
 import pytest
-from conftest import absent
 from rigs import PeerMissing, Receiver, dicomnet_command, environment, free_port, program, timed
-from test_archive_speed import OurArchive, Storing, disk, seconds  # noqa: F401 a fixture among them
+from test_archive_speed import OurArchive, Storing, disk, measure, seconds  # noqa: F401 a fixture among them
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -89,23 +88,13 @@ def test_durable_ingest_on_postgresql(
     name: str, associations: int, cluster: postgres.Cluster, disk: Path, pytestconfig: pytest.Config  # noqa: F811
 ) -> None:
     short = pytestconfig.getoption("benchmark_disable")
-    recipe = (corpora.SHORT if short else corpora.FULL)[name]
     peers: list[Storing] = [OurNode(cluster), OrthancOnPostgres(cluster)]
-    taken: dict[str, list[float]] = {type(peer).__name__: [] for peer in peers}
-    with corpora.memory_directory() as directory:
-        corpus = corpora.build(replace(recipe, senders=1), directory)
-        for _ in range(1 if short else ROUNDS):
-            for peer in peers:
-                try:
-                    taken[type(peer).__name__].append(seconds(peer, corpus, disk, associations))
-                except PeerMissing as error:
-                    absent(error)
+    title, medians = measure(peers, name, associations, disk, short=short)
     if short:
         return
-    medians = {peer: statistics.median(times) for peer, times in taken.items()}
     ratio = medians["OurNode"] / medians["OrthancOnPostgres"]
     target = TARGETS[name, associations]
-    print(f"\n{recipe.title} by {associations}: {medians}: {ratio:.2f} of Orthanc, target {target}")
+    print(f"\n{title} by {associations}: {medians}: {ratio:.2f} of Orthanc, target {target}")
     assert ratio < 1, "a node that is slower than Orthanc"
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,11 +87,11 @@ def seconds(peer: Storing, corpus: corpora.Corpus, disk: Path, associations: int
     return float(summary["seconds"])
 
 
-@pytest.mark.parametrize(("name", "associations"), list(TARGETS))
-def test_durable_ingest(name: str, associations: int, disk: Path, pytestconfig: pytest.Config) -> None:
-    short = pytestconfig.getoption("benchmark_disable")
+def measure(
+    peers: Sequence[Storing], name: str, associations: int, disk: Path, *, short: bool
+) -> tuple[str, dict[str, float]]:
+    """The corpus by its title, and the median seconds of each peer, in turns."""
     recipe = (corpora.SHORT if short else corpora.FULL)[name]
-    peers: list[Storing] = [OurArchive(), SyncingOrthanc(), DurableRecv()]
     taken: dict[str, list[float]] = {type(peer).__name__: [] for peer in peers}
     with corpora.memory_directory() as directory:
         corpus = corpora.build(replace(recipe, senders=1), directory)
@@ -101,10 +101,17 @@ def test_durable_ingest(name: str, associations: int, disk: Path, pytestconfig: 
                     taken[type(peer).__name__].append(seconds(peer, corpus, disk, associations))
                 except PeerMissing as error:
                     absent(error)
+    return recipe.title, {peer: statistics.median(times) for peer, times in taken.items() if times}
+
+
+@pytest.mark.parametrize(("name", "associations"), list(TARGETS))
+def test_durable_ingest(name: str, associations: int, disk: Path, pytestconfig: pytest.Config) -> None:
+    short = pytestconfig.getoption("benchmark_disable")
+    peers: list[Storing] = [OurArchive(), SyncingOrthanc(), DurableRecv()]
+    title, medians = measure(peers, name, associations, disk, short=short)
     if short:
         return
-    medians = {peer: statistics.median(times) for peer, times in taken.items()}
     ratio = medians["OurArchive"] / medians["SyncingOrthanc"]
     target = TARGETS[name, associations]
-    print(f"\n{recipe.title} by {associations}: {medians}: {ratio:.2f} of Orthanc, target {target}")
+    print(f"\n{title} by {associations}: {medians}: {ratio:.2f} of Orthanc, target {target}")
     assert ratio < 1, "an archive that is slower than Orthanc"

@@ -7,7 +7,6 @@ database waits for it with each commit.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -21,14 +20,13 @@ from typing import Any
 import corpora
 import pytest
 from rigs import PeerMissing, Receiver, dicomnet_command, environment, free_port, program, timed
-from test_archive_speed import OurArchive, Storing, disk, measure, seconds  # noqa: F401 a fixture among them
+from test_archive_speed import ROUNDS, OurArchive, Storing, disk, measure, seconds  # noqa: F401 a fixture among them
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import postgres
 import swift
 
-ROUNDS = int(os.environ.get("DICOMNET_BENCH_ROUNDS", "3"))
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so"
 #: By corpus and associations: the most of Orthanc's time that a node may take, both on PostgreSQL and files.
 TARGETS = {("ct", 1): 0.4, ("ct", 8): 0.4, ("small", 1): 0.4, ("small", 8): 0.4}

@@ -19,7 +19,7 @@ import pytest
 from conftest import absent
 from rigs import HOST, Peer, PeerMissing, Receiver, dicomnet_command, environment, free_port, program, timed
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("DICOMNET_BENCH_ROUNDS", "5"))
 #: By corpus and associations: the most of Orthanc's time that the archive may take.
 TARGETS = {("ct", 1): 0.35, ("ct", 8): 0.45, ("small", 1): 0.20, ("small", 8): 0.12}
 

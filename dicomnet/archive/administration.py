@@ -134,10 +134,7 @@ class Administration:
     def _import(self, asked: Import) -> Mapping[str, Any]:
         result = import_files(self._holdings, asked.paths)
         self._audit.record("import", what=f"{result.stored} instances were imported")
-        return {
-            "stored": result.stored, "known": result.known, "quarantined": result.quarantined,
-            "failed": [{"file": name, "why": why} for name, why in result.failed],
-        }  # fmt: skip
+        return result.as_json()
 
     def _export(self, asked: Export) -> Mapping[str, Any]:
         places = selected(self._holdings, studies=asked.studies)

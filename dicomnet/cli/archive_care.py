@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from ..repository import schema
 from ..repository.deletion import compact, delete_blobs_due, delete_instances
 from ..repository.exporting import selected
 from .exits import Exit
+from .instance_files import progressing, selection
 from .options import DIRECTORY, PATH, output_options
 from .output import Output, amount, counted
 
@@ -27,36 +26,12 @@ __all__ = [
     "compact_command",
     "delete_command",
     "fsck_command",
-    "progressing",
     "reindex_command",
     "scrub_command",
-    "selection",
     "stats_command",
 ]
 
 DIR = click.argument("directory", type=DIRECTORY, metavar="DIR")
-
-
-@contextmanager
-def progressing(total: int, output: Output) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, where there is a terminal; what advances it."""
-    if output.json or output.silent or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with click.progressbar(length=total, file=sys.stderr) as bar:
-        yield bar.update
-
-
-def selection(function: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that name instances: ``patient``, ``studies``, ``series`` and ``instances``."""
-    for option in (
-        click.option("--instance", "instances", multiple=True, metavar="UID", help="An instance; can be given again."),
-        click.option("--series", "series", multiple=True, metavar="UID", help="A series; can be given again."),
-        click.option("--study", "studies", multiple=True, metavar="UID", help="A study; can be given again."),
-        click.option("--patient", metavar="ID", help="All of a patient."),
-    ):
-        function = option(function)
-    return function
 
 
 def held(holdings: Holdings) -> tuple[int, int]:

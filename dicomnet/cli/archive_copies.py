@@ -14,10 +14,10 @@ from ..archive.holdings import Holdings
 from ..errors import OutputFileError, OutputProblem
 from ..repository.deidentify import Deidentifier, Option, key_in
 from ..repository.exporting import FORMATS, export, selected
-from ..repository.importing import import_files
 from ..repository.places import Place
-from .archive_care import DIR, held, progressing, selection
+from .archive_care import DIR, held
 from .exits import Exit
+from .instance_files import progressing, selection, take_in
 from .options import PATH, output_options
 from .output import Output, amount, counted
 
@@ -33,21 +33,8 @@ def import_command(directory: str, paths: tuple[str, ...], output: Output) -> in
 
     It may run beside a live server. Ends with 69 if something could not be imported.
     """
-    with Holdings(Path(directory)) as holdings, progressing(len(paths), output) as progress:
-        result = import_files(holdings, paths, progress=progress)
-    for name, why in result.failed:
-        output.error(why if why.startswith(name) else f"{name}: {why}")
-        output.record(file=name, error=why)
-    output.summary(
-        f"{result.stored} stored, {result.known} there already, {result.quarantined} in quarantine, "
-        f"{len(result.failed)} failed",
-        stored=result.stored,
-        known=result.known,
-        quarantined=result.quarantined,
-        failed=len(result.failed),
-        bytes=result.bytes,
-    )
-    return Exit.FAILURES if result.failed else Exit.DONE
+    with Holdings(Path(directory)) as holdings:
+        return take_in(holdings, paths, output)
 
 
 @click.command("export")

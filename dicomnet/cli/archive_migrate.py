@@ -19,8 +19,9 @@ from ..repository.holdings import INDEX_NAME
 from ..repository.index_copy import copy_index
 from ..repository.moving import move_instances
 from ..repository.nodes import Node, Nodes
-from .archive_care import DIR, held, progressing
+from .archive_care import DIR, held
 from .exits import Exit
+from .instance_files import progressing
 from .options import output_options
 from .output import Output, amount, counted
 

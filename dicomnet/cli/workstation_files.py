@@ -8,11 +8,10 @@ import click
 
 from ..repository.exporting import FORMATS, export, selected
 from ..repository.holdings import Holdings
-from ..repository.importing import import_files
 from ..server.directory import ServerDirectory
 from ..workstation.settings import place_of
-from .archive_care import progressing, selection
 from .exits import Exit
+from .instance_files import progressing, selection, take_in
 from .options import PATH, output_options
 from .output import Output, amount, counted
 from .workstation_run import DIR
@@ -29,17 +28,8 @@ def import_command(server: ServerDirectory, paths: tuple[str, ...], output: Outp
 
     Ends with 69 if something could not be imported.
     """
-    with Holdings(*place_of(server)) as holdings, progressing(len(paths), output) as progress:
-        result = import_files(holdings, paths, progress=progress)
-    for name, why in result.failed:
-        output.error(why if why.startswith(name) else f"{name}: {why}")
-        output.record(file=name, error=why)
-    output.summary(
-        f"{result.stored} stored, {result.known} there already, {result.quarantined} in quarantine, "
-        f"{len(result.failed)} failed",
-        stored=result.stored, known=result.known, quarantined=result.quarantined, failed=len(result.failed),
-    )  # fmt: skip
-    return Exit.FAILURES if result.failed else Exit.DONE
+    with Holdings(*place_of(server)) as holdings:
+        return take_in(holdings, paths, output)
 
 
 @click.command("export")

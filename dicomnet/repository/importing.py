@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .. import uids
 from ..client.inputs import Gatherer
@@ -39,6 +40,13 @@ class Imported:
     quarantined: int = 0
     bytes: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """For messages of the administration."""
+        return {
+            "stored": self.stored, "known": self.known, "quarantined": self.quarantined,
+            "failed": [{"file": name, "why": why} for name, why in self.failed],
+        }  # fmt: skip
 
 
 def import_files(

@@ -224,10 +224,7 @@ class WorkstationAddIn:
     def _import(self, one: ImportMessage) -> Mapping[str, Any]:
         result = self.station.import_files(one.paths)
         self._audit.record("import", what=f"{result.stored} instances were imported")
-        return {
-            "stored": result.stored, "known": result.known, "quarantined": result.quarantined,
-            "failed": [{"file": name, "why": why} for name, why in result.failed],
-        }  # fmt: skip
+        return result.as_json()
 
     def _export(self, one: ExportMessage) -> Mapping[str, Any]:
         places = selected(self.station.holdings, studies=one.studies)

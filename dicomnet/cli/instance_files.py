@@ -1,0 +1,54 @@
+"""What commands share that put instances in and out as files: a bar, what names instances, and what was imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from ..repository.holdings import Holdings
+from ..repository.importing import import_files
+from .exits import Exit
+from .output import Output
+
+__all__ = ["progressing", "selection", "take_in"]
+
+
+@contextmanager
+def progressing(total: int, output: Output) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, where there is a terminal; what advances it."""
+    if output.json or output.silent or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=total, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def selection(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that name instances: ``patient``, ``studies``, ``series`` and ``instances``."""
+    for option in (
+        click.option("--instance", "instances", multiple=True, metavar="UID", help="An instance; can be given again."),
+        click.option("--series", "series", multiple=True, metavar="UID", help="A series; can be given again."),
+        click.option("--study", "studies", multiple=True, metavar="UID", help="A study; can be given again."),
+        click.option("--patient", metavar="ID", help="All of a patient."),
+    ):
+        function = option(function)
+    return function
+
+
+def take_in(holdings: Holdings, paths: Sequence[str], output: Output) -> int:
+    """Import files, and say what became of them; the exit code."""
+    with progressing(len(paths), output) as progress:
+        result = import_files(holdings, paths, progress=progress)
+    for name, why in result.failed:
+        output.error(why if why.startswith(name) else f"{name}: {why}")
+        output.record(file=name, error=why)
+    counts = {"stored": result.stored, "known": result.known, "quarantined": result.quarantined}
+    output.summary(
+        f"{result.stored} stored, {result.known} there already, {result.quarantined} in quarantine, "
+        f"{len(result.failed)} failed",
+        **counts, failed=len(result.failed), bytes=result.bytes,
+    )  # fmt: skip
+    return Exit.FAILURES if result.failed else Exit.DONE

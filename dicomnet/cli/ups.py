@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..client import UpsScu, Workitem, WorkitemState
-from ..client.workitem import ALL, Code, WorkitemEvent
+from ..client.workitem import ALL, KNOWN_BY, Code, WorkitemEvent
 from ..config import Entity
 from ..errors import DeadlineExceeded, InvalidArgument, ServiceFailure
 from ..protocol.peer_profile import Peer
@@ -23,11 +23,6 @@ from .tables import Table
 __all__ = ["command"]
 
 _EVENTS = {1: "state", 2: "cancel requested", 3: "progress", 4: "peer", 5: "assigned"}
-_STATES = ("IN PROGRESS", "COMPLETED", "CANCELED")
-_COLUMNS = (
-    "SOPInstanceUID", "ProcedureStepState", "ProcedureStepLabel", "WorklistLabel", "ScheduledProcedureStepPriority",
-    "ScheduledProcedureStepStartDateTime", "InputReadinessState", "PatientName", "PatientID",
-)  # fmt: skip
 
 
 def _code(text: str) -> Code:
@@ -88,7 +83,7 @@ def find(peer: Peer, keys: tuple[str, ...], by: str, settings: Settings) -> int:
     """List the work items of PEER that match the keys: -k ProcedureStepState=SCHEDULED."""
     asked, model = parse_keys(keys), "UPS" if by == "pull" else f"UPS_{by.upper()}"
     query_models.identifier(query_models.model_of(model), "", asked)
-    columns = list(dict.fromkeys([*_COLUMNS, *asked]))
+    columns = list(dict.fromkeys([*KNOWN_BY, *asked]))
     table, count = Table(settings.output, columns), 0
     with _scu(peer, settings) as scu:
         for match in scu.items(model=model, **asked):

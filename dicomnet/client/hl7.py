@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 
 from ..config import Entity
-from ..errors import DeadlineExceeded, InvalidArgument, RemoteProtocolError, ServiceFailure, cannot_connect, escaped
+from ..errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    RemoteProtocolError,
+    ServiceFailure,
+    TLSFailed,
+    cannot_connect,
+    escaped,
+)
 from ..net.mllp import MllpReader, framed
 from ..net.tls import TLS
 from ..status import Status
@@ -115,11 +125,12 @@ def exchange(where: Entity, message: bytes, tls: TLS | None, seconds: float) -> 
     """Send a message over a connection of its own; the acknowledgement.
 
     Raises:
-        ConnectionFailed: no program answers at the address.
+        ConnectionFailed: no program answers at the address, or TLS with it fails.
         DeadlineExceeded: there was no answer in so many seconds.
         RemoteProtocolError: the answer is none.
     """
     peer = f"{where.host}:{where.port}"
+    end = monotonic() + seconds
     try:
         plain = socket.create_connection((where.host, where.port), seconds)
     except TimeoutError as error:
@@ -128,18 +139,30 @@ def exchange(where: Entity, message: bytes, tls: TLS | None, seconds: float) -> 
         raise cannot_connect(error, peer) from error
     with closing(plain):
         try:
-            link = tls.client_context().wrap_socket(plain, server_hostname=where.host) if tls else plain
+            name = tls.server_name or where.host if tls else ""
+            link = tls.client_context().wrap_socket(plain, server_hostname=name) if tls else plain
             with closing(link):
                 link.sendall(framed(message))
-                reader = MllpReader()
-                while data := link.recv(_READ):
-                    for answer in reader.feed(data):
-                        return answer
+                for answer in _answers(link, end):
+                    return answer
         except TimeoutError as error:
             raise DeadlineExceeded("acknowledgement", seconds, peer=peer) from error
+        except ssl.SSLError as error:
+            raise TLSFailed(f"TLS with the receiver failed: {error}", peer=peer) from error
         except (OSError, ValueError) as error:
             raise RemoteProtocolError(f"the connection broke: {error}", peer=peer) from error
     raise RemoteProtocolError("the receiver closed the connection without an answer", peer=peer)
+
+
+def _answers(link: socket.socket, end: float) -> Iterator[bytes]:
+    """The blocks that come until then: a receiver that sends a byte now and then gets no more time by it."""
+    reader = MllpReader()
+    while True:
+        link.settimeout(max(end - monotonic(), 0.001))  # 0 would not wait at all
+        data = link.recv(_READ)
+        if not data:
+            return
+        yield from reader.feed(data)
 
 
 def require_taken(control: str, answer: bytes, peer: str) -> None:

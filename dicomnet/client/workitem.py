@@ -15,6 +15,7 @@ from ..status import Status
 
 __all__ = [
     "ALL",
+    "KNOWN_BY",
     "MATCHING",
     "Code",
     "Workitem",
@@ -26,7 +27,13 @@ __all__ = [
 ]
 
 #: Well-known UIDs: all work items of a peer, and those that match keys (PS3.4 Section CC.2.3.2).
-ALL, MATCHING = "1.2.840.10008.5.1.4.34.5", "1.2.840.10008.5.1.4.34.5.1"
+ALL = uids.UPS_GLOBAL_SUBSCRIPTION_INSTANCE
+MATCHING = uids.UPS_FILTERED_GLOBAL_SUBSCRIPTION_INSTANCE
+#: What a list of work items shows of each.
+KNOWN_BY: tuple[str, ...] = (
+    "SOPInstanceUID", "ProcedureStepState", "ProcedureStepLabel", "WorklistLabel", "ScheduledProcedureStepPriority",
+    "ScheduledProcedureStepStartDateTime", "InputReadinessState", "PatientName", "PatientID",
+)  # fmt: skip
 #: Code value, coding scheme designator and meaning.
 Code = tuple[str, str, str]
 

@@ -7,6 +7,7 @@ import json
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from .. import uids
 from .attributes import Attributes
 from .keys import Identifier
 from .work_schema import workitem_subscription
@@ -14,7 +15,8 @@ from .work_schema import workitem_subscription
 __all__ = ["FILTERED", "GLOBAL", "Subscriptions"]
 
 #: Well-known UIDs that stand for all items, and for those that match.
-GLOBAL, FILTERED = "1.2.840.10008.5.1.4.34.5", "1.2.840.10008.5.1.4.34.5.1"
+GLOBAL = uids.UPS_GLOBAL_SUBSCRIPTION_INSTANCE
+FILTERED = uids.UPS_FILTERED_GLOBAL_SUBSCRIPTION_INSTANCE
 
 _table = workitem_subscription.c
 

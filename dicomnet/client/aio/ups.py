@@ -14,6 +14,7 @@ from ...config import Entity
 from ...dataset import codec
 from ...dataset.types import Dataset
 from ...errors import DeadlineExceeded, InvalidArgument, ServiceFailure
+from ...log import log
 from ...net.tls import TLS
 from ...services import presentation_contexts, query_models
 from ...services.provider_requests import NormalizedRequest
@@ -22,7 +23,18 @@ from ...status import Status
 from .. import events
 from ..criteria import Query
 from ..matches import WorkitemMatch
-from ..workitem import ALL, MATCHING, Code, Workitem, WorkitemEvent, WorkitemState, cancelled, performed, scheduled
+from ..workitem import (
+    ALL,
+    KNOWN_BY,
+    MATCHING,
+    Code,
+    Workitem,
+    WorkitemEvent,
+    WorkitemState,
+    cancelled,
+    performed,
+    scheduled,
+)
 from .concurrency import Gate, now, wait
 from .query_base import Finder
 from .retrieve_receiver import CallbackListener, listening_address
@@ -34,10 +46,7 @@ _WATCH, _EVENT = uids.UNIFIED_PROCEDURE_STEP_WATCH, uids.UNIFIED_PROCEDURE_STEP_
 _SERVICE = "Unified Procedure Step"
 #: Action types (PS3.4 Tables CC.2.1-1, CC.2.2-1 and CC.2.3-1).
 _CHANGE_STATE, _REQUEST_CANCEL, _SUBSCRIBE, _UNSUBSCRIBE, _SUSPEND = 1, 2, 3, 4, 5
-_WANTED = (
-    "SOPInstanceUID", "ProcedureStepState", "ProcedureStepLabel", "WorklistLabel", "ScheduledProcedureStepPriority",
-    "ScheduledProcedureStepStartDateTime", "InputReadinessState", "PatientName", "PatientID",
-)  # fmt: skip
+_MOST_TOLD = 1000  # events that wait for `WorkitemWatch.next`
 
 
 class UpsScu(Finder):
@@ -80,7 +89,7 @@ class UpsScu(Finder):
         """
         if query is not None and keys:
             raise InvalidArgument("a query has its keys already")
-        return self._found(query or Query(model=model, **keys).returning(*_WANTED))
+        return self._found(query or Query(model=model, **keys).returning(*KNOWN_BY))
 
     async def get(self, item: Workitem | str, /, *keywords: str) -> Dataset:
         """N-GET: an item, or only these attributes of it."""
@@ -290,6 +299,9 @@ class WorkitemWatch:
         await self._calls.__aexit__(kind, error, traceback)
 
     def _take(self, request: NormalizedRequest) -> Status:
+        if len(self._told) >= _MOST_TOLD:
+            log.warning("%s tells more of work items than is taken: an event is refused", self._scu.peer)
+            return Status(Status.RESOURCE_LIMITATION, comment="too many events wait")
         dataset = request.dataset if request.size else codec.from_keywords({})
         self._told.append(WorkitemEvent(request.sop_instance_uid, request.event_type_id or 0, dataset))
         self._news.set()

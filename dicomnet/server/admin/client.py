@@ -62,9 +62,9 @@ def _checked(response: httpx.Response) -> JSON:
     return dict(answer)
 
 
-def _failure(error: httpx.TransportError, path: Path) -> DicomNetError:
+def _failure(error: httpx.TransportError, path: Path, patience: float = PATIENCE) -> DicomNetError:
     if isinstance(error, httpx.TimeoutException):
-        return DeadlineExceeded("admin", PATIENCE, f"the server at {path} does not answer")
+        return DeadlineExceeded("admin", patience, f"the server at {path} does not answer")
     return ConnectionFailed(f"no server answers at {path}: {error}", hint="Does it run? `dicomnet server list` shows.")
 
 
@@ -242,7 +242,7 @@ class AsyncClient:
         try:
             return _checked(await self._http.request(method, path, json=body, timeout=httpx.Timeout(patience)))
         except httpx.TransportError as error:
-            raise _failure(error, self.path) from error
+            raise _failure(error, self.path, patience) from error
 
     async def status(self) -> JSON:
         """The server at a glance."""

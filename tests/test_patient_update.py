@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import archives
 import pytest
@@ -16,8 +18,9 @@ from dicomnet.archive.hl7_message import Message
 from dicomnet.archive.mllp import MllpServer
 from dicomnet.client import PatientUpdateScu
 from dicomnet.client.aio import PatientUpdateScu as AsyncPatientUpdateScu
-from dicomnet.client.hl7 import Hl7Refused, PatientId, adt
+from dicomnet.client.hl7 import Hl7Refused, PatientId, adt, exchange
 from dicomnet.net.mllp import MllpReader, framed
+from dicomnet.net.tls import TLS
 from dicomnet.repository.deferred import Deferred
 
 
@@ -196,3 +199,38 @@ def test_the_command(archive):
     assert (refused.returncode != 0, len(refused.stderr.splitlines())) == (True, 1)
     assert "same patient" in refused.stderr
     assert run("patient", "update", where, "P1").returncode == 2
+
+
+@contextmanager
+def receiver(serve):
+    """A socket that accepts one connection, which a function has in a thread of its own; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def accepted() -> None:
+            with server.accept()[0] as link, suppress(OSError):
+                serve(link)
+
+        serving = pool.submit(accepted)
+        yield server.getsockname()[1]
+        serving.result(30)
+
+
+def test_a_receiver_that_sends_a_byte_now_and_then_is_not_waited_for():
+    def drip(link: socket.socket) -> None:
+        link.settimeout(0.02)
+        while True:  # until the sender is gone
+            link.sendall(b".")
+            with suppress(TimeoutError):
+                if not link.recv(1 << 16):
+                    return
+
+    with receiver(drip) as port, pytest.raises(dn.DeadlineExceeded, match="acknowledgement"):
+        exchange(dn.Entity.parse(f"127.0.0.1:{port}"), b"MSH|", None, 0.3)
+
+
+def test_tls_with_a_receiver_that_has_none_fails_as_such():
+    with (
+        receiver(lambda link: link.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port,
+        pytest.raises(dn.TLSFailed, match="TLS with the receiver failed"),
+    ):
+        exchange(dn.Entity.parse(f"127.0.0.1:{port}"), b"MSH|", TLS(), 10)

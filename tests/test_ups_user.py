@@ -183,6 +183,13 @@ class TestPynetdicomProvides:
         ]  # fmt: skip
         assert told[1].dataset.RequestingAE == "OTHER"
 
+    def test_events_are_refused_while_too_many_wait_for_next(self, manager, ups, monkeypatch):
+        monkeypatch.setattr("dicomnet.client.sync.ups._MOST_TOLD", 2)
+        with ups.watch("127.0.0.1:0") as watch:
+            assert [manager.report(watch.address, 4, SCPStatus="RESTARTED") for _ in range(3)] == [0, 0, 0x0213]
+            assert [watch.next(30).kind for _ in range(2)] == [4, 4]
+            assert manager.report(watch.address, 4, SCPStatus="RESTARTED") == 0
+
 
 #: Every status of PS3.4 Annex CC by what can be answered with it (Tables CC.2.1-2, 2.2-2, 2.3-3, 2.5-4, 2.6-1, 2.7-1).
 FAILURES = {

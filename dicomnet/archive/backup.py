@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidArgument
+from ..files.durable import make_directory, sync_directory
 from ..repository.bucket import is_bucket
-from ..repository.durable import make_directory, sync_directory
 from ..repository.segment_log import LANE
 from .holdings import INDEX_NAME, Holdings
 from .settings import FILE_NAME

@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from ..archive.holdings import Holdings
 from ..archive.settings import FILE_NAME, ArchiveSettings
 from ..errors import InvalidArgument
+from ..files.durable import replace_file
 from ..repository import schema
 from ..repository.database import Database
-from ..repository.durable import replace_file
 from ..repository.holdings import INDEX_NAME
 from ..repository.index_copy import copy_index
 from ..repository.moving import move_instances

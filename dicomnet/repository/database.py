@@ -23,9 +23,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from ..errors import InvalidArgument
+from ..files.durable import sync_directory
 from ..log import log
 from .database_clock import DatabaseClock
-from .durable import sync_directory
 from .migrations import check_version, upgrade
 
 __all__ = ["Database", "is_away"]

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import InvalidArgument
+from ..files.durable import make_directory
 from ..log import log
 from .blob_store import BlobReader, BlobRef, BlobWriter, NewBlob, StoredBlob, StoreStats
 from .block_cache import BLOCK_BYTES, BlockCache
 from .bucket import Bucket
-from .durable import make_directory
 from .object_directory import FOLDER, TAIL_BYTES, count_of, encode, is_object, new_key, parse, tail_length
 from .object_writer import ObjectWriter
 

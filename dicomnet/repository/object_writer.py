@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
+from ..files.durable import write_all
 from ..files.part10 import read_meta
 from ..log import log
 from .blob_store import NewBlob
 from .bucket import PART_BYTES, Bucket, Uploading
-from .durable import write_all
 from .object_directory import encode
 
 __all__ = ["ObjectWriter"]

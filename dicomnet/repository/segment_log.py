@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files.durable import make_directory, sync_directory, write_all
 from ..log import log
-from .durable import make_directory, sync_directory, write_all
 from .record import ALIGNMENT, INLINE, MAGIC, MOST_HEADER, Record, is_intact, parse
 
 __all__ = ["LANE", "Entry", "Segment", "SegmentLog", "dead_places", "mark_dead", "read_segment"]

@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..files.durable import make_directory
 from .blob_store import BlobRef, BlobWriter, NewBlob, StoredBlob, StoreStats
-from .durable import make_directory
 from .lanes import Lanes, LaneWriter
 from .record import ALIGNMENT, EXTERNAL, INLINE, encode
 from .segment_log import Entry, Segment, SegmentLog, dead_places, mark_dead, read_segment

@@ -14,9 +14,9 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..errors import InvalidArgument
+from ..files.durable import make_directory, sync_directory, write_all
 from ..log import log
 from ..uids import is_valid
-from .durable import make_directory, sync_directory, write_all
 
 __all__ = ["FileTemplate", "PartFile", "SingleFiles", "is_place"]
 

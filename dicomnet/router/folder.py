@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DicomNetError
+from ..files.durable import make_directory, sync_directory
 from ..files.part10 import meta_header
-from ..repository.durable import make_directory, sync_directory
 from ..repository.single_files import FileTemplate
 from .destinations import FolderDestination
 from .senders import Load, Result, Verdict

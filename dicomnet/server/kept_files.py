@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import uids
+from ..files.durable import PART, replace_file
 
 __all__ = ["KeptFiles"]
 
@@ -18,12 +18,13 @@ class KeptFiles:
     Args:
         folder: made where it is missing.
         suffix: of the files, with its dot.
+        log: of the add-in.
     """
 
-    def __init__(self, folder: Path, suffix: str) -> None:
-        self._folder, self._suffix = folder, suffix
+    def __init__(self, folder: Path, suffix: str, log: logging.Logger) -> None:
+        self._folder, self._suffix, self._log = folder, suffix, log
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f".*{suffix}"):  # of a process that ended while it wrote
+        for left in folder.glob(f".*{suffix}{PART}"):  # of a process that ended while it wrote
             left.unlink(missing_ok=True)
 
     def _path(self, uid: str) -> Path:
@@ -37,28 +38,17 @@ class KeptFiles:
         Raises:
             OSError: the disk does not take it; what was kept before is there still.
         """
-        path = self._path(uid)
-        part = path.with_name(f".{path.name}")
-        try:
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self._path(uid), data)
 
     def remove(self, uid: str) -> None:
-        """Keep it no more."""
-        self._path(uid).unlink(missing_ok=True)
+        """Keep it no more; where the disk does not let go of it, that is logged, and it comes again at a restart."""
+        path = self._path(uid)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._log.error("%s cannot be removed: %s", path, error.strerror)
 
-    def read(self, log: logging.Logger) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[tuple[str, bytes]]:
         """What is kept, what was kept first before the rest; what cannot be read is logged, and stays."""
         paths = [path for path in self._folder.glob(f"*{self._suffix}") if not path.name.startswith(".")]
         for path in sorted(paths, key=lambda one: (one.stat().st_mtime_ns, one.name)):
@@ -67,4 +57,4 @@ class KeptFiles:
                 if uids.is_valid(uid):
                     yield uid, path.read_bytes()
             except OSError as error:
-                log.error("%s cannot be read: %s", path, error.strerror)
+                self._log.error("%s cannot be read: %s", path, error.strerror)

@@ -154,12 +154,12 @@ class Media:
         self._requests: dict[str, Creation] = {}
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "dicomnet-media")
-        self._kept: KeptFiles = KeptFiles(context.data / "requests", ".json")
+        self._kept: KeptFiles = KeptFiles(context.data / "requests", ".json", context.log)
         self._resume()
 
     def _resume(self) -> None:
         """Take up what an earlier process was asked for; media that it had begun are begun anew."""
-        for uid, data in self._kept.read(self.context.log):
+        for uid, data in self._kept.read():
             try:
                 creation = self._requests[uid] = Creation.unpacked(data)
             except (ValueError, KeyError, TypeError) as error:

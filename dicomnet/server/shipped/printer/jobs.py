@@ -81,7 +81,7 @@ class Jobs:
         patience: float, most: int, memory: int, kept: int, told: Callable[[Job], object], log: logging.Logger,
     ) -> None:  # fmt: skip
         self.folder: Path = folder
-        self._kept: KeptFiles = KeptFiles(waiting, ".job")
+        self._kept: KeptFiles = KeptFiles(waiting, ".job", log)
         self.press: Press = press
         self.pdf: bool = pdf
         self.png: bool = png
@@ -108,7 +108,7 @@ class Jobs:
 
     def _resume(self) -> None:
         """Take up what an earlier process was told to print, and did not."""
-        for uid, data in self._kept.read(self._log):
+        for uid, data in self._kept.read():
             try:
                 values, films = unpacked(data)
                 created = datetime.fromisoformat(values.pop("created"))

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["make_directory", "replace_file", "sync_directory", "write_all"]
+__all__ = ["PART", "make_directory", "replace_file", "sync_directory", "write_all"]
 
+#: The end of the name of a file that is being written.
+PART = ".part"
 _IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16)
 
 
@@ -66,10 +68,14 @@ def make_directory(path: Path) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put a file in the place of another: whatever fails, one of them is there, whole."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    part = path.with_name(f".{path.name}{PART}")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)

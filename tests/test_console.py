@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import aclosing
 from functools import partial
 
 import consoles
@@ -270,6 +272,25 @@ class TestClients:
         with consoles.browser(open_console) as client, client.stream("GET", "/live?topic=clients&server=main") as live:
             assert next(line for line in live.iter_lines() if "Nobody is connected" in line)
         assert failures
+
+    def test_a_server_that_cannot_be_heard_is_not_asked_without_a_pause(self, tmp_path, monkeypatch):
+        looks: list[float] = []
+
+        async def look():
+            looks.append(asyncio.get_running_loop().time())
+            return {}
+
+        async def looked_at() -> None:
+            live = live_module.Live(Desk(), lambda template, **values: f"look {len(looks)}")
+            async with aclosing(live.follow("x", lambda: live_module.Topic("", look), "read")) as pieces:
+                async for _ in pieces:
+                    if len(looks) >= 4:
+                        break
+
+        monkeypatch.setattr(live_module, "PACE", 0.1)
+        with consoles.place(tmp_path) as path, consoles.running(path, admin__enabled=False):
+            asyncio.run(looked_at())
+        assert looks[3] - looks[0] >= 0.2
 
     def test_too_many_who_look_are_refused(self, pages, monkeypatch):
         monkeypatch.setattr(live_module, "MOST_FOLLOWERS", 0)

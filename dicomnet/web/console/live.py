@@ -139,18 +139,21 @@ class Live:
                 watchers[server.name] = asyncio.create_task(self._hear(server.name, wake))
 
     async def _hear(self, name: str, wake: asyncio.Event) -> None:
-        """Have the topic looked at a moment after an event: what happens at once is one change."""
+        """Have the topic looked at a moment after an event: what happens at once is one change.
+
+        Where the server cannot be heard, the next look tries again, a moment later too.
+        """
         loop = asyncio.get_running_loop()
         due = 0.0
         with suppress(DicomNetError, Problem):
             client = self._desk.client(self._desk.find(name))
             last = (await client.status())["last_event"]
-            wake.set()  # what happened until then is seen by a look from now on
+            loop.call_later(PACE, wake.set)  # what happened until then is seen by a look from now on
             async for _ in client.events(last, *_TYPES):
                 if loop.time() >= due:
                     due = loop.time() + PACE
                     loop.call_later(PACE, wake.set)
-        wake.set()
+        loop.call_later(PACE, wake.set)
 
 
 async def _pieces(topic: Topic, role: str) -> AsyncIterator[bytes]:

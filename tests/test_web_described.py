@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from web_archives import client, element, served
 
 from dicomnet import uids
 from dicomnet.client.multipart import Begun, Part, PartReader, written
-from dicomnet.web import store
+from dicomnet.web import bodies, store
 from dicomnet.web.media_types import parse
 
 NAMES = ("CT_small.dcm", "JPEG2000.dcm", "rtdose.dcm", "rtplan.dcm", "examples_palette.dcm")
@@ -120,3 +122,19 @@ def test_what_is_no_metadata(web, monkeypatch):
     assert web.post("/studies", content=b"".join(written([], MARK)), headers=HEADERS).status_code == 400
     monkeypatch.setattr(store, "MOST_DESCRIBED", 1000)
     assert post(web, [{}], Part("application/octet-stream", [bytes(2000)], "x")).status_code == 413
+
+
+def test_metadata_are_read_beside_the_loop(web, monkeypatch):
+    """They may be large, and all other requests wait while the loop does."""
+    calls, loops = [], []
+
+    def read(content: bytes) -> list[Any]:
+        calls.append(len(content))
+        with suppress(RuntimeError):
+            loops.append(asyncio.get_running_loop())
+        return bodies.json_items(content)
+
+    monkeypatch.setattr(store, "json_items", read)
+    assert post(web, [{}]).status_code == 409
+    assert len(calls) == 1
+    assert not loops

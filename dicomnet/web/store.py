@@ -139,7 +139,7 @@ async def _described(request: Request, repository: WebRepository, mark: str) -> 
                 kind, content = parse(headers.get("content-type", "")), file.read()
             location = headers.get("content-location", "")
             if kind.type in (_JSON, "application/json"):
-                items += json_items(content)
+                items += await run_in_threadpool(json_items, content)
             elif location:
                 bulk.setdefault(location, []).append(BulkData(kind, content))
             else:

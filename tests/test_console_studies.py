@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ from dicomnet.dataset import codec
 from dicomnet.server.admin import AdminError, AsyncClient, Client
 from dicomnet.server.ae_entry import AEEntry
 from dicomnet.testing import Provider
+from dicomnet.web import bodies
 from dicomnet.web.console import pages as console_pages
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -212,6 +214,17 @@ class TestStudies:
         monkeypatch.setattr(console_pages, "MOST_FILES", 2)
         several = [("files", (f"{number}.dcm", b"x", "application/dicom")) for number in range(3)]
         assert pages.post("import", files=several).status_code == 400
+
+    def test_an_upload_that_stands_still_is_given_up(self, pages, monkeypatch):
+        """A browser that sends no more holds nothing for ever."""
+        monkeypatch.setattr(bodies, "STALL", 0.2)
+        host, _, port = pages.base_url.netloc.decode().rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as sock:
+            sock.sendall(
+                b"POST /servers/main/import HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n--x\r\n"
+            )
+            assert sock.recv(65536).startswith(b"HTTP/1.1 408")
 
     def test_roles(self, tmp_path):
         with consoles.serving(consoles.users_of(tmp_path / "users.json")) as url:

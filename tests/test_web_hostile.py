@@ -70,7 +70,7 @@ def test_a_body_without_a_length_in_chunks_and_line_feeds(web):
 
 
 def test_a_body_that_stands_still_is_given_up(web, monkeypatch):
-    monkeypatch.setattr(store, "STALL", 0.2)
+    monkeypatch.setattr(bodies, "STALL", 0.2)
     with raw(web[1], f"{HEAD}Content-Length: 1000000\r\n\r\n".encode(), PART) as sock:
         assert answered(sock).startswith(b"HTTP/1.1 408")
 

@@ -1,10 +1,11 @@
-"""DICOM JSON that comes with a request (PS3.18 Annex F), held to its form before anything is done with it."""
+"""Bodies of requests, held to their bounds, and DICOM JSON in them (PS3.18 Annex F), held to its form."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -18,13 +19,15 @@ from .json_text import json_bytes
 from .media_types import accepted, best, parse
 from .problems import Problem
 
-__all__ = ["DICOM_JSON", "json_answer", "json_item", "json_items", "small_body"]
+__all__ = ["DICOM_JSON", "body_chunks", "json_answer", "json_item", "json_items", "small_body"]
 
 DICOM_JSON = "application/dicom+json"
 #: Bytes of a data set in JSON, and how deep its sequences may nest.
 MOST_BODY, MOST_DEPTH = 4 << 20, 16
 #: Seconds within which a body that is held in memory has come.
 BODY_SECONDS = 30.0
+#: Seconds for which a body may stand still that is taken piece by piece.
+STALL = 60.0
 _is_tag = re.compile(r"[0-9A-F]{8}").fullmatch
 _is_vr = re.compile(r"[A-Z]{2}").fullmatch
 _NAMES = {"Alphabetic", "Ideographic", "Phonetic"}
@@ -53,6 +56,28 @@ async def small_body(request: Request, most: int, what: str) -> bytes:
     except ClientDisconnect as error:
         raise Problem(408, "the client went away", parameter="body") from error
     return bytes(body)
+
+
+async def body_chunks(request: Request) -> AsyncIterator[bytes]:
+    """A body piece by piece, and an empty piece where it ends.
+
+    Raises:
+        Problem: 408 for a client that goes away, or sends nothing for `STALL` seconds.
+    """
+    stream = request.stream()
+    try:
+        while True:
+            async with asyncio.timeout(STALL):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                break
+            if chunk:
+                yield chunk
+    except TimeoutError as error:
+        raise Problem(408, f"nothing came for {STALL:g} s", parameter="body") from error
+    except ClientDisconnect as error:
+        raise Problem(408, "the client went away", parameter="body") from error
+    yield b""
 
 
 async def json_item(request: Request) -> DicomJson:

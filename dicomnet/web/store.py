@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, aclosing
 from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import uids
@@ -25,7 +24,7 @@ from ..repository.incoming import BlobSink, Incoming, Memory
 from ..repository.index import Outcome
 from ..repository.intake import Kept
 from .addresses import base_url
-from .bodies import json_items
+from .bodies import body_chunks, json_items
 from .described import BulkData, file_of
 from .json_text import json_bytes
 from .media_types import parse
@@ -39,8 +38,6 @@ __all__ = ["MOST_BODY", "MOST_PARTS", "store"]
 IN_MEMORY = 4 << 20
 #: A part up to here is taken without another thread.
 AT_ONCE = 1 << 20
-#: Seconds for which a body may stand still.
-STALL = 60.0
 #: The most bytes of a request, and the most parts.
 MOST_BODY = 16 << 30
 MOST_PARTS = 100_000
@@ -103,7 +100,7 @@ async def _parts(request: Request, mark: str) -> AsyncGenerator[tuple[Mapping[st
     reader, headers, count, size = PartReader(mark), dict[str, str](), 0, 0
     file: IO[bytes] | None = None
     try:
-        async for chunk in _chunks(request):
+        async for chunk in body_chunks(request):
             size += len(chunk)
             if size > MOST_BODY:
                 raise Problem(413, f"a request has at most {MOST_BODY} bytes", parameter="body")
@@ -159,32 +156,10 @@ def _take_described(
         return outcome
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body, and an empty piece where it ends.
-
-    Raises:
-        Problem: 408 for a client that goes away, or sends nothing for a while.
-    """
-    stream = request.stream()
-    try:
-        while True:
-            async with asyncio.timeout(STALL):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                break
-            if chunk:
-                yield chunk
-    except TimeoutError as error:
-        raise Problem(408, f"nothing came for {STALL:g} s", parameter="body") from error
-    except ClientDisconnect as error:
-        raise Problem(408, "the client went away", parameter="body") from error
-    yield b""
-
-
 async def _single(request: Request, repository: WebRepository) -> list[_Outcome]:
     file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed by _take
     size = 0
-    async for chunk in _chunks(request):
+    async for chunk in body_chunks(request):
         size += len(chunk)
         if size > MOST_BODY:
             file.close()

@@ -25,7 +25,7 @@ from ...errors import ConnectionFailed, DeadlineExceeded, DicomNetError, escaped
 from ...server.admin import AdminError, AsyncClient
 from ...server.directory import ServerDirectory
 from ..addresses import base_path
-from ..bodies import small_body
+from ..bodies import body_chunks, small_body
 from ..problems import Problem
 from ..users import allows
 from .desk import Desk
@@ -225,7 +225,7 @@ class Ask:
         """A form with files, which are kept in files while they come.
 
         Raises:
-            Problem: 400, 413, 415.
+            Problem: 400, 408, 413, 415.
         """
         if not self.request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise Problem(415, "files come as multipart/form-data", parameter="Content-Type")
@@ -233,7 +233,7 @@ class Ask:
 
         async def bounded() -> Any:
             nonlocal taken
-            async for chunk in self.request.stream():
+            async for chunk in body_chunks(self.request):
                 taken += len(chunk)
                 if taken > MOST_UPLOAD:
                     raise Problem(413, f"an upload has at most {_size(MOST_UPLOAD)}", parameter="body")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import threading
 import time
 
@@ -172,6 +173,16 @@ class TestCache:
         assert [cache.get("k", number) for number in (0, 2, 3)] == [b"0" * 10, b"2" * 10, b"3" * BLOCK_BYTES]
         assert cache._file.seek(0, 2) <= 3 * BLOCK_BYTES
         assert list(tmp_path.iterdir()) == []  # nothing is left by a process that is killed
+        cache.close()
+
+    def test_a_block_that_is_written_in_part_is_not_kept(self, tmp_path, monkeypatch):
+        cache, real = BlockCache(tmp_path, 2 * BLOCK_BYTES), os.pwrite
+        with monkeypatch.context() as patched:
+            patched.setattr("os.pwrite", lambda file, data, at: real(file, data[:3], at))
+            cache.put("k", 0, b"whole")
+        assert cache.get("k", 0) is None
+        cache.put("k", 0, b"whole")
+        assert cache.get("k", 0) == b"whole"
         cache.close()
 
     def test_a_full_disk_costs_blocks_and_nothing_else(self, tmp_path, monkeypatch, caplog):

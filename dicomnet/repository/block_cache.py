@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import threading
@@ -48,7 +49,8 @@ class BlockCache:
                 return
             number = self._room()
             try:
-                os.pwrite(self._file.fileno(), data, number * BLOCK_BYTES)
+                if os.pwrite(self._file.fileno(), data, number * BLOCK_BYTES) != len(data):  # the disk is full now
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:
                 log.warning("blocks of the object store cannot be kept here: %s", error.strerror)
                 self._free.append(number)

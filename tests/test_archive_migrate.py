@@ -22,12 +22,14 @@ from dicomnet.cli.archive_migrate import _begin as begin_move
 from dicomnet.cli.archive_migrate import migrate_command
 from dicomnet.errors import InvalidArgument
 from dicomnet.repository.blob_source import data_set_of
+from dicomnet.repository.bucket import StoreUnavailable
 from dicomnet.repository.database import Database
 from dicomnet.repository.deletion import delete_blobs_due, delete_instances
 from dicomnet.repository.index_copy import copy_index
 from dicomnet.repository.moving import move_instances
 from dicomnet.repository.moving_store import MovingStore
 from dicomnet.repository.object_directory import is_object
+from dicomnet.repository.object_writer import ObjectWriter
 from dicomnet.repository.places import Places
 
 ROOT = Path(__file__).parent.parent
@@ -181,6 +183,32 @@ class TestInstances:
         with Holdings(filled) as holdings:
             assert isinstance(holdings.blobs, MovingStore)
             assert [one.uid for one in scrub(holdings)] == ["1.2.2.1.4"]
+
+    @pytest.mark.deadline(180)
+    def test_a_large_instance_that_cannot_be_moved_leaves_nothing_on_its_way(self, filled, bucket, monkeypatch):
+        """It is damaged, or the new store is away: the one is counted, the other ends the move."""
+        monkeypatch.setattr("dicomnet.repository.moving._GROUP_BYTES", 1 << 20)
+        given_up, discard, write = [], ObjectWriter.discard, ObjectWriter.write
+        monkeypatch.setattr(ObjectWriter, "discard", lambda self: (given_up.append(self.key), discard(self))[1])
+
+        def refuse(self, views):
+            if self.size:  # after the header
+                raise StoreUnavailable(5, "the bucket does not confirm")
+            write(self, views)
+
+        begin_move(filled, bucket)
+        with Holdings(filled) as holdings:
+            place = holdings.places.of(["1.2.1.1.100"])["1.2.1.1.100"]
+            with monkeypatch.context() as away:
+                away.setattr(ObjectWriter, "write", refuse)
+                with pytest.raises(StoreUnavailable):
+                    move_instances(holdings, progress=lambda _: None)
+            assert len(given_up) == 1
+            with (filled / "blobs" / place.key).open("r+b") as file:
+                file.seek(place.offset + place.size - 10)
+                file.write(b"damaged!")
+            assert move_instances(holdings, progress=lambda _: None).failed == 1
+            assert len(given_up) == 2
 
     def test_there_has_to_be_another_store(self, filled, tmp_path):
         with Holdings(filled) as holdings, pytest.raises(InvalidArgument, match="no other store"):

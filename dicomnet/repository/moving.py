@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,7 +20,8 @@ from ..errors import DicomNetError, InvalidArgument
 from ..log import log
 from . import schema
 from .blob_source import hash_of, header_length
-from .blob_store import BlobRef, NewBlob, StoredBlob
+from .blob_store import BlobReader, BlobRef, BlobWriter, NewBlob, StoredBlob
+from .bucket import StoreUnavailable
 from .deletion import delete_blobs
 from .holdings import Holdings
 from .moving_store import MovingStore
@@ -30,6 +32,7 @@ __all__ = ["Moved", "move_instances"]
 
 _GROUP = 512  # instances that are moved together
 _GROUP_BYTES = 16 << 20  # and their bytes, in memory
+_PIECE_BYTES = 1 << 20
 _KEYS = 500
 
 Progress = Callable[[int], None]
@@ -53,7 +56,7 @@ def move_instances(holdings: Holdings, *, progress: Progress) -> Moved:
 
     Raises:
         InvalidArgument: there is nothing to move from.
-        OSError: the new store does not take them, or cannot be read back.
+        OSError: the new store does not take them, or cannot be read back; or the old one is away.
     """
     blobs = holdings.blobs
     if not isinstance(blobs, MovingStore):
@@ -116,42 +119,69 @@ def _put(blobs: MovingStore, copies: Sequence[tuple[Place, NewBlob]]) -> list[Bl
     return refs
 
 
+class _Damaged(Exception):
+    """The bytes of an instance are missing, or not what was received."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tell an instance that cannot be read from a store that is away, which says nothing of its instances."""
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except (OSError, DicomNetError) as error:
+        raise _Damaged(str(error)) from error
+
+
 def _read(blobs: MovingStore, place: Place) -> NewBlob | None:
     """A copy of an instance; None where its bytes are not what was received. A large one is read to a writer."""
     try:
-        reader = blobs.old.open(place.ref)
-    except OSError as error:
-        _failed(place, str(error))
+        with _reading():
+            reader = blobs.old.open(place.ref)
+        with closing(reader):
+            return _copy(blobs, place, reader)
+    except _Damaged as error:
+        log.error("%s is not moved: %s", place.uid, error)
         return None
-    try:
-        start = header_length(reader)
-        header = bytearray(start)
+
+
+def _copy(blobs: MovingStore, place: Place, reader: BlobReader) -> NewBlob:
+    with _reading():
+        header = bytearray(header_length(reader))
         reader.read_into(0, memoryview(header))
-        writer = blobs.new.writer(bytes(header)) if place.size > _GROUP_BYTES else None
-        digest, pieces, position = hashlib.sha256(), [], start
-        buffer = memoryview(bytearray(min(place.size, 1 << 20)))
-        while position < place.size and (length := reader.read_into(position, buffer)):
-            piece = bytes(buffer[:length])
-            digest.update(piece)
-            pieces.append(piece) if writer is None else writer.write([piece])
-            position += length
-    except (OSError, DicomNetError) as error:
-        _failed(place, str(error))
-        return None
-    finally:
-        reader.close()
-    if digest.digest() != place.sha:
-        _failed(place, "its bytes are not what was received")
-        return None
-    if writer is not None:
+    if place.size <= _GROUP_BYTES:
+        pieces = list(_pieces(place, reader, len(header)))
+        return _blob(place, bytes(header), pieces)
+    writer = blobs.new.writer(bytes(header))
+    try:
+        for piece in _pieces(place, reader, len(header)):
+            writer.write([piece])
         writer.complete(place.sha)
         blobs.new.finish(writer).result()
-    content = pieces if writer is None else writer
-    return NewBlob(place.cls, place.uid, place.ts, bytes(header), content, place.sha, place.size - start)
+    except BaseException:
+        writer.discard()
+        raise
+    return _blob(place, bytes(header), writer)
 
 
-def _failed(place: Place, why: str) -> None:
-    log.error("%s is not moved: %s", place.uid, why)
+def _blob(place: Place, header: bytes, content: list[bytes] | BlobWriter) -> NewBlob:
+    return NewBlob(place.cls, place.uid, place.ts, header, content, place.sha, place.size - len(header))
+
+
+def _pieces(place: Place, reader: BlobReader, position: int) -> Iterator[bytes]:
+    """The data set of an instance; at its end it is what was received."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(place.size, _PIECE_BYTES)))
+    while position < place.size:
+        with _reading():
+            length = reader.read_into(position, buffer)
+        if not length:
+            break
+        digest.update(buffer[:length])
+        yield bytes(buffer[:length])
+        position += length
+    if digest.digest() != place.sha:
+        raise _Damaged("its bytes are not what was received")
 
 
 def _move_quarantine(holdings: Holdings, blobs: MovingStore, waiting: Sequence[Quarantined]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from dicomnet.repository.holdings import Holdings
 from dicomnet.server.admin import AdminError
 from dicomnet.server.ae_entry import AEEntry
 from dicomnet.testing import Provider
-from dicomnet.workstation.jobs import _FIELDS, KEPT, Job, JobKind, JobState, Order
+from dicomnet.workstation import work
+from dicomnet.workstation.jobs import _FIELDS, KEPT, Job, JobKind, JobQueue, JobState, Order
+from dicomnet.workstation.remote import Fetching
 from dicomnet.workstation.station import Workstation
 
 STUDY = "2.25.100"
@@ -279,6 +281,31 @@ def test_a_study_is_sent_and_not_sent_again_after_an_interruption(tmp_path: Path
         admin.send("WorkstationClear")
         with pytest.raises(AdminError, match=f"there is no job {job.id}"):
             admin.send("WorkstationJob", {"id": job.id})
+
+
+def test_what_was_sent_is_noted_once_and_what_was_there_stays_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that goes on writes down what is new, and says to its end how much was there before."""
+    reports, noted = list[tuple[int, int, int]](), list[str]()
+    note = JobQueue.note_sent
+
+    def kept(queue: JobQueue, number: int, uids: Iterable[str]) -> None:
+        noted.extend(uids)
+        note(queue, number, uids)
+
+    monkeypatch.setattr(JobQueue, "note_sent", kept)
+    monkeypatch.setattr(work, "_NOTED", 2)
+    with Provider("PEER") as peer, serving(tmp_path) as (server, station, _):
+        stored(server.peer, *(part10(number) for number in range(1, 8)))
+        server.base.ae_titles.add(AEEntry(title="PEER", host="127.0.0.1", port=int(peer.peer.rpartition(":")[2])))
+        station._runner.close()
+        job = station.queue.add(Order(JobKind.SEND, "PEER", "1.2.1"))
+        station.queue.note_sent(job.id, ["1.2.1.1.1", "1.2.1.1.2"])
+        client = station._requests.client("PEER")
+        work.send_dimse(job, client, station.holdings, station.queue, Fetching(), lambda *one: reports.append(one))
+        assert reports == [(7, 2, 2), (7, 4, 2), (7, 6, 2), (7, 7, 2)]
+        assert sorted(noted) == sorted(station.queue.sent(job.id)) == [f"1.2.1.1.{number}" for number in range(1, 8)]
 
 
 def test_over_dicomweb(tmp_path: Path) -> None:

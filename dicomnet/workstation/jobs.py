@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -269,13 +269,15 @@ WHERE id = ? AND state IN ('failed', 'cancelled', 'waiting')"
         now = self._clock()
         return self._update(number, sql, (state, now + (pause or 0.0), error[:_MOST_ERROR], retry, now, number))
 
-    def sent(self, number: int, uids: Sequence[str] = ()) -> set[str]:
-        """Note which instances a job has sent; all that it has so far."""
-        if uids:
-            with self._database.transaction() as run:
-                for uid in uids:
-                    run("INSERT OR IGNORE INTO sent VALUES (?, ?)", (number, uid))
+    def sent(self, number: int) -> set[str]:
+        """The instances that a job has sent so far."""
         return {row[0] for row in self._database.all("SELECT uid FROM sent WHERE job = ?", (number,))}
+
+    def note_sent(self, number: int, uids: Iterable[str]) -> None:
+        """Note instances that a job has sent."""
+        with self._database.transaction() as run:
+            for uid in uids:
+                run("INSERT OR IGNORE INTO sent VALUES (?, ?)", (number, uid))
 
     def _update(self, number: int, sql: str, values: tuple[Any, ...]) -> Job:
         with self._database.transaction() as run:

@@ -222,16 +222,11 @@ class Workstation:
     def _work(self, job: Job, fetching: Fetching, report: Report) -> None:
         if job.kind is JobKind.RETRIEVE:
             retrieve(job, self.remotes.of(job.peer), self.holdings, fetching, report)
-            return
-
-        def sent(uids: Sequence[str]) -> set[str]:
-            return self.queue.sent(job.id, uids)
-
-        if job.peer in self.remotes.web:
+        elif job.peer in self.remotes.web:
             with WebClient(self.remotes.web[job.peer]) as web:
-                send_web(job, web, self.holdings, sent, fetching, report)
+                send_web(job, web, self.holdings, self.queue, fetching, report)
         else:
-            send_dimse(job, self._requests.client(job.peer), self.holdings, sent, fetching, report)
+            send_dimse(job, self._requests.client(job.peer), self.holdings, self.queue, fetching, report)
 
 
 def _result(future: Future[Kept]) -> Kept | Exception:

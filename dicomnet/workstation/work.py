@@ -7,7 +7,6 @@ from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from ..client import Client, Stored, StoreScu
 from ..client.sync.web import WebClient
@@ -24,7 +23,7 @@ from ..repository.blob_source import BlobSource
 from ..repository.exporting import export, selected
 from ..repository.holdings import Holdings
 from ..repository.places import Place
-from .jobs import Job
+from .jobs import Job, JobQueue
 from .remote import Fetching, Remote, Wanted
 
 __all__ = ["Incomplete", "Report", "retrieve", "retry_class_of", "send_dimse", "send_web"]
@@ -109,13 +108,45 @@ def _missing(holdings: Holdings, wanted: Sequence[Wanted]) -> list[Wanted]:
 # ---- sending ---------------------------------------------------------------------------------------------------------
 
 
+class _Sending:
+    """What a job has to send, and which of it was: told, and noted in the queue, from time to time.
+
+    Attributes:
+        places: all that it is about; ``missing``: the UIDs of those that the peer does not have yet.
+    """
+
+    def __init__(self, job: Job, holdings: Holdings, queue: JobQueue, report: Report) -> None:
+        self._job, self._queue, self._report = job.id, queue, report
+        self.places: list[Place] = selected(holdings, studies=[job.study], series=job.series, instances=job.instances)
+        if not self.places:
+            raise Incomplete("nothing of it is here")
+        self.missing: set[str] = {one.uid for one in self.places} - queue.sent(job.id)
+        self._found = len(self.places) - len(self.missing)
+        self._fresh: list[str] = []
+        self._tell()
+
+    def left(self) -> list[Place]:
+        """What is still to be sent."""
+        return [one for one in self.places if one.uid in self.missing]
+
+    def sent(self, uid: str) -> None:
+        """The peer has an instance."""
+        if uid in self.missing:
+            self.missing.remove(uid)
+            self._fresh.append(uid)
+
+    def note(self) -> None:
+        """Note what was sent since the last time."""
+        self._queue.note_sent(self._job, self._fresh)
+        self._fresh.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._report(len(self.places), len(self.places) - len(self.missing), self._found)
+
+
 def send_dimse(
-    job: Job,
-    client: Client,
-    holdings: Holdings,
-    sent: Callable[[Sequence[str]], set[str]],
-    fetching: Fetching,
-    report: Report,
+    job: Job, client: Client, holdings: Holdings, queue: JobQueue, fetching: Fetching, report: Report
 ) -> None:
     """Store at a peer what it was not sent yet.
 
@@ -123,30 +154,32 @@ def send_dimse(
         job: what.
         client: the peer.
         holdings: where it is.
-        sent: notes which instances have been sent, and says which have.
+        queue: knows which instances have been sent.
         fetching: may be cancelled.
         report: told how far it is.
+
+    Raises:
+        Stopped: it was cancelled.
+        Incomplete: nothing of it is here, or the peer did not take all of it.
+        DicomNetError: the peer could not be asked.
     """
-    places = _chosen(job, holdings)
-    done = sent(())
-    left = [place for place in places if place.uid not in done]
-    report(len(places), len(places) - len(left), len(places) - len(left))
+    sending = _Sending(job, holdings, queue, report)
     failed = list[Stored]()
-    sources = [BlobSource(holdings.blobs, one) for one in left]
+    sources = [BlobSource(holdings.blobs, one) for one in sending.left()]
     with StoreScu(client) as scu, fetching.ended_by(scu.stop, scu.interrupt), closing(scu.send(sources)) as results:
         for count, stored in enumerate(results, 1):
             if stored.ok or (stored.status is not None and int(stored.status) == _DUPLICATE):
-                done.add(stored.sop_instance_uid)
+                sending.sent(stored.sop_instance_uid)
             else:
                 failed.append(stored)
             if count % _NOTED == 0:
-                _note(places, done, sent, report)
+                sending.note()
             if fetching.stopped:
                 break
-    _note(places, done, sent, report)
+    sending.note()
     fetching.check()
     if failed:
-        raise _why(job, failed, len(places))
+        raise _why(job, failed, len(sending.places))
 
 
 def _why(job: Job, failed: Sequence[Stored], count: int) -> DicomNetError:
@@ -157,41 +190,26 @@ def _why(job: Job, failed: Sequence[Stored], count: int) -> DicomNetError:
     return Incomplete(f"{job.peer} did not take {len(failed)} of {count} instances: {failed[0].reason}")
 
 
-def _note(places: Sequence[Place], done: set[str], sent: Callable[[Sequence[str]], Any], report: Report) -> None:
-    there = [one.uid for one in places if one.uid in done]
-    sent(there)
-    report(len(places), len(there), 0)
-
-
 def send_web(
-    job: Job, client: WebClient, holdings: Holdings, sent: Callable[[Sequence[str]], set[str]], fetching: Fetching,
-    report: Report,
-) -> None:  # fmt: skip
+    job: Job, client: WebClient, holdings: Holdings, queue: JobQueue, fetching: Fetching, report: Report
+) -> None:
     """Store at a DICOMweb server what it was not sent yet; see `send_dimse`."""
-    places = _chosen(job, holdings)
-    done = sent(())
+    sending = _Sending(job, holdings, queue, report)
     why = ""
-    for group in _batches([one for one in places if one.uid not in done]):
+    for group in _batches(sending.left()):
         fetching.check()
         with TemporaryDirectory(prefix="dicomnet-") as folder:
             export(holdings, group, Path(folder), "folder", progress=lambda _: None)
             for one in client.store(*sorted(Path(folder).rglob("*.dcm"))):
                 if one.ok or one.reason == _DUPLICATE:
-                    done.add(one.sop_instance_uid)
+                    sending.sent(one.sop_instance_uid)
                 else:
                     why = why or str(one.reason)
-        _note(places, done, sent, report)
-    if len(done) < len(places):
-        raise Incomplete(f"{job.peer} did not take {len(places) - len(done)} of {len(places)} instances: {why}")
+        sending.note()
+    if left := len(sending.missing):
+        raise Incomplete(f"{job.peer} did not take {left} of {len(sending.places)} instances: {why}")
 
 
 def _batches(places: Sequence[Place]) -> Iterator[list[Place]]:
     for start in range(0, len(places), _NOTED):
         yield list(places[start : start + _NOTED])
-
-
-def _chosen(job: Job, holdings: Holdings) -> list[Place]:
-    places = selected(holdings, studies=[job.study], series=job.series, instances=job.instances)
-    if not places:
-        raise Incomplete("nothing of it is here")
-    return places

@@ -1,6 +1,7 @@
 """Retention and quota: the oldest go, and never what must not."""
 
 import json
+import time
 
 import archives
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import update
 from dicomnet.archive.checks import fsck
 from dicomnet.archive.commitment import QUEUE
 from dicomnet.archive.retention import Policy, prune
-from dicomnet.archive.retention_worker import RetentionWorker
+from dicomnet.archive.retention_worker import EVERY, RETENTION, RetentionWorker
 from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.cli import app
 from dicomnet.errors import InvalidArgument
@@ -106,6 +107,24 @@ def test_the_settings_bound_goes_by_itself(tmp_path):
         assert worker.look() == 1
         assert left(holdings) == ["1.2.2", "1.2.3"]
         assert worker.look() == 0
+
+
+def test_one_node_of_several_deletes_by_the_clock_of_the_database(tmp_path, postgresql, monkeypatch):
+    url = postgresql.url(postgresql.new_database())
+    a, b = ({"directory": tmp_path / name, "database": url, "retention_days": 25} for name in ("a", "b"))
+    real = time.time
+    with archives.opened(**a) as first, archives.opened(**b) as second:
+        archives.store(first, [part10(1)])
+        monkeypatch.setattr(time, "time", lambda: real() + 30 * DAY)
+        assert RetentionWorker(first).look() == 0
+        first.database.clock = second.database.clock = lambda: real() + 30 * DAY
+        one = RetentionWorker(first)
+        assert second.nodes.take(RETENTION, EVERY)
+        assert one.look() == 0
+        second.nodes.leave()
+        assert one.look() == 1
+        assert not second.nodes.take(RETENTION, EVERY)
+        assert left(first) == []
 
 
 def test_without_a_bound_everything_is_kept(tmp_path):

@@ -119,13 +119,13 @@ class Archive(Application):
 
     def close(self) -> None:
         """End its workers, and close what it holds."""
+        self.retention.close()  # before the housekeeper gives up what this node does for all
         if self.housekeeper is not None:
             self.housekeeper.close()
         self.commitment.close()
         self.forwarder.close()
         self.notifier.close()
         self.reporter.close()
-        self.retention.close()
         self.hl7.close()
         self.storage.close()
         self.holdings.close()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..log import log, log_failure
 from ..repository.deletion import delete_blobs_due
-from ..repository.nodes import BEAT_SECONDS, Nodes
+from ..repository.nodes import BEAT_SECONDS
 from .holdings import Holdings
 
 __all__ = ["SWEEPING", "Housekeeper"]
@@ -35,7 +35,6 @@ class Housekeeper:
 
     def __init__(self, holdings: Holdings, address: Callable[[], str], facts: Callable[[], Mapping[str, Any]]) -> None:
         self._holdings, self._address, self._facts = holdings, address, facts
-        self.nodes: Nodes = Nodes(holdings.database)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._next_sweep = 0.0
@@ -50,7 +49,7 @@ class Housekeeper:
         self._thread.start()
 
     def _tell(self) -> None:
-        self.nodes.tell(self._address(), self._facts())
+        self._holdings.nodes.tell(self._address(), self._facts())
 
     def _run(self) -> None:
         while True:
@@ -68,7 +67,7 @@ class Housekeeper:
     def beat(self) -> None:
         """Tell that this node lives, and do what is its duty."""
         self._tell()
-        if self.nodes.take(SWEEPING, _DUTY_SECONDS) and self._holdings.database.clock() >= self._next_sweep:
+        if self._holdings.nodes.take(SWEEPING, _DUTY_SECONDS) and self._holdings.database.clock() >= self._next_sweep:
             self.sweep()
             self._holdings.events.forget()
             self._next_sweep = self._holdings.database.clock() + SWEEP_SECONDS
@@ -88,6 +87,6 @@ class Housekeeper:
         if self._thread is not None:
             self._thread.join()
         try:
-            self.nodes.leave()
+            self._holdings.nodes.leave()
         except DBAPIError as error:
             log.warning("this node cannot say that it ends: the index is away (%s)", type(error.orig).__name__)

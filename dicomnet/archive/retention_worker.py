@@ -1,9 +1,8 @@
-"""Retention and quota by themselves: every hour the studies go that the settings do not keep."""
+"""Retention and quota by themselves: every hour one node deletes the studies that the settings do not keep."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from ..log import log, log_failure
@@ -11,7 +10,9 @@ from ..repository.deletion import compact, delete_blobs_due
 from .holdings import Holdings
 from .retention import Policy, prune
 
-__all__ = ["EVERY", "RetentionWorker"]
+__all__ = ["EVERY", "RETENTION", "RetentionWorker"]
+
+RETENTION = "retention"  # the duty
 
 #: Seconds between two looks; the first is one after the start, so that a wrong setting can still be mended.
 EVERY = 3600.0
@@ -22,11 +23,12 @@ class RetentionWorker:
 
     Args:
         holdings: of the archive.
-        clock: seconds since 1970.
+        clock: seconds since 1970; the database's by default.
     """
 
-    def __init__(self, holdings: Holdings, *, clock: Callable[[], float] = time.time) -> None:
-        self._holdings, self._clock = holdings, clock
+    def __init__(self, holdings: Holdings, *, clock: Callable[[], float] | None = None) -> None:
+        self._holdings = holdings
+        self._clock: Callable[[], float] = clock or holdings.database.clock
         chosen = holdings.settings
         self._policy = Policy.of(
             chosen.retention_days, chosen.retention_size, chosen.protected_patients, chosen.protected_studies
@@ -48,20 +50,24 @@ class RetentionWorker:
                 log_failure("retention cannot be looked after", error)
 
     def look(self) -> int:
-        """Delete what is due now; how many studies went."""
-        if self._policy is None:
+        """Delete what is due now, unless another node does; how many studies went."""
+        if self._policy is None or not self._is_mine():
             return 0
         gone = 0
         for study in prune(self._holdings, self._policy, self._clock()):
             gone += not study.kept
             if study.kept:
                 log.info("study %s is due to go, and stays: %s", study.uid, study.kept)
-            if self._stop.is_set():
+            if self._stop.is_set() or not self._is_mine():
                 break
         if gone:
             delete_blobs_due(self._holdings)
             compact(self._holdings)
         return gone
+
+    def _is_mine(self) -> bool:
+        """Whether this node has the duty, and keeps it: two at once would delete more than the bound asks."""
+        return self._holdings.nodes.take(RETENTION, EVERY)
 
     def close(self) -> None:
         """Delete no more; the study that is being deleted goes whole."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
@@ -44,7 +43,7 @@ def prune_command(
     policy = Policy.of(days, size, patients, studies) or Policy()
     gone = kept = freed = 0
     with Holdings(Path(directory)) as holdings:
-        for study in prune(holdings, policy, time.time(), only_tell=dry_run):
+        for study in prune(holdings, policy, holdings.database.clock(), only_tell=dry_run):
             said = f"stays: {study.kept}" if study.kept else "would go" if dry_run else "is deleted"
             output.say(f"{study.uid}, {counted(study.instances, 'instance')}, {amount(study.bytes)}: {said}")
             output.record(study=study.uid, instances=study.instances, bytes=study.bytes, kept=study.kept)

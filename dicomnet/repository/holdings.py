@@ -16,6 +16,7 @@ from .disk import DiskWatch, Watermarks
 from .index import Index
 from .intake import Duplicates, Intake
 from .node_events import NodeEvents
+from .nodes import Nodes
 from .nonpatient import NonPatientObjects
 from .offline import OfflineInstances
 from .outbox import Outbox
@@ -71,8 +72,8 @@ class Holdings:
         InvalidArgument: its database cannot be opened.
 
     Attributes:
-        blobs, database, index, places, quarantine, outbox, events, workitems, nonpatient, offline, intake, disk: its
-            parts.
+        blobs, database, index, places, quarantine, outbox, nodes, events, workitems, nonpatient, offline, intake,
+            disk: its parts.
         recovered: how many instances were stored but not indexed when it was opened.
     """
 
@@ -84,6 +85,7 @@ class Holdings:
         self.index: Index = Index(self.database, clock=self.database.clock)
         self.places: Places = Places(self.database)
         self.blobs: BlobStore = self._open_blobs()
+        self.nodes: Nodes = Nodes(self.database)
         self.events: NodeEvents = NodeEvents(self.database)
         self.workitems: Workitems = Workitems(self.database, clock=self.database.clock, events=self.events)
         self.quarantine: Quarantine = Quarantine(self.database, clock=self.database.clock)

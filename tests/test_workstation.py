@@ -27,6 +27,7 @@ from dicomnet.workstation import work
 from dicomnet.workstation.jobs import _FIELDS, KEPT, Job, JobKind, JobQueue, JobState, Order
 from dicomnet.workstation.remote import Fetching
 from dicomnet.workstation.station import Workstation
+from dicomnet.workstation.studies import Studies
 
 STUDY = "2.25.100"
 
@@ -123,6 +124,37 @@ def test_the_quota_spares_what_is_open_pinned_or_in_use(tmp_path: Path) -> None:
         assert [one.uid for one in station.studies.prune(2 * size)] == ["1.2.1"]
         assert admin.send("WorkstationStatus")["over_quota"] == 0
         assert {place.rpartition(".1.")[0] for place in uids_of(station.holdings)} == {"1.2.2", "1.2.3"}
+
+
+def test_the_use_of_a_study_is_forgotten_with_it(tmp_path: Path) -> None:
+    """What is not here is not kept in mind: UIDs that someone made up, and the pin of a study that was deleted."""
+    with serving(tmp_path, end_of_study=3600) as (server, station, admin):
+        stored(server.peer, part10(1), part10(1, study=2))
+        admin.send("WorkstationPin", {"studies": ["1.2.2"]})
+        for uid in ("1.2.1", "1.2.98", "1.2.99"):
+            station.studies.touch(uid)
+        station.studies.look()
+        used = "SELECT study FROM study_use ORDER BY study"
+        assert station.studies._database.rows(used) == ["1.2.1", "1.2.2"]
+        assert station.studies._opened == {}
+        admin.send("WorkstationDelete", {"studies": ["1.2.2"]})
+        station.studies.look()
+        assert station.studies._database.rows(used) == ["1.2.1"]
+        stored(server.peer, part10(1, study=2))
+        assert {one.uid: one.pinned for one in station.local()} == {"1.2.1": False, "1.2.2": False}
+
+
+def test_how_much_is_here_is_said_without_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any number of studies, and each few seconds for the quota."""
+    with serving(tmp_path) as (server, station, admin):
+        empty = admin.send("WorkstationStatus")
+        assert (empty["studies"], empty["instances"], empty["bytes"]) == (0, 0, 0)
+        stored(server.peer, part10(1), part10(2), part10(1, study=2))
+        size = sum(one.bytes for one in station.local())
+        monkeypatch.setattr(Studies, "_all", None)
+        full = admin.send("WorkstationStatus")
+        assert (full["studies"], full["instances"], full["bytes"]) == (2, 3, size)
+        assert station.studies.prune(size) == []
 
 
 def test_the_quota_spares_what_the_oldest_of_many_jobs_is_about(tmp_path: Path) -> None:

@@ -191,12 +191,10 @@ class WorkstationAddIn:
 
     def _status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         station = self.station
-        studies = station.local()
         return {
             "ae_title": station.title,
             "received": station.storage.stored, "refused": station.storage.failed,
-            "studies": len(studies), "instances": sum(one.instances for one in studies),
-            "bytes": sum(one.bytes for one in studies),
+            **station.studies.totals()._asdict(),
             "quota": station.settings.quota, "over_quota": station.studies.over_quota,
             "jobs": station.queue.counts(), "dicomweb": sorted(station.remotes.web),
         }  # fmt: skip

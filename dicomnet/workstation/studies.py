@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 
@@ -17,7 +17,7 @@ from ..repository.deletion import delete_instances
 from ..repository.holdings import Holdings
 from ..server.database import Database
 
-__all__ = ["SCHEMA", "LocalStudy", "Studies"]
+__all__ = ["SCHEMA", "LocalStudy", "Studies", "Totals"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS study_use (study TEXT PRIMARY KEY, opened REAL NOT NULL, pinned INTEGER NOT NULL);
@@ -62,6 +62,14 @@ class LocalStudy:
     def as_json(self) -> dict[str, Any]:
         """For the API."""
         return asdict(self)
+
+
+class Totals(NamedTuple):
+    """How much is here: studies, their instances, and the bytes of these."""
+
+    studies: int
+    instances: int
+    bytes: int
 
 
 class Studies:
@@ -114,10 +122,21 @@ class Studies:
     def _keep_use(self) -> None:
         with self._lock:
             opened, self._opened = self._opened, {}
-        if opened:
-            with self._database.transaction() as run:
-                for uid, at in opened.items():
+        if not opened:
+            return
+        with self._holdings.database.read() as connection:
+            here = set(connection.execute(select(_S.uid)).scalars())
+        with self._database.transaction() as run:
+            for uid, at in opened.items():
+                if uid in here:  # anyone may ask for what is not here
                     run(f"INSERT INTO study_use VALUES (?, ?, 0) {_AGAIN} opened = excluded.opened", (uid, at))
+
+    def totals(self) -> Totals:
+        """How much is here."""
+        sums = [func.coalesce(func.sum(one), 0) for one in (_S.n_inst, _S.bytes)]
+        with self._holdings.database.read() as connection:
+            studies, instances, held = connection.execute(select(func.count(_S.uid), *sums)).one()
+        return Totals(int(studies), int(instances), int(held))
 
     def latest(self, *, most: int = 1000) -> list[LocalStudy]:
         """The studies that are here, the latest received first."""
@@ -144,18 +163,20 @@ class Studies:
         """Tell of the studies that have ended, once each.
 
         A study has ended when nothing of it has come for a while. That is noted with a number before it is told, so
-        that a restart neither forgets it nor tells it under another number.
+        that a restart neither forgets it nor tells it under another number. What is known of studies that are gone
+        goes, too.
         """
-        with self._holdings.database.read() as connection:
+        self._keep_use()
+        known, used = (set(self._database.rows(f"SELECT study FROM {one}")) for one in ("study_end", "study_use"))
+        with self._holdings.database.read() as connection:  # later than these: what comes meanwhile is not forgotten
             seen = int(connection.execute(select(func.max(schema.change.c.seq))).scalar() or 0)
             if seen == self._seen:
                 return
             rows = connection.execute(select(_S.uid, _S.n_inst, _S.seen_at)).all()
-        now, known = self._clock(), set(self._database.rows("SELECT study FROM study_end"))
-        waits = False
+        now, waits = self._clock(), False
         with self._database.transaction() as run:
-            for uid in known.difference(row.uid for row in rows):  # deleted: if it comes again, it ends again
-                run("DELETE FROM study_end WHERE study = ?", (uid,))
+            for uid in (known | used).difference(row.uid for row in rows):  # if it comes again, it ends again
+                _forget(run, uid)
             for row in rows:
                 if row.uid in known:
                     continue
@@ -182,23 +203,29 @@ class Studies:
 
         What is pinned or open stays, what a job is about, and what is still arriving.
         """
+        if self.totals().bytes <= quota:
+            self.over_quota = 0
+            return []
         found = sorted(self._all(), key=lambda one: max(one.received, one.opened))
         left, gone = sum(one.bytes for one in found), list[LocalStudy]()
-        if left > quota:
-            busy, arriving = self._busy(), self._clock() - self._quiet
-            for one in found:
-                if left <= quota:
-                    break
-                if one.pinned or one.open or one.uid in busy or one.received > arriving or one.uid in self._opened:
-                    continue
-                uids = [instance.uid for instance in self._holdings.index.instances(Level.STUDY, [one.uid])]
-                delete_instances(self._holdings, uids)
-                log.info("the study %s goes, for the quota: %d bytes", one.uid, one.bytes)
-                left -= one.bytes
-                gone.append(one)
-            with self._database.transaction() as run:
-                for one in gone:
-                    run("DELETE FROM study_use WHERE study = ?", (one.uid,))
-                    run("DELETE FROM study_end WHERE study = ?", (one.uid,))
+        busy, arriving = self._busy(), self._clock() - self._quiet
+        for one in found:
+            if left <= quota:
+                break
+            if one.pinned or one.open or one.uid in busy or one.received > arriving or one.uid in self._opened:
+                continue
+            uids = [instance.uid for instance in self._holdings.index.instances(Level.STUDY, [one.uid])]
+            delete_instances(self._holdings, uids)
+            log.info("the study %s goes, for the quota: %d bytes", one.uid, one.bytes)
+            left -= one.bytes
+            gone.append(one)
+        with self._database.transaction() as run:
+            for one in gone:
+                _forget(run, one.uid)
         self.over_quota = max(left - quota, 0)
         return gone
+
+
+def _forget(run: Callable[..., Any], study: str) -> None:
+    run("DELETE FROM study_use WHERE study = ?", (study,))
+    run("DELETE FROM study_end WHERE study = ?", (study,))

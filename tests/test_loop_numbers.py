@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,11 @@ def test_refused_callers_leave_no_thread_and_delay_no_good_peer(face):
                 echoes[0] += 1
                 begun.set()
 
-    with many_descriptors(), server(face, "usual") as (pid, port):
-        good = threading.Thread(target=echo_all_the_time, args=(f"OURS@127.0.0.1:{port}",))
-        good.start()
-        assert begun.wait(PATIENCE)
-        before, most, open_files, held = threads(pid), 0, 0, []
+    with many_descriptors(), server(face, "usual") as (pid, port), ThreadPoolExecutor(1) as pool:
+        good, held = pool.submit(echo_all_the_time, f"OURS@127.0.0.1:{port}"), []
         try:
+            assert begun.wait(PATIENCE)
+            before, most, open_files = threads(pid), 0, 0
             for _ in range(3000):
                 user = raw(port)
                 held.append(user)
@@ -141,9 +141,9 @@ def test_refused_callers_leave_no_thread_and_delay_no_good_peer(face):
                 open_files = max(open_files, descriptors(pid))
         finally:
             stop.set()
-            good.join(PATIENCE)
             for user in held:
                 user.sock.close()
+            good.result(PATIENCE)  # it was not thrown out either
     print(f"{most} threads of {before}, {open_files} descriptors, {echoes[0]} echoes, the slowest {slowest[0]:.3f} s")
     assert most <= before
     assert open_files <= DESCRIPTORS
@@ -233,7 +233,11 @@ def slow_peers(port: int) -> list[tuple[RawUser, bytearray]]:
 @FACES
 def test_slow_peers_delay_no_other(face):
     """The goal of G11, by rounds with and without bytes that drip in, one after the other."""
-    with server(face, "usual") as (_, port), dn.connect(f"OURS@127.0.0.1:{port}", contexts=ECHO) as good:
+    with (
+        server(face, "usual") as (_, port),
+        dn.connect(f"OURS@127.0.0.1:{port}", contexts=ECHO) as good,
+        ThreadPoolExecutor(1) as pool,
+    ):
         alone = [p99_of(good) for _ in range(ROUNDS)]
         slow, stop = slow_peers(port), threading.Event()
 
@@ -244,15 +248,14 @@ def test_slow_peers_delay_no_other(face):
                 peer.send(bytes(rest[:1]))
                 del rest[:1]
 
-        dripping = threading.Thread(target=drip)
-        dripping.start()
+        dripping = pool.submit(drip)
         try:
             beside = [p99_of(good) for _ in range(ROUNDS)]
         finally:
             stop.set()
-            dripping.join(PATIENCE)
             for peer, _ in slow:
                 peer.sock.close()
+            dripping.result(PATIENCE)  # none of them was closed meanwhile
     ratio = min(beside) / min(alone)
     print(f"99th percentile {min(alone) * 1e3:.3f} ms alone, {min(beside) * 1e3:.3f} ms beside {DRIPPING} slow peers")
     assert ratio < 3 * SLOWER

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import archives
@@ -33,6 +34,7 @@ from dicomnet.repository.object_writer import ObjectWriter
 from dicomnet.repository.places import Places
 
 ROOT = Path(__file__).parent.parent
+PATIENCE = 60  # seconds for what takes few
 
 
 def migrate(directory, *arguments):
@@ -119,7 +121,7 @@ class TestInstances:
         assert ArchiveSettings.load(filled).storage_before == "blobs"
         with Archive(filled, ArchiveSettings.make(filled, port=0)) as archive:
             host, port = archive.listener.address
-            stop, kept = threading.Event(), []
+            stop, begun, kept = threading.Event(), threading.Event(), []
 
             def send():
                 with dn.connect(f"ARCHIVE@{host}:{port}", contexts=dn.contexts.storage([CT])) as association:
@@ -127,12 +129,16 @@ class TestInstances:
                         number = 1000 + len(kept)
                         assert association.store(part10(number, size=5000)).status.is_success
                         kept.append(f"1.2.1.1.{number}")
+                        begun.set()
 
-            sender = threading.Thread(target=send)
-            sender.start()
-            assert migrate(filled) == 0
-            stop.set()
-            sender.join(60)
+            with ThreadPoolExecutor(1) as pool:
+                sending = pool.submit(send)
+                try:
+                    assert begun.wait(PATIENCE)
+                    assert migrate(filled) == 0
+                finally:
+                    stop.set()
+                    sending.result(PATIENCE)
         assert kept
         assert set(kept) <= {uid for uid, _ in content(filled)}
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import archives
 import postgres
@@ -43,13 +44,24 @@ def holdings(tmp_path, url):
 class TestTransactions:
     @pytest.mark.parametrize("mode", ["fast", "immediate"])
     def test_a_restart_costs_time_and_nothing_else(self, holdings, cluster, mode):
-        holdings.intake.store([an_incoming(1)])
-        restarting = threading.Thread(target=cluster.restart, args=[mode])
-        restarting.start()
-        results = [holdings.intake.store([an_incoming(number)])[0] for number in range(2, 30)]
-        restarting.join(PATIENCE)
+        results = []
+
+        def store():
+            results.extend(holdings.intake.store([an_incoming(1 + len(results))]))
+
+        store()
+        with ThreadPoolExecutor(1) as pool:
+            restarting = pool.submit(cluster.restart, mode)
+            while not restarting.done():
+                store()
+            during = len(results) - 1
+            for _ in range(3):
+                store()
+            restarting.result()
+        assert during > 0
         assert all(isinstance(one, Kept) for one in results)
-        assert len(holdings.places.of(f"1.2.1.1.{number}" for number in range(1, 30))) == 29
+        uids = [f"1.2.1.1.{number}" for number in range(1, len(results) + 1)]
+        assert len(holdings.places.of(uids)) == len(results)
         assert list(fsck(holdings)) == []
 
     def test_a_commit_of_which_nothing_is_known_is_repeated_where_that_does_no_harm(self, url, monkeypatch):

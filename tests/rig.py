@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,14 @@ from dicomnet.wire.command_set import Command, frame
 
 PATIENCE = 30  # seconds for what takes none
 PAIRINGS = ("sync-sync", "sync-aio", "aio-sync", "aio-aio")  # user and provider
+
+
+def until(condition: Callable[[], object], told: Callable[[], object] = str) -> None:
+    """Wait for what another thread or process is about to do, with an end; what is told if it does not happen."""
+    pause, end = threading.Event(), time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"it did not happen: {told()}"
+        pause.wait(0.001)
 
 
 class Loop:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from faces import RawUser, echo_request, provider, store_request
+from rig import until
 from test_memory_bound import Child
-from test_under_attack import until
 
 from dicomnet._pdu import Abort, ReleaseRQ
 

@@ -17,7 +17,7 @@ from typing import Any
 import faces
 import pytest
 from faces import CT, PATIENCE, SYNTAX, RawUser, echo_request, message, provider, store_request
-from test_under_attack import until
+from rig import until
 
 import dicomnet as dn
 from dicomnet import uids

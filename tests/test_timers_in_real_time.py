@@ -31,7 +31,7 @@ from faces import (
     store_request,
 )
 from peers import full_backlog
-from test_under_attack import until
+from rig import until
 
 import dicomnet as dn
 from dicomnet import uids

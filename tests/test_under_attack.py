@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from faces import USERS, provider
+from rig import until
 from test_memory_bound import AIO_PROVIDER
 
 import dicomnet as dn
@@ -85,14 +86,6 @@ def descriptors() -> set[str]:
         with suppress(OSError):  # the listing's own
             found.add(os.readlink(f"/proc/self/fd/{name}"))
     return found
-
-
-def until(condition, extra=str) -> None:
-    """Wait for what another thread is about to do, with an end."""
-    event, deadline = threading.Event(), time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen: {extra()}"
-        event.wait(0.001)
 
 
 def echo(port: int) -> None:

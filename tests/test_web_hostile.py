@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import time
 import tracemalloc
 from contextlib import suppress
 
 import archives
 import pytest
+from rig import until
 from web_archives import client, served
 from websockets.sync.client import connect
 
@@ -44,16 +44,6 @@ def answered(sock: socket.socket) -> bytes:
             break
         got += piece
     return got
-
-
-def until(condition) -> bool:
-    """Whether it comes true in time."""
-    end = time.monotonic() + 30
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        os.sched_yield()
-    return True
 
 
 def chunk(data: bytes) -> bytes:
@@ -108,7 +98,7 @@ def test_a_client_that_leaves_while_it_stores_frees_its_place(web):
     before = _open_files()
     for _ in range(20):
         raw(url, f"{HEAD}Content-Length: 99000000\r\n\r\n".encode(), PART, b"x" * 8_000_000).close()
-    assert until(lambda: _open_files() <= before + 1)
+    until(lambda: _open_files() <= before + 1)
     with client(url) as http:
         assert http.get("/health").status_code == 200
     assert archive.storage.failed == 0
@@ -127,7 +117,7 @@ def test_a_client_that_leaves_while_it_reads_frees_what_was_open(tmp_path):
             sock = raw(url, request)
             assert sock.recv(1000).startswith(b"HTTP/1.1 200")
             sock.close()
-        assert until(lambda: not _open_large_files())
+        until(lambda: not _open_large_files())
         assert archive.holdings.index
 
 
@@ -147,8 +137,8 @@ def test_a_client_that_does_not_read_is_given_up(tmp_path, monkeypatch):
             assert stored.status_code == 200
         accept = b'Accept: multipart/related; type="application/dicom"\r\n\r\n'
         with raw(url, b"GET /dicomweb/studies/1.2.1 HTTP/1.1\r\nHost: localhost\r\n" + accept) as sock:
-            assert until(lambda: sock.getsockname()[1] in lost)
-            assert until(lambda: not _open_large_files())
+            until(lambda: sock.getsockname()[1] in lost)
+            until(lambda: not _open_large_files())
             received = 0
             while piece := sock.recv(1 << 20):
                 received += len(piece)

@@ -1,18 +1,17 @@
 """An archive moved from SQLite and a directory to PostgreSQL and a bucket: killed on the way, and while it serves."""
 
 import hashlib
-import os
 import signal
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import archives
+import programs
 import pytest
 from archives import CT, an_incoming, part10
 from click.testing import CliRunner
+from rig import until
 
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
@@ -23,7 +22,7 @@ from dicomnet.cli.archive_migrate import _begin as begin_move
 from dicomnet.cli.archive_migrate import migrate_command
 from dicomnet.errors import InvalidArgument
 from dicomnet.repository.blob_source import data_set_of
-from dicomnet.repository.bucket import StoreUnavailable
+from dicomnet.repository.bucket import Bucket, StoreUnavailable
 from dicomnet.repository.database import Database
 from dicomnet.repository.deletion import delete_blobs_due, delete_instances
 from dicomnet.repository.index_copy import copy_index
@@ -33,7 +32,6 @@ from dicomnet.repository.object_directory import is_object
 from dicomnet.repository.object_writer import ObjectWriter
 from dicomnet.repository.places import Places
 
-ROOT = Path(__file__).parent.parent
 PATIENCE = 60  # seconds for what takes few
 
 
@@ -42,6 +40,26 @@ def migrate(directory, *arguments):
     if done.exception is not None:
         raise done.exception
     return done.return_value
+
+
+def objects(bucket):
+    return sum(len(page) for page in Bucket(bucket).list("objects/"))
+
+
+def killed(directory, bucket, more):
+    """Kill a migration when it has begun, and put so many objects; its exit code, which is 0 if it was done by then."""
+    command = programs.command("archive", "migrate", directory, "--storage", bucket)
+    before = objects(bucket)
+    process = subprocess.Popen(command, cwd=programs.ROOT, stdout=subprocess.DEVNULL)
+    try:
+        until(
+            lambda: process.poll() is not None
+            or (ArchiveSettings.load(directory).storage_before and objects(bucket) >= before + more)
+        )
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+    return process.returncode
 
 
 @pytest.fixture
@@ -163,17 +181,17 @@ class TestInstances:
     @pytest.mark.deadline(180)
     def test_killed_and_begun_again_at_any_time(self, filled, bucket, monkeypatch):
         before = content(filled)
-        command = [sys.executable, "-m", "dicomnet", "archive", "migrate", str(filled), "--storage", bucket]
-        for seconds in (1.0, 1.5, 2.0):
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait(30)
+        for more in (0, 1, 1, 2):
+            code = killed(filled, bucket, more)
+            assert code in (0, -signal.SIGKILL)
+            assert ArchiveSettings.load(filled).storage == bucket
             assert content(filled) == before
+            if code == 0:
+                break
         if ArchiveSettings.load(filled).storage_before:
             assert migrate(filled) == 0
+        settings = ArchiveSettings.load(filled)
+        assert (settings.storage, settings.storage_before) == (bucket, "")
         assert content(filled) == before
 
     def test_damaged_bytes_stay_and_are_told(self, filled, bucket):

@@ -13,8 +13,9 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive.archive import Archive
 from dicomnet.dataset import codec
+from dicomnet.repository.database import MOST_VALUES
 from dicomnet.repository.intake import Duplicates
-from dicomnet.repository.nonpatient import CLASSES
+from dicomnet.repository.nonpatient import CLASSES, NonPatientObjects
 from dicomnet.services import presentation_contexts, query_models
 
 CODE = {"CodeValue": "C1", "CodingSchemeDesignator": "99X", "CodeMeaning": "One"}
@@ -143,6 +144,15 @@ def test_they_are_moved(tmp_path):
                     "", destination="TARGET", model="COLOR_PALETTE", SOPInstanceUID=dataset.SOPInstanceUID
                 )
     assert (outcome.completed, kept) == (1, [dataset.SOPInstanceUID])
+
+
+def test_as_many_are_given_as_are_asked_for(database):
+    objects, sop_class = NonPatientObjects(database), CLASSES["COLOR_PALETTE"][0]
+    names = [f"1.2.8.{number}" for number in range(MOST_VALUES + 1)]
+    for uid in (names[0], names[-1]):
+        objects.put(uid, sop_class, {}, b"header", uid.encode(), replace=False)
+    found = objects.streams(names, [sop_class])
+    assert sorted(found) == [b"header" + uid.encode() for uid in (names[0], names[-1])]
 
 
 def test_what_makes_no_sense_is_refused(archive):

@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,13 +28,14 @@ from ..log import log
 from .database_clock import DatabaseClock
 from .migrations import check_version, upgrade
 
-__all__ = ["Database", "is_away"]
+__all__ = ["Database", "is_away", "parts"]
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for a writer of another process
 READERS = 16  # connections that are kept for readers; more are opened when they are needed
 MORE_READERS = 48
 WRITERS = 4  # of PostgreSQL
 ATTEMPTS = 10  # of a transaction that the database called off in favour of another
+MOST_VALUES = 500  # in one list of a statement
 _CALLED_OFF = frozenset({"40001", "40P01", "55P03"})  # serialization failure, deadlock, lock not available
 #: How long a transaction is begun again while the database is away: one that fails over is back by then as a rule, and
 #: a sender waits a minute for its answer.
@@ -298,3 +299,8 @@ def _url(url: str | Path) -> URL:
             f"{parsed.get_backend_name()} is no database of an index", hint="SQLite and PostgreSQL are."
         )
     return parsed
+
+
+def parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Values in lists that one statement can take."""
+    return (values[start : start + MOST_VALUES] for start in range(0, len(values), MOST_VALUES))

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..services.query_models import NONPATIENT as CLASSES
 from .catalog import VR_OF
-from .database import Database
+from .database import Database, parts
 from .dicom_json import DicomJson, attributes_of_json, packed
 from .keys import Identifier
 from .work_schema import nonpatient
@@ -20,7 +20,6 @@ from .work_schema import nonpatient
 __all__ = ["CLASSES", "NonPatientObjects", "Taken"]
 
 _PAGE = 200
-_MOST_VALUES = 500
 
 
 class Taken(Enum):
@@ -86,6 +85,10 @@ class NonPatientObjects:
 
     def streams(self, uids: Sequence[str], classes: Sequence[str]) -> list[bytes]:
         """The Part 10 streams of those of these SOP classes that have one of these UIDs."""
-        wanted = select(nonpatient.c.stream).where(nonpatient.c.uid.in_(list(uids)[:_MOST_VALUES]))
+        wanted = select(nonpatient.c.stream).where(nonpatient.c.cls.in_(classes))
         with self._database.read() as connection:
-            return list(connection.execute(wanted.where(nonpatient.c.cls.in_(classes))).scalars())
+            return [
+                stream
+                for part in parts(sorted(set(uids)))
+                for stream in connection.execute(wanted.where(nonpatient.c.uid.in_(part))).scalars()
+            ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
 from . import schema
-from .database import Database
+from .database import Database, parts
 from .work_schema import offline
 
 __all__ = ["OfflineInstance", "OfflineInstances"]
-
-_GROUP = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class OfflineInstances:
 
         def work(connection: Connection) -> int:
             count = 0
-            for group in _groups(uids):
+            for group in parts(uids):
                 query = select(*columns).select_from(joined).where(schema.instance.c.uid.in_(group))
                 rows = connection.execute(query).all()
                 connection.execute(delete(offline).where(offline.c.uid.in_(group)))
@@ -60,7 +58,3 @@ class OfflineInstances:
         with self._database.read() as connection:
             rows = connection.execute(select(*columns).where(offline.c.study_uid == study_uid)).all()
         return [OfflineInstance(*row) for row in rows]
-
-
-def _groups(uids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (uids[start : start + _GROUP] for start in range(0, len(uids), _GROUP))

@@ -11,11 +11,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from . import schema
 from .blob_store import BlobRef
-from .database import Database
+from .database import Database, parts
 
 __all__ = ["Place", "Places"]
 
-_MOST_VALUES = 500  # in one list of an SQL statement
 _PAGE = 1000
 
 _I, _B, _SE, _ST = schema.instance.c, schema.blob.c, schema.series.c, schema.study.c
@@ -62,8 +61,8 @@ class Places:
         wanted = sorted(set(uids))
         found: dict[str, Place] = {}
         with self._database.read() as connection:
-            for start in range(0, len(wanted), _MOST_VALUES):
-                query = _PLACES.where(_I.uid.in_(wanted[start : start + _MOST_VALUES]))
+            for part in parts(wanted):
+                query = _PLACES.where(_I.uid.in_(part))
                 found.update((place.uid, place) for place in map(_place, connection.execute(query).mappings()))
         return found
 
@@ -103,8 +102,8 @@ class Places:
         """How many instances are under each of some keys; those that nothing is under are left out."""
         found: dict[str, int] = {}
         with self._database.read() as connection:
-            for start in range(0, len(keys), _MOST_VALUES):
-                query = select(_B.key, _B.refs).where(_B.key.in_(keys[start : start + _MOST_VALUES]))
+            for part in parts(keys):
+                query = select(_B.key, _B.refs).where(_B.key.in_(part))
                 found.update((row.key, row.refs) for row in connection.execute(query))
         return found
 

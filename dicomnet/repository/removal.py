@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, select, update
 
 from . import schema
 from .blob_store import BlobRef
-from .database import Database
+from .database import Database, parts
 from .work_schema import outbox, quarantine
 
 __all__ = ["DELETING", "given_up", "needed", "remove_instances"]
 
 #: The outbox's queue of bytes that no row refers to any more: ``{"blobs": [[key, offset, length], …]}``.
 DELETING = "delete"
-_MOST_VALUES = 500
 _I, _B, _SE, _ST, _P = (
     schema.instance.c,
     schema.blob.c,
@@ -37,10 +35,10 @@ def remove_instances(connection: Connection, uids: Sequence[str]) -> list[BlobRe
     Returns:
         Their blobs, which are the caller's to delete once the transaction is committed.
     """
-    for part in _parts(sorted(set(uids))):
+    for part in parts(sorted(set(uids))):
         _lock_studies(connection, part)
-    rows = [row for part in _parts(sorted(set(uids))) for row in _found(connection, part)]
-    for ids in _parts([row["id"] for row in rows]):
+    rows = [row for part in parts(sorted(set(uids))) for row in _found(connection, part)]
+    for ids in parts([row["id"] for row in rows]):
         connection.execute(delete(schema.instance).where(_I.id.in_(ids)))
     _release_blobs(connection, rows)
     studies = sorted({row["study_id"] for row in rows})
@@ -64,14 +62,10 @@ def needed(database: Database, refs: Iterable[BlobRef]) -> set[BlobRef]:
     indexed = select(_B.key, _I.off, _I.bytes).select_from(schema.instance.join(schema.blob))
     found: set[BlobRef] = set()
     with database.read() as connection:
-        for keys in _parts(sorted({ref.key for ref in wanted})):
+        for keys in parts(sorted({ref.key for ref in wanted})):
             for query in (indexed.where(_B.key.in_(keys)), select(q.key, q.off, q.bytes).where(q.key.in_(keys))):
                 found |= {BlobRef(*row) for row in connection.execute(query)}
     return found & wanted
-
-
-def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (values[start : start + _MOST_VALUES] for start in range(0, len(values), _MOST_VALUES))
 
 
 def _lock_studies(connection: Connection, uids: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from routers import CT, address, everything_to, part10
 from servers import make_settings
 
 import dicomnet as dn
+from dicomnet.router import trial
 from dicomnet.router.add_in import RouterAddIn
 from dicomnet.server import Server
 from dicomnet.server.admin import AdminError, Client
@@ -73,6 +74,16 @@ def test_rules_come_through_the_same_parser(serving):
             admin.send(message, {"plan": wrong})
     assert routing.spool.plans.current[0] == 1
     assert "Condition" in admin.send("RouterSchema")["$defs"]
+
+
+def test_rules_are_tried_on_the_newest_of_each_series(serving, monkeypatch):
+    server, routing, admin, _ = serving
+    stored(server, part10(1), part10(2), part10(3, SeriesInstanceUID="1.2.1.2"), part10(1, study=2))
+    routers.eventually(routing, {"A": {"sent": 4}})
+    asked = {"toml": routing.spool.plans.path.read_text(), "study": "1.2.1"}
+    assert [one["name"] for one in admin.send("RouterTryRules", asked)["samples"]] == ["1.2.1.1.3", "1.2.1.1.2"]
+    monkeypatch.setattr(trial, "MOST_SERIES", 1)
+    assert [one["name"] for one in admin.send("RouterTryRules", asked)["samples"]] == ["1.2.1.1.3"]
 
 
 def test_metrics_and_health_say_what_waits_and_for_how_long(serving, monkeypatch):

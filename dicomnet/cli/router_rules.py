@@ -15,7 +15,7 @@ import click
 from ..errors import InputFileError, InvalidArgument
 from ..router.editing import RulesFile, value_of
 from ..router.plan import Plan, PlanInvalid, Rule
-from ..router.samples import Coverage, Sample, Sender, coverage, sample_files, spooled
+from ..router.samples import Coverage, Sample, Sender, coverage, sample_files, spooled, spooled_series
 from ..router.settings import RULES_NAME, RouterSettings
 from ..router.spool import Spool
 from .exits import Exit
@@ -236,11 +236,10 @@ def explain_command(directory: str, what: str, output: Output, **sending: Any) -
     if Path(what).exists():
         return _explain(plan, sample_files([Path(what)], _sender(**sending)), output)
     with Spool(Path(directory)) as spool:
-        samples = list(spooled(spool, what))
+        samples = list(spooled_series(spool, what))
         if not samples:
             raise InvalidArgument(f'there is no file "{what}", and no study of that UID in the spool')
-        series = {one.facts.uid(0x0020000E): one for one in samples}
-        return _explain(plan, series.values(), output)
+        return _explain(plan, samples, output)
 
 
 def _explain(plan: Plan, samples: Any, output: Output) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 
 from ..errors import DicomNetError, InputFileError, InputProblem
 from ..files.instance_source import open_source
@@ -24,7 +24,9 @@ from .queue import New
 from .schema import received
 from .spool import Spool
 
-__all__ = ["Coverage", "Sample", "Sender", "coverage", "sample_files", "spooled"]
+__all__ = ["Coverage", "Sample", "Sender", "coverage", "sample_files", "spooled", "spooled_series"]
+
+_T = received.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,18 @@ def sample_files(paths: Iterable[Path], sender: Sender) -> Iterator[Sample | Inp
                 yield InputFileError(str(error), problem=InputProblem.CANNOT_READ, path=str(file))
 
 
-def spooled(spool: Spool, study: str | None = None, most: int = 10_000) -> Iterator[Sample]:
-    """The instances in the spool, of a study or all, the newest first, as they came."""
-    table = received.c
-    query = select(received).where(table.kept == 1).order_by(table.id.desc()).limit(most)
-    if study is not None:
-        query = query.where(table.study == study)
+def spooled(spool: Spool, most: int = 10_000) -> Iterator[Sample]:
+    """The instances in the spool, the newest first, as they came."""
+    return _read(spool, select(received).where(_T.kept == 1).order_by(_T.id.desc()).limit(most))
+
+
+def spooled_series(spool: Spool, study: str, most: int = 10_000) -> Iterator[Sample]:
+    """The newest instance in the spool of each series of a study, the newest first, as they came."""
+    newest = select(func.max(_T.id)).where(_T.kept == 1, _T.study == study).group_by(_T.series)
+    return _read(spool, select(received).where(_T.id.in_(newest)).order_by(_T.id.desc()).limit(most))
+
+
+def _read(spool: Spool, query: Select[Any]) -> Iterator[Sample]:
     with spool.database.read() as connection:
         rows = connection.execute(query).all()
     for row in rows:

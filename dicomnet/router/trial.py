@@ -11,7 +11,7 @@ from .conditions import EndlessExpression
 from .facts import Unreadable
 from .plan import Plan, PlanInvalid, Problem
 from .planning import deliveries_of
-from .samples import Sample, outcome, spooled
+from .samples import Sample, outcome, spooled_series
 from .spool import Spool
 
 __all__ = ["line_of", "try_rules"]
@@ -29,7 +29,7 @@ def try_rules(spool: Spool, text: str, study: str | None = None) -> Mapping[str,
     Args:
         spool: of the router, with the rules that hold.
         text: the rules.
-        study: a study in the spool, of which one instance of each series is tried; None tries none.
+        study: a study in the spool, of which the newest instance of each series is tried; None tries none.
 
     Returns:
         ``problems``, each with its place, its line and what is wrong; ``rules`` and ``destinations``: how many there
@@ -46,12 +46,12 @@ def try_rules(spool: Spool, text: str, study: str | None = None) -> Mapping[str,
         return {"problems": problems, "rules": 0, "destinations": 0, "samples": []}
     samples: list[Mapping[str, Any]] = []
     if study is not None:
-        series = {one.facts.uid(0x0020000E): one for one in spooled(spool, study)}
-        if not series:
+        found = list(spooled_series(spool, study, MOST_SERIES))
+        if not found:
             hint = "A router keeps instances until they are sent, and `keep` seconds longer."
             raise InvalidArgument(f"nothing of the study {study[:64]} is in the spool", hint=hint)
         running = spool.plans.current[1]
-        samples = [_tried(plan, running, one) for one in list(series.values())[:MOST_SERIES]]
+        samples = [_tried(plan, running, one) for one in found]
     return {"problems": [], "rules": len(plan.rules), "destinations": len(plan.destinations), "samples": samples}
 
 

@@ -188,6 +188,12 @@ class TestPeople:
         outbox.park(item, "x")
         assert outbox.discard([item.id]) == 1
 
+    def test_of_a_queue_nothing_of_another_is_discarded(self, outbox, put):
+        put(1)
+        (item,) = outbox.items()
+        assert outbox.discard([item.id], queue="other") == 0
+        assert outbox.discard([item.id], queue="forward") == 1
+
 
 def test_pauses_have_an_end():
     forever = RetryClass(first=1, factor=2, most=100, attempts=10**6)

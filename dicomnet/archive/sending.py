@@ -100,8 +100,7 @@ class Sending:
 
     def cancel(self, ids: Sequence[int]) -> int:
         """Give some up that are not under way; how many those are."""
-        mine = {one.id for one in self._holdings.outbox.items(queue=QUEUE, most=1000)}
-        return self._holdings.outbox.discard([one for one in ids if one in mine])
+        return self._holdings.outbox.discard(ids, queue=QUEUE)
 
     def _wake(self, title: str) -> None:
         with self._lock:

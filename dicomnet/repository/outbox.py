@@ -262,11 +262,11 @@ class Outbox:
         with self._begin() as connection:
             return connection.execute(update(outbox).where(*chosen).values(values)).rowcount
 
-    def discard(self, ids: Sequence[int]) -> int:
-        """Delete items that no worker holds; how many that were."""
+    def discard(self, ids: Sequence[int], *, queue: str | None = None) -> int:
+        """Delete items, of a queue where one is named, that no worker holds; how many that were."""
+        chosen = [outbox.c.state != ItemState.LEASED, *_chosen(ids, queue, None)]
         with self._begin() as connection:
-            gone = delete(outbox).where(outbox.c.id.in_(ids), outbox.c.state != ItemState.LEASED)
-            return connection.execute(gone).rowcount
+            return connection.execute(delete(outbox).where(*chosen)).rowcount
 
     def items(
         self,

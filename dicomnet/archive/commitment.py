@@ -18,7 +18,7 @@ from .. import uids
 from ..config import Entity
 from ..dataset import codec
 from ..errors import DicomNetError
-from ..log import log, log_failure
+from ..log import log
 from ..protocol.negotiation import ProposedContext
 from ..repository.blob_source import hash_of
 from ..repository.bucket import StoreUnavailable
@@ -29,6 +29,7 @@ from ..services.provider_requests import NormalizedRequest
 from ..services.service_registry import Registering
 from ..status import Status
 from ..sync import connect
+from .forwarder import until_due, work_off
 from .holdings import Holdings
 
 __all__ = ["QUEUE", "CommitmentService"]
@@ -37,6 +38,7 @@ QUEUE = "commitment"
 _REQUEST_ACTION = 1
 _ALL_COMMITTED, _SOME_FAILED = 1, 2
 _LEASE = 600.0  # seconds to check and report in; what takes longer is extended
+_LEAST_PAUSE = 0.05  # seconds: a request has no lane, so that what is due can be taken
 _DUPLICATE, _NO_SUCH_INSTANCE, _CONFLICT, _DAMAGED = 0x0131, 0x0112, 0x0119, 0x0110
 _SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 
@@ -147,18 +149,11 @@ class CommitmentService:
         self._worker.start()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                pause = 0.0 if self.report_due() else self._pause()
-            except Exception as error:
-                log_failure("storage commitment cannot look at its queue", error)
-                pause = 10.0
-            self._wake.wait(pause)
-            self._wake.clear()
+        what = "storage commitment cannot look at its queue"
+        work_off(self.report_due, self._pause, self._wake, self._stop, what)
 
     def _pause(self) -> float:
-        due = self._holdings.outbox.next_due(QUEUE)
-        return 60.0 if due is None else min(max(due - self._clock(), 0.05), 60.0)
+        return until_due(self._holdings.outbox, QUEUE, self._clock, least=_LEAST_PAUSE)
 
     def report_due(self) -> int:
         """Report what is due now; how many transactions that were."""

@@ -6,15 +6,43 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ..log import log_failure
-from ..repository.outbox import Item
+from ..repository.outbox import Item, Outbox
 from .holdings import Holdings
 
-__all__ = ["Forwarder"]
+__all__ = ["Forwarder", "until_due", "work_off"]
 
 _LEASE = 300.0  # seconds for one message
 _MOST_PAUSE = 30.0  # seconds between two looks at the queue: another process may have put something there
 _LEAST_PAUSE = 1.0  # what is due may wait behind something that is parked
 _PAUSE_AFTER_TROUBLE = 10.0
+
+
+def work_off(
+    due: Callable[[], int], pause: Callable[[], float], wake: threading.Event, stop: threading.Event, what: str
+) -> None:
+    """Do what is due, and wait for more, until ``stop`` is set, and ``wake`` after it.
+
+    Args:
+        due: does some of it; how much that was.
+        pause: seconds until there may be more.
+        wake: set when something came.
+        stop: ends it.
+        what: for the log: what failed where ``due`` did.
+    """
+    while not stop.is_set():
+        try:
+            seconds = 0.0 if due() else pause()
+        except Exception as error:
+            log_failure(what, error)
+            seconds = _PAUSE_AFTER_TROUBLE
+        wake.wait(seconds)
+        wake.clear()  # before the look at `stop`: what wakes for it would be forgotten after that
+
+
+def until_due(outbox: Outbox, queue: str, clock: Callable[[], float], *, least: float = _LEAST_PAUSE) -> float:
+    """Seconds until something in a queue is due, or another look is; no less than ``least``."""
+    due = outbox.next_due(queue)
+    return _MOST_PAUSE if due is None else min(max(due - clock(), least), _MOST_PAUSE)
 
 
 class Forwarder:
@@ -54,19 +82,11 @@ class Forwarder:
             thread.start()
 
     def _run(self, destination: str) -> None:
-        wake = self._wakes[destination]
-        while not self._stop.is_set():
-            wake.clear()
-            try:
-                pause = 0.0 if self.forward_due(destination) else self._pause()
-            except Exception as error:
-                log_failure(f"the queue {self._queue} cannot be looked at", error)
-                pause = _PAUSE_AFTER_TROUBLE
-            wake.wait(pause)
+        what = f"the queue {self._queue} cannot be looked at"
+        work_off(lambda: self.forward_due(destination), self._pause, self._wakes[destination], self._stop, what)
 
     def _pause(self) -> float:
-        due = self._holdings.outbox.next_due(self._queue)
-        return _MOST_PAUSE if due is None else min(max(due - self._clock(), _LEAST_PAUSE), _MOST_PAUSE)
+        return until_due(self._holdings.outbox, self._queue, self._clock)
 
     def forward_due(self, destination: str) -> int:
         """Pass on what is due for a destination; how many messages that were."""

@@ -7,7 +7,6 @@ is sent as it is when its turn comes; an instance that the destination has alrea
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
@@ -21,11 +20,12 @@ from ..errors import (
     InvalidArgument,
     NoAcceptedContext,
 )
-from ..log import log, log_failure
+from ..log import log
 from ..repository.blob_source import BlobSource
 from ..repository.exporting import selected
 from ..repository.outbox import Item
 from ..server.base import Requests
+from .forwarder import until_due, work_off
 from .holdings import Holdings
 
 __all__ = ["QUEUE", "Sending"]
@@ -33,7 +33,6 @@ __all__ = ["QUEUE", "Sending"]
 QUEUE = "send"
 _LEASE = 300.0  # seconds, extended while instances go
 _EXTEND_EVERY = 100  # instances
-_MOST_PAUSE, _LEAST_PAUSE, _PAUSE_AFTER_TROUBLE = 30.0, 1.0, 10.0
 _DUPLICATE = 0x0111
 _AWAY = (ConnectionFailed, AssociationError, DeadlineExceeded)
 
@@ -44,11 +43,12 @@ class Sending:
     Args:
         holdings: where they are, with the outbox.
         requests: how AEs are reached.
-        clock: seconds since 1970.
+        clock: seconds since 1970; the database's by default.
     """
 
-    def __init__(self, holdings: Holdings, requests: Requests, *, clock: Callable[[], float] = time.time) -> None:
-        self._holdings, self._requests, self._clock = holdings, requests, clock
+    def __init__(self, holdings: Holdings, requests: Requests, *, clock: Callable[[], float] | None = None) -> None:
+        self._holdings, self._requests = holdings, requests
+        self._clock: Callable[[], float] = clock or holdings.database.clock
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._workers: dict[str, tuple[threading.Thread, threading.Event]] = {}
@@ -115,18 +115,11 @@ class Sending:
             self._workers[title][1].set()
 
     def _run(self, title: str, wake: threading.Event) -> None:
-        while not self._stop.is_set():
-            wake.clear()
-            try:
-                pause = 0.0 if self._send_due(title) else self._pause()
-            except Exception as error:
-                log_failure("the queue of studies to send cannot be looked at", error)
-                pause = _PAUSE_AFTER_TROUBLE
-            wake.wait(pause)
+        what = "the queue of studies to send cannot be looked at"
+        work_off(lambda: self._send_due(title), self._pause, wake, self._stop, what)
 
     def _pause(self) -> float:
-        due = self._holdings.outbox.next_due(QUEUE)
-        return _MOST_PAUSE if due is None else min(max(due - self._clock(), _LEAST_PAUSE), _MOST_PAUSE)
+        return until_due(self._holdings.outbox, QUEUE, self._clock)
 
     def _send_due(self, title: str) -> int:
         outbox = self._holdings.outbox

@@ -24,9 +24,10 @@ from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
 from dicomnet.server.admin import AsyncClient
 from dicomnet.server.directory import ServerDirectory
-from dicomnet.web.console import application
+from dicomnet.web.console import application, schema_fields
 from dicomnet.web.console import live as live_module
 from dicomnet.web.console.desk import Desk
+from dicomnet.web.console.forms import Form
 from dicomnet.web.console.pages import MOST_FIELDS, MOST_FORM, Console
 from dicomnet.web.users import ROLES, Users, allows
 
@@ -357,6 +358,13 @@ class TestManager:
         assert response.status_code == 422
         assert (servers / "main" / "server.toml").read_text() == before
         assert pages.get("/servers/main/settings/nothing").status_code == 404
+
+    def test_a_table_comes_back_from_its_field_as_it_was(self):
+        table = {"plain": "x", "with space": 'say "hi" to C:\\new', "several": ['a"b', "c\nd"], "count": 3, "on": True}
+        schema = {"properties": {"peers": {"type": "object"}}}
+        [field] = schema_fields.fields_of(schema, "addin.x", {"peers": table})
+        assert schema_fields.values_of(schema, [field], Form([(field.name, field.value)])) == {"addin.x.peers": table}
+        assert not field.error
 
     def test_an_add_in_has_its_settings(self, pages, server, servers):
         path = "/servers/main/settings/addin.webhook"

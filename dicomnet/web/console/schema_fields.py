@@ -6,6 +6,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+import tomlkit
+
 from .forms import Field, Form
 
 __all__ = ["fields_of", "values_of"]
@@ -54,8 +56,7 @@ def _field(name: str, full: str, schema: Schema, value: Any, required: bool) -> 
         about = f"{about} One on each line."
         return Field(full, label, "lines", "\n".join(map(str, value or ())), about, placeholder=_usual(default))
     if kind == "object":
-        lines = "\n".join(f"{key} = {_toml(one)}" for key, one in (value or {}).items())
-        return Field(full, label, "lines", lines, f"{about} NAME = VALUE on each line.")
+        return Field(full, label, "lines", tomlkit.dumps(value or {}).strip(), f"{about} NAME = VALUE on each line.")
     if schema.get("format") == "password":
         return Field(full, label, "password", "", f"{about} Left empty it stays as it is.")
     shown = "number" if kind in ("integer", "number") else "text"
@@ -72,14 +73,6 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return _text(value)
 
 
 def values_of(schema: Schema, fields: list[Field], form: Form) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from urllib.parse import quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ...errors import DicomNetError
+from ..pieces import streamed
 from ..problems import Problem
 from .forms import number_in
 from .pages import Ask, Console
@@ -205,8 +206,8 @@ async def _export(ask: Ask) -> Response:
         packed = target.open("rb")
     size = os.fstat(packed.fileno()).st_size
     disposition = f'attachment; filename="{ask.server.name}-{len(studies)}-studies.zip"'
-    headers = {"Content-Disposition": disposition, "Content-Length": str(size)}
-    return StreamingResponse(_read(packed), media_type="application/zip", headers=headers)
+    headers = {"Content-Type": "application/zip", "Content-Disposition": disposition, "Content-Length": str(size)}
+    return streamed(_read(packed), headers)
 
 
 def _read(packed: BinaryIO) -> Iterator[bytes]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
 
+from ..repository.dicom_json import text_at
 from .jobs import Job, JobKind, Order
 from .remote import Remote
 
 __all__ = ["prefetch"]
 
 _MOST = 500  # studies of a patient that are looked through
-_STUDY, _DATE = "0020000D", "00080020"
+_STUDY, _DATE = 0x0020000D, 0x00080020
 
 
 def prefetch(
@@ -38,7 +38,7 @@ def prefetch(
         DicomNetError: the archive could not be asked.
     """
     keys = {"PatientID": patient, "StudyInstanceUID": "", "StudyDate": ""}
-    found = {uid: _value(one, _DATE) for one in remote.query("STUDY", keys, _MOST) if (uid := _value(one, _STUDY))}
+    found = {uid: text_at(one, _DATE) for one in remote.query("STUDY", keys, _MOST) if (uid := text_at(one, _STUDY))}
     wanted = sorted((uid for uid in found if uid not in here), key=lambda uid: found[uid], reverse=True)
     return list(_ordered(wanted[:most], peer, order, note))
 
@@ -46,8 +46,3 @@ def prefetch(
 def _ordered(studies: list[str], peer: str, order: Callable[[Order], Job], note: str) -> Iterator[Job]:
     for uid in studies:
         yield order(Order(JobKind.RETRIEVE, peer, uid, note=note))
-
-
-def _value(match: Mapping[str, Any], tag: str) -> str:
-    values = match.get(tag, {}).get("Value") or [""]
-    return str(values[0])

@@ -18,6 +18,7 @@ from ..client.web_peer import WebPeer
 from ..config import STRAGGLER_GRACE
 from ..errors import DicomNetError, InvalidArgument, ServiceFailure
 from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
+from ..repository.dicom_json import text_at
 from ..services import presentation_contexts, query_models
 from ..services.scp import Provider
 from ..services.scu import RetrieveProgress
@@ -249,11 +250,11 @@ class WebRemote:
         """See `Remote.instances`."""
         wanted = list[Wanted]()
         with WebClient(self._peer) as client:
-            chosen = series or [_text(one, "0020000E") for one in client.search("SERIES", study=study)]
+            chosen = series or [text_at(one, 0x0020000E) for one in client.search("SERIES", study=study)]
             for uid in chosen:
                 for one in client.search("IMAGE", study=study, series=uid):
                     fetching.check()
-                    wanted.append(Wanted(uid, _text(one, "00080018"), _text(one, "00080016")))
+                    wanted.append(Wanted(uid, text_at(one, 0x00080018), text_at(one, 0x00080016)))
         return wanted
 
     def fetch(self, study: str, wanted: Sequence[Wanted], by: str, *, whole: bool, fetching: Fetching) -> None:
@@ -322,8 +323,3 @@ def _bringing(model: str, classes: Sequence[str]) -> list[ProposedContext]:
     syntaxes = [presentation_contexts.UNCOMPRESSED, *((one,) for one in _COMPRESSED)]
     brought = [ProposedContext(one, tuple(some), scu=False, scp=True) for some in syntaxes for one in classes]
     return presentation_contexts.sop_classes(model) + brought[: MAX_CONTEXTS - 1]
-
-
-def _text(match: Mapping[str, Any], tag: str) -> str:
-    values = match.get(tag, {}).get("Value") or [""]
-    return str(values[0])

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import archives
 import httpx
 import numpy as np
 import peers
@@ -138,3 +139,24 @@ def test_metadata_are_read_beside_the_loop(web, monkeypatch):
     assert post(web, [{}]).status_code == 409
     assert len(calls) == 1
     assert not loops
+
+
+def test_the_log_says_why_an_instance_is_refused(web, caplog):
+    """By its UID, with nothing else of what it says."""
+    lost = {
+        "00080016": element("UI", uids.CT_IMAGE_STORAGE), "00080018": element("UI", "1.2.8.7"),
+        "00100020": element("LO", "SECRET"), "7FE00010": {"vr": "OW", "BulkDataURI": "nowhere"},
+    }  # fmt: skip
+    with caplog.at_level("WARNING", "dicomnet.web"):
+        assert post(web, [lost]).status_code == 409
+        kind = {"content-type": "application/dicom"}
+        file = archives.part10(1, PatientID="SECRET")
+        assert web.post("/studies/9.9", content=file, headers=kind).status_code == 409
+        assert web.post("/studies", content=b"no instance", headers=kind).status_code == 409
+    start = "STOW-RS: the instance"
+    assert [one.getMessage() for one in caplog.records if one.getMessage().startswith(start)][:2] == [
+        f"{start} 1.2.8.7 is not stored (0xC000): a value has no part with its Content-Location",
+        f"{start} 1.2.1.1.1 is not stored (0x0110): it is of another study than the path names",
+    ]
+    assert f"{start} without a valid UID is not stored (0xC000): " in caplog.text
+    assert "SECRET" not in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
@@ -16,8 +17,9 @@ from starlette.responses import Response
 
 from .. import uids
 from ..dataset import codec
-from ..errors import DicomNetError, InvalidArgument
+from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
 from ..files.part10 import meta_header
+from ..log import in_brief
 from ..repository.dicom_json import DicomJson, text_at
 from ..repository.headers import read_elements
 from ..repository.incoming import BlobSink, Incoming, Memory
@@ -33,6 +35,8 @@ from .problems import Problem
 from .repository import WebRepository
 
 __all__ = ["MOST_BODY", "MOST_PARTS", "store"]
+
+log: logging.Logger = logging.getLogger("dicomnet.web")
 
 #: A part is held in memory up to here, and in a temporary file beyond.
 IN_MEMORY = 4 << 20
@@ -58,6 +62,12 @@ class _Outcome:
         self.reason = 0
         self.kept: Future[Kept] | None = None
         self.memory = Memory()
+
+    def refuse(self, reason: int, why: str) -> None:
+        """It is not stored; the log says why, for which the answer has no room."""
+        self.reason = reason
+        which = self.sop_instance_uid if uids.is_valid(self.sop_instance_uid) else "without a valid UID"
+        log.warning("STOW-RS: the instance %s is not stored (0x%04X): %s", which, reason, why)
 
 
 async def store(request: Request, repository: WebRepository) -> Response:
@@ -149,10 +159,10 @@ def _take_described(
 ) -> _Outcome:
     try:
         return _take(repository, io.BytesIO(file_of(item, bulk)), request)
-    except InvalidArgument:
+    except InvalidArgument as error:
         outcome = _Outcome()
         outcome.sop_class_uid, outcome.sop_instance_uid = text_at(item, 0x00080016), text_at(item, 0x00080018)
-        outcome.reason = _CANNOT_UNDERSTAND
+        outcome.refuse(_CANNOT_UNDERSTAND, str(error))  # it quotes no value
         return outcome
 
 
@@ -174,16 +184,16 @@ def _take(repository: WebRepository, file: IO[bytes], request: Request) -> _Outc
     with file:
         try:
             outcome.kept = repository.submit(_incoming(repository, file, outcome, request.path_params.get("study", "")))
-        except _NotOfStudy:
-            outcome.reason = _NOT_OF_STUDY
-        except (DicomNetError, ValueError):
-            outcome.reason = _CANNOT_UNDERSTAND
-        except OSError:
-            outcome.reason = _OUT_OF_RESOURCES
+        except _NotOfStudy as error:
+            outcome.refuse(_NOT_OF_STUDY, in_brief(error))
+        except (DicomNetError, ValueError) as error:
+            outcome.refuse(_CANNOT_UNDERSTAND, in_brief(error))
+        except OSError as error:
+            outcome.refuse(_OUT_OF_RESOURCES, in_brief(error))
     return outcome
 
 
-class _NotOfStudy(Exception):
+class _NotOfStudy(DicomNetError):
     """An instance of another study than the path names."""
 
 
@@ -200,7 +210,7 @@ def _incoming(repository: WebRepository, file: IO[bytes], outcome: _Outcome, stu
         named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
         outcome.sop_class_uid, outcome.sop_instance_uid = named[:2]
         if not all(map(uids.is_valid, named)):
-            raise InvalidArgument("the part has no valid UIDs")
+            raise InputFileError("it has no valid UIDs", problem=InputProblem.MISSING_UID)
         sink = BlobSink(repository.blobs, named, meta_header(*named, repository.ae_title), outcome.memory)
         try:
             for chunk in source.chunks(1):
@@ -213,7 +223,7 @@ def _incoming(repository: WebRepository, file: IO[bytes], outcome: _Outcome, stu
         repository.blobs.finish(writer).result()
     if study and _study_of(incoming) != study:
         incoming.discard()
-        raise _NotOfStudy
+        raise _NotOfStudy("it is of another study than the path names")
     return incoming
 
 

@@ -25,7 +25,7 @@ from dicomnet.server.ae_entry import AEEntry
 from dicomnet.testing import Provider
 from dicomnet.workstation import work
 from dicomnet.workstation.jobs import _FIELDS, KEPT, Job, JobKind, JobQueue, JobState, Order
-from dicomnet.workstation.remote import Fetching
+from dicomnet.workstation.remote import Fetching, Wanted
 from dicomnet.workstation.station import Workstation
 from dicomnet.workstation.studies import Studies
 
@@ -258,6 +258,16 @@ def test_a_job_goes_on_after_a_restart_and_waits_with_its_back_off(tmp_path: Pat
     with serving(tmp_path, archive) as (server, station, admin), Told(server) as told:
         admin.send("WorkstationRetry", {"id": job.id})
         assert finished(told, station, station.queue.get(job.id)).present == COUNT
+
+
+def test_why_a_c_get_failed_is_logged_before_a_c_move(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(tmp_path) as (server, station, _), caplog.at_level("WARNING", "dicomnet"):
+        server.base.ae_titles.add(AEEntry(title="GONE", host="127.0.0.1", port=1))
+        wanted = [Wanted("1.2.1.1", "1.2.1.1.1", CT)]
+        with pytest.raises(dn.ConnectionFailed):
+            station.remotes.of("GONE").fetch("1.2.1", wanted, "", whole=True, fetching=Fetching())
+    [said] = [one.getMessage() for one in caplog.records if "C-GET failed, C-MOVE is tried" in one.getMessage()]
+    assert "Connection refused" in said
 
 
 def test_what_no_peer_has_fails_by_name(tmp_path: Path, archive: Server) -> None:

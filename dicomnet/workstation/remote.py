@@ -17,6 +17,7 @@ from ..client.sync.web import WebClient
 from ..client.web_peer import WebPeer
 from ..config import STRAGGLER_GRACE
 from ..errors import DicomNetError, InvalidArgument, ServiceFailure
+from ..log import in_brief, log
 from ..protocol.negotiation import MAX_CONTEXTS, ProposedContext
 from ..repository.dicom_json import text_at
 from ..services import presentation_contexts, query_models
@@ -172,9 +173,11 @@ class DimseRemote:
                 for level, keys in _requests(study, wanted, whole=whole):
                     fetching.check()
                     self._ask(way, level, keys, wanted, fetching)
-            except DicomNetError:
+            except DicomNetError as error:
                 if fetching.stopped or number == len(ways):
                     raise
+                log.warning("%s: C-%s failed, C-%s is tried: %s", self._client.peer, way.upper(),
+                            ways[number].upper(), in_brief(error))  # fmt: skip
             if self._count([one.uid for one in wanted]) == len(wanted):
                 return
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,41 +134,48 @@ def _keys(uid: str, data: bytes) -> dict[str, str]:
 def run(root: Path, where: Site, kills: int, restarts: int, *, seed: int = 0, say: bool = False) -> Outcome:
     """Kill nodes, and restart the database, so often, while senders store; then compare all with what was told."""
     chance, told, outcome = random.Random(seed), soak.Told(), Outcome()
-    servers = []
-    for number in range(NODES):
-        make(root / f"node{number}", where)
-        servers.append(soak.Server(soak.__file__, "--nursery", str(root / f"node{number}")))
-        servers[-1].start()
-    senders = [Sender(servers, chance.randrange(1 << 30), told, outcome) for _ in range(SENDERS)]
-    for sender in senders:
-        sender.start()
-    where.proxy.lives = 3.5, 7.0
-    where.proxy.mode = "cut"
-    moments = sorted(chance.sample(range(kills), restarts))
-    while outcome.kills < kills:
-        told.grew.clear()
-        told.grew.wait(10.0)
-        threading.Event().wait(chance.uniform(0.0, 0.4))
-        if moments and outcome.kills >= moments[0]:
-            moments.pop(0)
-            where.cluster.restart(chance.choice(["fast", "immediate"]))
-            outcome.restarts += 1
-        server = chance.choice(servers)
-        server.kill()
-        outcome.kills += 1
-        server.start()
-        if say and outcome.kills % 10 == 0:
-            print(f"{outcome.kills} kills, {outcome.restarts} restarts, {len(told.hashes)} acknowledged, "
-                  f"{outcome.refused} refused, {outcome.asked} asked, {where.proxy.cuts} cuts", flush=True)  # fmt: skip
-    for sender in senders:
-        sender.stop.set()
-    for sender in senders:
-        sender.join(120)
-    for server in servers:
-        server.kill()
-        server.end()
+    servers: list[soak.Server] = []
+    with ExitStack() as stack:
+        for number in range(NODES):
+            make(root / f"node{number}", where)
+            servers.append(soak.Server(soak.__file__, "--nursery", str(root / f"node{number}")))
+            stack.callback(servers[-1].end)
+            stack.callback(servers[-1].kill)
+            servers[-1].start()
+        senders = [Sender(servers, chance.randrange(1 << 30), told, outcome) for _ in range(SENDERS)]
+        for sender in senders:
+            sender.start()
+        try:
+            where.proxy.lives = 3.5, 7.0
+            where.proxy.mode = "cut"
+            moments = sorted(chance.sample(range(kills), restarts))
+            while outcome.kills < kills:
+                told.grew.clear()
+                told.grew.wait(10.0)
+                threading.Event().wait(chance.uniform(0.0, 0.4))
+                if moments and outcome.kills >= moments[0]:
+                    moments.pop(0)
+                    where.cluster.restart(chance.choice(["fast", "immediate"]))
+                    outcome.restarts += 1
+                server = chance.choice(servers)
+                server.kill()
+                outcome.kills += 1
+                server.start()
+                if say and outcome.kills % 10 == 0:
+                    _say(where, told, outcome)
+        finally:
+            for sender in senders:
+                sender.stop.set()
+            for sender in senders:
+                sender.join(120)
+    assert not any(sender.is_alive() for sender in senders), "a sender does not end"
     check(root / "check", where, told, outcome)
     return outcome
+
+
+def _say(where: Site, told: soak.Told, outcome: Outcome) -> None:
+    print(f"{outcome.kills} kills, {outcome.restarts} restarts, {len(told.hashes)} acknowledged, "
+          f"{outcome.refused} refused, {outcome.asked} asked, {where.proxy.cuts} cuts", flush=True)  # fmt: skip
 
 
 def check(directory: Path, where: Site, told: soak.Told, outcome: Outcome) -> None:

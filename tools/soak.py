@@ -91,7 +91,9 @@ class Server:
 
     def __init__(self, *nursery: str) -> None:
         command = [sys.executable, *nursery]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+        )
         self.pid = self.port = self.recovered = 0
         assert self._process.stdout is not None
         self._process.stdout.readline()
@@ -109,14 +111,24 @@ class Server:
         return time.monotonic() - begin
 
     def kill(self) -> None:
-        """Kill the archive."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Kill the archive, if there is one."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+        self.pid = 0
 
     def end(self) -> None:
-        """End the nursery, which has no archive any more."""
+        """End the nursery, which has no archive any more; where one is left, it goes too, and that is told."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(60)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            raise
+        finally:
+            self._process.stdout.close()
 
 
 # ---- senders ---------------------------------------------------------------------------------------------------------
@@ -220,14 +232,17 @@ def soak(kills: int, root: Path, *, seed: int = 0, say: bool = True) -> Outcome:
 def _one_archive(kills: int, directory: Path, chance: random.Random, outcome: Outcome, *, say: bool) -> None:
     told = Told()
     server = Server(__file__, "--nursery", str(directory))
-    while outcome.kills < kills and told.size < MOST_BYTES and outcome.good:
-        _round(server, chance, told, outcome)
-        if outcome.kills % CHECKED_EVERY == 0:
-            check(directory, told, outcome)
-            if say:
-                print(f"{outcome.kills} kills, {outcome.acknowledged} acknowledged, {outcome.recovered} recovered, "
-                      f"slowest start {outcome.slowest:.2f} s", flush=True)  # fmt: skip
-    server.end()
+    try:
+        while outcome.kills < kills and told.size < MOST_BYTES and outcome.good:
+            _round(server, chance, told, outcome)
+            if outcome.kills % CHECKED_EVERY == 0:
+                check(directory, told, outcome)
+                if say:
+                    print(f"{outcome.kills} kills, {outcome.acknowledged} acknowledged, {outcome.recovered} recovered, "
+                          f"slowest start {outcome.slowest:.2f} s", flush=True)  # fmt: skip
+    finally:
+        server.kill()
+        server.end()
     check(directory, told, outcome)
 
 

@@ -14,6 +14,7 @@ from functools import partial
 
 import consoles
 import httpx
+import programs
 import pytest
 from argon2 import PasswordHasher
 from servers import call
@@ -434,12 +435,15 @@ class TestCommand:
     @pytest.mark.deadline(240)
     def test_it_serves_until_it_is_told_to_stop(self, servers, server):
         command = [sys.executable, "-m", "dicomnet", "console", "run", "--listen", "127.0.0.1:0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
             said = process.stdout.readline()
             assert said.startswith("console on http://127.0.0.1:")
             assert "main" in httpx.get(said.split()[-1]).text
             process.send_signal(signal.SIGTERM)
             assert process.wait(90) == 0
+        finally:
+            programs.end(process)
 
     def test_it_does_not_listen_beyond_this_machine_without_a_login(self, tmp_path, capsys):
         assert run(["console", "run", "--listen", "0.0.0.0:0", "--users", str(tmp_path / "users.json")]) == Exit.USAGE

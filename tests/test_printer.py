@@ -11,7 +11,7 @@ import numpy as np
 import peers
 import pytest
 from printing import Printer, dcmtk, dcmtk_folder
-from programs import ROOT, command, run
+from programs import ROOT, command, end, run
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from servers import make_settings
@@ -437,11 +437,11 @@ def test_what_was_accepted_is_printed_though_the_printer_is_killed(tmp_path):
 @contextmanager
 def running(server):
     """The server as a process of its own, and its address; it ends with the block."""
-    with subprocess.Popen(command("server", "run", server), stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        try:
-            assert process.stdout is not None
-            while "listening" not in (line := process.stdout.readline()):
-                assert line, "it ended"
-            yield process, f"PRINTER@127.0.0.1:{re.search(r':([0-9]+)', line)[1]}"
-        finally:
-            process.terminate()
+    process = subprocess.Popen(command("server", "run", server), stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        while "listening" not in (line := process.stdout.readline()):
+            assert line, "it ended"
+        yield process, f"PRINTER@127.0.0.1:{re.search(r':([0-9]+)', line)[1]}"
+    finally:
+        end(process)

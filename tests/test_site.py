@@ -144,13 +144,17 @@ def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     answers = ["", "0", "MY PACS", "MYPACS", "", "WS9", ""]  # host, port, archive twice, workstation, client, modality
     command = programs.command("site", "init", str(tmp_path / "site"), "--router", "GATE")
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=programs.ROOT
-    ) as process:
-        os.write(ours, "".join(f"{one}\n" for one in answers).encode())
-        _, said = process.communicate(timeout=60)
-    os.close(ours)
-    os.close(theirs)
+    pipes = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    try:
+        process = subprocess.Popen(command, text=True, cwd=programs.ROOT, **pipes)
+        try:
+            os.write(ours, "".join(f"{one}\n" for one in answers).encode())
+            _, said = process.communicate(timeout=60)
+        finally:
+            programs.end(process)
+    finally:
+        os.close(ours)
+        os.close(theirs)
     assert process.returncode == 0, said
     assert 'the AE title of the archive, "MY PACS", has a space' in said
     assert "router" not in said

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import archives
 import peers
 import pytest
-from programs import ROOT, command, run, summary
+from programs import ROOT, command, end, run, summary
 from pydicom.dataset import Dataset
 from test_ups import EVENT, PULL, PUSH, QUERY, WATCH
 
@@ -287,7 +287,8 @@ def test_the_command(tmp_path):
     port = peers.free_port()
     with archive_at(tmp_path / "archive", port) as peer:
         watch = command("ups", "watch", peer, "--listen", f"127.0.0.1:{port}", "--limit", 4, "--aet", "WATCHER")
-        with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True, cwd=ROOT) as watching:
+        watching = subprocess.Popen(watch, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        try:
             assert watching.stdout is not None
             assert "tells us at" in watching.stdout.readline()  # from now on
             made = run("ups", "create", peer, "Segment", "-k", "WorklistLabel=Lungs", "--json")
@@ -297,6 +298,8 @@ def test_the_command(tmp_path):
             codes = ("--station", "WS1:99X:One", "--work", "SEG:99X:Segmentation")
             assert run("ups", "complete", peer, uid, *lock, *codes, "--start", "2026").returncode == 0
             seen = watching.stdout.read().splitlines()
+        finally:
+            end(watching)
         told = ["state SCHEDULED", "state IN PROGRESS", "progress", "state COMPLETED"]
         assert seen[:4] == [f"{uid}: {one}" for one in told]
         assert uid in run("ups", "find", peer, "-k", "ProcedureStepState=COMPLETED").stdout

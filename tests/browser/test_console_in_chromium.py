@@ -409,11 +409,11 @@ class TestSite:
         with TemporaryDirectory(prefix="site-") as folder:
             monkeypatch.setenv(ENVIRONMENT, f"{folder}/servers")
             command = programs.command("console", "run", "--listen", "127.0.0.1:0")
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=programs.ROOT) as process:
-                try:
-                    yield process.stdout.readline().split()[-1].rstrip("/"), Path(folder, "hospital")
-                finally:
-                    programs.end(process)
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=programs.ROOT)
+            try:
+                yield process.stdout.readline().split()[-1].rstrip("/"), Path(folder, "hospital")
+            finally:
+                programs.end(process)
 
     @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "forms"])
     def test_it_is_made_and_started(self, chromium, console, scripts):

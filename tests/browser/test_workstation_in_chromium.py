@@ -54,14 +54,14 @@ class Drama(NamedTuple):
 def running(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A workstation in a process of its own, and the address of its web port."""
     command = programs.command("workstation", "run", str(directory))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=programs.ROOT) as process:
-        try:
-            assert process.stdout is not None
-            lines = [process.stdout.readline(), process.stdout.readline()]
-            assert lines[0].startswith("listening on "), lines
-            yield process, lines[1].removeprefix("viewer on ").strip().removesuffix("viewer/")
-        finally:
-            process.terminate()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=programs.ROOT)
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        assert lines[0].startswith("listening on "), lines
+        yield process, lines[1].removeprefix("viewer on ").strip().removesuffix("viewer/")
+    finally:
+        programs.end(process)
 
 
 def until(client: Client, last: int, number: int, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

@@ -28,9 +28,12 @@ import postgres
 import swift
 
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so"
+# Ratios are printed beside these targets, which are for a machine that does nothing else. What fails is coarser: a node
+# that is slower than Orthanc or three times as slow as its store, and two nodes that are twice as slow as one.
 #: By corpus and associations: the most of Orthanc's time that a node may take, both on PostgreSQL and files.
 TARGETS = {("ct", 1): 0.4, ("ct", 8): 0.4, ("small", 1): 0.4, ("small", 8): 0.4}
 STORE_TARGET = 1.2  # of what the object store takes for the same objects, by itself
+FAR_SLOWER = 2.0  # of one node's time: nodes that share a machine gain nothing, and must not hold each other up
 
 
 class OurNode(OurArchive):
@@ -172,7 +175,7 @@ def _shared(cluster: postgres.Cluster, place: Path, nodes: int, corpus: corpora.
 
 
 @pytest.mark.parametrize("name", ["ct", "small"])
-def test_two_nodes_are_not_slower_than_one(
+def test_two_nodes_beside_one(
     name: str, cluster: postgres.Cluster, disk: Path, pytestconfig: pytest.Config  # noqa: F811
 ) -> None:
     short = pytestconfig.getoption("benchmark_disable")
@@ -186,3 +189,4 @@ def test_two_nodes_are_not_slower_than_one(
     if not short:
         one, two = (statistics.median(taken[nodes]) for nodes in (1, 2))
         print(f"\n{recipe.title} by 2 of 4: one node {one:.2f} s, two {two:.2f} s: {two / one:.2f}")
+        assert two / one < FAR_SLOWER, "two nodes that are far slower than one"

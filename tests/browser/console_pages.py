@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ def log_in(page: Any, role: str) -> None:
     page.get_by_label("Name").fill(role)
     page.get_by_label("Password").fill(consoles.PASSWORD)
     page.get_by_role("button", name="Log in").click()
+
+
+def reload_until(page: Any, condition: Callable[[], bool]) -> None:
+    """For what a page shows when it is loaded anew, with an end."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, page.content()
+        page.reload()
 
 
 def check(page: Any) -> None:

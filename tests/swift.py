@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-import pytest
+import peers
 
 ROOT = Path(__file__).parent.parent
 USER, KEY = "test:tester", "testing"
@@ -137,28 +137,21 @@ for name, port in zip(("account", "container", "object"), map(int, sys.argv[2:])
 """
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago: Swift's rings name them before anything listens."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @contextmanager
 def swift() -> Iterator[Swift]:
     """Start Swift; its directory is on a file system that keeps extended attributes."""
     interpreter = python()
     if interpreter is None:
-        if os.environ.get("DICOMNET_REQUIRE_PEERS"):
-            pytest.fail("Swift is not installed: make swift")
-        pytest.skip("Swift is not installed: make swift")
+        peers.absent("Swift (make swift)")
+        return
     with tempfile.TemporaryDirectory(prefix="dicomnet-swift-", dir="/var/tmp") as place:
         root = Path(place)
         (root / "devices" / "d1").mkdir(parents=True)
         (root / "swift.conf").write_text(_CLUSTER)
-        ports = free_ports(4)
+        found = set[int]()  # Swift's rings name ports before anything listens
+        while len(found) < 4:
+            found.add(peers.free_port())
+        ports = list(found)
         subprocess.run([interpreter, "-c", _RINGS, place, *map(str, ports[1:])], check=True, timeout=PATIENCE)
         processes = []
         try:

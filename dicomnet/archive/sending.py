@@ -23,7 +23,7 @@ from ..errors import (
 from ..log import log
 from ..repository.blob_source import BlobSource
 from ..repository.exporting import selected
-from ..repository.outbox import Item
+from ..repository.outbox import Item, Outbox
 from ..server.base import Requests
 from .forwarder import until_due, work_off
 from .holdings import Holdings
@@ -32,9 +32,26 @@ __all__ = ["QUEUE", "Sending"]
 
 QUEUE = "send"
 _LEASE = 300.0  # seconds, extended while instances go
-_EXTEND_EVERY = 100  # instances
 _DUPLICATE = 0x0111
 _AWAY = (ConnectionFailed, AssociationError, DeadlineExceeded)
+
+
+class _Lease:
+    """A lease that is extended while its item is worked on, each time that a third of it has passed."""
+
+    def __init__(self, outbox: Outbox, item: Item, clock: Callable[[], float]) -> None:
+        self._outbox, self._item, self._clock = outbox, item, clock
+        self._extend_at = clock() + _LEASE / 3
+
+    def is_kept(self) -> bool:
+        """Whether the item is still this worker's; what the worker says of it is not heard otherwise."""
+        if self._clock() < self._extend_at:
+            return True
+        self._extend_at = self._clock() + _LEASE / 3
+        kept = self._outbox.extend(self._item, _LEASE)
+        if not kept:
+            log.warning("the study %s is left to the worker that has it now", self._item.payload["study"])
+        return kept
 
 
 class Sending:
@@ -147,7 +164,7 @@ class Sending:
         """Send a study; what was refused, in a sentence."""
         places = selected(self._holdings, studies=[item.payload["study"]])
         sources = [BlobSource(self._holdings.blobs, one) for one in places]
-        failed, why = 0, ""
+        failed, why, lease = 0, "", _Lease(self._holdings.outbox, item, self._clock)
         client = self._requests.client(item.destination)
         with StoreScu(client) as scu, self._interruptible(scu), closing(scu.send(sources)) as results:
             for count, stored in enumerate(results, 1):
@@ -156,9 +173,7 @@ class Sending:
                 if not stored.ok and int(stored.status or 0) != _DUPLICATE:
                     failed, why = failed + 1, stored.reason
                 self._progress[item.id] = count, len(places)
-                if count % _EXTEND_EVERY == 0:
-                    self._holdings.outbox.extend(item, _LEASE)
-                if self._stop.is_set():
+                if self._stop.is_set() or not lease.is_kept():
                     break
         return f"{failed} of {len(places)} instances were refused: {why}" if failed else ""
 

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import archives
 import cutting
@@ -276,6 +277,28 @@ class TestFailures:
             assert list(scrub(holdings)) == []
             holdings._recover()  # what the store has, though it could not say so
             assert list(fsck(holdings)) == []
+
+    def test_a_list_that_takes_long_is_gone_on_with_after_a_cut(self, store, monkeypatch):
+        """Each page takes longer than a request is repeated, and each list is cut after its first page."""
+        seconds = [0.0]
+        monkeypatch.setattr(bucket_module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+        monkeypatch.setattr(bucket_module, "_PAGE", 1)
+        for number in range(3):
+            store.put([a_blob(number)])
+        api, cuts = store.bucket._api, []
+
+        class Cut:
+            def list(self, *about, **more):
+                for number, page in enumerate(api.list(*about, **more)):
+                    if number:
+                        cuts.append(page)
+                        raise OSError("cut")
+                    seconds[0] += 2 * bucket_module.RETRY_SECONDS
+                    yield page
+
+        monkeypatch.setattr(store.bucket, "_api", Cut())
+        assert len(keys(store)) == 3
+        assert len(cuts) == 2
 
     def test_a_bucket_that_is_not_there_says_so(self, bucket, swift_store, tmp_path):
         store = ObjectStore(swift_store.url("none-such"), tmp_path / "cache", counted=lambda _: {})

@@ -171,6 +171,7 @@ class Bucket:
                         found = [(str(one["path"]), int(one["size"])) for one in page]
                         after = found[-1][0] if found else after
                         yield found
+                        end = time.monotonic() + RETRY_SECONDS  # from what came last: a long list takes its time
                 return
             except StoreUnavailable:  # in the midst of a list, which obstore does not begin again
                 if time.monotonic() > end:

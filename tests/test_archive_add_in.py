@@ -14,6 +14,7 @@ from programs import peer
 from servers import Told, make_settings
 
 import dicomnet as dn
+from dicomnet.archive.add_in import ArchiveAddIn
 from dicomnet.archive.holdings import Holdings
 from dicomnet.cli import app
 from dicomnet.config import Timeouts
@@ -55,6 +56,19 @@ def run(program, server, *arguments):
     done = subprocess.run([str(one) for one in command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
+
+
+def test_what_is_imported_is_committed_as_what_is_received(files, tmp_path):
+    addin = ArchiveAddIn()
+    settings = make_settings(addin={"archive": {"durability": "os"}})
+    with (
+        Server(settings, directory=tmp_path / "pacs", addins={"archive": addin}),
+        Client(tmp_path / "pacs" / "run/admin.sock") as admin,
+    ):
+        result = admin.send("ArchiveImport", {"paths": [str(files[0].parent), str(tmp_path / "nothing")]})
+        assert (result["stored"], len(result["failed"])) == (3, 1)
+        assert addin.storage.committer.items == 3
+        assert admin.send("ArchiveImport", {"paths": [str(files[0])]})["known"] == 1
 
 
 STUDY = ("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.1")

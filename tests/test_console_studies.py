@@ -18,12 +18,11 @@ from routers import CT
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet.archive import administration
 from dicomnet.dataset import codec
 from dicomnet.server.admin import AdminError, AsyncClient, Client
 from dicomnet.server.ae_entry import AEEntry
 from dicomnet.testing import Provider
-from dicomnet.web import bodies
+from dicomnet.web import bodies, study_messages
 from dicomnet.web.console import pages as console_pages
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -164,13 +163,13 @@ class TestStudies:
         assert "and 1 more" in asked
 
     def test_what_takes_longer_than_an_answer_does_is_waited_for(self, pages, monkeypatch):
-        real = administration.export
+        real = study_messages.export
 
         def slow(*arguments, **options):
             threading.Event().wait(0.5)
             real(*arguments, **options)
 
-        monkeypatch.setattr(administration, "export", slow)
+        monkeypatch.setattr(study_messages, "export", slow)
         monkeypatch.setattr(AsyncClient.send, "__kwdefaults__", {"service": "", "patience": 0.1})
         response = pages.post("studies/export", data={"study": ["1.2.1"]})
         assert response.headers["content-type"] == "application/zip"

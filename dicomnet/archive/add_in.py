@@ -39,6 +39,7 @@ from ..server.ae_entry import AEEntry, key_of
 from ..server.messages import MessageRegistry
 from ..server.settings import RESTART, AETitle, Port, Seconds, Size
 from ..services.service_registry import Registering, Registration, success
+from ..web.study_messages import StudyMessages
 from ..web.viewer import viewer_app
 from .administration import Administration
 from .availability import AvailabilityNotifier
@@ -180,7 +181,8 @@ class ArchiveAddIn:
     @hookimpl
     def admin_messages(self, messages: MessageRegistry, context: AddInContext) -> None:
         """What programs and the console do with it."""
-        Administration(self.holdings, self.sending, context.services.audit).register(messages)
+        studies = StudyMessages(self.holdings, self.storage.committer, context.services.audit)
+        Administration(self.holdings, self.sending, studies).register(messages)
 
     @hookimpl
     def initiates(self) -> Iterable[tuple[str, str]]:

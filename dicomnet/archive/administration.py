@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 from sqlalchemy import select
 
-from ..repository.exporting import export, selected
-from ..repository.importing import import_files
 from ..repository.keys import Identifier, QueryOptions
 from ..repository.work_schema import commitment, performed_step
 from ..repository.worklist import Worklist
 from ..repository.worklist_query import WorklistQuery
 from ..server import Table
-from ..server.base import AuditTrail
 from ..server.messages import MessageRegistry
 from ..server.settings import AETitle
 from ..web.study_messages import StudiesMessage, StudyMessages
@@ -42,22 +38,6 @@ class Jobs(Table):
 
     ids: Annotated[tuple[int, ...], Field(min_length=1)]
     """Their numbers."""
-
-
-class Import(Table):
-    """What is imported."""
-
-    paths: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files, folders, zip files and DICOMDIR media of the server's machine."""
-
-
-class Export(StudiesMessage):
-    """What is exported."""
-
-    target: str
-    """A new or empty folder of the server's machine; for "zip" a file that does not exist."""
-    format: Literal["folder", "zip", "dicomdir"] = "folder"
-    """As what."""
 
 
 class WorklistPage(Table):
@@ -105,12 +85,11 @@ class Administration:
     Args:
         holdings: of the archive.
         sending: sends studies.
-        audit: hears of what is deleted, taken out and brought in.
+        studies: answers what is about studies.
     """
 
-    def __init__(self, holdings: Holdings, sending: Sending, audit: AuditTrail) -> None:
-        self._holdings, self._sending, self._audit = holdings, sending, audit
-        self._studies = StudyMessages(holdings, audit)
+    def __init__(self, holdings: Holdings, sending: Sending, studies: StudyMessages) -> None:
+        self._holdings, self._sending, self._studies = holdings, sending, studies
         self._worklist = Worklist(holdings.database)
 
     def register(self, messages: MessageRegistry) -> None:
@@ -121,8 +100,6 @@ class Administration:
         add("ArchiveSending", lambda _: {"jobs": self._sending.jobs()}, role="read")
         add("ArchiveRetrySending", lambda one: {"jobs": self._sending.retry(one.ids)}, model=Jobs)
         add("ArchiveCancelSending", lambda one: {"jobs": self._sending.cancel(one.ids)}, model=Jobs)
-        add("ArchiveImport", self._import, role="administer", model=Import)
-        add("ArchiveExport", self._export, role="administer", model=Export)
         add("ArchiveWorklist", self._search_worklist, role="read", model=WorklistPage)
         add("ArchiveWorklistItem", lambda one: _entry(self._worklist.get(one.id)), role="read", model=One)
         add("ArchiveBook", lambda one: _entry(self._worklist.add(dict(one.item))), model=Book)
@@ -130,17 +107,6 @@ class Administration:
         add("ArchiveRemoveItem", self._remove, model=One)
         add("ArchiveSteps", self._steps, role="read", model=Page)
         add("ArchiveCommitments", self._commitments, role="read", model=Page)
-
-    def _import(self, asked: Import) -> Mapping[str, Any]:
-        result = import_files(self._holdings, asked.paths)
-        self._audit.record("import", what=f"{result.stored} instances were imported")
-        return result.as_json()
-
-    def _export(self, asked: Export) -> Mapping[str, Any]:
-        places = selected(self._holdings, studies=asked.studies)
-        export(self._holdings, places, Path(asked.target), asked.format, progress=lambda _: None)
-        self._audit.record("export", what=f"{len(places)} instances of {', '.join(asked.studies)} were exported")
-        return {"instances": len(places), "bytes": sum(one.size for one in places)}
 
     # ---- worklist ----------------------------------------------------------------------------------------------
 

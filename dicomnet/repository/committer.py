@@ -8,7 +8,7 @@ hundred senders share one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -81,6 +81,20 @@ class Committer(Generic[T, R]):
             if not self._turns:
                 self._told = True
                 self._ready.notify()
+
+    def together(self, items: Iterable[T]) -> list[R | Exception]:
+        """Commit items at once, from any thread, and wait: of each its result, or why it failed.
+
+        Raises:
+            LocalProtocolError: it is closed.
+        """
+        futures = [self.submit(one) for one in items]
+        self.turn()  # they came in no turn of a listener's loop
+        outcomes = list[R | Exception]()
+        for one in futures:
+            error = one.exception()
+            outcomes.append(error if isinstance(error, Exception) else one.result())
+        return outcomes
 
     def turn(self) -> None:
         """All that came in this turn of a loop is there: it is a group."""

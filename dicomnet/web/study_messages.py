@@ -1,19 +1,24 @@
-"""Messages of the administration about the studies that a server holds: searched, looked into, deleted."""
+"""Messages of the administration about the studies that a server holds: searched, deleted, brought in, taken out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..errors import InvalidArgument
 from ..repository.catalog import Level
+from ..repository.committer import Committer
 from ..repository.deletion import delete_instances
 from ..repository.dicom_json import text_at
-from ..repository.exporting import selected
+from ..repository.exporting import FORMATS, export, selected
 from ..repository.finding import QueryTooLong
 from ..repository.holdings import Holdings
+from ..repository.importing import import_files
+from ..repository.incoming import Incoming
+from ..repository.intake import Kept
 from ..repository.keys import Identifier, InvalidKey, QueryOptions
 from ..repository.responses import Match
 from ..server import Table
@@ -66,22 +71,44 @@ class StudiesMessage(Table):
     """Study Instance UIDs."""
 
 
+class ImportMessage(Table):
+    """What is imported."""
+
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Files, folders, zip files and DICOMDIR media of the server's machine."""
+
+
+class ExportMessage(StudiesMessage):
+    """What is exported."""
+
+    target: str
+    """A new or empty folder of the server's machine; for "zip" a file that does not exist."""
+    format: Literal["folder", "zip", "dicomdir"] = "folder"
+    """As what."""
+
+
+assert set(FORMATS) == {"folder", "zip", "dicomdir"}
+
+
 class StudyMessages:
     """Answers them.
 
     Args:
         holdings: what is held.
-        audit: hears of what is deleted.
+        committer: stores what is imported, with what is received.
+        audit: hears of what is deleted, brought in and taken out.
     """
 
-    def __init__(self, holdings: Holdings, audit: AuditTrail) -> None:
-        self._holdings, self._audit = holdings, audit
+    def __init__(self, holdings: Holdings, committer: Committer[Incoming, Kept], audit: AuditTrail) -> None:
+        self._holdings, self._committer, self._audit = holdings, committer, audit
 
     def register(self, messages: MessageRegistry, prefix: str) -> None:
         """Take messages whose names begin so."""
         messages.add(f"{prefix}Search", self.search, role="read", model=SearchMessage)
         messages.add(f"{prefix}Study", self.study, role="read", model=StudyMessage)
         messages.add(f"{prefix}Delete", self.delete, role="administer", model=StudiesMessage)
+        messages.add(f"{prefix}Import", self.take_in, role="administer", model=ImportMessage)
+        messages.add(f"{prefix}Export", self.take_out, role="administer", model=ExportMessage)
 
     def search(self, asked: SearchMessage) -> Mapping[str, Any]:
         """Studies by keys, and the cursor after which there are more; None: these are all."""
@@ -105,6 +132,19 @@ class StudyMessages:
         for study in asked.studies:
             self._audit.record("study-deleted", what=f"the study {study} was deleted by its administration")
         return {"instances": gone.instances, "bytes": gone.bytes}
+
+    def take_in(self, asked: ImportMessage) -> Mapping[str, Any]:
+        """Import files; what cannot be imported is named."""
+        result = import_files(self._holdings, asked.paths, store=self._committer.together)
+        self._audit.record("import", what=f"{result.stored} instances were imported")
+        return result.as_json()
+
+    def take_out(self, asked: ExportMessage) -> Mapping[str, Any]:
+        """Export studies."""
+        places = selected(self._holdings, studies=asked.studies)
+        export(self._holdings, places, Path(asked.target), asked.format, progress=lambda _: None)
+        self._audit.record("export", what=f"{len(places)} instances of {', '.join(asked.studies)} were exported")
+        return {"instances": len(places), "bytes": sum(one.size for one in places)}
 
     def _found(
         self, level: Level, columns: Mapping[str, tuple[str, int]], keys: dict[str, str], most: int | None,

@@ -24,7 +24,6 @@ from .. import uids
 from ..protocol.admission import AdmissionRule
 from ..protocol.messages import CommandField
 from ..repository.disk import DiskState
-from ..repository.exporting import FORMATS, export, selected
 from ..repository.find_service import QueryService
 from ..repository.receiving import DiskRoom
 from ..repository.retrieve_service import RetrievalService
@@ -106,25 +105,6 @@ class PriorsMessage(Table):
     """The archive that is asked."""
 
 
-class ImportMessage(Table):
-    """What is imported."""
-
-    paths: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files, folders, zip files and DICOMDIR media of the server's machine."""
-
-
-class ExportMessage(StudiesMessage):
-    """What is exported."""
-
-    target: str
-    """A new or empty folder of the server's machine; for "zip" a file that does not exist."""
-    format: Literal["folder", "zip", "dicomdir"] = "folder"
-    """As what."""
-
-
-assert set(FORMATS) == {"folder", "zip", "dicomdir"}
-
-
 class WorkstationAddIn:
     """An unattended receiver with remote query and a durable queue of retrieves and sends."""
 
@@ -142,7 +122,6 @@ class WorkstationAddIn:
             directory, table, title, context.services.requests, tell=context.publish
         )
         self.station.start()
-        self._audit = context.services.audit
         context.on_turn(self.station.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
 
@@ -171,7 +150,9 @@ class WorkstationAddIn:
     @hookimpl
     def admin_messages(self, messages: MessageRegistry, context: AddInContext) -> None:
         """What `dicomnet workstation` and the console do."""
-        StudyMessages(self.station.holdings, context.services.audit).register(messages, "Workstation")
+        station = self.station
+        studies = StudyMessages(station.holdings, station.storage.committer, context.services.audit)
+        studies.register(messages, "Workstation")
         messages.add("WorkstationStatus", self._status, role="read")
         messages.add("WorkstationStudies", lambda _: {"studies": [one.as_json() for one in self.station.local()]},
                      role="read")  # fmt: skip
@@ -186,8 +167,6 @@ class WorkstationAddIn:
         messages.add("WorkstationClear", lambda _: {"jobs": self.station.queue.clear()})
         messages.add("WorkstationPin", self._pin, model=PinMessage)
         messages.add("WorkstationPrefetch", self._prefetch, model=PriorsMessage)
-        messages.add("WorkstationImport", self._import, role="administer", model=ImportMessage)
-        messages.add("WorkstationExport", self._export, role="administer", model=ExportMessage)
 
     def _status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         station = self.station
@@ -218,17 +197,6 @@ class WorkstationAddIn:
 
     def _prefetch(self, one: PriorsMessage) -> Mapping[str, Any]:
         return {"jobs": [job.as_json() for job in self.station.prefetch(one.study, one.peer)]}
-
-    def _import(self, one: ImportMessage) -> Mapping[str, Any]:
-        result = self.station.import_files(one.paths)
-        self._audit.record("import", what=f"{result.stored} instances were imported")
-        return result.as_json()
-
-    def _export(self, one: ExportMessage) -> Mapping[str, Any]:
-        places = selected(self.station.holdings, studies=one.studies)
-        export(self.station.holdings, places, Path(one.target), one.format, progress=lambda _: None)
-        self._audit.record("export", what=f"{len(places)} instances of {', '.join(one.studies)} were exported")
-        return {"instances": len(places), "bytes": sum(place.size for place in places)}
 
     @hookimpl
     def metrics(self, registry: CollectorRegistry) -> None:

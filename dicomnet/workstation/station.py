@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from ..errors import DicomNetError, InvalidArgument
 from ..log import log, log_failure
 from ..repository.holdings import Holdings, HoldingsSettings
 from ..repository.importing import Imported, import_files
-from ..repository.incoming import Incoming
 from ..repository.intake import Kept
 from ..repository.receiving import Receiver
 from ..repository.storage_service import StorageService
@@ -144,12 +142,7 @@ class Workstation:
 
     def import_files(self, paths: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Imported:
         """Import files, folders, zip files and DICOMDIR media."""
-        return import_files(self.holdings, paths, progress=progress, store=self._store)
-
-    def _store(self, group: Sequence[Incoming]) -> list[Kept | Exception]:
-        futures: list[Future[Kept]] = [self.storage.committer.submit(one) for one in group]
-        self.storage.committer.turn()
-        return [_result(one) for one in futures]
+        return import_files(self.holdings, paths, progress=progress, store=self.storage.committer.together)
 
     def _bring(self, path: Path) -> None:
         failed = self.import_files([str(path)]).failed
@@ -227,10 +220,3 @@ class Workstation:
                 send_web(job, web, self.holdings, self.queue, fetching, report)
         else:
             send_dimse(job, self._requests.client(job.peer), self.holdings, self.queue, fetching, report)
-
-
-def _result(future: Future[Kept]) -> Kept | Exception:
-    error = future.exception()
-    if error is not None and not isinstance(error, Exception):
-        raise error
-    return future.result() if error is None else error

@@ -13,6 +13,7 @@ import pytest
 from archives import CT, an_incoming, part10
 from click.testing import CliRunner
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
@@ -109,6 +110,21 @@ class TestClock:
         assert clock() == 110.0
         seconds[0] = 61.0
         assert clock() == 999.0
+
+    def test_a_database_that_is_away_is_asked_now_and_then(self):
+        seconds, asked = [0.0], []
+
+        def ask():
+            asked.append(seconds[0])
+            if len(asked) in (2, 3):
+                raise OperationalError("SELECT", {}, Exception("away"))
+            return 100.0 + seconds[0]
+
+        clock = DatabaseClock(ask, monotonic=lambda: seconds[0])
+        for at in (0.0, 61.0, 62.0, 63.0, 66.5, 67.0, 72.0):
+            seconds[0] = at
+            assert clock() == 100.0 + at
+        assert asked == [0.0, 61.0, 66.5, 72.0]
 
 
 class TestReadYourWrites:

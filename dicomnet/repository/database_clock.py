@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 __all__ = ["DatabaseClock"]
 
 FRESH_SECONDS = 60.0  # after which the database is asked again; a crystal drifts some milliseconds in that time
+AWAY_SECONDS = 5.0  # after which one that is away is asked again: each question may wait until it is given up
 
 
 class DatabaseClock:
@@ -45,6 +46,8 @@ class DatabaseClock:
         except DBAPIError:
             if self._offset is None:
                 raise
+            with self._lock:
+                self._until = self._monotonic() + AWAY_SECONDS
             return
         end = self._monotonic()
         with self._lock:

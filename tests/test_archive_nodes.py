@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 
 import archives
@@ -16,6 +17,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 import dicomnet as dn
+from dicomnet.archive import housekeeping
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.housekeeping import SWEEPING, Housekeeper
 from dicomnet.cli.archive_nodes import nodes_command
@@ -169,11 +171,43 @@ class TestSweep:
             first.blobs.put(blobs)  # and it is killed
             keeper = Housekeeper(second, lambda: "ARCHIVE", dict)
             keeper.beat()
+            keeper.look()
             places = second.places.of(["1.2.1.1.0", "1.2.1.1.1"])
             assert {data_set_of(second.blobs, place.ref) for place in places.values()} == {
                 blob.content[0] for blob in blobs
             }
             keeper.close()
+
+
+    def test_a_node_that_looks_for_long_is_there_and_keeps_its_duty(self, tmp_path, postgresql, monkeypatch):
+        monkeypatch.setattr(housekeeping, "BEAT_SECONDS", 0.01)
+        url = postgresql.url(postgresql.new_database())
+        with archives.opened(tmp_path / "archive", database=url) as holdings:
+            begun, beats, may_end = threading.Event(), threading.Semaphore(0), threading.Event()
+            real = holdings.nodes.take
+
+            def take(name, seconds):
+                taken = real(name, seconds)
+                if begun.is_set():
+                    beats.release()
+                return taken
+
+            def recover():
+                begun.set()
+                assert may_end.wait(30)
+                return 0
+
+            monkeypatch.setattr(holdings.nodes, "take", take)
+            monkeypatch.setattr(holdings.intake, "recover", recover)
+            keeper = Housekeeper(holdings, lambda: "ARCHIVE", dict)
+            keeper.start()
+            try:
+                assert begun.wait(30)
+                for _ in range(3):
+                    assert beats.acquire(timeout=20)
+            finally:
+                may_end.set()
+                keeper.close()
 
 
 class TestBalancer:

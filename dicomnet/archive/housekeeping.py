@@ -25,7 +25,7 @@ _DUTY_SECONDS = 120.0  # after which another node takes over
 
 
 class Housekeeper:
-    """Tells of this node, and looks after what is everyone's, in a thread of its own.
+    """Tells of this node, and looks after what is everyone's: in two threads, so that it tells while it looks.
 
     Args:
         holdings: what is looked after.
@@ -36,7 +36,8 @@ class Housekeeper:
     def __init__(self, holdings: Holdings, address: Callable[[], str], facts: Callable[[], Mapping[str, Any]]) -> None:
         self._holdings, self._address, self._facts = holdings, address, facts
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._is_on_duty = False
         self._next_sweep = 0.0
 
     def start(self) -> None:
@@ -45,29 +46,38 @@ class Housekeeper:
         if self._holdings.database.is_sqlite:
             return
         self._holdings.events.start()
-        self._thread = threading.Thread(target=self._run, name="dicomnet-housekeeper", daemon=True)
-        self._thread.start()
+        for name, work, trouble in (
+            ("beat", self.beat, "this node cannot say that it lives"),
+            ("look", self.look, "what is stored and not indexed is not looked for now"),
+        ):
+            thread = threading.Thread(target=self._run, args=(work, trouble), name=f"dicomnet-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _tell(self) -> None:
         self._holdings.nodes.tell(self._address(), self._facts())
 
-    def _run(self) -> None:
+    def _run(self, work: Callable[[], None], trouble: str) -> None:
         while True:
             try:
-                self.beat()
+                work()
             except DBAPIError as error:
-                log.warning("this node cannot say that it lives: the index is away (%s)", type(error.orig).__name__)
+                log.warning("%s: the index is away (%s)", trouble, type(error.orig).__name__)
             except OSError as error:  # the blob store is away: what it has is looked at when the duty comes again
-                log.warning("what is stored and not indexed is not looked for now: %s", error.strerror)
+                log.warning("%s: %s", trouble, error.strerror)
             except Exception as error:
                 log_failure("housekeeping failed", error)
             if self._stop.wait(BEAT_SECONDS):
                 return
 
     def beat(self) -> None:
-        """Tell that this node lives, and do what is its duty."""
+        """Tell that this node lives, and take its duty, or keep it."""
         self._tell()
-        if self._holdings.nodes.take(SWEEPING, _DUTY_SECONDS) and self._holdings.database.clock() >= self._next_sweep:
+        self._is_on_duty = self._holdings.nodes.take(SWEEPING, _DUTY_SECONDS)
+
+    def look(self) -> None:
+        """Do what is its duty, where it is due."""
+        if self._is_on_duty and self._holdings.database.clock() >= self._next_sweep:
             self.sweep()
             self._holdings.events.forget()
             self._next_sweep = self._holdings.database.clock() + SWEEP_SECONDS
@@ -84,8 +94,8 @@ class Housekeeper:
         """End, and say so."""
         self._stop.set()
         self._holdings.events.close()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
         try:
             self._holdings.nodes.leave()
         except DBAPIError as error:

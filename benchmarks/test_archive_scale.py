@@ -86,7 +86,11 @@ def cluster() -> Iterator[postgres.Cluster]:
 
 @pytest.mark.parametrize(("name", "associations"), list(TARGETS))
 def test_durable_ingest_on_postgresql(
-    name: str, associations: int, cluster: postgres.Cluster, disk: Path, pytestconfig: pytest.Config  # noqa: F811
+    name: str,
+    associations: int,
+    cluster: postgres.Cluster,
+    disk: Path,  # noqa: F811
+    pytestconfig: pytest.Config,
 ) -> None:
     short = pytestconfig.getoption("benchmark_disable")
     peers: list[Storing] = [OurNode(cluster), OrthancOnPostgres(cluster)]
@@ -119,7 +123,10 @@ def by_itself(storage: str, paths: list[Path], size: int) -> float:
 
 
 def test_ingest_into_an_object_store(
-    cluster: postgres.Cluster, disk: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    cluster: postgres.Cluster,
+    disk: Path,  # noqa: F811
+    pytestconfig: pytest.Config,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     short = pytestconfig.getoption("benchmark_disable")
     recipe = (corpora.SHORT if short else corpora.FULL)["ct"]
@@ -176,7 +183,10 @@ def _shared(cluster: postgres.Cluster, place: Path, nodes: int, corpus: corpora.
 
 @pytest.mark.parametrize("name", ["ct", "small"])
 def test_two_nodes_beside_one(
-    name: str, cluster: postgres.Cluster, disk: Path, pytestconfig: pytest.Config  # noqa: F811
+    name: str,
+    cluster: postgres.Cluster,
+    disk: Path,  # noqa: F811
+    pytestconfig: pytest.Config,
 ) -> None:
     short = pytestconfig.getoption("benchmark_disable")
     recipe = (corpora.SHORT if short else corpora.FULL)[name]

@@ -97,9 +97,7 @@ def test_idle_associations_cost_no_cpu_and_little_memory(
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.face)
-def test_a_store_is_not_held_up_by_idle_associations(
-    load: Load, directory: Path, pytestconfig: pytest.Config
-) -> None:
+def test_a_store_is_not_held_up_by_idle_associations(load: Load, directory: Path, pytestconfig: pytest.Config) -> None:
     short = pytestconfig.getoption("benchmark_disable")
     recipe = corpora.SHORT["ct"] if short else corpora.Recipe("ct", 100, pixels=512 * 512 * 2)
     corpus = corpora.build(recipe, directory)

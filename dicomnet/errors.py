@@ -204,7 +204,7 @@ def _rejection_hint(source: int, reason: int, called: str, calling: str | None) 
             return f'Does the peer know "{calling}"?' if calling else "Does the peer know our AE title?"
         case 1, 7:
             return f'Is "{called}" the peer\'s AE title?' if called else "Is the called AE title right?"
-        case (1 | 2), 1:
+        case ((1 | 2), 1):
             return "The peer's log may say why."
         case 3, (1 | 2):
             return "The peer is busy: try again later."

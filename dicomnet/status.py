@@ -282,8 +282,7 @@ _MEANINGS: dict[str, dict[str, str]] = {
     },
     "Application Event Logging": {
         "B101": (
-            "Specified Synchronization Frame of Reference UID does not match SCP Synchronization Frame of "
-            "Reference"
+            "Specified Synchronization Frame of Reference UID does not match SCP Synchronization Frame of Reference"
         ),
         "B102": "Study Instance UID coercion; Event logged under a different Study Instance UID",
         "B104": "IDs inconsistent in matching a current study; Event logged",

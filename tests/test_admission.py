@@ -100,9 +100,7 @@ def test_late_rules_are_left_out_at_first():
     [
         (AcceptancePolicy(), [SoundRequest, CalledTitle, CallingTitles]),
         (
-            AcceptancePolicy(
-                certificates={"CT1": frozenset({"x"})}, associations_per_host=1, identify=lambda *_: True
-            ),
+            AcceptancePolicy(certificates={"CT1": frozenset({"x"})}, associations_per_host=1, identify=lambda *_: True),
             [SoundRequest, CalledTitle, Certificates, CallingTitles, CallerLimits, UserIdentification],
         ),
     ],

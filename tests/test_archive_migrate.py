@@ -53,8 +53,10 @@ def killed(directory, bucket, more):
     process = subprocess.Popen(command, cwd=programs.ROOT, stdout=subprocess.DEVNULL)
     try:
         until(
-            lambda: process.poll() is not None
-            or (ArchiveSettings.load(directory).storage_before and objects(bucket) >= before + more)
+            lambda: (
+                process.poll() is not None
+                or (ArchiveSettings.load(directory).storage_before and objects(bucket) >= before + more)
+            )
         )
     finally:
         process.kill()

@@ -178,7 +178,6 @@ class TestSweep:
             }
             keeper.close()
 
-
     def test_a_node_that_looks_for_long_is_there_and_keeps_its_duty(self, tmp_path, postgresql, monkeypatch):
         monkeypatch.setattr(housekeeping, "BEAT_SECONDS", 0.01)
         url = postgresql.url(postgresql.new_database())

@@ -179,9 +179,12 @@ def test_a_retrieve_shows_how_far_it_is_on_a_terminal(
     operation: str, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with Provider(ae_title="THERE") as there, Provider(
-        instances=[instance(n) for n in range(4)], destinations={"THERE": dn.Entity.parse(there.peer)}
-    ) as provider:
+    with (
+        Provider(ae_title="THERE") as there,
+        Provider(
+            instances=[instance(n) for n in range(4)], destinations={"THERE": dn.Entity.parse(there.peer)}
+        ) as provider,
+    ):
         where = ["--out", str(tmp_path)] if operation == "get" else ["--dest", "THERE"]
         assert run([operation, provider.peer, "study", "-k", "StudyInstanceUID=2.25.100", *where]) == 0
         lines = capsys.readouterr().err.split("\r")

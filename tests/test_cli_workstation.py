@@ -90,9 +90,7 @@ def test_files_in_and_out(desk: Desk, tmp_path: Path) -> None:
     assert "bad.txt" in desk.run("import", tmp_path / "bad.txt", code=69)
 
 
-def test_a_zip_that_unpacks_to_too_much_is_refused(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zip_that_unpacks_to_too_much_is_refused(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry is read to its bound and no further; the others come in all the same."""
     monkeypatch.setattr(importing, "Limits", lambda: Limits(archive_entry=1 << 20))
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as packed:

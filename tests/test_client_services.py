@@ -165,9 +165,7 @@ def test_a_step_from_the_worklist_to_its_end(made: clients.Clients) -> None:
 
 def begun(scu: Any, **more: Any) -> Any:
     scheduled = [{"StudyInstanceUID": "2.25.5"}]
-    return scu.begin(
-        Modality="CT", PerformedProcedureStepID="1", ScheduledStepAttributesSequence=scheduled, **more
-    )
+    return scu.begin(Modality="CT", PerformedProcedureStepID="1", ScheduledStepAttributesSequence=scheduled, **more)
 
 
 @pytest.mark.parametrize("end", ["complete", "discontinue"])

@@ -496,8 +496,9 @@ def test_a_report_is_not_overwritten(made, ten, tmp_path):
     report.write_text("precious\n")
     with sending(made, report=report) as (scu, archive), pytest.raises(dn.OutputFileError, match="there is a report"):
         list(scu.send(*ten))
-    with sending(made, report=report, resume=True) as (scu, archive), pytest.raises(
-        dn.InputFileError, match=r"report\.jsonl: line 1 is no line of a report"
+    with (
+        sending(made, report=report, resume=True) as (scu, archive),
+        pytest.raises(dn.InputFileError, match=r"report\.jsonl: line 1 is no line of a report"),
     ):
         list(scu.send(*ten))
     assert (report.read_text(), archive.uids) == ("precious\n", [])

@@ -211,7 +211,6 @@ def test_every_default_is_one_that_may_be_given(settings):
     assert hash(type(settings)(**given)) == hash(settings)
 
 
-
 # ---- limits that are compiled in -------------------------------------------------------------------------------------
 
 

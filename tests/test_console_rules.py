@@ -16,14 +16,14 @@ from dicomnet.testing import Provider
 
 NUMBERS = count(1)
 HOSTILE = "<img src=x onerror=alert(1)>"
-NEW = '''
+NEW = """
 [[rules]]
 name = "only B"
 priority = 5
 then = "stop"
 when = { field = "PatientName", matches = "Doe.*" }
 actions = [{ do = "forward", to = ["B"] }]
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,9 @@ def test_a_rule_is_tried_saved_and_in_force_for_the_next_association(router, pag
     text = text_of(pages.get("rules").text)
     assert text.startswith("# Ours\n")
     page = pages.post("rules", data={"toml": text + NEW, "study": one["study"], "version": "1", "action": "try"}).text
-    assert 'sent to B by &#34;only B&#34;' in page
-    assert 'sent to A by &#34;all&#34;' in page
-    assert 'rule &#34;only B&#34; fires' in page
+    assert "sent to B by &#34;only B&#34;" in page
+    assert "sent to A by &#34;all&#34;" in page
+    assert "rule &#34;only B&#34; fires" in page
     assert admin.send("RouterRules")["version"] == 1  # nothing is saved, nothing is sent
     assert (len(a.received), len(b.received)) == (before[0] + 1, before[1])
     saved = pages.post("rules", data={"toml": text + NEW, "version": "1", "action": "save"}, follow_redirects=True)

@@ -166,8 +166,12 @@ def test_a_name_that_means_something_to_pages_and_shells_is_a_name(pages, folder
     target = folder / "<b>'\"& #%2f"
     done = pages.post("/new-site", data=typed(target), follow_redirects=True)
     assert "<b>" not in done.text
-    assert f"dicomnet site up {html.escape(shlex.quote(str(target)))}".replace("&#x27;", "&#39;").replace(
-        "&quot;", "&#34;") in done.text
+    assert (
+        f"dicomnet site up {html.escape(shlex.quote(str(target)))}".replace("&#x27;", "&#39;").replace(
+            "&quot;", "&#34;"
+        )
+        in done.text
+    )
     assert Site.load(target).nodes
 
 

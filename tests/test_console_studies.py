@@ -189,9 +189,9 @@ class TestStudies:
         asked = pages.post("studies/act?patient_name=Doe", data={"act": "delete", "study": "1.2.3"}).text
         assert "Doe3^Jane</strong> (P3), 2026-01-03: 2 instances" in asked
         assert 'studies?patient_name=Doe">Keep it</a>' in asked
-        assert "Deleted: 2 instances." in pages.post(
-            "studies/delete", data={"study": "1.2.3"}, follow_redirects=True
-        ).text
+        assert (
+            "Deleted: 2 instances." in pages.post("studies/delete", data={"study": "1.2.3"}, follow_redirects=True).text
+        )
         assert {one["study"] for one in admin.send("ArchiveSearch")["studies"]} == before - {"1.2.3"}
         page = pages.post("import", files=[("files", ("../../x.zip", response.content, "application/zip"))]).text
         assert "2 stored, 0 there already, 0 in quarantine, 0 failed." in page

@@ -117,9 +117,7 @@ class Reader:
             return
         assert words[0] in ("dicomnet", "python"), f"{self.page.name}: {line}"
         if words[-1] == "&":
-            self.running.append(
-                subprocess.Popen(words[:-1], env=self.environment, stdout=subprocess.PIPE, text=True)
-            )
+            self.running.append(subprocess.Popen(words[:-1], env=self.environment, stdout=subprocess.PIPE, text=True))
             assert "listening" in self.running[-1].stdout.readline(), f"{self.page.name}: {line}"
             return
         done = subprocess.run(["sh", "-c", line], env=self.environment, capture_output=True, text=True, timeout=120)

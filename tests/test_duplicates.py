@@ -79,9 +79,7 @@ def test_directories_below_the_root_are_made(root: Path, durable: bool) -> None:
     assert names(root) == ["a"]
 
 
-def test_other_bytes_get_a_number_and_the_same_bytes_are_one_copy(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_bytes_get_a_number_and_the_same_bytes_are_one_copy(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "dicomnet")
     kept = [keep(sink(root, data), root) for data in (b"one", b"two", b"six")]
     assert kept == ["1.2.3.dcm", "1.2.3-1.dcm", "1.2.3-2.dcm"]

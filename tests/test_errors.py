@@ -133,8 +133,7 @@ def test_an_abort_says_whose_it_was(error, sentence):
 def test_a_missing_context_is_named_in_words():
     error = errors.NoAcceptedContext("1.2.840.10008.5.1.4.1.1.2", ["1.2.840.10008.1.2", "1.2.3"], peer=PEER)
     assert str(error) == (
-        "ARCHIVE@pacs:104: no accepted presentation context for CT Image Storage "
-        "in Implicit VR Little Endian or 1.2.3"
+        "ARCHIVE@pacs:104: no accepted presentation context for CT Image Storage in Implicit VR Little Endian or 1.2.3"
     )
     assert (error.abstract_syntax, error.transfer_syntaxes[1]) == ("1.2.840.10008.5.1.4.1.1.2", "1.2.3")
     assert str(errors.NoAcceptedContext("1.2.3", message="none")) == "none"

@@ -80,9 +80,7 @@ def test_going_down_to_the_instances(made: clients.Clients, server: Server) -> N
 
 
 @pytest.mark.parametrize("way", ["get", "move"])
-def test_a_study_comes_either_way_bit_for_bit(
-    made: clients.Clients, server: Server, way: str, tmp_path: Path
-) -> None:
+def test_a_study_comes_either_way_bit_for_bit(made: clients.Clients, server: Server, way: str, tmp_path: Path) -> None:
     with asking(made, server) as scu:
         [one] = scu.studies(StudyInstanceUID="2.25.100")
         done = scu.retrieve(one, to=tmp_path, by=way)

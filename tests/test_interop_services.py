@@ -89,9 +89,7 @@ class Server:
 
 
 def study() -> list[Any]:
-    return [
-        instance(number, pixels=2048, StudyDate="20260102", StudyID="7", SeriesNumber=1) for number in range(COUNT)
-    ]
+    return [instance(number, pixels=2048, StudyDate="20260102", StudyID="7", SeriesNumber=1) for number in range(COUNT)]
 
 
 def data_set(file: bytes) -> bytes:
@@ -409,9 +407,7 @@ def pynetdicom_user(port: int, *abstract_syntaxes: str, roles: Any = (), handler
     ae = peers.peer_module("pynetdicom").AE("PYNET")
     for uid in abstract_syntaxes:
         ae.add_requested_context(uid)
-    association = ae.associate(
-        "127.0.0.1", port, ae_title="ARCHIVE", ext_neg=list(roles), evt_handlers=list(handlers)
-    )
+    association = ae.associate("127.0.0.1", port, ae_title="ARCHIVE", ext_neg=list(roles), evt_handlers=list(handlers))
     assert association.is_established
     try:
         yield association

@@ -47,9 +47,7 @@ class User:
     def ask(self, service, sop_class, uid, *arguments, context=""):
         arguments = [codec.from_keywords(one) if isinstance(one, dict) else one for one in arguments]
         try:
-            reply = getattr(self.association, service)(
-                sop_class, uid, *arguments, context=context or self.meta
-            )
+            reply = getattr(self.association, service)(sop_class, uid, *arguments, context=context or self.meta)
         except dn.ServiceFailure as error:
             return error.status, None
         return reply.status, reply.dataset

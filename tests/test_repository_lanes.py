@@ -97,7 +97,6 @@ class TestAfterACrash:
         again.close()
         writer._holds = False  # its process is dead
 
-
     def made_up(self, store):
         """An instance that has begun to come, and that holds what looks like records: of an instance, and of a file."""
         small = a_blob(8)

@@ -170,7 +170,6 @@ class TestRefusals:
 
     def test_a_poison_object_is_parked_alone(self, tmp_path):
         with Provider("FRAIL") as frail:
-
             aborting = frail.intercept
 
             def intercept(association, event):

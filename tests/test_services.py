@@ -215,9 +215,7 @@ def test_an_unhandled_exception_is_0110_with_one_traceback(
 
 
 @pytest.mark.parametrize("service", ["echo", "store", "n_get", "n_create", "get", "move"])
-def test_every_service_turns_exceptions_into_0110(
-    rig: Rig, service: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_every_service_turns_exceptions_into_0110(rig: Rig, service: str, caplog: pytest.LogCaptureFixture) -> None:
     def fail(_: Any) -> Any:
         raise KeyError("secret")
 
@@ -460,9 +458,7 @@ def retrieve_request(model: str, **elements: Any) -> Command:
 
 
 def study() -> bytes:
-    return codec.encode(
-        keys(QueryRetrieveLevel="STUDY", StudyInstanceUID="2.25.100"), uids.EXPLICIT_VR_LITTLE_ENDIAN
-    )
+    return codec.encode(keys(QueryRetrieveLevel="STUDY", StudyInstanceUID="2.25.100"), uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 # ---- C-GET -----------------------------------------------------------------------------------------------------------
@@ -575,9 +571,7 @@ def test_move_sends_to_a_configured_destination(rig: Rig) -> None:
         listener = rig.listener("ARCHIVE", destinations={"THERE": there})
         listener.on_move("STUDY_ROOT")(lambda request: [instance(number) for number in range(1, 6)])
         with rig.pair(listener, QR, calling="ASKER") as association:
-            done = association.move(
-                "STUDY", destination="THERE", StudyInstanceUID="2.25.100", progress=progress.append
-            )
+            done = association.move("STUDY", destination="THERE", StudyInstanceUID="2.25.100", progress=progress.append)
     assert done.ok
     assert done.completed == 5
     assert [step.remaining for step in progress] == [4, 3, 2, 1]
@@ -1010,9 +1004,7 @@ def test_bad_keys_are_refused_before_anything_is_sent(blocking: Rig, arguments: 
         ("PATIENT", {"PatientID": "1"}),
     ],
 )
-def test_a_retrieve_without_its_unique_key_is_refused(
-    blocking: Rig, operation: str, level: str, options: Any
-) -> None:
+def test_a_retrieve_without_its_unique_key_is_refused(blocking: Rig, operation: str, level: str, options: Any) -> None:
     listener, asked = blocking.listener(), []
     listener.on_get("STUDY_ROOT")(asked.append)
     listener.on_move("STUDY_ROOT")(asked.append)

@@ -39,7 +39,6 @@ FIND = dn.uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
 class TestUser(UserSuite):
     face = "sync"
 
-
     def test_each_address_of_a_host_is_tried(self, addresses: list[tuple[str, int]]) -> None:
         with faces.provider("sync") as provider:
             addresses += [nobody(), ("127.0.0.1", provider.port)]

@@ -206,6 +206,7 @@ WARNINGS = {
     "update": (0xB305, 0x0001),
 }  # fmt: skip
 
+
 def update(ups) -> dn.Status:
     item = held()
     ups.update(item, WorklistLabel="Other")

@@ -95,7 +95,11 @@ class TestBlocking:
         with pytest.raises(WebFailure) as refused:
             list(client.search("STUDY", {"StudyDate": "yesterday"}))
         assert refused.value.http_status == 400
-        for wrong in (lambda: list(client.search("PATIENT")), lambda: client.metadata("x"), lambda: WebClient("ftp://x")):
+        for wrong in (
+            lambda: list(client.search("PATIENT")),
+            lambda: client.metadata("x"),
+            lambda: WebClient("ftp://x"),
+        ):
             with pytest.raises(InvalidArgument):
                 wrong()
         with pytest.raises(InputFileError):

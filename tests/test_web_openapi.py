@@ -101,8 +101,10 @@ def _routes(routes, prefix):
 
 def _form(path: str) -> str:
     """Without the names of parameters, and a study between that may be left out."""
-    return re.sub(r"{[^}]*}", "{}", path).replace("{}/instances/{}/bulk", "{}/series/{}/instances/{}/bulk", 1).replace(
-        "/series/{}/series/{}", "/series/{}"
+    return (
+        re.sub(r"{[^}]*}", "{}", path)
+        .replace("{}/instances/{}/bulk", "{}/series/{}/instances/{}/bulk", 1)
+        .replace("/series/{}/series/{}", "/series/{}")
     )
 
 

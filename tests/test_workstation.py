@@ -354,9 +354,14 @@ def test_over_dicomweb(tmp_path: Path) -> None:
     """Asked by QIDO-RS, retrieved by WADO-RS, sent by STOW-RS; again only what is missing."""
     with web_archives.served(tmp_path / "remote") as (remote, url):
         stored(f"ARCHIVE@127.0.0.1:{remote.listener.address[1]}", *(part10(number) for number in range(1, 6)))
-        with serving(tmp_path / "ws", dicomweb={"PACS": f"{url}/dicomweb"}) as (
-            server, station, admin,
-        ), Told(server) as told:
+        with (
+            serving(tmp_path / "ws", dicomweb={"PACS": f"{url}/dicomweb"}) as (
+                server,
+                station,
+                admin,
+            ),
+            Told(server) as told,
+        ):
             [one] = admin.send("WorkstationQuery", {"peer": "PACS", "keys": {"PatientID": "P1"}})["matches"]
             assert one["0020000D"]["Value"] == ["1.2.1"]
             done = finished(told, station, station.order(Order(JobKind.RETRIEVE, "PACS", "1.2.1")))

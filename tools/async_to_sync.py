@@ -202,16 +202,17 @@ def _parentheses(module: Source, index: int) -> list[Edit]:
 _KEYWORDS = {"return", "not", "and", "or", "in", "is", "if", "else", "yield", "assert", "for", "while", "lambda"}
 
 
-def _sorted_imports(text: str, path: str) -> str:
+def _in_form(text: str, path: str) -> str:
     """Put imports in their order again, without those of what is gone: the twins' names begin with other letters."""
-    ruff = [sys.executable, "-m", "ruff", "check", "-q", "--select", "I,F401", "--fix"]
-    command = [*ruff, "--stdin-filename", path, "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    for what in (("check", "-q", "--select", "I,F401", "--fix"), ("format", "-q")):
+        command = [sys.executable, "-m", "ruff", *what, "--stdin-filename", path, "-"]
+        text = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    return text
 
 
 def generated(source: str) -> str:
     """What belongs into the blocking module for this asyncio module."""
-    return _sorted_imports(convert((ROOT / source).read_text(encoding="utf-8"), source), SOURCES[source])
+    return _in_form(convert((ROOT / source).read_text(encoding="utf-8"), source), SOURCES[source])
 
 
 def main() -> int:

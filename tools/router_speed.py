@@ -178,9 +178,7 @@ def main() -> int:
         sink(*map(int, options.sink.split(",")))
         return 0
     with tempfile.TemporaryDirectory(prefix="dicomnet-speed-") as directory:
-        direct, routed, beside = measure(
-            Path(directory), options.rounds, options.count, not options.discard
-        )
+        direct, routed, beside = measure(Path(directory), options.rounds, options.count, not options.discard)
     ratio = statistics.median(routed.arrived) / statistics.median(direct.arrived)
     rate = statistics.median(routed.arrived) / statistics.median(beside.arrived)
     sender = statistics.median(routed.sent) / statistics.median(beside.sent)

@@ -252,9 +252,7 @@ def _round(server: Server, chance: random.Random, told: Told, outcome: Outcome) 
     told.grew.clear()
     outcome.slowest = max(outcome.slowest, server.start())
     outcome.recovered += server.recovered
-    senders = [
-        Sender(f"ARCHIVE@127.0.0.1:{server.port}", chance.randrange(1 << 30), told) for _ in range(SENDERS)
-    ]
+    senders = [Sender(f"ARCHIVE@127.0.0.1:{server.port}", chance.randrange(1 << 30), told) for _ in range(SENDERS)]
     for sender in senders:
         sender.start()
     # Now and then before anything is acknowledged, else in the midst of it.

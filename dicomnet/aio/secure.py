@@ -18,9 +18,7 @@ __all__ = ["SecureTransport", "make_transport"]
 _memory = threading.local()
 
 
-def make_transport(
-    limits: Limits, timeouts: Timeouts, tls: TLS | None = None, host: str | None = None
-) -> Transport:
+def make_transport(limits: Limits, timeouts: Timeouts, tls: TLS | None = None, host: str | None = None) -> Transport:
     """The transport of a connection, plain or secure.
 
     Args:

@@ -89,7 +89,6 @@ class Archive(Application):
             acceptance=AcceptancePolicy(operations_window=(OPERATIONS_WINDOW, 1)),
         )
 
-
     def start(self) -> None:
         """Begin what has threads of its own; where the port of HL7 is taken, nothing has begun."""
         try:

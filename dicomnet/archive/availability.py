@@ -182,7 +182,12 @@ class AvailabilityNotifier:
         chosen = self._holdings.settings
         instances = [
             AvailableInstance(
-                study, series, sop_class, uid, how if uid in state else "UNAVAILABLE", chosen.ae_title,
+                study,
+                series,
+                sop_class,
+                uid,
+                how if uid in state else "UNAVAILABLE",
+                chosen.ae_title,
                 *(medium if uid in state else ()),
             )
             for uid, (series, sop_class, how, *medium) in (before | state).items()

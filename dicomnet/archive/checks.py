@@ -140,9 +140,7 @@ def _counts(holdings: Holdings) -> Iterator[Finding]:
         select(study.uid)
         .select_from(schema.study.outerjoin(schema.series))
         .group_by(study.id, study.uid, study.n_series, study.n_inst)
-        .having(
-            (func.count(series.id) != study.n_series) | (func.coalesce(func.sum(series.n_inst), 0) != study.n_inst)
-        )
+        .having((func.count(series.id) != study.n_series) | (func.coalesce(func.sum(series.n_inst), 0) != study.n_inst))
     )
     of_blobs = (
         select(blob.key)

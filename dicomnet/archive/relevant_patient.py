@@ -83,9 +83,7 @@ def _information(patient: Row[Any], now: datetime) -> dict[str, Any]:
         value = {"NumericValue": str(age), "MeasurementUnitsCodeSequence": [unit]}
         characteristics.append(_item("NUM", ("121033", "DCM", "Subject Age"), MeasuredValueSequence=[value]))
     if sex := _SEXES.get(patient.sex):
-        characteristics.append(
-            _item("CODE", ("121032", "DCM", "Subject Sex"), ConceptCodeSequence=[_code(sex)])
-        )
+        characteristics.append(_item("CODE", ("121032", "DCM", "Subject Sex"), ConceptCodeSequence=[_code(sex)]))
     about = _item("CONTAINER", ("121118", "DCM", "Patient Characteristics"), ContinuityOfContent="SEPARATE",
                   ContentSequence=characteristics)  # fmt: skip
     return {

@@ -14,7 +14,7 @@ from .output import Output
 
 __all__ = ["command"]
 
-_PROJECT = '''[build-system]
+_PROJECT = """[build-system]
 requires = ["setuptools>=77"]
 build-backend = "setuptools.build_meta"
 
@@ -30,7 +30,7 @@ dependencies = ["dicomnet[server]"]
 
 [tool.setuptools]
 py-modules = ["{module}"]
-'''
+"""
 
 _MODULE = '''"""The add-in `{distribution}`: answers C-ECHO, and queries of the modality worklist."""
 
@@ -66,7 +66,7 @@ class {title}:
         yield {{"PatientName": self.context.settings.patient_name}}
 '''
 
-_TEST = '''import dicomnet as dn
+_TEST = """import dicomnet as dn
 from dicomnet.testing.servers import serve
 
 from {module} import {title}
@@ -77,9 +77,9 @@ def test_it_answers():
         assert client.echo().is_success
         matches = list(client.find(model="WORKLIST", PatientName=""))
         assert [str(match.dataset.PatientName) for match in matches] == ["HELLO^WORLD"]
-'''
+"""
 
-_README = '''# {distribution}
+_README = """# {distribution}
 
 An add-in for dicomnet servers.
 
@@ -88,7 +88,7 @@ An add-in for dicomnet servers.
     dicomnet server create hello --aet HELLO --set 'addins.enable=["{distribution}"]'
     dicomnet server run hello
     dicomnet echo HELLO@localhost:11112
-'''
+"""
 
 
 @click.group("addin")

@@ -30,16 +30,12 @@ __all__ = ["command"]
     "--service", type=click.Choice(["store", "echo"]), default="store", help="What is asked.  [default: store]"
 )
 @click.option("--size", type=SIZE, default=512 << 10, metavar="SIZE", help="Of each object.  [default: 512k]")
-@click.option(
-    "-n", "--count", type=click.IntRange(min=1), default=1000, metavar="N", help="How many.  [default: 1000]"
-)
+@click.option("-n", "--count", type=click.IntRange(min=1), default=1000, metavar="N", help="How many.  [default: 1000]")
 @click.option(
     "--associations", type=click.IntRange(min=1), default=1, metavar="N", help="Over N at a time.  [default: 1]"
 )
 @common
-def measure(
-    peer: Peer, service: str, size: int, count: int, associations: int, settings: Settings
-) -> int:
+def measure(peer: Peer, service: str, size: int, count: int, associations: int, settings: Settings) -> int:
     """Measure how fast PEER stores generated objects, or answers C-ECHO.
 
     The objects are images of noise, of a patient BENCH^DICOMNET, each with a UID of its own: they stay with PEER. Every

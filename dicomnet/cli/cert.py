@@ -16,7 +16,6 @@ __all__ = ["command"]
 _FILES = click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...")
 
 
-
 @click.group("cert")
 def command() -> None:
     """Make certificates to try TLS with, show what certificates say, and check when they expire."""

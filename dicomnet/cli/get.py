@@ -21,9 +21,7 @@ __all__ = ["command"]
 @click.argument("level", required=False, default="")
 @key_option
 @click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
-@click.option(
-    "--out", "directory", type=DIRECTORY, required=True, metavar="DIR", help="For files."
-)
+@click.option("--out", "directory", type=DIRECTORY, required=True, metavar="DIR", help="For files.")
 @syntax_option
 @common
 def command(

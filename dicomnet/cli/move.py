@@ -21,21 +21,15 @@ __all__ = ["command"]
 @click.argument("level", required=False, default="")
 @key_option
 @click.option("--model", default="study", metavar="MODEL", help="study, patient, ….  [default: study]")
-@click.option(
-    "--dest", "-aem", "destination", type=AE_TITLE, required=True, metavar="AET", help="Who is to get them."
-)
+@click.option("--dest", "-aem", "destination", type=AE_TITLE, required=True, metavar="AET", help="Who is to get them.")
 @common
-def command(
-    peer: Peer, level: str, keys: tuple[str, ...], model: str, destination: str, settings: Settings
-) -> int:
+def command(peer: Peer, level: str, keys: tuple[str, ...], model: str, destination: str, settings: Settings) -> int:
     """Have PEER send what the keys name at LEVEL to the AE title of --dest, which it has to know. Ctrl-C cancels."""
     asked = parse_keys(keys)
     query_models.identifier(query_models.model_of(model), level, asked, retrieve=True)
     with (
         Interrupts(releasable=True) as interrupts,
-        call(
-            peer, presentation_contexts.sop_classes(query_models.model_uid(model, "move")), settings
-        ) as association,
+        call(peer, presentation_contexts.sop_classes(query_models.model_uid(model, "move")), settings) as association,
     ):
         code = retrieve(
             lambda progress: association.move(level, destination=destination, model=model, progress=progress, **asked),

@@ -27,9 +27,7 @@ _STATES = ("IN PROGRESS", "COMPLETED", "DISCONTINUED")
 @click.option("--status", type=click.Choice(_STATES, case_sensitive=False), help="Performed Procedure Step Status.")
 @attribute_option
 @common
-def command(
-    peer: Peer, uid: str | None, status: str | None, keys: tuple[str, ...], settings: Settings
-) -> int:
+def command(peer: Peer, uid: str | None, status: str | None, keys: tuple[str, ...], settings: Settings) -> int:
     """Begin a performed procedure step at PEER, or change the one of --uid; the keys are its attributes.
 
     A step that begins needs a Modality. What else must have a value is made up where it is not given: our AE title is

@@ -22,9 +22,7 @@ __all__ = ["command"]
 @click.option("--availability", type=click.Choice(AVAILABILITIES, case_sensitive=False), default="ONLINE",
               show_default=True, help="How soon they can be had.")  # fmt: skip
 @common
-def command(
-    peer: Peer, paths: tuple[str, ...], source: str, availability: str, settings: Settings
-) -> int:
+def command(peer: Peer, paths: tuple[str, ...], source: str, availability: str, settings: Settings) -> int:
     """Tell PEER that the instances of PATHs can be had, a note for each study."""
     found = list(instances_of(paths, availability=availability.upper(), retrieve_ae_title=source))
     with AvailabilityScu(peer, **client_options(settings, peer)) as scu:

@@ -92,9 +92,7 @@ def command(
     session = PrintSession(**{name: chosen.pop(name) for name in
                               ("copies", "medium", "destination", "priority", "label")})  # fmt: skip
     looks = ("layout", "orientation", "magnification", "border", "empty", "lut", "annotations", "annotation_format")
-    film = Film(
-        size=size, trim=True if chosen.pop("trim") else None, **{name: chosen.pop(name) for name in looks}
-    )
+    film = Film(size=size, trim=True if chosen.pop("trim") else None, **{name: chosen.pop(name) for name in looks})
     with PrintScu(peer, **client_options(settings, peer)) as scu:
 
         @scu.on(client_events.Reported)

@@ -32,9 +32,7 @@ def _drain(text: str) -> float:
 
 @click.command("recv")
 @click.argument("address", type=Parsed("address", _address), metavar="[AET@]HOST:PORT")
-@click.option(
-    "-od", "--out", metavar="DIR", type=PATH, help="Keep each instance as DIR/<SOP Instance UID>.dcm."
-)
+@click.option("-od", "--out", metavar="DIR", type=PATH, help="Keep each instance as DIR/<SOP Instance UID>.dcm.")
 @click.option("--discard", is_flag=True, help="Keep nothing.")
 @click.option("+B", "bit_preserving", is_flag=True, hidden=True, expose_value=False)  # DCMTK's; here every file is
 @click.option(

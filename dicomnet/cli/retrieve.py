@@ -21,9 +21,7 @@ __all__ = ["command"]
 @click.argument("level")
 @key_option
 @click.option("--model", default="study", metavar="MODEL", help="study, patient.  [default: study]")
-@click.option(
-    "--out", "directory", type=DIRECTORY, required=True, metavar="DIR", help="For files."
-)
+@click.option("--out", "directory", type=DIRECTORY, required=True, metavar="DIR", help="For files.")
 @click.option("--by", type=click.Choice(("get", "move")), help="One way only; by default the one the peer offers.")
 @listen_option("Where a C-MOVE to here is to come to; the peer has to know it, with our AE title.")
 @from_option

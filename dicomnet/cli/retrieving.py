@@ -53,9 +53,7 @@ class _Cancelled(Exception):
     """Ctrl-C: leave the retrieve, which cancels it."""
 
 
-def retrieve(
-    ask: Callable[[Callable[[RetrieveProgress], None]], Done], output: Output, interrupts: Interrupts
-) -> int:
+def retrieve(ask: Callable[[Callable[[RetrieveProgress], None]], Done], output: Output, interrupts: Interrupts) -> int:
     """Run a retrieve; its exit code.
 
     Args:

@@ -265,9 +265,7 @@ def _explain(plan: Plan, samples: Any, output: Output) -> int:
 @click.option("--rules", "other", type=PATH, metavar="FILE", help="Try these rules, and say what differs from DIR's.")
 @_sending
 @output_options
-def coverage_command(
-    directory: str, paths: tuple[str, ...], other: str | None, output: Output, **sending: Any
-) -> int:
+def coverage_command(directory: str, paths: tuple[str, ...], other: str | None, output: Output, **sending: Any) -> int:
     """Try the rules of the router in DIR on the files in PATHs, or on what is in its spool; nothing is sent.
 
     Says how often each rule fires and which never does. With --rules it is a dry run of other rules.

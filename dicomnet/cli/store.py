@@ -44,9 +44,7 @@ _RETRY = Retry(first=0.1)
 @click.option("--report", type=PATH, metavar="FILE", help="Write a line of JSON for each instance to FILE.")
 @click.option("--resume", is_flag=True, help="Go on with FILE: leave out what it says is stored.")
 @common
-def command(
-    peer: Peer, paths: tuple[str, ...], transcode: bool, settings: Settings, **chosen: Any
-) -> int:
+def command(peer: Peer, paths: tuple[str, ...], transcode: bool, settings: Settings, **chosen: Any) -> int:
     """Send files to PEER, bit for bit in the transfer syntax that they have.
 
     A PATH is a Part 10 file, a directory whose files are sent, a DICOMDIR, or a zip archive. A file that cannot be sent

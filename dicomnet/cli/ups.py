@@ -153,9 +153,7 @@ def change(
 @click.option("--work", type=_CODE, required=True, metavar="VALUE:SCHEME:MEANING", help="What was performed.")
 @click.option("--start", required=True, metavar="TIME", help="When that began: 202601311430.")
 @common
-def complete(
-    peer: Peer, uid: str, txn: str, station: Code, work: Code, start: str, settings: Settings
-) -> int:
+def complete(peer: Peer, uid: str, txn: str, station: Code, work: Code, start: str, settings: Settings) -> int:
     """End the work item UID of PEER: it is COMPLETED."""
     item = Workitem(uid, txn, WorkitemState.IN_PROGRESS)
     with _scu(peer, settings) as scu:
@@ -191,9 +189,7 @@ def cancel(peer: Peer, uid: str, txn: str, reason: str, code: Code | None, setti
 @common
 def subscribe(peer: Peer, uid: str, receiver: str, lock: bool, keys: tuple[str, ...], settings: Settings) -> int:
     """Have PEER tell of the work item UID, or of all; with keys, of all that match."""
-    return _subscribed(
-        peer, settings, lambda scu: scu.subscribe(uid, receiver=receiver, lock=lock, **parse_keys(keys))
-    )
+    return _subscribed(peer, settings, lambda scu: scu.subscribe(uid, receiver=receiver, lock=lock, **parse_keys(keys)))
 
 
 @command.command("unsubscribe")

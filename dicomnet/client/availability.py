@@ -63,9 +63,7 @@ class AvailableInstance:
         return {keyword: value for keyword, value in values.items() if value}
 
 
-def notices(
-    instances: Iterable[AvailableInstance], *, steps: Iterable[tuple[str, str]] = ()
-) -> list[dict[str, Any]]:
+def notices(instances: Iterable[AvailableInstance], *, steps: Iterable[tuple[str, str]] = ()) -> list[dict[str, Any]]:
     """The attributes of the N-CREATEs that tell of these: one for each study.
 
     Args:

@@ -38,9 +38,7 @@ class Query:
         InputFileError: the template cannot be read.
     """
 
-    def __init__(
-        self, level: str = "", *, model: str = "STUDY_ROOT", template: Any = None, **keys: Any
-    ) -> None:
+    def __init__(self, level: str = "", *, model: str = "STUDY_ROOT", template: Any = None, **keys: Any) -> None:
         self.model: query_models.Model = query_models.model_of(model)
         self.level: str = level.upper()
         self.keys: Keys = dict(keys)

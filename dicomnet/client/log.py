@@ -70,9 +70,7 @@ class MessageLog(ProtocolTrace):
         OutputFileError: it cannot be written.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, datasets: bool = False, patient_data: bool = False
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, datasets: bool = False, patient_data: bool = False) -> None:
         super().__init__(self._seen, body=None if datasets else TAPPED_BODY, data=datasets)
         self._patient_data = patient_data
         self._lock = threading.Lock()

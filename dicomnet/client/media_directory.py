@@ -105,9 +105,7 @@ class Directory:
 
     def encode(self) -> bytes:
         """The DICOMDIR, a Part 10 file in explicit VR little endian."""
-        begins = meta_header(
-            uids.MEDIA_STORAGE_DIRECTORY_STORAGE, self.uid, uids.EXPLICIT_VR_LITTLE_ENDIAN, "DICOMNET"
-        )
+        begins = meta_header(uids.MEDIA_STORAGE_DIRECTORY_STORAGE, self.uid, uids.EXPLICIT_VR_LITTLE_ENDIAN, "DICOMNET")
         name = self.file_set_id.encode("ascii")
         named = _element(0x1130, b"CS", name + b" " * (len(name) & 1))
         nodes = [node for node in self._root.walk() if node is not self._root]

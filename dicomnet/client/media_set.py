@@ -386,4 +386,3 @@ def check(path: Path) -> Contents:
         named, uid = read.get("FileSetID", "") or "", read.file_meta.get("MediaStorageSOPInstanceUID", "")
         unlisted = tuple(os.path.relpath(one, folder) for one in others)
         return Contents(str(named), str(uid), tuple(item.sop_instance_uid for item in listed), tuple(missing), unlisted)
-

@@ -179,14 +179,18 @@ def _first(item: WorklistItem | None, station: str) -> dict[str, Any]:
     for keyword in _SCHEDULED_SEQUENCES:
         scheduled[keyword] = _items(item.step, keyword) or _items(item.dataset, keyword)
     patient = {keyword: item.dataset.get(keyword) or None for keyword in _PRESENT[:4]}
-    return known | patient | {
-        "ScheduledStepAttributesSequence": [scheduled],
-        "Modality": item.step.get("Modality"),
-        "PerformedProcedureStepID": item.step.get("ScheduledProcedureStepID"),
-        "PerformedProcedureStepDescription": item.step.get("ScheduledProcedureStepDescription"),
-        "PerformedProtocolCodeSequence": _items(item.step, "ScheduledProtocolCodeSequence"),
-        "ProcedureCodeSequence": _items(item.dataset, "RequestedProcedureCodeSequence"),
-    }
+    return (
+        known
+        | patient
+        | {
+            "ScheduledStepAttributesSequence": [scheduled],
+            "Modality": item.step.get("Modality"),
+            "PerformedProcedureStepID": item.step.get("ScheduledProcedureStepID"),
+            "PerformedProcedureStepDescription": item.step.get("ScheduledProcedureStepDescription"),
+            "PerformedProtocolCodeSequence": _items(item.step, "ScheduledProtocolCodeSequence"),
+            "ProcedureCodeSequence": _items(item.dataset, "RequestedProcedureCodeSequence"),
+        }
+    )
 
 
 def _items(dataset: Dataset, keyword: str) -> list[Dataset]:

@@ -238,7 +238,7 @@ class Channel:
         reason = getattr(error, "reason", None) or ""
         detail = getattr(error, "verify_message", "")
         if "ALERT" in reason:
-            why = f"the peer answered with the alert \"{_words(reason.partition('ALERT')[2])}\""
+            why = f'the peer answered with the alert "{_words(reason.partition("ALERT")[2])}"'
         elif detail:
             why = f"the peer's certificate is not taken: {detail.rstrip('.')}"
         elif isinstance(error, ssl.SSLEOFError):

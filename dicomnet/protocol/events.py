@@ -64,9 +64,7 @@ class AssociateRejected(NamedTuple):
     def error(self, peer: str | None, calling: str) -> AssociationRejected:
         """What it is for the caller that waits for the association."""
         one = self.reject
-        return AssociationRejected(
-            result=one.result, source=one.source, reason=one.reason, peer=peer, calling=calling
-        )
+        return AssociationRejected(result=one.result, source=one.source, reason=one.reason, peer=peer, calling=calling)
 
 
 class DataIndication(NamedTuple):

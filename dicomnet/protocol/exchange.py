@@ -90,9 +90,16 @@ class Exchange(MessageExchange):
 
     @classmethod
     def requestor(
-        cls, *, calling: str, called: str, contexts: Sequence[ProposedContext],
-        extras: NegotiationOptions | None = None, limits: Limits | None = None, timeouts: Timeouts | None = None,
-        observer: Observer | None = None, profile: Peer = STRICT,
+        cls,
+        *,
+        calling: str,
+        called: str,
+        contexts: Sequence[ProposedContext],
+        extras: NegotiationOptions | None = None,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        observer: Observer | None = None,
+        profile: Peer = STRICT,
     ) -> Exchange:
         """The requesting side, over a transport that is connected; its A-ASSOCIATE-RQ waits in `outgoing`."""
         # A user of an association may leave it idle; only a provider has to protect itself from that.
@@ -110,8 +117,13 @@ class Exchange(MessageExchange):
 
     @classmethod
     def acceptor(
-        cls, *, limits: Limits | None = None, timeouts: Timeouts | None = None, now: float = 0.0,
-        observer: Observer | None = None, peers: Peers | None = None,
+        cls,
+        *,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        now: float = 0.0,
+        observer: Observer | None = None,
+        peers: Peers | None = None,
     ) -> Exchange:
         """The accepting side of a transport that was opened at ``now``; ARTIM runs from then on."""
         self = cls(limits, timeouts, observer)

@@ -168,8 +168,6 @@ class Prefetch(Table):
     """How far back."""
 
 
-Action = Annotated[
-    Forward | Drop | Hold | Copy | Edit | Deidentify | Call | Prefetch, Field(discriminator="do")
-]
+Action = Annotated[Forward | Drop | Hold | Copy | Edit | Deidentify | Call | Prefetch, Field(discriminator="do")]
 #: What changes what is sent behind it.
 Change = Edit | Deidentify | Call

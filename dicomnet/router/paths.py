@@ -122,9 +122,7 @@ def _tag_of(keyword: str) -> int:
     tag = tag_for_keyword(keyword)
     if tag is None:
         near = get_close_matches(keyword, keyword_dict, n=1)
-        raise InvalidArgument(
-            f'there is no attribute "{keyword}"', hint=f"Is it {near[0]}?" if near else _HOW
-        )
+        raise InvalidArgument(f'there is no attribute "{keyword}"', hint=f"Is it {near[0]}?" if near else _HOW)
     return int(tag)
 
 

@@ -57,9 +57,7 @@ def _planned(plan: Plan, version: int, decision: Decision, facts: Facts, associa
                 changes = (*changes, action)
 
 
-def _delivery(
-    plan: Plan, version: int, fired: Fired, step: int, name: str, facts: Facts, association: str
-) -> New:
+def _delivery(plan: Plan, version: int, fired: Fired, step: int, name: str, facts: Facts, association: str) -> New:
     rule, action = fired.rule, fired.rule.actions[step]
     destination = plan.destinations[name]
     if isinstance(destination, DimseDestination) and destination.entity.ae_title == facts.calling:

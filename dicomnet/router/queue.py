@@ -222,9 +222,7 @@ class Queue:
         over = over.values(state=State.WAITING, owner="")
         self._database.transaction(lambda connection: connection.execute(over), logged=True)
 
-    def _due(
-        self, connection: Connection, destination: str, now: float, most: int, slot: int, slots: int
-    ) -> list[int]:
+    def _due(self, connection: Connection, destination: str, now: float, most: int, slot: int, slots: int) -> list[int]:
         ids: list[int] = []
         for priority in URGENCY.values():
             wanted: list[ColumnElement[bool]] = [

@@ -40,9 +40,7 @@ class Router(Routing, Application):
         listener: where it listens.
     """
 
-    def __init__(
-        self, directory: Path, settings: RouterSettings | None = None, *, pace: Pace | None = None
-    ) -> None:
+    def __init__(self, directory: Path, settings: RouterSettings | None = None, *, pace: Pace | None = None) -> None:
         super().__init__(directory, settings, pace=pace)
         self.listener: Listener = self._listener()
         self.listener.admission = self.listener.admission.with_rules(DiskRoom(self.spool.disk))

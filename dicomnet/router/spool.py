@@ -200,9 +200,7 @@ class Spool:
             late = self.units.arrived(connection, name, rule, first.plan, count)
             for one, number in places if late is not None else ():
                 assert late is not None
-                one.deliveries[number] = replace(
-                    one.deliveries[number], state=late.state, unit=late.unit, why=late.why
-                )
+                one.deliveries[number] = replace(one.deliveries[number], state=late.state, unit=late.unit, why=late.why)
 
     def _once_a_study(self, connection: Connection, placed: Sequence[_Placed]) -> None:
         """Leave out what is done once for each study, where it was put for an earlier instance."""

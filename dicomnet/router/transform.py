@@ -302,4 +302,3 @@ def _recode(dataset: RawDataSet, character_set: str) -> None:
             delimiters = set() if element.vr in _WHOLE else {0x5C}
             text = decode_bytes(bytes(element.value), encodings, delimiters)
             element.value = _even(text.rstrip(" ").encode("utf-8"))
-

@@ -178,9 +178,7 @@ class AddIns:
             return None
         context = AddInContext(name, table, settings, directory, services, self._events, self._loop)
         rules = settings.addins
-        guard = Guard(
-            rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason)
-        )
+        guard = Guard(rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason))
         addin = AddIn(found, context, guard)
         self._manager.register(found.plugin, name)
         self._addins.append(addin)

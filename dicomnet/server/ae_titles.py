@@ -164,4 +164,3 @@ class _Destinations(Mapping[str, Entity]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-

@@ -145,9 +145,7 @@ class EventLog:
             # From the end: most ask for the latest alone, and a deque is slow in its middle.
             return [*map(_event, islice(reversed(self._kept), self._last - last))][::-1]
 
-    async def follow(
-        self, last: int | None = None, *, heartbeat: float | None = None
-    ) -> AsyncIterator[Event | None]:
+    async def follow(self, last: int | None = None, *, heartbeat: float | None = None) -> AsyncIterator[Event | None]:
         """The events after an id, and then each as it happens, until the log is stopped.
 
         Args:

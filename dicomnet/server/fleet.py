@@ -129,9 +129,7 @@ class Fleet:
     def _start_base(self, stack: ExitStack) -> None:
         titles = AETitles(self.database, self.events)
         security = SettingsSecurity(lambda: self.settings)
-        requests = PooledRequests(
-            self.settings.server.ae_title, titles, security, self.settings.timeouts.reconnect
-        )
+        requests = PooledRequests(self.settings.server.ae_title, titles, security, self.settings.timeouts.reconnect)
         stack.callback(requests.close)
         trail = open_trail(self.settings, self.directory)
         stack.callback(trail.close)

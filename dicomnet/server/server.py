@@ -245,9 +245,7 @@ class Server:
     def _start_base(self, stack: ExitStack) -> None:
         titles = self._titles = AETitles(self.database, self.events)
         security = SettingsSecurity(lambda: self.settings)
-        requests = PooledRequests(
-            self.settings.server.ae_title, titles, security, self.settings.timeouts.reconnect
-        )
+        requests = PooledRequests(self.settings.server.ae_title, titles, security, self.settings.timeouts.reconnect)
         trail = open_trail(self.settings, self._own)
         storage = FolderStorage(self.directory / "data")
         self.base: BaseServices = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)

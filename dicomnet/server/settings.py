@@ -503,4 +503,3 @@ def _differences(old: Table, new: Table, prefix: str) -> Iterator[str]:
             yield from _differences(before, after, f"{prefix}{name}.")
         elif before != after:
             yield f"{prefix}{name}"
-

@@ -51,7 +51,8 @@ _RARE = tuple(
     )
 )  # fmt: skip
 _USUAL = frozenset(
-    _ROOT + rest for rest in ("4.1.1.481.1", "4.1.1.481.2", "4.1.1.11.1")  # RT image, RT dose, grayscale presentation
+    _ROOT + rest
+    for rest in ("4.1.1.481.1", "4.1.1.481.2", "4.1.1.11.1")  # RT image, RT dose, grayscale presentation
 )
 _STANDALONE = frozenset(_ROOT + rest for rest in ("4.1.1.8", "4.1.1.9", "4.1.1.10", "4.1.1.11"))
 
@@ -72,9 +73,7 @@ def verification() -> list[ProposedContext]:
     return [ProposedContext(uids.VERIFICATION, UNCOMPRESSED)]
 
 
-def storage(
-    sop_classes: Iterable[str], transfer_syntaxes: Iterable[str] = UNCOMPRESSED
-) -> list[ProposedContext]:
+def storage(sop_classes: Iterable[str], transfer_syntaxes: Iterable[str] = UNCOMPRESSED) -> list[ProposedContext]:
     """One context for each storage class, each with all of the transfer syntaxes."""
     syntaxes = listed(transfer_syntaxes)
     return [ProposedContext(sop_class, syntaxes) for sop_class in dict.fromkeys(listed(sop_classes))]

@@ -320,9 +320,7 @@ def _status_of_move(error: Exception, exchange: Exchange, command: Command) -> S
 class _Mover:
     """Sends instances to the destination of a C-MOVE, over as many associations, one after the other, as it takes."""
 
-    def __init__(
-        self, provider: Any, destination: Entity, exchange: Exchange, message: Message
-    ) -> None:
+    def __init__(self, provider: Any, destination: Entity, exchange: Exchange, message: Message) -> None:
         self._connect: Callable[..., Any] = (provider.move_sender or provider).connect
         self._transcode = provider.peers.named(destination.ae_title).transcode or provider.transcode
         self._destination = destination

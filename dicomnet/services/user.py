@@ -302,9 +302,7 @@ def normalized(
     return _normalized(exchange, field, chosen.transfer_syntax, flow)
 
 
-def _normalized(
-    exchange: Exchange, field: CommandField, syntax: str, flow: Flow[Message]
-) -> Flow[Reply]:
+def _normalized(exchange: Exchange, field: CommandField, syntax: str, flow: Flow[Message]) -> Flow[Reply]:
     message = yield from flow
     name = field.name.removesuffix("_RQ").replace("_", "-")
     status = scu.status_of(message, name)
@@ -398,9 +396,7 @@ def _reference(item: Any) -> tuple[str, str]:
     return str(item.get("ReferencedSOPClassUID", "")), str(item.get("ReferencedSOPInstanceUID", ""))
 
 
-def commit(
-    exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = ""
-) -> Flow[Commitment]:
+def commit(exchange: Exchange, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Flow[Commitment]:
     """Storage commitment: N-ACTION, then wait for the N-EVENT-REPORT on this association (PS3.4 Section J.3)."""
     asked = _Asked(transaction_uid or uids.new(), list(instances))
     return _commit(exchange, asked, _commitment_action(exchange, asked))
@@ -466,9 +462,7 @@ def _commit(exchange: Exchange, asked: _Asked, action: Flow[Reply]) -> Flow[Comm
             exchange.expect(False)
 
 
-def _commit_elsewhere(
-    exchange: Exchange, asked: _Asked, action: Flow[Reply]
-) -> Flow[Commitment | None]:
+def _commit_elsewhere(exchange: Exchange, asked: _Asked, action: Flow[Reply]) -> Flow[Commitment | None]:
     """A report that crosses our release is heard, though nothing can be answered any more: the peer was hasty."""
     found: Commitment | None = None
     with _deferring(exchange):

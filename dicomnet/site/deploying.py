@@ -59,8 +59,6 @@ def deploy(site: Site, part: Path) -> None:
     (units / "dicomnet-site.target").write_text(
         _TARGET.format(directory=final, units=" ".join(names)), encoding="utf-8"
     )
-    services = "".join(
-        _SERVICE.format(role=role, path=f"{final}/servers/{role}", directory=final) for role in ROLES
-    )
+    services = "".join(_SERVICE.format(role=role, path=f"{final}/servers/{role}", directory=final) for role in ROLES)
     (part / "compose.yaml").write_text(_COMPOSE.format(services=services), encoding="utf-8")
     (part / "Containerfile").write_text(_CONTAINERFILE, encoding="utf-8")

@@ -53,6 +53,4 @@ def _listening(table: Path, port: int) -> set[str]:
     except OSError:
         return set()
     rows = (line.split() for line in lines)
-    return {
-        f"socket:[{row[9]}]" for row in rows if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port
-    }
+    return {f"socket:[{row[9]}]" for row in rows if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port}

@@ -235,9 +235,7 @@ class Association:
         flow = user.find(self._exchange, level, model=model, returning=returning, query=query, **keys)
         return self._requestor.results(flow)
 
-    def worklist(
-        self, *, returning: Iterable[str] = (), query: Dataset | None = None, **keys: Any
-    ) -> Results[Match]:
+    def worklist(self, *, returning: Iterable[str] = (), query: Dataset | None = None, **keys: Any) -> Results[Match]:
         """C-FIND in the modality worklist (PS3.4 Annex K); see `find`."""
         return self.find(model="WORKLIST", returning=returning, query=query, **keys)
 
@@ -297,9 +295,7 @@ class Association:
             "n_get", sop_class_uid, sop_instance_uid, context=context, attribute_identifier_list=wanted
         )
 
-    def n_set(
-        self, sop_class_uid: str, sop_instance_uid: str, dataset: Encoded, *, context: str = ""
-    ) -> Reply:
+    def n_set(self, sop_class_uid: str, sop_instance_uid: str, dataset: Encoded, *, context: str = "") -> Reply:
         """N-SET: change attributes of an instance (PS3.7 Section 10.1.3)."""
         return self._normalized("n_set", sop_class_uid, sop_instance_uid, dataset, context=context)
 
@@ -328,9 +324,7 @@ class Association:
         """N-CREATE: make an instance; without a UID the peer chooses one (PS3.7 Section 10.1.5)."""
         return self._normalized("n_create", sop_class_uid, sop_instance_uid, dataset, context=context)
 
-    def n_delete(
-        self, sop_class_uid: str, sop_instance_uid: str, *, context: str = ""
-    ) -> Reply:
+    def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str = "") -> Reply:
         """N-DELETE: delete an instance (PS3.7 Section 10.1.6)."""
         return self._normalized("n_delete", sop_class_uid, sop_instance_uid, context=context)
 
@@ -443,9 +437,7 @@ class Association:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if kind is None:
             self.release()
         else:

@@ -33,9 +33,7 @@ class Transport(Stream):
         failure: why the stream ended, where there is more to say than that it did.
     """
 
-    def __init__(
-        self, sock: socket.socket, limits: Limits, timeouts: Timeouts, busy_poll: float | None = None
-    ) -> None:
+    def __init__(self, sock: socket.socket, limits: Limits, timeouts: Timeouts, busy_poll: float | None = None) -> None:
         sock.setblocking(False)
         self._waiter = _PollWaiter(sock) if hasattr(select, "poll") else _SelectWaiter(sock)
         super().__init__(sock, self._waiter.readable, limits.receive_buffer, busy_poll)

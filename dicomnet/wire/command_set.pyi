@@ -95,9 +95,7 @@ class Command:
 
 @final
 class Message:
-    def __init__(
-        self, context_id: int, command: Command, data: Any = None, error: Exception | None = None
-    ) -> None: ...
+    def __init__(self, context_id: int, command: Command, data: Any = None, error: Exception | None = None) -> None: ...
     @property
     def context_id(self) -> int: ...
     @property

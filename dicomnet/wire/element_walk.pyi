@@ -31,6 +31,7 @@ class Selection:
 def select_elements(
     data: ReadableBuffer, transfer_syntax: str, tags: Iterable[int | tuple[int, ...]]
 ) -> dict[int | tuple[int, ...], Element]: ...
+
 @final
 class HeaderCollector:
     def __init__(self, transfer_syntax: str, limit: int) -> None: ...

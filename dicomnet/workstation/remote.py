@@ -181,9 +181,7 @@ class DimseRemote:
             if self._count([one.uid for one in wanted]) == len(wanted):
                 return
 
-    def _ask(
-        self, way: str, level: str, keys: Mapping[str, Any], wanted: Sequence[Wanted], fetching: Fetching
-    ) -> None:
+    def _ask(self, way: str, level: str, keys: Mapping[str, Any], wanted: Sequence[Wanted], fetching: Fetching) -> None:
         model = query_models.model_uid("STUDY_ROOT", "get" if way == "get" else "move")
         classes = sorted({one.sop_class for one in wanted if one.sop_class})
         contexts = _bringing(model, classes) if way == "get" else presentation_contexts.sop_classes(model)
@@ -282,9 +280,7 @@ class Remotes:
         bring: stores a Part 10 file that has come.
     """
 
-    def __init__(
-        self, web: Mapping[str, str], dimse: Callable[[str], Remote], bring: Callable[[Path], object]
-    ) -> None:
+    def __init__(self, web: Mapping[str, str], dimse: Callable[[str], Remote], bring: Callable[[Path], object]) -> None:
         self.web: Mapping[str, WebPeer] = {name: WebPeer.of(one) for name, one in web.items()}
         self._dimse, self._bring = dimse, bring
 

@@ -212,9 +212,7 @@ class Client(Component):
         **keys: Any,
     ) -> RetrieveProgress:
         """C-MOVE: the peer sends the instances to ``destination`` (PS3.7 Section 9.1.4). See ``Association.move``."""
-        event = events.BeforeMove(
-            self.peer, level=level, destination=destination, model=model, query=query, keys=keys
-        )
+        event = events.BeforeMove(self.peer, level=level, destination=destination, model=model, query=query, keys=keys)
         await self.hooks.fire(event)
         event.require()
         contexts = presentation_contexts.sop_classes(query_models.model_uid(event.model, "move"))
@@ -297,9 +295,7 @@ class Client(Component):
         event.require()
         async with self.association(presentation_contexts.commitment()) as association:
             after, method, named = events.AfterAction, association.commit, {"transaction_uid": transaction_uid}
-            answer: Commitment = await self.hooks.done(
-                self.peer, after, association, method, *event.arguments, **named
-            )
+            answer: Commitment = await self.hooks.done(self.peer, after, association, method, *event.arguments, **named)
             return answer
 
     # ---- what components are built on --------------------------------------------------------------------------

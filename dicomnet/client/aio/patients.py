@@ -77,9 +77,7 @@ class PatientUpdateScu:
         await self._send(adt("A37", first, other=second, applications=self.applications))
 
     async def _moved(self, trigger: str, patient: Id, to: Id) -> None:
-        await self._send(
-            adt(trigger, patient_id(to), prior=patient_id(patient), applications=self.applications)
-        )
+        await self._send(adt(trigger, patient_id(to), prior=patient_id(patient), applications=self.applications))
 
     async def _send(self, message: bytes) -> None:
         answer = await aside(partial(exchange, self.where, message, self.tls, self.timeout))

@@ -105,9 +105,7 @@ class PrintScu(Service):
         async with self._connected() as association:
             self._listen(association)
             meta = _GREY if _accepted(association, _GREY) else _COLOR
-            reply = await self.send(
-                association, "n_get", uids.PRINTER, uids.PRINTER_INSTANCE, context=meta
-            )
+            reply = await self.send(association, "n_get", uids.PRINTER, uids.PRINTER_INSTANCE, context=meta)
         await self._tell_reports()
         said = reply.dataset or codec.from_keywords({})
         status, info, name = (
@@ -126,9 +124,7 @@ class PrintScu(Service):
             self._listen(association)
             reply = await self.send(association, "n_get", uids.PRINT_JOB, uid)
         said = reply.dataset or codec.from_keywords({})
-        return PrintJob(
-            uid, str(said.get("ExecutionStatus", "") or ""), str(said.get("ExecutionStatusInfo", "") or "")
-        )
+        return PrintJob(uid, str(said.get("ExecutionStatus", "") or ""), str(said.get("ExecutionStatusInfo", "") or ""))
 
     async def ended(self, jobs: Sequence[str], patience: float) -> tuple[PrintJob, ...]:
         """Ask after jobs until all have ended.
@@ -235,9 +231,7 @@ class _Sending:
         values = {"PresentationLUTShape": self._film.lut}
         return await self._create("presentation LUT", uids.PRESENTATION_LUT, values, context=uids.PRESENTATION_LUT)
 
-    async def _next_film(
-        self, session: str, lut: str, waiting: list[str], boxes: list[_Box]
-    ) -> list[str]:
+    async def _next_film(self, session: str, lut: str, waiting: list[str], boxes: list[_Box]) -> list[str]:
         """Make a film, printing first those that wait where the printer takes no second one; those that wait now."""
         try:
             film = await self._make(session, lut, boxes)
@@ -315,9 +309,7 @@ class _Sending:
 
 
 def _rendered(sources: Sequence[Any], capacity: int, how: dict[str, Any], wanted: dict[str, Any]) -> list[_Box]:
-    return [
-        (one, image_box(one, at % capacity + 1, **wanted)) for at, one in enumerate(pictures_of(sources, **how))
-    ]
+    return [(one, image_box(one, at % capacity + 1, **wanted)) for at, one in enumerate(pictures_of(sources, **how))]
 
 
 def _worded(status: Status) -> Status:

@@ -80,9 +80,14 @@ class QueryRetrieveScu(Finder):
         self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
         self.senders: frozenset[str] = frozenset(map(check_ae_title, listed(senders)))
         self.acceptance = acceptance
-        self.peers: dict[str, Entity] | None = None if peers is None else {
-            check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one for title, one in peers.items()
-        }
+        self.peers: dict[str, Entity] | None = (
+            None
+            if peers is None
+            else {
+                check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one
+                for title, one in peers.items()
+            }
+        )
 
     # ---- looking -----------------------------------------------------------------------------------------------
 

@@ -141,9 +141,7 @@ class CommitmentScu(Service):
         assert self.listen is not None
         tls = self.listen_tls if self.listen.tls else None
         reports = _Reports(uid, instances)
-        calls = CallbackListener(
-            self.client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance
-        )
+        calls = CallbackListener(self.client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance)
         reports.register(calls.listener)
         async with calls:
             async with self.client.association(presentation_contexts.commitment()) as association:

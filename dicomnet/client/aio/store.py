@@ -361,9 +361,7 @@ class StoreScu(Service):
         taken.clear()
 
     async def _after(self, lease: Lease, result: StoreResult) -> None:
-        after = events.AfterStore(
-            self.client.peer, association=lease.association, result=result, error=result.error
-        )
+        after = events.AfterStore(self.client.peer, association=lease.association, result=result, error=result.error)
         await self.hooks.fire(after)
 
     def _is_to_be_repeated(self, item: Item, result: StoreResult) -> bool:

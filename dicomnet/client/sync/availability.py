@@ -24,9 +24,7 @@ class AvailabilityScu(Service):
         client: the peer; or its address for a client of its own, which takes the other ``options``.
     """
 
-    def notify(
-        self, instances: Iterable[AvailableInstance], *, steps: Iterable[tuple[str, str]] = ()
-    ) -> list[str]:
+    def notify(self, instances: Iterable[AvailableInstance], *, steps: Iterable[tuple[str, str]] = ()) -> list[str]:
         """N-CREATE: one note for each study.
 
         Args:

@@ -210,9 +210,7 @@ class Client(Component):
         **keys: Any,
     ) -> RetrieveProgress:
         """C-MOVE: the peer sends the instances to ``destination`` (PS3.7 Section 9.1.4). See ``Association.move``."""
-        event = events.BeforeMove(
-            self.peer, level=level, destination=destination, model=model, query=query, keys=keys
-        )
+        event = events.BeforeMove(self.peer, level=level, destination=destination, model=model, query=query, keys=keys)
         self.hooks.fire(event)
         event.require()
         contexts = presentation_contexts.sop_classes(query_models.model_uid(event.model, "move"))
@@ -295,9 +293,7 @@ class Client(Component):
         event.require()
         with self.association(presentation_contexts.commitment()) as association:
             after, method, named = events.AfterAction, association.commit, {"transaction_uid": transaction_uid}
-            answer: Commitment = self.hooks.done(
-                self.peer, after, association, method, *event.arguments, **named
-            )
+            answer: Commitment = self.hooks.done(self.peer, after, association, method, *event.arguments, **named)
             return answer
 
     # ---- what components are built on --------------------------------------------------------------------------
@@ -440,9 +436,7 @@ class Borrowed:
         self._lease.use()
         return self._lease.association
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         assert self._lease is not None
         if error is None or isinstance(error, _HARMLESS):
             self._client.pool.give_back(self._lease)

@@ -63,9 +63,7 @@ class MppsScu(Service):
             raise InvalidArgument("a step ends by complete or discontinue, not by its status")
         self._set(step, attributes, StepState.IN_PROGRESS)
 
-    def complete(
-        self, step: ProcedureStep, /, series: Iterable[Mapping[str, Any]] = (), **attributes: Any
-    ) -> None:
+    def complete(self, step: ProcedureStep, /, series: Iterable[Mapping[str, Any]] = (), **attributes: Any) -> None:
         """N-SET: a step is completed, now unless the attributes say when.
 
         Args:

@@ -78,9 +78,7 @@ class PatientUpdateScu:
         self._send(adt("A37", first, other=second, applications=self.applications))
 
     def _moved(self, trigger: str, patient: Id, to: Id) -> None:
-        self._send(
-            adt(trigger, patient_id(to), prior=patient_id(patient), applications=self.applications)
-        )
+        self._send(adt(trigger, patient_id(to), prior=patient_id(patient), applications=self.applications))
 
     def _send(self, message: bytes) -> None:
         answer = aside(partial(exchange, self.where, message, self.tls, self.timeout))

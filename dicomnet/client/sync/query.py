@@ -81,9 +81,14 @@ class QueryRetrieveScu(Finder):
         self.listen, self.listen_tls = listening_address(listen, listen_tls or self.client.tls)
         self.senders: frozenset[str] = frozenset(map(check_ae_title, listed(senders)))
         self.acceptance = acceptance
-        self.peers: dict[str, Entity] | None = None if peers is None else {
-            check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one for title, one in peers.items()
-        }
+        self.peers: dict[str, Entity] | None = (
+            None
+            if peers is None
+            else {
+                check_ae_title(title): Entity.parse(one) if isinstance(one, str) else one
+                for title, one in peers.items()
+            }
+        )
 
     # ---- looking -----------------------------------------------------------------------------------------------
 
@@ -118,9 +123,7 @@ class QueryRetrieveScu(Finder):
         """The series of a study: of a match, or of a Study Instance UID."""
         return self._found(self._series(study, keys))
 
-    def instances(
-        self, /, series: SeriesMatch | StudyMatch | str, **keys: Any
-    ) -> Generator[InstanceMatch, None]:
+    def instances(self, /, series: SeriesMatch | StudyMatch | str, **keys: Any) -> Generator[InstanceMatch, None]:
         """The instances of a series, with what the IHE recommends for its modality; those of all series of a study.
 
         Args:
@@ -154,9 +157,7 @@ class QueryRetrieveScu(Finder):
 
     # ---- having it sent ----------------------------------------------------------------------------------------
 
-    def move(
-        self, /, what: Wanted, *, destination: str, progress: Progress | None = None, **keys: Any
-    ) -> Retrieved:
+    def move(self, /, what: Wanted, *, destination: str, progress: Progress | None = None, **keys: Any) -> Retrieved:
         """C-MOVE: have studies, series or instances sent to another AE, which the peer has to know.
 
         Args:

@@ -126,7 +126,7 @@ class CommitmentScu(Service):
         self.hooks.fire(event)
         event.require()
         asked, uid = event.arguments[0], transaction_uid or uids.new()
-        result = (self._reported_here(asked, uid) if self.listen is None else self._reported_later(asked, uid))
+        result = self._reported_here(asked, uid) if self.listen is None else self._reported_later(asked, uid)
         self.hooks.fire(events.AfterAction(self.peer, association=None, result=result, error=None))
         return result
 
@@ -142,9 +142,7 @@ class CommitmentScu(Service):
         assert self.listen is not None
         tls = self.listen_tls if self.listen.tls else None
         reports = _Reports(uid, instances)
-        calls = CallbackListener(
-            self.client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance
-        )
+        calls = CallbackListener(self.client, self.listen, tls=tls, senders=self.senders, acceptance=self.acceptance)
         reports.register(calls.listener)
         with calls:
             with self.client.association(presentation_contexts.commitment()) as association:

@@ -279,16 +279,12 @@ class StoreScu(Service):
         most = self.client.retry.attempts
         return item.attempts >= (min(most, ATTEMPTS_ALONE) if culprit else most)
 
-    def _send_all(
-        self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]
-    ) -> Generator[Stored, None]:
+    def _send_all(self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]) -> Generator[Stored, None]:
         yield from self._stream(batch, one, lease, taken, batch.feed(one, lease, taken))
         for result in batch.set_aside():
             yield result
 
-    def _send_with_handlers(
-        self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]
-    ) -> Generator[Stored, None]:
+    def _send_with_handlers(self, batch: Batch, one: Work, lease: Lease, taken: deque[Item]) -> Generator[Stored, None]:
         """One by one: each is shown before it is sent, and after."""
         while (item := batch.take(one, lease)) is not None:
             given = batch.opened(item)
@@ -348,9 +344,7 @@ class StoreScu(Service):
         taken.clear()
 
     def _after(self, lease: Lease, result: StoreResult) -> None:
-        after = events.AfterStore(
-            self.client.peer, association=lease.association, result=result, error=result.error
-        )
+        after = events.AfterStore(self.client.peer, association=lease.association, result=result, error=result.error)
         self.hooks.fire(after)
 
     def _is_to_be_repeated(self, item: Item, result: StoreResult) -> bool:

@@ -196,9 +196,7 @@ class UpsScu(Finder):
         Raises:
             ServiceFailure: C311, if it is COMPLETED; C312 and C313, if the performer is not told, or does not want to.
         """
-        return self._act(
-            _uid(item), _REQUEST_CANCEL, cancelled(reason, code, contact, uri), among=(_PUSH, _WATCH)
-        )
+        return self._act(_uid(item), _REQUEST_CANCEL, cancelled(reason, code, contact, uri), among=(_PUSH, _WATCH))
 
     def subscribe(
         self, item: Workitem | str = ALL, /, *, receiver: str = "", lock: bool = False, **keys: Any

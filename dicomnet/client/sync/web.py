@@ -181,9 +181,7 @@ class WebClient:
         finally:
             sink.discard()
 
-    def _parts(
-        self, study: str, series: str, instance: str, transfer_syntax: str
-    ) -> Generator[bytes | None, None]:
+    def _parts(self, study: str, series: str, instance: str, transfer_syntax: str) -> Generator[bytes | None, None]:
         """The bytes of each instance, and None where it ends."""
         import httpx  # noqa: PLC0415
 

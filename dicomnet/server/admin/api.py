@@ -248,4 +248,3 @@ OPERATIONS = (
     Operation("GET", "/v1/conformance", "The conformance statement", _conformance),
     Operation("GET", "/v1/messages", "The messages that are known", _messages, required=("messages",)),
 )
-

@@ -160,9 +160,7 @@ def _events_endpoint(asked: _Roles) -> Endpoint:
         after = _after(request)
         types = frozenset(filter(None, request.query_params.get("types", "").split(",")))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(
-            _stream(asked.server, after, types), media_type="text/event-stream", headers=headers
-        )
+        return StreamingResponse(_stream(asked.server, after, types), media_type="text/event-stream", headers=headers)
 
     return endpoint
 

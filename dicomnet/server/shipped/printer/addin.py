@@ -241,9 +241,7 @@ class Printer:
         """Tell a user on the association that the printer is not well (PS3.4 Section H.4.6.2.1)."""
         status, info = self.state()
         said = codec.from_keywords({"PrinterName": self.settings.name, "PrinterStatusInfo": info})
-        request.report(
-            _REPORTS[status], said, sop_class_uid=uids.PRINTER, sop_instance_uid=uids.PRINTER_INSTANCE
-        )
+        request.report(_REPORTS[status], said, sop_class_uid=uids.PRINTER, sop_instance_uid=uids.PRINTER_INSTANCE)
 
     def _report_jobs(self, request: NormalizedRequest, hierarchy: Hierarchy) -> None:
         """Tell a user who wants to know how far its jobs are, where that has changed (PS3.4 Section H.4.5.2.1)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ class Outcome:
     unseen: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     recovered: int = 0
+    checked: float = 0.0  # seconds that the comparison took
 
 
 class Sender(soak.Sender):
@@ -169,7 +171,9 @@ def run(root: Path, where: Site, kills: int, restarts: int, *, seed: int = 0, sa
             for sender in senders:
                 sender.join(120)
     assert not any(sender.is_alive() for sender in senders), "a sender does not end"
+    begin = time.monotonic()
     check(root / "check", where, told, outcome)
+    outcome.checked = time.monotonic() - begin
     return outcome
 
 

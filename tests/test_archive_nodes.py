@@ -13,19 +13,22 @@ import nodes
 import pytest
 from archives import CT, an_incoming, part10
 from click.testing import CliRunner
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlalchemy.exc import OperationalError
 
 import dicomnet as dn
 from dicomnet.archive import housekeeping
 from dicomnet.archive.archive import Archive
+from dicomnet.archive.checks import Problem, fsck, scrub
 from dicomnet.archive.housekeeping import SWEEPING, Housekeeper
 from dicomnet.cli.archive_nodes import nodes_command
 from dicomnet.client.sync import CommitmentScu
 from dicomnet.errors import DicomNetError
+from dicomnet.repository import schema
 from dicomnet.repository.blob_source import data_set_of
 from dicomnet.repository.database import Database
 from dicomnet.repository.database_clock import DatabaseClock
+from dicomnet.repository.intake import Kept
 from dicomnet.repository.nodes import ALIVE_SECONDS, Nodes
 from dicomnet.repository.outbox import Outbox
 from dicomnet.repository.work_schema import node
@@ -207,6 +210,30 @@ class TestSweep:
             finally:
                 may_end.set()
                 keeper.close()
+
+
+class TestChecks:
+    def test_fsck_and_scrub_look_at_many_objects_at_a_time(self, tmp_path, swift_store, bucket):
+        with archives.opened(tmp_path / "archive", storage=bucket) as holdings:
+            for number in range(0, 8, 2):  # four objects of two
+                kept = holdings.intake.store([an_incoming(number + one, size=3000) for one in range(2)])
+                assert all(isinstance(one, Kept) for one in kept)
+            assert list(fsck(holdings)) == list(scrub(holdings)) == []
+            ref = {place.uid[-1]: place.ref for page in holdings.places.pages() for place in page}
+            blobs = holdings.blobs
+            blobs.delete([ref["1"]])  # of two
+            blobs.delete([ref["2"], ref["3"]])  # both
+            data = bytearray(blobs.bucket.get(ref["4"].key, 0, 1 << 20))
+            data[ref["4"].length - 1] ^= 1
+            blobs.bucket.put(ref["4"].key, bytes(data))
+            with holdings.database.write() as connection:
+                connection.execute(delete(schema.instance).where(schema.instance.c.uid == "1.2.1.1.6"))
+            found = [(one.problem, one.uid[-1]) for one in fsck(holdings) if one.problem is not Problem.COUNT]
+            assert sorted(found) == [
+                (Problem.MISSING, "1"), (Problem.MISSING, "2"), (Problem.MISSING, "3"), (Problem.UNKNOWN, "6")
+            ]  # fmt: skip
+            damaged = {one.uid[-1]: one.problem for one in scrub(holdings)}
+            assert damaged == {"2": Problem.MISSING, "3": Problem.MISSING, "4": Problem.DAMAGED}
 
 
 class TestBalancer:

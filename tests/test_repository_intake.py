@@ -383,7 +383,7 @@ class TestPlaces:
         assert self.uids(places) == []
 
     def test_instances_move(self, places, blobs, database):
-        (page,) = places.pages(key=places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].key)
+        (page,) = places.pages(places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].key)
         moves = [(place, blobs.put([an_instance(1).blob])[0]) for place in page[:2]]
         assert places.move(moves) == []
         assert places.of([page[0].uid])[page[0].uid].ref == moves[0][1]

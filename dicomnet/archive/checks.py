@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 
 from ..errors import DicomNetError
 from ..repository import schema
@@ -97,33 +100,48 @@ def _is_stored(holdings: Holdings, ref: BlobRef) -> bool:
     return any(blob.ref == ref for blob in holdings.blobs.scan_key(ref.key))
 
 
+@contextmanager
+def _looking(holdings: Holdings) -> Iterator[ThreadPoolExecutor]:
+    """As many threads as the blob store likes: a bucket answers many questions in the time of one."""
+    with ThreadPoolExecutor(holdings.blobs.looking, thread_name_prefix="dicomnet-check") as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _missing(holdings: Holdings, progress: Progress) -> Iterator[Finding]:
     """Rows, and what is in quarantine, without their bytes; a segment is read once for all of its rows."""
-    for key in _keys(holdings):
-        stored = {blob.ref for blob in holdings.blobs.scan_key(key)}
-        for page in holdings.places.pages(key=key):
-            gone = [place for place in page if place.ref not in stored]
-            now = holdings.places.of(place.uid for place in gone)
-            for place in gone:
-                if place.uid in now and now[place.uid].ref == place.ref:  # it was not deleted or moved meanwhile
-                    yield Finding(Problem.MISSING, place.uid, key)
-            progress(len(page))
-        for one in holdings.quarantine.under(key):
-            if one.ref not in stored:
-                yield Finding(Problem.MISSING, one.uid, key, "of quarantine")
+
+    def stored_under(key: str) -> set[BlobRef]:
+        return {blob.ref for blob in holdings.blobs.scan_key(key)}
+
+    with _looking(holdings) as pool:
+        for keys in _keys(holdings, _GROUP if holdings.blobs.looking > 1 else 1):  # a segment's blobs are many
+            stored = set[BlobRef]().union(*pool.map(stored_under, keys))
+            for page in holdings.places.pages(*keys):
+                gone = [place for place in page if place.ref not in stored]
+                now = holdings.places.of(place.uid for place in gone)
+                for place in gone:
+                    if place.uid in now and now[place.uid].ref == place.ref:  # it was not deleted or moved meanwhile
+                        yield Finding(Problem.MISSING, place.uid, place.key)
+                progress(len(page))
+            for one in holdings.quarantine.under(*keys):
+                if one.ref not in stored:
+                    yield Finding(Problem.MISSING, one.uid, one.key, "of quarantine")
 
 
-def _keys(holdings: Holdings) -> Iterator[str]:
-    after = ""
-    columns = schema.blob.c
+def _keys(holdings: Holdings, most: int) -> Iterator[list[str]]:
+    after = "", ""
+    columns = schema.blob.c.storage, schema.blob.c.key
     while True:
         with holdings.database.read() as connection:
-            query = select(columns.key).where(columns.key > after).order_by(columns.key).limit(_GROUP)
-            keys = list(connection.execute(query).scalars())
-        yield from keys
-        if not keys:
+            query = select(*columns).where(tuple_(*columns) > tuple_(*after)).order_by(*columns).limit(most)
+            rows = connection.execute(query).all()
+        if not rows:
             return
-        after = keys[-1]
+        yield [row.key for row in rows]
+        after = rows[-1].storage, rows[-1].key
 
 
 def _counts(holdings: Holdings) -> Iterator[Finding]:
@@ -161,12 +179,12 @@ def scrub(holdings: Holdings, *, progress: Progress = _ignore) -> Iterator[Findi
         holdings: the archive.
         progress: called with how many bytes more were read.
     """
-    for page in holdings.places.pages():
-        for place in page:
-            finding = _scrubbed(holdings, place)
-            if finding is not None:
-                yield finding
-            progress(place.size)
+    with _looking(holdings) as pool:
+        for page in holdings.places.pages():
+            for place, finding in zip(page, pool.map(partial(_scrubbed, holdings), page), strict=True):
+                if finding is not None:
+                    yield finding
+                progress(place.size)
 
 
 def _scrubbed(holdings: Holdings, place: Place) -> Finding | None:

@@ -96,7 +96,7 @@ def compact(holdings: Holdings) -> int:
 
 def _compact_segment(holdings: Holdings, key: str) -> int:
     """How many bytes were copied. Until its last row has moved, the segment stays."""
-    places = {place.ref: place for page in holdings.places.pages(key=key) for place in page}
+    places = {place.ref: place for page in holdings.places.pages(key) for place in page}
     waiting = {one.ref: one for one in holdings.quarantine.under(key)}
     moves = holdings.blobs.copy_segment(key, places.keys() | waiting.keys())
     lost = holdings.places.move([(places[old], new) for old, new in moves if old in places])
@@ -104,6 +104,6 @@ def _compact_segment(holdings: Holdings, key: str) -> int:
         gone = {place.ref for place in lost}
         delete_blobs(holdings, [new for old, new in moves if old in gone])
     holdings.quarantine.move([(waiting[old], new) for old, new in moves if old in waiting])
-    if next(holdings.places.pages(key=key), None) is None and not holdings.quarantine.under(key):
+    if next(holdings.places.pages(key), None) is None and not holdings.quarantine.under(key):
         holdings.blobs.remove_segment(key)
     return sum(new.length for _, new in moves)

@@ -63,7 +63,7 @@ def move_instances(holdings: Holdings, *, progress: Progress) -> Moved:
         raise InvalidArgument("there is no other store to move instances from", hint="Name one by storage_before.")
     moved = Moved()
     for key in _old_keys(holdings, blobs):
-        for page in holdings.places.pages(key=key, size=_GROUP):
+        for page in holdings.places.pages(key, size=_GROUP):
             for group in _groups(page):
                 _move(holdings, blobs, group, moved)
                 progress(len(group))
@@ -202,5 +202,5 @@ def _delete_old(holdings: Holdings, blobs: MovingStore) -> None:
         blobs.old.delete([one.ref for one in gone])
         holdings.intake.absorb(one for one in page if moved.get(one.sop_instance_uid) != one.sha256)
     for key in blobs.old.half_dead():
-        if next(holdings.places.pages(key=key), None) is None and not holdings.quarantine.under(key):
+        if next(holdings.places.pages(key), None) is None and not holdings.quarantine.under(key):
             blobs.old.remove_segment(key)

@@ -113,6 +113,7 @@ class ObjectStore:
         self.bucket: Bucket = Bucket(url)
         self.root: Path = root
         self.at_once: int = GROUPS
+        self.looking: int = LOOKING
         make_directory(root)
         self._counted, self._clock = counted, clock
         self._cache = BlockCache(root, _mebibytes(self.bucket.parameters) << 20)
@@ -264,29 +265,34 @@ class ObjectStore:
     def scan(self, *, recent: bool = False) -> Iterator[StoredBlob]:
         """Every blob that is not deleted, the oldest first.
 
-        What is recent is looked at only where the index does not have all of it.
+        What is recent is looked at only where the index does not have all of it. What is deleted meanwhile may be
+        among them.
         """
         day = datetime.fromtimestamp(self._clock() - RECENT_DAYS * 86400, UTC).strftime("%Y%m%d")
         after = f"{FOLDER}{day}" if recent else None
         with ThreadPoolExecutor(LOOKING, thread_name_prefix="dicomnet-scan") as pool:
+            marks = self._all_marks(after=f"{_DEAD}{day}" if recent else None)  # at once, not for each object
             for page in self.bucket.list(FOLDER, after=after):
                 keys = [key for key, _ in page if is_object(key)]
                 if recent:
                     counts = self._counted(keys)
                     keys = [key for key in keys if counts.get(key, 0) < count_of(key)]
-                for found in pool.map(self._found, keys):
+                for found in pool.map(self._found, keys, [marks.get(key, []) for key in keys]):
                     yield from found
 
     def scan_key(self, key: str) -> Iterator[StoredBlob]:
         """Every blob of an object that is not deleted."""
         yield from self._found(key)
 
-    def _found(self, key: str) -> list[StoredBlob]:
+    def _found(self, key: str, marks: Sequence[str] | None = None) -> list[StoredBlob]:
+        """What is in an object; where its marks are not named they are looked for."""
         try:
             blobs = self._blobs(key)
         except FileNotFoundError:
             return []
-        dead = self._dead(key) if count_of(key) > 1 else {}
+        if marks is None and count_of(key) > 1:
+            marks = [name for name, _ in self._marks(key)]
+        dead = self._read_marks(marks or ())
         return [one for one in blobs if one.ref.offset not in dead]
 
     def _blobs(self, key: str) -> list[StoredBlob]:
@@ -312,12 +318,16 @@ class ObjectStore:
 
     # ---- compaction --------------------------------------------------------------------------------------------
 
-    def _all_dead(self) -> dict[str, dict[int, int]]:
+    def _all_marks(self, *, after: str | None = None) -> dict[str, list[str]]:
+        """The marks of each object that has some."""
         names: dict[str, list[str]] = {}
-        for page in self.bucket.list(_DEAD):
+        for page in self.bucket.list(_DEAD, after=after):
             for name, _ in page:
-                names.setdefault(name.removeprefix(_DEAD).rpartition("/")[0], []).append(name)
-        return {FOLDER + key: self._read_marks(marks) for key, marks in names.items()}
+                names.setdefault(FOLDER + name.removeprefix(_DEAD).rpartition("/")[0], []).append(name)
+        return names
+
+    def _all_dead(self) -> dict[str, dict[int, int]]:
+        return {key: self._read_marks(marks) for key, marks in self._all_marks().items()}
 
     def size_of(self, key: str) -> int:
         """Bytes of an object.

@@ -107,9 +107,9 @@ class Places:
                 found.update((row.key, row.refs) for row in connection.execute(query))
         return found
 
-    def pages(self, *, key: str | None = None, size: int = _PAGE) -> Iterator[list[Place]]:
-        """All instances in pages, by id; those of one blob key alone where one is named."""
-        query = _PLACES if key is None else _PLACES.where(_B.key == key)
+    def pages(self, *keys: str, size: int = _PAGE) -> Iterator[list[Place]]:
+        """All instances in pages, by id; where blob keys are named, as many as one statement takes, theirs alone."""
+        query = _PLACES.where(_B.key.in_(keys)) if keys else _PLACES
         after = 0
         while page := self._page(query, after, size):
             yield page

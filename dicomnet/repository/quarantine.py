@@ -87,9 +87,9 @@ class Quarantine:
         with self._database.read() as connection:
             return [_item(row) for row in connection.execute(query).mappings()]
 
-    def under(self, key: str) -> list[Quarantined]:
-        """What is there whose bytes are under a key of the blob store."""
-        query = select(*quarantine.c).where(quarantine.c.key == key).order_by(quarantine.c.id)
+    def under(self, *keys: str) -> list[Quarantined]:
+        """What is there whose bytes are under keys of the blob store, as many as one statement takes."""
+        query = select(*quarantine.c).where(quarantine.c.key.in_(keys)).order_by(quarantine.c.id)
         with self._database.read() as connection:
             return [_item(row) for row in connection.execute(query).mappings()]
 

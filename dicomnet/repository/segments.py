@@ -126,6 +126,7 @@ class SegmentStore:
         make_directory(root)
         self.root: Path = root
         self.at_once: int = 1
+        self.looking: int = 1
         self._durable = durability == DISK
         self._all_files = template is not None
         self._log = SegmentLog(root, most=segment_bytes, durable=self._durable)

@@ -33,9 +33,11 @@ from ..repository.find_service import QueryService
 from ..repository.intake import Duplicates
 from ..repository.receiving import DiskRoom
 from ..repository.retrieve_service import RetrievalService
+from ..repository.shared_titles import CHANGED, SharedTitles
 from ..repository.storage_service import StorageService
 from ..server import AddInContext, Check, Table, hookimpl
 from ..server.ae_entry import AEEntry, key_of
+from ..server.ae_titles import AETitles
 from ..server.messages import MessageRegistry
 from ..server.settings import RESTART, AETitle, Port, Seconds, Size
 from ..services.service_registry import Registering, Registration, success
@@ -126,6 +128,8 @@ class ArchiveAddIn:
         _write_settings(settings, directory)
         with ExitStack() as opened:
             self.holdings: Holdings = opened.enter_context(Holdings(directory, settings))
+            self._share_titles(context)
+            _check_told(context)
             self.storage: StorageService = StorageService(self.holdings, turns=True)
             opened.callback(self.storage.close)
             self.hl7: Hl7Service = Hl7Service(self.holdings)
@@ -155,6 +159,15 @@ class ArchiveAddIn:
             self._opened = opened.pop_all()
         context.on_turn(self.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
+
+    def _share_titles(self, context: AddInContext) -> None:
+        """Where other nodes may use the database all know the same AE titles; workers have those of their server."""
+        titles, events = context.services.ae_titles, self.holdings.events
+        if self.holdings.database.is_sqlite or context.server.server.workers > 1 or not isinstance(titles, AETitles):
+            return
+        titles.keep_in(SharedTitles(self.holdings.database, events))
+        events.listen(CHANGED, lambda _: titles.refresh())
+        events.anew(titles.refresh)
 
     @hookimpl
     def services(self, registry: Registering, context: AddInContext) -> None:
@@ -265,21 +278,25 @@ def _write_settings(settings: ArchiveSettings, directory: Path) -> None:
     (directory / FILE_NAME).write_text(f"{text}\n", encoding="utf-8")
 
 
+def _check_told(context: AddInContext) -> None:
+    """Refuse settings that name AE titles without an address."""
+    destinations = context.services.ae_titles.destinations()
+    for name in TOLD:
+        for title in getattr(context.settings, name):
+            if title not in destinations:
+                hint = f"Before that: dicomnet server ae add NAME {title}@HOST:PORT"
+                raise InvalidArgument(f'[addin.{context.name}] {name}: "{title}" has no address', hint=hint)
+
+
 def _archive_settings(context: AddInContext) -> ArchiveSettings:
     """The archive's settings, from its table and what the server knows."""
     table = context.settings
     names = ("database", "storage", "storage_before", "layout", "template", "durability", "duplicates",
              "character_set", "relational", *TOLD, "patients_to", "availability_after", "retention_days",
              "retention_size", "protected_patients", "protected_studies", "stations", "hl7_port")  # fmt: skip
-    destinations = context.services.ae_titles.destinations()
-    for name in TOLD:
-        for title in getattr(table, name):
-            if title not in destinations:
-                hint = f"Before that: dicomnet server ae add NAME {title}@HOST:PORT"
-                raise InvalidArgument(f'[addin.{context.name}] {name}: "{title}" has no address', hint=hint)
     return ArchiveSettings(
         ae_title=context.server.server.ae_title,
-        destinations=destinations,
+        destinations=context.services.ae_titles.destinations(),
         watermarks=Watermarks(table.refuse_at, table.reject_at, table.resume_at),
         **{name: getattr(table, name) for name in names},
     )

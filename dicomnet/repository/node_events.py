@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
+from ..errors import DicomNetError
 from ..log import log, log_failure
 from .database import Database
 from .work_schema import event
@@ -40,9 +41,15 @@ class NodeEvents:
         self._database = database
         self._origin = secrets.token_hex(8)
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}
+        self._anew: list[Callable[[], None]] = []
         self._cursor = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def order(self, connection: Connection) -> None:
+        """Be the only one that writes events, until the caller's transaction ends: for who reads before it writes."""
+        if not self._database.is_sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(_ORDER)))
 
     def put(self, connection: Connection, kind: str, data: Any) -> None:
         """Tell the other nodes of something, if the caller's transaction is committed.
@@ -54,7 +61,7 @@ class NodeEvents:
         """
         if self._database.is_sqlite:
             return
-        connection.execute(select(func.pg_advisory_xact_lock(_ORDER)))
+        self.order(connection)
         values = {"origin": self._origin, "kind": kind, "data": json.dumps(data), "at": self._database.clock()}
         connection.execute(insert(event).values(values))
         connection.execute(select(func.pg_notify(_CHANNEL, "")))
@@ -62,6 +69,13 @@ class NodeEvents:
     def listen(self, kind: str, function: Callable[[Any], None]) -> None:
         """Have a function called with what other nodes say, in order, in a thread of its own; before `start`."""
         self._listeners.setdefault(kind, []).append(function)
+
+    def anew(self, function: Callable[[], None]) -> None:
+        """Have a function called at the start, and whenever this node was cut off: to read what it may have missed.
+
+        It is called again for as long as it raises `sqlalchemy.exc.DBAPIError` or `DicomNetError`. Before `start`.
+        """
+        self._anew.append(function)
 
     def start(self) -> None:
         """Hear what is told from now on."""
@@ -76,7 +90,7 @@ class NodeEvents:
         while not self._stop.is_set():
             try:
                 self._follow()
-            except (DBAPIError, OSError) as error:
+            except (DBAPIError, DicomNetError, OSError) as error:
                 log.warning("events of other nodes come late: the index is away (%s)", type(error).__name__)
             except Exception as error:
                 log_failure("events of other nodes cannot be read", error)
@@ -84,6 +98,8 @@ class NodeEvents:
 
     def _follow(self) -> None:
         with self._database.notified(_CHANNEL) as wait:
+            for function in self._anew:
+                function()
             while not self._stop.is_set():
                 while self._read():
                     pass
@@ -99,6 +115,8 @@ class NodeEvents:
             for function in self._listeners.get(row.kind, ()) if row.origin != self._origin else ():
                 try:
                     function(json.loads(row.data))
+                except (DBAPIError, DicomNetError):
+                    raise  # what it wanted to read is read anew, see `anew`
                 except Exception as error:
                     log_failure("an event of another node cannot be told", error)
         return len(rows) == _PAGE

@@ -20,6 +20,8 @@ from .columns import text as _text
 from .schema import metadata
 
 __all__ = [
+    "ae_history",
+    "ae_title",
     "commitment",
     "duty",
     "event",
@@ -121,6 +123,28 @@ event: Table = Table(
     _text("kind"),
     _text("data"),  # JSON
     _seconds("at"),
+)
+
+#: The AE titles that the servers of all nodes know; see `shared_titles.SharedTitles`.
+ae_title: Table = Table(
+    "ae_title",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    _text("document"),  # JSON
+    Column("revision", _BIG, nullable=False, server_default="0"),
+    _seconds("at"),
+    sqlite_autoincrement=True,  # histories are of one entry each
+)
+
+#: What happened to each of them.
+ae_history: Table = Table(
+    "ae_history",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("ae", _BIG, nullable=False),
+    _seconds("at"),
+    _text("what"),
+    Index("ix_ae_history_ae", "ae"),
 )
 
 #: What is requested: a requested procedure, without its steps; see `worklist.Worklist`.

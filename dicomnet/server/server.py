@@ -38,6 +38,7 @@ from .events import BLOCK, Event, EventLog
 from .figures import Figures
 from .health import Check, disk_check
 from .identity import AnyIdentity
+from .kept_titles import TitlesUnavailable
 from .listening import ServerListener
 from .loop_thread import LoopThread
 from .messages import MessageRegistry
@@ -388,7 +389,7 @@ class Server:
             settings = Settings.load(self._file)
         old = self.settings
         new, waiting = old.reloaded(self._with_given(settings.within(self.directory)))
-        self._titles.refresh()
+        self._refresh_titles()
         self._know_peers()
         waiting += self.addins.reload(new, self.directory, self.base)
         self.settings = new
@@ -402,6 +403,12 @@ class Server:
         self.events.publish("server.reloaded", {"changed": report.changed, "pending_restart": waiting})
         log.info("settings reloaded: %s changed; %s wait for a restart", len(report.changed), len(waiting))
         return report
+
+    def _refresh_titles(self) -> None:
+        try:
+            self._titles.refresh()
+        except TitlesUnavailable as error:
+            log.warning("%s", error)
 
     def conformance(self) -> dict[str, Any]:
         """The conformance statement of what runs, in the form of PS3.2."""

@@ -49,7 +49,8 @@ from .protocol.negotiation import (
     UserIdentity,
 )
 from .protocol.peer_profile import Peer, Relaxation
-from .protocol.trace import MessageSeen, PDUSeen, ProtocolTrace, TraceQueue, TransitionSeen
+from .protocol.seen import MessageSeen, PDUSeen, TransitionSeen
+from .protocol.trace import ProtocolTrace, TraceQueue
 from .services import presentation_contexts as contexts
 from .services.provider_requests import (
     EchoRequest,

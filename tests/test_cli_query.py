@@ -27,7 +27,8 @@ import dicomnet as dn
 from dicomnet.protocol import negotiation
 from dicomnet.protocol.events import AssociateIndication
 from dicomnet.protocol.messages import CommandField
-from dicomnet.protocol.trace import PDUSeen, ProtocolTrace
+from dicomnet.protocol.seen import PDUSeen
+from dicomnet.protocol.trace import ProtocolTrace
 
 KEY = ("-k", "StudyInstanceUID=2.25.10")
 

@@ -18,7 +18,7 @@ from dicomnet import uids
 from dicomnet.client.log import FIRST_LINE, MessageLog, redacted_elements
 from dicomnet.config import LOGGED_DATA_SET
 from dicomnet.errors import OutputFileError
-from dicomnet.protocol.trace import MessageSeen, PDUSeen, Watched
+from dicomnet.protocol.seen import MessageSeen, PDUSeen, Watched
 from dicomnet.wire.command_set import Command
 
 SECRETS = ("DOE", "SMITH", "Procedure 4711", "19700101", "Head of a patient", "open sesame", "no room for DOE")

@@ -23,8 +23,9 @@ from dicomnet.config import TAPPED_BODY, Limits
 from dicomnet.files.dataset_sink import MemorySink
 from dicomnet.protocol.events import RequestReceived
 from dicomnet.protocol.exchange import Exchange
+from dicomnet.protocol.seen import MessageSeen, PDUSeen, Seen, TransitionSeen
 from dicomnet.protocol.states import Action, Event, State
-from dicomnet.protocol.trace import MessageSeen, PDUSeen, ProtocolTrace, Seen, TraceQueue, TransitionSeen
+from dicomnet.protocol.trace import ProtocolTrace, TraceQueue
 from dicomnet.wire.command_set import Command
 
 DATA = bytes(range(256)) * 100

@@ -95,7 +95,8 @@ sys.path.insert(0, "tests")
 import dicomnet as dn
 import faces
 from dicomnet.protocol.states import State
-from dicomnet.protocol.trace import ProtocolTrace, TransitionSeen
+from dicomnet.protocol.seen import TransitionSeen
+from dicomnet.protocol.trace import ProtocolTrace
 
 face, role = sys.argv[1:]
 run = lambda *words: subprocess.run(words, check=True)

@@ -14,7 +14,8 @@ from ..config import Entity, Limits, Timeouts, check_ae_title, parse_seconds, pa
 from ..errors import InvalidArgument
 from ..net.tls import TLS
 from ..protocol.peer_profile import Peer
-from ..protocol.trace import PDUSeen, ProtocolTrace, Seen, TransitionSeen
+from ..protocol.seen import PDUSeen, Seen, TransitionSeen
+from ..protocol.trace import ProtocolTrace
 from .logs import log_to_stderr
 from .output import Output
 

@@ -22,19 +22,9 @@ from ..dataset.codec import UndecodableDataSet
 from ..errors import MalformedPDU, OutputFileError
 from ..protocol.messages import name_of
 from ..protocol.negotiation import PresentationContext
+from ..protocol.seen import MessageSeen, PDUSeen, Seen, TransitionSeen, Watched
 from ..protocol.states import State
-from ..protocol.trace import (
-    PDU_NAMES,
-    Fields,
-    MessageSeen,
-    PDUSeen,
-    ProtocolTrace,
-    Seen,
-    TransitionSeen,
-    Watched,
-    command_fields,
-    value_fields,
-)
+from ..protocol.trace import PDU_NAMES, Fields, ProtocolTrace, command_fields, value_fields
 from ..status import Status
 from ..uids import name_of as name_of_uid
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import uids
 from .._pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, PDataTF, ReleaseRP, ReleaseRQ
@@ -24,119 +24,21 @@ from ..status import Status
 from ..wire.command_set import ELEMENTS, Command, decode_command
 from ..wire.items import UserIdentityAC, UserIdentityRQ
 from ..wire.items import Value as Item
-from .events import Sized
-from .messages import Buffer, name_of
-from .negotiation import PresentationContext
-from .pdu_splitter import PDUSplitter
-from .states import Action, Event, State
+from .messages import name_of
+from .seen import Seen, Watched
+from .watch import Watch
 
 __all__ = [
     "PDU_NAMES",
     "Fields",
-    "MessageSeen",
-    "PDUSeen",
     "ProtocolTrace",
-    "Seen",
     "TraceQueue",
-    "TransitionSeen",
-    "Watched",
     "command_fields",
     "decoded_command",
     "lines",
     "named",
     "value_fields",
 ]
-
-
-class Watched(NamedTuple):
-    """The association that something was seen on.
-
-    Attributes:
-        number: counts those that one tap has watched, from 1.
-        requestor: whether we asked for it.
-        peer: whom we asked, as an address, or where the one who asked us connected from.
-    """
-
-    number: int
-    requestor: bool
-    peer: str
-
-
-class PDUSeen(NamedTuple):
-    """A PDU, sent or received (PS3.8 Section 9.3).
-
-    Attributes:
-        time: seconds since the epoch, by the clock of the driver.
-        association: which it was seen on.
-        sent: by us; else it was received.
-        header: its six bytes. Of what is no PDU only the first is of use.
-        body: what follows, as far as the tap keeps it; of a P-DATA-TF the headers of its PDVs and its command
-            fragments, unless data are asked for.
-        whole: whether that is all of it.
-    """
-
-    time: float
-    association: Watched
-    sent: bool
-    header: bytes
-    body: bytes
-    whole: bool
-
-    @property
-    def type(self) -> int:
-        """PDU-type: 1 to 7; anything else is noise."""
-        return self.header[0]
-
-    @property
-    def length(self) -> int:
-        """PDU-length, as it is claimed."""
-        return int.from_bytes(self.header[2:])
-
-
-class TransitionSeen(NamedTuple):
-    """An event that the state machine acted on (PS3.8 Table 9-10).
-
-    P-DATA in an established association changes no state: it is told as PDUs and messages only.
-    """
-
-    time: float
-    association: Watched
-    before: State
-    event: Event
-    action: Action
-    after: State
-
-
-class MessageSeen(NamedTuple):
-    """A DIMSE message: one of ours before the first of its PDUs, one of the peer's after the last (PS3.7 Section 6.3).
-
-    Attributes:
-        time, association, sent: see `PDUSeen`.
-        command: its command set.
-        context: the presentation context that it is in.
-        size: bytes of its data set; of one that was refused half-way, those that had come.
-    """
-
-    time: float
-    association: Watched
-    sent: bool
-    command: Command
-    context: PresentationContext | None
-    size: int
-
-    @property
-    def name(self) -> str:
-        """Which message it is, such as ``C-STORE-RQ``."""
-        return name_of(self.command)
-
-    @property
-    def message_id(self) -> int | None:
-        """Message ID of a request; of a response, or a C-CANCEL, that of the request that it is about."""
-        own = self.command.message_id
-        return self.command.message_id_being_responded_to if own is None else own
-
-
-Seen = PDUSeen | TransitionSeen | MessageSeen
 
 
 class ProtocolTrace:
@@ -148,6 +50,7 @@ class ProtocolTrace:
         data: whether that includes the fragments of data sets.
 
     Attributes:
+        function: see above.
         broken: whether it raised.
     """
 
@@ -157,7 +60,7 @@ class ProtocolTrace:
         self.body = body
         self.data = data
         self.broken: bool = False
-        self._function = function
+        self.function = function
         self._numbers = count(1)
 
     def observe(self, peer: str, requestor: bool, clock: Callable[[], float]) -> Watch:
@@ -166,13 +69,16 @@ class ProtocolTrace:
 
     def tell(self, seen: Seen) -> None:
         """Call the function, unless it has failed."""
-        if self.broken:
-            return
-        try:
-            self._function(seen)
-        except Exception as error:
-            self.broken = True
-            log_failure("a tap failed, and is told nothing more", error)
+        if not self.broken:
+            try:
+                self.function(seen)
+            except Exception as error:
+                self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """The function raised."""
+        self.broken = True
+        log_failure("a tap failed, and is told nothing more", error)
 
 
 class TraceQueue(ProtocolTrace):
@@ -216,55 +122,6 @@ class TraceQueue(ProtocolTrace):
         """All that waits, in order."""
         self._woken = False
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
-
-
-class Watch:
-    """What one association tells a tap: the `events.Observer` of its exchange."""
-
-    def __init__(self, tap: ProtocolTrace, association: Watched, clock: Callable[[], float]) -> None:
-        self._tap = tap
-        self._association = association
-        self._clock = clock
-        self._received = PDUSplitter(tap.body, tap.data)
-        self._sent = PDUSplitter(tap.body, tap.data)
-
-    def received(self, buffer: Buffer) -> Iterator[memoryview]:
-        """Tell of the PDUs in what arrives, each before its last bytes are handed on to be acted upon."""
-        view, at = memoryview(buffer).cast("B"), 0
-        while at < len(view):
-            end = len(view) if self._tap.broken else self._received.take(view, at)
-            if self._received.complete:
-                self._tell_pdu(self._received, sent=False)
-            yield view[at:end]
-            at = end
-
-    def sent(self, buffers: list[Buffer]) -> None:
-        """Tell of the PDUs in what is to be written."""
-        for buffer in buffers:
-            view, at = memoryview(buffer).cast("B"), 0
-            while at < len(view) and not self._tap.broken:
-                at = self._sent.take(view, at)
-                if self._sent.complete:
-                    self._tell_pdu(self._sent, sent=True)
-
-    def _tell_pdu(self, splitter: PDUSplitter, *, sent: bool) -> None:
-        header, body, whole = splitter.pop()
-        self._tap.tell(PDUSeen(self._clock(), self._association, sent, header, body, whole))
-
-    def transition(self, before: int, event: int, action: int, after: int) -> None:
-        """Tell of a change of state; at the end also of the PDU in whose middle it came."""
-        if self._tap.broken or (before == after and event in (Event.P_DATA_REQUEST, Event.RECV_P_DATA_TF)):
-            return
-        if after == State.STA1_IDLE and self._received.begun:
-            self._tell_pdu(self._received, sent=False)
-        states = State(before), Event(event), Action(action), State(after)
-        self._tap.tell(TransitionSeen(self._clock(), self._association, *states))
-
-    def message(self, sent: bool, command: Command, context: PresentationContext | None, data: Sized | None) -> None:
-        """Tell of a message."""
-        if not self._tap.broken:
-            size = 0 if data is None else data.size
-            self._tap.tell(MessageSeen(self._clock(), self._association, sent, command, context, size))
 
 
 # ---- what was seen, in words -------------------------------------------------------------------------------------

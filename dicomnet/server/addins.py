@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute
 from ..errors import DicomNetError
 from ..log import log_failure
 from ..protocol.admission import AdmissionRule
-from ..protocol.trace import Seen
+from ..protocol.seen import Seen
 from ..services.service_registry import Registering, Registration, ServiceRegistry
 from .clients import Clients
 from .context import AddInContext, BaseServices

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from ..protocol.admission import AdmissionRule
-from ..protocol.trace import Seen
+from ..protocol.seen import Seen
 from ..services.service_registry import Registering
 from .context import AddInContext, BaseServices
 from .health import Check

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from ..config import TAPPED_WAITING
 from ..log import log_failure
-from ..protocol.trace import ProtocolTrace, Seen
+from ..protocol.seen import Seen
+from ..protocol.trace import ProtocolTrace
 
 __all__ = ["Spies", "Spy"]
 

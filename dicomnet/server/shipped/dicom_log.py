@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...client.log import MessageLog
-from ...protocol.trace import Seen
+from ...protocol.seen import Seen
 from ..context import AddInContext
 from ..hookspecs import hookimpl
 from ..settings import Table

@@ -1,0 +1,21 @@
+from collections.abc import Callable, Iterator
+from typing import final
+
+from ..wire.command_set import Command
+from .events import Sized
+from .messages import Buffer
+from .negotiation import PresentationContext
+from .seen import Watched
+from .trace import ProtocolTrace
+
+__all__ = ["Watch"]
+
+@final
+class Watch:
+    def __init__(self, trace: ProtocolTrace, association: Watched, clock: Callable[[], float]) -> None: ...
+    def received(self, buffer: Buffer) -> Iterator[memoryview]: ...
+    def sent(self, buffers: list[Buffer]) -> None: ...
+    def transition(self, before: int, event: int, action: int, after: int) -> None: ...
+    def message(
+        self, sent: bool, command: Command, context: PresentationContext | None, data: Sized | None
+    ) -> None: ...

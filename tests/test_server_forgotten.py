@@ -294,7 +294,7 @@ def test_line_9_a_spy_that_is_full_drops_its_own(tmp_path):
 
     with Server(make_settings(), directory=tmp_path, addins={"watching": Watching()}) as server:
         (spy,) = server.spies.all()
-        spy.most = 8
+        spy.queue.most = 8
         with call(server, uids.VERIFICATION) as association:
             for _ in range(30):
                 assert association.echo().is_success

@@ -91,6 +91,7 @@ class TraceQueue(ProtocolTrace):
             an event's ``set``; clear that before you take.
 
     Attributes:
+        most: see above; it may be changed.
         dropped: how much was lost so far.
     """
 
@@ -104,13 +105,13 @@ class TraceQueue(ProtocolTrace):
     ) -> None:
         super().__init__(self._put, body=body, data=data)
         self.dropped: int = 0
-        self._most = most
+        self.most = most
         self._wake = wake
         self._waiting: deque[Seen] = deque()
         self._woken = False  # since the last `take`; taken back before it looks, so that what comes later wakes anew
 
     def _put(self, seen: Seen) -> None:
-        if len(self._waiting) >= self._most:
+        if len(self._waiting) >= self.most:
             self.dropped += 1
             return
         self._waiting.append(seen)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 
 from ..config import TAPPED_WAITING
 from ..log import log_failure
 from ..protocol.seen import Seen
-from ..protocol.trace import ProtocolTrace
+from ..protocol.trace import ProtocolTrace, TraceQueue
 
 __all__ = ["Spies", "Spy"]
 
@@ -25,30 +24,25 @@ class Spy:
         name: the add-in's.
         function: called with each that is seen, in the spy's own thread.
         most: as many may wait.
+
+    Attributes:
+        queue: where what is seen waits for its thread.
+        failures: how often it raised.
     """
 
     def __init__(self, name: str, function: Callable[[Seen], object], most: int = TAPPED_WAITING) -> None:
         self.name = name
-        self.dropped: int
-        self.failures: int
-        self.dropped = self.failures = 0
+        self.failures: int = 0
         self._function = function
-        self.most = most
-        self._waiting: deque[Seen] = deque()
         self._wake, self._stopped = threading.Event(), threading.Event()
-        self._woken = False  # since it last looked; taken back before it looks, so that what comes later wakes anew
+        self.queue = TraceQueue(most, wake=self._wake.set)
         self._thread = threading.Thread(target=self._run, name=f"dicomnet-spy-{name}", daemon=True)
         self._thread.start()
 
-    def put(self, seen: Seen) -> None:
-        """Something was seen; in the thread of the association, which this does not hold up."""
-        if len(self._waiting) >= self.most:
-            self.dropped += 1
-            return
-        self._waiting.append(seen)
-        if not self._woken:
-            self._woken = True
-            self._wake.set()
+    @property
+    def dropped(self) -> int:
+        """How much it has missed."""
+        return self.queue.dropped
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -59,9 +53,8 @@ class Spy:
 
     def _look(self) -> None:
         self._wake.clear()
-        self._woken = False
-        for _ in range(len(self._waiting)):
-            self._tell(self._waiting.popleft())
+        for seen in self.queue.take():
+            self._tell(seen)
 
     def _tell(self, seen: Seen) -> None:
         try:
@@ -115,12 +108,12 @@ class Spies:
         """For the listeners; None where there are no spies, so that nothing is spent on them."""
         if not self._spies:
             return None
-        tell = self._spies[0].put if len(self._spies) == 1 else self._tell
+        tell = self._spies[0].queue.function if len(self._spies) == 1 else self._tell
         return ProtocolTrace(tell, body=None if data else 16 << 10, data=data)
 
     def _tell(self, seen: Seen) -> None:
         for spy in self._spies:
-            spy.put(seen)
+            spy.queue.function(seen)
 
     def stop(self) -> None:
         """End all."""

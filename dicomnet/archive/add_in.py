@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,6 +40,7 @@ from ..server import AddInContext, Check, Table, hookimpl
 from ..server.ae_entry import AEEntry, key_of
 from ..server.ae_titles import AETitles
 from ..server.messages import MessageRegistry
+from ..server.node_view import address_of, figures
 from ..server.settings import RESTART, AETitle, Port, Seconds, Size
 from ..services.service_registry import Registering, Registration, success
 from ..web.study_messages import StudyMessages
@@ -50,6 +52,7 @@ from .hl7 import Hl7Service
 from .holdings import Holdings
 from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
+from .node_figures import ArchiveNodes, NodeFigures
 from .nonpatient import NonPatientService
 from .relevant_patient import RelevantPatientService
 from .retention_worker import RetentionWorker
@@ -147,7 +150,10 @@ class ArchiveAddIn:
             self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
-            housekeeper = Housekeeper(self.holdings, lambda: settings.ae_title, self._facts)
+            address = partial(_address, context)
+            facts = NodeFigures(self.holdings, self.storage, lambda: figures(context.status()))
+            context.services.nodes = ArchiveNodes(self.holdings, address, facts)
+            housekeeper = Housekeeper(self.holdings, address, facts)
             housekeeper.start()
             opened.callback(housekeeper.close)
             retention = RetentionWorker(self.holdings)
@@ -244,10 +250,6 @@ class ArchiveAddIn:
         """Commit what has arrived, and close all of it."""
         self._opened.close()
 
-    def _facts(self) -> dict[str, int | str]:
-        counted = {"stored": self.storage.stored, "failed": self.storage.failed}
-        return {**counted, "storage": self.holdings.settings.storage}
-
     def _sum(self, column: Any) -> int:
         with self.holdings.database.read() as connection:
             return int(connection.execute(select(func.sum(column))).scalar_one() or 0)
@@ -260,6 +262,10 @@ class ArchiveAddIn:
         titles = {key_of(title) for title in (entry.title, *entry.aliases)}
         chosen = self.holdings.settings
         return [name for name in TOLD if titles.intersection(map(key_of, getattr(chosen, name)))]
+
+
+def _address(context: AddInContext) -> str:
+    return address_of(context.status())
 
 
 def _directory(context: AddInContext) -> Path:

@@ -22,6 +22,7 @@ from .hl7 import Hl7Service
 from .holdings import Holdings
 from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
+from .node_figures import NodeFigures
 from .nonpatient import NonPatientService
 from .relevant_patient import RelevantPatientService
 from .retention_worker import RetentionWorker
@@ -101,7 +102,8 @@ class Archive(Application):
         self.notifier.start()
         self.reporter.start()
         self.retention.start()
-        self.housekeeper = Housekeeper(self.holdings, self._address, self._facts)
+        facts = NodeFigures(self.holdings, self.storage, lambda: {"associations": self.listener.counters["open"]})
+        self.housekeeper = Housekeeper(self.holdings, self._address, facts)
         self.housekeeper.start()
 
     def _address(self) -> str:
@@ -110,11 +112,6 @@ class Archive(Application):
         except LocalProtocolError:  # it has not begun to listen
             return self.settings.ae_title
         return f"{self.settings.ae_title}@{host}:{port}"
-
-    def _facts(self) -> dict[str, int | str]:
-        """What a node tells of itself."""
-        counted = {"stored": self.storage.stored, "failed": self.storage.failed}
-        return {**counted, "storage": self.settings.storage}
 
     def close(self) -> None:
         """End its workers, and close what it holds."""

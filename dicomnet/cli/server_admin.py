@@ -20,7 +20,9 @@ from .output import Output, counted
 from .server_manage import SERVER
 from .tables import Table
 
-__all__ = ["addins", "clients", "conformance", "disconnect", "events", "logs", "pause", "reload", "resume", "status"]
+__all__ = [
+    "addins", "clients", "conformance", "disconnect", "events", "logs", "nodes", "pause", "reload", "resume", "status",
+]  # fmt: skip
 
 _LOOK = 0.2  # seconds between two looks at a log that is followed
 
@@ -96,6 +98,26 @@ def clients(server: ServerDirectory, output: Output) -> int:
     table.close()
     output.summary(counted(len(found), "client"), clients=len(found))
     return Exit.DONE
+
+
+@click.command("nodes")
+@SERVER
+@output_options
+def nodes(server: ServerDirectory, output: Output) -> int:
+    """List the nodes of the archive that SERVER is one of, as each of them tells. Ends with 69 if one is gone."""
+    with Client(server.path) as client:
+        found = client.nodes()
+    table = Table(output, ("node", "machine", "state", "version", "associations", "stored", "per second", "duties"))
+    for one in found:
+        seen = datetime.fromtimestamp(one["seen"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        state = one["facts"].get("state", "alive") if one["alive"] else f"gone since {seen}"
+        shown = (str(one["facts"].get(name, "")) for name in ("associations", "stored", "rate"))
+        table.add((one["address"], one["name"], state, one["version"], *shown, " ".join(one["duties"])))
+        output.record(**one)
+    table.close()
+    gone = sum(not one["alive"] for one in found)
+    output.summary(f"{counted(len(found), 'node')}, {gone} gone", nodes=len(found), gone=gone)
+    return Exit.FAILURES if gone else Exit.DONE
 
 
 @click.command("disconnect")

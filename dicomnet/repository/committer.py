@@ -51,6 +51,11 @@ class Committer(Generic[T, R]):
         self.items: int
         self.groups = self.items = 0
 
+    @property
+    def waiting(self) -> int:
+        """Items that are in no group yet."""
+        return len(self._waiting)
+
     def submit(self, item: T) -> Future[R]:
         """Commit an item with the next group, from any thread.
 

@@ -54,6 +54,11 @@ class Node:
     duties: tuple[str, ...]
     is_alive: bool
 
+    def as_json(self) -> dict[str, Any]:
+        """For the admin interface."""
+        values = {name: getattr(self, name) for name in ("id", "name", "address", "version", "since", "seen")}
+        return {**values, "alive": self.is_alive, "duties": list(self.duties), "facts": dict(self.facts)}
+
 
 class Nodes:
     """The nodes of an index, as one of them sees them.
@@ -67,7 +72,8 @@ class Nodes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._host = socket.gethostname()
+        self._name = f"{self._host}:{os.getpid()}"
         self.id: str = secrets.token_hex(8)
 
     def tell(self, address: str, facts: Mapping[str, Any]) -> None:
@@ -84,6 +90,10 @@ class Nodes:
                 about = {"id": self.id, "name": self._name, "version": IMPLEMENTATION_VERSION_NAME, "since": now}
                 connection.execute(insert(node).values(about | values))
             connection.execute(delete(node).where(node.c.seen < now - FORGOTTEN_SECONDS))
+            if ":" in address:  # one that was killed there, and has begun again as this one
+                gone = node.c.seen < now - ALIVE_SECONDS
+                here = node.c.address == address, node.c.name.startswith(f"{self._host}:", autoescape=True)
+                connection.execute(delete(node).where(node.c.id != self.id, gone, *here))
 
         self._database.transaction(work, repeatable=True)
 

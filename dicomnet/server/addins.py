@@ -7,7 +7,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ class AddIns:
         events: where what happens is told.
         loop: the server's event loop, for what is asynchronous.
         clients: whose associations use them.
+        status: says how the server is.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class AddIns:
         events: EventLog,
         loop: Callable[[], asyncio.AbstractEventLoop],
         clients: Clients,
+        status: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._finder = finder
         self._clients = clients
@@ -138,6 +140,7 @@ class AddIns:
         self._events = events
         self._publish = events.publish
         self._loop = loop
+        self._status = status
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(AddInHooks)
         self._addins: list[AddIn] = []
@@ -176,7 +179,7 @@ class AddIns:
                 raise
             self._leave_out(name, str(error))
             return None
-        context = AddInContext(name, table, settings, directory, services, self._events, self._loop)
+        context = AddInContext(name, table, settings, directory, services, self._events, self._loop, self._status)
         rules = settings.addins
         guard = Guard(rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason))
         addin = AddIn(found, context, guard)

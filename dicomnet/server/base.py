@@ -11,13 +11,21 @@ from typing import Any, Protocol
 
 from ..client import Client
 from ..config import Entity
+from ..errors import DicomNetError
 from ..net.tls import TLS
 from ..protocol.negotiation import Caller, UserIdentity
 from ..protocol.peer_profile import Peer
 from ..status import Status
 from .ae_entry import AEEntry
 
-__all__ = ["AEDirectory", "AuditTrail", "Identity", "Requests", "Security", "Storage"]
+__all__ = ["AEDirectory", "AuditTrail", "Identity", "NodeDirectory", "NotNow", "Requests", "Security", "Storage"]
+
+
+class NotNow(DicomNetError):
+    """What is asked for is kept where it cannot be asked for now."""
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Requests(Protocol):
@@ -105,6 +113,18 @@ class Identity(Protocol):
 
     def identify(self, identity: UserIdentity, caller: Caller) -> bool | bytes:
         """Judge a user identity (PS3.7 Annex D.3.3.7): refused, accepted, or accepted with a server response."""
+
+
+class NodeDirectory(Protocol):
+    """The nodes that do one work together, of which this server is one."""
+
+    def all(self) -> list[dict[str, Any]]:
+        """Each as JSON: ``id``, ``name`` (machine and process), ``address`` (``AET@host:port``), ``version``,
+        ``since``, ``seen`` (seconds since 1970), ``alive``, ``duties``, and ``facts``, figures that it tells.
+
+        Raises:
+            NotNow: they cannot be asked for now.
+        """
 
 
 class AuditTrail(Protocol):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .base import AEDirectory, AuditTrail, Identity, Requests, Security, Storage
+from .base import AEDirectory, AuditTrail, Identity, NodeDirectory, Requests, Security, Storage
 from .events import Event, EventLog
 from .settings import Settings, Table
 
@@ -30,6 +30,7 @@ class BaseServices:
         storage: where received instances are kept.
         identity: who a caller's user is.
         audit: the audit trail.
+        nodes: the others that do one work with this server; None where it is alone.
     """
 
     requests: Requests
@@ -40,6 +41,7 @@ class BaseServices:
     audit: AuditTrail
     replaced: dict[str, str] = field(default_factory=dict)
     owner: str = ""
+    nodes: NodeDirectory | None = None
 
     def replace(self, name: str, service: Any) -> None:
         """Put another implementation in place of a base service.
@@ -66,6 +68,7 @@ class AddInContext:
         directory: the server's directory.
         services: the base services.
         log: a logger of its own.
+        status: says how the server is, see `Server.status`.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class AddInContext:
         services: BaseServices,
         events: EventLog,
         loop: Callable[[], asyncio.AbstractEventLoop],
+        status: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.name = name
         self.settings: Any = settings
@@ -86,6 +90,7 @@ class AddInContext:
         self.log: logging.Logger = logging.getLogger(f"dicomnet.addin.{name}")
         self._events = events
         self._loop = loop
+        self.status: Callable[[], Mapping[str, Any]] = status
         self.turns: tuple[Callable[[], object], ...] = ()
 
     @property

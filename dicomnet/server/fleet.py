@@ -285,6 +285,10 @@ class Fleet:
             ],
         }
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """See `Server.nodes`: each worker is one."""
+        return next((found for one in self.workers if (found := one.ask("GET", "/v1/nodes").get("nodes"))), [])
+
     # ---- stopping ----------------------------------------------------------------------------------------------
 
     def turn_away(self) -> None:

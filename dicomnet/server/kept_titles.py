@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..errors import DicomNetError
 from .ae_entry import AEEntry
+from .base import NotNow
 from .database import Database
 
 __all__ = ["Check", "KeptTitles", "LocalTitles", "TitlesUnavailable"]
@@ -16,11 +16,8 @@ __all__ = ["Check", "KeptTitles", "LocalTitles", "TitlesUnavailable"]
 Check = Callable[[Sequence[AEEntry]], None]
 
 
-class TitlesUnavailable(DicomNetError):
+class TitlesUnavailable(NotNow):
     """What keeps the AE titles cannot be asked now; those that were read before hold."""
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class KeptTitles(Protocol):

@@ -43,6 +43,7 @@ from .listening import ServerListener
 from .loop_thread import LoopThread
 from .messages import MessageRegistry
 from .metrics import Metrics
+from .node_view import alone
 from .notify import Notifier
 from .requests import PooledRequests
 from .security import SettingsSecurity
@@ -179,7 +180,7 @@ class Server:
 
     def _new_addins(self) -> AddIns:
         finder = Finder(self.directory, self._given)
-        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop, self.clients)
+        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop, self.clients, self.status)
 
     # ---- starting ----------------------------------------------------------------------------------------------
 
@@ -437,6 +438,14 @@ class Server:
             "log_lost": self.log.lost,
             "abandoned": self.addins.abandoned,
         }
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """This server, and the others that do one work with it; see `base.NodeDirectory`.
+
+        Raises:
+            NotNow: they cannot be asked for.
+        """
+        return [alone(self.status())] if self.base.nodes is None else self.base.nodes.all()
 
     # ---- stopping ----------------------------------------------------------------------------------------------
 

@@ -102,6 +102,10 @@ def _snapshot(given: Given) -> Answer:
         }
 
 
+def _nodes(given: Given) -> Answer:
+    return {"nodes": given.server.nodes()}
+
+
 def _clients(given: Given) -> Answer:
     now = time.monotonic()
     return {"clients": [one.as_json(now) for one in given.server.clients]}
@@ -220,6 +224,7 @@ _TITLE = "/v1/ae-titles/{title}"
 OPERATIONS = (
     Operation("GET", "/v1/status", "The server at a glance", _status, required=("ae_title", "state", "clients")),
     Operation("GET", "/v1/snapshot", "State, and the latest event in it", _snapshot, required=("last_event",)),
+    Operation("GET", "/v1/nodes", "All nodes of one archive, and how each is", _nodes, required=("nodes",)),
     Operation("GET", "/v1/clients", "Who is connected", _clients, required=("clients",)),
     Operation("DELETE", "/v1/clients/{id}", "Abort an association", _disconnect, "operate", status=204, errors=(404,)),
     Operation("GET", "/v1/ae-titles", "The AE titles that are known", _ae_titles, required=("ae_titles",)),

@@ -127,6 +127,10 @@ class Client:
         """State, and the id of the latest event in it."""
         return self.request("GET", "/v1/snapshot")
 
+    def nodes(self) -> list[JSON]:
+        """All nodes of one archive, and how each is; one that has not been heard of is not ``alive``."""
+        return list(self.request("GET", "/v1/nodes")["nodes"])
+
     def clients(self) -> list[JSON]:
         """Who is connected."""
         return list(self.request("GET", "/v1/clients")["clients"])
@@ -251,6 +255,10 @@ class AsyncClient:
     async def snapshot(self) -> JSON:
         """State, and the id of the latest event in it."""
         return await self.request("GET", "/v1/snapshot")
+
+    async def nodes(self) -> list[JSON]:
+        """All nodes of one archive, and how each is; one that has not been heard of is not ``alive``."""
+        return list((await self.request("GET", "/v1/nodes"))["nodes"])
 
     async def clients(self) -> list[JSON]:
         """Who is connected."""

@@ -112,6 +112,9 @@ class Administered(Protocol):
     def status(self) -> dict[str, Any]:
         """The server at a glance."""
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """The nodes that it is one of."""
+
     def health(self) -> list[Check]:
         """What its readiness depends on."""
 

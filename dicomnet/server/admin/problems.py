@@ -19,7 +19,7 @@ from ...errors import (
 )
 from ...log import log_failure
 from ..ae_titles import Conflict, InUse, NotKnown
-from ..kept_titles import TitlesUnavailable
+from ..base import NotNow
 from ..setting_errors import SettingsInvalid
 
 __all__ = ["PROBLEM", "Problem", "problem_of", "problem_response"]
@@ -64,7 +64,7 @@ def problem_of(error: Exception) -> Problem:
         return Problem(422, "the settings are wrong; the old ones hold", problems=found)
     kinds: tuple[tuple[type[Exception], int], ...] = (
         (NotKnown, 404), (Conflict, 409), (InUse, 409), (InvalidArgument, 422), (AssociationError, 502),
-        (ConnectionFailed, 502), (DeadlineExceeded, 502), (ServiceFailure, 502), (TitlesUnavailable, 503),
+        (ConnectionFailed, 502), (DeadlineExceeded, 502), (ServiceFailure, 502), (NotNow, 503),
     )  # fmt: skip
     for kind, status in kinds:
         if isinstance(error, kind) and isinstance(error, DicomNetError):

@@ -24,7 +24,20 @@ from ..proxies import TrustedProxies
 from ..request_log import RequestLog
 from ..settings import WebSettings
 from ..users import Users
-from . import ae_titles, clients, home, manager, matrix, records, remote, rules, settings_pages, studies, worklist
+from . import (
+    ae_titles,
+    clients,
+    home,
+    manager,
+    matrix,
+    nodes,
+    records,
+    remote,
+    rules,
+    settings_pages,
+    studies,
+    worklist,
+)
 from .desk import Desk
 from .pages import STATIC, Ask, Console
 
@@ -43,7 +56,8 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _NOT_KEPT = (b"cache-control", b"no-store")
-_PARTS = (home, manager, matrix, settings_pages, ae_titles, clients, studies, worklist, remote, rules, records)
+_PARTS = (home, manager, matrix, settings_pages, ae_titles, clients, nodes, studies, worklist, remote, rules,
+          records)  # fmt: skip
 
 
 def console_app(

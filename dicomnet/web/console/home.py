@@ -12,12 +12,15 @@ from starlette.routing import Route
 from ...errors import DicomNetError
 from ...server.directory import ServerDirectory
 from ..problems import Problem
-from . import clients, remote
+from . import clients, nodes, remote
 from .desk import Desk
 from .live import Topic
 from .pages import Ask, Console
 
 __all__ = ["routes"]
+
+#: Topics that are of one server.
+_OF_SERVERS = {"clients": clients.topic, "nodes": nodes.topic, "jobs": remote.topic}
 
 
 def routes(console: Console) -> list[Route]:
@@ -43,14 +46,14 @@ async def _home(ask: Ask) -> Response:
 
 
 async def _live(ask: Ask) -> Response:
-    """The stream of a topic: ``?topic=servers``, or ``?topic=clients&server=NAME``, or of ``jobs``."""
+    """The stream of a topic: ``?topic=servers``, or ``?topic=clients&server=NAME``, or of ``nodes`` or ``jobs``."""
     console, query = ask.console, ask.query
     topic, name = query.get("topic", ""), query.get("server", "")
     base = ask.base
     if topic == "servers":
         key, made = f"servers {base}", lambda: Topic("_servers.html", _look(console.desk), None, base)
-    elif topic in ("clients", "jobs"):
-        server, of = console.desk.find(name), clients.topic if topic == "clients" else remote.topic
+    elif topic in _OF_SERVERS:
+        server, of = console.desk.find(name), _OF_SERVERS[topic]
         key, made = f"{topic} {name} {base}", lambda: of(console, server, base)
     else:
         raise Problem(404, "there is no such topic", parameter="topic")

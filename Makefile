@@ -32,6 +32,9 @@ SWIFT := build/swift
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# Without bytecode, each worker of pytest would compile all tests anew, and each program that they start all of dicomnet.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo up down test test-long test-all test-browser lint swift twins docs bench provider-numbers trace fuzz hostile soak sanitize conformance viewer console wheel try-install man clean
 
 help:
@@ -55,6 +58,7 @@ down: $(VENV)/built
 # that four workers keep two processors busy.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 4 --dist worksteal
+MEASURING := $(shell grep -lE 'mark\.measures' tests/test_*.py)
 
 swift: $(SWIFT)/installed
 
@@ -65,12 +69,12 @@ $(SWIFT)/installed:
 
 test: $(VENV)/built
 	$(PYTEST) $(PARALLEL) -m 'not long and not measures' $(ARGS) || test $$? -eq 5
-	$(PYTEST) -m 'measures and not long' $(ARGS) || test $$? -eq 5
+	$(PYTEST) -m 'measures and not long' $(or $(ARGS),$(MEASURING)) || test $$? -eq 5
 
 # The long proofs: walks, churn, junk, every byte, kills, a viewer's pixels.
 test-long: $(VENV)/built
 	$(PYTEST) $(PARALLEL) -m 'long and not measures' $(ARGS) || test $$? -eq 5
-	$(PYTEST) -m 'long and measures' $(ARGS) || test $$? -eq 5
+	$(PYTEST) -m 'long and measures' $(or $(ARGS),$(MEASURING)) || test $$? -eq 5
 
 test-all: test test-long
 

@@ -37,6 +37,17 @@ EXCERPTS = {"style.md", "architecture.md", "design.md"}
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if path.name not in EXCERPTS)]
 # What sets a machine up or goes on for minutes; CONTRIBUTING says so, and .ci/run does it.
 NOT_RUN = ("pip ", "git ", "cd ", "make ", "pytest benchmarks", "python3 -m venv", "source ")
+# Whose programs and servers take seconds of processor time. The README and the first router stay in `make test`.
+COSTLY = {
+    "docs/conform.md",
+    "docs/how-to/archive.md",
+    "docs/how-to/availability.md",
+    "docs/how-to/media.md",
+    "docs/how-to/print.md",
+    "docs/how-to/ups.md",
+    "docs/how-to/web.md",
+    "docs/router/operate.md",
+}
 PATIENCE = 30.0
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
@@ -44,6 +55,14 @@ TREE = re.compile(r"^```\{toctree\}\n((?::[^\n]*\n)*)(.*?)^```$", re.MULTILINE |
 PORT = re.compile(r"\b(localhost:|0\.0\.0\.0:|port=|web=)([1-9]\d*)")
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
+
+
+def marked(pages: list[Path]) -> list[object]:
+    """The pages by their names; the costly ones are for `make test-long`."""
+    names = [page.relative_to(ROOT).as_posix() for page in pages]
+    assert set(names) >= COSTLY
+    marks = [pytest.mark.long if name in COSTLY else () for name in names]
+    return [pytest.param(page, id=name, marks=mark) for page, name, mark in zip(pages, names, marks, strict=True)]
 
 
 class Block(NamedTuple):
@@ -166,7 +185,7 @@ def archive(tmp_path: Path) -> Iterator[Provider]:
 
 
 @pytest.mark.deadline(180)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", marked(PAGES))
 def test_every_example_runs(page: Path, archive: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     here.mkdir()

@@ -138,6 +138,10 @@ class Status(int):
                     return table[key]
         return "Unknown status"
 
+    def of_service(self, service: str) -> Status:
+        """The same in the words of a service or service class, which the message itself does not name."""
+        return Status(self, service, self.comment, self.offending, self.error_id)
+
     def __repr__(self) -> str:
         comment = f"; {self.comment!r}" if self.comment else ""
         if self.meaning.lower() == self.category.value:

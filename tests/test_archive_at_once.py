@@ -15,7 +15,7 @@ from dicomnet.archive.archive import Archive
 from dicomnet.archive.checks import fsck, scrub
 from dicomnet.archive.retention import QUIET_SECONDS, Policy, prune
 from dicomnet.files.part10 import meta_header
-from dicomnet.repository import schema
+from dicomnet.repository import identity, schema
 from dicomnet.repository.deletion import delete_instances
 from dicomnet.repository.identity import PatientId
 
@@ -77,7 +77,8 @@ def test_a_merge_meanwhile_loses_nothing(archive):
         assert association.store(part10(1)).status.is_success
     with sending(archive) as outcomes:
         assert outcomes.get(timeout=PATIENCE).is_success
-        archive.holdings.index.merge_patients(PatientId("P1", ""), PatientId("P2", ""))
+        patients = PatientId("P1", ""), PatientId("P2", "")
+        archive.holdings.database.transaction(lambda connection: identity.merge(connection, *patients))
     assert totals(archive) == (["P2"], [(5, ALL + 1)])
     assert list(fsck(archive.holdings)) == []
 

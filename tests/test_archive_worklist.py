@@ -148,8 +148,12 @@ class TestItems:
         worklist.add(an_item(2, PatientID="P1"))
         worklist.add(an_item(3, PatientID="P1", IssuerOfPatientID="OTHER"))
         patient = item_of_keywords({"PatientID": "P9", "PatientName": "New", "IssuerOfPatientID": "OURS"})
-        assert worklist.correct_patient(patient, "P1") == 2
-        assert worklist.correct_patient(patient, "P1") == worklist.correct_patient(patient) == 0
+
+        def corrected(*arguments):
+            return database.transaction(lambda connection: worklist.correct_patient(connection, *arguments))
+
+        assert corrected(patient, "P1") == 2
+        assert corrected(patient, "P1") == corrected(patient) == 0
         assert found(database, {"PatientID": "P9", "PatientName": "new"}) == ["R1/S1", "R2/S1"]
 
     def test_an_id_is_never_given_again(self, worklist):

@@ -55,15 +55,11 @@ def test_it_is_made_once_and_again_after_a_change(database):
 
     index.add(many(3))
     metadata = SeriesMetadata(database, read_header)
-    assert metadata.stale(2000.0) == ["1.2.1.1"]
-    assert metadata.stale(1000.0) == []
     for _ in range(2):
         packed = json.loads(gzip.decompress(metadata.get("1.2.1.1")))
         assert [one["00080018"]["Value"] for one in packed] == [[f"1.2.1.1.{number}"] for number in (1, 2, 3)]
     assert len(reads) == 3
-    assert metadata.stale(2000.0) == []
     index.add([numbered(1, 1, 9)])
-    assert metadata.refresh(metadata.stale(2000.0)) == 1
     assert len(json.loads(gzip.decompress(metadata.get("1.2.1.1")))) == 4
     assert metadata.get("1.9") is None
 

@@ -148,7 +148,7 @@ class Hl7Service:
     def _correct(self, connection: Connection, message: Message) -> None:
         """The patient of PID is so, in the worklist and in the index, as far as either knows the patient."""
         patient = patient_of(message)
-        self._worklist.correct_patient_in(connection, item_of_keywords(patient))
+        self._worklist.correct_patient(connection, item_of_keywords(patient))
         with suppress(UnknownPatient):
             correct(connection, _id_of(patient), {one: patient[one] for one in _CORRECTED if one in patient})
 
@@ -162,7 +162,7 @@ class Hl7Service:
             raise InvalidArgument("PID names no patient")
         if old == new:
             raise InvalidArgument("MRG and PID name the same patient")
-        self._worklist.correct_patient_in(connection, item_of_keywords(patient), old.pid)
+        self._worklist.correct_patient(connection, item_of_keywords(patient), old.pid)
         if is_one(connection, old, new):
             return  # this message has come before
         with suppress(UnknownPatient):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from . import identity
 from .attributes import InstanceRecord
 from .catalog import Level
 from .database import Database
@@ -114,22 +113,6 @@ class Index:
                     return
         finally:
             rows.close()
-
-    def correct_patient(self, patient: PatientId, values: Mapping[str, str]) -> None:
-        """Correct a patient's name, birth date or sex; see `identity.correct`."""
-        self.database.transaction(lambda connection: identity.correct(connection, patient, values))
-
-    def change_patient_id(self, patient: PatientId, to: PatientId) -> None:
-        """Give a patient another ID; see `identity.change_id`."""
-        self.database.transaction(lambda connection: identity.change_id(connection, patient, to))
-
-    def merge_patients(self, patient: PatientId, into: PatientId) -> int:
-        """Merge a patient into another one; how many studies went over. See `identity.merge`."""
-        return self.database.transaction(lambda connection: identity.merge(connection, patient, into))
-
-    def unmerge_patient(self, patient: PatientId) -> int:
-        """Take a merged patient out again; how many studies came along. See `identity.unmerge`."""
-        return self.database.transaction(lambda connection: identity.unmerge(connection, patient))
 
     def instances(self, level: Level, uids: Iterable[str]) -> Iterator[InstanceLocation]:
         """Where the instances of some patients, studies or series, or these instances are, by series and number.

@@ -10,9 +10,9 @@ import base64
 import gzip
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from . import schema
@@ -79,24 +79,6 @@ class SeriesMetadata:
         with self._database.read() as connection:
             rows = connection.execute(wanted).all()
         return [(row[0], row[1], f"{row[2]}:{row[3]}:{row[4]}") for row in rows]
-
-    def refresh(self, series_uids: Iterable[str]) -> int:
-        """Make the blobs of these series, where they are out of date, for a quiet time; how many are up to date."""
-        return sum(self.get(uid) is not None for uid in series_uids)
-
-    def stale(self, seen_before: float, limit: int = 100) -> list[str]:
-        """Series without an up-to-date blob, of studies that were last seen before a time (seconds since 1970)."""
-        one, kept, study = schema.series, schema.series_metadata, schema.study
-        query = (
-            select(one.c.uid)
-            .join(study, study.c.id == one.c.study_id)
-            .outerjoin(kept, kept.c.series_id == one.c.id)
-            .where(study.c.seen_at < seen_before)
-            .where(or_(kept.c.version.is_(None), kept.c.version != one.c.version))
-            .limit(limit)
-        )
-        with self._database.read() as connection:
-            return list(connection.execute(query).scalars())
 
     def _stored(self, series_uid: str) -> tuple[int, int, bytes | None] | None:
         one, kept = schema.series.c, schema.series_metadata.c

@@ -134,20 +134,17 @@ class Worklist:
 
         return self._transaction(work)
 
-    def correct_patient(self, patient: DicomJson, old_id: str = "") -> int:
+    def correct_patient(self, connection: Connection, patient: DicomJson, old_id: str = "") -> int:
         """Give all items of a patient what is known of them now; how many those are.
 
         Args:
+            connection: of the transaction that it is part of.
             patient: the patient's attributes, with the ID.
             old_id: Patient ID of the items, where it was another one.
 
         Raises:
             InvalidArgument: the patient has no ID.
         """
-        return self._transaction(lambda connection: self.correct_patient_in(connection, patient, old_id))
-
-    def correct_patient_in(self, connection: Connection, patient: DicomJson, old_id: str = "") -> int:
-        """`correct_patient` in the caller's transaction."""
         wanted = old_id or text_at(patient, PATIENT_ID)
         if not text_at(patient, PATIENT_ID):
             raise InvalidArgument("the patient has no Patient ID")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..errors import DicomNetError, InvalidArgument
+from ..errors import InvalidArgument
 from ..net.sockets import address_of
 from .admin.classic import register_classic
 from .admin.client import AdminError
@@ -39,7 +38,7 @@ from .messages import MessageRegistry
 from .notify import Notifier
 from .requests import PooledRequests
 from .security import SettingsSecurity
-from .server import PAUSED, ReloadReport, StartFailed
+from .server import PAUSED, ReloadReport, take_steps
 from .server_log import ServerLog
 from .settings import FILE_NAME, Settings
 from .storage import FolderStorage
@@ -93,11 +92,7 @@ class Fleet:
         """
         with ExitStack() as stack:
             stack.callback(setattr, self, "state", "stopped")
-            for step, run in self._steps():
-                try:
-                    run(stack)
-                except (DicomNetError, ValueError, OSError, sqlite3.Error) as error:
-                    raise StartFailed(step, error) from error
+            take_steps(self._steps(), stack)
             self._stack = stack.pop_all()
         self._started_at = time.monotonic()
         paused = self.database.number(PAUSED, self.settings.server.start_mode == "paused")

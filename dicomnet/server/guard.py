@@ -75,13 +75,16 @@ class Guard:
             except Exception as error:
                 self._failed(error)
                 raise
-            if isinstance(answer, Future):
-                answer.add_done_callback(self._settled)
-            else:
-                self.in_a_row = 0
-            return answer
+            return self._noted(answer)
 
         return watched
+
+    def _noted(self, answer: Any) -> Any:
+        if isinstance(answer, Future):
+            answer.add_done_callback(self._settled)
+        else:
+            self.in_a_row = 0
+        return answer
 
     def _settled(self, answer: Future[Any]) -> None:
         error = CancelledError() if answer.cancelled() else answer.exception()
@@ -113,11 +116,7 @@ class Guard:
                 return self._steps(_drained(self._loop, answer, deadline), deadline)
             if inspect.isgenerator(answer):
                 return self._steps(answer, deadline)
-            if isinstance(answer, Future):
-                answer.add_done_callback(self._settled)
-            else:
-                self.in_a_row = 0
-            return answer
+            return self._noted(answer)
 
         return watched
 

@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
@@ -55,7 +55,7 @@ from .watchdog import Watchdog
 from .web_port import WebPort
 from .worker_process import directory_of
 
-__all__ = ["PAUSED", "ReloadReport", "Server", "StartFailed"]
+__all__ = ["PAUSED", "ReloadReport", "Server", "StartFailed", "take_steps"]
 
 log: logging.Logger = logging.getLogger("dicomnet.server")
 #: Under what name the database keeps whether the server is paused.
@@ -79,6 +79,19 @@ class StartFailed(DicomNetError):
 
     def __str__(self) -> str:
         return self.message
+
+
+def take_steps(steps: Iterable[tuple[str, Callable[[ExitStack], None]]], stack: ExitStack) -> None:
+    """Start step by step; each leaves on the stack what undoes it.
+
+    Raises:
+        StartFailed: which step, and why.
+    """
+    for step, run in steps:
+        try:
+            run(stack)
+        except (DicomNetError, ValueError, OSError, sqlite3.Error) as error:
+            raise StartFailed(step, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +210,7 @@ class Server:
         self.state = "starting"
         with ExitStack() as stack:
             stack.callback(setattr, self, "state", "stopped")
-            for step, run in self._steps():
-                try:
-                    run(stack)
-                except (DicomNetError, ValueError, OSError, sqlite3.Error) as error:
-                    raise StartFailed(step, error) from error
+            take_steps(self._steps(), stack)
             self._stack = stack.pop_all()
         self.started_at = time.monotonic()
         self.state = "paused" if self.rules.paused else "running"

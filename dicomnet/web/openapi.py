@@ -11,6 +11,7 @@ from xml.sax.saxutils import quoteattr
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..server.admin.problems import problem_schema
 from ..version import __version__
 from .addresses import base_path, base_url
 from .bodies import DICOM_JSON
@@ -123,17 +124,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/metrics", "Metrics for Prometheus", gives=("text/plain",), role="administer"),
 )  # fmt: skip
 
-_PROBLEM_SCHEMA = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "parameter": {"type": "string"},
-    },
-}
 _DATA_SET = {
     "type": "object",
     "description": "DICOM JSON (PS3.18 Annex F)",
@@ -163,7 +153,7 @@ def description(root: str = "") -> dict[str, Any]:
         "servers": [{"url": root or "/"}],
         "paths": paths,
         "components": {
-            "schemas": {"Problem": _PROBLEM_SCHEMA, "DataSet": _DATA_SET},
+            "schemas": {"Problem": problem_schema("parameter"), "DataSet": _DATA_SET},
             "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
         },
     }

@@ -102,6 +102,6 @@ class MediaCreationScu(Service):
                     event.sop_class_uid, event.sop_instance_uid, *event.arguments,
                 )  # fmt: skip
             except ServiceFailure as error:
-                status = Status(error.status, _SERVICE, error.status.comment, error.status.offending)
+                status = error.status.of_service(_SERVICE)
                 raise ServiceFailure(status, f"the peer says {status}", peer=error.peer) from error
         return reply

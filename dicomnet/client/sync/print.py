@@ -301,21 +301,16 @@ class _Sending:
                 self._association, service, sop_class, uid, *arguments, context=context or self._meta
             )
         except ServiceFailure as error:
-            status = _worded(error.status)
+            status = error.status.of_service(_SERVICE)
             why = f"{what or 'cleaning up'}: the printer says {status}"
             raise ServiceFailure(status, why, peer=error.peer) from error
         if reply.status.is_warning:
-            self.warnings.append(_worded(reply.status))
+            self.warnings.append(reply.status.of_service(_SERVICE))
         return reply
 
 
 def _rendered(sources: Sequence[Any], capacity: int, how: dict[str, Any], wanted: dict[str, Any]) -> list[_Box]:
     return [(one, image_box(one, at % capacity + 1, **wanted)) for at, one in enumerate(pictures_of(sources, **how))]
-
-
-def _worded(status: Status) -> Status:
-    """A status in the words of its service class."""
-    return Status(status, _SERVICE, status.comment, status.offending, status.error_id)
 
 
 def _accepted(association: Association, abstract_syntax: str) -> bool:

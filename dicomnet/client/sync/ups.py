@@ -73,7 +73,7 @@ class UpsScu(Finder):
         """
         uid = uid or uids.new()
         reply = self._send("n_create", uid, _dataset(scheduled(label, attributes)), among=(_PUSH,))
-        return Workitem(reply.sop_instance_uid or uid, status=_worded(reply.status))
+        return Workitem(reply.sop_instance_uid or uid, status=reply.status.of_service(_SERVICE))
 
     def items(
         self, /, query: Query | None = None, *, model: str = "UPS", **keys: Any
@@ -117,7 +117,7 @@ class UpsScu(Finder):
         """N-SET: attributes of an item; while it is SCHEDULED any AE may set them, later only its performer."""
         lock = {"TransactionUID": item.transaction_uid} if item.transaction_uid else {}
         reply = self._send("n_set", item.uid, _dataset(attributes | lock), among=(_PULL,))
-        item.status = _worded(reply.status)
+        item.status = reply.status.of_service(_SERVICE)
 
     def progress(self, item: Workitem, /, percent: float, description: str = "") -> None:
         """N-SET: how far we are; those who watch are told.
@@ -252,7 +252,8 @@ class UpsScu(Finder):
 
     def _act(self, uid: str, action: int, values: Mapping[str, Any], *, among: tuple[str, ...]) -> Status:
         information = (_dataset(values),) if values else ()
-        return _worded(self._send("n_action", uid, action, *information, among=among).status)
+        reply = self._send("n_action", uid, action, *information, among=among)
+        return reply.status.of_service(_SERVICE)
 
     def _send(self, service: str, uid: str, *arguments: Any, among: tuple[str, ...]) -> Reply:
         """One message, in the first context of these SOP classes that the peer accepts (PS3.4 Section CC.3.1)."""
@@ -269,7 +270,7 @@ class UpsScu(Finder):
                     context=_accepted(association, among),
                 )  # fmt: skip
             except ServiceFailure as error:
-                status = _worded(error.status)
+                status = error.status.of_service(_SERVICE)
                 raise ServiceFailure(status, f"the peer says {status}", peer=error.peer) from error
         return reply
 
@@ -336,11 +337,6 @@ def _dataset(values: Mapping[str, Any]) -> Dataset:
     said = {key: query_models.format_temporal(key, value) for key, value in values.items()}
     dataset: Dataset = codec.from_keywords(said)
     return dataset
-
-
-def _worded(status: Status) -> Status:
-    """A status in the words of its service class."""
-    return Status(status, _SERVICE, status.comment, status.offending, status.error_id)
 
 
 def _accepted(association: Association, among: tuple[str, ...]) -> str:

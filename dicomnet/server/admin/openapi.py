@@ -6,21 +6,10 @@ import re
 from typing import Any
 
 from .api import OPERATIONS, Message, Operation
-from .problems import PROBLEM
+from .problems import PROBLEM, problem_schema
 
 __all__ = ["description"]
 
-_PROBLEM_SCHEMA = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "hint": {"type": "string"},
-    },
-}
 _MESSAGE_ANSWER = {
     "type": "object",
     "required": ["success"],
@@ -31,7 +20,7 @@ _MESSAGE_ANSWER = {
 def description(version: str) -> dict[str, Any]:
     """The document, for OpenAPI 3.1."""
     paths: dict[str, dict[str, Any]] = {}
-    schemas: dict[str, Any] = {"Problem": _PROBLEM_SCHEMA}
+    schemas: dict[str, Any] = {"Problem": problem_schema("hint")}
     for one in OPERATIONS:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schemas)
     paths.setdefault("/v1/messages", {})["post"] = _message_operation(schemas)

@@ -22,7 +22,7 @@ from ..ae_titles import Conflict, InUse, NotKnown
 from ..base import NotNow
 from ..setting_errors import SettingsInvalid
 
-__all__ = ["PROBLEM", "Problem", "problem_of", "problem_response"]
+__all__ = ["PROBLEM", "Problem", "problem_of", "problem_response", "problem_schema"]
 
 PROBLEM = "application/problem+json"
 _TITLES = {
@@ -30,6 +30,13 @@ _TITLES = {
     409: "conflict", 413: "too large", 415: "unsupported media type", 422: "data that do not fit", 500: "our mistake",
     502: "the peer failed", 503: "not now",
 }  # fmt: skip
+
+
+def problem_schema(*more: str) -> dict[str, Any]:
+    """The JSON schema of a problem document; `more` are members of text that may be missing."""
+    texts = {name: {"type": "string"} for name in ("type", "title", "detail", *more)}
+    required = ["type", "title", "status", "detail"]
+    return {"type": "object", "required": required, "properties": texts | {"status": {"type": "integer"}}}
 
 
 class Problem(Exception):

@@ -59,6 +59,25 @@ def test_a_body_without_a_length_in_chunks_and_line_feeds(web):
         assert answered(sock).startswith(b"HTTP/1.1 200")
 
 
+def test_what_comes_of_one_request_is_committed_together(web):
+    archive, url = web
+    with client(f"{url}/dicomweb") as http:
+        before = archive.storage.committer.groups
+        body = b"".join(PART + archives.part10(number, study=7) for number in range(1, 31)) + f"\r\n--{MARK}--".encode()
+        answer = http.post("/studies", content=body, headers={"Content-Type": f"multipart/related; boundary={MARK}"})
+        assert len(answer.json()["00081199"]["Value"]) == 30
+        assert archive.storage.committer.groups - before <= 3
+
+
+def test_what_came_before_a_body_breaks_off_is_stored(web):
+    _, url = web
+    with client(f"{url}/dicomweb") as http:
+        body = PART + archives.part10(1, study=8) + PART + archives.part10(2, study=8)[:100]
+        answer = http.post("/studies", content=body, headers={"Content-Type": f"multipart/related; boundary={MARK}"})
+        assert answer.status_code == 400
+        until(lambda: http.get("/studies?StudyInstanceUID=1.2.8").status_code == 200)
+
+
 def test_a_body_that_stands_still_is_given_up(web, monkeypatch):
     monkeypatch.setattr(bodies, "STALL", 0.2)
     with raw(web[1], f"{HEAD}Content-Length: 1000000\r\n\r\n".encode(), PART) as sock:

@@ -15,6 +15,8 @@ from ..errors import RemoteProtocolError
 __all__ = ["BadMultipart", "Begun", "Part", "PartReader", "boundary", "written"]
 
 _rest_of_line = re.compile(rb"[ \t]*\r?\n").match
+_blank_line = re.compile(rb"\r?\n").match
+_end_of_headers = re.compile(rb"\r?\n\r?\n").search
 
 #: Headers of a part end within so many bytes, or it is no part.
 MOST_HEADER_BYTES = 16 << 10
@@ -80,7 +82,8 @@ class PartReader:
     def __init__(self, mark: str) -> None:
         self._dashes = b"--" + mark.encode("latin-1", "replace")
         self._longest = len(mark) + 80  # what may be the beginning of a boundary is kept back
-        self._buffer = bytearray()
+        self._buffer = b""
+        self._at = 0  # what stands before it in the buffer was read
         self._state = "preamble"
 
     @property
@@ -98,7 +101,7 @@ class PartReader:
         Raises:
             BadMultipart: the body ends within a part, or a part's headers do not.
         """
-        self._buffer += data
+        self._buffer, self._at = self._buffer[self._at :] + data, 0
         while True:
             step = {"preamble": self._between, "headers": self._headers, "body": self._body}.get(self._state)
             found = step(last) if step else None
@@ -112,20 +115,23 @@ class PartReader:
         found = self._boundary()
         if found is None:
             keep = self._longest if not last else 0
-            del self._buffer[: max(len(self._buffer) - keep, 0)]
+            self._at = max(len(self._buffer) - keep, self._at)
             return None
-        del self._buffer[: found[1]]
-        self._state = "ended" if found[2] else "headers"
+        self._pass(found)
         return []
+
+    def _pass(self, boundary: tuple[int, int, bool]) -> None:
+        self._at = boundary[1]
+        self._state = "ended" if boundary[2] else "headers"
 
     def _boundary(self) -> tuple[int, int, bool] | None:
         """Where the next boundary begins and ends, and whether it is the last."""
-        buffer, size = self._buffer, len(self._dashes)
-        at = buffer.find(self._dashes)
+        buffer, size, begin = self._buffer, len(self._dashes), self._at
+        at = buffer.find(self._dashes, begin)
         while at >= 0:
-            if at == 0 or buffer[at - 1] == 0x0A:
-                start = at - 1 if at else 0
-                start -= at > 1 and buffer[at - 2] == 0x0D
+            if at == begin or buffer[at - 1] == 0x0A:
+                start = at - 1 if at > begin else begin
+                start -= at > begin + 1 and buffer[at - 2] == 0x0D
                 if buffer.startswith(b"--", at + size):
                     return start, at + size + 2, True
                 line = _rest_of_line(buffer, at + size)
@@ -135,27 +141,26 @@ class PartReader:
         return None
 
     def _headers(self, _: bool) -> list[Begun | bytes | None] | None:
-        blank = re.match(rb"\r?\n", self._buffer) or re.search(rb"\r?\n\r?\n", self._buffer)
+        blank = _blank_line(self._buffer, self._at) or _end_of_headers(self._buffer, self._at)
         if blank is None:
-            if len(self._buffer) > MOST_HEADER_BYTES:
+            if len(self._buffer) - self._at > MOST_HEADER_BYTES:
                 raise BadMultipart(f"the headers of a part are longer than {MOST_HEADER_BYTES} bytes")
             return None
-        lines = bytes(self._buffer[: blank.start()]).decode("latin-1").splitlines()
-        del self._buffer[: blank.end()]
+        lines = self._buffer[self._at : blank.start()].decode("latin-1").splitlines()
+        self._at = blank.end()
         self._state = "body"
         pairs = (line.partition(":") for line in lines)
         return [Begun({name.strip().lower(): value.strip() for name, _, value in pairs})]
 
     def _body(self, last: bool) -> list[Begun | bytes | None] | None:
         found = self._boundary()
+        begin = self._at
         if found is not None:
-            data = bytes(self._buffer[: found[0]])
-            del self._buffer[: found[1]]
-            self._state = "ended" if found[2] else "headers"
+            self._pass(found)
+            data = self._buffer[begin : found[0]]
             return [data, None] if data else [None]
-        free = len(self._buffer) - self._longest
-        if free <= 0 or last:
+        end = len(self._buffer) - self._longest
+        if end <= begin or last:
             return None
-        data = bytes(self._buffer[:free])
-        del self._buffer[:free]
-        return [data]
+        self._at = end
+        return [self._buffer[begin:end]]

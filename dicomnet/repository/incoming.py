@@ -180,12 +180,15 @@ class BlobSink:
 
     def _look_at(self, views: Sequence[bytes | memoryview]) -> None:
         """Keep the header, or as much of the beginning as has one with certainty."""
-        self._head = b"".join([self._head, *views])
-        header = header_of(self._head, self._uids[2])
-        if header is not None and len(header) < len(self._head):
+        alone = not self._head and len(views) == 1
+        known = views[0] if alone else b"".join([self._head, *views])
+        header = header_of(known, self._uids[2])
+        if header is not None and len(header) < len(known):
             self._head = header
             self._head_is_whole = True
-        elif len(self._head) >= HEAD_BYTES:
+            return
+        self._head = bytes(known)
+        if len(self._head) >= HEAD_BYTES:
             self._head_is_whole = True
 
     def close(self) -> None:

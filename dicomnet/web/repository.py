@@ -46,6 +46,7 @@ class WebRepository:
     Attributes:
         index, blobs: what is stored, and where.
         submit: has an instance stored in the next group; the future is done when it is durable and indexed.
+        turn: what was submitted is a group; until then it may wait.
         delete: deletes instances by SOP Instance UID; how many there were. None: deletion is not offered.
         has_room: whether there is room for more; where there is none, nothing is read.
         steps: performed procedure steps. None: they are not offered.
@@ -56,6 +57,7 @@ class WebRepository:
     index: Index
     blobs: BlobStore
     submit: Callable[[Incoming], Future[Kept]]
+    turn: Callable[[], None]
     has_room: Callable[[], bool]
     delete: Callable[[Sequence[str]], int] | None = None
     steps: Steps | None = None
@@ -75,18 +77,14 @@ def web_repository(
         ae_title: of the application.
     """
 
-    def submit(incoming: Incoming) -> Future[Kept]:
-        future = receiver.committer.submit(incoming)
-        receiver.committer.turn()  # what comes over HTTP is part of no turn of a listener's loop
-        return future
-
     def delete(uids: Sequence[str]) -> int:
         return delete_instances(holdings, uids).instances
 
     return WebRepository(
         index=holdings.index,
         blobs=holdings.blobs,
-        submit=submit,
+        submit=receiver.committer.submit,
+        turn=receiver.committer.turn,  # what comes over HTTP is part of no turn of a listener's loop
         has_room=lambda: holdings.disk.state() is DiskState.ROOM,
         delete=delete,
         steps=steps,

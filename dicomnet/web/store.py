@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing, closing
 from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -42,6 +41,8 @@ log: logging.Logger = logging.getLogger("dicomnet.web")
 IN_MEMORY = 4 << 20
 #: A part up to here is taken without another thread.
 AT_ONCE = 1 << 20
+#: What has come is made durable after so many bytes, and after so many seconds, while more comes.
+GROUP_BYTES, GROUP_SECONDS = 32 << 20, 0.5
 #: The most bytes of a request, and the most parts.
 MOST_BODY = 16 << 30
 MOST_PARTS = 100_000
@@ -87,28 +88,92 @@ async def store(request: Request, repository: WebRepository) -> Response:
         outcomes = await _single(request, repository)
     if not outcomes:
         raise Problem(400, "the request has no parts", parameter="body")
+    repository.turn()
     await run_in_threadpool(_settle, outcomes)
     return _answer(outcomes, base_url(request))
 
 
 async def _multipart(request: Request, repository: WebRepository, mark: str) -> list[_Outcome]:
-    outcomes = list[_Outcome]()
-    async with aclosing(_parts(request, mark)) as parts:
-        async for _, file in parts:
-            # What is in memory is handed over in less time than another thread takes to begin.
-            if file.tell() <= AT_ONCE:
-                outcomes.append(_take(repository, file, request))
-            else:
-                outcomes.append(await run_in_threadpool(_take, repository, file, request))
+    outcomes, group = list[_Outcome](), _Group(repository)
+    try:
+        async with aclosing(_parts(request, mark)) as parts:
+            async for _, content in parts:
+                # What is in memory is handed over in less time than another thread takes to begin.
+                if content.size <= AT_ONCE:
+                    outcomes.append(_take(repository, content, request))
+                else:
+                    outcomes.append(await run_in_threadpool(_take, repository, content, request))
+                group.add(content.size)
+    finally:
+        repository.turn()  # what has come is stored, whatever comes of the rest
     return outcomes
 
 
-async def _parts(request: Request, mark: str) -> AsyncGenerator[tuple[Mapping[str, str], IO[bytes]], None]:
-    """Each part of the body, whole: its headers, and a file that stands at its end and is for the caller to close."""
+class _Group:
+    """Has what came of a request made durable a group at a time: its sender waits for all of it.
+
+    A group for each part would have the disk confirm hundreds of small ones. What comes slowly is not held back: it
+    would be lost with the power, though the sender thinks that it has long arrived.
+    """
+
+    def __init__(self, repository: WebRepository) -> None:
+        self._repository = repository
+        self._bytes = 0
+        self._begun = time.monotonic()
+
+    def add(self, size: int) -> None:
+        """One more part, of so many bytes, was handed over."""
+        self._bytes += size
+        if self._bytes >= GROUP_BYTES or time.monotonic() - self._begun >= GROUP_SECONDS:
+            self._repository.turn()
+            self._bytes, self._begun = 0, time.monotonic()
+
+
+class _Content:
+    """What a part brings: in memory, and in a temporary file if it is large."""
+
+    def __init__(self) -> None:
+        self.size: int = 0
+        self._pieces: list[bytes] = []
+        self._file: IO[bytes] | None = None
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self.size += len(data)
+        if self._file is None and self.size > IN_MEMORY:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 closed by `close`
+            self._file.writelines(self._pieces)
+            self._pieces = []
+        if self._file is None:
+            self._pieces.append(data)
+        else:
+            self._file.write(data)
+
+    def source(self) -> bytes | IO[bytes]:
+        """All of it: bytes, or a file that is read from the disk piece by piece."""
+        if self._file is None:
+            return b"".join(self._pieces)
+        self._file.seek(0)
+        return self._file
+
+    def read(self) -> bytes:
+        """All of it, in memory."""
+        source = self.source()
+        return source if isinstance(source, bytes) else source.read()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._pieces = []
+        if self._file is not None:
+            self._file.close()
+
+
+async def _parts(request: Request, mark: str) -> AsyncGenerator[tuple[Mapping[str, str], _Content], None]:
+    """Each part of the body, whole: its headers, and what it brings, which is for the caller to close."""
     if not mark:
         raise Problem(400, "the content type names no boundary", parameter="Content-Type")
     reader, headers, count, size = PartReader(mark), dict[str, str](), 0, 0
-    file: IO[bytes] | None = None
+    content: _Content | None = None
     try:
         async for chunk in body_chunks(request):
             size += len(chunk)
@@ -120,30 +185,29 @@ async def _parts(request: Request, mark: str) -> AsyncGenerator[tuple[Mapping[st
                     if count > MOST_PARTS:
                         raise Problem(413, f"a request has at most {MOST_PARTS} parts", parameter="body")
                     headers = event.headers
-                    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed with its part
-                elif event is None and file is not None:
-                    whole, file = file, None
+                    content = _Content()
+                elif event is None and content is not None:
+                    whole, content = content, None
                     yield headers, whole
-                elif event and file is not None:
-                    file.write(event)
+                elif event and content is not None:
+                    content.write(event)
             if reader.ended:
                 break
     finally:
-        if file is not None:
-            file.close()
+        if content is not None:
+            content.close()
 
 
 async def _described(request: Request, repository: WebRepository, mark: str) -> list[_Outcome]:
     """Instances whose metadata come in JSON, and what is large in them in parts of its own."""
     items, bulk, size = list[DicomJson](), dict[str, list[BulkData]](), 0
     async with aclosing(_parts(request, mark)) as parts:
-        async for headers, file in parts:
-            with file:
-                size += file.tell()
+        async for headers, part in parts:
+            with closing(part):
+                size += part.size
                 if size > MOST_DESCRIBED:
                     raise Problem(413, f"metadata and bulk data have at most {MOST_DESCRIBED} bytes", parameter="body")
-                file.seek(0)
-                kind, content = parse(headers.get("content-type", "")), file.read()
+                kind, content = parse(headers.get("content-type", "")), part.read()
             location = headers.get("content-location", "")
             if kind.type in (_JSON, "application/json"):
                 items += await run_in_threadpool(json_items, content)
@@ -157,8 +221,10 @@ async def _described(request: Request, repository: WebRepository, mark: str) -> 
 def _take_described(
     repository: WebRepository, item: DicomJson, bulk: Mapping[str, list[BulkData]], request: Request
 ) -> _Outcome:
+    content = _Content()
     try:
-        return _take(repository, io.BytesIO(file_of(item, bulk)), request)
+        content.write(file_of(item, bulk))
+        return _take(repository, content, request)
     except InvalidArgument as error:
         outcome = _Outcome()
         outcome.sop_class_uid, outcome.sop_instance_uid = text_at(item, 0x00080016), text_at(item, 0x00080018)
@@ -167,23 +233,22 @@ def _take_described(
 
 
 async def _single(request: Request, repository: WebRepository) -> list[_Outcome]:
-    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed by _take
-    size = 0
-    async for chunk in body_chunks(request):
-        size += len(chunk)
-        if size > MOST_BODY:
-            file.close()
-            raise Problem(413, f"a request has at most {MOST_BODY} bytes", parameter="body")
-        file.write(chunk)
-    return [await run_in_threadpool(_take, repository, file, request)]
+    content = _Content()
+    with closing(content):
+        async for chunk in body_chunks(request):
+            if content.size + len(chunk) > MOST_BODY:
+                raise Problem(413, f"a request has at most {MOST_BODY} bytes", parameter="body")
+            content.write(chunk)
+        return [await run_in_threadpool(_take, repository, content, request)]
 
 
-def _take(repository: WebRepository, file: IO[bytes], request: Request) -> _Outcome:
+def _take(repository: WebRepository, content: _Content, request: Request) -> _Outcome:
     """Hand one part to the repository; it is durable when its future is done."""
     outcome = _Outcome()
-    with file:
+    with closing(content):
         try:
-            outcome.kept = repository.submit(_incoming(repository, file, outcome, request.path_params.get("study", "")))
+            study = request.path_params.get("study", "")
+            outcome.kept = repository.submit(_incoming(repository, content, outcome, study))
         except _NotOfStudy as error:
             outcome.refuse(_NOT_OF_STUDY, in_brief(error))
         except (DicomNetError, ValueError) as error:
@@ -197,16 +262,8 @@ class _NotOfStudy(DicomNetError):
     """An instance of another study than the path names."""
 
 
-def _incoming(repository: WebRepository, file: IO[bytes], outcome: _Outcome, study: str) -> Incoming:
-    with ExitStack() as stack:
-        item: Any
-        if file.seek(0, os.SEEK_END) > IN_MEMORY:  # it is on the disk, and is read from there piece by piece
-            item = stack.enter_context(open(file.fileno(), "rb", closefd=False))
-            item.seek(0)
-        else:
-            file.seek(0)
-            item = file.read()
-        source = stack.enter_context(codec.open_source(item))
+def _incoming(repository: WebRepository, content: _Content, outcome: _Outcome, study: str) -> Incoming:
+    with codec.open_source(content.source()) as source:
         named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
         outcome.sop_class_uid, outcome.sop_instance_uid = named[:2]
         if not all(map(uids.is_valid, named)):

@@ -29,6 +29,7 @@ __all__ = [
     "MOST_UNKNOWN_ITEMS",
     "OFFERED_SYNTAXES",
     "OPERATIONS_WINDOW",
+    "PENDING_EVERY",
     "RECEIVE_DRAIN",
     "RELATED_CLASSES",
     "SAY_AGAIN",
@@ -54,6 +55,10 @@ ANY_SCP = "ANY-SCP"
 # `StoreScu` propose, and providers grant. Four thousand small objects take 0.4 of the time of one at a time; more gains
 # a few hundredths, and all of them may have to be sent again where the association breaks.
 OPERATIONS_WINDOW = 16
+# Seconds from one pending response of a C-GET or C-MOVE to the next: how many there are is the provider's to choose
+# (PS3.4 Sections C.4.2.3.1 and C.4.3.3.1), and one after each of thousands of images is work for three programs.
+# A C-CANCEL of a C-MOVE waits no longer than this, either.
+PENDING_EVERY = 0.25
 # Of a presentation context, so many transfer syntaxes are looked at, and of a SOP class so many related general ones.
 # The standard has some 60 transfer syntaxes; a request of 1 MiB could name 50,000.
 OFFERED_SYNTAXES = 256

@@ -235,6 +235,7 @@ def test_s15_a_host_is_known_by_all_its_addresses() -> None:
 def test_n16_what_a_handler_yields_goes_out_while_it_runs(made: clients.Clients) -> None:
     arrived, steps = threading.Semaphore(0), []
     archive = dn.Listener("PACS", port=0)
+    archive.pending_every = 0
 
     @archive.on_get("STUDY_ROOT")
     def give(_: dn.GetRequest) -> Iterator[Any]:
@@ -269,6 +270,7 @@ def test_n16_a_slow_plan_of_a_move_keeps_the_peer_informed(made: clients.Clients
     with there:
         known = {"THERE": dn.Entity("THERE", "127.0.0.1", there.address[1])}
         archive = dn.Listener("PACS", port=0, destinations=known)
+        archive.pending_every = 0
 
         @archive.on_move("STUDY_ROOT")
         def give(_: dn.MoveRequest) -> Iterator[Any]:

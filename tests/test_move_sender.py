@@ -24,7 +24,7 @@ class Kept:
         """One that is not released by the C-MOVE that uses it."""
 
         def __init__(self, association):
-            self.store = association.store
+            self.store_many = association.store_many
 
         def release(self):
             """Keep it."""

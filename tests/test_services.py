@@ -466,6 +466,7 @@ def study() -> bytes:
 
 def test_get_brings_instances_and_counts(rig: Rig, tmp_path: Any) -> None:
     listener, progress = rig.listener(), []
+    listener.pending_every = 0
     listener.on_get("STUDY_ROOT")(lambda request: [instance(number) for number in range(1, 6)])
     with rig.pair(listener, QR) as association:
         done = association.get("STUDY", to=tmp_path, StudyInstanceUID="2.25.100", progress=progress.append)
@@ -569,6 +570,7 @@ def test_move_sends_to_a_configured_destination(rig: Rig) -> None:
     progress: list[Any] = []
     with destination(rig, arrived) as there:
         listener = rig.listener("ARCHIVE", destinations={"THERE": there})
+        listener.pending_every = 0
         listener.on_move("STUDY_ROOT")(lambda request: [instance(number) for number in range(1, 6)])
         with rig.pair(listener, QR, calling="ASKER") as association:
             done = association.move("STUDY", destination="THERE", StudyInstanceUID="2.25.100", progress=progress.append)
@@ -579,6 +581,34 @@ def test_move_sends_to_a_configured_destination(rig: Rig) -> None:
     assert {request.calling for request in arrived} == {"ARCHIVE"}
     assert {request.command.move_originator_ae_title for request in arrived} == {"ASKER"}
     assert {request.command.move_originator_message_id for request in arrived} == {1}
+
+
+@pytest.mark.parametrize("operation", ["get", "move"])
+def test_a_retrieve_tells_its_progress_now_and_then(rig: Rig, operation: str) -> None:
+    arrived: list[Any] = []
+    progress: list[Any] = []
+    with destination(rig, arrived) as there:
+        listener = rig.listener("ARCHIVE", destinations={"THERE": there})
+        listener.pending_every = 3600.0
+        listener.on_get("STUDY_ROOT")(lambda request: [instance(number) for number in range(1, 6)])
+        listener.on_move("STUDY_ROOT")(lambda request: [instance(number) for number in range(1, 6)])
+        with rig.pair(listener, QR) as association:
+            where = {"to": arrived.append} if operation == "get" else {"destination": "THERE"}
+            done = getattr(association, operation)(
+                "STUDY", StudyInstanceUID="2.25.100", progress=progress.append, **where
+            )
+    assert (done.completed, done.remaining, len(arrived)) == (5, 0, 5)
+    assert [(step.completed, step.remaining) for step in progress] == [(1, 4)]  # the first at once
+
+
+def test_a_move_of_what_cannot_be_read_fails(rig: Rig, tmp_path: Any) -> None:
+    arrived: list[Any] = []
+    with destination(rig, arrived) as there:
+        listener = rig.listener("ARCHIVE", destinations={"THERE": there})
+        listener.on_move("STUDY_ROOT")(lambda request: [tmp_path / "1.dcm", tmp_path / "2.dcm"])
+        with rig.pair(listener, QR) as association:
+            done = association.move("STUDY", destination="THERE", StudyInstanceUID="2.25.100")
+    assert (done.status, done.completed, done.failed, arrived) == (0xA702, 0, 2, [])
 
 
 def test_move_tells_what_failed(rig: Rig, tmp_path: Any) -> None:

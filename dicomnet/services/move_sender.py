@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from ..config import Entity
@@ -17,23 +17,38 @@ class Sent(Protocol):
     """What became of one instance: `StoreResult` is one."""
 
     @property
-    def status(self) -> Status:
-        """What the destination answered."""
+    def source(self) -> object:
+        """The instance, as it was given."""
+
+    @property
+    def status(self) -> Status | None:
+        """What the destination answered; None where it was not sent."""
+
+    @property
+    def error(self) -> Exception | None:
+        """Why it was not sent."""
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Which one it is; empty where that is not known."""
 
 
 class MoveAssociation(Protocol):
     """Where instances are stored for a while: `dicomnet.Association` is one."""
 
-    def store(self, source: Any, *, originator: tuple[str, int], transcode: Transcoding) -> Any:
-        """Store an instance and give what became of it (`Sent`); in asyncio this is awaited.
+    def store_many(
+        self, sources: Iterable[Any], *, originator: tuple[str, int], transcode: Transcoding
+    ) -> Iterator[Sent] | AsyncIterator[Sent]:
+        """Store instances and give what became of each, in their order; asynchronously in asyncio.
+
+        A C-MOVE takes results for a while, tells its requestor, and takes the next; one that is cancelled closes them.
 
         Args:
-            source: the instance, an open `Source`.
+            sources: the instances, as a handler of C-MOVE gives them; each is opened, and closed, as it is sent.
             originator: AE title and message ID of the C-MOVE (PS3.7 Section 9.1.1.1).
-            transcode: when it is converted to another transfer syntax.
+            transcode: when they are converted to another transfer syntax.
 
         Raises:
-            NoAcceptedContext, InvalidArgument: this instance cannot be sent; others can.
             AssociationError, ConnectionFailed, DeadlineExceeded: nothing can be sent any more.
         """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from functools import partial
+from math import inf
 from typing import Any
 
 from ..config import Entity
@@ -14,7 +16,6 @@ from ..errors import (
     ConnectionFailed,
     DeadlineExceeded,
     DicomNetError,
-    InputFileError,
     InvalidArgument,
     NoAcceptedContext,
     escaped,
@@ -23,11 +24,12 @@ from ..files.instance_source import Source
 from ..log import in_brief, log
 from ..protocol.exchange import POLL, Call, Exchange
 from ..protocol.messages import CommandField
-from ..protocol.negotiation import PresentationContext, ProposedContext
+from ..protocol.negotiation import PresentationContext
 from ..status import Status
 from ..wire.command_set import Command, Message
 from . import presentation_contexts
 from .handler_results import HandlerResults
+from .move_sender import Sent
 from .provider import Serving, as_status, call_for, cancelled, handler_call, respond, status_of_failure
 from .provider_requests import FindRequest, MoveRequest
 from .service_registry import Registration
@@ -84,11 +86,38 @@ class _Counts:
         return Status.SUB_OPERATIONS_WARNING if done else Status.UNABLE_TO_PERFORM_SUB_OPERATIONS
 
 
+class _Progress:
+    """Tells the requestor how far a retrieve is: how often is the provider's to choose (PS3.4 Section C.4.2.3.1).
+
+    Args:
+        exchange, message: of the retrieve.
+        every: seconds from one pending response to the next; 0 is one after each sub-operation.
+        clock: seconds, of any beginning.
+    """
+
+    def __init__(self, exchange: Exchange, message: Message, every: float, clock: Callable[[], float]) -> None:
+        self._exchange, self._message = exchange, message
+        self.every, self._clock = every, clock
+        self._told = -inf
+
+    def tell(self, counts: _Counts) -> None:
+        """Send a pending response, if the last one is so long ago."""
+        if (now := self._clock()) >= self._told + self.every:
+            self._told = now
+            respond(self._exchange, self._message, Status.PENDING, **counts.elements(final=False))
+
+    @property
+    def next(self) -> float:
+        """When the next one is due, by the clock."""
+        return self._told + self.every
+
+
 Instances = list[Any]
+Outcome = tuple[Status | None, str]  # of a sub-operation; no status: it could not be tried; and the SOP Instance UID
 
 
 def _collect(
-    exchange: Exchange, provider: Any, service: Registration, message: Message, answer: Any
+    exchange: Exchange, provider: Any, service: Registration, message: Message, answer: Any, progress: _Progress
 ) -> Generator[Any, Any, tuple[Instances, Status | None]]:
     """All instances that the handler gives, since it is planned what to propose, and its final status, if any.
 
@@ -107,7 +136,7 @@ def _collect(
                 return [], Status.CANCEL
             instances.extend(given)
             if slow and given and not results.over:
-                respond(exchange, message, Status.PENDING, **_Counts(len(instances)).elements(final=False))
+                progress.tell(_Counts(len(instances)))
             if heed((yield POLL)):
                 return [], Status.CANCEL
         return instances, None if results.final is None else as_status(results.final)
@@ -129,21 +158,18 @@ def _finish_retrieve(exchange: Exchange, message: Message, counts: _Counts, stat
     respond(exchange, message, status, data, **counts.elements(final=final))
 
 
-def _retrieve(
-    exchange: Exchange,
-    message: Message,
-    instances: Instances,
-    final: Status | None,
-    send: Callable[[Any], Generator[Any, Any, tuple[Status | None, str]]],
-) -> Generator[Any, Any, None]:
-    """Send each instance with ``send``, telling the progress after each, until done or cancelled."""
-    counts = _Counts(remaining=len(instances))
-    for instance in instances:
-        counts.count(*(yield from send(instance)))
+def _move_all(
+    exchange: Exchange, message: Message, mover: _Mover, final: Status | None, progress: _Progress
+) -> Serving:
+    """Send what the mover has planned, telling the progress now and then, until done or cancelled."""
+    counts = _Counts(remaining=mover.planned)
+    while counts.remaining:
+        for outcome in (yield from mover.send(progress.next)):
+            counts.count(*outcome)
         if not exchange.established:
             return
         if counts.remaining:
-            respond(exchange, message, Status.PENDING, **counts.elements(final=False))
+            progress.tell(counts)
         if cancelled(exchange, message, (yield POLL)):
             _finish_retrieve(exchange, message, counts, Status.CANCEL)
             return
@@ -161,7 +187,7 @@ def perform_get(
             return
         buffer = bytearray(exchange.limits.file_buffer)
 
-        def send(given: Any) -> Generator[Any, Any, tuple[Status | None, str]]:
+        def send(given: Any) -> Generator[Any, Any, Outcome]:
             return _send_back(exchange, provider, message, given, buffer)
 
         yield from _stream(exchange, provider, service, message, answer, send)
@@ -175,14 +201,15 @@ def _stream(
     service: Registration,
     message: Message,
     answer: Any,
-    send: Callable[[Any], Generator[Any, Any, tuple[Status | None, str]]],
+    send: Callable[[Any], Generator[Any, Any, Outcome]],
 ) -> Generator[Any, Any, None]:
     """Send each instance as the handler gives it, and answer in the end."""
     counts = _Counts(len(answer) if hasattr(answer, "__len__") else 0)
+    progress = _Progress(exchange, message, provider.pending_every, provider.clock)
     results = HandlerResults(answer, partial(call_for, exchange, service), provider.clock)
     driven = True
     try:
-        stopped = yield from _send_given(exchange, message, results, counts, send)
+        stopped = yield from _send_given(exchange, message, results, counts, send, progress)
         if stopped is not None:
             _finish_retrieve(exchange, message, counts, stopped)
         else:
@@ -202,11 +229,12 @@ def _send_given(
     message: Message,
     results: HandlerResults,
     counts: _Counts,
-    send: Callable[[Any], Generator[Any, Any, tuple[Status | None, str]]],
+    send: Callable[[Any], Generator[Any, Any, Outcome]],
+    progress: _Progress,
 ) -> Generator[Any, Any, Status | None]:
     """Send what a handler gives, until its end: a status where it is cancelled before.
 
-    Of a generator it is not known how many follow: what it has made is. The peer is told before each but the first.
+    Of a generator it is not known how many follow: what it has made is. The peer is told before one that is not first.
     """
     known, heed = counts.remaining > 0, partial(cancelled, exchange, message)
     while not results.over:
@@ -216,7 +244,7 @@ def _send_given(
         for number, instance in enumerate(given):
             counts.remaining = counts.remaining if known else len(given) - number
             if counts.over:
-                respond(exchange, message, Status.PENDING, **counts.elements(final=False))
+                progress.tell(counts)
             counts.count(*(yield from send(instance)))
             if not exchange.established or heed((yield POLL)):
                 return Status.CANCEL
@@ -234,7 +262,7 @@ def _conclude(exchange: Exchange, message: Message, counts: _Counts, final: Stat
 
 def _send_back(
     exchange: Exchange, provider: Any, message: Message, given: Any, buffer: bytearray
-) -> Generator[Any, Any, tuple[Status | None, str]]:
+) -> Generator[Any, Any, Outcome]:
     """One C-STORE sub-operation of a C-GET: the requestor is its provider."""
     transcode = exchange.profile.transcode or provider.transcode
     try:
@@ -294,12 +322,12 @@ def perform_move(
         respond(exchange, message, Status.MOVE_DESTINATION_UNKNOWN)
         return
     mover = _Mover(provider, destination, exchange, message)
+    progress = _Progress(exchange, message, provider.pending_every, provider.clock)
     try:
-        instances, final = yield from _collect(
-            exchange, provider, service, message, (yield handler_call(exchange, service, request))
-        )
-        planned = yield mover.call(mover.plan, instances)
-        yield from _retrieve(exchange, message, planned, final, mover.send)
+        answer = yield handler_call(exchange, service, request)
+        instances, final = yield from _collect(exchange, provider, service, message, answer, progress)
+        yield mover.call(mover.plan, instances)
+        yield from _move_all(exchange, message, mover, final, progress)
     except Exception as error:
         respond(exchange, message, _status_of_move(error, exchange, message.command))
     except GeneratorExit:
@@ -327,48 +355,68 @@ class _Mover:
         self._calling = provider.ae_title or exchange.called
         self._message_id: int = message.command.message_id
         self._originator = exchange.calling
+        self._clock: Callable[[], float] = provider.clock
         self._association: Any = None
-        self._buffer = bytearray(exchange.limits.file_buffer)
-        self._plans: dict[int, list[ProposedContext]] = {}
-        self._sent = 0
+        self._results: Any = None  # what the association stores now
+        self._batches: deque[presentation_contexts.StoreBatch] = deque()
+        self._unreadable: Instances = []
+        self.planned = 0
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Call:
         """What waits for files or the destination: in threads of that one, so that a dead one holds up no other."""
         return Call(function, *arguments, lane=(_Mover, self._destination.ae_title))
 
-    def plan(self, instances: Instances) -> Instances:
-        """The instances in the order in which they can be sent with the fewest associations."""
-        ordered: Instances = []
+    def plan(self, instances: Instances) -> None:
+        """Order the instances so that they can be sent with the fewest associations."""
         also, fallback = transcoding.preferred(self._transcode), self._transcode != transcoding.NEVER
-        for batch in presentation_contexts.batches(instances, also=also, fallback=fallback):
-            self._plans[len(ordered)] = batch.contexts
-            ordered.extend(batch.instances)
-        return ordered
+        self._batches.extend(presentation_contexts.batches(instances, also=also, fallback=fallback))
+        self._unreadable = [] if self._batches else instances
+        self.planned = len(instances)
 
-    def send(self, given: Any) -> Generator[Any, Any, tuple[Status | None, str]]:
-        """One C-STORE sub-operation."""
-        contexts = self._plans.get(self._sent)
-        self._sent += 1
-        if contexts is not None:
-            yield from self.close()
-            self._association = yield self.call(self._connect, self._destination, contexts, self._calling)
+    def send(self, until: float) -> Generator[Any, Any, list[Outcome]]:
+        """C-STORE sub-operations until that time, at least one where there is one: so many in a turn of a thread."""
+        while True:
+            if self._results is None and not self._batches:
+                return [(None, getattr(one, "sop_instance_uid", "")) for one in self._unreadable]
+            if self._results is None:
+                yield from self._begin(self._batches.popleft())
+            asynchronous = hasattr(self._results, "__anext__")
+            results = yield self.call(self._taken_awaited if asynchronous else self._taken, until)
+            if results:
+                return [_outcome(result) for result in results]
+            self._results = None
+
+    def _begin(self, batch: presentation_contexts.StoreBatch) -> Serving:
+        """Store what goes over one association."""
+        yield from self.close()
+        self._association = yield self.call(self._connect, self._destination, batch.contexts, self._calling)
         originator = (self._originator, self._message_id)
-        uid = ""
-        try:
-            opened = yield self.call(partial(codec.open_source, given, buffer=self._buffer))
-            with opened as source:
-                uid = source.sop_instance_uid
-                options = {"originator": originator, "transcode": self._transcode}
-                result = yield self.call(partial(self._association.store, source, **options))
-        except (NoAcceptedContext, InputFileError, InvalidArgument) as error:
-            log.error("C-MOVE sub-operation: %s", in_brief(error))
-            return None, uid
-        return result.status, uid
+        self._results = self._association.store_many(batch.instances, originator=originator, transcode=self._transcode)
+
+    def _taken(self, until: float) -> list[Any]:
+        """The next results; none at the end of what the association stores."""
+        taken: list[Any] = []
+        for result in self._results:
+            taken.append(result)
+            if self._clock() >= until:
+                break
+        return taken
+
+    async def _taken_awaited(self, until: float) -> list[Any]:
+        taken: list[Any] = []
+        async for result in self._results:
+            taken.append(result)
+            if self._clock() >= until:
+                break
+        return taken
 
     def close(self) -> Serving:
         """Release the association that is open; what was sent on it is answered for, however that ends."""
-        association, self._association = self._association, None
+        association, results = self._association, self._results
+        self._association = self._results = None
         try:
+            if results is not None:
+                yield self.call(getattr(results, "aclose", None) or results.close)
             if association is not None:
                 yield self.call(association.release)
         except DicomNetError as error:
@@ -376,4 +424,10 @@ class _Mover:
 
     def forget(self) -> None:
         """Let go of the association that is open, where no caller can wait for its release."""
-        self._association = None
+        self._association = self._results = None
+
+
+def _outcome(result: Sent) -> Outcome:
+    if result.error is not None:
+        log.error("C-MOVE sub-operation: %s", in_brief(result.error))
+    return result.status, result.sop_instance_uid or getattr(result.source, "sop_instance_uid", "")

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import uids
 from .._pdu import AssociateRQ
-from ..config import HEADER, Entity, Limits, Timeouts, check_ae_title
+from ..config import HEADER, PENDING_EVERY, Entity, Limits, Timeouts, check_ae_title
 from ..dataset.transcoding import IF_NEEDED, Transcoding
 from ..errors import ConnectionFailed, DeadlineExceeded, InvalidArgument, ServiceFailure, escaped
 from ..files.dataset_sink import CollectingSink, MemoryBudget, MemorySink, Sink
@@ -93,6 +93,7 @@ class Provider(Registering):
         intercept: called with the exchange and each `Event` of an association before anything is done about it; where
             it gives true, it has dealt with the event itself. For tests, and for spies that may veto.
         move_sender: what sends the instances of a C-MOVE; None opens an association for each C-MOVE.
+        pending_every: seconds from one pending response of a C-GET or C-MOVE to the next; 0 is one after each instance.
         closing: whether new associations are rejected, for it is about to stop.
     """
 
@@ -117,6 +118,7 @@ class Provider(Registering):
         self.logins: Logins = Logins(self.limits, self.timeouts)
         self.intercept: Callable[[Exchange, Event], bool] | None = None
         self.move_sender: MoveSender | None = None
+        self.pending_every: float = PENDING_EVERY
         self.closing = False
         self.seating: Any = _NoLock()
         self.memory: MemoryBudget = MemoryBudget(self.limits.memory)

@@ -352,13 +352,23 @@ def _open_each(sources: Iterable[object], open_source: Callable[[object], Source
     try:
         for given in sources:
             try:
-                store = _Store(given, open_source(given), None)
+                store = _Store(given, _opened(given, open_source), None)
             except (InputFileError, InvalidArgument) as error:
                 store = _Store(given, None, error)
             yield store
     finally:
         if store is not None:
             store.close()
+
+
+def _opened(given: object, open_source: Callable[[object], Source]) -> Source:
+    source = open_source(given)
+    try:
+        _ = source.size  # a source of an archive opens its instance now, which may be gone
+    except DicomNetError:
+        source.close()
+        raise
+    return source
 
 
 def _send_store(

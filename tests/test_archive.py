@@ -8,23 +8,28 @@ import logging
 import random
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import archives
 import peers
 import pydicom
+import pynetdicom
 import pytest
 from archives import CT, data_set, part10
+from sqlalchemy import select
 
 import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.checks import fsck, scrub
 from dicomnet.client import CommitmentScu, StoreScu
+from dicomnet.dataset import codec
 from dicomnet.files.instance_source import BytesSource
 from dicomnet.files.part10 import read_meta
 from dicomnet.repository.blob_source import data_set_of
 from dicomnet.repository.keys import QueryOptions
+from dicomnet.repository.work_schema import commitment, outbox
 from dicomnet.status import Status
 
 PATIENCE = 30
@@ -408,6 +413,65 @@ class TestCommitment:
         with CommitmentScu(peer_of(archive), calling="MODALITY", listen=listen, patience=PATIENCE) as scu:
             assert scu.commit([(CT, "1.2.1.1.1")]).committed == [(CT, "1.2.1.1.1")]
 
+    def test_it_is_reported_on_the_association_that_asked_while_it_stands(self, start, free_port):
+        archive = start(destinations={"MODALITY": dn.Entity("MODALITY", "127.0.0.1", free_port)})  # not listened on
+        store(archive, part10(1), part10(2))
+        held = [(CT, "1.2.1.1.1"), (CT, "1.2.1.1.2")]
+        contexts = dn.contexts.commitment()
+        with dn.connect(peer_of(archive), calling="MODALITY", contexts=contexts) as association:
+            assert association.commit(held).committed == held
+            assert association.commit(held[:1]).committed == held[:1]
+        archive.commitment.report_due()
+        with archive.holdings.database.read() as connection:
+            states = list(connection.execute(select(commitment.c.state)).scalars())
+            left = connection.execute(select(outbox.c.id).where(outbox.c.queue == "commitment")).all()
+        assert (states, left) == (["reported", "reported"], [])
+
+    def test_pynetdicom_gets_it_on_the_association_that_asked(self, start, free_port):
+        archive = start(destinations={"MODALITY": dn.Entity("MODALITY", "127.0.0.1", free_port)})
+        store(archive, part10(1))
+        heard, reports = threading.Event(), []
+
+        def report(event):
+            reports.append(str(event.event_information.ReferencedSOPSequence[0].ReferencedSOPInstanceUID))
+            heard.set()
+            return 0x0000, None
+
+        entity = pynetdicom.AE("MODALITY")
+        entity.add_requested_context(uids.STORAGE_COMMITMENT_PUSH_MODEL)
+        handlers = [(pynetdicom.evt.EVT_N_EVENT_REPORT, report)]
+        association = entity.associate(*archive.listener.address, ae_title="ARCHIVE", evt_handlers=handlers)
+        reference = {"ReferencedSOPClassUID": CT, "ReferencedSOPInstanceUID": "1.2.1.1.1"}
+        action = codec.from_keywords({"TransactionUID": "1.2.9", "ReferencedSOPSequence": [reference]})
+        model = uids.STORAGE_COMMITMENT_PUSH_MODEL, uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
+        status, _ = association.send_n_action(action, 1, *model)
+        assert status.Status == 0x0000
+        assert heard.wait(PATIENCE)
+        association.release()
+        assert reports == ["1.2.1.1.1"]
+
+    def test_it_is_reported_elsewhere_where_the_association_that_asked_declines_it(self, start, free_port):
+        archive = start(destinations={"MODALITY": dn.Entity("MODALITY", "127.0.0.1", free_port)})
+        store(archive, part10(1))
+        heard, reports = threading.Event(), []
+        with dn.Listener("MODALITY", port=free_port) as listener:
+
+            @listener.on_event_report(uids.STORAGE_COMMITMENT_PUSH_MODEL)
+            def report(request):
+                reports.append(str(request.dataset.TransactionUID))
+                heard.set()
+
+            contexts = dn.contexts.commitment()
+            with dn.connect(peer_of(archive), calling="MODALITY", contexts=contexts) as association:
+                values = {"TransactionUID": "1.2.3", "ReferencedSOPSequence": [
+                    {"ReferencedSOPClassUID": CT, "ReferencedSOPInstanceUID": "1.2.1.1.1"}]}  # fmt: skip
+                model, instance = uids.STORAGE_COMMITMENT_PUSH_MODEL, uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
+                assert association.n_action(model, instance, 1, codec.from_keywords(values)).status.is_success
+                with suppress(dn.DeadlineExceeded):
+                    association.wait_for_event_report()  # without a handler, it is declined
+                assert heard.wait(PATIENCE)
+        assert reports == ["1.2.3"]
+
     def test_a_transaction_that_was_used_by_another_is_a_duplicate(self, archive):
         store(archive, part10(1))
         for calling, failed in (("ONE", []), ("TWO", [(CT, "1.2.1.1.1", 0x0131)]), ("ONE", [])):
@@ -419,7 +483,8 @@ class TestCommitment:
     def test_a_report_survives_a_restart(self, tmp_path, free_port):
         directory = tmp_path / "archive"
         destinations = {"MODALITY": dn.Entity("MODALITY", "127.0.0.1", free_port)}
-        with Archive(directory, archives.make(directory, destinations=destinations)) as archive:
+        made = archives.make(directory, destinations=destinations, commitment_reports="new")
+        with Archive(directory, made) as archive:
             store(archive, part10(1))
             contexts = dn.contexts.commitment()
             with dn.connect(peer_of(archive), calling="MODALITY", contexts=contexts) as association:

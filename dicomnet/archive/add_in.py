@@ -103,6 +103,8 @@ class ArchiveAddIn:
         """Whether queries may leave out the unique keys of the levels above theirs."""
         steps_to: Annotated[tuple[AETitle, ...], RESTART] = ()
         """Where performed procedure steps are passed on to: AE titles that the server knows."""
+        commitment_reports: Annotated[Literal["same", "new"], RESTART] = "same"
+        """Storage commitment is reported on the "same" association while it stands, or always on a "new" one."""
         availability_to: Annotated[tuple[AETitle, ...], RESTART] = ()
         """Who is told which instances can be had here: AE titles that the server knows."""
         availability_after: Annotated[Seconds, RESTART] = _USUAL.availability_after
@@ -147,7 +149,9 @@ class ArchiveAddIn:
             self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
             self.reporter.start()
             opened.callback(self.reporter.close)
-            self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
+            self.commitment: CommitmentService = CommitmentService(
+                self.holdings, settings.destinations, same=settings.commitment_reports == "same"
+            )
             self.commitment.start()
             opened.callback(self.commitment.close)
             address = partial(_address, context)

@@ -1,8 +1,8 @@
 """Storage commitment, push model: instances are read back and compared with their hashes (PS3.4 Annex J).
 
-A request is a row before it is answered; a worker checks it and reports, over an association to the address that the
-settings have for the requester's AE title, ten times if need be. A requester without an address there gets the report
-on its own association, right after the response.
+A request is a row before it is answered. The report comes on the requester's association while that stands and nothing
+else is asked on it, else over a new one to the address that the settings have for the requester's AE title, ten times
+if need be (PS3.4 Section J.3.3). A requester without an address there gets it on its own association only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -38,6 +40,7 @@ QUEUE = "commitment"
 _REQUEST_ACTION = 1
 _ALL_COMMITTED, _SOME_FAILED = 1, 2
 _LEASE = 600.0  # seconds to check and report in; what takes longer is extended
+_SAME_ASSOCIATION = 120.0  # seconds to check, and to be answered, on the requester's association
 _LEAST_PAUSE = 0.05  # seconds: a request has no lane, so that what is due can be taken
 _DUPLICATE, _NO_SUCH_INSTANCE, _CONFLICT, _DAMAGED = 0x0131, 0x0112, 0x0119, 0x0110
 _SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
@@ -52,14 +55,22 @@ class CommitmentService:
     Args:
         holdings: what is stored.
         destinations: where reports go, by AE title.
+        same: report on the requester's association first.
         clock: seconds since 1970; the database's by default.
     """
 
     def __init__(
-        self, holdings: Holdings, destinations: Mapping[str, Entity], *, clock: Callable[[], float] | None = None
+        self,
+        holdings: Holdings,
+        destinations: Mapping[str, Entity],
+        *,
+        same: bool = True,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._holdings, self._destinations = holdings, destinations
         self._clock: Callable[[], float] = clock or holdings.database.clock
+        self._same = same
+        self._reported: SimpleQueue[tuple[str, bool]] = SimpleQueue()  # transactions, and whether it was taken there
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._worker: threading.Thread | None = None
@@ -87,6 +98,8 @@ class CommitmentService:
         if not is_new or not known:
             failed = self.check(references) if is_new else [(*one, _DUPLICATE) for one in references]
             request.report(*_event(transaction, references, failed))
+        elif self._same:
+            request.report_when_made(partial(self._made, transaction, references), partial(self._told, transaction))
         self._wake.set()
         return Status.SUCCESS
 
@@ -109,8 +122,18 @@ class CommitmentService:
         if known:
             payload = {"transaction": transaction}
             put = self._holdings.outbox.enqueue
-            put(connection, QUEUE, payload, destination=request.calling, key=transaction, retry_class="report")
+            delay = _SAME_ASSOCIATION if self._same else 0.0
+            to = request.calling
+            put(connection, QUEUE, payload, destination=to, key=transaction, retry_class="report", delay=delay)
         return True
+
+    def _made(self, transaction: str, references: Sequence[Reference]) -> tuple[int, Any]:
+        return _event(transaction, references, self.check(references))
+
+    def _told(self, transaction: str, taken: bool) -> None:
+        """What became of the report on the requester's association: in the listener's loop, so that a row can wait."""
+        self._reported.put((transaction, taken))
+        self._wake.set()
 
     # ---- checks ------------------------------------------------------------------------------------------------
 
@@ -157,6 +180,7 @@ class CommitmentService:
 
     def report_due(self) -> int:
         """Report what is due now; how many transactions that were."""
+        self._settle()
         items = self._holdings.outbox.lease(QUEUE, f"commitment-{id(self):x}", seconds=_LEASE, most=4)
         for item in items:
             try:
@@ -165,6 +189,23 @@ class CommitmentService:
                 log.warning("a commitment report to %s failed: %s", item.destination, error)
                 self._holdings.outbox.fail(item, str(error))
         return len(items)
+
+    def _settle(self) -> None:
+        """What was reported on its own association is done; the others are due."""
+        while True:
+            try:
+                transaction, taken = self._reported.get_nowait()
+            except Empty:
+                return
+            self._holdings.database.transaction(partial(self._settle_one, transaction, taken))
+
+    def _settle_one(self, transaction: str, taken: bool, connection: Connection) -> None:
+        if taken:
+            connection.execute(update(commitment).where(commitment.c.uid == transaction).values(state="reported"))
+            self._holdings.outbox.withdraw(connection, QUEUE, transaction)
+            log.info("reported a commitment on the association that asked for it")
+        else:
+            self._holdings.outbox.hasten(connection, QUEUE, transaction)
 
     def _report(self, item: Item) -> None:
         transaction = item.payload["transaction"]

@@ -59,6 +59,10 @@ port = {port}
 # Where performed procedure steps are passed on to: AE titles of the destinations below.
 # steps_to = ["RIS"]
 
+# Storage commitment is reported on the association that asked for it while that stands, else on a new one to the
+# destination of that AE title; "new" always there, for devices that take no report while they send.
+# commitment_reports = "same"
+
 # Who is told which instances can be had here: AE titles of the destinations below; and after how many seconds in which
 # nothing of a study has come or gone.
 # availability_to = ["RIS"]
@@ -109,6 +113,8 @@ class ArchiveSettings(HoldingsSettings):
         associations: how many at a time.
         proxies: addresses and networks of load balancers, which say by the PROXY protocol for whom a connection is.
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
+        commitment_reports: "same" reports storage commitment on the requester's association while it stands, else on a
+            new one; "new" always on a new one, for devices that take none while they send.
         availability_to: AE titles of the destinations that are told which instances there are.
         availability_after: seconds for which a study has to be quiet before.
         workitems_to: AE titles of the destinations that are told when the archive has begun again, beside subscribers
@@ -129,6 +135,7 @@ class ArchiveSettings(HoldingsSettings):
     associations: int = 100
     proxies: tuple[str, ...] = ()
     steps_to: tuple[str, ...] = ()
+    commitment_reports: str = "same"
     availability_to: tuple[str, ...] = ()
     availability_after: float = 60.0
     workitems_to: tuple[str, ...] = ()
@@ -145,6 +152,7 @@ class ArchiveSettings(HoldingsSettings):
         check_ae_title(self.ae_title)
         _one_of("layout", self.layout, ("segments", "files"))
         _one_of("durability", self.durability, (DISK, OS))
+        _one_of("commitment_reports", self.commitment_reports, ("same", "new"))
         if not 0 <= self.port <= 65535:
             raise InvalidArgument(f"port {self.port}: 0 to 65535")
         if self.hl7_port is not None and not 0 <= self.hl7_port <= 65535:

@@ -183,6 +183,14 @@ class Outbox:
         connection.execute(insert(outbox).values(values))
         return True
 
+    def hasten(self, connection: Connection, queue: str, key: str) -> None:
+        """Have an item that waits taken now, in the caller's transaction."""
+        connection.execute(update(outbox).where(*_waiting(queue, key)).values(due=self._clock()))
+
+    def withdraw(self, connection: Connection, queue: str, key: str) -> None:
+        """An item that waits need not be done any more, in the caller's transaction."""
+        connection.execute(delete(outbox).where(*_waiting(queue, key)))
+
     # ---- workers -----------------------------------------------------------------------------------------------
 
     def lease(
@@ -303,6 +311,10 @@ class Outbox:
 def _check_retry_class(name: str) -> None:
     if name not in RETRY_CLASSES:
         raise InvalidArgument(f'"{name}" is no retry class', hint=f"One of {', '.join(RETRY_CLASSES)}.")
+
+
+def _waiting(queue: str, key: str) -> tuple[ColumnElement[bool], ...]:
+    return outbox.c.queue == queue, outbox.c.key == key, outbox.c.state == ItemState.WAITING
 
 
 def _is_put(connection: Connection, queue: str, key: str) -> bool:

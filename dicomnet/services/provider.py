@@ -6,13 +6,14 @@ Each performer is a flow (see `exchange`), called as ``performer(exchange, provi
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
 from .. import uids
 from ..dataset import codec
 from ..errors import (
+    AssociationError,
     DicomNetError,
     InvalidArgument,
     escaped,
@@ -110,6 +111,8 @@ def perform_normalized(
     respond(exchange, message, status, data, **elements)
     for report in request.reports:
         yield from _report(exchange, message.context_id, *report)
+    for make, told in request.made_reports:
+        yield from _report_made(exchange, service, message.context_id, request, make, told)
 
 
 def _status_and_dataset(answer: Any) -> tuple[Status, Any]:
@@ -123,17 +126,17 @@ def _status_and_dataset(answer: Any) -> tuple[Status, Any]:
 
 def _report(
     exchange: Exchange, context_id: int, sop_class: str, instance: str, event: int, dataset: Any, own: bool
-) -> Serving:
+) -> Generator[Any, Any, bool]:
     """Send an N-EVENT-REPORT and wait for its response; a peer that declines is not an error of ours.
 
     It goes in the context of its SOP class where that was accepted, else, unless it may go in no other, in that of the
-    request: a meta SOP class has the reports of those in it.
+    request: a meta SOP class has the reports of those in it. Whether the peer took it.
     """
     if not exchange.established:
-        return
+        return False
     theirs = [one for one in exchange.contexts.values() if one.accepted and one.abstract_syntax == sop_class]
     if own and not theirs:
-        return
+        return False
     context = theirs[0] if theirs else exchange.contexts[context_id]
     data = None if dataset is None else codec.encode(dataset, context.transfer_syntax)
     request = exchange.request(
@@ -148,6 +151,36 @@ def _report(
     status = Status(response.command.status, service="N-EVENT-REPORT")
     if not status.is_success:
         log.warning("%s answered an event report with %s", exchange.peer, status)
+    return status.is_success
+
+
+def _report_made(
+    exchange: Exchange,
+    service: Registration,
+    context_id: int,
+    request: NormalizedRequest,
+    make: Callable[..., tuple[int, Any]],
+    told: Callable[[bool], object],
+) -> Serving:
+    """Make a report, and send it unless the peer has said something meanwhile; see `report_when_made`."""
+    taken = False
+    try:
+        made = yield call_for(exchange, service, make, heed=partial(_spoke, exchange))
+        if made is not None:
+            event, dataset = made
+            instance = request.sop_instance_uid
+            taken = yield from _report(exchange, context_id, request.sop_class_uid, instance, event, dataset, False)
+    except AssociationError:
+        raise
+    except Exception as error:  # the report comes to nothing here, the association goes on
+        log_failure("an event report was not made", error)
+    finally:
+        told(taken)
+
+
+def _spoke(exchange: Exchange, event: Event) -> bool:
+    exchange.set_aside(event)
+    return True
 
 
 def status_of_failure(error: Exception, exchange: Exchange, command: Command) -> Status:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..dataset import codec
@@ -246,14 +246,16 @@ class NormalizedRequest(Request):
     Attributes:
         created_uid: for an N-CREATE without an instance UID, the one that the created instance gets; it may be changed.
         reports: event reports to send once the response to this request is out; see `report`.
+        made_reports: those that are made then, and who is told of their fate; see `report_when_made`.
     """
 
-    __slots__ = ("created_uid", "reports")
+    __slots__ = ("created_uid", "made_reports", "reports")
 
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
         super().__init__(exchange, message, address)
         self.created_uid: str = ""
         self.reports: list[tuple[str, str, int, Any, bool]] = []
+        self.made_reports: list[tuple[Callable[[], tuple[int, Any]], Callable[[bool], object]]] = []
 
     @property
     def operation(self) -> MessageType:
@@ -299,6 +301,18 @@ class NormalizedRequest(Request):
         """
         instance = sop_class_uid or self.sop_class_uid, sop_instance_uid or self.sop_instance_uid
         self.reports.append((*instance, event_type_id, dataset, own_context))
+
+    def report_when_made(self, make: Callable[[], tuple[int, Any]], told: Callable[[bool], object]) -> None:
+        """Make an N-EVENT-REPORT of this request's instance once the response is out, and send it on this association.
+
+        The peer comes first: where it releases the association or asks for something else before the report is made, it
+        gets none here.
+
+        Args:
+            make: gives Event Type ID and Event Information, where handlers run.
+            told: called with whether the peer took the report; it must not block.
+        """
+        self.made_reports.append((make, told))
 
 
 #: The class of request for each Command Field that a provider performs.

@@ -63,10 +63,12 @@ def folder(tmp_path: Path) -> Path:
     return write_study(tmp_path / "studies")
 
 
-SERVERS = pytest.mark.parametrize("server", [orthanc, dcmqrscp], ids=["orthanc", "dcmqrscp"])
+# One of them is enough for `make test`, which tests the services with both.
+ARCHIVES = [pytest.param(orthanc, id="orthanc", marks=pytest.mark.long), pytest.param(dcmqrscp, id="dcmqrscp")]
+SERVERS = pytest.mark.parametrize("server", ARCHIVES)
 
 
-@pytest.fixture(scope="module", params=[orthanc, dcmqrscp], ids=["orthanc", "dcmqrscp"])
+@pytest.fixture(scope="module", params=ARCHIVES)
 def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An archive of somebody else with the study in it."""
     directory = tmp_path_factory.mktemp("server")

@@ -409,6 +409,7 @@ def test_settings_that_cannot_be_are_refused_at_the_start(tmp_path, settings, sa
         server.start()
 
 
+@pytest.mark.long
 def test_what_was_accepted_is_printed_though_the_printer_is_killed(tmp_path):
     """kill -9 while one job is being printed, and two wait."""
     gate = tmp_path / "gate"

@@ -10,13 +10,15 @@ import psycopg
 import pytest
 import sqlalchemy
 from archives import an_incoming
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from dicomnet.archive.checks import fsck
 from dicomnet.repository import database as database_module
+from dicomnet.repository import schema
 from dicomnet.repository.database import Database, is_away
 from dicomnet.repository.intake import Kept
 from dicomnet.repository.node_events import NodeEvents
+from dicomnet.repository.prepared import Prepared, in_one_go
 from dicomnet.repository.workitem_rules import SCHEDULED
 from dicomnet.repository.workitems import GLOBAL
 
@@ -63,6 +65,39 @@ class TestTransactions:
         uids = [f"1.2.1.1.{number}" for number in range(1, len(results) + 1)]
         assert len(holdings.places.of(uids)) == len(results)
         assert list(fsck(holdings)) == []
+
+    def test_a_connection_that_died_in_the_pool_is_replaced_without_a_word(self, url, caplog):
+        with Database.opened(url) as database:
+            for _ in range(2):
+                with database.write() as one, database.write() as other:  # two that wait in the pool
+                    pids = [driver.connection.driver_connection.info.backend_pid for driver in (one, other)]
+            with psycopg.connect(url, autocommit=True) as administrator:
+                for pid in pids:
+                    administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            done = []
+
+            def work(connection):
+                done.append(connection.execute(sqlalchemy.text("SELECT pg_backend_pid()")).scalar_one())
+
+            database.transaction(work)
+            assert len(done) == 1
+            assert done[0] not in pids
+            assert caplog.messages == []
+
+    def test_what_fails_in_one_go_is_told_as_what_it_is(self, url):
+        """What was sent after it is left out, and hides it not: it is begun again if the database called it off."""
+        divided = Prepared(
+            sqlalchemy.update(schema.study).where(schema.study.c.n_inst == 1 / sqlalchemy.bindparam("b_by"))
+            .values(version=1)
+        )  # fmt: skip
+        with Database.opened(url) as database:
+            rows = [{"b_by": by} for by in (1, 0, 2)]
+            with pytest.raises(DBAPIError) as caught, database.write() as connection, in_one_go(connection):
+                divided.run(connection, rows)
+            assert caught.value.orig.sqlstate == "22012"
+            assert not is_away(caught.value)
+            with database.write() as connection:
+                assert connection.execute(sqlalchemy.text("SELECT 1")).scalar_one() == 1
 
     def test_a_commit_of_which_nothing_is_known_is_repeated_where_that_does_no_harm(self, url, monkeypatch):
         """The server commits, and the connection is lost before it says so."""

@@ -49,6 +49,20 @@ _AWAY = ("57P", "08", "25006", "53300")
 T = TypeVar("T")
 
 
+class _Hasty(threading.local):
+    """Whether this thread takes connections without trying first whether they are alive: that is a question more."""
+
+    now = False
+
+    @contextmanager
+    def while_(self, hasty: bool) -> Iterator[None]:
+        self.now = hasty
+        try:
+            yield
+        finally:
+            self.now = False
+
+
 class Database:
     """Connections to an index.
 
@@ -65,6 +79,7 @@ class Database:
         self.url: URL = _url(url)
         self.durable = durable
         self.is_sqlite: bool = self.url.get_backend_name() == "sqlite"
+        self._hasty = _Hasty()
         if self.is_sqlite:
             self._writer = self._sqlite(1, 0, "IMMEDIATE")
             self._logged = self._sqlite(1, 0, "IMMEDIATE", synchronous="NORMAL")
@@ -182,16 +197,19 @@ class Database:
             sqlalchemy.exc.DBAPIError: it failed for another reason, or too often; see `is_away`.
         """
         end = time.monotonic() + FAILOVER_SECONDS
-        attempt = 0
+        attempt, hasty = 0, True
         while True:
-            attempt += 1
             committing = False
             try:
-                with self.write(logged=logged) as connection:
+                with self._hasty.while_(hasty), self.write(logged=logged) as connection:
                     result = work(connection)
                     committing = True
                 return result
             except DBAPIError as error:
+                if hasty and is_away(error) and not committing:
+                    hasty = False  # it was a connection from before the database went: the next one is tried first
+                    continue
+                attempt += 1
                 pause = _pause(error, attempt, may_be_done=committing and not repeatable)
                 if pause is None or time.monotonic() + pause > end:
                     raise
@@ -248,6 +266,8 @@ class Database:
             pool_pre_ping=True,
             connect_args={name: value for name, value in waits.items() if name not in self.url.query},
         )
+        ping: Callable[[Any], bool] = engine.dialect.do_ping
+        setattr(engine.dialect, "do_ping", lambda connection: self._hasty.now or ping(connection))  # noqa: B010
         if not self.durable:
 
             @event.listens_for(engine, "connect")

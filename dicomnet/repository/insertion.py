@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Insert, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
 
 from . import schema
 from .attributes import InstanceRecord, PatientRecord, SeriesRecord, StudyRecord
 from .patients import Demographics
-from .prepared import Prepared, among
+from .prepared import Prepared, among, in_one_go
 
 __all__ = ["Added", "Insertion", "Outcome"]
 
@@ -85,6 +100,7 @@ class _Pass:
     studies: dict[str, _Study] = field(default_factory=dict)
     verdicts: dict[tuple[int, PatientRecord], str] = field(default_factory=dict)
     series: dict[str, _Series] = field(default_factory=dict)
+    used: dict[int, int] = field(default_factory=dict)  # new instances by the row of their blob
 
     def undecided(self) -> list[tuple[int, InstanceRecord]]:
         return [(place, self.group[place]) for place in self.places if place not in self.outcomes]
@@ -267,34 +283,42 @@ class Insertion:
             series.instances += 1
             series.bytes += record.size
             study.sop_classes.add(record.cls)
-        if used:
-            _COUNT_BLOB.run(self.connection, [{"b_id": one, "b_refs": count} for one, count in used.items()])
+        turn.used = used
 
     def _insert_rows(self, rows: list[dict[str, object]]) -> set[object]:
         """Insert instances; the UIDs of those that no other transaction has inserted meanwhile."""
         if self.is_sqlite:  # which has one writer: what was not there before is not there now
             _INSTANCE.run(self.connection, rows)
             return {row["uid"] for row in rows}
-        statement = self._insert_ignoring(schema.instance, ["uid"]).returning(schema.instance.c.uid)
-        return {uid for (uid,) in self.connection.execute(statement, rows)}
+        columns = {name: [row[name] for row in rows] for name in _INSTANCE_COLUMNS}
+        return {row.uid for row in _INSTANCES.all(self.connection, columns)}
 
     def _blobs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
         found: dict[tuple[str, str], int] = {}
         for storage, key in keys:
             row = {"b_storage": storage, "b_key": key}
-            while not (known := _BLOB.all(self.connection, row)):
-                self._insert_or_none(schema.blob, ["storage", "key"], {"storage": storage, "key": key})
-            found[storage, key] = known[0].id
+            number: int | None = None
+            while number is None:
+                known = _BLOB.all(self.connection, row)
+                new = {"storage": storage, "key": key}
+                number = known[0].id if known else self._insert_or_none(schema.blob, ["storage", "key"], new)
+            found[storage, key] = number
         return found
 
     def _count(self, turn: _Pass) -> None:
-        """One update for each series and each study that has grown, and a line for each in the log of changes."""
+        """One update for each blob, series and study that has grown, and a line for each in the log of changes."""
         grown = [series for series in turn.series.values() if series.instances]
         by_id = {study.id: study for study in turn.studies.values()}
         for series in grown:
             by_id[series.study_id].instances += series.instances
             by_id[series.study_id].bytes += series.bytes
         studies = [study for study in by_id.values() if study.instances or study.series]
+        with in_one_go(self.connection):
+            self._count_rows(turn, grown, studies)
+
+    def _count_rows(self, turn: _Pass, grown: list[_Series], studies: list[_Study]) -> None:
+        if turn.used:
+            _COUNT_BLOB.run(self.connection, [{"b_id": one, "b_refs": count} for one, count in turn.used.items()])
         if grown:
             rows = [{"b_id": one.id, "b_inst": one.instances, "b_bytes": one.bytes} for one in grown]
             _COUNT_SERIES.run(self.connection, rows)
@@ -304,15 +328,18 @@ class Insertion:
             changes += [("stored", "SERIES", series.uid) for series in grown]
             _CHANGE.run(self.connection, [{"kind": kind, "level": level, "uid": uid} for kind, level, uid in changes])
 
-    def _insert_ignoring(self, table: Table, unique: list[str]) -> Insert:
-        if self.is_sqlite:
-            return sqlite.insert(table).on_conflict_do_nothing(index_elements=unique)
-        return postgresql.insert(table).on_conflict_do_nothing(index_elements=unique)
-
-    def _insert_or_none(self, table: Table, unique: list[str], row: dict[str, object]) -> int | None:
+    def _insert_or_none(self, table: Table, unique: list[str], row: Mapping[str, object]) -> int | None:
         """The id of the new row; None where there is one already."""
-        statement = self._insert_ignoring(table, unique).values(row).returning(table.c.id)
-        return self.connection.execute(statement).scalar()
+        rows = _insert_one(table, tuple(unique), tuple(row), in_sqlite=self.is_sqlite).all(self.connection, row)
+        return int(rows[0].id) if rows else None
+
+
+@cache
+def _insert_one(table: Table, unique: tuple[str, ...], names: tuple[str, ...], *, in_sqlite: bool) -> Prepared:
+    """Insert one row, unless there is one of that kind; its id."""
+    make = sqlite.insert if in_sqlite else postgresql.insert
+    statement = make(table).values({name: bindparam(name) for name in names})
+    return Prepared(statement.on_conflict_do_nothing(index_elements=unique).returning(table.c.id))
 
 
 _INSTANCE_COLUMNS = ("series_id", "uid", "cls", "ts", "number", "frames", "rows", "columns", "bits", "bytes", "sha",
@@ -327,7 +354,20 @@ _PATIENT = Prepared(_PATIENTS.where(_P.pid == bindparam("b_pid"), _P.issuer == b
 _PATIENT_OF_ID = Prepared(_PATIENTS.where(_P.id == bindparam("b_id")))
 _BLOB = Prepared(select(_B.id).where(_B.storage == bindparam("b_storage"), _B.key == bindparam("b_key")))
 _INSTANCE = Prepared(insert(schema.instance).values({name: bindparam(name) for name in _INSTANCE_COLUMNS}))
-_CHANGE = Prepared(insert(schema.change).values({name: bindparam(name) for name in ("kind", "level", "uid")}))
+_CHANGE = Prepared(insert(schema.change).inline().values({name: bindparam(name) for name in ("kind", "level", "uid")}))
+
+
+def _insert_many() -> Insert:
+    """Instances by lists of their columns, but for those whose UID is there: one text in PostgreSQL for any number."""
+    kinds: dict[str, TypeEngine[Any]] = {name: schema.instance.c[name].type for name in _INSTANCE_COLUMNS}
+    plain = {name: Text() if isinstance(kind, Text) else kind for name, kind in kinds.items()}
+    lists = [bindparam(name, type_=postgresql.ARRAY(kind)) for name, kind in plain.items()]
+    listed = func.unnest(*lists).table_valued(*_INSTANCE_COLUMNS, name="listed").render_derived()
+    making = postgresql.insert(schema.instance).from_select(_INSTANCE_COLUMNS, select(*listed.c))
+    return making.on_conflict_do_nothing(index_elements=["uid"]).returning(schema.instance.c.uid)
+
+
+_INSTANCES = Prepared(_insert_many())
 
 
 def _by_uid(query: Select[Any], column: ColumnElement[Any]) -> dict[bool, Prepared]:

@@ -89,6 +89,31 @@ def test_dcmtk_stores_finds_and_has_sent(server, files, tmp_path):
     assert len(list((tmp_path / "got").iterdir())) == 3
 
 
+def test_an_ae_title_sees_and_moves_what_its_entry_says(server, files):
+    ct = files[0].read_bytes()
+    with Provider("WS") as ws, Provider("ELSEWHERE") as elsewhere:
+        for one in (ws, elsewhere):
+            host, port = one.address
+            server.base.ae_titles.add(AEEntry(title=one.ae_title, host=host, port=port))
+        server.base.ae_titles.add(AEEntry(title="US1", modalities=("US",), move_to=("WS",)))
+        server.base.ae_titles.add(AEEntry(title="CT1", aliases=("CT2",), modalities=("CT",), move_to=("WS",)))
+        contexts = [*dn.contexts.storage([CT]), *dn.contexts.query_retrieve([CT])]
+        seen = {}
+        for calling in ("STRANGER", "US1", "CT2"):
+            with dn.connect(server.peer, calling=calling, contexts=contexts) as peer:
+                assert peer.store(ct).status.is_success  # what it may store is another matter
+                found = len(list(peer.find("STUDY", StudyInstanceUID="")))
+                got = peer.get("STUDY", to=lambda _: None, StudyInstanceUID="1.2.1").completed
+                moved = peer.move("STUDY", destination="WS", StudyInstanceUID="1.2.1").completed
+                seen[calling] = (found, got, moved)
+                if calling != "STRANGER":
+                    with pytest.raises(dn.ServiceFailure) as caught:
+                        peer.move("STUDY", destination="ELSEWHERE", StudyInstanceUID="1.2.1")
+                    assert caught.value.status == 0xA801
+        assert seen == {"STRANGER": (1, 1, 1), "US1": (0, 0, 0), "CT2": (1, 1, 1)}
+        assert not elsewhere.received
+
+
 def test_what_is_answered_later_is_counted_when_it_is(server, files, monkeypatch):
     broken = OSError(errno.EIO, "broken")
     monkeypatch.setattr(server.addins.get("archive").found.plugin.storage.committer, "_commit", Failing(broken))

@@ -34,6 +34,7 @@ from ..repository.find_service import QueryService
 from ..repository.intake import Duplicates
 from ..repository.receiving import DiskRoom
 from ..repository.retrieve_service import RetrievalService
+from ..repository.scope import scope_of_entry
 from ..repository.shared_titles import CHANGED, SharedTitles
 from ..repository.storage_service import StorageService
 from ..server import AddInContext, Check, Table, hookimpl
@@ -133,7 +134,7 @@ class ArchiveAddIn:
         _write_settings(settings, directory)
         with ExitStack() as opened:
             self.holdings: Holdings = opened.enter_context(Holdings(directory, settings))
-            self._share_titles(context)
+            self._use_titles(context)
             _check_told(context)
             self.storage: StorageService = StorageService(self.holdings, turns=True)
             opened.callback(self.storage.close)
@@ -149,9 +150,7 @@ class ArchiveAddIn:
             self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
             self.reporter.start()
             opened.callback(self.reporter.close)
-            self.commitment: CommitmentService = CommitmentService(
-                self.holdings, settings.destinations, same=settings.commitment_reports == "same"
-            )
+            self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
             address = partial(_address, context)
@@ -170,9 +169,13 @@ class ArchiveAddIn:
         context.on_turn(self.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
 
-    def _share_titles(self, context: AddInContext) -> None:
-        """Where other nodes may use the database all know the same AE titles; workers have those of their server."""
+    def _use_titles(self, context: AddInContext) -> None:
+        """By its AE title's entry a caller sees what it may; where other nodes may use the database all know the same.
+
+        Workers have those of their server.
+        """
         titles, events = context.services.ae_titles, self.holdings.events
+        self.holdings.scopes = lambda title: scope_of_entry(titles.find(title))
         if self.holdings.database.is_sqlite or context.server.server.workers > 1 or not isinstance(titles, AETitles):
             return
         titles.keep_in(SharedTitles(self.holdings.database, events))

@@ -62,9 +62,7 @@ class Archive(Application):
         self.listener.on_turn(self.storage.committer.turn)
         self.query: QueryService = QueryService(self.holdings, self.settings.ae_title)
         self.retrieval: RetrievalService = RetrievalService(self.holdings)
-        self.commitment: CommitmentService = CommitmentService(
-            self.holdings, self.settings.destinations, same=self.settings.commitment_reports == "same"
-        )
+        self.commitment: CommitmentService = CommitmentService(self.holdings, self.settings.destinations)
         self.worklist: WorklistService = WorklistService(self.holdings)
         self.hl7: Hl7Service = Hl7Service(self.holdings)
         self.forwarder: StepForwarder = StepForwarder(self.holdings)

@@ -55,21 +55,15 @@ class CommitmentService:
     Args:
         holdings: what is stored.
         destinations: where reports go, by AE title.
-        same: report on the requester's association first.
         clock: seconds since 1970; the database's by default.
     """
 
     def __init__(
-        self,
-        holdings: Holdings,
-        destinations: Mapping[str, Entity],
-        *,
-        same: bool = True,
-        clock: Callable[[], float] | None = None,
+        self, holdings: Holdings, destinations: Mapping[str, Entity], *, clock: Callable[[], float] | None = None
     ) -> None:
         self._holdings, self._destinations = holdings, destinations
         self._clock: Callable[[], float] = clock or holdings.database.clock
-        self._same = same
+        self._same: bool = holdings.settings.commitment_reports == "same"
         self._reported: SimpleQueue[tuple[str, bool]] = SimpleQueue()  # transactions, and whether it was taken there
         self._stop = threading.Event()
         self._wake = threading.Event()

@@ -28,6 +28,11 @@ _FIELDS = (
     click.option("--address", "addresses", multiple=True, metavar="HOST", help="Where it may call from; repeatable."),
     click.option("--alias", "aliases", multiple=True, metavar="AET", help="Another title of it; can be repeated."),
     click.option("--right", "rights", type=click.Choice(RIGHTS), multiple=True, help="What it may do; repeatable."),
+    click.option(
+        "--modality", "modalities", multiple=True, metavar="CS", help="What it may find and retrieve; repeatable."
+    ),
+    click.option("--issuer", "issuers", multiple=True, metavar="NAME", help="Of Patient IDs it may see; repeatable."),
+    click.option("--move-to", multiple=True, metavar="AET", help="Where its C-MOVE may send; repeatable."),
     click.option("--relax", multiple=True, metavar="RULE", help="A rule to relax for it; can be repeated."),
     click.option("--description", metavar="TEXT", help="What it is."),
 )

@@ -53,7 +53,8 @@ class QueryService:
                 character_set=self._holdings.settings.character_set,
             )
             plan, _ = index.planned(identifier, root=root)
-            matches = index.find(identifier, root=root, seconds=QUERY_SECONDS, answers=self._answers)
+            scope = self._holdings.scope_of(request.calling)
+            matches = index.find(identifier, root=root, seconds=QUERY_SECONDS, answers=self._answers, scope=scope)
         except InvalidKey as error:
             log.info("a query by %s is refused: %s", request.calling, error.message)
             comment, offending = error.message, (error.tag,)

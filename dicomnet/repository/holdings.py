@@ -22,6 +22,7 @@ from .offline import OfflineInstances
 from .outbox import Outbox
 from .places import Places
 from .quarantine import Quarantine
+from .scope import ALL, Scope, Scopes
 from .segments import DISK
 from .workitems import Workitems
 
@@ -74,6 +75,7 @@ class Holdings:
     Attributes:
         blobs, database, index, places, quarantine, outbox, nodes, events, workitems, nonpatient, offline, intake,
             disk: its parts.
+        scopes: what a calling AE title may see, for `scope_of`; all, unless a server says otherwise.
         recovered: how many instances were stored but not indexed when it was opened.
     """
 
@@ -100,7 +102,12 @@ class Holdings:
             duplicates=self.settings.duplicates,
             character_set=self.settings.character_set,
         )
+        self.scopes: Scopes = lambda _: ALL
         self.recovered: int = self._recover()
+
+    def scope_of(self, calling: str) -> Scope:
+        """What a calling AE title may see; how a web service uses it is said in `scope`."""
+        return self.scopes(calling)
 
     def _open_blobs(self) -> BlobStore:
         chosen = self.settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from .attributes import InstanceRecord
 from .catalog import Level
@@ -16,6 +17,7 @@ from .locations import InstanceLocation, locations
 from .patients import contradiction
 from .query import Plan, check_hierarchy, plan
 from .responses import Answering, Answers, Match
+from .scope import ALL, Scope
 
 __all__ = ["Added", "Index", "InstanceLocation", "Outcome", "PatientId", "QueryTooLong"]
 
@@ -63,6 +65,7 @@ class Index:
         after: int | None = None,
         seconds: float | None = None,
         answers: Answers = ONLINE,
+        scope: Scope = ALL,
     ) -> Iterator[Match]:
         """Find entities at a level; closing the iterator gives its connection back.
 
@@ -74,12 +77,13 @@ class Index:
             after: the `Match.cursor` to go on after.
             seconds: the time that the query may take, without what the caller does between matches; None is any.
             answers: what each answer says of where its instances are.
+            scope: what the caller may see.
 
         Raises:
             InvalidKey: at once, for an identifier that its level and root do not allow.
             QueryTooLong: while matches are taken.
         """
-        planned, answering = self.planned(identifier, level, root, limit, after, answers)
+        planned, answering = self.planned(identifier, level, root, limit, after, answers, scope)
         return self._matches(planned, answering, limit, seconds)
 
     def planned(
@@ -90,6 +94,7 @@ class Index:
         limit: int | None = None,
         after: int | None = None,
         answers: Answers = ONLINE,
+        scope: Scope = ALL,
     ) -> tuple[Plan, Answering]:
         """How `find` would go about it; its ``unsupported`` keys are those that status FF01 is for."""
         level = identifier.level if level is None else level
@@ -98,6 +103,8 @@ class Index:
         check_hierarchy(identifier, level, root)
         tags = tuple(key.tag for key in identifier.keys)
         planned = plan(identifier, level, sqlite=self.database.is_sqlite, tags=tags, after=after, limit=limit)
+        if not scope.sees_all:
+            planned = replace(planned, statement=planned.statement.where(*scope.conditions(level)))
         return planned, Answering(identifier, level, planned.layout, answers)
 
     def _matches(
@@ -114,11 +121,12 @@ class Index:
         finally:
             rows.close()
 
-    def instances(self, level: Level, uids: Iterable[str]) -> Iterator[InstanceLocation]:
+    def instances(self, level: Level, uids: Iterable[str], *, scope: Scope = ALL) -> Iterator[InstanceLocation]:
         """Where the instances of some patients, studies or series, or these instances are, by series and number.
 
         Args:
             level: what the UIDs are of; at the level PATIENT they are patient IDs of any issuer.
             uids: any number; what there is not is left out.
+            scope: what the caller may see; what is hidden is left out, too.
         """
-        return locations(self.database, level, uids)
+        return locations(self.database, level, uids, scope)

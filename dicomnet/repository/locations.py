@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, select
 from . import schema
 from .catalog import Level
 from .database import Database
+from .scope import ALL, Scope
 
 __all__ = ["InstanceLocation", "locations"]
 
@@ -79,7 +80,7 @@ _ORDER = schema.series.c.study_id, schema.instance.c.series_id, schema.instance.
 _ONE = {level: located(column == bindparam("uid")).order_by(*_ORDER) for level, column in _BY_UID.items()}
 
 
-def locations(database: Database, level: Level, uids: Iterable[str]) -> Iterator[InstanceLocation]:
+def locations(database: Database, level: Level, uids: Iterable[str], scope: Scope = ALL) -> Iterator[InstanceLocation]:
     """See `Index.instances`."""
     wanted = sorted(set(uids))
     with database.read() as connection:
@@ -87,6 +88,8 @@ def locations(database: Database, level: Level, uids: Iterable[str]) -> Iterator
         for start in range(0, len(wanted), MOST_VALUES):
             page = wanted[start : start + MOST_VALUES]
             query = _ONE[level] if len(page) == 1 else located(_BY_UID[level].in_(page)).order_by(*_ORDER)
+            if not scope.sees_all:
+                query = query.where(*scope.conditions(Level.IMAGE))
             result = streaming.execute(query, {"uid": page[0]} if len(page) == 1 else {})
             while rows := result.fetchmany(ROWS):
                 for row in rows:

@@ -11,7 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from . import schema
 from .blob_store import BlobRef
+from .catalog import Level
 from .database import Database, parts
+from .scope import ALL, Scope
 
 __all__ = ["Place", "Places"]
 
@@ -73,6 +75,7 @@ class Places:
         studies: Sequence[str] = (),
         series: Sequence[str] = (),
         instances: Sequence[str] = (),
+        scope: Scope = ALL,
     ) -> list[Place]:
         """The instances that a retrieve asks for: all of what is named has to hold (PS3.4 Section C.4.2.2.1).
 
@@ -81,6 +84,7 @@ class Places:
         Args:
             patient: Patient ID, and its issuer where one is named.
             studies, series, instances: UIDs; empty: any.
+            scope: what the caller may see.
         """
         conditions: list[ColumnElement[bool]] = []
         if patient is not None:
@@ -94,7 +98,7 @@ class Places:
         if not conditions:
             return []
         query = _PLACES.join(schema.series, _I.series_id == _SE.id).join(schema.study, _SE.study_id == _ST.id)
-        query = query.where(and_(*conditions)).order_by(_I.series_id, _I.number, _I.id)
+        query = query.where(and_(*conditions, *scope.conditions(Level.IMAGE))).order_by(_I.series_id, _I.number, _I.id)
         with self._database.read() as connection:
             return [_place(row) for row in connection.execute(query).mappings()]
 

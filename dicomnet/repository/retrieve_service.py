@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..log import log
-from ..services.provider_requests import FindRequest
+from ..services.provider_requests import FindRequest, MoveRequest
 from ..services.service_registry import Registering
 from ..status import Status
 from .blob_source import BlobSource
@@ -32,6 +32,10 @@ class RetrievalService:
     def instances(self, request: FindRequest) -> list[BlobSource] | Status:
         """The instances that a request asks for, or why it cannot be answered."""
         level, keys = request.level, request.identifier
+        scope = self._holdings.scope_of(request.calling)
+        if isinstance(request, MoveRequest) and not scope.may_move_to(request.destination):
+            log.warning("%s may not have instances sent to %r", request.calling, request.destination)
+            return Status(Status.MOVE_DESTINATION_UNKNOWN)
         if level not in _KEYS:
             return _refused(request, "Query/Retrieve Level is none")
         chosen = {name: _values(keys, keyword) for name, keyword in _KEYS.items()}
@@ -47,6 +51,7 @@ class RetrievalService:
             studies=chosen["STUDY"],
             series=chosen["SERIES"],
             instances=chosen["IMAGE"],
+            scope=scope,
         )
         log.info("%s retrieves %d instances", request.calling, len(found))
         return [BlobSource(self._holdings.blobs, place) for place in found]

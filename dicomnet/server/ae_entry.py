@@ -31,6 +31,8 @@ def _known_rule(name: str) -> str:
 
 Title = Annotated[AETitle, BeforeValidator(_trimmed)]
 Host = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s/@\[\]]+$")]
+Modality = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Z0-9_ ]+$")]  # VR CS
+Issuer = Annotated[str, Field(max_length=64)]  # VR LO
 Quirk = Annotated[str, AfterValidator(_known_rule)]
 
 
@@ -69,6 +71,12 @@ class AEEntry(Table):
     """SHA-256 fingerprints of the certificates by which it is known over TLS; empty takes any that is vouched for."""
     rights: tuple[Right, ...] = RIGHTS
     """What it may ask for."""
+    modalities: tuple[Modality, ...] = ()
+    """The modalities of the series that it may find and retrieve; empty is any."""
+    issuers: tuple[Issuer, ...] = ()
+    """The issuers of the Patient IDs that it may find and retrieve, "" for those without one; empty is any."""
+    move_to: tuple[Title, ...] = ()
+    """Where its C-MOVE may send; empty is to all that are known."""
     relax: tuple[Quirk, ...] = ()
     """The rules that are relaxed for it, see docs/peers.md."""
     aliases: tuple[Title, ...] = ()

@@ -44,6 +44,12 @@ def _fields(entry: dict[str, Any]) -> list[Field]:
         Field("tls", "It listens with TLS", "checkbox", value=bool(entry.get("tls"))),
         Field("rights", "It may ask for", "several", value=list(entry.get("rights", RIGHTS)),
               choices=choices_of(RIGHTS)),
+        Field("modalities", "Modalities it may see", "lines", value=lines("modalities"),
+              help="One on each line, of the series that it may find and retrieve. Empty: any."),
+        Field("issuers", "Issuers of Patient IDs it may see", "lines", value=lines("issuers"),
+              help="One on each line. Empty: any."),
+        Field("move_to", "Destinations of its C-MOVE", "lines", value=lines("move_to"),
+              help="AE titles, one on each line. Empty: all that are known."),
         Field("addresses", "Addresses it calls from", "lines", value=lines("addresses"),
               help="One on each line, beside its host. Empty: from anywhere."),
         Field("certificates", "Certificates", "lines", value=lines("certificates"),
@@ -62,7 +68,8 @@ def _entry(form: Form) -> dict[str, Any]:
     return {
         "title": form.text("title"), "description": form.text("description"), "host": form.text("host") or None,
         "port": None if not port else port if number is None else number,
-        "tls": "tls" in form, "rights": form.all("rights"), "addresses": form.lines("addresses"),
+        "tls": "tls" in form, "rights": form.all("rights"), "modalities": form.lines("modalities"),
+        "issuers": form.lines("issuers"), "move_to": form.lines("move_to"), "addresses": form.lines("addresses"),
         "certificates": form.lines("certificates"), "aliases": form.lines("aliases"),
         "character_set": form.text("character_set"), "relax": form.all("relax"),
     }  # fmt: skip

@@ -153,6 +153,13 @@ class TestTargets:
             assert blobs_of(tmp_path / target) == before
             assert restored(tmp_path / target, tmp_path / f"{target}-restored") == numbered(70)
 
+    def test_a_mark_that_is_no_text_is_another_archives(self, stored, tmp_path, capsys):
+        (tmp_path / "copy").mkdir()
+        (tmp_path / "copy" / MARK).write_bytes(b"/archive/M\xfcller")
+        assert app.run(["archive", "backup", str(stored.directory), str(tmp_path / "copy")]) != 0
+        assert "a backup of /archive/M" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "copy").iterdir()] == [MARK]
+
     def test_one_that_runs(self, stored, tmp_path):
         target = tmp_path / "copy"
         backup(stored, target, progress=nothing)

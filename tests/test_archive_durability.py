@@ -93,8 +93,11 @@ class TestOrder:
 
     @pytest.mark.parametrize(
         ("size", "order"),
-        [(4096, r"b+B+i+a"), (300 << 10, r"b+B+i+a"), (3 << 20, r"b+B+b+B+mDi+a")],
-        ids=["small", "middling", "large"],
+        [
+            pytest.param(4096, r"b+B+i+a", id="small"),
+            pytest.param(300 << 10, r"b+B+i+a", id="middling", marks=pytest.mark.long),
+            pytest.param(3 << 20, r"b+B+b+B+mDi+a", id="large"),
+        ],
     )
     @pytest.mark.deadline(120)
     def test_nothing_is_acknowledged_before_it_is_durable(self, tmp_path, size, order):

@@ -102,6 +102,8 @@ class TestProgram:
             (["recv", "127.0.0.1:0"], "one of --out DIR and --discard"),
             (["recv", "127.0.0.1:0", "--discard", "--out", "x"], "only one"),
             (["recv", "A@127.0.0.1:0", "--aet", "B", "--discard"], "two AE titles"),
+            (["recv", "A@127.0.0.1:0", "--discard", "--exec", 'cp "{file}'], "no closing quotation"),
+            (["conform", "--as-provider", "A@127.0.0.1:0", "--run", 'echoscu "'], "no closing quotation"),
             (["echo", "\x1b[31mpacs"], "\\x1b[31mpacs"),
         ],
     )

@@ -95,6 +95,45 @@ def test_a_file_is_checked_and_all_its_mistakes_are_told(tmp_path, cli):
     assert cli("rules", "check", file)[:2] == (0, "0 rules and 0 destinations, no mistake\n")
 
 
+@pytest.mark.parametrize("how", ["add", "replace"])
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [(None, "cannot be read"), (b'name = "M\xfcller"', "cannot be read"), (b"[[rules", "TOML"), (b"{", "TOML")],
+    ids=["no file", "not UTF-8", "no TOML", "no JSON"],
+)
+def test_a_file_of_rules_that_cannot_be_read_is_one_line_and_changes_nothing(router, cli, tmp_path, how, written, says):
+    file = tmp_path / "more.toml"
+    if written is not None:
+        file.write_bytes(written)
+    code, out, err = cli("rules", how, router, file)
+    assert (code, out, len(err.splitlines()), says in err) == (2, "", 1, True), err
+    assert cli("rules", "list", router)[1] == "0 rules\n"
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [("Modality is CT", "is no condition"), ('not Modality equals "CT', "no closing quotation")],
+)
+def test_a_condition_that_is_none_is_one_line(router, cli, condition, says):
+    code, _, err = cli("rules", "add", router, "--name", "x", "--drop", "--when", condition)
+    assert (code, len(err.splitlines()), says in err) == (2, 1, True), err
+
+
+def test_what_cannot_be_explained_is_named(router, cli, tmp_path):
+    junk = tmp_path / "junk.dcm"
+    junk.write_bytes(b"no DICOM")
+    code, out, err = cli("rules", "explain", router, junk)
+    assert (code, out, "not a DICOM file" in err) == (69, "", True)
+    code, _, err = cli("rules", "explain", router, junk, "--at", "soon")
+    assert (code, '"soon" is no time' in err) == (2, True)
+    code, _, err = cli("rules", "explain", router, "1.2.3")
+    assert (code, "no study of that UID in the spool" in err) == (2, True)
+    code, out, err = cli("rules", "coverage", router, junk)
+    assert (code, out.splitlines()[-1], "not a DICOM file" in err) == (
+        0, "0 instances: no rule fires for 0, 0 differ", True
+    )  # fmt: skip
+
+
 def test_a_directory_that_is_no_router_says_how_to_make_one(tmp_path, cli):
     code, _, err = cli("queue", "list", tmp_path)
     assert code == 2

@@ -46,6 +46,16 @@ def rows(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def test_settings_that_are_no_utf_8_are_not_edited(run, tmp_path):
+    run("server", "create", "archive", "--aet", "ARCHIVE")
+    file = tmp_path / "archive" / "server.toml"
+    written = file.read_bytes() + "# M\xfcller\n".encode("latin-1")
+    file.write_bytes(written)
+    told = run("server", "edit", "archive", "--set", "log.level=debug", code=2).stderr
+    assert (len(told.splitlines()), "server.toml" in told) == (1, True)
+    assert file.read_bytes() == written
+
+
 @pytest.mark.long
 @pytest.mark.deadline(180)
 def test_a_server_from_its_making_to_its_end(run, tmp_path):

@@ -103,7 +103,7 @@ def _index_of(holdings: Holdings) -> Path:
 def _check_target(source: str, target: Path) -> None:
     """Refuse what is not a backup of this archive, and what is in use."""
     try:
-        whose = (target / MARK).read_text(encoding="utf-8").strip()
+        whose = (target / MARK).read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         if any((target / name).exists() for name in (INDEX_NAME, FILE_NAME, "blobs")):
             raise InvalidArgument(

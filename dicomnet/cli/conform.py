@@ -16,10 +16,16 @@ from ..errors import AssociationError, CannotListen, ConnectionFailed, DicomNetE
 from ..net.tls import TLS
 from ..protocol.peer_profile import Peer
 from .exits import Exit
-from .options import AE_TITLE, PATH, PEER, SECONDS, Parsed, output_options, tls_options
+from .options import AE_TITLE, PATH, PEER, SECONDS, Parsed, command_words, output_options, tls_options
 from .output import Output, complain
 
 __all__ = ["command"]
+
+
+def _as_written(text: str) -> str:
+    """A command that can be split into words, as the suite does once it has put host and port in."""
+    command_words(text)
+    return text
 
 
 @click.command("conform")
@@ -40,6 +46,7 @@ __all__ = ["command"]
 @click.option(
     "--run",
     "run",
+    type=Parsed("command", _as_written),
     metavar="COMMAND",
     help="With --as-provider: run it for each connection; {host} and {port} are put in.",
 )

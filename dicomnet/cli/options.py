@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -30,6 +31,7 @@ __all__ = [
     "SIZE",
     "Parsed",
     "Settings",
+    "command_words",
     "common",
     "output_options",
     "tls_options",
@@ -69,6 +71,18 @@ class Parsed(click.ParamType[T]):
             return self._parse(value)
         except InvalidArgument as error:
             self.fail(str(error), param, ctx)
+
+
+def command_words(text: str) -> list[str]:
+    """The words of a command, as a shell would read them.
+
+    Raises:
+        InvalidArgument: a quotation does not end.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InvalidArgument(f"{text} cannot be read: {str(error).lower()}") from error
 
 
 SECONDS = Parsed("seconds", parse_seconds)

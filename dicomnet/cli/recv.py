@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..net.tls import TLS
 from ..protocol.negotiation import AcceptancePolicy
 from .exits import Exit
 from .layout import Layout
-from .options import PATH, Parsed, Settings, common
+from .options import PATH, Parsed, Settings, command_words, common
 from .receiver import Receiver
 
 __all__ = ["command"]
@@ -56,7 +55,7 @@ def _drain(text: str) -> float:
     help="Where other bytes of an instance are here: keep both, take its place, or tell the sender.  [default: number]",
 )  # fmt: skip
 @click.option(
-    "--exec", "run", type=Parsed("command", shlex.split), default=(), metavar="COMMAND",
+    "--exec", "run", type=Parsed("command", command_words), default=(), metavar="COMMAND",
     help="Run COMMAND, without a shell, for each file, before the answer; {file}, {calling} and {uid} are put in.",
 )  # fmt: skip
 @click.option(

@@ -19,7 +19,7 @@ from ..router.samples import Coverage, Sample, Sender, coverage, sample_files, s
 from ..router.settings import RULES_NAME, RouterSettings
 from ..router.spool import Spool
 from .exits import Exit
-from .options import DIRECTORY, PATH, output_options
+from .options import DIRECTORY, PATH, command_words, output_options
 from .output import Output, counted
 
 __all__ = ["DIR", "command", "rules_file"]
@@ -69,7 +69,7 @@ def list_command(directory: str, output: Output) -> int:
 
 def _condition(text: str) -> dict[str, Any]:
     """``Modality equals CT`` as a condition; ``not`` may stand before it."""
-    words = shlex.split(text)
+    words = command_words(text)
     if words[:1] == ["not"]:
         return {"not": _condition(shlex.join(words[1:]))}
     if len(words) < 3 or words[1] not in _OPERATORS:
@@ -91,8 +91,15 @@ def _rule(name: str, when: tuple[str, ...], to: tuple[str, ...], drop: bool, mor
     return rule | more
 
 
+def _text(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{file} cannot be read: {error}") from error
+
+
 def _read(file: str) -> dict[str, Any]:
-    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    text = _text(file)
     try:
         found = json.loads(text) if text.lstrip().startswith(("{", "[")) and not text.startswith("[[") else None
         values = tomllib.loads(text) if found is None else found
@@ -166,10 +173,7 @@ def remove_command(directory: str, name: str, output: Output) -> int:
 @output_options
 def replace_command(directory: str, file: str, output: Output) -> int:
     """Put the rules and destinations in FILE in the place of those of the router in DIR."""
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{file} cannot be read: {error}") from error
+    text = _text(file)
     plan = Plan.from_toml(text)
     rules_file(directory).save(plan, text)
     output.summary(f"{counted(len(plan.rules), 'rule')} and {counted(len(plan.destinations), 'destination')} now",

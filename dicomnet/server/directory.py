@@ -125,7 +125,7 @@ class ServerDirectory:
         """
         try:
             document = tomlkit.parse(self.file.read_text(encoding="utf-8"))
-        except (OSError, TOMLKitError) as error:
+        except (OSError, UnicodeDecodeError, TOMLKitError) as error:
             raise InvalidArgument(f"{self.file}: {error}") from error
         settings = self._checked(document, values)
         self._write(document)

@@ -153,12 +153,7 @@ class ArchiveAddIn:
             self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
-            address = partial(_address, context)
-            facts = NodeFigures(self.holdings, self.storage, lambda: figures(context.status()))
-            context.services.nodes = ArchiveNodes(self.holdings, address, facts)
-            housekeeper = Housekeeper(self.holdings, address, facts)
-            housekeeper.start()
-            opened.callback(housekeeper.close)
+            opened.callback(self._be_a_node(context).close)
             retention = RetentionWorker(self.holdings)
             retention.start()
             opened.callback(retention.close)  # before the housekeeper gives up what this node does for all
@@ -168,6 +163,15 @@ class ArchiveAddIn:
             self._opened = opened.pop_all()
         context.on_turn(self.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
+
+    def _be_a_node(self, context: AddInContext) -> Housekeeper:
+        """Tell the others of this node, and show them."""
+        address = partial(_address, context)
+        facts = NodeFigures(self.holdings, self.storage, lambda: figures(context.status()))
+        context.services.nodes = ArchiveNodes(self.holdings, address, facts)
+        housekeeper = Housekeeper(self.holdings, address, facts)
+        housekeeper.start()
+        return housekeeper
 
     def _use_titles(self, context: AddInContext) -> None:
         """By its AE title's entry a caller sees what it may; where other nodes may use the database all know the same.

@@ -383,6 +383,41 @@ class TestRetrieving:
         assert why in caplog.text
 
 
+class TestExtendedNegotiation:
+    FIND = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
+
+    def connected(self, archive, offered):
+        extras = dn.NegotiationOptions(extended={self.FIND: offered} if offered else {})
+        return dn.connect(peer_of(archive), contexts=dn.contexts.query_retrieve(), extras=extras)
+
+    @pytest.mark.parametrize(
+        ("offered", "granted", "found"),
+        [
+            (b"", {}, ["1.2.1", "1.2.2", "1.2.3"]),  # each day, from ten at night to one
+            (b"\1\0", {FIND: b"\1\0"}, ["1.2.1", "1.2.2", "1.2.3"]),
+            (b"\1\1\1\1", {FIND: b"\1\1"}, ["1.2.1", "1.2.2"]),  # from ten at night on the one day to one on the next
+        ],
+    )
+    def test_dates_and_times_are_one_range_where_that_was_negotiated(self, archive, offered, granted, found):
+        moments = ("20260131", "233000"), ("20260201", "003000"), ("20260201", "233000")
+        store(archive, *(part10(1, study=n, StudyDate=d, StudyTime=t) for n, (d, t) in enumerate(moments, 1)))
+        with self.connected(archive, offered) as association:
+            assert association.extended == granted
+            keys = {"StudyDate": "20260131-20260201", "StudyTime": "220000-010000", "StudyInstanceUID": ""}
+            assert sorted(one.StudyInstanceUID for one in association.find("STUDY", **keys)) == found
+
+    @pytest.mark.parametrize(("offered", "count"), [(b"\1", 2), (b"\0\1", None), (b"", None)])
+    def test_series_are_found_without_their_study_where_that_was_negotiated(self, archive, offered, count):
+        store(archive, part10(1), part10(1, study=2))
+        with self.connected(archive, offered) as association:
+            if count is None:
+                with pytest.raises(dn.ServiceFailure) as caught:
+                    list(association.find("SERIES", Modality="CT"))
+                assert caught.value.status == 0xA900
+            else:
+                assert len(list(association.find("SERIES", Modality="CT"))) == count
+
+
 class TestCommitment:
     def test_it_is_reported_on_the_same_association_where_there_is_no_other(self, archive):
         store(archive, part10(1), part10(2))

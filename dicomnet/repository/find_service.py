@@ -21,6 +21,9 @@ __all__ = ["QueryService"]
 QUERY_SECONDS = 10.0
 MOST_MATCHES = 100_000
 
+# What is granted beyond the baseline (PS3.4 Table C.5-1): relational queries, dates with their times as one range.
+_EXTENDED = b"\1\1"
+
 Answer = tuple[Status, bytes]
 
 
@@ -35,12 +38,12 @@ class QueryService:
     def __init__(self, holdings: Holdings, retrieve_ae_title: str) -> None:
         self._holdings = holdings
         self._answers = Answers(retrieve_ae_title=retrieve_ae_title)
-        self._options = QueryOptions(relational=holdings.settings.relational)
+        self._relational: bool = holdings.settings.relational
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer C-FIND in both roots."""
         for model, root in (("STUDY_ROOT", Level.STUDY), ("PATIENT_ROOT", Level.PATIENT)):
-            services.on_find(model, owner=owner)(partial(self.find, root=root))
+            services.on_find(model, owner=owner, extended=_EXTENDED)(partial(self.find, root=root))
 
     def find(self, request: FindRequest, *, root: Level) -> Generator[Answer, None, Status] | Status:
         """The matches of a query, one by one, or why it cannot be answered."""
@@ -49,7 +52,7 @@ class QueryService:
             identifier = Identifier.decode(
                 request.data,
                 request.transfer_syntax_uid,
-                options=self._options,
+                options=self._options(request.negotiated),
                 character_set=self._holdings.settings.character_set,
             )
             plan, _ = index.planned(identifier, root=root)
@@ -61,6 +64,11 @@ class QueryService:
             return Status(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, comment=comment, offending=offending)
         pending = Status.PENDING_WARNING if plan.unsupported else Status.PENDING
         return self._told(request, matches, pending)
+
+    def _options(self, negotiated: bytes) -> QueryOptions:
+        """What holds for a query: what was negotiated, and what is granted to all."""
+        relational, combined = negotiated[:1] == b"\1", negotiated[1:2] == b"\1"
+        return QueryOptions(relational=self._relational or relational, combined_datetime=combined)
 
     def _told(self, request: FindRequest, matches: Iterator[Match], pending: Status) -> Generator[Answer, None, Status]:
         """Each match as it is sent. The peer may cancel: this is closed then, and gives its connection back."""

@@ -13,6 +13,7 @@ from .holdings import Holdings
 
 __all__ = ["RetrievalService"]
 
+_EXTENDED = b"\1"  # relational retrieves, which are answered unasked, too (PS3.4 Table C.5-3)
 _MODELS = ("STUDY_ROOT", "PATIENT_ROOT")
 #: The unique key of each level, from the top.
 _KEYS = {"PATIENT": "PatientID", "STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -26,8 +27,8 @@ class RetrievalService:
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer C-GET and C-MOVE in both roots. Where a C-MOVE may send is the listener's to know."""
-        services.on_get(*_MODELS, owner=owner)(self.instances)
-        services.on_move(*_MODELS, owner=owner)(self.instances)
+        services.on_get(*_MODELS, owner=owner, extended=_EXTENDED)(self.instances)
+        services.on_move(*_MODELS, owner=owner, extended=_EXTENDED)(self.instances)
 
     def instances(self, request: FindRequest) -> list[BlobSource] | Status:
         """The instances that a request asks for, or why it cannot be answered."""

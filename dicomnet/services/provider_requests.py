@@ -11,7 +11,7 @@ from ..files.dataset_sink import CollectingSink, FileSink, MemorySink, Sink
 from ..files.part10 import meta_header
 from ..protocol.exchange import Call, Exchange
 from ..protocol.messages import MESSAGES, CommandField, MessageType
-from ..protocol.negotiation import PresentationContext, SecureLink, UserIdentity
+from ..protocol.negotiation import PresentationContext, SecureLink, UserIdentity, extended_answers
 from ..uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 from ..wire.command_set import Command, Message
 from ..wire.element_walk import Element, HeaderCollector, Selection, header_of
@@ -208,9 +208,19 @@ class StoreRequest(Request):
 
 
 class FindRequest(Request):
-    """A C-FIND-RQ (PS3.7 Section 9.1.2)."""
+    """A C-FIND-RQ (PS3.7 Section 9.1.2).
 
-    __slots__ = ()
+    Attributes:
+        negotiated: the application information of extended negotiation that was granted for its SOP class, a byte for
+            each option (PS3.4 Table C.5-1); empty where none was.
+    """
+
+    __slots__ = ("negotiated",)
+
+    def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
+        super().__init__(exchange, message, address)
+        granted = extended_answers(exchange.request_pdu, exchange.accept_pdu)
+        self.negotiated: bytes = granted.get(self.context.abstract_syntax, b"")
 
     @property
     def identifier(self) -> Any:

@@ -54,6 +54,8 @@ class HandlerOptions(TypedDict, total=False):
         inline: the handler never blocks, and may run where the sockets are served.
         replace: stand before what is registered for the same, instead of being refused. Withdrawing this brings the
             other back.
+        extended: what the handler can do beyond the baseline, as application information of extended negotiation; a
+            requestor that offers it is granted it (PS3.7 Annex D.3.3.5).
     """
 
     owner: str
@@ -61,6 +63,7 @@ class HandlerOptions(TypedDict, total=False):
     deadline: float | None
     inline: bool
     replace: bool
+    extended: bytes
 
 
 class StoreOptions(HandlerOptions, total=False):
@@ -99,6 +102,7 @@ class Registration:
         inline: whether the handler may run where the sockets are served, for it never blocks.
         replaces: whether it stands before what was registered for the same.
         gives_way: whether anything else that is registered for the same stands before it.
+        extended: application information of extended negotiation that is granted for it; empty: none.
         spool: a directory for data sets on their way; None keeps them in memory.
         durable: whether the disk is to confirm what is spooled, see `FileSink`.
         sink: makes what takes a data set, in place of a spool.
@@ -114,6 +118,7 @@ class Registration:
     inline: bool = False
     replaces: bool = False
     gives_way: bool = False
+    extended: bytes = b""
     spool: str | None = None
     durable: bool = False
     sink: Callable[[Arrival], Sink] | None = None
@@ -206,7 +211,11 @@ class ServiceSnapshot:
             abstract_syntaxes=self.transfer_syntaxes() | dict(rules.abstract_syntaxes),
             requestor_as_scp=rules.requestor_as_scp.union(reported, stored),
             unknown_abstract_syntaxes=rules.unknown_abstract_syntaxes or any_class,
+            extended=self._extended() | dict(rules.extended),
         )
+
+    def _extended(self) -> dict[str, bytes]:
+        return {uid: row[0].extended for (_, uid), row in self._table.items() if row[0].extended}
 
 
 def _add(table: _Table, new: Registration) -> None:
@@ -378,6 +387,7 @@ class Registering:
                     deadline=options.get("deadline"),
                     inline=options.get("inline", False),
                     replaces=options.get("replace", False),
+                    extended=options.get("extended", b""),
                     **feeding,
                 )
             )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import socket
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import archives
@@ -16,13 +18,16 @@ import peers
 import pytest
 import routers
 from programs import peer
+from rig import PATIENCE
 from routers import everything_to, part10, routing, send, settled
 
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.web import web_application
+from dicomnet.dataset.codec import open_source
 from dicomnet.repository.blob_source import data_set_of
-from dicomnet.router.senders import Verdict
-from dicomnet.router.stow import verdict_on
+from dicomnet.router.destinations import StowDestination
+from dicomnet.router.senders import Load, Verdict
+from dicomnet.router.stow import StowSender, verdict_on
 from dicomnet.web.serving import WebServing
 
 INSTANCES = tuple(part10(number, size=4096) for number in range(5))
@@ -112,6 +117,18 @@ def test_a_server_that_is_away_gets_it_later_and_one_that_refuses_parks_it(tmp_p
             [item] = router.spool.queue.items()
         assert (item.attempts, item.why) == (2, "HTTP 400 Bad Request")
         assert [one[0] for one in taken] == ["/x/studies"] * 4
+
+
+def test_a_server_that_says_nothing_holds_no_stop(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        sender = StowSender(StowDestination(kind="stow", url=f"http://127.0.0.1:{server.getsockname()[1]}/x"), "ROUTER")
+        sending = threads.submit(lambda: list(sender.send([Load(None, open_source(part10(1)))])))
+        with server.accept()[0] as connection:
+            assert connection.recv(4)
+            sender.abort()
+            [result] = sending.result(PATIENCE)  # long before the server's time is up
+        assert result.verdict is Verdict.UNREACHABLE
+        sender.close()
 
 
 def test_tls_and_tokens(tmp_path):

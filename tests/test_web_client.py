@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import archives
@@ -14,6 +16,7 @@ import peers
 import programs
 import pydicom
 import pytest
+from rig import PATIENCE
 from web_archives import served
 
 import dicomnet as dn
@@ -31,6 +34,20 @@ CT = pydicom.dcmread(next(path for path in FILES if path.name == "CT_small.dcm")
 def url(tmp_path_factory):
     with served(tmp_path_factory.mktemp("client") / "archive", *FILES) as (_, url):
         yield f"{url}/dicomweb"
+
+
+def test_a_silent_server_is_left_at_once():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        ThreadPoolExecutor(1) as threads,
+        WebClient(f"http://127.0.0.1:{server.getsockname()[1]}") as silent,
+    ):
+        waiting = threads.submit(lambda: list(silent.search()))
+        with server.accept()[0] as connection:
+            assert connection.recv(4)
+            silent.interrupt()
+            with pytest.raises(ConnectionFailed):
+                waiting.result(PATIENCE)  # long before the server's time is up
 
 
 @pytest.fixture

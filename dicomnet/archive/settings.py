@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -200,7 +201,9 @@ class ArchiveSettings(HoldingsSettings):
             if not path.exists():
                 usual = dataclasses.replace(cls(), **chosen)
                 text = _TEMPLATE.format(ae_title=usual.ae_title, host=usual.host, port=usual.port)
-                path.write_text(_with_places(text, chosen), encoding="utf-8")
+                # A URL of a database may have a password in it.
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                    file.write(_with_places(text, chosen))
         except OSError as error:
             raise InvalidArgument(f"{directory} cannot be made: {error.strerror}") from error
         return dataclasses.replace(cls.load(directory), **chosen)

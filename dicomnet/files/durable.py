@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["PART", "make_directory", "replace_file", "sync_directory", "write_all"]
@@ -67,10 +67,12 @@ def make_directory(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in the place of another: whatever fails, one of them is there, whole."""
+    """Put a file in the place of another: whatever fails, one of them is there, whole. Those who may read it stay."""
     part = path.with_name(f".{path.name}{PART}")
     try:
         with part.open("wb") as file:
+            with suppress(FileNotFoundError):
+                part.chmod(path.stat().st_mode & 0o777)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

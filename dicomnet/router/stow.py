@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from ..client.open_sockets import OpenSockets
 from ..errors import DicomNetError, InvalidArgument
 from ..files.part10 import meta_header
 from .destinations import StowDestination
@@ -46,7 +47,7 @@ class StowSender:
         self._destination, self._title = destination, title
         self._url = f"{destination.url.rstrip('/')}/studies"
         self._stamps = _stamps(destination)
-        self._client = _client(destination)
+        self._client, self._sockets = _client(destination), OpenSockets()
 
     def send(self, loads: Sequence[Load]) -> Iterator[Result]:
         """See `Sender.send`."""
@@ -83,12 +84,14 @@ class StowSender:
 
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
         headers = {"Content-Type": kind, "Content-Length": str(size)}
-        answer = self._client.post(self._url, content=body(), headers=headers)
+        answer = self._client.post(
+            self._url, content=body(), headers=headers, extensions={"trace": self._sockets.trace}
+        )
         return verdict_on(answer, source.sop_instance_uid)
 
     def abort(self) -> None:
-        """See `Sender.abort`."""
-        self._client.close()
+        """See `Sender.abort`; a server that says nothing would hold the sender until the time is up."""
+        self._sockets.end()
 
     def close(self) -> None:
         """See `Sender.close`."""

@@ -48,9 +48,9 @@ MEDIA_TYPES = {
     ".wasm": "application/wasm",
     ".woff2": "font/woff2",
 }
-# A name with OHIF's hash of the content. Not for ever: our own build changes some of these files, too.
-HASHED = re.compile(r"(^|\.)[0-9a-f]{16}\.")
-CACHED, REVALIDATED = "public, max-age=86400", "no-cache"
+# Also for names with OHIF's hash of the content: our own build changes some of these files, too, and a browser that
+# kept one of an earlier version beside others of a later one would show an empty page.
+REVALIDATED = "no-cache"
 
 # OHIF sets styles from scripts, decodes pixels by WebAssembly in workers, and shows documents in an <object>.
 POLICY = (
@@ -149,7 +149,7 @@ class _ViewerFiles(StaticFiles):
     def _headers(self, name: str) -> dict[str, str]:
         base = name.rpartition("/")[2]
         return {
-            "Cache-Control": CACHED if HASHED.search(base) else REVALIDATED,
+            "Cache-Control": REVALIDATED,
             "Content-Security-Policy": self._worker_policy if base.partition(".")[0] in WORKERS else self._policy,
             # An address of the viewer holds study UIDs.
             "Referrer-Policy": "same-origin",

@@ -250,7 +250,7 @@ class WebRemote:
     def instances(self, study: str, series: Sequence[str], fetching: Fetching) -> list[Wanted]:
         """See `Remote.instances`."""
         wanted = list[Wanted]()
-        with WebClient(self._peer) as client:
+        with WebClient(self._peer) as client, fetching.ended_by(client.interrupt, client.interrupt):
             chosen = series or [text_at(one, 0x0020000E) for one in client.search("SERIES", study=study)]
             for uid in chosen:
                 for one in client.search("IMAGE", study=study, series=uid):
@@ -261,7 +261,11 @@ class WebRemote:
     def fetch(self, study: str, wanted: Sequence[Wanted], by: str, *, whole: bool, fetching: Fetching) -> None:
         """See `Remote.fetch`: by WADO-RS, as each instance is stored there."""
         series = wanted[0].series
-        with WebClient(self._peer) as client, TemporaryDirectory(prefix="dicomnet-") as folder:
+        with (
+            WebClient(self._peer) as client,
+            fetching.ended_by(client.interrupt, client.interrupt),
+            TemporaryDirectory(prefix="dicomnet-") as folder,
+        ):
             for instance in [""] if whole else [one.uid for one in wanted]:
                 with closing(client.save(folder, study, series, instance)) as files:
                     for path in files:

@@ -216,7 +216,7 @@ class Workstation:
         if job.kind is JobKind.RETRIEVE:
             retrieve(job, self.remotes.of(job.peer), self.holdings, fetching, report)
         elif job.peer in self.remotes.web:
-            with WebClient(self.remotes.web[job.peer]) as web:
+            with WebClient(self.remotes.web[job.peer]) as web, fetching.ended_by(web.interrupt, web.interrupt):
                 send_web(job, web, self.holdings, self.queue, fetching, report)
         else:
             send_dimse(job, self._requests.client(job.peer), self.holdings, self.queue, fetching, report)

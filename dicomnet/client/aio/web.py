@@ -23,6 +23,7 @@ from ...errors import (
 from ...files.dataset_sink import FileSink, uid_path
 from ...files.part10 import read_meta
 from ..multipart import BadMultipart, Begun, PartReader, boundary
+from ..open_sockets import OpenSockets
 from ..web_peer import LEVELS, WebFailure, WebPeer, WebStored, json_of, outcomes, path_of
 
 __all__ = ["WebClient"]
@@ -52,6 +53,7 @@ class WebClient:
         self.peer: WebPeer = WebPeer.of(peer)
         self.timeout: float = timeout
         verify = self.peer.tls.client_context() if self.peer.tls is not None else True
+        self._sockets = OpenSockets()
         self._http: Any = httpx.AsyncClient(
             base_url=self.peer.url.rstrip("/"), auth=self.peer.login, verify=verify, timeout=timeout
         )
@@ -68,6 +70,16 @@ class WebClient:
         """Close the connections."""
         await self._http.aclose()
 
+    def interrupt(self) -> None:
+        """End what waits for the server, from any thread: it raises `ConnectionFailed`, as does all that comes later.
+
+        A task that waits is better cancelled.
+        """
+        self._sockets.end()
+
+    async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        self._sockets.trace(event, info)
+
     async def _send(self, method: str, path: str, *, stream: bool = False, **more: Any) -> Any:
         """An answer of 200 to 299, as httpx has it.
 
@@ -78,7 +90,8 @@ class WebClient:
         import httpx  # noqa: PLC0415
 
         try:
-            answer = await self._http.send(self._http.build_request(method, path, **more), stream=stream)
+            request = self._http.build_request(method, path, extensions={"trace": self._trace}, **more)
+            answer = await self._http.send(request, stream=stream)
             if answer.status_code >= 300:
                 await answer.aread()
                 await answer.aclose()

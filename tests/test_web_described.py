@@ -21,10 +21,18 @@ from dicomnet import uids
 from dicomnet.client.multipart import Begun, Part, PartReader, written
 from dicomnet.web import bodies, store
 from dicomnet.web.media_types import parse
+from dicomnet.web.native_xml_reader import item_of_xml
 
 NAMES = ("CT_small.dcm", "JPEG2000.dcm", "rtdose.dcm", "rtplan.dcm", "examples_palette.dcm")
 FILES = [path for path in peers.sample_files() if path.name in NAMES]
-JSON = "application/dicom+json"
+JSON, XML = "application/dicom+json", "application/dicom+xml"
+ATTRIBUTE = '<NativeDicomModel><DicomAttribute tag="00280010" vr="US">{}</DicomAttribute></NativeDicomModel>'
+NESTED = (
+    "<NativeDicomModel>"
+    + 2000 * '<DicomAttribute tag="00081110" vr="SQ"><Item number="1">'
+    + 2000 * "</Item></DicomAttribute>"
+    + "</NativeDicomModel>"
+)
 MARK = "b0undary"
 HEADERS = {"content-type": f'multipart/related; type="{JSON}"; boundary={MARK}'}
 
@@ -93,6 +101,72 @@ def test_what_is_retrieved_can_be_stored_again(web, path: Path):
             assert after[one.tag].value == one.value, one
     if "PixelData" in before:
         assert np.array_equal(after.pixel_array, before.pixel_array)
+
+
+def as_xml(http: httpx.Client, path: str) -> bytes:
+    answer = http.get(f"{path}/metadata", headers={"accept": 'multipart/related; type="application/dicom+xml"'})
+    ((kind, document),) = parts_of(answer)
+    assert kind == XML
+    return document
+
+
+def as_text(item: dict[str, Any]) -> dict[str, Any]:
+    """Decimals and integers as strings, which both models may have."""
+
+    def told(vr: str, value: Any) -> Any:
+        if vr == "SQ":
+            return as_text(value or {})
+        return float(value) if vr in ("DS", "IS") and value is not None else None if value == {} else value
+
+    def values(one: dict[str, Any]) -> list[Any]:
+        return [told(one["vr"], value) for value in one.get("Value", [])]
+
+    return {tag: one | ({"Value": values(one)} if values(one) else {}) for tag, one in item.items()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_xml_says_what_json_says(web, path: Path):
+    where = path_of(pydicom.dcmread(path))
+    (item,) = web.get(f"{where}/metadata").json()
+    assert as_text(item_of_xml(as_xml(web, where))) == as_text(item)
+
+
+def test_what_is_retrieved_as_xml_can_be_stored_again(web):
+    before: Any = pydicom.dcmread(next(path for path in FILES if path.name == "CT_small.dcm"))
+    _, bulk = retrieved(web, path_of(before))
+    document = as_xml(web, path_of(before)).replace(before.SOPInstanceUID.encode(), b"1.2.17.1")
+    document = document.replace(before.StudyInstanceUID.encode(), b"1.2.17")
+    headers = {"content-type": f'multipart/related; type="{XML}"; boundary={MARK}'}
+    body = b"".join(written([Part(XML, [document]), *bulk], MARK))
+    assert web.post("/studies", content=body, headers=headers).status_code == 200
+    path = f"/studies/1.2.17/series/{before.SeriesInstanceUID}/instances/1.2.17.1"
+    content = web.get(path, headers={"accept": "application/dicom"}).content
+    after: Any = pydicom.dcmread(io.BytesIO(content))
+    assert np.array_equal(after.pixel_array, before.pixel_array)
+    assert after.PatientName == before.PatientName
+    assert after.PixelSpacing == before.PixelSpacing
+    private = [one.tag for one in before if one.tag.is_private]
+    assert private
+    assert [after[tag].value for tag in private] == [before[tag].value for tag in private]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<a", "no"), ("<a/>", "NativeDicomModel"), ("<!DOCTYPE a><NativeDicomModel/>", "document type"),
+        ("<NativeDicomModel><x/></NativeDicomModel>", "DicomAttribute"),
+        ('<NativeDicomModel><DicomAttribute tag="1"/></NativeDicomModel>', "tag"),
+        (ATTRIBUTE.format('<Value number="9999999">1</Value>'), "numbered"),
+        (ATTRIBUTE.format('<Value number="0">1</Value>'), "numbered"),
+        (ATTRIBUTE.format("<Value>one</Value>"), "number"), (ATTRIBUTE.format("<Odd/>"), "no value"),
+        (NESTED, "too deep"),
+    ],
+)  # fmt: skip
+def test_what_is_no_native_model(web, text, words):
+    headers = {"content-type": f'multipart/related; type="{XML}"; boundary={MARK}'}
+    answer = web.post("/studies", content=b"".join(written([Part(XML, [text.encode()])], MARK)), headers=headers)
+    assert answer.status_code == 400
+    assert words in answer.json()["detail"]
 
 
 def test_each_instance_has_its_outcome(web):

@@ -19,7 +19,16 @@ from .json_text import json_bytes
 from .media_types import accepted, best, parse
 from .problems import Problem
 
-__all__ = ["DICOM_JSON", "body_chunks", "json_answer", "json_item", "json_items", "small_body"]
+__all__ = [
+    "DICOM_JSON",
+    "MOST_DEPTH",
+    "body_chunks",
+    "check_item",
+    "json_answer",
+    "json_item",
+    "json_items",
+    "small_body",
+]
 
 DICOM_JSON = "application/dicom+json"
 #: Bytes of a data set in JSON, and how deep its sequences may nest.
@@ -96,7 +105,7 @@ async def json_item(request: Request) -> DicomJson:
         raise Problem(400, "the body is not JSON", parameter="body") from error
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    _check_item(value, "", 0)
+    check_item(value)
     found: DicomJson = value
     await run_in_threadpool(_check_encodable, found)
     return found
@@ -114,7 +123,7 @@ def json_items(body: bytes) -> list[DicomJson]:
         raise Problem(400, "the part is not JSON", parameter="body") from error
     items: list[DicomJson] = value if isinstance(value, list) else [value]
     for item in items:
-        _check_item(item, "", 0)
+        check_item(item)
     return items
 
 
@@ -134,7 +143,12 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-def _check_item(item: Any, path: str, depth: int) -> None:
+def check_item(item: Any, path: str = "", depth: int = 0) -> None:
+    """See that something is a data set in the DICOM JSON model.
+
+    Raises:
+        Problem: 400, it is not.
+    """
     if not isinstance(item, dict):
         raise Problem(400, f"{path or 'the body'} is no data set: an object of elements by tag", parameter="body")
     if depth > MOST_DEPTH:
@@ -155,7 +169,7 @@ def _check_item(item: Any, path: str, depth: int) -> None:
 def _check_value(value: Any, vr: str, where: str, depth: int) -> None:
     if vr == "SQ":
         if value is not None:
-            _check_item(value, f"{where}.", depth + 1)
+            check_item(value, f"{where}.", depth + 1)
     elif vr == "PN" and isinstance(value, dict):
         if not value.keys() <= _NAMES or not all(isinstance(one, str) for one in value.values()):
             raise Problem(400, f"a name has {', '.join(sorted(_NAMES))}", parameter=where)

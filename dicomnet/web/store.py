@@ -30,6 +30,8 @@ from .described import BulkData, file_of
 from .json_text import json_bytes
 from .media_types import parse
 from .multipart import Begun, PartReader
+from .native_xml import DICOM_XML
+from .native_xml_reader import item_of_xml
 from .problems import Problem
 from .repository import WebRepository
 
@@ -76,13 +78,13 @@ async def store(request: Request, repository: WebRepository) -> Response:
     content = parse(request.headers.get("content-type", ""))
     if content.type not in ("multipart/related", _DICOM):
         raise Problem(415, f"instances come as multipart/related; type={_DICOM}", parameter="Content-Type")
-    if content.is_multipart and content.inner not in ("", _DICOM, _JSON):
-        detail = f"parts of {content.inner} are not taken here: {_DICOM} is, and {_JSON} with bulk data"
+    if content.is_multipart and content.inner not in ("", _DICOM, _JSON, DICOM_XML):
+        detail = f"parts of {content.inner} are not taken here: {_DICOM} is, and {_JSON} or {DICOM_XML} with bulk data"
         raise Problem(415, detail, parameter="Content-Type")
     if not repository.has_room():
         raise Problem(507, "the archive's disk is nearly full", headers={"Retry-After": "600"})
     if content.is_multipart:
-        read = _described if content.inner == _JSON else _multipart
+        read = _described if content.inner in (_JSON, DICOM_XML) else _multipart
         outcomes = await read(request, repository, content.parameters.get("boundary", ""))
     else:
         outcomes = await _single(request, repository)
@@ -199,7 +201,7 @@ async def _parts(request: Request, mark: str) -> AsyncGenerator[tuple[Mapping[st
 
 
 async def _described(request: Request, repository: WebRepository, mark: str) -> list[_Outcome]:
-    """Instances whose metadata come in JSON, and what is large in them in parts of its own."""
+    """Instances whose metadata come in JSON or XML, and what is large in them in parts of its own."""
     items, bulk, size = list[DicomJson](), dict[str, list[BulkData]](), 0
     async with aclosing(_parts(request, mark)) as parts:
         async for headers, part in parts:
@@ -211,6 +213,8 @@ async def _described(request: Request, repository: WebRepository, mark: str) -> 
             location = headers.get("content-location", "")
             if kind.type in (_JSON, "application/json"):
                 items += await run_in_threadpool(json_items, content)
+            elif kind.type in (DICOM_XML, "application/xml"):
+                items.append(await run_in_threadpool(item_of_xml, content))
             elif location:
                 bulk.setdefault(location, []).append(BulkData(kind, content))
             else:

@@ -33,6 +33,7 @@ from .request_log import RequestLog
 from .search import search
 from .settings import WebSettings
 from .store import store
+from .surfaces import Surfaces
 from .users import Users
 from .wado_uri import wado_uri_route
 from .workitems import workitem_routes
@@ -62,7 +63,7 @@ def dicomweb(repository: WebRepository, renderer: Renderer | None = None) -> Sta
 
 def _routes(repository: WebRepository, renderer: Renderer) -> list[BaseRoute]:
     packed = retrieve.series_metadata(repository)
-    rendering = Rendering(repository, renderer)
+    rendering, surfaces = Rendering(repository, renderer), Surfaces(repository, renderer)
 
     def get(path: str, handler: _Handler) -> Route:
         def endpoint(request: Request) -> Response:
@@ -93,6 +94,7 @@ def _routes(repository: WebRepository, renderer: Renderer) -> list[BaseRoute]:
         get(instance + "/bulkdata/{path:path}", retrieve.bulk_data),
         get(study + "/instances/{instance}/bulkdata/{path:path}", retrieve.bulk_data),
     ]
+    routes += [get(f"{series}/surface", surfaces.surface)]
     routes += [get(path, retrieve.instances) for path in (instance, series, study)]
     if repository.delete is not None:
         routes += [Route(path, _deleting(repository), methods=["DELETE"]) for path in (instance, series, study)]

@@ -82,6 +82,9 @@ OPERATIONS: tuple[Operation, ...] = (
       for path, name in _LEVELS),
     *(Operation("GET", f"{path}/rendered", f"A picture of a {name}", _PICTURE, gives=_RENDERED)
       for path, name in _LEVELS),
+    Operation("GET", f"{_SERIES}/surface", "The surface of a series at a level, as triangles: binary PLY, "
+              "of each vertex six float32 (place in LPS and mm, normal), of each triangle three int32",
+              ("level", "triangles"), gives=("model/ply",)),
     *(Operation("GET", f"{path}/thumbnail", f"A small picture of a {name}", _PICTURE, gives=_PICTURES)
       for path, name in _LEVELS),
     Operation("GET", _FRAME, "Frames", ("accept",), gives=_FRAMES),

@@ -78,29 +78,40 @@ class Renderer:
         """See `drawing.decoded_bytes`; raises as `picture` does."""
         return self._run(decoded_bytes, frame)
 
-    def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+    def run(self, work: Callable[..., T], *arguments: Any, seconds: float | None = None) -> T:
+        """What a function makes of its arguments, in a process; raises as `picture` does.
+
+        Args:
+            work: the function, of a module.
+            arguments: of it.
+            seconds: that it may take, if more than a picture.
+        """
+        return self._run(work, *arguments, seconds=seconds)
+
+    def _run(self, work: Callable[..., T], *arguments: Any, seconds: float | None = None) -> T:
+        seconds = seconds or self._seconds
         if not self._places.acquire(blocking=False):
             raise Problem(503, "too many pictures are wanted at a time", headers={"Retry-After": "1"})
         try:
             pool = self._free.get()  # each comes back in time
             try:
                 pool = pool or self._new()
-                return self._result(pool, work, *arguments)
+                return self._result(pool, seconds, work, *arguments)
             except (TimeoutError, BrokenProcessPool) as error:
                 ended, pool = pool, None
                 if ended is not None:
                     _give_up(ended)
                 if isinstance(error, TimeoutError):
-                    raise Problem(503, f"the picture takes longer than {self._seconds:g} s") from error
+                    raise Problem(503, f"the picture takes longer than {seconds:g} s") from error
                 raise Problem(406, "the pixel data cannot be decoded here", parameter="Accept") from error
             finally:
                 self._free.put(pool)
         finally:
             self._places.release()
 
-    def _result(self, pool: ProcessPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:
+    def _result(self, pool: ProcessPoolExecutor, seconds: float, work: Callable[..., T], *arguments: Any) -> T:
         try:
-            return pool.submit(work, *arguments).result(self._seconds)
+            return pool.submit(work, *arguments).result(seconds)
         except (NotDecodable, MemoryError) as error:
             detail = str(error) if isinstance(error, NotDecodable) else "the picture takes more memory than one may"
             raise Problem(406, detail, parameter="Accept") from error

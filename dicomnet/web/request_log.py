@@ -21,7 +21,8 @@ _is_number = re.compile(r"[0-9.,]{1,64}|[0-9A-F]{8}").fullmatch
 _KNOWN = frozenset(
     {
         "dicomweb", "studies", "series", "instances", "frames", "metadata", "rendered", "thumbnail", "bulkdata",
-        "viewer", "wado", "login", "logout", "health", "metrics", "workitems", "state", "subscribers", "suspend",
+        "surface", "viewer",
+        "wado", "login", "logout", "health", "metrics", "workitems", "state", "subscribers", "suspend",
         "cancelrequest", "capabilities", "servers", "clients", "ae-titles", "settings", "worklist", "steps",
         "commitment", "rules", "queue", "jobs", "remote", "import", "sending", "log", "audit", "check", "live",
         "static", "act", "delete", "export", "start", "stop", "pause", "resume", "reload", "echo", "remove",

@@ -34,7 +34,10 @@ from .repository import WebRepository
 from .stored import StoredInstance
 from .values import ranged_value, value_pieces
 
-__all__ = ["as_part", "bulk_data", "found", "frame_count", "frames", "instances", "metadata", "series_metadata"]
+__all__ = [
+    "as_part", "bulk_data", "entity_tag", "found", "frame_count", "frames", "instances", "is_unchanged", "metadata",
+    "series_metadata",
+]  # fmt: skip
 
 _DICOM, _JSON, _BYTES = "application/dicom", "application/dicom+json", "application/octet-stream"
 #: What a compressed frame is to a browser (PS3.18 Table 8.7.3-5).
@@ -78,14 +81,21 @@ def _ranges(request: Request) -> list[MediaType]:
     return accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
 
 
-def _etag(locations: Iterable[InstanceLocation], what: str) -> str:
+def entity_tag(locations: Iterable[InstanceLocation], what: str) -> str:
+    """Changes with the bytes of any of the instances.
+
+    Args:
+        locations: of the instances.
+        what: is made of them.
+    """
     digest = hashlib.sha256(what.encode())
     for one in locations:
         digest.update(one.sha)
     return f'"{digest.hexdigest()[:32]}"'
 
 
-def _unchanged(request: Request, etag: str) -> bool:
+def is_unchanged(request: Request, etag: str) -> bool:
+    """Whether the client has what this tag stands for."""
     return etag in (one.strip() for one in request.headers.get("if-none-match", "").split(","))
 
 
@@ -99,8 +109,8 @@ def instances(request: Request, repository: WebRepository) -> Response:
     wanted = next(one for one in ranges if best_or_none(one, (_DICOM,)))
     locations = found(request, repository)
     syntax = wanted.transfer_syntax if wanted.transfer_syntax != "*" else ""
-    etag = _etag(locations, f"instances {syntax}")
-    if _unchanged(request, etag):
+    etag = entity_tag(locations, f"instances {syntax}")
+    if is_unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     single = wanted.type == _DICOM and len(locations) == 1
     base = base_url(request)
@@ -178,8 +188,8 @@ def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata
     states = [one for one in packed.states(level, path.get("series", path["study"])) if one[0] == path["study"]]
     if not states:
         raise Problem(404, f"there is no such {level.name.lower()}")
-    etag = _etag([], f"metadata {kind} {states}")
-    if _unchanged(request, etag):
+    etag = entity_tag([], f"metadata {kind} {states}")
+    if is_unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     headers = {"ETag": etag, "Vary": "Accept, Accept-Encoding", "Cache-Control": "no-cache"}
     blobs = [data for _, uid, _ in states if (data := packed.get(uid)) is not None]
@@ -193,8 +203,8 @@ def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata
 
 def _metadata_of_one(request: Request, repository: WebRepository, kind: str) -> Response:
     one = found(request, repository)[0]
-    etag = _etag([one], f"metadata {kind}")
-    if _unchanged(request, etag):
+    etag = entity_tag([one], f"metadata {kind}")
+    if is_unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     body = [metadata_of(_header(repository, one), one.ts, one.uid, lambda _, path: f"bulkdata/{path}")]
     headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
@@ -218,9 +228,9 @@ def frames(request: Request, repository: WebRepository, renderer: Renderer) -> R
     # Uncompressed frames are in little endian, whatever the instance is stored in.
     syntax = one.ts if as_stored and not native else uids.EXPLICIT_VR_LITTLE_ENDIAN
     content_type = f"{wanted.inner if wanted.inner == kind else _BYTES}; transfer-syntax={syntax}"
-    etag = _etag([one], f"frames {numbers} {content_type} {wanted.is_multipart}")
+    etag = entity_tag([one], f"frames {numbers} {content_type} {wanted.is_multipart}")
     headers = {"ETag": etag, "Cache-Control": "private, max-age=3600"}
-    if _unchanged(request, etag):
+    if is_unchanged(request, etag):
         return Response(status_code=304, headers=headers)
     single = not wanted.is_multipart and wanted.type != "*/*" and len(numbers) == 1
     parts = _frames(repository, renderer, one, numbers, as_stored)
@@ -275,7 +285,7 @@ def bulk_data(request: Request, repository: WebRepository) -> Response:
     best(_ranges(request), (_BYTES, "application/pdf", "video/mp4"))
     one = found(request, repository)[0]
     path = str(request.path_params["path"]).strip("/").upper().split("/")
-    headers = {"ETag": _etag([one], "/".join(path)), "Accept-Ranges": "bytes"}
+    headers = {"ETag": entity_tag([one], "/".join(path)), "Accept-Ranges": "bytes"}
     content_type = f"{_BYTES}; transfer-syntax={one.ts}"
     if not _ranges(request)[0].is_multipart:
         return ranged_value(request, repository, one, path, headers | {"Content-Type": _BYTES})

@@ -97,12 +97,14 @@ def test_mpr_equals_numpy_and_a_slab_has_true_millimetres(viewer, chest):
     assert error.mean() < 12
 
 
-def test_a_surface_has_the_outline_of_the_bone(viewer, block):
+@pytest.mark.parametrize("by", ["browser", "server"])
+def test_a_surface_has_the_outline_of_the_bone(viewer, block, by):
     viewer.open(block)
     viewer.layout("mpr", 3)
     viewer.layout("only3D", 1)
-    result = viewer.run("dicomnetSurface", level=300, color=[230, 200, 160])
+    result = viewer.run("dicomnetSurface", level=300, color=[230, 200, 160], by=by)
     assert result["triangles"] > 1000
+    assert result["by"] == by
     viewer.page.wait_for_function(BRIGHT, arg=["", 120])
     expect_bone(viewer.canvas() > 20, block, 0.85)
 

@@ -11,6 +11,10 @@ const SURFACES = {
 // More triangles than this are too slow to turn; the surface is taken from every second grid point, then every third ...
 const MAXIMUM_CELLS = 16_000_000;
 
+// Larger volumes are meshed by the server, in seconds: the browser would stand still for a minute.
+const MAXIMUM_LOCAL_CELLS = 8_000_000;
+const SERIES_OF_IMAGE = /^wadors:(.*\/studies\/[^/]+\/series\/[^/]+)\//;
+
 const cornerstone = () => window.cornerstone;
 
 /** The step between grid points that keeps a volume of these dimensions within MAXIMUM_CELLS. */
@@ -50,39 +54,61 @@ function commands(services) {
     view.render();
   }
 
-  /** Show the surface at `level` (HU in CT) in place of the volume; returns how many triangles it has. */
-  async function surface({ level, color, step, viewportId }) {
+  /**
+   * Show the surface at `level` (HU in CT) in place of the volume; returns how many triangles it has, and who made it.
+   * `by` is 'server' or 'browser'; by default the volume's size decides.
+   */
+  async function surface({ level, color, step, viewportId, by }) {
     const view = viewport(viewportId);
     if (view?.type !== 'volume3d') return problem('A surface needs a 3D viewport: choose a 3D layout first.');
     const volume = cornerstone().cache.getVolume(view.getAllVolumeIds()[0]);
     if (!volume?.loadStatus?.loaded) return problem('The volume is not loaded yet. Try again in a moment.');
-    const mesh = isosurface({
-      data: volume.voxelManager.getCompleteScalarDataArray(),
-      dims: volume.dimensions,
-      origin: volume.origin,
-      spacing: volume.spacing,
-      direction: volume.direction,
-      level,
-      step: step ?? stepFor(volume.dimensions),
-    });
-    if (!mesh.triangles.length) return problem(`No voxel reaches ${level}.`);
-    const geometry = await loaded(mesh, color);
+    const [columns, rows, slices] = volume.dimensions;
+    const wanted = by ?? (columns * rows * slices > MAXIMUM_LOCAL_CELLS ? 'server' : 'browser');
+    const made = (wanted === 'server' && (await fetched(volume, level))) || meshed(volume, level, step);
+    if (!made.triangles) return problem(`No voxel reaches ${level}.`);
+    const geometry = await loaded(made.file, color);
     for (const { actor } of view.getActors()) actor.setVisibility(false);
     geometry.actors.forEach((actor, number) => {
       shade(actor.getProperty());
       view.addActor({ uid: `surface-${crypto.randomUUID?.() ?? performance.now()}-${number}`, actor });
     });
     view.render();
-    return { triangles: mesh.triangles.length };
+    return { triangles: made.triangles, by: made.by };
   }
 
   return { dicomnetSlab: slab, dicomnetProjection: projection, dicomnetSurface: surface };
 }
 
-/** A mesh, through Cornerstone's own loader, which wants an address to read from. */
-async function loaded(mesh, color) {
+/** The surface of a volume, made here. */
+function meshed(volume, level, step) {
+  const mesh = isosurface({
+    data: volume.voxelManager.getCompleteScalarDataArray(),
+    dims: volume.dimensions,
+    origin: volume.origin,
+    spacing: volume.spacing,
+    direction: volume.direction,
+    level,
+    step: step ?? stepFor(volume.dimensions),
+  });
+  return { file: ply(mesh), triangles: mesh.triangles.length, by: 'browser' };
+}
+
+/** The surface of a volume, made by the server; nothing where it cannot, as of a series that is more than one volume. */
+async function fetched(volume, level) {
+  const series = SERIES_OF_IMAGE.exec(volume.imageIds?.[0] ?? '')?.[1];
+  if (!series) return undefined;
+  const answer = await fetch(`${series}/surface?level=${level}`);
+  if (!answer.ok) return undefined;
+  const file = await answer.arrayBuffer();
+  const header = new TextDecoder('latin1').decode(file.slice(0, 512));
+  return { file, triangles: Number(/element face (\d+)/.exec(header)[1]), by: 'server' };
+}
+
+/** A mesh in PLY, through Cornerstone's own loader, which wants an address to read from. */
+async function loaded(file, color) {
   const { Enums, cornerstoneMeshLoader, geometryLoader } = { ...cornerstone() };
-  const url = URL.createObjectURL(new Blob([ply(mesh)]));
+  const url = URL.createObjectURL(new Blob([file]));
   const id = `mesh:${url}`;
   try {
     geometryLoader.registerGeometryLoader('mesh', cornerstoneMeshLoader);

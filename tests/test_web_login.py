@@ -23,11 +23,11 @@ from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
 from dicomnet.errors import InvalidArgument
 from dicomnet.web.limits import Buckets, RateLimit
-from dicomnet.web.login import FAILURES, needed_role
+from dicomnet.web.login import FAILURES, needed_right, needed_role
 from dicomnet.web.metrics import service_of
 from dicomnet.web.request_log import loggable
 from dicomnet.web.settings import WebSettings
-from dicomnet.web.users import ROLES, Users
+from dicomnet.web.users import RIGHTS, ROLES, Users
 
 PASSWORD = "correct horse"
 TOKEN = re.compile(r'name="token" value="([^"]+)"')
@@ -103,6 +103,25 @@ class TestBasic:
         answer = httpx.get(web + "/dicomweb/studies", headers={"sec-fetch-mode": "cors"})
         assert answer.status_code == 401
         assert "www-authenticate" not in answer.headers
+
+    @pytest.mark.parametrize(
+        ("rights", "answers"),
+        [
+            (("store",), (403, 403, 415, 403)),
+            (("search", "retrieve"), (204, 404, 403, 403)),
+            (RIGHTS, (204, 404, 415, 404)),
+        ],
+    )
+    def test_a_right_that_a_user_has_not_is_refused(self, web, directory, rights, answers):
+        Users(directory / "users.json").put("held", PASSWORD, "administer", rights)
+        study = f"{web}/dicomweb/studies"
+        found = [
+            httpx.get(study, **as_("held")), httpx.get(f"{study}/1.2", **as_("held")),
+            httpx.post(study, **as_("held")), httpx.delete(f"{study}/1.2", **as_("held")),
+        ]  # fmt: skip
+        assert tuple(one.status_code for one in found) == answers
+        refused = [one.json()["detail"] for one in found if one.status_code == 403]
+        assert all("has not the right" in one for one in refused)
 
     def test_each_role_may_what_it_may(self, web):
         for role, (search, store, delete, metrics) in {
@@ -359,4 +378,15 @@ def test_names_of_paths():
         "retrieve", "search", "metadata", "rendered",
     ]  # fmt: skip
     assert service_of("POST", "/dicomweb/studies") == "store"
+    rights = [
+        needed_right(method, f"/dicomweb{path}")
+        for method, path in (
+            ("GET", ""), ("GET", "/"), ("GET", "/studies"), ("GET", "/studies/1/series"),
+            ("GET", "/studies/1/series/2"),
+            ("GET", "/studies/1/metadata"), ("POST", "/studies/1"), ("DELETE", "/studies/1"), ("POST", "/workitems"),
+            ("GET", "/modality-scheduled-procedure-steps"), ("DELETE", "/workitems/1/subscribers/A"),
+        )
+    ]  # fmt: skip
+    assert rights == ["", "", "search", "search", *["retrieve"] * 2, "store", "delete", *["work"] * 3]
+    assert (needed_right("GET", "/wado"), needed_right("GET", "/viewer/")) == ("retrieve", "")
     assert needed_role("DELETE", "/dicomweb/studies/1") == needed_role("DELETE", "/anything") == "administer"

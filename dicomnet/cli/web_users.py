@@ -10,7 +10,7 @@ from ..archive.settings import ArchiveSettings
 from ..web.users import Users
 from .options import DIRECTORY, output_options
 from .output import Output
-from .users import NAME, ROLE, add_user, list_users, remove_user
+from .users import NAME, RIGHT, ROLE, add_user, list_users, remove_user
 
 __all__ = ["command"]
 
@@ -30,14 +30,16 @@ def _users(directory: str) -> Users:
 @_DIR
 @NAME
 @ROLE
+@RIGHT
 @output_options
-def add_command(directory: str, name: str, output: Output, role: str | None) -> int:
+def add_command(directory: str, name: str, output: Output, role: str | None, rights: tuple[str, ...]) -> int:
     """Add the user NAME, or give one another password and role.
 
     The password is asked for at the terminal; without one it is the first line of standard input. Who reads may search
-    and look; who operates stores, too, and keeps worklists; who administers also deletes, and reads metrics.
+    and look; who operates stores, too, and keeps worklists; who administers also deletes, and reads metrics. With
+    --right a user does only so much of that: with --role operate --right store a device stores, and sees nothing.
     """
-    return add_user(_users(directory), name, role, output)
+    return add_user(_users(directory), name, role, output, rights)
 
 
 @command.command("remove")

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import html
 import logging
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -33,7 +34,7 @@ from .problems import Problem
 from .settings import is_loopback
 from .users import User, Users, allows
 
-__all__ = ["Local", "Login", "needed_role"]
+__all__ = ["Local", "Login", "needed_right", "needed_role"]
 
 log: logging.Logger = logging.getLogger("dicomnet.web")
 
@@ -46,6 +47,7 @@ FAILURES, FAILURE_SECONDS = 10, 15.0
 REMEMBERED, MOST_REMEMBERED = 300.0, 1024
 _OPEN = frozenset({"/login", "/logout", "/health"})
 _WORK = ("/dicomweb/work", "/dicomweb/modality-")
+_is_search = re.compile(r"/dicomweb(/studies/[^/]+(/series/[^/]+)?)?/(studies|series|instances)/?").fullmatch
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _PAGE = """<!doctype html>
@@ -74,6 +76,19 @@ def needed_role(method: str, path: str) -> str:
     if path == "/metrics" or (method == "DELETE" and not path.startswith(_WORK)):
         return "administer"
     return "read" if method in _SAFE else "operate"
+
+
+def needed_right(method: str, path: str) -> str:
+    """Which right a request needs; empty where it needs none: pages, and what there is of the server itself."""
+    if path.startswith(("/dicomweb/work", "/dicomweb/modality-", "/dicomweb/subscribers")):
+        return "work"
+    if path.startswith("/wado"):
+        return "retrieve"
+    if not path.startswith("/dicomweb") or not path.removeprefix("/dicomweb").strip("/"):
+        return ""
+    if method in _SAFE:
+        return "search" if _is_search(path) else "retrieve"
+    return "delete" if method == "DELETE" else "store"
 
 
 class Local:
@@ -148,6 +163,9 @@ class Login:
             needed = needed_role(method, own_path(scope))
             if not allows(user.role, needed):
                 raise Problem(403, f"{user.name} has the role {user.role}; this needs the role {needed}")
+            right = needed_right(method, own_path(scope))
+            if right and right not in user.rights:
+                raise Problem(403, f"{user.name} has not the right {right}")
             if method not in _SAFE or scope["type"] == "websocket":
                 _check_origin(connection)
         except Problem as problem:

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,12 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from ..errors import InvalidArgument
 
-__all__ = ["LEAST_PASSWORD", "ROLES", "User", "Users", "allows"]
+__all__ = ["LEAST_PASSWORD", "RIGHTS", "ROLES", "User", "Users", "allows"]
 
 #: What a user may do; each role may do what those before it may.
 ROLES = ("read", "operate", "administer")
+#: What a user of a role may be held to at DICOMweb; `work` is worklists, performed steps and work items.
+RIGHTS = ("search", "retrieve", "store", "delete", "work")
 #: Characters of a password, and the most that is looked at.
 LEAST_PASSWORD, MOST_PASSWORD = 8, 1024
 _HINT = "`dicomnet web user add` makes one."
@@ -45,11 +47,13 @@ class User:
         name: by which the user logs in.
         role: one of `ROLES`.
         hash: of the password, by Argon2id, with its parameters and salt.
+        rights: those of `RIGHTS` that the user has, as far as the role allows.
     """
 
     name: str
     role: str
     hash: str
+    rights: tuple[str, ...] = RIGHTS
 
     @property
     def stamp(self) -> str:
@@ -110,20 +114,23 @@ class Users:
             return None
         return user
 
-    def put(self, name: str, password: str, role: str) -> None:
-        """Add a user, or give one another password and role.
+    def put(self, name: str, password: str, role: str, rights: Iterable[str] = RIGHTS) -> None:
+        """Add a user, or give one another password, role and rights.
 
         Raises:
-            InvalidArgument: the name, the password or the role is none.
+            InvalidArgument: the name, the password, the role or a right is none.
         """
         if not _is_name(name):
             raise InvalidArgument("a user's name is of letters, digits and _ . @ -, at most 64 of them")
         if role not in ROLES:
             raise InvalidArgument(f"{role!r} is no role", hint=f"Roles are {', '.join(ROLES)}.")
+        chosen = set(rights)
+        if not chosen or not chosen <= set(RIGHTS):
+            raise InvalidArgument("a user has one right at least", hint=f"Rights are {', '.join(RIGHTS)}.")
         if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
             raise InvalidArgument(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
         self._refresh()
-        self._write({**self._users, name: User(name, role, self._hasher.hash(password))})
+        self._write({**self._users, name: User(name, role, self._hasher.hash(password), _in_order(chosen))})
 
     def remove(self, name: str) -> None:
         """Remove a user; sessions of that user end.
@@ -138,7 +145,7 @@ class Users:
 
     def _write(self, users: dict[str, User]) -> None:
         text = json.dumps(
-            {"key": self._key, "users": {one.name: {"role": one.role, "hash": one.hash} for one in users.values()}},
+            {"key": self._key, "users": {one.name: _document(one) for one in users.values()}},
             indent=1,
         )
         new = self.path.with_name(f"{self.path.name}.new")
@@ -173,4 +180,16 @@ class Users:
 def _user(name: str, value: Any) -> User:
     if value["role"] not in ROLES:
         raise ValueError(value["role"])
-    return User(str(name), value["role"], str(value["hash"]))
+    rights = value.get("rights", RIGHTS)
+    if not rights or not set(rights) <= set(RIGHTS):  # a right that is not understood is none that may be passed over
+        raise ValueError(rights)
+    return User(str(name), value["role"], str(value["hash"]), _in_order(rights))
+
+
+def _in_order(rights: Iterable[str]) -> tuple[str, ...]:
+    return tuple(one for one in RIGHTS if one in set(rights))
+
+
+def _document(user: User) -> dict[str, Any]:
+    rights = {} if user.rights == RIGHTS else {"rights": list(user.rights)}
+    return {"role": user.role, "hash": user.hash, **rights}

@@ -46,9 +46,9 @@ class WebRepository:
     Attributes:
         index, blobs: what is stored, and where.
         submit: has an instance stored in the next group; the future is done when it is durable and indexed.
-        turn: what was submitted is a group; until then it may wait.
         delete: deletes instances by SOP Instance UID; how many there were. None: deletion is not offered.
         has_room: whether there is room for more; where there is none, nothing is read.
+        turn: what was submitted is a group; until then it may wait.
         steps: performed procedure steps. None: they are not offered.
         workitems: unified procedure steps, where others have them too; by default those of the index's database.
         ae_title: of the application, for what it stores.
@@ -57,8 +57,8 @@ class WebRepository:
     index: Index
     blobs: BlobStore
     submit: Callable[[Incoming], Future[Kept]]
-    turn: Callable[[], None]
     has_room: Callable[[], bool]
+    turn: Callable[[], object] = lambda: None
     delete: Callable[[Sequence[str]], int] | None = None
     steps: Steps | None = None
     workitems: Workitems | None = None

@@ -116,7 +116,9 @@ def as_text(item: dict[str, Any]) -> dict[str, Any]:
     def told(vr: str, value: Any) -> Any:
         if vr == "SQ":
             return as_text(value or {})
-        return float(value) if vr in ("DS", "IS") and value is not None else None if value == {} else value
+        if vr == "PN":  # empty components at the end are none of the native model
+            return {group: text.rstrip("^") for group, text in (value or {}).items()} or None
+        return float(value) if vr in ("DS", "IS") and value is not None else value
 
     def values(one: dict[str, Any]) -> list[Any]:
         return [told(one["vr"], value) for value in one.get("Value", [])]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,6 +27,7 @@ from .renderer import Renderer
 from .repository import WebRepository
 from .retrieve import entity_tag, found, is_unchanged
 from .stored import StoredInstance
+from .surface_nets import TooManyTriangles, as_ply, surface
 
 __all__ = ["MOST_TRIANGLES", "PLY", "Surfaces", "made_surface"]
 
@@ -119,8 +121,6 @@ def made_surface(path: Path, count: int, level: float, most: int) -> bytes:
     Raises:
         NotDecodable: the slices are no volume, or cannot be decoded.
     """
-    from .surface_nets import TooManyTriangles, as_ply, surface  # noqa: PLC0415 heavy
-
     volume, origin, matrix = _volume(path, count)
     step = max(1, math.ceil((volume.size / MOST_VOXELS) ** (1 / 3)))
     while step <= _LONGEST_STEP and volume.shape[0] > step:
@@ -135,8 +135,6 @@ def made_surface(path: Path, count: int, level: float, most: int) -> bytes:
 
 def _volume(path: Path, count: int) -> tuple[Any, Any, Any]:
     """The values by slice, row and column, the first voxel's place, and the steps to the next as columns."""
-    import numpy as np  # noqa: PLC0415 heavy
-
     first: _Slice | None = None
     values: Any = None
     positions = np.empty((count, 3))
@@ -172,8 +170,6 @@ class _Ordered:
 
 
 def _slices(path: Path, count: int) -> Iterator[_Slice]:
-    import numpy as np  # noqa: PLC0415 heavy
-
     with path.open("rb") as file:
         for _ in range(count):
             frame: Frame = pickle.load(file)

@@ -138,10 +138,11 @@ def test_what_is_retrieved_as_xml_can_be_stored_again(web):
     _, bulk = retrieved(web, path_of(before))
     document = as_xml(web, path_of(before)).replace(before.SOPInstanceUID.encode(), b"1.2.17.1")
     document = document.replace(before.StudyInstanceUID.encode(), b"1.2.17")
+    document = document.replace(before.SeriesInstanceUID.encode(), b"1.2.17.0")
     headers = {"content-type": f'multipart/related; type="{XML}"; boundary={MARK}'}
     body = b"".join(written([Part(XML, [document]), *bulk], MARK))
     assert web.post("/studies", content=body, headers=headers).status_code == 200
-    path = f"/studies/1.2.17/series/{before.SeriesInstanceUID}/instances/1.2.17.1"
+    path = "/studies/1.2.17/series/1.2.17.0/instances/1.2.17.1"
     content = web.get(path, headers={"accept": "application/dicom"}).content
     after: Any = pydicom.dcmread(io.BytesIO(content))
     assert np.array_equal(after.pixel_array, before.pixel_array)

@@ -307,7 +307,14 @@ class TestFailures:
         store.close()
 
     @pytest.mark.parametrize(
-        "url", ["s3://?endpoint=http://h", "s3://b?endpiont=http://h", "s3://b?keys=/none", "s3://b?cache_mib=some"]
+        "url",
+        [
+            "s3://?endpoint=http://h",
+            "s3://b?endpiont=http://h",
+            "s3://b?keys=/none",
+            "s3://b?cache_mib=some",
+            "s3://[b",
+        ],
     )
     def test_urls_that_make_no_sense(self, url, tmp_path):
         with pytest.raises(InvalidArgument):

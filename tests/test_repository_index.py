@@ -89,7 +89,7 @@ class TestTables:
         with pytest.raises(InvalidArgument, match=r"cannot be opened.*Check that its directory"):
             Database.opened(tmp_path / "absent" / "index.db")
 
-    @pytest.mark.parametrize("url", ["mysql://host/name", "postgresql//x://"])
+    @pytest.mark.parametrize("url", ["mysql://host/name", "postgresql//x://", "postgresql://host:port/name"])
     def test_other_databases_are_refused(self, url):
         with pytest.raises(InvalidArgument):
             Database(url)

@@ -30,6 +30,14 @@ FILES = sorted(path for path in peers.sample_files() if path.name in NAMES)
 CT = pydicom.dcmread(next(path for path in FILES if path.name == "CT_small.dcm"))
 
 
+@pytest.mark.parametrize(
+    "address", ["https://[bad", "https://", "ftp://pacs.local", "https://pacs.local:99999", "https://pacs.local:x/"]
+)
+def test_what_is_no_address_is_named(address):
+    with pytest.raises(InvalidArgument, match="is no address of DICOMweb"):
+        WebPeer(address)
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     with served(tmp_path_factory.mktemp("client") / "archive", *FILES) as (_, url):

@@ -35,6 +35,14 @@ class WebFailure(ServiceFailure):
         self.content: bytes = content
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket without its other half, or a port that is none
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class WebPeer:
     """Where DICOMweb is to be had.
@@ -50,8 +58,7 @@ class WebPeer:
     tls: TLS | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(self.url):
             raise InvalidArgument(
                 f"{self.url!r} is no address of DICOMweb", hint="Write it like https://pacs.local/dicomweb."
             )

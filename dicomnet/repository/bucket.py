@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..errors import InvalidArgument
 
@@ -34,6 +34,7 @@ _PAGE = 1000
 _PARAMETERS = ("endpoint", "region", "keys", "cache_mib")
 _KEYS = ("access_key_id", "secret_access_key", "session_token")
 _NEEDS = "pip install 'dicomnet[s3]'"
+_EXAMPLE = "s3://BUCKET/PREFIX?endpoint=https://…"
 
 
 def is_bucket(storage: str) -> bool:
@@ -76,9 +77,9 @@ class Bucket:
             from obstore.store import S3Store  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise InvalidArgument("an object store needs the package obstore", hint=_NEEDS) from error
-        place = urlsplit(url)
+        place = _place(url)
         self.name: str = f"s3://{place.netloc}{place.path}"
-        self.parameters: dict[str, str] = _parameters(url)
+        self.parameters: dict[str, str] = _parameters(url, place)
         pauses: Any = {"init_backoff": timedelta(seconds=FIRST_PAUSE), "max_backoff": timedelta(seconds=LONGEST_PAUSE)}
         try:
             self._store = S3Store(
@@ -185,13 +186,21 @@ class Bucket:
                 self._api.delete(self._store, list(keys[start : start + _PAGE]))
 
 
-def _parameters(url: str) -> dict[str, str]:
-    given = dict(parse_qsl(urlsplit(url).query))
+def _place(url: str) -> SplitResult:
+    try:
+        place = urlsplit(url)
+    except ValueError as error:  # a bracket without its other half
+        raise InvalidArgument(f"{url} names no bucket: {error}", hint=_EXAMPLE) from error
+    if not place.netloc:
+        raise InvalidArgument(f"{url} names no bucket", hint=_EXAMPLE)
+    return place
+
+
+def _parameters(url: str, place: SplitResult) -> dict[str, str]:
+    given = dict(parse_qsl(place.query))
     for name in given:
         if name not in _PARAMETERS:
             raise InvalidArgument(f'{url}: "{name}" is no parameter of a bucket', hint=f"{', '.join(_PARAMETERS)} are.")
-    if not urlsplit(url).netloc:
-        raise InvalidArgument(f"{url} names no bucket", hint="s3://BUCKET/PREFIX?endpoint=https://…")
     return given
 
 

@@ -310,7 +310,7 @@ def _url(url: str | Path) -> URL:
         return URL.create("sqlite", database=text)
     try:
         parsed = make_url(text)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: its port is no number
         raise InvalidArgument(f"{text!r} is no database URL", hint="Write postgresql://user@host/name.") from error
     if parsed.get_backend_name() == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")

@@ -50,6 +50,16 @@ def assert_exact(database):
         for query in (counted, studies, blobs):
             for _, *pairs in connection.execute(sqlalchemy.text(query)):
                 assert pairs[::2] == pairs[1::2]
+        kinds = """
+            SELECT t.id, t.mods, t.sop_classes, s.modality, i.cls FROM study t
+            JOIN series s ON s.study_id = t.id JOIN instance i ON i.series_id = s.id"""
+        told, found = {}, {}
+        for number, mods, classes, modality, cls in connection.execute(sqlalchemy.text(kinds)):
+            told[number] = set(filter(None, mods.split("\\"))), set(classes.split("\\"))
+            known = found.setdefault(number, (set(), set()))
+            known[0].update(filter(None, [modality]))
+            known[1].add(cls)
+        assert told == found
 
 
 class TestTables:
@@ -261,6 +271,33 @@ class TestConcurrency:
             thread.join()
         assert sorted(one.value for one in all_outcomes) == ["new"] * 8 + ["same"] * 56
         assert_exact(database)
+
+    def test_modalities_that_come_from_all_sides_are_all_told(self, index, database):
+        index.add([numbered(1, 1, number, Modality="CT") for number in range(8)])
+        barrier, failures = threading.Barrier(8), []
+        classes = sorted(uids.STORAGE_CLASSES)[:8]
+
+        def change(number):
+            barrier.wait()
+            try:
+                for k in range(4):
+                    one = numbered(1, 10 + number, k, Modality=f"M{number}", SOPClassUID=classes[number])
+                    other = numbered(2, 10 + k, number, Modality=f"M{k}")
+                    assert outcomes(index.add([one, other])) == [Outcome.NEW] * 2
+                    if number % 2:
+                        gone = [f"1.2.1.{10 + number}.{k}", f"1.2.1.1.{number}"]
+                        database.transaction(lambda connection: remove_instances(connection, gone))  # noqa: B023
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=change, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert_exact(database)
+        assert rows(database, schema.study)[0]["mods"] == "CT\\M0\\M2\\M4\\M6"
 
     def test_adding_to_a_study_while_others_remove_from_it(self, index, database):
         index.add([numbered(1, 1, number) for number in range(40)])

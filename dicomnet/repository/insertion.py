@@ -77,6 +77,12 @@ class _Study:
     series: int = 0
     instances: int = 0
     bytes: int = 0
+    told: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())  # modalities and SOP classes as they were
+
+    @property
+    def is_wider(self) -> bool:
+        """Whether it has modalities or SOP classes that it had not."""
+        return not (self.modalities <= self.told[0] and self.sop_classes <= self.told[1])
 
 
 @dataclass(slots=True)
@@ -156,7 +162,9 @@ class Insertion:
         for row in _STUDIES[self.is_sqlite].listed(self.connection, uids):
             demographics = Demographics(row.name_n, row.birth, row.sex)
             known = _Patient(row.patient_id, row.pid or "", row.issuer, row.name_n, demographics)
-            turn.studies[row.uid] = _Study(row.id, row.uid, known, _split(row.mods), _split(row.sop_classes))
+            study = _Study(row.id, row.uid, known, _split(row.mods), _split(row.sop_classes))
+            study.told = frozenset(study.modalities), frozenset(study.sop_classes)
+            turn.studies[row.uid] = study
         for place, record in turn.undecided():
             self._check_patient(turn, place, record)
 
@@ -290,6 +298,7 @@ class Insertion:
         if self.is_sqlite:  # which has one writer: what was not there before is not there now
             _INSTANCE.run(self.connection, rows)
             return {row["uid"] for row in rows}
+        rows = sorted(rows, key=lambda row: str(row["uid"]))  # as others that add the same do, or they wait in a circle
         columns = {name: [row[name] for row in rows] for name in _INSTANCE_COLUMNS}
         return {row.uid for row in _INSTANCES.all(self.connection, columns)}
 
@@ -312,18 +321,31 @@ class Insertion:
         for series in grown:
             by_id[series.study_id].instances += series.instances
             by_id[series.study_id].bytes += series.bytes
-        studies = [study for study in by_id.values() if study.instances or study.series]
+        studies = [study for _, study in sorted(by_id.items()) if study.instances or study.series]
+        if not self.is_sqlite and any(study.is_wider and not study.is_new for study in studies):
+            self._lock(studies)
         with in_one_go(self.connection):
             self._count_rows(turn, grown, studies)
 
+    def _lock(self, studies: list[_Study]) -> None:
+        """Keep others from counting; what they have added to a study is part of it."""
+        by_uid = {study.uid: study for study in studies}
+        for row in _WIDENED.listed(self.connection, by_uid):
+            by_uid[row.uid].modalities |= _split(row.mods)
+            by_uid[row.uid].sop_classes |= _split(row.sop_classes)
+
     def _count_rows(self, turn: _Pass, grown: list[_Series], studies: list[_Study]) -> None:
-        if turn.used:
-            _COUNT_BLOB.run(self.connection, [{"b_id": one, "b_refs": count} for one, count in turn.used.items()])
+        """Studies first, in the order of their ids: who waits for one has counted nothing that another waits for."""
+        if studies:
+            _COUNT_STUDY.run(self.connection, [_growth(study, self.now) for study in studies])
+        if wider := [study for study in studies if study.is_wider]:
+            _WIDEN_STUDY.run(self.connection, [_width(study) for study in wider])
         if grown:
             rows = [{"b_id": one.id, "b_inst": one.instances, "b_bytes": one.bytes} for one in grown]
             _COUNT_SERIES.run(self.connection, rows)
+        if turn.used:
+            _COUNT_BLOB.run(self.connection, [{"b_id": one, "b_refs": count} for one, count in turn.used.items()])
         if studies:
-            _COUNT_STUDY.run(self.connection, [_growth(study, self.now) for study in studies])
             changes = [("new", "STUDY", study.uid) for study in studies if study.is_new]
             changes += [("stored", "SERIES", series.uid) for series in grown]
             _CHANGE.run(self.connection, [{"kind": kind, "level": level, "uid": uid} for kind, level, uid in changes])
@@ -375,13 +397,20 @@ def _by_uid(query: Select[Any], column: ColumnElement[Any]) -> dict[bool, Prepar
     return {in_sqlite: Prepared(query.where(among(column, in_sqlite=in_sqlite))) for in_sqlite in (True, False)}
 
 
-# PostgreSQL locks the studies: their counts are ours until the commit.
+# In PostgreSQL no other deletes the studies, or from them, until the commit. Others may add to them, and wait only for
+# the counts, which are the last before the commit.
 _STUDIES = _by_uid(
     select(_S.id, _S.uid, _S.mods, _S.sop_classes, _S.patient_id, _P.pid, _P.issuer, _P.name_n, _P.birth, _P.sex)
     .join(schema.patient)
     .order_by(_S.uid)
-    .with_for_update(of=schema.study),
+    .with_for_update(of=schema.study, read=True, key_share=True),
     _S.uid,
+)
+_WIDENED = Prepared(
+    select(_S.uid, _S.mods, _S.sop_classes)
+    .where(among(_S.uid, in_sqlite=False))
+    .order_by(_S.id)
+    .with_for_update(key_share=True)
 )
 _SERIES = _by_uid(select(_SE.id, _SE.uid, _SE.study_id), _SE.uid)
 _KNOWN = _by_uid(
@@ -402,12 +431,15 @@ _COUNT_STUDY = Prepared(
         n_series=_S.n_series + bindparam("b_series"),
         n_inst=_S.n_inst + bindparam("b_inst"),
         bytes=_S.bytes + bindparam("b_bytes"),
-        mods=bindparam("b_mods"),
-        sop_classes=bindparam("b_classes"),
         seen_at=bindparam("b_now"),
         version=_S.version + 1,
         state="",
     )
+)
+_WIDEN_STUDY = Prepared(
+    update(schema.study)
+    .where(_S.id == bindparam("b_id"))
+    .values(mods=bindparam("b_mods"), sop_classes=bindparam("b_classes"))
 )
 
 
@@ -453,7 +485,13 @@ def _growth(study: _Study, now: float) -> dict[str, object]:
         "b_series": study.series,
         "b_inst": study.instances,
         "b_bytes": study.bytes,
+        "b_now": now,
+    }
+
+
+def _width(study: _Study) -> dict[str, object]:
+    return {
+        "b_id": study.id,
         "b_mods": "\\".join(sorted(study.modalities)),
         "b_classes": "\\".join(sorted(study.sop_classes)),
-        "b_now": now,
     }

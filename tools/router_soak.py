@@ -4,7 +4,8 @@
 
 Several senders store at a router, which forwards everything to two destinations: an archive, which is killed too, and a
 listener that writes down each instance that it gets. In the end both have every instance that the router acknowledged,
-with the bytes that were sent; what came twice came with the same bytes.
+with the bytes that were sent; what came twice came with the same bytes. With --through the router passes on what comes
+while it arrives (cut-through): half of the patients to the archive, the others to the listener.
 """
 
 from __future__ import annotations
@@ -54,6 +55,25 @@ address = "WITNESS@127.0.0.1:{witness}"
 [[rules]]
 name = "all"
 actions = [{{ do = "forward", to = ["ARCHIVE", "WITNESS"] }}]
+"""
+THROUGH = """
+[destinations.ARCHIVE]
+address = "ARCHIVE@127.0.0.1:{archive}"
+width = 4
+
+[destinations.WITNESS]
+address = "WITNESS@127.0.0.1:{witness}"
+width = 4
+
+[[rules]]
+name = "even"
+when = {{ field = "PatientID", matches = "[02468]$" }}
+actions = [{{ do = "forward", to = ["ARCHIVE"], mode = "cut-through" }}]
+
+[[rules]]
+name = "odd"
+fallback = true
+actions = [{{ do = "forward", to = ["WITNESS"], mode = "cut-through" }}]
 """
 
 
@@ -112,16 +132,18 @@ class Outcome:
     kills: int = 0
     acknowledged: int = 0
     twice: int = 0
+    through: int = 0  # of what was acknowledged: passed on while it arrived
     lost: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     slowest: float = 0.0
+    slowest_allowed: float = SLOWEST_START
 
     @property
     def good(self) -> bool:
         """Whether all is as it has to be."""
-        return not (self.lost or self.torn or self.problems or self.refused) and self.slowest < SLOWEST_START
+        return not (self.lost or self.torn or self.problems or self.refused) and self.slowest < self.slowest_allowed
 
 
 def free_port() -> int:
@@ -133,7 +155,9 @@ def free_port() -> int:
                 return port
 
 
-def soak(kills: int, root: Path, *, seed: int = 0, say: bool = True) -> Outcome:
+def soak(
+    kills: int, root: Path, *, seed: int = 0, say: bool = True, through: bool = False, slowest: float = SLOWEST_START
+) -> Outcome:
     """Kill a router and its archive so often.
 
     Args:
@@ -141,12 +165,14 @@ def soak(kills: int, root: Path, *, seed: int = 0, say: bool = True) -> Outcome:
         root: a directory for routers and archives; each is deleted when it has grown and was checked.
         seed: of what is random.
         say: print a line for each router.
+        through: by cut-through, and not by the queues alone.
+        slowest: seconds that a start may take.
     """
-    outcome = Outcome()
+    outcome = Outcome(slowest_allowed=slowest)
     while outcome.kills < kills and outcome.good:
         directory = root / f"router-{outcome.kills}"
         with (witness := Witness()):
-            _one_router(kills, directory, random.Random(seed + outcome.kills), outcome, witness)
+            _one_router(kills, directory, random.Random(seed + outcome.kills), outcome, witness, through)
         if say:
             print(f"{outcome.kills} kills, {outcome.acknowledged} acknowledged, {outcome.twice} came twice, "
                   f"slowest start {outcome.slowest:.2f} s", flush=True)  # fmt: skip
@@ -155,10 +181,12 @@ def soak(kills: int, root: Path, *, seed: int = 0, say: bool = True) -> Outcome:
     return outcome
 
 
-def _one_router(kills: int, root: Path, chance: random.Random, outcome: Outcome, witness: Witness) -> None:
+def _one_router(
+    kills: int, root: Path, chance: random.Random, outcome: Outcome, witness: Witness, through: bool
+) -> None:
     router, archive, port = root / "router", root / "archive", free_port()
     RouterSettings.make(router)
-    (router / "rules.toml").write_text(RULES.format(archive=port, witness=witness.address[1]))
+    (router / "rules.toml").write_text((THROUGH if through else RULES).format(archive=port, witness=witness.address[1]))
     module = (__file__, "--nursery")
     routers = Server(*module, "router", "--directory", str(router), "--port", "0")
     archives = Server(*module, "archive", "--directory", str(archive), "--port", str(port))
@@ -171,7 +199,7 @@ def _one_router(kills: int, root: Path, chance: random.Random, outcome: Outcome,
     for server in (routers, archives):
         server.kill()
         server.end()
-    _check(archive, told, witness, outcome)
+    _check(archive, told, witness, outcome, through)
 
 
 def _round(routers: Server, archives: Server, chance: random.Random, told: Told, outcome: Outcome) -> None:
@@ -210,18 +238,21 @@ def _drain(directory: Path, outcome: Outcome) -> None:
             threading.Event().wait(0.1)
         given_up = spool.queue.items(states=[State.PARKED, State.HELD, State.DROPPED])
         outcome.problems += [f"{one.uid} for {one.destination} is {one.state}: {one.why}" for one in given_up]
+        sent = spool.queue.items(states=[State.SENT], most=1_000_000)
+        outcome.through += sum(not one.ref.key for one in sent)
 
 
-def _check(archive: Path, told: Told, witness: Witness, outcome: Outcome) -> None:
-    """Compare what both destinations have with what the router acknowledged."""
+def _check(archive: Path, told: Told, witness: Witness, outcome: Outcome, through: bool) -> None:
+    """Compare what both destinations have, or each its half, with what the router acknowledged."""
     with Holdings(archive) as holdings:
         places = holdings.places.of(told.hashes)
         outcome.problems += [str(one) for one in (*fsck(holdings), *scrub(holdings))]
         outcome.problems += [f"in quarantine: {one.uid}" for one in holdings.quarantine.items()]
     for uid, sha in told.hashes.items():
-        if uid not in places or uid not in witness.hashes:
+        found = [*([places[uid].sha] if uid in places else []), *witness.hashes.get(uid, ())]
+        if len(found) < (1 if through else 2):
             outcome.lost.append(uid)
-        elif places[uid].sha != sha or witness.hashes[uid] != {sha}:
+        elif set(found) != {sha}:
             outcome.torn.append(uid)
     outcome.torn += [uid for uid, hashes in witness.hashes.items() if len(hashes) > 1]
     outcome.twice += witness.received - len(witness.hashes)
@@ -232,6 +263,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--through", action="store_true", help="by cut-through")
+    parser.add_argument("--slowest", type=float, default=SLOWEST_START, help="seconds of a start, on a machine at work")
     parser.add_argument("--nursery", choices=("router", "archive"))
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--port", type=int, default=0)
@@ -241,7 +274,7 @@ def main() -> int:
         return 0
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="dicomnet-soak-") as root:
-        outcome = soak(options.kills, Path(root), seed=options.seed)
+        outcome = soak(options.kills, Path(root), seed=options.seed, through=options.through, slowest=options.slowest)
     print(outcome)
     return 0 if outcome.good else 1
 

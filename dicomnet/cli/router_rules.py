@@ -15,6 +15,7 @@ import click
 from ..errors import InputFileError, InvalidArgument
 from ..router.editing import RulesFile, value_of
 from ..router.plan import Plan, PlanInvalid, Rule
+from ..router.planning import explain_passing
 from ..router.samples import Coverage, Sample, Sender, coverage, sample_files, spooled, spooled_series
 from ..router.settings import RULES_NAME, RouterSettings
 from ..router.spool import Spool
@@ -253,7 +254,7 @@ def _explain(plan: Plan, samples: Any, output: Output) -> int:
             output.error(str(sample))
             code = Exit.FAILURES
             continue
-        lines = list(plan.explain(sample.facts))
+        lines = [*plan.explain(sample.facts), *explain_passing(plan, sample.facts)]
         output.say(f"{sample.name}:")
         for line in lines:
             output.say(f"  {line}")

@@ -52,7 +52,8 @@ class Source:
         sop_class_uid: what kind of object it is.
         sop_instance_uid: which one it is.
         transfer_syntax_uid: how its data set is encoded.
-        size: all bytes of the data set as they go over the wire; even.
+        size: all bytes of the data set as they go over the wire; even. -1 where that is not known before its end.
+        over: of a source without a size: the piece that was given out last is the last one.
     """
 
     name = sop_class_uid = sop_instance_uid = transfer_syntax_uid = ""

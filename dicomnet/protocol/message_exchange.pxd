@@ -33,6 +33,7 @@ cdef class Outgoing:
     cdef Py_ssize_t _unit
     cdef long long _left
     cdef object _pieces
+    cdef object _unsized            # a data source that learns its size as it goes
     cpdef list next_piece(self)
     cdef object _next_data(self)
     cdef list _framed_command(self)

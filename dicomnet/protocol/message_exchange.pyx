@@ -163,12 +163,13 @@ cdef class Outgoing:
             self.has_data = True
             self._left = data.size
             self._pieces = data.chunks(unit)
+            self._unsized = data if self._left < 0 else None
 
     cpdef list next_piece(self):
         """The next PDUs of the message: its command set with the first piece of its data set, then piece by piece.
 
         Raises:
-            LocalProtocolError: the data source gave more or fewer bytes than its size.
+            LocalProtocolError: the data source gave more or fewer bytes than its size, or an empty piece.
         """
         cdef list data = None
         if self._pieces is not None:
@@ -190,6 +191,12 @@ cdef class Outgoing:
     cdef object _next_data(self):
         piece = next(self._pieces, _NOTHING)
         cdef Py_ssize_t size = len(piece)
+        if self._unsized is not None:
+            if self._unsized.over and size:
+                self._left = size
+                self._unsized = None
+            else:
+                self._left = size + 1  # one byte, at least, is to follow
         self._left -= size
         if self._left < 0 or (self._left and not size):
             raise LocalProtocolError("a data source gave more or fewer bytes than its size")
@@ -199,7 +206,7 @@ cdef class Outgoing:
 
     def end_early(self):
         """Send no more of the data set than a last fragment, which the peer will not look at."""
-        self._pieces, self._left = iter((_LAST_FRAGMENT,)), len(_LAST_FRAGMENT)
+        self._pieces, self._left, self._unsized = iter((_LAST_FRAGMENT,)), len(_LAST_FRAGMENT), None
 
     @property
     def begun(self):

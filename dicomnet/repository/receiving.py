@@ -98,8 +98,11 @@ class Receiver(Generic[R]):
         named = command.affected_sop_class_uid or "", command.affected_sop_instance_uid or ""
         self._check(named, arrival.calling)
         syntax = arrival.context.transfer_syntax
-        header = meta_header(*named, syntax, arrival.calling)
-        return BlobSink(self._blobs, (*named, syntax), header, self._memory)
+        return self._sink(arrival, (*named, syntax), meta_header(*named, syntax, arrival.calling))
+
+    def _sink(self, arrival: Arrival, named: tuple[str, str, str], header: bytes) -> BlobSink:
+        """Where it goes, with its UIDs and file meta information."""
+        return BlobSink(self._blobs, named, header, self._memory)
 
     def _check(self, named: tuple[str, str], calling: str) -> None:
         for uid, name, tag in zip(named, ("Class", "Instance"), (0x00000002, 0x00001000), strict=True):

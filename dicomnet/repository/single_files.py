@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ..errors import InvalidArgument
 from ..files.durable import make_directory, sync_directory, write_all
@@ -98,6 +99,10 @@ class PartFile:
         except OSError:
             self.discard()
             raise
+
+    def reader(self) -> BinaryIO:
+        """A file object of its own for what is written; it can be read even when this is renamed, or deleted."""
+        return open(self._path, "rb", buffering=0)
 
     def complete(self, sha256: bytes) -> None:
         """All of it is written; the record beside it says its hash."""

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from ..errors import InvalidArgument
 from ..repository.deidentify.profile import options_of
 from ..server.discovery import AddInError, resolved
-from ..server.settings import AETitle, Table
+from ..server.settings import AETitle, Seconds, Table
 from .conditions import Window, uid_of
 from .paths import parse_path
 
@@ -40,11 +40,22 @@ class Forward(Table):
     """The time of the day when this is sent; left out, at once."""
     compress: str | None = None
     """A lossless transfer syntax to convert to, by keyword or UID, where the peer takes it: JPEGLSLossless."""
+    mode: Literal["queue", "cut-through"] = "queue"
+    """By the queue, once it is in the spool; or while it arrives, and its sender gets the status of the destination."""
+    patience: Seconds = 10.0
+    """Of cut-through: how long after its last byte an answer is waited for; then the queue takes it over."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.compress is not None:
             uid_of(self.compress)
+        if self.mode == "cut-through":
+            if len(self.to) > 1:
+                raise InvalidArgument("cut-through goes to one destination, whose status the sender gets")
+            if self.between is not None:
+                raise InvalidArgument("cut-through and between exclude each other: what is passed on does not wait")
+            if self.compress is not None:
+                raise InvalidArgument("cut-through and compress exclude each other: what is passed on stays as it is")
         return self
 
 

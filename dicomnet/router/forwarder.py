@@ -102,6 +102,8 @@ class Worker:
         self.wake: threading.Event = threading.Event()
         self.stop: threading.Event = threading.Event()
         self.under_way: tuple[Delivery, ...] = ()
+        self.woken: int = 0  # how often it was told that there may be something
+        self._idle_since = -1  # what that was when it last found nothing that waits
         self._busy_in_a_row = 0
         self._refused_in_a_row = 0
         self._again: list[tuple[Delivery, str, RetryClass]] = []  # refused, and to be offered again
@@ -123,6 +125,16 @@ class Worker:
         if self._sender is not None:
             self._sender.close()
 
+    def rouse(self) -> None:
+        """There may be something to send."""
+        self.woken += 1
+        self.wake.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """It has found nothing that waits, and was told of nothing since."""
+        return self._idle_since == self.woken
+
     def _turn(self) -> float:
         """Send what is due; the seconds until there may be something again."""
         left = self.health.until - time.monotonic()
@@ -134,11 +146,12 @@ class Worker:
         window = self.destination.between
         if window is not None and not window.holds(self._owner.now().time()):
             return _MOST_PAUSE
-        queue = self._owner.spool.queue
+        queue, woken = self._owner.spool.queue, self.woken
         most = _REFUSED_IN_A_ROW if self.health.failures else BATCH
         items = queue.lease(self.name, most=most, slot=self.slot, slots=self.destination.width)
         if not items:
             due = queue.next_due(self.name)
+            self._idle_since = woken if due is None else -1
             return _MOST_PAUSE if due is None else min(max(due - queue.now(), 0.01), _MOST_PAUSE)
         self.under_way = tuple(items)
         try:
@@ -353,7 +366,19 @@ class Forwarder:
         for name, workers in tuple(self._workers.items()):
             if names is None or name in names:
                 for worker in workers:
-                    worker.wake.set()
+                    worker.rouse()
+
+    def is_idle(self, name: str) -> bool:
+        """Whether nothing waits for a destination, nor is on its way to it from its queue."""
+        workers = self._workers.get(name)
+        return workers is not None and all(one.is_idle for one in workers)
+
+    def passed_on(self, name: str) -> None:
+        """A destination has taken an instance while it arrived."""
+        health = self.health.get(name)
+        if health is not None:
+            with health.lock:
+                health.sent += 1
 
     def load(self, item: Delivery) -> Load:
         """See `preparing.load_of`."""

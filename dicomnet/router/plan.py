@@ -129,6 +129,7 @@ class Plan(Table):
 
     _order: tuple[int, ...] = PrivateAttr()
     _wanted: frozenset[int] = PrivateAttr()
+    _passes_on: bool = PrivateAttr()
 
     @model_validator(mode="after")
     def _prepare(self) -> Self:
@@ -140,12 +141,21 @@ class Plan(Table):
             for block in range(0x10, 0x100)
         }  # fmt: skip
         self._wanted = frozenset(tags | creators | IDENTIFYING)
+        self._passes_on = any(
+            isinstance(action, Forward) and action.mode == "cut-through"
+            for rule in self.rules if rule.active for action in rule.actions
+        )  # fmt: skip
         return self
 
     @property
     def wanted(self) -> frozenset[int]:
         """The tags of the top level that its rules ask for."""
         return self._wanted
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether any rule has instances passed on while they arrive."""
+        return self._passes_on
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -210,6 +220,7 @@ class Plan(Table):
             seen.setdefault(rule.name, number)
             for path, name in rule.destinations():
                 yield from self._unknown(_join(place, path), name)
+            yield from self._not_passed_on(place, rule)
             for at, action in enumerate(rule.actions):
                 if isinstance(action, Copy) and not isinstance(
                     self.destinations.get(action.to, None), FolderDestination | None
@@ -221,6 +232,24 @@ class Plan(Table):
                     yield Problem(_join(place, ("actions", at, "source")), f'"{action.source}" is no DICOM peer')
             if any(isinstance(one, Drop) for one in rule.actions) and len(rule.actions) > 1:
                 yield Problem(f"{place} actions", "what is dropped has no other action")
+
+    def _not_passed_on(self, place: str, rule: Rule) -> Iterator[Problem]:
+        """Why what its rule wants passed on while it arrives cannot be."""
+        changes = False
+        for at, action in enumerate(rule.actions):
+            changes = changes or isinstance(action, Edit | Deidentify | Call)
+            if not isinstance(action, Forward) or action.mode != "cut-through":
+                continue
+            where = _join(place, ("actions", at, "mode"))
+            if changes:
+                yield Problem(where, "cut-through passes on what comes as it comes: the actions before it change it")
+            if rule.unit != "instance":
+                yield Problem(where, f"cut-through does not wait until a {rule.unit} is complete")
+            destination = self.destinations.get(action.to[0])
+            if destination is not None and not isinstance(destination, DimseDestination):
+                yield Problem(where, f'cut-through goes to a DICOM peer, which "{action.to[0]}" is not')
+            if isinstance(destination, DimseDestination) and destination.commit:
+                yield Problem(where, f'"{action.to[0]}" is asked for commitment, which its queue waits for')
 
     def _unknown(self, place: str, name: str) -> Iterator[Problem]:
         if name in self.destinations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, time, timedelta
 
 from .actions import URGENCY, Copy, Drop, Forward, Hold, Prefetch
@@ -12,7 +12,7 @@ from .facts import Facts, Unreadable
 from .plan import Decision, Fired, Plan
 from .queue import New, State
 
-__all__ = ["deliveries_of", "opening", "unit_of"]
+__all__ = ["deliveries_of", "explain_passing", "opening", "passing", "unit_of"]
 
 NO_RULE = "no rule fires"
 
@@ -81,6 +81,38 @@ def unit_of(rule: str, unit: str, facts: Facts, association: str) -> str:
     uid = {"series": 0x0020000E, "study": 0x0020000D}.get(unit)
     what = facts.uid(uid) if uid is not None else association
     return f"{rule} {unit} {what}" if what else ""
+
+
+def passing(plan: Plan, deliveries: Sequence[New]) -> tuple[Forward | None, str]:
+    """The action by which an instance is passed on while it arrives (cut-through); or None, and why not if it might be.
+
+    Args:
+        plan: the rules.
+        deliveries: what they want done with it.
+    """
+    wanted = [action for new in deliveries if (action := _cut(plan, new)) is not None]
+    if not wanted:
+        return None, ""
+    if len(deliveries) > 1:
+        return None, "more than one destination is to get it"
+    if deliveries[0].state is not State.WAITING:
+        return None, deliveries[0].why
+    return wanted[0], ""
+
+
+def _cut(plan: Plan, new: New) -> Forward | None:
+    rule = next((one for one in plan.rules if one.name == new.rule), None)
+    action = rule.actions[new.step] if rule is not None else None
+    return action if isinstance(action, Forward) and action.mode == "cut-through" else None
+
+
+def explain_passing(plan: Plan, facts: Facts) -> Iterator[str]:
+    """Whether an instance is passed on while it arrives, and why not; nothing where no rule that fires wants that."""
+    action, why = passing(plan, deliveries_of(plan, 0, facts))
+    if action is not None:
+        yield f"cut-through to {action.to[0]}; by its queue where it is away, slow, or has something waiting"
+    elif why:
+        yield f"no cut-through, but by the queue: {why}"
 
 
 def opening(window: Window, now: datetime) -> float:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ..log import log, log_failure
 from ..repository.incoming import Incoming
-from ..repository.receiving import Receiver
 from ..server.directory_lock import DirectoryLock
 from ..services.service_registry import Registering
 from .announcements import Announcements
+from .cut_receiver import CutReceiver
+from .cut_through import CutThrough
 from .forwarder import Forwarder, Pace
 from .queue import State
 from .settings import RouterSettings
@@ -60,7 +61,7 @@ class Routing:
         InvalidArgument: there is no router, its settings make no sense, or another process serves it.
 
     Attributes:
-        spool, forwarder, storage: its parts.
+        spool, forwarder, cuts, storage: its parts.
     """
 
     def __init__(
@@ -80,8 +81,9 @@ class Routing:
         self.forwarder: Forwarder = Forwarder(self.spool, self.settings.ae_title, pace=pace, tell=tell)
         self.spool.units.released = self.forwarder.wake
         self.spool.units.count = self.forwarder.count
-        self.storage: Receiver[Accepted] = Receiver(
-            self.spool.blobs, self.spool.disk, self._store, turns=True, who="the router"
+        self.cuts: CutThrough = CutThrough(self.spool, self.settings.ae_title, self.forwarder)
+        self.storage: CutReceiver = CutReceiver(
+            self.spool, self.spool.disk, self._store, self.cuts, self.forwarder.passed_on
         )
         self._announcements = Announcements(self.spool.units)
         self._tell = tell
@@ -182,6 +184,7 @@ class Routing:
     def close(self) -> None:
         """Commit what has arrived, end what is under way, and close."""
         self._stop.set()
+        self.cuts.close()
         self.storage.close()
         self.forwarder.close()
         if self._keeper.is_alive():

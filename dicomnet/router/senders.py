@@ -31,7 +31,7 @@ from .destinations import DimseDestination
 from .prefetch import prefetched
 from .queue import Delivery
 
-__all__ = ["DimseSender", "Load", "Result", "Sender", "Verdict"]
+__all__ = ["LEARNED", "DimseSender", "Load", "Result", "Sender", "Verdict", "verdict_on"]
 
 _DUPLICATE = 0x0111
 _BUSY = range(0xA700, 0xA800)
@@ -242,7 +242,7 @@ def _commitments(scu: StoreScu, there: Sequence[Stored]) -> Iterator[Stored]:
 
 def _verdict(stored: Stored) -> Verdict:
     if stored.status is not None:
-        return _verdict_on(stored.status)
+        return verdict_on(stored.status)
     error = stored.error
     if isinstance(error, InputFileError) or stored.outcome is Outcome.UNREADABLE:
         return Verdict.UNREADABLE
@@ -257,7 +257,8 @@ def _verdict(stored: Stored) -> Verdict:
     return Verdict.UNREACHABLE if isinstance(error, DicomNetError | None) else Verdict.REFUSED
 
 
-def _verdict_on(status: Status) -> Verdict:
+def verdict_on(status: Status) -> Verdict:
+    """What a status of C-STORE that is neither success nor a warning says of a delivery."""
     code = int(status)
     if code == _DUPLICATE:
         return Verdict.DELIVERED

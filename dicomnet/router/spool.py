@@ -30,7 +30,7 @@ from .schema import delivery, make_tables, received
 from .settings import RouterSettings
 from .versions import PlanVersions
 
-__all__ = ["DATABASE_NAME", "LOOP_SECONDS", "MOST_RETURNS", "Accepted", "Spool"]
+__all__ = ["DATABASE_NAME", "LOOP_SECONDS", "MOST_RETURNS", "Accepted", "PassedOn", "Spool"]
 
 DATABASE_NAME = "router.db"
 #: Smaller than an archive's: what is in it is gone soon, and the room is wanted back.
@@ -49,6 +49,19 @@ class Accepted:
 
     id: int
     deliveries: tuple[New, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOn:
+    """An instance that a destination took while it arrived: its bytes are not in the spool.
+
+    Attributes:
+        why: a word on it, for the ledger.
+    """
+
+    incoming: Incoming
+    new: New
+    why: str
 
 
 @dataclass(slots=True)
@@ -155,6 +168,33 @@ class Spool:
         if self.blobs.due:
             self.blobs.settle()
         return [Accepted(one.id, tuple(one.deliveries)) for one in placed]
+
+    def passed_on(self, group: Sequence[PassedOn]) -> list[int | Exception]:
+        """Write down what was passed on while it arrived; the id of each.
+
+        Raises:
+            DBAPIError: it cannot be written.
+        """
+        wanted = self.plans.current[1].wanted
+        placed = [
+            _Placed(
+                BlobRef("", 0, one.incoming.blob.length), one.incoming.blob, one.incoming,
+                self._facts(one.incoming, wanted), [replace(one.new, state=State.SENT, why=one.why)],
+            )
+            for one in group
+        ]  # fmt: skip
+
+        def work(connection: Connection) -> None:
+            now = self._clock()
+            adding = insert(received).returning(_R.id, sort_by_parameter_order=True)
+            rows = connection.execute(adding, [self._row(one, now) | {"kept": 0} for one in placed]).all()
+            for one, row in zip(placed, rows, strict=True):
+                one.id = row[0]
+            self.queue.put(connection, [(one.id, one.facts.uid(_SERIES), one.deliveries) for one in placed])
+
+        # After a loss of power a line may be missing; the destination has the instance.
+        self.database.transaction(work, logged=True)
+        return [one.id for one in placed]
 
     def _facts(self, incoming: Incoming, wanted: frozenset[int]) -> Facts:
         blob = incoming.blob

@@ -10,7 +10,7 @@ from ..errors import InvalidArgument
 from .conditions import EndlessExpression
 from .facts import Unreadable
 from .plan import Plan, PlanInvalid, Problem
-from .planning import deliveries_of
+from .planning import deliveries_of, explain_passing
 from .samples import Sample, outcome, spooled_series
 from .spool import Spool
 
@@ -58,7 +58,7 @@ def try_rules(spool: Spool, text: str, study: str | None = None) -> Mapping[str,
 def _tried(plan: Plan, running: Plan, sample: Sample) -> Mapping[str, Any]:
     facts = sample.facts
     try:
-        why, fired = list(plan.explain(facts)), list(plan.decide(facts).names)
+        why, fired = [*plan.explain(facts), *explain_passing(plan, facts)], list(plan.decide(facts).names)
     except (Unreadable, EndlessExpression) as error:
         why, fired = [str(error)], []
     now, then = outcome(deliveries_of(running, 0, facts)), outcome(deliveries_of(plan, 0, facts))

@@ -1,0 +1,345 @@
+"""Cut-through: what one destination is to get is passed on while it arrives, and its sender gets that peer's answer.
+
+What is acknowledged is at the destination, which has said so, or in the queue, on the disk. Until then a copy is kept:
+where the destination is away, slow, busy, or ends the association, the queue takes the whole instance, and the sender
+is answered when that is durable. A refusal goes back to the sender as it is, and nothing is kept.
+
+A destination has as many associations for this as it is `width` wide, beside those of its queue. Each is opened with
+the first instance that wants it, and kept for those that follow.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+
+from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, NoAcceptedContext
+from ..log import log, log_failure
+from ..protocol.negotiation import ProposedContext
+from ..sync.association import Association, connect
+from .destinations import DimseDestination
+from .facts import Facts
+from .forwarder import Forwarder
+from .planning import deliveries_of, passing
+from .senders import LEARNED, Verdict, verdict_on
+from .spool import LOOP_SECONDS, Spool
+from .transit import Answer, Transit
+
+__all__ = ["CutThrough"]
+
+#: Seconds for which an association is kept that nothing goes over.
+KEPT = 20.0
+#: Seconds for which all goes by the queue: after a failure, and after an instance that was not answered in time.
+REST, SLOW_REST = 2.0, 60.0
+#: Seconds in which what is on its way may end when the router stops.
+CLOSING = 5.0
+_MOST_WAITING = 32  # instances of one sender that wait for one association
+_MOST_CONTEXTS = 64
+_MOST_RECENT = 20_000  # UIDs that are remembered: what comes again goes by the queue, which guards against loops
+_CLOCK = 0.25
+_GONE = AssociationAborted, ConnectionFailed, DeadlineExceeded
+
+
+class _Passage:
+    """One association to a destination, and the thread that sends over it."""
+
+    def __init__(self, way: _Way) -> None:
+        self._way = way
+        self._waiting: deque[Transit] = deque()
+        self.current: Transit | None = None
+        self.sender = ""
+        self._association: Association | None = None
+        self._calling = ""
+        self._contexts: dict[tuple[str, str], None] = {}
+        self._is_closed = False
+        self._changed = threading.Condition()
+        self.thread = threading.Thread(target=self._run, name=f"dicomnet-through-{way.name}", daemon=True)
+
+    @property
+    def on_their_way(self) -> list[Transit]:
+        """What waits, and what is being sent."""
+        with self._changed:
+            return [*([self.current] if self.current is not None else []), *self._waiting]
+
+    def takes(self, sender: str) -> bool:
+        """Whether an instance of a sender would wait for no other sender's."""
+        with self._changed:
+            is_free = self.current is None and not self._waiting
+            return is_free or (self.sender == sender and len(self._waiting) < _MOST_WAITING)
+
+    def put(self, transit: Transit, sender: str) -> None:
+        """Send an instance after those that wait."""
+        with self._changed:
+            self.sender = sender
+            self._waiting.append(transit)
+            if not self.thread.ident:
+                self.thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            with self._changed:
+                if not self._waiting and not self._is_closed:
+                    self._changed.wait(KEPT if self._association is not None else None)
+                self.current = self._waiting.popleft() if self._waiting else None
+            if self.current is None:
+                self._leave()
+                continue
+            try:
+                self._pass(self.current)
+            except Exception as error:
+                log_failure(f"an instance cannot be passed on to {self._way.name}", error)
+                self.current.give_up(type(error).__name__)
+                self._drop()
+            self.current = None
+        self._leave()
+
+    def _pass(self, transit: Transit) -> None:
+        try:
+            result = self._association_for(transit).store(transit)
+            assert result.status is not None
+        except NoAcceptedContext as error:
+            self._way.learn(transit, str(error))
+            transit.give_up(str(error))
+            return
+        except (DicomNetError, OSError) as error:
+            self._drop()
+            if not transit.is_left:  # who sent it left it; that says nothing of the destination
+                self._way.rest(REST, str(error))
+            transit.give_up(str(error))
+            if not transit.is_left:
+                self.give_up(str(error))
+            return
+        if verdict_on(result.status) is Verdict.BUSY:
+            self._way.rest(REST, f"it answers {result.status}")
+            transit.give_up(f"it answers {result.status}")
+            self.give_up("it is busy")
+            return
+        if not transit.over and not result.status.is_failure:
+            self._drop()
+            transit.give_up("it was answered before it was there")
+            return
+        transit.sha256()
+        transit.answer.set_result(Answer(result.status))
+        transit.close()
+
+    def _association_for(self, transit: Transit) -> Association:
+        """The association that is open, or another one where that is over, or does not have what is wanted."""
+        destination, wanted = self._way.destination, (transit.sop_class_uid, transit.transfer_syntax_uid)
+        usual = destination.calling or self._way.title
+        calling = (transit.calling or usual) if destination.pass_calling else usual
+        association = self._association
+        if association is not None and wanted in self._contexts and calling == self._calling and association.check():
+            return association
+        self._leave()
+        if len(self._contexts) >= _MOST_CONTEXTS:
+            self._contexts.clear()
+        self._contexts[wanted] = None
+        contexts = [ProposedContext(cls, (syntax,)) for cls, syntax in self._contexts]
+        self._association = association = connect(
+            destination.entity, calling=calling, contexts=contexts, tls=destination.tls()
+        )
+        self._calling = calling
+        return association
+
+    def give_up(self, why: str) -> None:
+        """All that waits goes by the queue, in its order."""
+        with self._changed:
+            waiting, self._waiting = self._waiting, deque()
+        for one in waiting:
+            one.give_up(why)
+
+    def interrupt(self) -> None:
+        """End what is under way, from any thread."""
+        association = self._association
+        if association is not None:
+            association.interrupt()
+
+    def _leave(self) -> None:
+        """Release the association."""
+        association, self._association = self._association, None
+        if association is not None:
+            try:
+                association.release()
+            except (DicomNetError, OSError):
+                pass  # it is over in any case
+
+    def _drop(self) -> None:
+        """Abort the association: it is over, or in the middle of what cannot be ended."""
+        association, self._association = self._association, None
+        if association is not None:
+            association.abort()
+
+    def close(self) -> None:
+        """Pass nothing on any more."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+
+class _Way:
+    """A destination that instances are passed on to."""
+
+    def __init__(self, name: str, destination: DimseDestination, title: str) -> None:
+        self.name, self.destination, self.title = name, destination, title
+        self.passages = [_Passage(self) for _ in range(destination.width)]
+        self._until = 0.0
+        self._refused: dict[tuple[str, str], float] = {}
+
+    def passage_for(self, uids: tuple[str, str, str], sender: str) -> _Passage | None:
+        """The association by which an instance of a sender can go at once, if there is one."""
+        now = time.monotonic()
+        if now < self._until or now - self._refused.get((uids[0], uids[2]), -LEARNED) < LEARNED:
+            return None
+        able = [one for one in self.passages if one.takes(sender)]
+        return next((one for one in able if one.sender == sender), next(iter(able), None))
+
+    def learn(self, transit: Transit, why: str) -> None:
+        """The peer takes none of this kind: its queue converts it, or says so."""
+        self._refused[transit.sop_class_uid, transit.transfer_syntax_uid] = time.monotonic()
+        log.info("nothing of this kind is passed on to %s for %d s: %s", self.name, LEARNED, why)
+
+    def rest(self, seconds: float, why: str) -> None:
+        """For a while all goes by the queue."""
+        self._until = time.monotonic() + seconds
+        log.warning("for %d s nothing is passed on to %s while it arrives: %s", seconds, self.name, why)
+
+
+class CutThrough:
+    """Passes instances on while they arrive.
+
+    Args:
+        spool: with the rules.
+        title: our own AE title.
+        forwarder: the queues: while one has something waiting, nothing overtakes it.
+        clock: seconds, which do not jump.
+    """
+
+    def __init__(
+        self, spool: Spool, title: str, forwarder: Forwarder, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._spool, self._title, self._forwarder, self._clock = spool, title, forwarder, clock
+        self._ways: dict[str, _Way] = {}
+        self._recent: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._under_way = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether any rule asks for it."""
+        return self._spool.plans.current[1].passes_on
+
+    def begin(self, facts: Facts, uids: tuple[str, str, str], sender: str) -> Transit | None:
+        """Begin to pass on an instance of which the header has come; None where it goes by the queue.
+
+        Args:
+            facts: what rules ask about.
+            uids: its SOP class, SOP instance and transfer syntax.
+            sender: names the association that it comes on.
+        """
+        version, plan = self._spool.plans.current
+        deliveries = deliveries_of(plan, version, facts, sender)
+        action, _ = passing(plan, deliveries)
+        if action is None:
+            return None
+        name, destination = deliveries[0].destination, plan.destinations[deliveries[0].destination]
+        if not isinstance(destination, DimseDestination) or not destination.active:
+            return None
+        if destination.between is not None and not destination.between.holds(facts.at.time()):
+            return None
+        with self._lock:
+            if self._is_closed or self._is_recent(uids[1]) or not self._forwarder.is_idle(name):
+                return None
+            passage = self._way(name, destination).passage_for(uids, sender)
+            if passage is None:
+                return None
+            transit = Transit(uids, facts.calling, deliveries[0], action.patience)
+            passage.put(transit, sender)
+            if self._watch is None:  # late: a process that forks is best alone
+                self._watch = threading.Thread(target=self._run, name="dicomnet-through-clock", daemon=True)
+                self._watch.start()
+            self._under_way.set()
+        return transit
+
+    def _way(self, name: str, destination: DimseDestination) -> _Way:
+        way = self._ways.get(name)
+        if way is None or way.destination != destination:  # it was edited: what is under way ends as it was
+            for one in way.passages if way is not None else ():
+                one.close()
+            way = self._ways[name] = _Way(name, destination, self._title)
+        return way
+
+    def _is_recent(self, uid: str) -> bool:
+        """Whether an instance was here a moment ago, or still is: it may go round in a loop."""
+        now = self._clock()
+        since = self._recent.pop(uid, None)
+        self._recent[uid] = now
+        if len(self._recent) > _MOST_RECENT:
+            self._recent.popitem(last=False)
+        return since is not None and now - since < LOOP_SECONDS
+
+    def _run(self) -> None:
+        """Give up what is not answered in time."""
+        while not self._is_closed:
+            self._under_way.wait()
+            if not self._look():
+                self._under_way.clear()
+                if self._on_their_way():
+                    self._under_way.set()  # it came between the two
+            else:
+                threading.Event().wait(_CLOCK)
+
+    def _on_their_way(self) -> list[Transit]:
+        with self._lock:
+            return [one for way in self._ways.values() for passage in way.passages for one in passage.on_their_way]
+
+    def _look(self) -> bool:
+        """Give up what is late; whether anything is on its way."""
+        now, any_left = time.monotonic(), False
+        with self._lock:
+            passages = [(way, passage) for way in self._ways.values() for passage in way.passages]
+        for way, passage in passages:
+            transits = passage.on_their_way
+            any_left = any_left or bool(transits)
+            late = [one for one in transits if one.due <= now]
+            if not late:
+                continue
+            way.rest(SLOW_REST, "it does not answer in time")
+            passage.give_up("the one before it is not answered in time")
+            for one in late:
+                one.give_up("it is not answered in time")
+            passage.interrupt()
+        return any_left
+
+    def close(self) -> None:
+        """Begin nothing more; what is on its way may end, or goes by the queue."""
+        with self._lock:
+            self._is_closed = True
+            passages = [passage for way in self._ways.values() for passage in way.passages]
+        end = time.monotonic() + CLOSING
+        for transit in self._on_their_way():
+            _wait(transit, end - time.monotonic())
+        for passage in passages:
+            for one in passage.on_their_way:
+                one.give_up("the router stops")
+            passage.interrupt()
+            passage.close()
+        self._under_way.set()
+        _join([passage.thread for passage in passages] + ([self._watch] if self._watch is not None else []))
+
+
+def _wait(transit: Transit, seconds: float) -> None:
+    try:
+        transit.answer.exception(max(seconds, 0.0))
+    except TimeoutError:
+        pass
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        if thread.ident and thread is not threading.current_thread():
+            thread.join(CLOSING)

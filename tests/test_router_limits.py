@@ -251,6 +251,57 @@ class TestLeases:
             assert len(taken) == 100
 
 
+class TestLeasesFromAServer:
+    """PostgreSQL leases in one statement: the same comes of it as with SQLite."""
+
+    @pytest.fixture
+    def spools(self, tmp_path, postgresql):
+        url = postgresql.url(postgresql.new_database())
+        settings = made(tmp_path, everything_to(A=address("A@127.0.0.1:1")), database=url)
+        with Spool(tmp_path, settings, serves=True) as first, Spool(tmp_path, settings) as second:
+            first.plans.refresh()
+            yield first, second
+
+    def test_the_most_urgent_first_then_what_came_first_and_no_more_than_asked_for(self, spools):
+        first, second = spools
+        ids = {}
+        for urgency, number in (("low", 1), ("normal", 2), ("urgent", 3), ("normal", 4), ("urgent", 5)):
+            rules = everything_to(A=address("A@127.0.0.1:1")).replace('"forward"', f'"forward", urgency = "{urgency}"')
+            first.plans.path.write_text(rules)
+            first.plans.refresh()
+            ids[number] = first.store([archives.an_incoming(number)])[0].id
+        taken = second.queue.lease("A", most=3)
+        assert [one.received_id for one in taken] == [ids[3], ids[5], ids[2]]
+        assert {(one.state, one.attempts, one.uid != "", one.ref.key != "") for one in taken} == {
+            (State.LEASED, 1, True, True)
+        }
+        assert [one.received_id for one in first.queue.lease("A")] == [ids[4], ids[1]]
+        assert first.queue.lease("A") == []
+        second.queue.give_back(taken[:1])
+        second.queue.finish([(one, State.SENT, "") for one in taken[1:]])
+        assert routers.states(first) == {"A": {"leased": 2, "waiting": 1, "sent": 2}}
+
+    def test_two_at_once_take_nothing_twice_and_each_its_share(self, spools):
+        first, _ = spools
+        first.store([archives.an_incoming(number, study=study) for study in range(1, 9) for number in range(20)])
+        taken = []
+        lock = threading.Lock()
+
+        def work(spool, slot, slots):
+            while found := spool.queue.lease("A", most=7, slot=slot, slots=slots):
+                assert all(slot_of(one.series) % slots == slot for one in found)
+                with lock:
+                    taken.extend(one.id for one in found)
+
+        shares = [(spool, slot, 2) for spool in spools for slot in range(2)]
+        workers = [threading.Thread(target=work, args=one) for one in shares]
+        for one in workers:
+            one.start()
+        for one in workers:
+            one.join()
+        assert len(taken) == len(set(taken)) == 160
+
+
 @pytest.mark.long
 @pytest.mark.measures
 @pytest.mark.deadline(300)

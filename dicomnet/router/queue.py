@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, insert, select, text, union_all, update
 
 from ..repository.blob_store import BlobRef
 from ..repository.database import Database
@@ -40,6 +40,8 @@ _MOST_WHY = 500
 _MOST_IDS = 500  # in one list of an SQL statement
 
 _D, _R = delivery.c, received.c
+
+T = TypeVar("T")
 
 
 class State(StrEnum):
@@ -199,6 +201,8 @@ class Queue:
         """
         now = self._clock()
         self._take_back(destination, now)
+        if not self._database.is_sqlite:
+            return self._leased_at_once(destination, now, most, slot, slots, now + seconds)
         with self._database.read() as connection:  # a look costs no turn of the writer
             ids = self._due(connection, destination, now, most, slot, slots)
         if not ids:
@@ -213,6 +217,36 @@ class Queue:
         taken = self._database.transaction(work, logged=True)
         return self.find([one for one in ids if one in taken])  # others may have been quicker with some
 
+    def _leased_at_once(
+        self, destination: str, now: float, most: int, slot: int, slots: int, until: float
+    ) -> list[Delivery]:
+        """Lease from a server: in one transaction, since each word to it takes time; rows that others take are left."""
+        # One urgency after the other, until there are enough: what is behind that is not even looked at.
+        each = [
+            one.limit(most).with_for_update(skip_locked=True) for one in self._queries(destination, now, slot, slots)
+        ]
+        due = select(union_all(*each).subquery().c.id).limit(most)
+        # An array is made once; what is behind IN may be asked again for each row, and would lock others then.
+        mine = _D.id == func.any(func.array(due.scalar_subquery())), _R.id == _D.received_id
+        values = {"state": State.LEASED, "owner": self._owner, "until": until, "attempts": _D.attempts + 1}
+        taking = update(delivery).where(*mine).values(values).returning(*_JOINED.selected_columns)
+
+        def work(connection: Connection) -> list[Delivery]:
+            taken = [_delivery(row) for row in connection.execute(taking).mappings()]
+            return sorted(taken, key=lambda one: (one.priority, one.due, one.id))
+
+        return self._soon(work)
+
+    def _soon(self, work: Callable[[Connection], T]) -> T:
+        """A transaction that no one waits for the disk with: after a loss of power what it did is done once more."""
+
+        def unhurried(connection: Connection) -> T:
+            if not self._database.is_sqlite:
+                connection.execute(text("SET LOCAL synchronous_commit = off"))
+            return work(connection)
+
+        return self._database.transaction(unhurried, logged=True)
+
     def _take_back(self, destination: str, now: float) -> None:
         """Leases that are over; it is looked for them now and then."""
         if now - self._looked.get(destination, 0.0) < LEASE / 4:
@@ -224,17 +258,21 @@ class Queue:
 
     def _due(self, connection: Connection, destination: str, now: float, most: int, slot: int, slots: int) -> list[int]:
         ids: list[int] = []
+        for query in self._queries(destination, now, slot, slots):
+            ids += connection.execute(query.limit(most - len(ids))).scalars()
+            if len(ids) == most:
+                break
+        return ids
+
+    def _queries(self, destination: str, now: float, slot: int, slots: int) -> Iterator[Select[tuple[int]]]:
+        """What is due, for each urgency by itself: so an index has it in its order, whatever is due later."""
         for priority in URGENCY.values():
             wanted: list[ColumnElement[bool]] = [
                 _D.destination == destination, _D.state == State.WAITING, _D.priority == priority, _D.due <= now
             ]  # fmt: skip
             if slots > 1:
                 wanted.append(_D.slot % slots == slot)
-            query = select(_D.id).where(*wanted).order_by(_D.due, _D.id).limit(most - len(ids))
-            ids += connection.execute(query).scalars()
-            if len(ids) == most:
-                break
-        return ids
+            yield select(_D.id).where(*wanted).order_by(_D.due, _D.id)
 
     def next_due(self, destination: str) -> float | None:
         """When the next delivery of a destination may be taken; None where nothing waits."""
@@ -253,9 +291,7 @@ class Queue:
         if not ids:
             return []
         with self._database.read() as connection:
-            rows = connection.execute(_JOINED.where(_D.id.in_(ids))).mappings()
-            found = {row["id"]: _delivery(row) for row in rows}
-        return [found[one] for one in ids if one in found]
+            return _found(connection, ids)
 
     def extend(self, items: Sequence[Delivery], seconds: float = LEASE) -> None:
         """Keep deliveries for so many seconds from now."""
@@ -278,7 +314,7 @@ class Queue:
 
         # After a loss of power some may be sent once more: the same bytes under the same UID.
         if items:
-            self._database.transaction(work, logged=True)
+            self._soon(work)
 
     def retry_later(self, items: Sequence[tuple[Delivery, str, RetryClass]]) -> None:
         """These failed, for these reasons: each is offered again later, or parked where it has had all its tries."""
@@ -294,7 +330,7 @@ class Queue:
                 connection.execute(update(delivery).where(*mine).values(values))
 
         if items:
-            self._database.transaction(work, logged=True)
+            self._soon(work)
 
     def give_back(self, items: Sequence[Delivery], why: str = "") -> None:
         """Nothing was done with these, which is not their fault: they wait again, in their old place."""
@@ -313,7 +349,7 @@ class Queue:
         if items:
             mine = _D.id.in_([one.id for one in items]), _D.owner == self._owner, _D.state == State.LEASED
             changing = update(delivery).where(*mine).values(values)
-            self._database.transaction(lambda connection: connection.execute(changing), logged=True)
+            self._soon(lambda connection: connection.execute(changing))
 
     # ---- people ------------------------------------------------------------------------------------------------
 
@@ -405,6 +441,14 @@ class Queue:
             first = {row[3] for row in rows}
             oldest = dict(connection.execute(select(_D.id, _D.created).where(_D.id.in_(first))).all())
         return (Count(row[0], State(row[1]), row[2], oldest.get(row[3], self._clock())) for row in rows)
+
+
+def _found(connection: Connection, ids: Sequence[int]) -> list[Delivery]:
+    if not ids:
+        return []
+    rows = connection.execute(_JOINED.where(_D.id.in_(ids))).mappings()
+    found = {row["id"]: _delivery(row) for row in rows}
+    return [found[one] for one in ids if one in found]
 
 
 def _close(connection: Connection, ended: Sequence[int]) -> None:

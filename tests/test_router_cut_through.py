@@ -448,6 +448,7 @@ class TestRules:
             ('to = ["A"], mode = "cut-through", compress = "JPEGLSLossless"', "cut-through and compress exclude"),
             ('to = ["A"], mode = "cut_through"', "mode: input should be 'queue' or 'cut-through'"),
             ('to = ["A"], mode = "cut-through", patience = 0', "patience"),
+            ('to = ["A"], mode = "cut-through", patience = 60', "patience: input should be less than or equal to 45"),
             ('to = ["F"], mode = "cut-through"', 'cut-through goes to a DICOM peer, which "F" is not'),
             ('to = ["C"], mode = "cut-through"', '"C" is asked for commitment'),
         ],

@@ -19,12 +19,14 @@ from .conditions import Window, uid_of
 from .paths import parse_path
 
 __all__ = [
-    "URGENCY", "Action", "Call", "Change", "Copy", "Deidentify", "Drop", "Edit", "Forward", "Hold", "Operation",
-    "Prefetch",
+    "MOST_PATIENCE", "URGENCY", "Action", "Call", "Change", "Copy", "Deidentify", "Drop", "Edit", "Forward", "Hold",
+    "Operation", "Prefetch",
 ]  # fmt: skip
 
 #: What overtakes what: the smaller number goes first.
 URGENCY = {"urgent": 0, "normal": 1, "low": 2}
+#: Senders wait a minute for an answer, as a rule.
+MOST_PATIENCE = 45.0
 Path = Annotated[str, Field(min_length=1)]
 
 
@@ -42,7 +44,7 @@ class Forward(Table):
     """A lossless transfer syntax to convert to, by keyword or UID, where the peer takes it: JPEGLSLossless."""
     mode: Literal["queue", "cut-through"] = "queue"
     """By the queue, once it is in the spool; or while it arrives, and its sender gets the status of the destination."""
-    patience: Seconds = 10.0
+    patience: Annotated[Seconds, Field(le=MOST_PATIENCE)] = 10.0
     """Of cut-through: how long after its last byte an answer is waited for; then the queue takes it over."""
 
     @model_validator(mode="after")

@@ -94,6 +94,7 @@ class _Passage:
                 self.current.give_up(type(error).__name__)
                 self._drop()
             self.current = None
+        self.give_up("its destination was changed, or the router stops")
         self._leave()
 
     def _pass(self, transit: Transit) -> None:

@@ -444,7 +444,10 @@ class TestRules:
         ("text", "place"),
         [
             ('to = ["A", "B"], mode = "cut-through"', "cut-through goes to one destination"),
-            ('to = ["A"], mode = "cut-through", between = ["22:00", "06:00"]', "cut-through and between exclude"),
+            (
+                'to = ["A"], mode = "cut-through", between = { start = "22:00", end = "06:00" }',
+                "cut-through and between exclude",
+            ),
             ('to = ["A"], mode = "cut-through", compress = "JPEGLSLossless"', "cut-through and compress exclude"),
             ('to = ["A"], mode = "cut_through"', "mode: input should be 'queue' or 'cut-through'"),
             ('to = ["A"], mode = "cut-through", patience = 0', "patience"),
@@ -534,7 +537,8 @@ class TestTransit:
             next(transit.chunks(100))
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.long
+@pytest.mark.deadline(600)
 def test_a_few_kills_lose_nothing(tmp_path):
     outcome = router_soak.soak(3, tmp_path, seed=1, say=False, through=True, slowest=PATIENCE)
     assert outcome.good, outcome

@@ -221,9 +221,11 @@ class Queue:
         self, destination: str, now: float, most: int, slot: int, slots: int, until: float
     ) -> list[Delivery]:
         """Lease from a server: in one transaction, since each word to it takes time; rows that others take are left."""
-        # One urgency after the other, until there are enough: what is behind that is not even looked at.
+        # One urgency after the other, until there are enough: what is behind that is not even looked at. What locks
+        # rows has to stand in a query of its own.
         each = [
-            one.limit(most).with_for_update(skip_locked=True) for one in self._queries(destination, now, slot, slots)
+            select(one.limit(most).with_for_update(skip_locked=True).subquery().c.id)
+            for one in self._queries(destination, now, slot, slots)
         ]
         due = select(union_all(*each).subquery().c.id).limit(most)
         # An array is made once; what is behind IN may be asked again for each row, and would lock others then.
@@ -264,7 +266,7 @@ class Queue:
                 break
         return ids
 
-    def _queries(self, destination: str, now: float, slot: int, slots: int) -> Iterator[Select[tuple[int]]]:
+    def _queries(self, destination: str, now: float, slot: int, slots: int) -> Iterator[Select[int]]:
         """What is due, for each urgency by itself: so an index has it in its order, whatever is due later."""
         for priority in URGENCY.values():
             wanted: list[ColumnElement[bool]] = [

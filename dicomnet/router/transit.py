@@ -93,6 +93,7 @@ class Transit:
                 self._held += length
                 if self._file is not None and self._held > AHEAD:
                     self._pieces.clear()
+                    self._held = 0
                     self._from_file = True
             self._changed.notify()
 

@@ -131,6 +131,7 @@ hostile: $(VENV)/built
 soak: $(VENV)/built $(SWIFT)/installed
 	$(BIN)/python tools/soak.py --kills $(KILLS)
 	$(BIN)/python tools/router_soak.py --kills $(ROUTER_KILLS)
+	$(BIN)/python tools/router_soak.py --kills $(ROUTER_KILLS) --through
 	DICOMNET_NODE_KILLS=$(NODE_KILLS) DICOMNET_DATABASE_RESTARTS=$(DATABASE_RESTARTS) DICOMNET_PATIENCE=10 \
 		$(PYTEST) -s -o faulthandler_timeout=0 tests/test_archive_nodes.py -m long
 

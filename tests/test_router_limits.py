@@ -25,6 +25,7 @@ from dicomnet.status import Status
 from dicomnet.testing import Provider
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+import router_flap
 import router_rows
 
 
@@ -163,6 +164,16 @@ class TestFlapping:
             taken += [one.sop_instance_uid for one in back.received]
         assert set(taken) == {f"1.2.1.1.{number}" for number in range(60)}
         assert len(taken) < 60 + 20, "few are sent twice"
+
+
+@pytest.mark.long
+@pytest.mark.deadline(300)
+def test_a_network_that_flaps_costs_no_processor_and_all_arrives(tmp_path):
+    """As `tools/router_flap.py` does for three minutes."""
+    found = router_flap.flap(tmp_path, 16.0, 2.0)
+    assert found.missing == 0, found
+    assert found.cpu <= router_flap.MOST_CPU, found
+    assert found.twice < 10 * found.connections, "what is sent again is what was on its way"
 
 
 class TestRefusing:

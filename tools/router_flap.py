@@ -3,8 +3,8 @@
     python tools/router_flap.py --seconds 180 --period 10
 
 A proxy between a router and its destination is open for a period, then gone for one. The destination takes at most
-so many instances a second. Told are the share of what could have gone while the network was there, and the share of a
-processor that the router took while it was not.
+so many instances a second. Told are the share of what could have gone while the network was there, the share of a
+processor that the router took while it was not, and what has not arrived when the network stays in the end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicomnet import uids
@@ -37,6 +38,7 @@ PAUSE = 0.005  # seconds that the destination takes over an instance
 GROUP = 128
 #: By the goals: of what could have gone; of a processor.
 LEAST_SHARE, MOST_CPU = 0.5, 0.1
+DRAINED = 60.0  # seconds without anything new after which what is missing is missing
 
 
 class Proxy:
@@ -124,40 +126,88 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def flap(directory: Path, seconds: float, period: float) -> tuple[float, float, int]:
-    """Share of what could have gone, share of a processor while cut, connections."""
-    taken = 0
+@dataclass
+class Flapped:
+    """What was seen.
 
-    def store(_: StoreRequest) -> Status:
-        nonlocal taken
-        taken += 1
+    Attributes:
+        share: of what could have gone while the network was there.
+        cpu: the share of a processor that the router took while it was not.
+        connections: how many were made.
+        sent: how many instances there were; ``twice``: how often one came again; ``missing``: how many never came.
+    """
+
+    share: float
+    cpu: float
+    connections: int
+    sent: int
+    twice: int
+    missing: int
+
+    @property
+    def good(self) -> bool:
+        """Whether the goals are met."""
+        return self.share >= LEAST_SHARE and self.cpu <= MOST_CPU and not self.missing
+
+
+class Taking(Listener):
+    """A destination that takes its time, and writes down what has come."""
+
+    def __init__(self) -> None:
+        super().__init__("A", port=0)
+        self.taken: list[str] = []
+        self.on_store(unknown_classes=True)(self._store)
+
+    def _store(self, request: StoreRequest) -> Status:
+        self.taken.append(request.sop_instance_uid)
         time.sleep(PAUSE)
         return Status.SUCCESS
 
-    destination = Listener("A", port=0)
-    destination.on_store(unknown_classes=True)(store)
-    with destination:
+
+def flap(directory: Path, seconds: float, period: float) -> Flapped:
+    """Cut the network for a period, have it for one, and so on; then leave it until all has arrived."""
+    with Taking() as destination:
         proxy = Proxy(destination.address[1])
-        fill(directory, proxy.port, int(seconds / PAUSE))
+        count = int((seconds / 2 + period) / PAUSE)
+        fill(directory, proxy.port, count)
         command = [sys.executable, "-m", "dicomnet", "router", "run", str(directory), "--port", "0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as router:
             try:
                 assert router.stdout is not None
                 router.stdout.readline()
-                threading.Event().wait(period)  # how fast it is where nothing is cut
-                rate, begin = taken / period, taken
-                cut_cpu = open_for = cut_for = 0.0
-                while open_for + cut_for < seconds:
-                    proxy.set_open(False)
-                    before = cpu_of(router.pid)
-                    threading.Event().wait(period)
-                    cut_cpu, cut_for = cut_cpu + cpu_of(router.pid) - before, cut_for + period
-                    proxy.set_open(True)
-                    threading.Event().wait(period)
-                    open_for += period
-                return (taken - begin) / (rate * open_for), cut_cpu / cut_for, proxy.accepted
+                share, cpu = _flapping(proxy, destination, router.pid, seconds, period)
+                connections = proxy.accepted
+                missing = _drain(destination, count)
             finally:
                 router.terminate()
+        return Flapped(share, cpu, connections, count, len(destination.taken) - count + missing, missing)
+
+
+def _flapping(proxy: Proxy, destination: Taking, pid: int, seconds: float, period: float) -> tuple[float, float]:
+    threading.Event().wait(period)  # how fast it is where nothing is cut
+    taken = destination.taken
+    rate, begin = len(taken) / period, len(taken)
+    cut_cpu = open_for = cut_for = 0.0
+    while open_for + cut_for < seconds:
+        proxy.set_open(False)
+        before = cpu_of(pid)
+        threading.Event().wait(period)
+        cut_cpu, cut_for = cut_cpu + cpu_of(pid) - before, cut_for + period
+        proxy.set_open(True)
+        threading.Event().wait(period)
+        open_for += period
+    return (len(taken) - begin) / max(rate * open_for, 1), cut_cpu / cut_for
+
+
+def _drain(destination: Taking, count: int) -> int:
+    """Wait until all has arrived, or nothing more comes; how many did not."""
+    known, quiet_since = 0, time.monotonic()
+    while known < count and time.monotonic() - quiet_since < DRAINED:
+        threading.Event().wait(0.2)
+        found = len(set(destination.taken))
+        if found > known:
+            known, quiet_since = found, time.monotonic()
+    return count - known
 
 
 def main() -> int:
@@ -167,9 +217,11 @@ def main() -> int:
     parser.add_argument("--period", type=float, default=10.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dicomnet-flap-") as root:
-        share, cpu, connections = flap(Path(root), options.seconds, options.period)
-    print(f"{share:.0%} of what could have gone, {cpu:.1%} of a processor while cut, {connections} connections")
-    return 0 if share >= LEAST_SHARE and cpu <= MOST_CPU else 1
+        found = flap(Path(root), options.seconds, options.period)
+    print(f"{found.share:.0%} of what could have gone, {found.cpu:.1%} of a processor while cut, {found.connections} "
+          f"connections; of {found.sent} instances {found.missing} missing, {found.twice} came again; "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    return 0 if found.good else 1
 
 
 if __name__ == "__main__":

@@ -166,7 +166,8 @@ class Taking(Listener):
 
 def flap(directory: Path, seconds: float, period: float) -> Flapped:
     """Cut the network for a period, have it for one, and so on; then leave it until all has arrived."""
-    with Taking() as destination:
+    destination = Taking()
+    with destination:
         proxy = Proxy(destination.address[1])
         count = int((seconds / 2 + period) / PAUSE)
         fill(directory, proxy.port, count)

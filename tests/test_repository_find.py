@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
@@ -14,6 +15,7 @@ from index_tree import Tree, odd_records
 
 from dicomnet import uids
 from dicomnet.dataset import codec
+from dicomnet.errors import InvalidArgument
 from dicomnet.repository.catalog import BY_KEYWORD, Level
 from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index, Outcome, QueryTooLong
@@ -159,12 +161,41 @@ class TestTheNaiveMatcher:
         index, _ = odd_index
         values, level, options = query
         identifier = Identifier.of(values, level=level.name, options=options)
-        whole = {one.cursor for one in index.find(identifier, root=Level.PATIENT)}
+        found = {one.cursor for one in index.find(identifier, root=Level.PATIENT)}
+        whole = [one.cursor for one in index.find(identifier, root=Level.PATIENT, limit=100_000)]
         pages, after = [], None
         while page := [one.cursor for one in index.find(identifier, root=Level.PATIENT, limit=size, after=after)]:
             pages += page
             after = page[-1]
-        assert pages == sorted(whole)
+        assert pages == whole
+        assert sorted(whole) == sorted(found)
+
+
+class TestPages:
+    def test_names_come_by_name_and_date_from_all_groups(self, index):
+        names = ("doe^john", "Doe^Anna", "山田=doe^cat", "dodge", "x=doe^b=doe^b", "y==doe^a")
+        index.add(
+            [
+                dataclasses.replace(
+                    record(PatientName=name, PatientID=name, StudyInstanceUID=f"1.2.{number}"), uid=f"1.{number}"
+                )
+                for number, name in enumerate(names)
+            ]
+        )
+        whole = [one.attributes()["00100010"] for one in found(index, {"PatientName": "doe*"}, limit=10)]
+        assert whole == ["Doe^Anna", "doe^john", "x=doe^b=doe^b", "y==doe^a", "山田=doe^cat"]
+
+    def test_rows_that_are_not_meant_after_all_leave_no_page_short(self, index):
+        names = [f"doe^{n}3" if n % 6 == 0 else f"doe^3{n}x" for n in range(60)]
+        index.add([numbered(n, PatientName=name) for n, name in enumerate(names)])
+        for size in (1, 5, 60):
+            page = found(index, {"PatientName": "doe^*3"}, limit=size)
+            assert len(page) == min(size, 10)
+
+    def test_what_goes_on_after_what_is_gone_is_told(self, index):
+        index.add([numbered(1), numbered(2)])
+        with pytest.raises(InvalidArgument, match="what the search goes on after is gone"):
+            found(index, {"StudyInstanceUID": ""}, after=99)
 
 
 class TestLevelsAndRoots:

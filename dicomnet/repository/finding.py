@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
 
-from sqlalchemy import Connection, Select, text
+from sqlalchemy import Connection, Executable, text
 from sqlalchemy.exc import OperationalError
 
 from ..errors import DicomNetError
@@ -58,9 +57,10 @@ class _Budget:
 
 def stream(
     database: Database,
-    statement: Select[Any],
+    statement: Executable,
     accept: Callable[[Iterator[Row]], Iterator[Row]],
     seconds: float | None = None,
+    following: Callable[[Row, int], Executable | None] | None = None,
 ) -> Generator[Row, None, None]:
     """The rows of a query that ``accept`` lets through; closing the iterator gives its connection back.
 
@@ -69,6 +69,7 @@ def stream(
         statement: the query.
         accept: filters rows.
         seconds: the time that the query may take, without what the caller does in between; None is any.
+        following: the query that goes on after the last row, and so many rows, of the one before; None ends.
 
     Raises:
         QueryTooLong: the time is used up.
@@ -77,7 +78,7 @@ def stream(
     with database.read() as connection:
         _limit(connection, budget)
         try:
-            for row in accept(_rows(connection, statement, budget)):
+            for row in accept(_pages(connection, statement, following, budget)):
                 budget.pause()
                 yield row
                 budget.resume()
@@ -89,7 +90,21 @@ def stream(
             _unlimit(connection)
 
 
-def _rows(connection: Connection, statement: Select[Any], budget: _Budget) -> Iterator[Row]:
+def _pages(
+    connection: Connection,
+    statement: Executable | None,
+    following: Callable[[Row, int], Executable | None] | None,
+    budget: _Budget,
+) -> Iterator[Row]:
+    while statement is not None:
+        count, row = 0, None
+        for row in _rows(connection, statement, budget):
+            count += 1
+            yield row
+        statement = None if row is None or following is None else following(row, count)
+
+
+def _rows(connection: Connection, statement: Executable, budget: _Budget) -> Iterator[Row]:
     result = connection.execution_options(stream_results=True, max_row_buffer=MORE_ROWS).execute(statement)
     try:
         size = FIRST_ROWS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
+from ..errors import InvalidArgument
 from .attributes import InstanceRecord
 from .catalog import Level
 from .database import Database
@@ -15,7 +15,7 @@ from .insertion import Added, Insertion, Outcome
 from .keys import LEVEL, Identifier, InvalidKey
 from .locations import InstanceLocation, locations
 from .patients import contradiction
-from .query import Plan, check_hierarchy, plan
+from .query import Plan, Statement, check_hierarchy, plan
 from .responses import Answering, Answers, Match
 from .scope import ALL, Scope
 
@@ -81,10 +81,13 @@ class Index:
 
         Raises:
             InvalidKey: at once, for an identifier that its level and root do not allow.
+            InvalidArgument: at once, where what ``after`` names is gone.
             QueryTooLong: while matches are taken.
         """
-        planned, answering = self.planned(identifier, level, root, limit, after, answers, scope)
-        return self._matches(planned, answering, limit, seconds)
+        ordered = after is not None
+        planned, answering = self.planned(identifier, level, root, limit, answers, scope, ordered=ordered)
+        statement = planned.statement if after is None else self._after(planned, after)
+        return self._matches(planned, statement, answering, limit, seconds)
 
     def planned(
         self,
@@ -92,9 +95,10 @@ class Index:
         level: Level | None = None,
         root: Level = Level.STUDY,
         limit: int | None = None,
-        after: int | None = None,
         answers: Answers = ONLINE,
         scope: Scope = ALL,
+        *,
+        ordered: bool = False,
     ) -> tuple[Plan, Answering]:
         """How `find` would go about it; its ``unsupported`` keys are those that status FF01 is for."""
         level = identifier.level if level is None else level
@@ -102,17 +106,28 @@ class Index:
             raise InvalidKey(LEVEL, "is missing")
         check_hierarchy(identifier, level, root)
         tags = tuple(key.tag for key in identifier.keys)
-        planned = plan(identifier, level, sqlite=self.database.is_sqlite, tags=tags, after=after, limit=limit)
-        if not scope.sees_all:
-            planned = replace(planned, statement=planned.statement.where(*scope.conditions(level)))
+        sqlite, conditions = self.database.is_sqlite, scope.conditions(level)
+        planned = plan(identifier, level, conditions, sqlite=sqlite, tags=tags, ordered=ordered, limit=limit)
         return planned, Answering(identifier, level, planned.layout, answers)
 
+    def _after(self, planned: Plan, entity: int) -> Statement:
+        with self.database.read() as connection:
+            position = connection.execute(planned.position(entity)).first()
+        if position is None:
+            raise InvalidArgument("what the search goes on after is gone", hint="Search again from the beginning.")
+        return planned.after(position)
+
     def _matches(
-        self, planned: Plan, answering: Answering, limit: int | None, seconds: float | None
+        self,
+        planned: Plan,
+        statement: Statement,
+        answering: Answering,
+        limit: int | None,
+        seconds: float | None,
     ) -> Iterator[Match]:
         if limit is not None and limit <= 0:
             return
-        rows = stream(self.database, planned.statement, planned.accepted, seconds)
+        rows = stream(self.database, statement, planned.accepted, seconds, planned.following)
         try:
             for number, row in enumerate(rows, 1):
                 yield Match(row, answering)

@@ -3,84 +3,47 @@
 Planners go astray where a name and a date range meet: SQLite takes the index of the dates and reads a year of studies.
 So the key that narrows most by its kind drives (UID, accession number, patient ID, name, date, modality, in this
 order), and SQLite is kept from using the indexes of the others. PostgreSQL has statistics and decides for itself.
+
+What has a limit is read by pages, in the order of the index that drives: SQL has a limit of its own then, also where
+rows have to be looked at again here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     FromClause,
     Select,
-    Text,
     and_,
-    column,
+    literal,
     literal_column,
     select,
-    table,
+    tuple_,
     type_coerce,
     union_all,
 )
 
 from . import schema
 from .catalog import ATTRIBUTES, Attribute, Level
-from .conditions import any_of, condition_of, contains, has_prefix
+from .conditions import condition_of
+from .driving import PID, Driver, Driving, driving_of
 from .keys import Identifier, InvalidKey, Key
-from .matching import (
-    Criterion,
-    DateRange,
-    DateWithTime,
-    Name,
-    TimeRange,
-    Words,
-    has_wildcards,
-    literal_prefix,
-    longest_literal,
-)
+from .matching import Criterion, DateRange, DateWithTime, TimeRange, Words, has_wildcards
 from .rows import TABLES, Layout, Reader, Row
 
-__all__ = ["Driver", "Plan", "check_hierarchy", "plan"]
+__all__ = ["Driver", "Plan", "Statement", "check_hierarchy", "plan"]
 
-SELECTIVE = 3  # characters of a name, or before a wild card, from which an index narrows well
-
-_PID, _NAME, _BIRTH, _DATE, _ACCESSION, _STUDY_ID = (
-    0x00100020,
-    0x00100010,
-    0x00100030,
-    0x00080020,
-    0x00080050,
-    0x00200010,
-)
-_MODALITY, _MODALITIES = 0x00080060, 0x00080061
-_UNIQUE = {Level.PATIENT: _PID, Level.STUDY: 0x0020000D, Level.SERIES: 0x0020000E, Level.IMAGE: 0x00080018}
+_UNIQUE = {Level.PATIENT: PID, Level.STUDY: 0x0020000D, Level.SERIES: 0x0020000E, Level.IMAGE: 0x00080018}
 #: Dates and their times.
 _PAIRS = ((0x00080020, 0x00080030), (0x00080021, 0x00080031), (0x00080023, 0x00080033), (0x00100030, 0x00100032),
           (0x00400244, 0x00400245), (0x00400250, 0x00400251), (0x00700082, 0x00700083))  # fmt: skip
 
-
-class Driver(IntEnum):
-    """What drives a query, from what narrows most; `NONE` reads all rows of a level in order."""
-
-    UID = 0
-    ACCESSION = 1
-    PATIENT_ID = 2
-    NAME = 3
-    BIRTH_DATE = 4
-    DATE = 5
-    MODALITY = 6
-    NONE = 9
-
-
-_KINDS = {
-    _PID: Driver.PATIENT_ID, _NAME: Driver.NAME, _BIRTH: Driver.BIRTH_DATE, _DATE: Driver.DATE,
-    _ACCESSION: Driver.ACCESSION, _STUDY_ID: Driver.ACCESSION, _MODALITY: Driver.MODALITY,
-    _MODALITIES: Driver.MODALITY,
-} | dict.fromkeys(list(_UNIQUE.values())[1:], Driver.UID)  # fmt: skip
-
+Statement: TypeAlias = "Select[Any] | CompoundSelect[Any]"
 Check = Callable[[Row], bool]
 
 
@@ -89,21 +52,22 @@ class Plan:
     """A query, ready to be run any number of times.
 
     Attributes:
-        statement: its rows begin with the id of the entity at the level.
+        statement: its rows begin with the id of the entity at the level; those of the first page, if there are pages.
         layout: what their columns hold.
         checks: what SQL could not tell for sure.
-        repeats: an entity may come several times, since keys of lower levels matched several.
+        repeats: an entity may come several times, since keys of lower levels matched several, or several arms did.
         driver: what drives it.
         unsupported: keys that match everything although they have a value, for status FF01.
     """
 
     level: Level
-    statement: Select[Any]
+    statement: Statement
     layout: Layout
     checks: tuple[Check, ...]
     repeats: bool
     driver: Driver
     unsupported: tuple[int, ...]
+    _making: _Making
 
     def accepted(self, rows: Iterator[Row]) -> Iterator[Row]:
         """The rows that all keys accept, one for each entity."""
@@ -115,6 +79,21 @@ class Plan:
                 if self.repeats:
                     seen.add(row[0])
                 yield row
+
+    def following(self, row: Row, count: int) -> Statement | None:
+        """What goes on after a page of so many rows with this one at its end; None where there is no more."""
+        limit = self._making.limit
+        if limit is None or not self._making.by_pages or count < limit:
+            return None
+        return self._making.statement(tuple(row[place] for place in self._making.places), 2 * count)
+
+    def position(self, entity: int) -> Select[Any]:
+        """Finds the place of an entity in the order of the pages, for `after`."""
+        return self._making.position(entity)
+
+    def after(self, position: Row) -> Statement:
+        """What goes on after a position."""
+        return self._making.statement(tuple(position), self._making.limit)
 
 
 def check_hierarchy(identifier: Identifier, level: Level, root: Level) -> None:
@@ -137,10 +116,11 @@ def check_hierarchy(identifier: Identifier, level: Level, root: Level) -> None:
 def plan(
     identifier: Identifier,
     level: Level,
+    within: Sequence[ColumnElement[bool]] = (),
     *,
     sqlite: bool,
     tags: tuple[int, ...] = (),
-    after: int | None = None,
+    ordered: bool = False,
     limit: int | None = None,
 ) -> Plan:
     """Make the query of an identifier.
@@ -148,12 +128,65 @@ def plan(
     Args:
         identifier: its keys.
         level: of the entities that are looked for.
+        within: conditions that the entities meet, beside the keys.
         sqlite: for SQLite, else for PostgreSQL.
         tags: attributes to be read from the rows, beside those that are matched.
-        after: the id after which to go on; answers then come in the order of their ids, as they do under a limit.
+        ordered: answers come in an order that does not change, as they do under a limit.
         limit: the most entities.
     """  # fmt: skip
-    return _Planning(identifier, level, sqlite).plan(tags, after, limit)
+    return _Planning(identifier, level, sqlite, within).plan(tags, ordered or limit is not None, limit)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """Makes the statements of a plan.
+
+    Attributes:
+        columns: what is selected, of these tables, by these conditions and by one of these arms.
+        order: of the rows; empty where there is none.
+        places: of the order's columns in a row.
+        by_pages: no two rows are at the same place of the order, but for those of one entity that are alike.
+        own: the id of the entity.
+    """
+
+    columns: tuple[ColumnElement[Any], ...]
+    tables: FromClause
+    arms: tuple[ColumnElement[bool], ...]
+    conditions: tuple[ColumnElement[bool], ...]
+    order: tuple[ColumnElement[Any], ...]
+    places: tuple[int, ...]
+    by_pages: bool
+    limit: int | None
+    own: ColumnElement[int]
+
+    def statement(self, after: tuple[Any, ...] | None, limit: int | None) -> Statement:
+        """The rows after a place of the order, as many as a page has, where there are pages."""
+        conditions = self.conditions if after is None else (*self.conditions, self.beyond(after))
+        arms = [self.select(limit, *conditions, arm) for arm in self.arms]
+        if not arms:
+            return self.select(limit, *conditions)
+        if len(arms) == 1:
+            return arms[0]
+        # SQLite knows no arm with an order or a limit of its own, but for one in a table's place.
+        whole = union_all(*(select(arm.subquery()) if self.order else arm for arm in arms))
+        columns = list(whole.selected_columns)
+        if self.order:
+            whole = whole.order_by(*(columns[place] for place in self.places))
+        return whole.limit(limit) if self.by_pages and limit is not None else whole
+
+    def select(self, limit: int | None, *conditions: ColumnElement[bool]) -> Select[Any]:
+        statement = select(*self.columns).select_from(self.tables).where(*conditions).order_by(*self.order)
+        return statement.limit(limit) if self.by_pages and limit is not None else statement
+
+    def beyond(self, after: tuple[Any, ...]) -> ColumnElement[bool]:
+        first, value = self.order[0], literal(after[0])
+        if len(after) == 1:
+            return first > value
+        # The first column once more, which an index of it alone can serve.
+        return and_(first >= value, tuple_(*self.order) > tuple_(*after))
+
+    def position(self, entity: int) -> Select[Any]:
+        return select(*self.order).select_from(self.tables).where(self.own == entity).limit(1)
 
 
 @dataclass
@@ -161,6 +194,7 @@ class _Planning:
     identifier: Identifier
     level: Level
     sqlite: bool
+    within: Sequence[ColumnElement[bool]] = ()
     keys: list[tuple[Key, Attribute, Criterion]] = field(default_factory=list)
     unsupported: list[int] = field(default_factory=list)
 
@@ -178,14 +212,9 @@ class _Planning:
         self.deepest = max([self.level, *(attribute.level for _, attribute, _ in self.keys)])
         self.needed = {self.level, self.deepest}
 
-    def plan(self, tags: tuple[int, ...], after: int | None, limit: int | None) -> Plan:
-        driver, driving = self.drive()
-        conditions = [] if driving is None else [driving]
-        checks = list(self.pairs())
-        for key, attribute, criterion in self.keys:
-            where = self.condition(key, attribute, criterion, checks)
-            if where is not None:
-                conditions.append(where)
+    def plan(self, tags: tuple[int, ...], ordered: bool, limit: int | None) -> Plan:
+        driving = self.drive()
+        conditions, checks = self.conditions(driving)
         for tag in tags:
             asked = ATTRIBUTES.get(tag)
             if asked is not None and asked.level <= self.level and self.layout.reader(tag) is not None:
@@ -193,15 +222,52 @@ class _Planning:
         own = TABLES[self.level].c
         if self.level == Level.PATIENT:
             conditions.append(own.merged_into.is_(None))
-        statement = select(*self.layout.columns).select_from(self.tables()).where(*conditions)
-        if after is not None:
-            statement = statement.where(own.id > after)
-        if after is not None or limit is not None:
-            statement = statement.order_by(own.id)
-        repeats = self.deepest > self.level
-        if limit is not None and not checks and not repeats:
-            statement = statement.limit(limit)
-        return Plan(self.level, statement, self.layout, tuple(checks), repeats, driver, tuple(self.unsupported))
+        conditions += self.within
+        by_pages = self.deepest == self.level
+        order = self.order(driving, by_pages) if ordered else ()
+        places = tuple(self.place(one) for one in order)
+        tables = self.tables()
+        if driving.by_series:
+            tables = tables.join(schema.series, schema.series.c.study_id == schema.study.c.id)
+        if driving.patients is not None:
+            tables = driving.patients.join(tables, schema.patient.c.id == driving.patients.c.id)
+        making = _Making(
+            tuple(self.layout.columns), tables, driving.arms, tuple(conditions), order, places, by_pages, limit, own.id
+        )
+        repeats = not by_pages or driving.by_series or len(driving.arms) > 1
+        statement = making.statement(None, limit)
+        unsupported = tuple(self.unsupported)
+        return Plan(self.level, statement, self.layout, tuple(checks), repeats, driving.kind, unsupported, making)
+
+    def drive(self) -> Driving:
+        """The key that narrows most."""
+        found = (driving_of(key.tag, attribute, criterion, self.deepest, self.sqlite)
+                 for key, attribute, criterion in self.keys)  # fmt: skip
+        driving = min((one for one in found if one is not None), key=lambda one: one.kind, default=None)
+        if driving is None:
+            return Driving()
+        self.needed.add(driving.level)
+        if driving.kind is Driver.NAME and self.deepest > Level.PATIENT:
+            self.needed.add(Level.PATIENT)  # some of its groups are there alone
+        return driving
+
+    def order(self, driving: Driving, by_pages: bool) -> tuple[ColumnElement[Any], ...]:
+        """That of the driving index, with the ids below it; that of the ids alone, where it has none."""
+        own = TABLES[self.level].c.id
+        if not by_pages or not driving.order:
+            return (own,)
+        if driving.by_series:
+            return driving.order
+        top = Level.PATIENT if driving.order[0].table is schema.patient else driving.level
+        ids = [TABLES[level].c.id for level in Level if top <= level <= self.level]
+        self.needed.add(top)
+        return tuple(dict.fromkeys((*driving.order, *ids)))
+
+    def place(self, column: ColumnElement[Any]) -> int:
+        """Where a column of the order is in the rows."""
+        if column is TABLES[self.level].c.id:
+            return 0
+        return self.layout.add((column.table.name, column.name), column)
 
     def tables(self) -> FromClause:
         """The tables from the highest that is needed down to the deepest."""
@@ -215,6 +281,18 @@ class _Planning:
         return joined
 
     # Conditions
+
+    def conditions(self, driving: Driving) -> tuple[list[ColumnElement[bool]], list[Check]]:
+        """What SQL can tell of the keys beside the driving one, and the checks of what it cannot."""
+        conditions: list[ColumnElement[bool]] = []
+        checks = list(self.pairs())
+        for key, attribute, criterion in self.keys:
+            if key.tag == driving.tag and driving.is_exact:
+                continue
+            where = self.condition(key, attribute, criterion, checks)
+            if where is not None:
+                conditions.append(where)
+        return conditions, checks
 
     def condition(
         self, key: Key, attribute: Attribute, criterion: Criterion, checks: list[Check]
@@ -254,112 +332,10 @@ class _Planning:
             self.needed.add(ATTRIBUTES[time_tag].level)
             yield _pair_check(read_date, read_time, DateWithTime(date, time))
 
-    # The driving index
-
-    def drive(self) -> tuple[Driver, ColumnElement[bool] | None]:
-        """The key that narrows most, and its condition."""
-        choices: list[tuple[Driver, ColumnElement[bool]]] = []
-        for key, attribute, criterion in self.keys:
-            kind = _KINDS.get(key.tag)
-            driving = None if kind is None else self.driving(kind, attribute, criterion)
-            if kind is not None and driving is not None:
-                choices.append((kind, driving))
-        if not choices:
-            return Driver.NONE, None
-        return min(choices, key=lambda choice: choice[0])
-
-    def driving(self, kind: Driver, attribute: Attribute, criterion: Criterion) -> ColumnElement[bool] | None:
-        """A condition that an index serves; None where the key does not narrow."""
-        if isinstance(criterion, Name) and kind == Driver.NAME:
-            return self.name_driving(criterion)
-        if isinstance(criterion, Words):
-            return self.words_driving(attribute, criterion)
-        if isinstance(criterion, DateRange):
-            return condition_of(criterion, TABLES[attribute.level].c[attribute.column]).where
-        return None
-
-    def words_driving(self, attribute: Attribute, words: Words) -> ColumnElement[bool] | None:
-        wild = [] if words.exact else [word for word in words.words if has_wildcards(word)]
-        if any(len(literal_prefix(word)) < SELECTIVE for word in wild):
-            return None
-        if attribute.column == "mods":
-            modality = condition_of(words, schema.series.c.modality).where
-            return None if modality is None else schema.study.c.id.in_(select(schema.series.c.study_id).where(modality))
-        own = schema.study if attribute.tag == _PID and self.deepest > Level.PATIENT else TABLES[attribute.level]
-        if own is schema.study:
-            self.needed.add(Level.STUDY)
-        return condition_of(words, own.c[attribute.column]).where
-
-    def name_driving(self, name: Name) -> ColumnElement[bool] | None:
-        """Rows with one of the names, by whatever index has each of its groups."""
-        arms: list[Select[Any]] = []
-        for groups, anywhere in zip(name.alternatives, name.anywhere, strict=True):
-            found = list(self.arms(groups, anywhere))
-            if not found:
-                return None
-            arms += found
-        self.needed.add(Level.STUDY if self.deepest > Level.PATIENT else Level.PATIENT)
-        own = schema.study if self.deepest > Level.PATIENT else schema.patient
-        return own.c.id.in_(union_all(*arms) if len(arms) > 1 else arms[0])
-
-    def arms(self, groups: tuple[str, str, str], anywhere: bool) -> Iterator[Select[Any]]:
-        """Selections of ids for one alternative, which together find all; none where nothing narrows."""
-        if anywhere:
-            groups = (groups[0], groups[0], groups[0])
-        narrow = [number for number, group in enumerate(groups) if len(_beginning(group)) >= SELECTIVE]
-        if len(narrow) == (3 if anywhere else 1) or (narrow and not anywhere):
-            yield from (self.prefix_arm(number, groups[number]) for number in (narrow if anywhere else narrow[:1]))
-            return
-        part = max(map(_longest_part, groups), key=len)
-        if len(part) >= SELECTIVE:
-            yield self.trigram_arm(part)
-
-    def prefix_arm(self, number: int, group: str) -> Select[Any]:
-        prefix = _beginning(group)
-        if number == 0 and self.deepest > Level.PATIENT:
-            return select(schema.study.c.id).where(_begins(schema.study.c.name_n, group, prefix, "="))
-        patient = schema.patient.c
-        own = (patient.name_n, patient.name_i, patient.name_p)[number]
-        where = _begins(own, group, prefix, "=" if number == 0 else "")
-        return self.of_patients(schema.patient, patient.id, where if number == 0 else and_(own != "", where))
-
-    def trigram_arm(self, part: str) -> Select[Any]:
-        if not self.sqlite:
-            return self.of_patients(schema.patient, schema.patient.c.id, contains(schema.patient.c.name_n, part))
-        names = table("patient_name", column("rowid"), column("name_n", Text()))
-        return self.of_patients(names, names.c.rowid, names.c.name_n.op("GLOB")(f"*{part}*"))
-
-    def of_patients(self, names: FromClause, patient_id: ColumnElement[Any], where: ColumnElement[bool]) -> Select[Any]:
-        """The patients, or their studies, where the query has studies."""
-        if self.deepest == Level.PATIENT:
-            return select(patient_id).select_from(names).where(where)
-        # Not the other way round: SQLite would look each study's patient up among the trigrams.
-        joined = names.join(schema.study, schema.study.c.patient_id == self.held(patient_id))
-        return select(schema.study.c.id).select_from(joined).where(where)
-
 
 def _is_held(attribute: Attribute) -> bool:
     """Whether a computed attribute can be matched: what a study holds can, counts cannot."""
     return attribute.column in ("mods", "sop_classes")
-
-
-def _beginning(group: str) -> str:
-    """What a name's group begins with, without carets that it may lack."""
-    prefix = literal_prefix(group)
-    return prefix.rstrip("^") if has_wildcards(group) else prefix
-
-
-def _longest_part(group: str) -> str:
-    """The longest part without characters that GLOB or a caret at the end would give a meaning."""
-    return longest_literal(group.replace("[", "*").replace("]", "*").replace("^", "*"))
-
-
-def _begins(own: ColumnElement[Any], group: str, prefix: str, separator: str) -> ColumnElement[bool]:
-    if has_wildcards(group):
-        return has_prefix(own, prefix)
-    if not separator:
-        return own == group
-    return any_of([own == group, has_prefix(own, group + separator)])
 
 
 def _check(reader: Reader, criterion: Criterion) -> Check:

@@ -76,6 +76,7 @@ class Answering:
             if text or tag in asked:
                 fields[tag] = _Field(tag, "AE" if tag == _RETRIEVE_AE_TITLE else "CS", constant=text)
         self.fields: list[_Field] = [fields[tag] for tag in sorted(fields)]
+        self._json_fields = [(f"{one.tag:08X}", one.vr, one.read, _is_plain(one.vr), one) for one in self.fields]
         self._encoders: dict[str, Encoder] = {}
 
     def _field(self, key: Key, level: Level, layout: Layout) -> _Field:
@@ -93,7 +94,16 @@ class Answering:
 
     def json(self, row: Row) -> dict[str, Json]:
         """The answer in the DICOM JSON model."""
-        return {f"{one.tag:08X}": json_element(one.vr, one.value(row), one.items) for one in self.fields}
+        answer: dict[str, Json] = {}
+        for name, vr, read, is_plain, field in self._json_fields:
+            value = field.constant if read is None else read(row)
+            if not value:
+                answer[name] = {"vr": vr}
+            elif is_plain and "\\" not in value:  # nearly all of them
+                answer[name] = {"vr": vr, "Value": [value]}  # type: ignore[list-item]
+            else:
+                answer[name] = json_element(vr, value, field.items)
+        return answer
 
 
 class ItemAnswering:
@@ -290,6 +300,11 @@ def json_element(vr: str, value: Value, items: tuple[Key, ...] = ()) -> dict[str
         return {"vr": "SQ", "Value": [_json_item(item, items) for item in value]}
     values = [value] if vr in _PROSE else value.split("\\")
     return {"vr": vr, "Value": [_json_value(vr, one) for one in values]}
+
+
+def _is_plain(vr: str) -> bool:
+    """Whether one value is in DICOM JSON as it is in the index."""
+    return vr not in _NOT_TEXT and vr not in _BINARY and vr not in ("PN", "IS", "DS", "SQ")
 
 
 def _json_item(stored: Attributes, asked: tuple[Key, ...]) -> Json:

@@ -33,7 +33,7 @@ def odd(tmp_path_factory):
         for one, added in zip(records, index.add(records), strict=True):
             if added.outcome is Outcome.NEW:
                 tree.add(one)
-        yield WebRepository(index, None, None, lambda: True), tree
+        yield WebRepository(index, None, None, lambda: None, lambda: True), tree
 
 
 def asked(repository: WebRepository, level: Level, parameters: list[tuple[str, str]]) -> list[dict]:

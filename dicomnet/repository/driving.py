@@ -142,7 +142,7 @@ def _by_modality(words: Words, deepest: Level) -> Driving:
     plain = words.exact or not any(map(has_wildcards, words.words))
     if plain and deepest is Level.STUDY and len(words.words) <= MOST_ARMS:
         arms = tuple(_SERIES.modality == word for word in words.words)
-        return Driving(Driver.MODALITY, _MODALITIES, Level.STUDY, arms, (_SERIES.study_id,), by_series=True)
+        return Driving(Driver.MODALITY, _MODALITIES, Level.STUDY, arms, (_SERIES.study_id,), True, by_series=True)
     where = condition_of(words, _SERIES.modality).where
     assert where is not None
     studies = _STUDY.id.in_(select(_SERIES.study_id).where(where))

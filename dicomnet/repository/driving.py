@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Subquery, Text, and_, column, literal_column, select, table
+from sqlalchemy import ColumnClause, ColumnElement, TableClause, Text, and_, column, literal_column, select, table
 
 from . import schema
 from .attributes import LONGEST
@@ -71,7 +71,8 @@ class Driving:
         order: the columns of that index; empty where its order is of no use.
         is_exact: the arms accept nothing that the key does not.
         by_series: the arms are of series, the query is of their studies.
-        patients: the ids of the patients that are meant, in order, in the place of arms.
+        patients: ids in another table, of the patients that are meant, or from which the arms choose.
+        sorting: what sorts the rows in that order, where it is not the columns themselves.
     """
 
     kind: Driver = Driver.NONE
@@ -81,7 +82,8 @@ class Driving:
     order: tuple[ColumnElement[Any], ...] = ()
     is_exact: bool = False
     by_series: bool = False
-    patients: Subquery | None = None
+    patients: ColumnElement[int] | None = None
+    sorting: tuple[ColumnElement[Any], ...] = ()
 
 
 def driving_of(tag: int, attribute: Attribute, criterion: Criterion, deepest: Level, sqlite: bool) -> Driving | None:
@@ -168,13 +170,34 @@ class _NameDriving:
                 return None
             arms += found
             kinds.add(order)
-        if kinds == {(_PATIENT.id,)} and len(arms) == 1:
-            # PostgreSQL has no statistics of parts. Without the offset it would read all patients in order, or look up
-            # the studies of all that match before it sorts.
-            patients = select(_PATIENT.id).where(arms[0]).order_by(_PATIENT.id).offset(literal_column("0"))
-            return Driving(Driver.NAME, _NAME, level, (), (_PATIENT.id,), exact, patients=patients.subquery("named"))
+        if parts := self.by_parts(level, exact):
+            return parts
         order = kinds.pop() if len(kinds) == 1 and len(arms) <= MOST_ARMS else ()
         return Driving(Driver.NAME, _NAME, level, tuple(arms), order, exact)
+
+    def by_parts(self, level: Level, exact: bool) -> Driving | None:
+        """By one name's part: patients come in the order of their ids, until there is a page."""
+        if len(self.name.alternatives) != 1:
+            return None
+        part = self.part(self.name.alternatives[0], self.name.anywhere[0])
+        if len(part) < SELECTIVE:
+            return None
+        order = (_PATIENT.id,)
+        if self.sqlite:
+            _, where, rowid = _by_trigrams(part)
+            # The studies of one patient come by their ids from their index; sorted by those, too, all would be read.
+            return Driving(Driver.NAME, _NAME, level, (where,), order, exact, patients=rowid, sorting=(rowid,))
+        # PostgreSQL has no statistics of parts. Without the offset it would look up the studies of all that match.
+        found = select(_PATIENT.id).where(contains(_PATIENT.name_n, part)).order_by(_PATIENT.id)
+        named = found.offset(literal_column("0")).subquery("named")
+        return Driving(Driver.NAME, _NAME, level, (), order, exact, patients=named.c.id)
+
+    def part(self, groups: tuple[str, str, str], anywhere: bool) -> str:
+        """The part of an alternative by which trigrams find it; empty where its beginning does."""
+        wanted = groups[:1] if anywhere else groups
+        if any(len(_beginning(group)) >= SELECTIVE for group in wanted):
+            return ""
+        return max(map(_longest_part, wanted), key=len)
 
     def alternative(
         self, groups: tuple[str, str, str], anywhere: bool
@@ -189,12 +212,10 @@ class _NameDriving:
         if narrow:
             number = narrow[0]
             return [self.begins(number, groups[number])], ((_PATIENT.name_i, _PATIENT.name_p)[number - 1],)
-        part = max(map(_longest_part, groups), key=len)
+        part = self.part(groups, anywhere)
         if len(part) < SELECTIVE:
             return [], ()
-        if self.sqlite:
-            return [self.by_trigrams(part)], ()
-        return [contains(_PATIENT.name_n, part)], (_PATIENT.id,)
+        return [self.has_part(part)], ()
 
     def begins(self, number: int, group: str) -> ColumnElement[bool]:
         prefix = _beginning(group)
@@ -206,15 +227,21 @@ class _NameDriving:
             return has_prefix(own, prefix)
         return any_of([own == group, has_prefix(own, group + "=")])
 
-    def by_trigrams(self, part: str) -> ColumnElement[bool]:
-        """SQLite's: its trigrams are a table of their own."""
-        names = table("patient_name", column("rowid"), column("name_n", Text()))
-        found = names.c.name_n.op("GLOB")(f"*{part}*")
+    def has_part(self, part: str) -> ColumnElement[bool]:
+        if not self.sqlite:
+            return contains(_PATIENT.name_n, part)
+        names, where, rowid = _by_trigrams(part)
         if self.deepest is Level.PATIENT:
-            return _PATIENT.id.in_(select(names.c.rowid).where(found))
+            return _PATIENT.id.in_(select(rowid).where(where))
         # Not the other way round: SQLite would look each study's patient up among the trigrams.
         joined = names.join(schema.study, _STUDY.patient_id == literal_column("+patient_name.rowid"))
-        return _STUDY.id.in_(select(_STUDY.id).select_from(joined).where(found))
+        return _STUDY.id.in_(select(_STUDY.id).select_from(joined).where(where))
+
+
+def _by_trigrams(part: str) -> tuple[TableClause, ColumnElement[bool], ColumnClause[Any]]:
+    """SQLite's trigrams are a table of their own: that, the condition, and the patients' ids."""
+    names = table("patient_name", column("rowid"), column("name_n", Text()))
+    return names, names.c.name_n.op("GLOB")(f"*{part}*"), names.c.rowid
 
 
 def _beginning(group: str) -> str:

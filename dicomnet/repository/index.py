@@ -127,7 +127,8 @@ class Index:
     ) -> Iterator[Match]:
         if limit is not None and limit <= 0:
             return
-        rows = stream(self.database, statement, planned.accepted, seconds, planned.following)
+        whole = limit is not None
+        rows = stream(self.database, statement, planned.accepted, seconds, planned.following, whole=whole)
         try:
             for number, row in enumerate(rows, 1):
                 yield Match(row, answering)

@@ -145,6 +145,7 @@ class _Making:
         columns: what is selected, of these tables, by these conditions and by one of these arms.
         order: of the rows; empty where there is none.
         places: of the order's columns in a row.
+        sorting: what has the rows in this order.
         by_pages: no two rows are at the same place of the order, but for those of one entity that are alike.
         own: the id of the entity.
     """
@@ -155,6 +156,7 @@ class _Making:
     conditions: tuple[ColumnElement[bool], ...]
     order: tuple[ColumnElement[Any], ...]
     places: tuple[int, ...]
+    sorting: tuple[ColumnElement[Any], ...]
     by_pages: bool
     limit: int | None
     own: ColumnElement[int]
@@ -175,7 +177,7 @@ class _Making:
         return whole.limit(limit) if self.by_pages and limit is not None else whole
 
     def select(self, limit: int | None, *conditions: ColumnElement[bool]) -> Select[Any]:
-        statement = select(*self.columns).select_from(self.tables).where(*conditions).order_by(*self.order)
+        statement = select(*self.columns).select_from(self.tables).where(*conditions).order_by(*self.sorting)
         return statement.limit(limit) if self.by_pages and limit is not None else statement
 
     def beyond(self, after: tuple[Any, ...]) -> ColumnElement[bool]:
@@ -226,14 +228,14 @@ class _Planning:
         by_pages = self.deepest == self.level
         order = self.order(driving, by_pages) if ordered else ()
         places = tuple(self.place(one) for one in order)
-        tables = self.tables()
+        tables = self.tables(driving)
         if driving.by_series:
             tables = tables.join(schema.series, schema.series.c.study_id == schema.study.c.id)
-        if driving.patients is not None:
-            tables = driving.patients.join(tables, schema.patient.c.id == driving.patients.c.id)
+        sorting = driving.sorting if order and by_pages and driving.sorting else order
         making = _Making(
-            tuple(self.layout.columns), tables, driving.arms, tuple(conditions), order, places, by_pages, limit, own.id
-        )
+            tuple(self.layout.columns), tables, driving.arms, tuple(conditions), order, places, sorting, by_pages,
+            limit, own.id,
+        )  # fmt: skip
         repeats = not by_pages or driving.by_series or len(driving.arms) > 1
         statement = making.statement(None, limit)
         unsupported = tuple(self.unsupported)
@@ -269,10 +271,12 @@ class _Planning:
             return 0
         return self.layout.add((column.table.name, column.name), column)
 
-    def tables(self) -> FromClause:
+    def tables(self, driving: Driving) -> FromClause:
         """The tables from the highest that is needed down to the deepest."""
         top = min(self.needed)
         joined: FromClause = TABLES[top]
+        if driving.patients is not None:
+            joined = driving.patients.table.join(joined, schema.patient.c.id == self.held(driving.patients))
         for level in Level:
             if top < level <= self.deepest:
                 below = TABLES[level]

@@ -57,7 +57,8 @@ ANY_SCP = "ANY-SCP"
 OPERATIONS_WINDOW = 16
 # Seconds from one pending response of a C-GET or C-MOVE to the next: how many there are is the provider's to choose
 # (PS3.4 Sections C.4.2.3.1 and C.4.3.3.1), and one after each of thousands of images is work for three programs.
-# A C-CANCEL of a C-MOVE waits no longer than this, either.
+# A C-CANCEL of a C-MOVE is looked at as often, between two sub-operations: one that is under way, and the connection to
+# the destination, are waited for.
 PENDING_EVERY = 0.25
 # Of a presentation context, so many transfer syntaxes are looked at, and of a SOP class so many related general ones.
 # The standard has some 60 transfer syntaxes; a request of 1 MiB could name 50,000.

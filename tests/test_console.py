@@ -24,6 +24,7 @@ from dicomnet import uids
 from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
 from dicomnet.server.admin import AsyncClient
+from dicomnet.server.ae_entry import AEEntry
 from dicomnet.server.directory import ServerDirectory
 from dicomnet.web.console import application, schema_fields
 from dicomnet.web.console import live as live_module
@@ -215,6 +216,22 @@ class TestAETitles:
         assert "CT2?" in pages.get("/servers/main/ae-titles/CT2/remove").text
         pages.post("/servers/main/ae-titles/CT2/remove")
         assert server.base.ae_titles.find("CT2") is None
+
+    def test_a_change_widens_no_right_to_see(self, pages, server):
+        """Patients without an issuer have no line: a form that lost them would let all be seen."""
+        server.base.ae_titles.add(AEEntry(title="NARROW", modalities=("US",), issuers=("",)))
+        try:
+            page = pages.get("/servers/main/ae-titles/NARROW").text
+            (box,) = re.findall(r'<input[^>]*name="no_issuer"[^>]*>', page)
+            assert "checked" in box
+            given = {"title": "NARROW", "modalities": "US", "issuers": ""}
+            pages.post("/servers/main/ae-titles/NARROW", data={**given, "no_issuer": "on"})
+            assert server.base.ae_titles.get("NARROW").issuers == ("",)
+            pages.post("/servers/main/ae-titles/NARROW", data={**given, "issuers": "WARD\n", "no_issuer": "on"})
+            assert set(server.base.ae_titles.get("NARROW").issuers) == {"WARD", ""}
+            assert AEEntry(title="PAD", issuers=(" ", "WARD ")).issuers == ("", "WARD")  # a line of spaces is none
+        finally:
+            server.base.ae_titles.remove("NARROW")
 
     def test_echo(self, pages, server):
         server.base.ae_titles.add(_entry("SELF", server.address[1], "MAIN"))

@@ -1,10 +1,13 @@
 """A C-MOVE sends by what the program gives: here associations that stay open from one C-MOVE to the next."""
 
+from types import SimpleNamespace
+
 from pydicom.dataset import Dataset, FileMetaDataset
 
 import dicomnet as dn
 from dicomnet import testing
 from dicomnet.protocol.exchange import Exchange
+from dicomnet.status import Status
 
 
 class Kept:
@@ -52,6 +55,30 @@ def test_a_sender_of_the_program_is_asked_for_each_c_move():
         assert sender.opened == 1
         for association in sender.associations.values():
             association.release()
+
+
+class Forgetful:
+    """Says what became of the first instance alone, whatever it was given."""
+
+    def connect(self, destination, contexts, calling):
+        return self
+
+    def store_many(self, sources, *, originator, transcode):
+        for source in list(sources)[:1]:
+            yield SimpleNamespace(source=source, status=Status(0), error=None, sop_instance_uid=source.SOPInstanceUID)
+
+    def release(self):
+        """There is nothing to release."""
+
+
+def test_what_a_sender_says_nothing_of_has_failed():
+    destinations = {"THERE": dn.Entity("THERE", "127.0.0.1", 104)}
+    instances = [instance(f"1.2.{number}") for number in range(1, 4)]
+    with testing.Provider(instances=instances, destinations=destinations) as provider:
+        provider.move_sender = Forgetful()
+        with dn.connect(provider.peer, contexts=dn.contexts.query_retrieve()) as peer:
+            result = peer.move("STUDY", StudyInstanceUID="1.2", destination="THERE")
+    assert (result.completed, result.failed, result.status) == (1, 2, Status.SUB_OPERATIONS_WARNING)
 
 
 def test_what_intercepts_sees_each_event_and_may_deal_with_it():

@@ -13,6 +13,7 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive.archive import Archive
 from dicomnet.dataset import codec
+from dicomnet.repository.scope import Scope
 
 MODEL = uids.GENERAL_RELEVANT_PATIENT_INFORMATION_QUERY
 TEMPLATE = [{"MappingResource": "DCMR", "TemplateIdentifier": "9007"}]
@@ -79,6 +80,15 @@ def test_what_is_not_known_is_left_out(ask):
 ])  # fmt: skip
 def test_every_status(ask, more, status):
     assert ask(**more)[0][0].Status == status
+
+
+@pytest.mark.parametrize(("scope", "status"), [
+    (Scope(issuers=frozenset({"B"})), [0xFF00, 0x0000]), (Scope(issuers=frozenset({"C"})), [0x0000]),
+    (Scope(modalities=frozenset({"XA"})), [0x0000]),
+])  # fmt: skip
+def test_a_patient_who_may_not_be_seen_is_none(archive, ask, monkeypatch, scope, status):
+    monkeypatch.setattr(archive.holdings, "scopes", lambda calling: scope)
+    assert [one.Status for one, _ in ask(PatientID="P3")] == status
 
 
 def test_our_user_asks_pynetdicom():

@@ -6,6 +6,7 @@ import pytest
 from index_records import numbered
 from sqlalchemy import text
 
+from dicomnet import uids
 from dicomnet.repository.catalog import BY_KEYWORD, Level
 from dicomnet.repository.index import Index
 from dicomnet.repository.keys import Identifier, QueryOptions
@@ -13,6 +14,7 @@ from dicomnet.repository.places import Places
 from dicomnet.repository.scope import ALL, Scope, scope_of_entry
 from dicomnet.server.ae_entry import AEEntry
 
+CT, US_IMAGE = uids.CT_IMAGE_STORAGE, uids.ULTRASOUND_IMAGE_STORAGE
 RELATIONAL = QueryOptions(relational=True)
 UNIQUE = {"PATIENT": "PatientID", "STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 
@@ -40,8 +42,8 @@ def index(database):
     index.add(
         [
             numbered(1, 1, 1, Modality="CT"),
-            numbered(1, 2, 1, Modality="US"),
-            numbered(1, 2, 2, Modality="US"),
+            numbered(1, 2, 1, Modality="US", SOPClassUID=US_IMAGE),
+            numbered(1, 2, 2, Modality="US", SOPClassUID=US_IMAGE),
             numbered(2, 1, 1, Modality="CT", IssuerOfPatientID="WARD"),
             numbered(3, 1, 1, Modality="US", IssuerOfPatientID="WARD"),
         ]
@@ -67,11 +69,27 @@ def test_what_is_hidden_is_not_given(index):
     assert list(index.instances(Level.IMAGE, ["1.2.2.1.1"], scope=US)) == []
 
 
+def test_no_series_that_is_hidden_is_matched_or_told_of_by_its_study(index):
+    """Study 1 has CT, too; study 3 is all US."""
+    hidden = [
+        {"ModalitiesInStudy": "CT"}, {"ModalitiesInStudy": "C*"}, {"Modality": "CT"}, {"SOPClassesInStudy": CT},
+        {"SeriesInstanceUID": "1.2.1.1"}, {"SOPInstanceUID": "1.2.1.1.1"},
+    ]  # fmt: skip
+    for key in [*hidden, {"ModalitiesInStudy": "US"}, {"SOPClassesInStudy": US_IMAGE}]:
+        asked = {"ModalitiesInStudy": "", "SOPClassesInStudy": ""} | key
+        for study, limit in (("1.2.1", None), ("", None), ("", 10)):  # the study drives the query, or the key does
+            identifier = Identifier.of({"StudyInstanceUID": study} | asked, level="STUDY", options=RELATIONAL)
+            assert list(index.find(identifier, limit=limit)), key
+            for scope in (US, Scope(frozenset({"US"}), frozenset({""}))):
+                found = [one.attributes() for one in index.find(identifier, limit=limit, scope=scope)]
+                seen = [(one["00080061"], one["00080062"]) for one in found if one["0020000D"] == "1.2.1"]
+                assert seen == ([] if key in hidden else [("US", US_IMAGE)]), key
+
+
 @pytest.mark.parametrize("level", ["PATIENT", "STUDY", "SERIES", "IMAGE"])
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # PostgreSQL chooses by its statistics
 def test_no_scope_drives_a_query(index, level):
     """By its unique key an entity is looked up, and what may be seen of it is looked up from there."""
-    if not index.database.is_sqlite:
-        pytest.skip("PostgreSQL chooses by its statistics")
     key = {"PATIENT": "P1", "STUDY": "1.2.1", "SERIES": "1.2.1.2", "IMAGE": "1.2.1.2.1"}[level]
     identifier = Identifier.of({UNIQUE[level]: key}, level=level, options=RELATIONAL)
     planned, _ = index.planned(identifier, root=Level.PATIENT, scope=BOTH)

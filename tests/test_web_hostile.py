@@ -7,6 +7,7 @@ import os
 import socket
 import tracemalloc
 from contextlib import suppress
+from math import inf
 
 import archives
 import pytest
@@ -59,14 +60,15 @@ def test_a_body_without_a_length_in_chunks_and_line_feeds(web):
         assert answered(sock).startswith(b"HTTP/1.1 200")
 
 
-def test_what_comes_of_one_request_is_committed_together(web):
+def test_what_comes_of_one_request_is_committed_together(web, monkeypatch):
+    monkeypatch.setattr(store, "GROUP_SECONDS", inf)
     archive, url = web
     with client(f"{url}/dicomweb") as http:
         before = archive.storage.committer.groups
         body = b"".join(PART + archives.part10(number, study=7) for number in range(1, 31)) + f"\r\n--{MARK}--".encode()
         answer = http.post("/studies", content=body, headers={"Content-Type": f"multipart/related; boundary={MARK}"})
         assert len(answer.json()["00081199"]["Value"]) == 30
-        assert archive.storage.committer.groups - before <= 3
+        assert archive.storage.committer.groups - before == 1
 
 
 def test_what_came_before_a_body_breaks_off_is_stored(web):

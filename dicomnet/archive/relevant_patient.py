@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, select
 
 from ..dataset import codec
 from ..log import log
 from ..repository import schema
+from ..repository.catalog import Level
+from ..repository.scope import Scope
 from ..services.provider_requests import FindRequest
 from ..services.service_registry import Registering
 from ..status import Status
@@ -51,14 +53,14 @@ class RelevantPatientService:
         wanted = template and (str(template.get("TemplateIdentifier", "")), str(template.get("MappingResource", "")))
         if wanted != (_TEMPLATE, _RESOURCE):
             return _refused(request, _TEMPLATE_NOT_SUPPORTED, f"the template is TID {_TEMPLATE} of DCMR", 0x0040A504)
-        found = self._patients(pid, issuer)
+        found = self._patients(pid, issuer, self._holdings.scope_of(request.calling))
         if len(found) > 1:
             return _refused(request, _MORE_THAN_ONE, "say Issuer of Patient ID", 0x00100021)
         log.info("%s asks for relevant information of a patient: %d found", request.calling, len(found))
         return [codec.from_keywords(_information(one, datetime.now())) for one in found]
 
-    def _patients(self, pid: str, issuer: str) -> list[Row[Any]]:
-        """Those of this ID, by who they are now; of two names of one patient there is one."""
+    def _patients(self, pid: str, issuer: str, scope: Scope) -> list[Row[Any]]:
+        """Those of this ID that may be seen, by who they are now; of two names of one patient there is one."""
         found: dict[int, Row[Any]] = {}
         with self._holdings.database.read() as connection:
             query = select(schema.patient).where(_P.pid == pid, *([_P.issuer == issuer] if issuer else ()))
@@ -66,8 +68,13 @@ class RelevantPatientService:
                 now = one
                 while now.merged_into is not None:
                     now = connection.execute(select(schema.patient).where(_P.id == now.merged_into)).one()
-                found[now.id] = now
+                if scope.sees_all or connection.execute(_seen(now.id, scope)).first() is not None:
+                    found[now.id] = now
         return list(found.values())
+
+
+def _seen(patient_id: int, scope: Scope) -> Select[Any]:
+    return select(_P.id).where(_P.id == patient_id, *scope.conditions(Level.PATIENT))
 
 
 def _refused(request: FindRequest, code: int, why: str, tag: int) -> Status:

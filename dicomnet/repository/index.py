@@ -106,8 +106,8 @@ class Index:
             raise InvalidKey(LEVEL, "is missing")
         check_hierarchy(identifier, level, root)
         tags = tuple(key.tag for key in identifier.keys)
-        sqlite, conditions = self.database.is_sqlite, scope.conditions(level)
-        planned = plan(identifier, level, conditions, sqlite=sqlite, tags=tags, ordered=ordered, limit=limit)
+        sqlite = self.database.is_sqlite
+        planned = plan(identifier, level, sqlite=sqlite, tags=tags, ordered=ordered, limit=limit, scope=scope)
         return planned, Answering(identifier, level, planned.layout, answers)
 
     def _after(self, planned: Plan, entity: int) -> Statement:

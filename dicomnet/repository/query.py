@@ -10,7 +10,7 @@ rows have to be looked at again here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -35,6 +35,7 @@ from .driving import PID, Driver, Driving, driving_of
 from .keys import Identifier, InvalidKey, Key
 from .matching import Criterion, DateRange, DateWithTime, TimeRange, Words, has_wildcards
 from .rows import TABLES, Layout, Reader, Row
+from .scope import ALL, Scope
 
 __all__ = ["Driver", "Plan", "Statement", "check_hierarchy", "plan"]
 
@@ -116,25 +117,25 @@ def check_hierarchy(identifier: Identifier, level: Level, root: Level) -> None:
 def plan(
     identifier: Identifier,
     level: Level,
-    within: Sequence[ColumnElement[bool]] = (),
     *,
     sqlite: bool,
     tags: tuple[int, ...] = (),
     ordered: bool = False,
     limit: int | None = None,
+    scope: Scope = ALL,
 ) -> Plan:
     """Make the query of an identifier.
 
     Args:
         identifier: its keys.
         level: of the entities that are looked for.
-        within: conditions that the entities meet, beside the keys.
         sqlite: for SQLite, else for PostgreSQL.
         tags: attributes to be read from the rows, beside those that are matched.
         ordered: answers come in an order that does not change, as they do under a limit.
         limit: the most entities.
+        scope: what the caller may see: nothing else is matched or told.
     """  # fmt: skip
-    return _Planning(identifier, level, sqlite, within).plan(tags, ordered or limit is not None, limit)
+    return _Planning(identifier, level, sqlite, scope).plan(tags, ordered or limit is not None, limit)
 
 
 @dataclass(frozen=True)
@@ -196,12 +197,12 @@ class _Planning:
     identifier: Identifier
     level: Level
     sqlite: bool
-    within: Sequence[ColumnElement[bool]] = ()
+    scope: Scope = ALL
     keys: list[tuple[Key, Attribute, Criterion]] = field(default_factory=list)
     unsupported: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.layout = Layout(self.level)
+        self.layout = Layout(self.level, self.scope.modalities)
         lowest = Level.IMAGE if self.identifier.options.relational else self.level
         for key in self.identifier.keys:
             if key.criterion is None:
@@ -224,7 +225,8 @@ class _Planning:
         own = TABLES[self.level].c
         if self.level == Level.PATIENT:
             conditions.append(own.merged_into.is_(None))
-        conditions += self.within
+        # At the deepest: no key may match what is hidden below an entity that may be seen.
+        conditions += self.scope.conditions(Level.SERIES if driving.by_series else self.deepest)
         by_pages = self.deepest == self.level
         order = self.order(driving, by_pages) if ordered else ()
         places = tuple(self.place(one) for one in order)

@@ -44,6 +44,18 @@ _OF_PATIENT: dict[int, ColumnElement[Any]] = {
 }
 
 
+_MODALITIES_IN_STUDY, _SOP_CLASSES_IN_STUDY = 0x00080061, 0x00080062
+
+
+def _seen_classes(modalities: frozenset[str]) -> ColumnElement[Any]:
+    """The SOP classes in a study's series of some modalities; the study has only those of all of its series."""
+    series, instance = schema.series.alias(), schema.instance.alias()
+    below = series.join(instance, instance.c.series_id == series.c.id)
+    seen = series.c.study_id == schema.study.c.id, series.c.modality.in_(sorted(modalities))
+    found = select(instance.c.cls).select_from(below).where(*seen).distinct().correlate(schema.study).subquery()
+    return select(func.aggregate_strings(found.c.cls, "\\")).scalar_subquery()
+
+
 @lru_cache(8192)
 def _parsed(attrs: str | None) -> Attributes:
     parsed: Attributes = json.loads(attrs) if attrs else {}
@@ -53,12 +65,17 @@ def _parsed(attrs: str | None) -> Attributes:
 class Layout:
     """The columns of a query, in the order in which they are asked for.
 
+    Args:
+        level: of the query.
+        modalities: of the series that may be seen: what a study is told to hold is in these alone; empty is any.
+
     Attributes:
         columns: what is selected; the first is the id of the row at the query's level.
     """
 
-    def __init__(self, level: Level) -> None:
+    def __init__(self, level: Level, modalities: frozenset[str] = frozenset()) -> None:
         self.level = level
+        self._modalities = modalities
         self.columns: list[ColumnElement[Any]] = [TABLES[level].c.id]
         self._places: dict[object, int] = {}
 
@@ -78,8 +95,12 @@ class Layout:
             return _number_reader(self.add(tag, _OF_PATIENT[tag]))
         if not attribute.column:
             return None if attribute.computed else self._other(attribute)
+        if self._modalities and tag == _SOP_CLASSES_IN_STUDY:
+            return _seen_reader(self.add(tag, _seen_classes(self._modalities)))
         table = TABLES[attribute.level]
         place = self.add((table.name, attribute.column), table.c[attribute.column])
+        if self._modalities and tag == _MODALITIES_IN_STUDY:
+            return _seen_reader(place, self._modalities)
         if attribute.column in _NUMBER_COLUMNS:
             return _number_reader(place)
         if tag in _AS_WRITTEN:
@@ -95,6 +116,11 @@ class Layout:
 
 def _text_reader(place: int) -> Reader:
     return lambda row: row[place] or ""
+
+
+def _seen_reader(place: int, seen: frozenset[str] | None = None) -> Reader:
+    """Values in order; those that may be seen, where others are among them."""
+    return lambda row: "\\".join(sorted(one for one in (row[place] or "").split("\\") if seen is None or one in seen))
 
 
 def _number_reader(place: int) -> Reader:

@@ -1,15 +1,15 @@
 """What of a repository a caller may see, and where it may have it sent: rights beyond those to services.
 
-One `Scope` holds for all ways in. C-FIND, C-GET and C-MOVE ask `Holdings.scope_of` with the calling AE title. A web
-service does the same with the AE title that a user or a client certificate stands for, or makes a `Scope` of what it
-knows of the user, and hands it on::
+C-FIND, C-GET, C-MOVE and the query of relevant patient information ask `Holdings.scope_of` with the calling AE title.
+Whatever else looks for instances sees all, unless it hands on a `Scope`::
 
     scope = holdings.scope_of(title)
     holdings.index.find(identifier, level=level, scope=scope)      # QIDO-RS
     holdings.index.instances(level, uids, scope=scope)             # WADO-RS: what is hidden is not there, so 404
     holdings.places.retrieved(studies=studies, scope=scope)
 
-What is hidden is not matched, not retrieved and not told of; counts of related instances are of all that there are.
+What is hidden is not matched and not retrieved. Of what is seen in part, the modalities and SOP classes are those that
+are seen; counts of related series and instances are of all that there are, and so is what describes the study.
 """
 
 from __future__ import annotations

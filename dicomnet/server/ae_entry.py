@@ -31,8 +31,8 @@ def _known_rule(name: str) -> str:
 
 Title = Annotated[AETitle, BeforeValidator(_trimmed)]
 Host = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s/@\[\]]+$")]
-Modality = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Z0-9_ ]+$")]  # VR CS
-Issuer = Annotated[str, Field(max_length=64)]  # VR LO
+Modality = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Z0-9_ ]+$"), BeforeValidator(_trimmed)]  # CS
+Issuer = Annotated[str, Field(max_length=64, pattern=r"^[^\\\x00-\x1f]*$"), BeforeValidator(_trimmed)]  # VR LO
 Quirk = Annotated[str, AfterValidator(_known_rule)]
 
 

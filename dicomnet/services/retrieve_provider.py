@@ -114,6 +114,7 @@ class _Progress:
 
 Instances = list[Any]
 Outcome = tuple[Status | None, str]  # of a sub-operation; no status: it could not be tried; and the SOP Instance UID
+_UNTOLD: Outcome = (None, "")  # of which a sender of the program said nothing
 
 
 def _collect(
@@ -163,12 +164,13 @@ def _move_all(
 ) -> Serving:
     """Send what the mover has planned, telling the progress now and then, until done or cancelled."""
     counts = _Counts(remaining=mover.planned)
-    while counts.remaining:
-        for outcome in (yield from mover.send(progress.next)):
+    while counts.remaining > 0:
+        outcomes = yield from mover.send(progress.next)
+        for outcome in outcomes or [_UNTOLD] * counts.remaining:
             counts.count(*outcome)
         if not exchange.established:
             return
-        if counts.remaining:
+        if counts.remaining > 0:
             progress.tell(counts)
         if cancelled(exchange, message, (yield POLL)):
             _finish_retrieve(exchange, message, counts, Status.CANCEL)
@@ -374,7 +376,10 @@ class _Mover:
         self.planned = len(instances)
 
     def send(self, until: float) -> Generator[Any, Any, list[Outcome]]:
-        """C-STORE sub-operations until that time, at least one where there is one: so many in a turn of a thread."""
+        """C-STORE sub-operations until that time, at least one where there is one: so many in a turn of a thread.
+
+        Nothing where all associations are over, whatever is still counted as remaining.
+        """
         while True:
             if self._results is None and not self._batches:
                 return [(None, getattr(one, "sop_instance_uid", "")) for one in self._unreadable]
@@ -411,7 +416,7 @@ class _Mover:
         return taken
 
     def close(self) -> Serving:
-        """Release the association that is open; what was sent on it is answered for, however that ends."""
+        """Release the association that is open. One that ends otherwise is told of in the log: the C-MOVE goes on."""
         association, results = self._association, self._results
         self._association = self._results = None
         try:

@@ -32,7 +32,7 @@ def routes(console: Console) -> list[Route]:
 
 def _fields(entry: dict[str, Any]) -> list[Field]:
     def lines(name: str) -> str:
-        return "\n".join(entry.get(name, ()))
+        return "\n".join(one for one in entry.get(name, ()) if one)
 
     return [
         Field("title", "AE title", value=entry.get("title", ""), required=True, most=16,
@@ -47,7 +47,9 @@ def _fields(entry: dict[str, Any]) -> list[Field]:
         Field("modalities", "Modalities it may see", "lines", value=lines("modalities"),
               help="One on each line, of the series that it may find and retrieve. Empty: any."),
         Field("issuers", "Issuers of Patient IDs it may see", "lines", value=lines("issuers"),
-              help="One on each line. Empty: any."),
+              help="One on each line. Empty, and the next box, too: any."),
+        Field("no_issuer", "Patients whose ID has no issuer", "checkbox", value="" in entry.get("issuers", ()),
+              help="Those beside the patients of the issuers above; with none above, no others."),
         Field("move_to", "Destinations of its C-MOVE", "lines", value=lines("move_to"),
               help="AE titles, one on each line. Empty: all that are known."),
         Field("addresses", "Addresses it calls from", "lines", value=lines("addresses"),
@@ -65,12 +67,14 @@ def _fields(entry: dict[str, Any]) -> list[Field]:
 def _entry(form: Form) -> dict[str, Any]:
     """The entry that a form describes; numbers that are none stay text, for the server to refuse."""
     port, number = form.text("port"), number_in(form.text("port"))
+    none = [""] if "no_issuer" in form else []  # no line of a form can say it
     return {
         "title": form.text("title"), "description": form.text("description"), "host": form.text("host") or None,
         "port": None if not port else port if number is None else number,
         "tls": "tls" in form, "rights": form.all("rights"), "modalities": form.lines("modalities"),
-        "issuers": form.lines("issuers"), "move_to": form.lines("move_to"), "addresses": form.lines("addresses"),
-        "certificates": form.lines("certificates"), "aliases": form.lines("aliases"),
+        "issuers": form.lines("issuers") + none, "move_to": form.lines("move_to"),
+        "addresses": form.lines("addresses"), "certificates": form.lines("certificates"),
+        "aliases": form.lines("aliases"),
         "character_set": form.text("character_set"), "relax": form.all("relax"),
     }  # fmt: skip
 

@@ -101,7 +101,7 @@ def test_a_server_costs_little_over_a_listener(name: str, directory: Path, pytes
                 times[kind].append(send(port, corpus))
                 cpu[kind] += cpu_seconds(pid) - before
     each = {kind: 1e6 * cpu[kind] / rounds / len(corpus.files) for kind in KINDS}
-    load = os.getloadavg()[0]
+    load, missed = os.getloadavg()[0], False
     for kind, target in TARGETS.items():
         pairs = [mine / bare for mine, bare in zip(times[kind], times["listener"], strict=True)]
         ratio, best = statistics.median(pairs), min(times[kind]) / min(times["listener"])
@@ -110,7 +110,8 @@ def test_a_server_costs_little_over_a_listener(name: str, directory: Path, pytes
             f"{goal(target)}; CPU {each[kind]:.1f} µs an instance, the listener's {each['listener']:.1f}; "
             f"load {load:.1f}"
         )
-        assert short or min(ratio, best) <= target
+        missed |= min(ratio, best) > target
+    assert short or not missed
 
 
 #: The 99th percentile of others beside an add-in that does not return, or a spy that is full, over what it is else.

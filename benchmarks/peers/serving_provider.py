@@ -42,7 +42,7 @@ class Watching(Keeping):
     seen = 0
 
     @hookimpl
-    def spy(self) -> None:
+    def spy(self, seen: Any) -> None:
         """Count."""
         self.seen += 1
 

@@ -10,7 +10,6 @@ For logs, and for people, PDUs and commands are put into plain values here, too:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -26,7 +25,7 @@ from ..wire.items import UserIdentityAC, UserIdentityRQ
 from ..wire.items import Value as Item
 from .messages import name_of
 from .seen import Seen, Watched
-from .watch import Watch
+from .watch import SeenQueue, Watch
 
 __all__ = [
     "PDU_NAMES",
@@ -91,8 +90,7 @@ class TraceQueue(ProtocolTrace):
             an event's ``set``; clear that before you take.
 
     Attributes:
-        most: see above; it may be changed.
-        dropped: how much was lost so far.
+        queue: where it waits.
     """
 
     def __init__(
@@ -103,26 +101,17 @@ class TraceQueue(ProtocolTrace):
         data: bool = False,
         wake: Callable[[], object] | None = None,
     ) -> None:
-        super().__init__(self._put, body=body, data=data)
-        self.dropped: int = 0
-        self.most = most
-        self._wake = wake
-        self._waiting: deque[Seen] = deque()
-        self._woken = False  # since the last `take`; taken back before it looks, so that what comes later wakes anew
+        self.queue = SeenQueue(most, wake)
+        super().__init__(self.queue, body=body, data=data)
 
-    def _put(self, seen: Seen) -> None:
-        if len(self._waiting) >= self.most:
-            self.dropped += 1
-            return
-        self._waiting.append(seen)
-        if self._wake is not None and not self._woken:
-            self._woken = True
-            self._wake()
+    @property
+    def dropped(self) -> int:
+        """How much was lost so far."""
+        return self.queue.dropped
 
     def take(self) -> list[Seen]:
         """All that waits, in order."""
-        self._woken = False
-        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+        return self.queue.take()
 
 
 # ---- what was seen, in words -------------------------------------------------------------------------------------

@@ -5,10 +5,19 @@ from ..wire.command_set import Command
 from .events import Sized
 from .messages import Buffer
 from .negotiation import PresentationContext
-from .seen import Watched
+from .seen import Seen, Watched
 from .trace import ProtocolTrace
 
-__all__ = ["Watch"]
+__all__ = ["SeenQueue", "Watch"]
+
+@final
+class SeenQueue:
+    most: int
+    def __init__(self, most: int, wake: Callable[[], object] | None = None) -> None: ...
+    @property
+    def dropped(self) -> int: ...
+    def __call__(self, seen: Seen) -> None: ...
+    def take(self) -> list[Seen]: ...
 
 @final
 class Watch:

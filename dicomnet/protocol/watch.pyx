@@ -13,7 +13,7 @@ from .states cimport Event, State
 from . import states
 from .seen import MessageSeen, PDUSeen, TransitionSeen
 
-__all__ = ["Watch"]
+__all__ = ["SeenQueue", "Watch"]
 
 cdef enum:
     HEADER = 6               # bytes: of a PDU its type, a reserved one and its length; of a PDV its length and two more
@@ -118,6 +118,49 @@ cdef class Splitter:
 
 
 @cython.final
+cdef class SeenQueue:
+    """What is seen waits here for a reader in another thread; what is too much is lost.
+
+    Args:
+        most: as many may wait; what is seen past it is counted and dropped.
+        wake: called, in the thread of the association, when something waits for the first time since `take`.
+
+    Attributes:
+        most: see above; it may be changed.
+        dropped: how much was lost so far.
+    """
+
+    cdef public Py_ssize_t most
+    cdef readonly Py_ssize_t dropped
+    cdef object _wake
+    cdef list _waiting
+    cdef bint _woken
+
+    def __init__(self, Py_ssize_t most, wake=None):
+        self.most, self._wake, self._waiting = most, wake, []
+
+    def __call__(self, seen):
+        """Something was seen."""
+        self.put(seen)
+
+    cdef int put(self, seen) except -1:
+        if len(self._waiting) >= self.most:
+            self.dropped += 1
+            return 0
+        self._waiting.append(seen)
+        if not self._woken and self._wake is not None:
+            self._woken = True
+            self._wake()
+        return 0
+
+    def take(self):
+        """All that waits, in order."""
+        self._woken = False
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+
+@cython.final
 cdef class Watch:
     """What one association tells a trace: the `events.Observer` of its exchange.
 
@@ -128,10 +171,12 @@ cdef class Watch:
     """
 
     cdef object _trace, _association, _clock, _function
+    cdef SeenQueue _queue
     cdef Splitter _received, _sent
 
     def __init__(self, trace, association, clock):
         self._trace, self._association, self._clock, self._function = trace, association, clock, trace.function
+        self._queue = trace.function if isinstance(trace.function, SeenQueue) else None
         self._received = Splitter(trace.body, trace.data)
         self._sent = Splitter(trace.body, trace.data)
 
@@ -186,6 +231,8 @@ cdef class Watch:
         if self._trace.broken:
             return 0
         try:
+            if self._queue is not None:
+                return self._queue.put(make(kind, fields))
             self._function(make(kind, fields))  # not by its constructor, which is Python and takes longer than all else
         except Exception as error:
             self._trace.fail(error)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -380,8 +381,8 @@ class AddIns:
         names = inspect.signature(function).parameters.keys()
         if set(names) == {"seen"}:
             return function
-        context = {"context": addin.context} if "context" in names else {}
-        return lambda seen: function(**({"seen": seen} if "seen" in names else {}), **context)
+        bound = partial(function, context=addin.context) if "context" in names else function
+        return (lambda seen: bound(seen=seen)) if "seen" in names else (lambda seen: bound())
 
     def health(self) -> list[Check]:
         """What the add-ins' readiness depends on."""

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from ..config import TAPPED_WAITING
 from ..log import log_failure
 from ..protocol.seen import Seen
-from ..protocol.trace import ProtocolTrace, TraceQueue
+from ..protocol.trace import ProtocolTrace
+from ..protocol.watch import SeenQueue
 
 __all__ = ["Spies", "Spy"]
 
 
 #: Seconds in which what is seen gathers after a look: to wake a thread for each PDU costs more than all else.
-GATHER = 0.005
+GATHER = 0.02
 
 
 class Spy:
@@ -35,7 +36,7 @@ class Spy:
         self.failures: int = 0
         self._function = function
         self._wake, self._stopped = threading.Event(), threading.Event()
-        self.queue = TraceQueue(most, wake=self._wake.set)
+        self.queue = SeenQueue(most, self._wake.set)
         self._thread = threading.Thread(target=self._run, name=f"dicomnet-spy-{name}", daemon=True)
         self._thread.start()
 
@@ -54,15 +55,12 @@ class Spy:
     def _look(self) -> None:
         self._wake.clear()
         for seen in self.queue.take():
-            self._tell(seen)
-
-    def _tell(self, seen: Seen) -> None:
-        try:
-            self._function(seen)
-        except Exception as error:
-            self.failures += 1
-            if self.failures == 1:  # the first says it; a spy that fails with each PDU must not fill the log
-                log_failure(f"the spy of add-in {self.name} failed", error)
+            try:
+                self._function(seen)
+            except Exception as error:
+                self.failures += 1
+                if self.failures == 1:  # the first says it; a spy that fails with each PDU must not fill the log
+                    log_failure(f"the spy of add-in {self.name} failed", error)
 
     def stop(self, patience: float = 5.0) -> None:
         """Let it see what waits, for so many seconds, and end it."""
@@ -108,12 +106,12 @@ class Spies:
         """For the listeners; None where there are no spies, so that nothing is spent on them."""
         if not self._spies:
             return None
-        tell = self._spies[0].queue.function if len(self._spies) == 1 else self._tell
+        tell = self._spies[0].queue if len(self._spies) == 1 else self._tell
         return ProtocolTrace(tell, body=None if data else 16 << 10, data=data)
 
     def _tell(self, seen: Seen) -> None:
         for spy in self._spies:
-            spy.queue.function(seen)
+            spy.queue(seen)
 
     def stop(self) -> None:
         """End all."""

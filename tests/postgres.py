@@ -24,11 +24,23 @@ _SERVER = (
 class Cluster:
     """A running server; `new_database` gives the URL of an empty database."""
 
-    def __init__(self, sockets: Path, restart: Callable[[str], None]) -> None:
+    def __init__(self, sockets: Path, run: Callable[..., None]) -> None:
         self.sockets = sockets
-        #: Stops and starts the server; "fast": connections are ended, "immediate": as after a crash.
-        self.restart = restart
+        self._run = run
         self._numbers = itertools.count(1)
+
+    def restart(self, mode: str) -> None:
+        """Stop and start the server; "fast": connections are ended, "immediate": as after a crash."""
+        self._run("restart", "-m", mode)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The server is stopped, for the block."""
+        self._run("stop", "-m", "fast")
+        try:
+            yield
+        finally:
+            self._run("start")
 
     def url(self, name: str) -> str:
         return f"postgresql://postgres@/{name}?host={self.sockets}"
@@ -92,8 +104,8 @@ def cluster(*settings: str) -> Iterator[Cluster]:
         options = " ".join((*_SERVER, *(f"-c {one}" for one in settings), "-k", str(root)))
         run("pg_ctl", "-D", data, "-l", log, "-w", "-o", options, "start")
         try:
-            again = ("-D", data, "-l", log, "-w", "-o", options, "restart")
-            yield Cluster(root, lambda mode: run("pg_ctl", "-m", mode, *again))
+            control = ("-D", data, "-l", log, "-w", "-o", options)
+            yield Cluster(root, lambda *words: run("pg_ctl", *control, *words))
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import contextmanager
 
@@ -11,10 +12,11 @@ from servers import make_settings
 
 import dicomnet as dn
 from dicomnet.archive.add_in import ArchiveAddIn
-from dicomnet.errors import AssociationRejected
+from dicomnet.errors import AssociationRejected, InvalidArgument
+from dicomnet.repository.database import Database
 from dicomnet.repository.node_events import NodeEvents
 from dicomnet.repository.shared_titles import SharedTitles
-from dicomnet.repository.work_schema import event
+from dicomnet.repository.work_schema import ae_title, event
 from dicomnet.server import Server
 from dicomnet.server.admin import Client
 from dicomnet.server.ae_entry import AEEntry
@@ -130,8 +132,6 @@ def test_what_a_node_knew_by_itself_is_known_to_all_and_the_first_word_holds(tmp
 
 
 def test_two_nodes_that_add_one_title_at_once_have_one(tmp_path, index):
-    from dicomnet.repository.database import Database
-
     with Database.opened(index) as database:
         directories = []
         for _ in range(2):
@@ -178,3 +178,125 @@ def test_a_database_that_is_away_is_told_in_one_line(tmp_path, index, monkeypatc
             assert told.value.status == 503
         assert echoes(one, "KNOWN")
         monkeypatch.undo()
+
+
+def test_an_archive_that_stops_gives_back_what_it_took_and_starts_again(tmp_path, index):
+    """Enabled, left out and enabled again by reload; and begun again after a start that failed."""
+    with a_node(tmp_path, "a", index) as one:
+        assert len(one.base.nodes.all()) == 1
+        one.base.ae_titles.add(AEEntry(title="KNOWN"))
+        addins = one.settings.addins
+        without = one.settings.model_copy(update={"addins": addins.model_copy(update={"enable": ()})})
+        one.addins.reload(without, one.directory, one.base)
+        assert one.base.nodes is None
+        assert list(one.base.ae_titles) == []
+        one.base.ae_titles.add(AEEntry(title="OF_A"))  # by the server itself: the archive's database is closed
+        told = []
+        one.events.listen(lambda event: told.append((event.type, event.data["ae"]["title"])), "ae.")
+        table = one.settings.addin["archive"]
+        broken = one.settings.model_copy(update={"addin": {"archive": {**table, "hl7_port": one.address[1]}}})
+        with pytest.raises(InvalidArgument, match="failed in start"):
+            one.addins.reload(broken, one.directory, one.base)
+        assert [kind for kind, _ in told] == ["ae.added", "ae.updated", "ae.removed", "ae.removed"]  # OF_A's number
+        one.addins.reload(one.settings, one.directory, one.base)
+        assert told[4:] == [("ae.added", "KNOWN"), ("ae.added", "OF_A")]
+        assert len(one.base.nodes.all()) == 1
+        one.base.ae_titles.remove("OF_A")
+        with Database(index) as database:
+            assert [entry.title for entry in SharedTitles(database, NodeEvents(database)).entries()] == ["KNOWN"]
+
+
+@pytest.fixture
+def shared(index):
+    """What makes a directory of the titles of all nodes; and the database."""
+    with Database.opened(index) as database:
+
+        def make(events=None):
+            titles = AETitles(OwnDatabase(None), events or EventLog())
+            titles.keep_in(SharedTitles(database, NodeEvents(database)))
+            return titles
+
+        yield make, database
+
+
+def test_what_a_later_version_says_of_a_title_is_kept_and_what_cannot_be_read_is_left_out(shared, caplog):
+    make, database = shared
+    with database.write() as connection:
+        for document in ({"title": "NEW", "colour": "red"}, {"title": "ODD\n", "rights": ["paint"]}, [], None):
+            connection.execute(ae_title.insert().values(document="" if document is None else json.dumps(document)))
+    titles = make()
+    titles.refresh()
+    assert [entry.title for entry in titles] == ["NEW"]
+    assert [line for line in caplog.messages if "cannot be read" in line] == [
+        'the entry 2 of all nodes, "ODD\\n", cannot be read: it is not known here (title, rights)',
+        'the entry 3 of all nodes, "", cannot be read: it is not known here (title)',
+        'the entry 4 of all nodes, "", cannot be read: it is not known here (title)',
+    ]
+    titles.update("NEW", AEEntry(title="NEWER"))
+    with database.read() as connection:
+        kept = json.loads(connection.execute(ae_title.select().where(ae_title.c.id == 1)).one().document)
+    assert (kept["title"], kept["colour"]) == ("NEWER", "red")
+
+
+def test_what_cannot_be_moved_leaves_the_titles_where_they_are(shared):
+    _, database = shared
+    titles = AETitles(OwnDatabase(None), EventLog())
+    titles.add(AEEntry(title="OWN"))
+
+    class Broken(SharedTitles):
+        def entries(self):
+            raise RuntimeError("unforeseen")
+
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        titles.keep_in(Broken(database, NodeEvents(database)))
+    titles.refresh()
+    assert titles.find("OWN")
+    titles.keep_in(SharedTitles(database, NodeEvents(database)))
+    assert [entry.title for entry in titles] == ["OWN"]
+
+
+def test_a_title_that_another_node_has_changed_meanwhile_is_not_overwritten(shared):
+    make, _ = shared
+    one, other = make(), make()
+    one.add(AEEntry(title="ONE"))
+    other.refresh()
+    one.update("ONE", AEEntry(title="TWO"))
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        other.update("ONE", AEEntry(title="ONE", port=104))
+    assert other.update("TWO", AEEntry(title="TWO", port=104)).port == 104  # it has looked
+
+
+def test_who_listens_to_events_may_change_titles(shared):
+    make, _ = shared
+    events = EventLog()
+    titles = make(events)
+    first = titles.add(AEEntry(title="FIRST"))
+    adding, listening = threading.Event(), threading.Event()
+
+    def listener(_):
+        listening.set()
+        assert adding.wait(20)
+        titles.update("FIRST", first.model_copy(update={"description": "heard"}))
+
+    def uses(_):
+        assert listening.wait(20)
+        adding.set()  # while a title is changed by one thread, the other holds the lock of events
+        return ()
+
+    def also(event):
+        if event.data["ae"]["title"] == "LAST":
+            titles.add(AEEntry(title="NEXT"))
+
+    titles.add(AEEntry(title="GONE"))
+    titles.depends("test", uses)
+    events.listen(listener, "a.kind")
+    events.listen(also, "ae.")
+    threads = [threading.Thread(target=work, daemon=True) for work in (
+        lambda: events.publish("a.kind", {}), lambda: titles.remove("GONE"), lambda: titles.add(AEEntry(title="LAST"))
+    )]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(entry.title for entry in titles) == ["FIRST", "LAST", "NEXT"]
+    assert titles.get("FIRST").description == "heard"

@@ -10,17 +10,25 @@ import psycopg
 import pytest
 import sqlalchemy
 from archives import an_incoming
+from rig import until
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from dicomnet.archive.checks import fsck
+from dicomnet.errors import InvalidArgument
 from dicomnet.repository import database as database_module
 from dicomnet.repository import schema
 from dicomnet.repository.database import Database, is_away
 from dicomnet.repository.intake import Kept
 from dicomnet.repository.node_events import NodeEvents
 from dicomnet.repository.prepared import Prepared, in_one_go
+from dicomnet.repository.shared_titles import CHANGED, SharedTitles
 from dicomnet.repository.workitem_rules import SCHEDULED
 from dicomnet.repository.workitems import GLOBAL
+from dicomnet.server.ae_entry import AEEntry
+from dicomnet.server.ae_titles import AETitles
+from dicomnet.server.database import Database as OwnDatabase
+from dicomnet.server.events import EventLog
+from dicomnet.server.kept_titles import TitlesUnavailable
 
 PATIENCE = 30
 _NOTIFY = sqlalchemy.text("NOTIFY channel")
@@ -177,6 +185,30 @@ class TestEvents:
             first.close()
             second.close()
 
+    @pytest.mark.parametrize("kind", ["read anew", "told once"])
+    def test_what_fails_for_who_listens_is_read_anew_where_it_can_be(self, url, kind, caplog):
+        with Database.opened(url) as one, Database(url) as other:
+            teller, reader = NodeEvents(one), NodeEvents(other)
+            heard, read, enough = [], [], threading.Event()
+
+            def hear(data):
+                heard.append(data)
+                if data == 1:
+                    raise InvalidArgument("it does not fit")
+                enough.set()
+
+            reader.listen(kind, hear)
+            reader.anew("read anew", lambda: read.append(len(heard)))
+            reader.start()
+            until(lambda: read)
+            for number in (1, 2):
+                one.transaction(lambda connection, number=number: teller.put(connection, kind, number))
+            assert enough.wait(PATIENCE)
+            reader.close()
+            assert heard == [1, 2]
+            assert read == ([0, 1] if kind == "read anew" else [0])
+            assert ("cannot be told" in caplog.text) is (kind == "told once")
+
     def test_a_nudge_comes_before_the_next_look(self, url, caplog):
         with Database.opened(url) as one, Database(url) as other, other.notified("channel") as wait:
             began = time.monotonic()
@@ -229,3 +261,45 @@ class TestEvents:
             assert [(notice.uid, notice.to) for notice in everywhere] == [("1.2.3.4", ("WATCHER",))]
             assert local == []
             other.events.close()
+
+
+class TestTitles:
+    @pytest.fixture
+    def titles(self, url):
+        with Database.opened(url) as database:
+            events = NodeEvents(database)
+            titles = AETitles(OwnDatabase(None), EventLog())
+            titles.keep_in(SharedTitles(database, events))
+            events.anew(CHANGED, titles.refresh)
+            events.start()
+            yield titles
+            events.close()
+
+    def test_a_change_waits_for_no_database_and_what_is_known_holds(self, titles, cluster, monkeypatch):
+        monkeypatch.setattr(database_module, "FAILOVER_SECONDS", 10.0 * PATIENCE)
+        titles.add(AEEntry(title="OLD"))
+        with cluster.away():
+            for change in (
+                lambda: titles.add(AEEntry(title="NEW")), lambda: titles.remove("OLD"), titles.refresh,
+                lambda: titles.update("OLD", AEEntry(title="OLDER")), lambda: titles.history(1),
+            ):  # fmt: skip
+                with pytest.raises(TitlesUnavailable, match="cannot be asked or changed now"):
+                    change()
+            assert titles.find("OLD")
+        titles.add(AEEntry(title="NEW"))
+        assert [entry.title for entry in titles] == ["NEW", "OLD"]
+
+    def test_what_was_committed_and_not_answered_is_known_soon(self, titles, monkeypatch):
+        lost = iter([True])
+        real = psycopg.Connection.commit
+
+        def commit(connection):
+            real(connection)
+            if next(lost, False):
+                connection.close()
+                raise psycopg.OperationalError("the connection is lost")
+
+        monkeypatch.setattr(psycopg.Connection, "commit", commit)
+        with pytest.raises(TitlesUnavailable):
+            titles.add(AEEntry(title="NEW"))
+        until(lambda: titles.find("NEW"))

@@ -134,7 +134,7 @@ class ArchiveAddIn:
         _write_settings(settings, directory)
         with ExitStack() as opened:
             self.holdings: Holdings = opened.enter_context(Holdings(directory, settings))
-            self._use_titles(context)
+            self._use_titles(context, opened)
             _check_told(context)
             self.storage: StorageService = StorageService(self.holdings, turns=True)
             opened.callback(self.storage.close)
@@ -153,7 +153,7 @@ class ArchiveAddIn:
             self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
-            opened.callback(self._be_a_node(context).close)
+            self._be_a_node(context, opened)
             retention = RetentionWorker(self.holdings)
             retention.start()
             opened.callback(retention.close)  # before the housekeeper gives up what this node does for all
@@ -164,16 +164,23 @@ class ArchiveAddIn:
         context.on_turn(self.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
 
-    def _be_a_node(self, context: AddInContext) -> Housekeeper:
+    def _be_a_node(self, context: AddInContext, opened: ExitStack) -> None:
         """Tell the others of this node, and show them."""
         address = partial(_address, context)
         facts = NodeFigures(self.holdings, self.storage, lambda: figures(context.status()))
-        context.services.nodes = ArchiveNodes(self.holdings, address, facts)
+        services, before, nodes = context.services, context.services.nodes, ArchiveNodes(self.holdings, address, facts)
+        services.nodes = nodes
+
+        def alone_again() -> None:
+            if services.nodes is nodes:
+                services.nodes = before
+
+        opened.callback(alone_again)
         housekeeper = Housekeeper(self.holdings, address, facts)
         housekeeper.start()
-        return housekeeper
+        opened.callback(housekeeper.close)
 
-    def _use_titles(self, context: AddInContext) -> None:
+    def _use_titles(self, context: AddInContext, opened: ExitStack) -> None:
         """By its AE title's entry a caller sees what it may; where other nodes may use the database all know the same.
 
         Workers have those of their server.
@@ -182,9 +189,9 @@ class ArchiveAddIn:
         self.holdings.scopes = lambda title: scope_of_entry(titles.find(title))
         if self.holdings.database.is_sqlite or context.server.server.workers > 1 or not isinstance(titles, AETitles):
             return
-        titles.keep_in(SharedTitles(self.holdings.database, events))
+        opened.callback(titles.keep_in(SharedTitles(self.holdings.database, events)))
         events.listen(CHANGED, lambda _: titles.refresh())
-        events.anew(titles.refresh)
+        events.anew(CHANGED, titles.refresh)
 
     @hookimpl
     def services(self, registry: Registering, context: AddInContext) -> None:

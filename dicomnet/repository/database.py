@@ -182,7 +182,14 @@ class Database:
 
             yield wait
 
-    def transaction(self, work: Callable[[Connection], T], *, logged: bool = False, repeatable: bool = False) -> T:
+    def transaction(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        logged: bool = False,
+        repeatable: bool = False,
+        patience: float | None = None,
+    ) -> T:
         """Do ``work`` in a transaction that writes (see `write`), again if the database called it off for another.
 
         While the database is away it is begun again, for `FAILOVER_SECONDS`. Where the connection is lost in the midst
@@ -192,11 +199,12 @@ class Database:
             work: what is done; it may be done more than once.
             logged: see `write`.
             repeatable: ``work`` finds what it has done before, so that it may follow a commit of which that is unknown.
+            patience: seconds for which it is begun again, in the place of `FAILOVER_SECONDS`.
 
         Raises:
             sqlalchemy.exc.DBAPIError: it failed for another reason, or too often; see `is_away`.
         """
-        end = time.monotonic() + FAILOVER_SECONDS
+        end = time.monotonic() + (FAILOVER_SECONDS if patience is None else patience)
         attempt, hasty = 0, True
         while True:
             committing = False
@@ -210,8 +218,8 @@ class Database:
                     hasty = False  # it was a connection from before the database went: the next one is tried first
                     continue
                 attempt += 1
-                pause = _pause(error, attempt, may_be_done=committing and not repeatable)
-                if pause is None or time.monotonic() + pause > end:
+                pause = _pause(error, attempt, end, may_be_done=committing and not repeatable)
+                if pause is None:
                     raise
             threading.Event().wait(pause)
 
@@ -288,15 +296,18 @@ def is_away(error: DBAPIError) -> bool:
     return isinstance(error, OperationalError | InterfaceError) and (state is None or state.startswith(_AWAY))
 
 
-def _pause(error: DBAPIError, attempt: int, *, may_be_done: bool) -> float | None:
-    """Seconds until a transaction that failed is begun again; None: it is not."""
+def _pause(error: DBAPIError, attempt: int, end: float, *, may_be_done: bool) -> float | None:
+    """Seconds until a transaction that failed is begun again, before the end of all attempts; None: it is not."""
+    left = end - time.monotonic()
     if getattr(error.orig, "sqlstate", None) in _CALLED_OFF:
-        return random.uniform(0, 0.01 * attempt) if attempt < ATTEMPTS else None
-    if not is_away(error) or may_be_done:
+        pause = random.uniform(0, 0.01 * attempt)
+        return pause if attempt < ATTEMPTS and pause <= left else None
+    pause = min(FIRST_PAUSE * 2.0 ** min(attempt - 1, 10), LONGEST_PAUSE)
+    if not is_away(error) or may_be_done or pause > left:
         return None
     if attempt == 1:
-        log.warning("the index is away, and is asked again for %.0f s: %s", FAILOVER_SECONDS, _brief(error))
-    return min(FIRST_PAUSE * 2.0 ** min(attempt - 1, 10), LONGEST_PAUSE)
+        log.warning("the index is away, and is asked again for %.1f s: %s", left, _brief(error))
+    return pause
 
 
 def _brief(error: DBAPIError) -> str:

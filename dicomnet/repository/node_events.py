@@ -41,7 +41,8 @@ class NodeEvents:
         self._database = database
         self._origin = secrets.token_hex(8)
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}
-        self._anew: list[Callable[[], None]] = []
+        self._anew: dict[str, list[Callable[[], None]]] = {}
+        self._missed = threading.Event()
         self._cursor = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -70,12 +71,17 @@ class NodeEvents:
         """Have a function called with what other nodes say, in order, in a thread of its own; before `start`."""
         self._listeners.setdefault(kind, []).append(function)
 
-    def anew(self, function: Callable[[], None]) -> None:
+    def anew(self, kind: str, function: Callable[[], None]) -> None:
         """Have a function called at the start, and whenever this node was cut off: to read what it may have missed.
 
-        It is called again for as long as it raises `sqlalchemy.exc.DBAPIError` or `DicomNetError`. Before `start`.
+        It is called again for as long as it raises `sqlalchemy.exc.DBAPIError` or `DicomNetError`, and where a listener
+        to events of this kind does. Before `start`.
         """
-        self._anew.append(function)
+        self._anew.setdefault(kind, []).append(function)
+
+    def miss(self) -> None:
+        """Have all read anew: something may have happened that no event of another node tells of."""
+        self._missed.set()
 
     def start(self) -> None:
         """Hear what is told from now on."""
@@ -98,12 +104,19 @@ class NodeEvents:
 
     def _follow(self) -> None:
         with self._database.notified(_CHANNEL) as wait:
-            for function in self._anew:
-                function()
+            self._missed.set()
             while not self._stop.is_set():
+                self._read_anew()
                 while self._read():
                     pass
                 wait(_LOOK_SECONDS)
+
+    def _read_anew(self) -> None:
+        if self._missed.is_set():
+            self._missed.clear()
+            for functions in self._anew.values():
+                for function in functions:
+                    function()
 
     def _read(self) -> bool:
         """Tell of the next events; whether there were as many as are read at once."""
@@ -115,9 +128,9 @@ class NodeEvents:
             for function in self._listeners.get(row.kind, ()) if row.origin != self._origin else ():
                 try:
                     function(json.loads(row.data))
-                except (DBAPIError, DicomNetError):
-                    raise  # what it wanted to read is read anew, see `anew`
                 except Exception as error:
+                    if row.kind in self._anew and isinstance(error, DBAPIError | DicomNetError):
+                        raise  # what it wanted to read is read anew
                     log_failure("an event of another node cannot be told", error)
         return len(rows) == _PAGE
 

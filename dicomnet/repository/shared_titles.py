@@ -5,13 +5,17 @@ What one node changes, the others read: they are told by `NodeEvents`, and read 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
+from ..errors import escaped
+from ..log import log
 from ..server.ae_entry import AEEntry
 from ..server.kept_titles import Check, TitlesUnavailable
 from .database import Database
@@ -22,6 +26,8 @@ __all__ = ["CHANGED", "SharedTitles"]
 
 #: The kind of event that says so.
 CHANGED = "ae"
+#: Who changes a title waits for the answer: a database that is away is not waited for as those who send instances do.
+PATIENCE = 0.5
 
 T = TypeVar("T")
 
@@ -36,19 +42,38 @@ class SharedTitles:
 
     def __init__(self, database: Database, events: NodeEvents) -> None:
         self._database, self._events = database, events
+        self._unreadable: set[int] = set()
 
     def entries(self) -> list[AEEntry]:
-        """See `KeptTitles`."""
+        """See `KeptTitles`; without those that this version cannot read."""
         with _asking(), self._database.read() as connection:
-            return _entries(connection)
+            return self._entries(connection)
+
+    def _entries(self, connection: Connection) -> list[AEEntry]:
+        rows = connection.execute(select(ae_title.c.id, ae_title.c.document).order_by(ae_title.c.id)).all()
+        return [entry for number, text in rows if (entry := self._read(number, text)) is not None]
+
+    def _read(self, number: int, text: str) -> AEEntry | None:
+        """An entry, without what nodes of a later version say of it; None, and a line in the log, where that fails."""
+        members = _members(text)
+        known = {name: members[name] for name in members.keys() & AEEntry.model_fields.keys()}
+        try:
+            return AEEntry.model_validate({**known, "id": number})
+        except ValidationError as error:
+            if number not in self._unreadable:
+                self._unreadable.add(number)
+                fields = ", ".join(str(one["loc"][0]) for one in error.errors() if one["loc"])
+                title = escaped(str(members.get("title", ""))[:64])
+                log.warning('the entry %d of all nodes, "%s", cannot be read: it is not known here (%s)', number, title,
+                            fields)  # fmt: skip
+            return None
 
     def add(self, entry: AEEntry, check: Check) -> AEEntry:
         """See `KeptTitles`."""
 
         def work(connection: Connection) -> AEEntry:
-            check(_entries(connection))
-            values = {"document": "", "at": self._database.clock()}
-            [number] = connection.execute(insert(ae_title).values(values).returning(ae_title.c.id)).one()
+            check(self._entries(connection))
+            [number] = connection.execute(insert(ae_title).values(document="").returning(ae_title.c.id)).one()
             stored = entry.model_copy(update={"id": number})
             self._keep(connection, stored)
             self._note(connection, stored, "added")
@@ -60,7 +85,7 @@ class SharedTitles:
         """See `KeptTitles`."""
 
         def work(connection: Connection) -> bool:
-            check(_entries(connection))
+            check(self._entries(connection))
             if not self._keep(connection, entry):
                 return False
             self._note(connection, entry, what)
@@ -85,10 +110,15 @@ class SharedTitles:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def _keep(self, connection: Connection, entry: AEEntry) -> bool:
-        values = {
-            "document": entry.model_dump_json(), "at": self._database.clock(), "revision": ae_title.c.revision + 1
-        }  # fmt: skip
-        return connection.execute(update(ae_title).where(ae_title.c.id == entry.id).values(values)).rowcount == 1
+        """Put an entry in its row; what nodes of a later version say of it stays."""
+        row = ae_title.c.id == entry.id
+        text = connection.execute(select(ae_title.c.document).where(row)).scalar()
+        if text is None:
+            return False
+        more = {name: value for name, value in _members(text).items() if name not in AEEntry.model_fields}
+        document = json.dumps(more | entry.model_dump(mode="json"))
+        connection.execute(update(ae_title).where(row).values(document=document))
+        return True
 
     def _note(self, connection: Connection, entry: AEEntry, what: str) -> None:
         connection.execute(insert(ae_history).values(ae=entry.id, at=self._database.clock(), what=what))
@@ -102,13 +132,21 @@ class SharedTitles:
             self._events.put(connection, CHANGED, {})
             return done
 
-        with _asking():
-            return self._database.transaction(told)
+        try:
+            with _asking():
+                return self._database.transaction(told, patience=PATIENCE)
+        except TitlesUnavailable:
+            self._events.miss()  # it may have been committed: this node's own event tells it nothing
+            raise
 
 
-def _entries(connection: Connection) -> list[AEEntry]:
-    texts = connection.execute(select(ae_title.c.document).order_by(ae_title.c.id)).scalars()
-    return [AEEntry.model_validate_json(text) for text in texts]
+def _members(text: str) -> dict[str, Any]:
+    """Of a JSON object; none where it is no such thing."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

@@ -131,8 +131,6 @@ ae_title: Table = Table(
     metadata,
     Column("id", _BIG, primary_key=True),
     _text("document"),  # JSON
-    Column("revision", _BIG, nullable=False, server_default="0"),
-    _seconds("at"),
     sqlite_autoincrement=True,  # histories are of one entry each
 )
 

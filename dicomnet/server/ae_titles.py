@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ..config import Entity
@@ -13,7 +16,7 @@ from ..protocol.peer_profile import Peer
 from .ae_entry import AEEntry, key_of
 from .database import Database
 from .events import EventLog
-from .kept_titles import KeptTitles, LocalTitles, TitlesUnavailable
+from .kept_titles import KeptTitles, LocalTitles
 
 __all__ = ["AETitles", "Conflict", "InUse", "NotKnown"]
 
@@ -38,45 +41,50 @@ Uses = Callable[[AEEntry], Sequence[str]]
 class AETitles:
     """The directory of known AEs: a snapshot in memory, of what `KeptTitles` keeps.
 
-    A change is kept first; then the snapshot and the event change together, under the lock of events, which is never
-    held while a database is asked.
+    A change is kept first, one at a time. Then the snapshot and the event change together, in the order in which
+    changes were kept, under the lock of events, which is never waited for or held while a database is asked: who
+    listens to events may change something himself.
     """
 
     def __init__(self, database: Database, events: EventLog) -> None:
         self._kept: KeptTitles = LocalTitles(database)
         self._events = events
         self._changing = threading.Lock()
+        self._untold: deque[Callable[[], None]] = deque()  # what was kept, and the snapshot has not
         self._uses: dict[str, Uses] = {}
         self._by_key: dict[str, AEEntry] = {}
         self.refresh()
 
-    def keep_in(self, kept: KeptTitles) -> None:
-        """Keep entries elsewhere from now on, and work on what is there.
+    def keep_in(self, kept: KeptTitles) -> Callable[[], None]:
+        """Keep entries elsewhere from now on, and work on what is there, until what is returned is called.
 
-        What was kept so far goes there, where its titles are free, and is kept here no more: what is removed there
-        must not come back with the next start.
+        What the server kept by itself so far goes there, where its titles are free, and is kept here no more: what is
+        removed there must not come back with the next start.
 
         Raises:
-            TitlesUnavailable: it cannot be asked; all stays as it is.
+            TitlesUnavailable: it cannot be asked; all stays as it is, as it does after any other exception.
         """
         with self._changing:
-            before, self._kept = self._kept, kept
-            try:
-                for entry in self:
-                    self._move(entry, before)
-                self._index(self._kept.entries())
-            except TitlesUnavailable:
-                self._kept = before
-                raise
+            before = self._kept
+            moving = before.entries() if isinstance(before, LocalTitles) else []
+            for entry in moving:
+                _copy(entry, kept)
+            entries = kept.entries()
+            for entry in moving:
+                before.remove(entry)
+            self._kept = kept
+            self._untold.append(partial(self._follow, entries, _title_of))
+        self._tell()
+        return partial(self._keep_again, before, kept)
 
-    def _move(self, entry: AEEntry, before: KeptTitles) -> None:
-        new = entry.model_copy(update={"id": 0})
-        try:
-            self._kept.add(new, lambda known: _require_free(known, new))
-        except Conflict:
-            if _same(entry, self._kept.entries()) is None:
-                log.warning('the AE title "%s" is kept otherwise by all nodes: that entry holds', entry.title)
-        before.remove(entry)
+    def _keep_again(self, before: KeptTitles, kept: KeptTitles) -> None:
+        with self._changing:
+            if self._kept is not kept:
+                return
+            entries = before.entries()
+            self._kept = before
+            self._untold.append(partial(self._follow, entries, _title_of))
+        self._tell()
 
     def refresh(self) -> None:
         """Read what another process, or another node, has changed, and tell of it.
@@ -85,17 +93,41 @@ class AETitles:
             TitlesUnavailable: it cannot be read; what was read before holds.
         """
         with self._changing:
-            old, new = {one.id: one for one in self}, {one.id: one for one in self._kept.entries()}
-            with self._events.lock:
-                self._index(new.values())
-                for number, entry in new.items():
-                    if number not in old:
-                        self._events.publish("ae.added", {"ae": entry.model_dump(mode="json")})
-                    elif old[number] != entry:
-                        told = {"old": old[number].title, "ae": entry.model_dump(mode="json")}
-                        self._events.publish("ae.updated", told)
-                for number in old.keys() - new.keys():
-                    self._events.publish("ae.removed", {"ae": old[number].model_dump(mode="json")})
+            self._untold.append(partial(self._follow, self._kept.entries(), _id_of))
+        self._tell()
+
+    # ---- the snapshot ------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Have the snapshot follow what was kept, whoever kept it."""
+        with self._events.lock:
+            while self._untold:
+                self._untold.popleft()()
+
+    def _follow(self, entries: Iterable[AEEntry], key: Callable[[AEEntry], Hashable]) -> None:
+        """Have these entries, and tell how they differ; those of one key are one entry."""
+        old, new = {key(one): one for one in self}, {key(one): one for one in entries}
+        self._index(new.values())
+        for gone in old.keys() - new.keys():
+            self._events.publish("ae.removed", {"ae": old[gone].model_dump(mode="json")})
+        for name, entry in new.items():
+            if old.get(name) != entry:
+                self._publish_put(old.get(name), entry)
+
+    def _put(self, entry: AEEntry) -> None:
+        old = next((one for one in self if one.id == entry.id), None)
+        self._index([*(one for one in self if one.id != entry.id), entry])
+        self._publish_put(old, entry)
+
+    def _publish_put(self, old: AEEntry | None, entry: AEEntry) -> None:
+        told = {"ae": entry.model_dump(mode="json")}
+        if old is None:
+            self._events.publish("ae.added", told)
+        else:
+            self._events.publish("ae.updated", {"old": old.title, **told})
+
+    def _drop(self, entry: AEEntry) -> None:
+        self._follow([one for one in self if one.id != entry.id], _id_of)
 
     def _index(self, entries: Iterable[AEEntry]) -> None:
         by_key: dict[str, AEEntry] = {}
@@ -125,41 +157,54 @@ class AETitles:
             raise NotKnown(f'there is no AE title "{title}"', hint="`dicomnet server ae list` lists them.")
         return entry
 
+    # ---- changes -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Keep one change at a time, then tell of it; what is in conflict may be what is not known here yet."""
+        try:
+            with self._changing:
+                yield
+        except Conflict:
+            self.refresh()
+            raise
+        self._tell()
+
     def add(self, entry: AEEntry) -> AEEntry:
         """Add an entry; see `base.AEDirectory`."""
-        with self._changing:
-            new = entry.model_copy(update={"id": 0})
+        new = entry.model_copy(update={"id": 0})
+        with self._change():
             stored = self._kept.add(new, lambda known: _require_free(known, new))
-            with self._events.lock:
-                self._index([*self, stored])
-                self._events.publish("ae.added", {"ae": stored.model_dump(mode="json")})
+            self._untold.append(partial(self._put, stored))
         return stored
 
     def update(self, title: str, entry: AEEntry) -> AEEntry:
         """Change an entry, its title too; see `base.AEDirectory`."""
-        with self._changing:
+        with self._change():
             old = self.get(title)
             stored = entry.model_copy(update={"id": old.id})
             what = f"renamed from {old.title}" if old.title != stored.title else "updated"
-            if not self._kept.update(stored, lambda known: _require_free(known, stored), what):
+
+            def check(known: Sequence[AEEntry]) -> None:
+                _require_free(known, stored)
+                if any(one.id == old.id and one != old for one in known):
+                    raise Conflict(f'the AE title "{title}" was changed meanwhile', hint="Look at it, and try again.")
+
+            if not self._kept.update(stored, check, what):
                 raise NotKnown(f'the AE title "{title}" was removed meanwhile')
-            with self._events.lock:
-                self._index([*(one for one in self if one.id != old.id), stored])
-                self._events.publish("ae.updated", {"old": old.title, "ae": stored.model_dump(mode="json")})
+            self._untold.append(partial(self._put, stored))
         return stored
 
     def remove(self, title: str) -> AEEntry:
         """Remove an entry that nothing depends on; see `base.AEDirectory`."""
-        with self._changing:
+        with self._change():
             entry = self.get(title)
             uses = [f"{owner}: {use}" for owner, ask in self._uses.items() for use in ask(entry)]
             if uses:
                 what = f"{entry.title} is in use by {'; '.join(uses)}"
                 raise InUse(what, hint="Change or remove what uses it first.")
             self._kept.remove(entry)
-            with self._events.lock:
-                self._index(one for one in self if one.id != entry.id)
-                self._events.publish("ae.removed", {"ae": entry.model_dump(mode="json")})
+            self._untold.append(partial(self._drop, entry))
         return entry
 
     def history(self, number: int) -> list[dict[str, Any]]:
@@ -192,9 +237,22 @@ def _require_free(known: Iterable[AEEntry], entry: AEEntry) -> None:
                 raise Conflict(f'the AE title "{title}" is there already{of}')
 
 
-def _same(entry: AEEntry, known: Iterable[AEEntry]) -> AEEntry | None:
-    """The entry that says the same, but for its id."""
-    return next((one for one in known if one.model_copy(update={"id": entry.id}) == entry), None)
+def _copy(entry: AEEntry, kept: KeptTitles) -> None:
+    """Keep an entry elsewhere, too; what is there already holds."""
+    new = entry.model_copy(update={"id": 0})
+    try:
+        kept.add(new, lambda known: _require_free(known, new))
+    except Conflict:
+        if all(one.model_copy(update={"id": 0}) != new for one in kept.entries()):
+            log.warning('the AE title "%s" is kept otherwise by all nodes: that entry holds', entry.title)
+
+
+def _title_of(entry: AEEntry) -> str:
+    return key_of(entry.title)
+
+
+def _id_of(entry: AEEntry) -> int:
+    return entry.id
 
 
 class _Destinations(Mapping[str, Entity]):

@@ -24,8 +24,6 @@ def upgrade() -> None:
         "ae_title",
         sa.Column("id", _BIG, primary_key=True),
         _text("document"),
-        sa.Column("revision", _BIG, server_default="0", nullable=False),
-        sa.Column("at", sa.Float(), server_default="0", nullable=False),
         sqlite_autoincrement=True,
     )
     op.create_table(

@@ -17,6 +17,7 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.server import StartFailed
 from dicomnet.server.admin import AdminError, Client
+from dicomnet.server.admin.problems import Problem, problem_of
 from dicomnet.server.fleet import Fleet
 
 COUNTING = """
@@ -49,6 +50,33 @@ def directory(tmp_path):
     (tmp_path / "s" / "addins").mkdir()
     (tmp_path / "s" / "addins" / "counting.py").write_text(COUNTING)
     return tmp_path / "s"
+
+
+class Asked:
+    """A worker, of what it answers alone."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def ask(self, *_):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_each_worker_is_a_node_or_has_an_archive_that_shows_all(directory):
+    fleet = Fleet(directory)
+    alone = [{"id": "", "name": f"host:{number}"} for number in (1, 2)]
+    fleet.workers += [Asked({"nodes": [alone[0]]}), Asked({}), Asked({"nodes": [alone[1]]})]  # one does not answer now
+    assert fleet.nodes() == alone
+    shared = [{"id": "a", "name": "host:1"}, {"id": "b", "name": "host:2"}]
+    fleet.workers[:] = [Asked({}), Asked({"nodes": shared}), Asked({"nodes": shared})]
+    assert fleet.nodes() == shared
+    said = Problem(503, "it is away", hint="Start it.").document()
+    fleet.workers[:] = [Asked(AdminError(503, said))]
+    with pytest.raises(AdminError) as told:
+        fleet.nodes()
+    assert problem_of(told.value).document() == said
 
 
 @pytest.mark.long

@@ -281,8 +281,18 @@ class Fleet:
         }
 
     def nodes(self) -> list[dict[str, Any]]:
-        """See `Server.nodes`: each worker is one."""
-        return next((found for one in self.workers if (found := one.ask("GET", "/v1/nodes").get("nodes"))), [])
+        """See `Server.nodes`: each worker is one.
+
+        Raises:
+            AdminError: 503: they cannot be asked for.
+        """
+        each: list[dict[str, Any]] = []
+        for worker in self.workers:
+            found: list[dict[str, Any]] = worker.ask("GET", "/v1/nodes").get("nodes", [])
+            if any(one["id"] for one in found):  # of an archive, which shows those of all workers
+                return found
+            each += found
+        return each
 
     # ---- stopping ----------------------------------------------------------------------------------------------
 

@@ -220,22 +220,23 @@ def _messages(given: Given) -> Answer:
 
 
 _TITLE = "/v1/ae-titles/{title}"
+_CHANGE = (404, 409, 422, 503)
 
 OPERATIONS = (
     Operation("GET", "/v1/status", "The server at a glance", _status, required=("ae_title", "state", "clients")),
     Operation("GET", "/v1/snapshot", "State, and the latest event in it", _snapshot, required=("last_event",)),
-    Operation("GET", "/v1/nodes", "All nodes of one archive, and how each is", _nodes, required=("nodes",)),
+    Operation(
+        "GET", "/v1/nodes", "All nodes of one archive, and how each is", _nodes, errors=(503,), required=("nodes",)
+    ),
     Operation("GET", "/v1/clients", "Who is connected", _clients, required=("clients",)),
     Operation("DELETE", "/v1/clients/{id}", "Abort an association", _disconnect, "operate", status=204, errors=(404,)),
     Operation("GET", "/v1/ae-titles", "The AE titles that are known", _ae_titles, required=("ae_titles",)),
     Operation(
-        "POST", "/v1/ae-titles", "Add an AE title", _add, "administer", AEEntry, 201, (409, 422), ("title", "id")
+        "POST", "/v1/ae-titles", "Add an AE title", _add, "administer", AEEntry, 201, (409, 422, 503), ("title", "id")
     ),
     Operation("GET", _TITLE, "One AE title", _ae_title, errors=(404,), required=("title", "id")),
-    Operation(
-        "PUT", _TITLE, "Change an AE title, its name too", _update, "administer", AEEntry, 200, (404, 409, 422), ("id",)
-    ),
-    Operation("DELETE", _TITLE, "Remove an AE title", _remove, "administer", status=204, errors=(404, 409)),
+    Operation("PUT", _TITLE, "Change an AE title, its name too", _update, "administer", AEEntry, 200, _CHANGE, ("id",)),
+    Operation("DELETE", _TITLE, "Remove an AE title", _remove, "administer", status=204, errors=(404, 409, 503)),
     Operation(
         "POST", f"{_TITLE}/echo", "C-ECHO to an AE", _echo, "operate", errors=(404, 422, 502), required=("status",)
     ),

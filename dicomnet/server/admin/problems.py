@@ -21,10 +21,12 @@ from ...log import log_failure
 from ..ae_titles import Conflict, InUse, NotKnown
 from ..base import NotNow
 from ..setting_errors import SettingsInvalid
+from .client import AdminError
 
 __all__ = ["PROBLEM", "Problem", "problem_of", "problem_response", "problem_schema"]
 
 PROBLEM = "application/problem+json"
+_SAID = ("type", "title", "status", "detail")  # of each problem document
 _TITLES = {
     400: "malformed request", 401: "who are you?", 403: "not allowed", 404: "not found", 405: "method not allowed",
     409: "conflict", 413: "too large", 415: "unsupported media type", 422: "data that do not fit", 500: "our mistake",
@@ -35,8 +37,7 @@ _TITLES = {
 def problem_schema(*more: str) -> dict[str, Any]:
     """The JSON schema of a problem document; `more` are members of text that may be missing."""
     texts = {name: {"type": "string"} for name in ("type", "title", "detail", *more)}
-    required = ["type", "title", "status", "detail"]
-    return {"type": "object", "required": required, "properties": texts | {"status": {"type": "integer"}}}
+    return {"type": "object", "required": list(_SAID), "properties": texts | {"status": {"type": "integer"}}}
 
 
 class Problem(Exception):
@@ -66,6 +67,9 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail))
+    if isinstance(error, AdminError):  # of a worker that was asked
+        more = {name: value for name, value in error.problem.items() if name not in _SAID}
+        return Problem(error.status, str(error.problem.get("detail", error.message)), **more)
     if isinstance(error, SettingsInvalid):
         found = [one.as_json() for one in error.problems]
         return Problem(422, "the settings are wrong; the old ones hold", problems=found)

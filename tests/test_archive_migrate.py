@@ -208,6 +208,7 @@ class TestInstances:
         assert ArchiveSettings.load(filled).storage_before == "blobs"
         with Holdings(filled) as holdings:
             assert isinstance(holdings.blobs, MovingStore)
+            assert holdings.blobs.looking == 1 < holdings.blobs.new.looking  # a whole segment is read for each question
             assert [one.uid for one in scrub(holdings)] == ["1.2.2.1.4"]
 
     @pytest.mark.deadline(180)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from ..config import OPERATIONS_WINDOW, Limits
 from ..errors import CannotListen, LocalProtocolError
+from ..net import sockets
 from ..protocol.negotiation import AcceptancePolicy
 from ..repository.application import Application
 from ..repository.find_service import QueryService
 from ..repository.retrieve_service import RetrievalService
 from ..repository.storage_service import DiskRoom, StorageService
+from ..server.node_view import address_of
 from ..sync import Listener
 from .availability import AvailabilityNotifier
 from .commitment import CommitmentService
@@ -108,10 +110,10 @@ class Archive(Application):
 
     def _address(self) -> str:
         try:
-            host, port = self.listener.address
+            listening = {"plain": sockets.address_of(self.listener.address)}
         except LocalProtocolError:  # it has not begun to listen
-            return self.settings.ae_title
-        return f"{self.settings.ae_title}@{host}:{port}"
+            listening = {}
+        return address_of({"ae_title": self.settings.ae_title, "listening": listening})
 
     def close(self) -> None:
         """End its workers, and close what it holds."""

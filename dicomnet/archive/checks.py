@@ -101,11 +101,12 @@ def _is_stored(holdings: Holdings, ref: BlobRef) -> bool:
 
 
 @contextmanager
-def _looking(holdings: Holdings) -> Iterator[ThreadPoolExecutor]:
-    """As many threads as the blob store likes: a bucket answers many questions in the time of one."""
-    with ThreadPoolExecutor(holdings.blobs.looking, thread_name_prefix="dicomnet-check") as pool:
+def _looking(holdings: Holdings) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """As many threads as the blob store likes: a bucket answers many questions in the time of one. And how many."""
+    looking = holdings.blobs.looking
+    with ThreadPoolExecutor(looking, thread_name_prefix="dicomnet-check") as pool:
         try:
-            yield pool
+            yield pool, looking
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -116,8 +117,8 @@ def _missing(holdings: Holdings, progress: Progress) -> Iterator[Finding]:
     def stored_under(key: str) -> set[BlobRef]:
         return {blob.ref for blob in holdings.blobs.scan_key(key)}
 
-    with _looking(holdings) as pool:
-        for keys in _keys(holdings, _GROUP if holdings.blobs.looking > 1 else 1):  # a segment's blobs are many
+    with _looking(holdings) as (pool, looking):
+        for keys in _keys(holdings, _GROUP if looking > 1 else 1):  # a segment's blobs are many
             stored = set[BlobRef]().union(*pool.map(stored_under, keys))
             for page in holdings.places.pages(*keys):
                 gone = [place for place in page if place.ref not in stored]
@@ -179,7 +180,7 @@ def scrub(holdings: Holdings, *, progress: Progress = _ignore) -> Iterator[Findi
         holdings: the archive.
         progress: called with how many bytes more were read.
     """
-    with _looking(holdings) as pool:
+    with _looking(holdings) as (pool, _):
         for page in holdings.places.pages():
             for place, finding in zip(page, pool.map(partial(_scrubbed, holdings), page), strict=True):
                 if finding is not None:

@@ -36,10 +36,7 @@ def nodes_command(directory: str, output: Output) -> int:
         duties = f" [{', '.join(one.duties)}]" if one.duties else ""
         seen = f"seen {now - one.seen:.0f} s ago"
         output.say(f"{one.address} on {one.name}: {state}, {seen}, {one.version}{duties}: {facts}")
-        output.record(
-            node=one.id, name=one.name, address=one.address, version=one.version, alive=one.is_alive,
-            since=one.since, seen=one.seen, duties=list(one.duties), facts=dict(one.facts),
-        )  # fmt: skip
+        output.record(node=one.id, **{name: value for name, value in one.as_json().items() if name != "id"})
     gone = sum(not one.is_alive for one in found)
     output.summary(f"{counted(len(found), 'node')}, {gone} gone", nodes=len(found), gone=gone)
     return Exit.FAILURES if gone else Exit.DONE

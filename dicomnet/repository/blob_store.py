@@ -149,12 +149,14 @@ class BlobStore(Protocol):
     Attributes:
         root: the directory of this machine that it fills.
         at_once: how many threads may put at a time.
-        looking: how many may look at what is kept, for checks, so that it takes the least time.
     """
 
     root: Path
     at_once: int
-    looking: int
+
+    @property
+    def looking(self) -> int:
+        """How many may look at what is kept, for checks, so that it takes the least time."""
 
     def put(self, group: Sequence[NewBlob]) -> list[BlobRef]:
         """Keep all blobs of a group, or none; they are durable when this returns, in the order given.

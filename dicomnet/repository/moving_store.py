@@ -21,7 +21,7 @@ class MovingStore:
         is_new: whether a key is one of the new store.
 
     Attributes:
-        root, at_once, looking: of the new store.
+        root, at_once: of the new store.
     """
 
     def __init__(self, new: BlobStore, old: BlobStore, is_new: Callable[[str], bool]) -> None:
@@ -30,7 +30,13 @@ class MovingStore:
         self.is_new: Callable[[str], bool] = is_new
         self.root: Path = new.root
         self.at_once: int = new.at_once
-        self.looking: int = new.looking
+
+    @property
+    def looking(self) -> int:
+        """See `BlobStore.looking`; as the slower one likes it, for as long as anything is in the old store."""
+        if any(True for _ in self.old.scan()):
+            return min(self.old.looking, self.new.looking)
+        return self.new.looking
 
     def _of(self, key: str) -> BlobStore:
         return self.new if self.is_new(key) else self.old

@@ -17,6 +17,7 @@ import pydicom
 import pynetdicom
 import pytest
 from archives import CT, data_set, part10
+from rig import until
 from sqlalchemy import select
 
 import dicomnet as dn
@@ -456,11 +457,14 @@ class TestCommitment:
         with dn.connect(peer_of(archive), calling="MODALITY", contexts=contexts) as association:
             assert association.commit(held).committed == held
             assert association.commit(held[:1]).committed == held[:1]
-        archive.commitment.report_due()
-        with archive.holdings.database.read() as connection:
-            states = list(connection.execute(select(commitment.c.state)).scalars())
-            left = connection.execute(select(outbox.c.id).where(outbox.c.queue == "commitment")).all()
-        assert (states, left) == (["reported", "reported"], [])
+
+        def told():
+            archive.commitment.report_due()
+            with archive.holdings.database.read() as connection:
+                states = list(connection.execute(select(commitment.c.state)).scalars())
+                return states, connection.execute(select(outbox.c.id).where(outbox.c.queue == "commitment")).all()
+
+        until(lambda: told() == (["reported", "reported"], []), told)  # the listener has our response, or soon
 
     def test_pynetdicom_gets_it_on_the_association_that_asked(self, start, free_port):
         archive = start(destinations={"MODALITY": dn.Entity("MODALITY", "127.0.0.1", free_port)})

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -20,7 +20,7 @@ from .. import uids
 from ..config import Entity
 from ..dataset import codec
 from ..errors import DicomNetError
-from ..log import log
+from ..log import log, log_failure
 from ..protocol.negotiation import ProposedContext
 from ..repository.blob_source import hash_of
 from ..repository.bucket import StoreUnavailable
@@ -40,13 +40,19 @@ QUEUE = "commitment"
 _REQUEST_ACTION = 1
 _ALL_COMMITTED, _SOME_FAILED = 1, 2
 _LEASE = 600.0  # seconds to check and report in; what takes longer is extended
-_SAME_ASSOCIATION = 120.0  # seconds to check, and to be answered, on the requester's association
+_SAME_ASSOCIATION = 120.0  # seconds until it is reported elsewhere, from the request on, and from the report on
+_TO_CHECK = 90.0  # seconds of those, in which it has to be checked to be reported on the requester's association
+_MOST_REPORTED = 10_000  # reports whose rows are to be changed: of more, those that were taken are sent once more
 _LEAST_PAUSE = 0.05  # seconds: a request has no lane, so that what is due can be taken
 _DUPLICATE, _NO_SUCH_INSTANCE, _CONFLICT, _DAMAGED = 0x0131, 0x0112, 0x0119, 0x0110
 _SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 
 Reference = tuple[str, str]  # SOP class and SOP instance
 Failure = tuple[str, str, int]  # with the failure reason
+
+
+class _GivenUp(Exception):
+    """Nobody waits for a check or its report any more."""
 
 
 class CommitmentService:
@@ -64,7 +70,8 @@ class CommitmentService:
         self._holdings, self._destinations = holdings, destinations
         self._clock: Callable[[], float] = clock or holdings.database.clock
         self._same: bool = holdings.settings.commitment_reports == "same"
-        self._reported: SimpleQueue[tuple[str, bool]] = SimpleQueue()  # transactions, and whether it was taken there
+        self._reported: deque[tuple[str, bool]] = deque()  # transactions, and whether it was taken there
+        self._settling = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._worker: threading.Thread | None = None
@@ -93,7 +100,9 @@ class CommitmentService:
             failed = self.check(references) if is_new else [(*one, _DUPLICATE) for one in references]
             request.report(*_event(transaction, references, failed))
         elif self._same:
-            request.report_when_made(partial(self._made, transaction, references), partial(self._told, transaction))
+            vain = threading.Event()
+            made = partial(self._made, transaction, references, vain)
+            request.report_when_made(made, partial(self._told, transaction, vain), deadline=_TO_CHECK)
         self._wake.set()
         return Status.SUCCESS
 
@@ -121,18 +130,36 @@ class CommitmentService:
             put(connection, QUEUE, payload, destination=to, key=transaction, retry_class="report", delay=delay)
         return True
 
-    def _made(self, transaction: str, references: Sequence[Reference]) -> tuple[int, Any]:
-        return _event(transaction, references, self.check(references))
+    def _made(self, transaction: str, references: Sequence[Reference], vain: threading.Event) -> tuple[int, Any] | None:
+        """The report, for the requester's association; None where it goes elsewhere, or nobody waits for it."""
+        try:
+            report = _event(transaction, references, self.check(references, vain))
+            self._holdings.database.transaction(partial(self._claim, transaction, vain))
+        except _GivenUp:
+            return None
+        return report
 
-    def _told(self, transaction: str, taken: bool) -> None:
+    def _claim(self, transaction: str, vain: threading.Event, connection: Connection) -> None:
+        """Have the row wait for the answer to a report, unless it is taken to be reported elsewhere."""
+        waits = self._holdings.outbox.put_off(connection, QUEUE, transaction, _SAME_ASSOCIATION)
+        if not waits or vain.is_set():  # looked at last: a row that was hastened before stays so
+            raise _GivenUp
+
+    def _told(self, transaction: str, vain: threading.Event, taken: bool) -> None:
         """What became of the report on the requester's association: in the listener's loop, so that a row can wait."""
-        self._reported.put((transaction, taken))
+        vain.set()
+        if len(self._reported) < _MOST_REPORTED:
+            self._reported.append((transaction, taken))
         self._wake.set()
 
     # ---- checks ------------------------------------------------------------------------------------------------
 
-    def check(self, references: Sequence[Reference]) -> list[Failure]:
+    def check(self, references: Sequence[Reference], vain: threading.Event | None = None) -> list[Failure]:
         """Those that cannot be committed, and why; the bytes of the others are what was received.
+
+        Args:
+            references: the instances.
+            vain: set when nobody waits for it any more; it is looked at before each instance is read.
 
         Raises:
             StoreUnavailable: they cannot be read now.
@@ -140,6 +167,8 @@ class CommitmentService:
         places = self._holdings.places.of(uid for _, uid in references)
         failed: list[Failure] = []
         for sop_class, uid in references:
+            if vain is not None and vain.is_set():
+                raise _GivenUp
             place = places.get(uid)
             if place is None:
                 failed.append((sop_class, uid, _NO_SUCH_INSTANCE))
@@ -179,19 +208,20 @@ class CommitmentService:
         for item in items:
             try:
                 self._report(item)
+            except _GivenUp:
+                self._holdings.outbox.postpone(item, 0.0)
             except (DicomNetError, OSError) as error:
                 log.warning("a commitment report to %s failed: %s", item.destination, error)
                 self._holdings.outbox.fail(item, str(error))
         return len(items)
 
     def _settle(self) -> None:
-        """What was reported on its own association is done; the others are due."""
-        while True:
-            try:
-                transaction, taken = self._reported.get_nowait()
-            except Empty:
-                return
-            self._holdings.database.transaction(partial(self._settle_one, transaction, taken))
+        """What was reported on its own association is done; the others are due. What fails is settled the next time."""
+        with self._settling:
+            while self._reported:
+                transaction, taken = self._reported[0]
+                self._holdings.database.transaction(partial(self._settle_one, transaction, taken))
+                self._reported.popleft()
 
     def _settle_one(self, transaction: str, taken: bool, connection: Connection) -> None:
         if taken:
@@ -206,7 +236,7 @@ class CommitmentService:
         with self._holdings.database.read() as connection:
             row = connection.execute(select(commitment).where(commitment.c.uid == transaction)).mappings().one()
         references = [(sop_class, uid) for sop_class, uid in json.loads(row["request"])]
-        event, dataset = _event(transaction, references, self.check(references))
+        event, dataset = _event(transaction, references, self.check(references, self._stop))
         self._send(self._destinations[item.destination], row["called"], event, dataset)
 
         def done(connection: Connection) -> None:
@@ -227,11 +257,15 @@ class CommitmentService:
                 log.warning("%s answered a commitment report with %s", peer.ae_title, status)
 
     def close(self) -> None:
-        """Report no more."""
+        """Report no more; what is being checked is checked anew after the next start."""
         self._stop.set()
         self._wake.set()
         if self._worker is not None:
             self._worker.join()
+        try:
+            self._settle()  # else what was reported is reported once more after the next start
+        except Exception as error:
+            log_failure("what became of commitment reports was not kept", error)
 
 
 def _read(dataset: Any) -> tuple[str, list[Reference]]:

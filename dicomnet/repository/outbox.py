@@ -187,6 +187,11 @@ class Outbox:
         """Have an item that waits taken now, in the caller's transaction."""
         connection.execute(update(outbox).where(*_waiting(queue, key)).values(due=self._clock()))
 
+    def put_off(self, connection: Connection, queue: str, key: str, seconds: float) -> bool:
+        """Have an item that waits taken after so many seconds, in the caller's transaction; False: none waits."""
+        moved = update(outbox).where(*_waiting(queue, key)).values(due=self._clock() + seconds)
+        return connection.execute(moved).rowcount == 1
+
     def withdraw(self, connection: Connection, queue: str, key: str) -> None:
         """An item that waits need not be done any more, in the caller's transaction."""
         connection.execute(delete(outbox).where(*_waiting(queue, key)))

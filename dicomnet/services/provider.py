@@ -111,8 +111,8 @@ def perform_normalized(
     respond(exchange, message, status, data, **elements)
     for report in request.reports:
         yield from _report(exchange, message.context_id, *report)
-    for make, told in request.made_reports:
-        yield from _report_made(exchange, service, message.context_id, request, make, told)
+    for made in request.made_reports:
+        yield from _report_made(exchange, service, message.context_id, request, *made)
 
 
 def _status_and_dataset(answer: Any) -> tuple[Status, Any]:
@@ -159,13 +159,20 @@ def _report_made(
     service: Registration,
     context_id: int,
     request: NormalizedRequest,
-    make: Callable[..., tuple[int, Any]],
+    make: Callable[..., tuple[int, Any] | None],
     told: Callable[[bool], object],
+    deadline: float | None,
 ) -> Serving:
-    """Make a report, and send it unless the peer has said something meanwhile; see `report_when_made`."""
+    """Make a report, and send it unless the peer has said something meanwhile; see `report_when_made`.
+
+    It is made in a lane of its own: reports that take long hold up no requests.
+    """
     taken = False
+    options: dict[str, Any] = {} if deadline is None else {"deadline": deadline}
     try:
-        made = yield call_for(exchange, service, make, heed=partial(_spoke, exchange))
+        made = yield call_for(
+            exchange, service, make, heed=partial(_spoke, exchange), lane=(_report_made, service), **options
+        )
         if made is not None:
             event, dataset = made
             instance = request.sop_instance_uid

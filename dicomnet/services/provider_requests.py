@@ -250,6 +250,10 @@ class MoveRequest(FindRequest):
         return self.command.move_destination or ""
 
 
+#: What makes a report, who is told of its fate, and seconds for it.
+MadeReport = tuple[Callable[[], tuple[int, Any] | None], Callable[[bool], object], float | None]
+
+
 class NormalizedRequest(Request):
     """A request of an N-service (PS3.7 Section 10.1).
 
@@ -265,7 +269,7 @@ class NormalizedRequest(Request):
         super().__init__(exchange, message, address)
         self.created_uid: str = ""
         self.reports: list[tuple[str, str, int, Any, bool]] = []
-        self.made_reports: list[tuple[Callable[[], tuple[int, Any]], Callable[[bool], object]]] = []
+        self.made_reports: list[MadeReport] = []
 
     @property
     def operation(self) -> MessageType:
@@ -312,17 +316,25 @@ class NormalizedRequest(Request):
         instance = sop_class_uid or self.sop_class_uid, sop_instance_uid or self.sop_instance_uid
         self.reports.append((*instance, event_type_id, dataset, own_context))
 
-    def report_when_made(self, make: Callable[[], tuple[int, Any]], told: Callable[[bool], object]) -> None:
+    def report_when_made(
+        self,
+        make: Callable[[], tuple[int, Any] | None],
+        told: Callable[[bool], object],
+        *,
+        deadline: float | None = None,
+    ) -> None:
         """Make an N-EVENT-REPORT of this request's instance once the response is out, and send it on this association.
 
         The peer comes first: where it releases the association or asks for something else before the report is made, it
         gets none here.
 
         Args:
-            make: gives Event Type ID and Event Information, where handlers run.
-            told: called with whether the peer took the report; it must not block.
+            make: gives Event Type ID and Event Information, in threads of its own; None where there is no report.
+            told: called with whether the peer took the report; it must not block. What ``make`` still does is in vain
+                where that was not so.
+            deadline: seconds that it may take to make it; by default those of the handler.
         """
-        self.made_reports.append((make, told))
+        self.made_reports.append((make, told, deadline))
 
 
 #: The class of request for each Command Field that a provider performs.

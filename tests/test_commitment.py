@@ -1,0 +1,157 @@
+"""What becomes of a request for storage commitment between its row and its one report."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import archives
+import pytest
+from archives import CT, part10
+from rig import PATIENCE, until
+from sqlalchemy import select
+
+import dicomnet as dn
+from dicomnet import uids
+from dicomnet.archive import commitment as module
+from dicomnet.archive.commitment import QUEUE, CommitmentService
+from dicomnet.dataset import codec
+from dicomnet.repository.work_schema import commitment, outbox
+from dicomnet.status import Status
+
+TRANSACTION = "1.2.9"
+
+
+@pytest.fixture
+def holdings(tmp_path):
+    with archives.opened(tmp_path) as holdings:
+        archives.store(holdings, [part10(number) for number in range(1, 4)])
+        yield holdings
+
+
+@pytest.fixture
+def service(holdings):
+    """One that no thread works for: what is due is done when a test says so."""
+    return CommitmentService(holdings, {"MODALITY": dn.Entity("MODALITY", "127.0.0.1", 1)})
+
+
+def asked(service):
+    """Ask for commitment of three instances: what makes the report, and who is told of its fate."""
+    references = [{"ReferencedSOPClassUID": CT, "ReferencedSOPInstanceUID": f"1.2.1.1.{n}"} for n in range(1, 4)]
+    dataset = codec.from_keywords({"TransactionUID": TRANSACTION, "ReferencedSOPSequence": references})
+    kept = []
+    request = SimpleNamespace(action_type_id=1, dataset=dataset, calling="MODALITY", called="ARCHIVE")
+    request.report_when_made = lambda make, told, deadline: kept.append((make, told))
+    assert service.requested(request) == Status.SUCCESS
+    return kept[0]
+
+
+def state(holdings):
+    with holdings.database.read() as connection:
+        waiting = connection.execute(select(outbox.c.id).where(outbox.c.queue == QUEUE)).all()
+        return connection.execute(select(commitment.c.state)).scalar(), len(waiting)
+
+
+def test_what_nobody_waits_for_is_read_no_further(service, monkeypatch):
+    make, told = asked(service)
+    read = []
+
+    def releases(blobs, place):
+        read.append(place.uid)
+        told(False)  # the peer has released the association meanwhile
+        return place.sha
+
+    monkeypatch.setattr(module, "hash_of", releases)
+    assert make() is None
+    assert read == ["1.2.1.1.1"]
+
+
+def test_a_stop_waits_for_one_instance_alone(service, holdings, monkeypatch):
+    _, told = asked(service)
+    told(False)
+    read = []
+
+    def stops(blobs, place):
+        read.append(place.uid)
+        service.close()
+        return place.sha
+
+    monkeypatch.setattr(module, "hash_of", stops)
+    assert service.report_due() == 1
+    assert len(read) == 1
+    assert [one.attempts for one in holdings.outbox.lease(QUEUE, "next", seconds=60)] == [1]  # it is no try that failed
+
+
+def test_a_report_that_another_has_taken_is_not_sent_here(service, holdings):
+    make, _ = asked(service)
+    event, _ = make()
+    assert event == 1
+    assert holdings.outbox.lease(QUEUE, "other", seconds=60) == []  # the answer is waited for
+    holdings.outbox.retry(queue=QUEUE)
+    assert len(holdings.outbox.lease(QUEUE, "other", seconds=60)) == 1
+    assert make() is None
+
+
+def test_a_row_that_was_hastened_is_not_put_off(service, holdings, monkeypatch):
+    make, told = asked(service)
+    put_off = holdings.outbox.put_off
+
+    def late(*arguments):
+        told(False)
+        return put_off(*arguments)
+
+    monkeypatch.setattr(holdings.outbox, "put_off", late)
+    holdings.outbox.retry(queue=QUEUE)
+    assert make() is None
+    assert len(holdings.outbox.lease(QUEUE, "other", seconds=60)) == 1
+
+
+def test_what_was_reported_is_settled_though_the_database_fails_once(service, holdings, monkeypatch):
+    _, told = asked(service)
+    told(True)
+
+    def fails(work):
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holdings.database, "transaction", fails)
+        with pytest.raises(OSError, match="gone"):
+            service.report_due()
+    assert state(holdings)[1] == 1
+    service.report_due()
+    assert state(holdings) == ("reported", 0)
+
+
+def test_what_was_reported_last_is_settled_at_the_end(service, holdings):
+    _, told = asked(service)
+    told(True)
+    service.close()
+    assert state(holdings) == ("reported", 0)
+
+
+def test_no_more_is_kept_than_there_is_room_for(service, holdings, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_REPORTED", 0)
+    _, told = asked(service)
+    told(True)
+    service.close()
+    assert state(holdings) == ("asked", 1)  # it is reported once more
+
+
+def test_reports_that_take_long_hold_up_no_requests():
+    gate, opened, fates = threading.Event(), [], []
+    listener = dn.Listener("ARCHIVE", port=0, limits=dn.Limits(handler_threads=1))
+
+    @listener.on_n_action(uids.STORAGE_COMMITMENT_PUSH_MODEL)
+    def take(request):
+        request.report_when_made(lambda: opened.append(gate.wait(PATIENCE)), fates.append)
+
+    model, instance = uids.STORAGE_COMMITMENT_PUSH_MODEL, uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
+    action = codec.from_keywords({"TransactionUID": TRANSACTION})
+    with listener:
+        host, port = listener.address
+        for _ in range(2):  # the second is answered while the first one's report is being made
+            with dn.connect(f"ARCHIVE@{host}:{port}", contexts=dn.contexts.commitment()) as association:
+                assert association.n_action(model, instance, 1, action).status.is_success
+        until(lambda: fates == [False, False])
+        gate.set()
+        until(lambda: opened == [True, True])  # neither was over before both requests were answered

@@ -7,7 +7,6 @@ import os
 import socket
 import tracemalloc
 from contextlib import suppress
-from math import inf
 
 import archives
 import pytest
@@ -61,7 +60,7 @@ def test_a_body_without_a_length_in_chunks_and_line_feeds(web):
 
 
 def test_what_comes_of_one_request_is_committed_together(web, monkeypatch):
-    monkeypatch.setattr(store, "GROUP_SECONDS", inf)
+    monkeypatch.setattr(store, "GROUP_SECONDS", 3600.0)
     archive, url = web
     with client(f"{url}/dicomweb") as http:
         before = archive.storage.committer.groups
@@ -69,6 +68,13 @@ def test_what_comes_of_one_request_is_committed_together(web, monkeypatch):
         answer = http.post("/studies", content=body, headers={"Content-Type": f"multipart/related; boundary={MARK}"})
         assert len(answer.json()["00081199"]["Value"]) == 30
         assert archive.storage.committer.groups - before == 1
+
+
+def test_what_came_is_stored_while_the_rest_stands_still(web, monkeypatch):
+    monkeypatch.setattr(store, "GROUP_SECONDS", 0.05)
+    body = chunk(PART + archives.part10(1, study=9) + PART + archives.part10(2, study=9)[:100])
+    with raw(web[1], f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode(), body), client(f"{web[1]}/dicomweb") as http:
+        until(lambda: http.get("/studies?StudyInstanceUID=1.2.9").status_code == 200)
 
 
 def test_what_came_before_a_body_breaks_off_is_stored(web):

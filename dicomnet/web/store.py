@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
-import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing, closing
@@ -43,7 +43,7 @@ log: logging.Logger = logging.getLogger("dicomnet.web")
 IN_MEMORY = 4 << 20
 #: A part up to here is taken without another thread.
 AT_ONCE = 1 << 20
-#: What has come is made durable after so many bytes, and after so many seconds, while more comes.
+#: What has come of a request is made durable after so many bytes, and after so many seconds, whether more comes or not.
 GROUP_BYTES, GROUP_SECONDS = 32 << 20, 0.5
 #: The most bytes of a request, and the most parts.
 MOST_BODY = 16 << 30
@@ -83,21 +83,23 @@ async def store(request: Request, repository: WebRepository) -> Response:
         raise Problem(415, detail, parameter="Content-Type")
     if not repository.has_room():
         raise Problem(507, "the archive's disk is nearly full", headers={"Retry-After": "600"})
-    if content.is_multipart:
-        read = _described if content.inner in (_JSON, DICOM_XML) else _multipart
-        outcomes = await read(request, repository, content.parameters.get("boundary", ""))
-    else:
-        outcomes = await _single(request, repository)
+    try:
+        if content.is_multipart:
+            read = _described if content.inner in (_JSON, DICOM_XML) else _multipart
+            outcomes = await read(request, repository, content.parameters.get("boundary", ""))
+        else:
+            outcomes = await _single(request, repository)
+    finally:
+        repository.turn()  # what has come is stored, whatever comes of the rest
     if not outcomes:
         raise Problem(400, "the request has no parts", parameter="body")
-    repository.turn()
     await run_in_threadpool(_settle, outcomes)
     return _answer(outcomes, base_url(request))
 
 
 async def _multipart(request: Request, repository: WebRepository, mark: str) -> list[_Outcome]:
-    outcomes, group = list[_Outcome](), _Group(repository)
-    try:
+    outcomes = list[_Outcome]()
+    with closing(_Group(repository)) as group:
         async with aclosing(_parts(request, mark)) as parts:
             async for _, content in parts:
                 # What is in memory is handed over in less time than another thread takes to begin.
@@ -106,8 +108,6 @@ async def _multipart(request: Request, repository: WebRepository, mark: str) -> 
                 else:
                     outcomes.append(await run_in_threadpool(_take, repository, content, request))
                 group.add(content.size)
-    finally:
-        repository.turn()  # what has come is stored, whatever comes of the rest
     return outcomes
 
 
@@ -121,14 +121,26 @@ class _Group:
     def __init__(self, repository: WebRepository) -> None:
         self._repository = repository
         self._bytes = 0
-        self._begun = time.monotonic()
+        self._due: asyncio.TimerHandle | None = None  # set by the first part of a group, whether more comes or not
 
     def add(self, size: int) -> None:
         """One more part, of so many bytes, was handed over."""
         self._bytes += size
-        if self._bytes >= GROUP_BYTES or time.monotonic() - self._begun >= GROUP_SECONDS:
-            self._repository.turn()
-            self._bytes, self._begun = 0, time.monotonic()
+        if self._bytes >= GROUP_BYTES:
+            self._turn()
+        elif self._due is None:
+            self._due = asyncio.get_running_loop().call_later(GROUP_SECONDS, self._turn)
+
+    def _turn(self) -> None:
+        self.close()
+        self._bytes = 0
+        self._repository.turn()
+
+    def close(self) -> None:
+        """No more parts come."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
 
 class _Content:

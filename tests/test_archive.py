@@ -29,7 +29,6 @@ from dicomnet.dataset import codec
 from dicomnet.files.instance_source import BytesSource
 from dicomnet.files.part10 import read_meta
 from dicomnet.repository.blob_source import data_set_of
-from dicomnet.repository.keys import QueryOptions
 from dicomnet.repository.work_schema import commitment, outbox
 from dicomnet.status import Status
 
@@ -308,7 +307,7 @@ class TestFinding:
         assert {found.StudyInstanceUID for _, found in answers[:-1]} == {"1.2.1", "1.2.2"}
 
     def test_lower_levels_without_those_above_where_that_is_set(self, archive):
-        archive.query._options = QueryOptions(relational=True)
+        archive.query._relational = True
         assert len(self.found(archive, "SERIES", SeriesInstanceUID="1.2.1.1", StudyInstanceUID="")) == 1
 
 

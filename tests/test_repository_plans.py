@@ -6,6 +6,7 @@ import dataclasses
 import json
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 import sqlalchemy
 from index_records import numbered
@@ -184,19 +185,26 @@ def watched(database):
         if statement.split()[0] in ("SELECT", "UPDATE", "DELETE"):
             seen.append((statement, parameters))
 
-    def executed(connection, cursor, statement, parameters, context, executemany):
-        remember(statement, parameters[0] if isinstance(parameters, list) else parameters)
-
-    def taken(driver, *_):  # of SQLite, to which prepared statements go without SQLAlchemy
+    def taken(driver, *_):  # SQLite tells of what it does, psycopg's cursors of what they are given
         driver.set_trace_callback(remember)
 
-    kind, listener = ("checkout", taken) if database.is_sqlite else ("before_cursor_execute", executed)
-    engines = {database._writer, database._logged, database._reader}
+    def given(cursor, query, params=None, *, execute=psycopg.Cursor.execute, **options):
+        remember(str(query), params)
+        return execute(cursor, query, params, **options)
+
+    def many(cursor, query, rows, *, executemany=psycopg.Cursor.executemany, **options):
+        remember(str(query), next(iter(rows)))
+        return executemany(cursor, query, rows, **options)
+
+    engines = {database._writer, database._logged, database._reader} if database.is_sqlite else set()
     for engine in engines:
-        event.listen(engine, kind, listener)
-    yield seen
+        event.listen(engine, "checkout", taken)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", given)
+        patch.setattr(psycopg.Cursor, "executemany", many)
+        yield seen
     for engine in engines:
-        event.remove(engine, kind, listener)
+        event.remove(engine, "checkout", taken)
         engine.dispose()
 
 

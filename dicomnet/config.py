@@ -259,7 +259,7 @@ class Timeouts:
         quiet: how long nothing was under way on an association before a listener that stops ends it.
         keepalive: of silence, before the system asks whether the peer's host is there (TCP keepalive).
         acknowledge: while the peer's host does not acknowledge what was sent (TCP_USER_TIMEOUT).
-        busy_poll: how long a blocking requestor looks for the peer's next word before its thread sleeps.
+        busy_poll: how long a blocking requestor, or a listener's loop, looks for a peer's word before it sleeps.
         kept: how long a client keeps an association that is not used.
         pool: for an association of a client, all of which are in use.
     """
@@ -295,8 +295,8 @@ class Timeouts:
     keepalive: float | None = 60
     # TCP_USER_TIMEOUT, where there is such a thing: what was sent, and the peer's host does not acknowledge.
     acknowledge: float | None = 60
-    # How long a blocking requestor looks for the peer's next word before its thread sleeps, while that pays (see
-    # docs/design.md): to be woken can take longer than a message. None sleeps at once; listeners always do.
+    # How long a blocking requestor, or a listener's loop, looks for a peer's word before it sleeps, while it pays (see
+    # docs/design.md): to be woken can take longer than a message. None sleeps at once.
     busy_poll: float | None = 100e-6
     # A client's association that is not used: shorter than the idle time of most peers, who would abort it.
     kept: float | None = 30

@@ -261,8 +261,13 @@ class UserSuite:
     def test_get(self, other: str, tmp_path: Path) -> None:
         sources = [instance(50_000, CT, f"2.25.{number}") for number in range(1, 4)]
         steps = []
+
+        def prepare(scp: Any) -> None:
+            scp.pending_every = 0  # a pending response for each
+            scp.on_get("STUDY_ROOT")(lambda _: sources)
+
         with (
-            faces.provider(other, lambda scp: scp.on_get("STUDY_ROOT")(lambda _: sources)) as provider,
+            faces.provider(other, prepare) as provider,
             self.connect(provider.peer(), contexts=QUERY) as user,
         ):
             done = user.get("STUDY", to=tmp_path, StudyInstanceUID="1.2", progress=steps.append)

@@ -75,7 +75,8 @@ class Acceptor:
         self._board = board
         self._slots = slots
         limits = listener.limits
-        self.loop: Loop = Loop(limits.receive_buffer, HandlerThreads(limits.handler_threads))
+        handlers = HandlerThreads(limits.handler_threads)
+        self.loop: Loop = Loop(limits.receive_buffer, handlers, listener.timeouts.busy_poll)
         self.connections: Connections[Connection] = Connections(lambda: listener.limits, Connection.abort)
         self._sock: socket.socket | None = None
         self._watched = self._paused = self._hurried = self._last_call = False

@@ -3,6 +3,7 @@
 cimport cython
 
 from ..protocol.message_exchange cimport Call, MessageExchange
+from .loop cimport BusyPoll
 
 
 cdef class Stream:
@@ -12,11 +13,8 @@ cdef class Stream:
     cdef bytearray _buffer
     cdef public Py_ssize_t _large
     cdef int _fd
-    cdef double _moment        # seconds of one busy poll
-    cdef readonly long polls
-    cdef int _vain, _skipped   # waits to begin without a busy poll, after the last one in vain; those that are left
+    cdef BusyPoll _busy_poll
     cdef int _use(self, bytearray buffer) except -1
-    cdef bint _busy_poll(self, double most) except -1
 
 
 @cython.final

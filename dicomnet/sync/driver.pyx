@@ -15,7 +15,7 @@ from functools import partial
 from threading import Lock
 
 from ..protocol.message_exchange cimport Call, MessageExchange
-from .loop cimport shifted
+from .loop cimport BusyPoll, shifted
 
 from ..services import scu
 from ..protocol.message_exchange import POLL
@@ -32,23 +32,7 @@ cdef enum:
     GLANCES = 16         # reads of one look at what came: it is not to wait, not even for a peer that never stops
     SMALL = 16384        # bytes of receive buffer while nothing flows
     MOST_SPARE = 16      # large receive buffers kept for the next message
-    MOST_SKIPPED = 63  # waits that begin without a look after looks that saw nothing
     PAGE = 4096
-
-cdef extern from *:
-    """
-    #ifdef _WIN32
-    #define dicomnet_stirs(fd) 0
-    #else
-    #include <poll.h>
-    static int dicomnet_stirs(int fd) {
-        struct pollfd one = {fd, POLLIN, 0};
-        return poll(&one, 1, 0) > 0;
-    }
-    #endif
-    """
-    bint stirs "dicomnet_stirs"(int fd) noexcept nogil  # whether there is something to read now
-
 
 cdef class Stream:
     """What every message passes through of a `Transport`: a connected socket that does not block, and a buffer.
@@ -59,13 +43,12 @@ cdef class Stream:
 
     Attributes:
         failure: why the stream ended, where there is more to say than that it did.
-        polls: how often it has looked, for a moment, before it slept or need not.
     """
 
     def __init__(self, sock, polled, Py_ssize_t large, busy_poll=None):
         self._sock = sock
-        self._moment = busy_poll or 0.0
-        self._fd = sock.fileno() if self._moment else -1
+        self._busy_poll = BusyPoll(busy_poll) if busy_poll else None
+        self._fd = sock.fileno() if busy_poll else -1
         self._recv_into, self._polled = sock.recv_into, polled
         self._sendmsg = getattr(sock, "sendmsg", None) or partial(send_first, sock)
         self._large = large
@@ -74,6 +57,11 @@ cdef class Stream:
     cdef int _use(self, bytearray buffer) except -1:
         self._buffer, self._view = buffer, memoryview(buffer)
         return 0
+
+    @property
+    def polls(self):
+        """How often it has looked, for a moment, before it slept or need not."""
+        return 0 if self._busy_poll is None else self._busy_poll.polls
 
     def send(self, buffers):
         """Send what the socket takes now, in order; 0 where it takes nothing."""
@@ -107,28 +95,9 @@ cdef class Stream:
             timeout = LONGEST
         if write or not read or self._polled is None:
             return self._wait_for(timeout, read, write)
-        if self._moment and self._busy_poll(NEVER if timeout is None else timeout):
+        if self._busy_poll is not None and self._busy_poll.look(self._fd, NEVER if timeout is None else timeout):
             return True
         return bool(self._polled(None if timeout is None else max(<long long>(<double>timeout * 1000) + 1, 0)))
-
-    cdef bint _busy_poll(self, double most) except -1:
-        """Look for a moment whether there is something to read, without the interpreter's lock."""
-        if self._skipped:
-            self._skipped -= 1
-            return False
-        cdef bint seen = False
-        cdef double end
-        self.polls += 1
-        with nogil:
-            end = monotonic() + min(most, self._moment)
-            while True:
-                seen = stirs(self._fd)
-                if seen or monotonic() >= end:
-                    break
-        self._vain = 0 if seen else min(2 * self._vain + 1, <int>MOST_SKIPPED)
-        self._skipped = self._vain
-        PyErr_CheckSignals()  # one that came meanwhile would not end the sleep
-        return seen
 
     def _wait_for(self, timeout, read, write):
         """`wait`, where there is more to wait for than something to read."""

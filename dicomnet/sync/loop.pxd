@@ -10,6 +10,13 @@ cdef class Watched:
     cdef int ring(self, double now) except -1
 
 
+cdef class BusyPoll:
+    cdef readonly long polls
+    cdef double _moment
+    cdef int _vain, _skipped   # waits to begin without a look, after the last one in vain; those that are left
+    cdef bint look(self, int fd, double most) except -1
+
+
 cdef class Loop:
     cdef object _selector, _register, _modify, _unregister, _select
     cdef object _awake, _alarm   # a socket pair: what other threads wake the loop by
@@ -19,6 +26,8 @@ cdef class Loop:
     cdef long long _number
     cdef Py_ssize_t _dead        # timers of connections that are closed
     cdef bint _sleeping
+    cdef BusyPoll _busy_poll
+    cdef int _fd                 # of what waits for all sockets
     cdef Py_ssize_t _size
     cdef bytearray _memory
     cdef object _view, _plain    # where connections read; where secure ones decrypt

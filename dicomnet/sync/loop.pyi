@@ -6,14 +6,20 @@ from typing_extensions import disjoint_base
 
 from dicomnet.sync.handlers import HandlerThreads
 
-__all__ = ["Loop", "Watched", "shifted"]
+__all__ = ["BusyPoll", "Loop", "Watched", "shifted"]
 
 @disjoint_base
 class Watched: ...
 
 @disjoint_base
+class BusyPoll:
+    def __init__(self, moment: float) -> None: ...
+    @property
+    def polls(self) -> int: ...
+
+@disjoint_base
 class Loop:
-    def __init__(self, size: int, handlers: HandlerThreads) -> None: ...
+    def __init__(self, size: int, handlers: HandlerThreads, busy_poll: float | None = None) -> None: ...
     @property
     def handlers(self) -> HandlerThreads: ...
     @property

@@ -13,10 +13,11 @@ import selectors
 import socket
 from collections import deque
 
-__all__ = ["Loop", "Watched", "shifted"]
+__all__ = ["BusyPoll", "Loop", "Watched", "shifted"]
 
 cdef enum:
     READ = 1                 # as in `selectors`
+    MOST_SKIPPED = 63        # waits that begin without a look after looks that saw nothing
     FEW_DEAD = 64            # timers of closed connections that may stay in the heap
     PAGE = 4096
     STRIDE = 2528            # bytes from one start within a page to the next: 128 of them, far apart
@@ -39,21 +40,75 @@ cdef class Watched:
         raise NotImplementedError
 
 
+cdef extern from *:
+    """
+    #ifdef _WIN32
+    #define dicomnet_stirs(fd) 0
+    #else
+    #include <poll.h>
+    static int dicomnet_stirs(int fd) {
+        struct pollfd one = {fd, POLLIN, 0};
+        return poll(&one, 1, 0) > 0;
+    }
+    #endif
+    """
+    bint stirs "dicomnet_stirs"(int fd) noexcept nogil  # whether there is something to read now
+
+
+cdef class BusyPoll:
+    """Looks for a moment whether there is something to read, before a thread sleeps until there is.
+
+    To be woken takes several times as long as a message on many machines, and the caches are cold then. After looks
+    that saw nothing it goes without more and more of them.
+
+    Args:
+        moment: seconds of one look.
+
+    Attributes:
+        polls: how often it has looked.
+    """
+
+    def __init__(self, double moment):
+        self._moment = moment
+
+    cdef bint look(self, int fd, double most) except -1:
+        """Look at ``fd``, without the interpreter's lock; at most so many seconds."""
+        if self._skipped:
+            self._skipped -= 1
+            return False
+        cdef bint seen = False
+        cdef double end
+        self.polls += 1
+        with nogil:
+            end = monotonic() + min(most, self._moment)
+            while True:
+                seen = stirs(fd)
+                if seen or monotonic() >= end:
+                    break
+        self._vain = 0 if seen else min(2 * self._vain + 1, <int>MOST_SKIPPED)
+        self._skipped = self._vain
+        PyErr_CheckSignals()  # one that came meanwhile would not end the sleep
+        return seen
+
+
 cdef class Loop:
     """Waits for sockets, timers and calls of other threads; all else happens in `turn`, in one thread.
 
     Args:
         size: bytes of the buffer into which all connections read.
         handlers: where calls run that may block.
+        busy_poll: seconds to look before it sleeps; None sleeps at once.
 
     Attributes:
         hooks: called at the end of each turn.
     """
 
-    def __init__(self, Py_ssize_t size, handlers):
+    def __init__(self, Py_ssize_t size, handlers, busy_poll=None):
         self._selector = selectors.DefaultSelector()
         self._register, self._modify = self._selector.register, self._selector.modify
         self._unregister, self._select = self._selector.unregister, self._selector.select
+        self._fd = getattr(self._selector, "fileno", int)()
+        self._busy_poll = BusyPoll(busy_poll) if busy_poll and self._fd else None
         self._awake, self._alarm = socket.socketpair()
         for end in (self._awake, self._alarm):
             end.setblocking(False)
@@ -127,6 +182,8 @@ cdef class Loop:
             if self._calls or self._again:
                 end = 0
             PyErr_CheckSignals()  # one that came since the last line of Python would not end the wait
+            if self._busy_poll is not None and end > 0:
+                self._busy_poll.look(self._fd, end - monotonic())
             return self._select(None if end == NEVER else min(max(end - monotonic(), 0.0), LONGEST))
         finally:
             self._sleeping = False

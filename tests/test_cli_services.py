@@ -185,6 +185,7 @@ def test_a_retrieve_shows_how_far_it_is_on_a_terminal(
             instances=[instance(n) for n in range(4)], destinations={"THERE": dn.Entity.parse(there.peer)}
         ) as provider,
     ):
+        provider.pending_every = 0  # a pending response for each
         where = ["--out", str(tmp_path)] if operation == "get" else ["--dest", "THERE"]
         assert run([operation, provider.peer, "study", "-k", "StudyInstanceUID=2.25.100", *where]) == 0
         lines = capsys.readouterr().err.split("\r")

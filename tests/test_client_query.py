@@ -283,6 +283,7 @@ def test_retrieve_takes_the_way_that_the_peer_offers(
         Archive(offers, destinations=destinations) as archive,
         made.make("QueryRetrieveScu", archive.peer, calling="WS1", listen=f"127.0.0.1:{port}") as scu,
     ):
+        archive.listener.pending_every = 0  # one after each instance
         told: list[Any] = []
         for kind in (events.Received, events.SubOperation, events.AfterGet, events.AfterMove):
             scu.on(kind)(made.handler(lambda event: told.append(type(event).__name__)))

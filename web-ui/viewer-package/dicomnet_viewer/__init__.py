@@ -4,4 +4,4 @@ Data only, in ``assets``; ``THIRD-PARTY.txt`` there has the notices of what it i
 serves it.
 """
 
-__version__ = "3.13.2.2"
+__version__ = "3.13.2.3"

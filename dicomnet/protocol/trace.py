@@ -101,7 +101,7 @@ class TraceQueue(ProtocolTrace):
         data: bool = False,
         wake: Callable[[], object] | None = None,
     ) -> None:
-        self.queue = SeenQueue(most, wake)
+        self.queue: SeenQueue = SeenQueue(most, wake)
         super().__init__(self.queue, body=body, data=data)
 
     @property

@@ -155,10 +155,13 @@ class Receiver(Generic[R]):
         """What became of an instance, for its sender; where the association is over, nothing waits for it."""
         sink.released()
         failed = isinstance(result, Exception)
+        self._count(failed=failed)
+        status.set_result(self._status_of(result, calling) if isinstance(result, Exception) else Status.SUCCESS)
+
+    def _count(self, *, failed: bool) -> None:
         with self._lock:
             self.stored += not failed
             self.failed += failed
-        status.set_result(self._status_of(result, calling) if isinstance(result, Exception) else Status.SUCCESS)
 
     def _status_of(self, error: BaseException, calling: str) -> Status:
         if isinstance(error, MissingElement):

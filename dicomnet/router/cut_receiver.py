@@ -198,9 +198,7 @@ class CutReceiver(Receiver[Accepted]):
 
     def _say(self, status: Deferred[Status], sink: _Sink, word: Status, *, kept: bool) -> None:
         sink.released()
-        with self._lock:
-            self.stored += kept
-            self.failed += not kept
+        self._count(failed=not kept)
         status.set_result(word)
 
     def close(self) -> None:

@@ -60,6 +60,9 @@ class Transit:
     """
 
     def __init__(self, uids: tuple[str, str, str], calling: str, new: New, patience: float) -> None:
+        self.sop_class_uid: str
+        self.sop_instance_uid: str
+        self.transfer_syntax_uid: str
         self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid = uids
         self.name: str = self.sop_instance_uid
         self.size: int = -1

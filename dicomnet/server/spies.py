@@ -36,7 +36,7 @@ class Spy:
         self.failures: int = 0
         self._function = function
         self._wake, self._stopped = threading.Event(), threading.Event()
-        self.queue = SeenQueue(most, self._wake.set)
+        self.queue: SeenQueue = SeenQueue(most, self._wake.set)
         self._thread = threading.Thread(target=self._run, name=f"dicomnet-spy-{name}", daemon=True)
         self._thread.start()
 

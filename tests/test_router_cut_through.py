@@ -418,6 +418,7 @@ class TestStorescp:
             self.assert_all_there(out, range(10))
 
     @pytest.mark.long
+    @pytest.mark.deadline(240)
     def test_it_is_killed_in_the_midst_and_gets_all_of_it(self, tmp_path):
         port, out = peers.free_port(), tmp_path / "out"
         with passing(tmp_path / "router", f"STORESCP@127.0.0.1:{port}") as router, ThreadPoolExecutor() as pool:

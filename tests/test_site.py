@@ -282,6 +282,7 @@ def expire(folder: Path, name: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.deadline(180)
 def test_up_status_down(tmp_path: Path) -> None:
     """As processes of their own, named as people do, from where they are; where one does not start, none is left."""
     site = made(tmp_path / "site")

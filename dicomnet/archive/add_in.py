@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -135,7 +136,7 @@ class ArchiveAddIn:
         with ExitStack() as opened:
             self.holdings: Holdings = opened.enter_context(Holdings(directory, settings))
             self._use_titles(context, opened)
-            _check_told(context)
+            self.holdings.settings = settings = _with_told(settings, context)
             self.storage: StorageService = StorageService(self.holdings, turns=True)
             opened.callback(self.storage.close)
             self.hl7: Hl7Service = Hl7Service(self.holdings)
@@ -302,21 +303,26 @@ def _write_settings(settings: ArchiveSettings, directory: Path) -> None:
     (directory / FILE_NAME).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _check_told(context: AddInContext) -> None:
-    """Refuse settings that name AE titles without an address."""
-    destinations = context.services.ae_titles.destinations()
-    for name in TOLD:
-        for title in getattr(context.settings, name):
-            if title not in destinations:
+def _with_told(settings: ArchiveSettings, context: AddInContext) -> ArchiveSettings:
+    """The settings with whom it tells of what, once all titles are known: a database may keep them.
+
+    Raises:
+        InvalidArgument: they name an AE title without an address.
+    """
+    told: dict[str, Any] = {name: getattr(context.settings, name) for name in TOLD}
+    for name, titles in told.items():
+        for title in titles:
+            if title not in settings.destinations:
                 hint = f"Before that: dicomnet server ae add NAME {title}@HOST:PORT"
                 raise InvalidArgument(f'[addin.{context.name}] {name}: "{title}" has no address', hint=hint)
+    return replace(settings, **told)
 
 
 def _archive_settings(context: AddInContext) -> ArchiveSettings:
-    """The archive's settings, from its table and what the server knows."""
+    """The archive's settings, from its table and what the server knows; whom it tells follows."""
     table = context.settings
     names = ("database", "storage", "storage_before", "layout", "template", "durability", "duplicates",
-             "character_set", "relational", *TOLD, "patients_to", "availability_after", "retention_days",
+             "character_set", "relational", "patients_to", "availability_after", "retention_days",
              "retention_size", "protected_patients", "protected_studies", "stations", "hl7_port")  # fmt: skip
     return ArchiveSettings(
         ae_title=context.server.server.ae_title,

@@ -182,7 +182,8 @@ cdef class Loop:
             if self._calls or self._again:
                 end = 0
             PyErr_CheckSignals()  # one that came since the last line of Python would not end the wait
-            if self._busy_poll is not None and end > 0:
+            # While handlers run in threads the processor is theirs.
+            if self._busy_poll is not None and end > 0 and not self.handlers.busy:
                 self._busy_poll.look(self._fd, end - monotonic())
             return self._select(None if end == NEVER else min(max(end - monotonic(), 0.0), LONGEST))
         finally:

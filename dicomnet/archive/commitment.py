@@ -52,7 +52,7 @@ Failure = tuple[str, str, int]  # with the failure reason
 
 
 class _GivenUp(Exception):
-    """Nobody waits for a check or its report any more."""
+    """No caller waits for a check or its report any more."""
 
 
 class CommitmentService:

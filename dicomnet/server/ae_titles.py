@@ -99,7 +99,7 @@ class AETitles:
     # ---- the snapshot ------------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        """Have the snapshot follow what was kept, whoever kept it."""
+        """Have the snapshot follow what was kept, here or by another node."""
         with self._events.lock:
             while self._untold:
                 self._untold.popleft()()

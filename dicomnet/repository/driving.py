@@ -186,7 +186,9 @@ class _NameDriving:
         if self.sqlite:
             _, where, rowid = _by_trigrams(part)
             # The studies of one patient come by their ids from their index; sorted by those, too, all would be read.
-            return Driving(Driver.NAME, _NAME, level, (where,), order, exact, patients=rowid, sorting=(rowid,))
+            # What is below studies does not come so.
+            sorting = (rowid,) if self.deepest <= Level.STUDY else ()
+            return Driving(Driver.NAME, _NAME, level, (where,), order, exact, patients=rowid, sorting=sorting)
         # PostgreSQL has no statistics of parts. Without the offset it would look up the studies of all that match.
         found = select(_PATIENT.id).where(contains(_PATIENT.name_n, part)).order_by(_PATIENT.id)
         named = found.offset(literal_column("0")).subquery("named")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -103,6 +103,7 @@ class Studies:
         self._quiet, self._open_for, self._ended, self._busy = quiet, open_for, ended, busy
         self._opened: dict[str, float] = {}
         self._lock = threading.Lock()
+        self._keeping = threading.Lock()
         self._seen = -1
         self.over_quota: int = 0
 
@@ -120,10 +121,13 @@ class Studies:
                 run(f"INSERT INTO study_use VALUES (?, 0, ?) {_AGAIN} pinned = excluded.pinned", (uid, pinned))
 
     def _keep_use(self) -> None:
-        with self._lock:
-            opened, self._opened = self._opened, {}
-        if not opened:
-            return
+        with self._keeping:  # who asks next must not miss what is on its way
+            with self._lock:
+                opened, self._opened = self._opened, {}
+            if opened:
+                self._keep(opened)
+
+    def _keep(self, opened: Mapping[str, float]) -> None:
         with self._holdings.database.read() as connection:
             here = set(connection.execute(select(_S.uid)).scalars())
         with self._database.transaction() as run:

@@ -130,7 +130,6 @@ PAGES = [
     (PATIENT, {"PatientName": "smith*="}),
     (STUDY, {"PatientName": "*smith*"}),
     (PATIENT, {"PatientName": "*smith*"}),
-    (SERIES, {"PatientName": "*smith*"}),
     (STUDY, {"PatientBirthDate": "19700101-"}),
     (STUDY, {"StudyDate": "20260101-", "ModalitiesInStudy": "CT"}),
     (SERIES, {"StudyDate": "20260101-"}),

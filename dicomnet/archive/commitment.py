@@ -131,7 +131,7 @@ class CommitmentService:
         return True
 
     def _made(self, transaction: str, references: Sequence[Reference], vain: threading.Event) -> tuple[int, Any] | None:
-        """The report, for the requester's association; None where it goes elsewhere, or nobody waits for it."""
+        """The report, for the requester's association; None where it goes elsewhere, or no caller waits for it."""
         try:
             report = _event(transaction, references, self.check(references, vain))
             self._holdings.database.transaction(partial(self._claim, transaction, vain))
@@ -159,7 +159,7 @@ class CommitmentService:
 
         Args:
             references: the instances.
-            vain: set when nobody waits for it any more; it is looked at before each instance is read.
+            vain: set when no caller waits for it any more; it is looked at before each instance is read.
 
         Raises:
             StoreUnavailable: they cannot be read now.

@@ -78,6 +78,7 @@ class Prepared:
         row: Any = tuple
         columns = list(map(str, self._statement.exported_columns.keys()))
         if columns:
+            # mypy wants the names in the source; these are the statement's.
             named: Any = namedtuple("Row", columns)  # type: ignore[misc]
             row = named._make
         return _Text(str(compiled), compiled.params, compiled.positiontup or (), row)

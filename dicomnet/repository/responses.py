@@ -100,6 +100,7 @@ class Answering:
             if not value:
                 answer[name] = {"vr": vr}
             elif is_plain and "\\" not in value:  # nearly all of them
+                # A list of one kind of value is no list of any JSON for mypy.
                 answer[name] = {"vr": vr, "Value": [value]}  # type: ignore[list-item]
             else:
                 answer[name] = json_element(vr, value, field.items)

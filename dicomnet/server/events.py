@@ -8,13 +8,13 @@ event, so that a snapshot of the state and the events after its id are the whole
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
+
+from .noting import Notes
 
 __all__ = ["Event", "EventLog", "Noted"]
 
@@ -66,7 +66,7 @@ def _event(kept: Event | Noted) -> Event:
     return kept if isinstance(kept, Event) else kept.event()
 
 
-class EventLog:
+class EventLog(Notes):
     """The latest events.
 
     Args:
@@ -76,37 +76,16 @@ class EventLog:
     """
 
     def __init__(self, keep: int = 10_000, *, first: int = 0, clock: Callable[[], float] = time.time) -> None:
-        self.lock: threading.RLock = threading.RLock()
+        super().__init__(keep, first=first, clock=clock)
         self.stopped: bool = False
-        self._clock = clock
-        self._first = first
-        self._last = first
-        self._kept: deque[Event | Noted] = deque(maxlen=keep)
-        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._listeners: list[tuple[str, Callable[[Event], object]]] = []
-        self._unheard: set[str] = set()  # kinds of what is noted that none of them wants
-
-    @property
-    def last_id(self) -> int:
-        """The id of the latest event."""
-        return self._last
 
     def publish(self, kind: str, data: Mapping[str, Any]) -> None:
         """Add an event; from any thread. ``data`` must not be changed any more."""
         with self.lock:
-            self._last += 1
-            event = Event(self._last, self._clock(), kind, data)
+            event = Event(self._next(), self._clock(), kind, data)
             self._kept.append(event)
             self._tell(kind, event)
-
-    def note(self, noted: Noted) -> None:
-        """Add what happens with each message: it costs little where no one listens. From any thread."""
-        with self.lock:
-            self._last = noted.number = self._last + 1
-            noted.time = self._clock()
-            self._kept.append(noted)
-            if (self._waiting or noted.kind not in self._unheard) and not self._tell(noted.kind, noted):
-                self._unheard.add(noted.kind)
 
     def _tell(self, kind: str, kept: Event | Noted) -> bool:
         """Tell those who listen, and wake those who follow; under the lock. Whether any listens to this kind."""
@@ -138,12 +117,12 @@ class EventLog:
         with self.lock:
             if last is None:
                 return []
-            oldest = self._last + 1 - len(self._kept)
-            if last > self._last or last + 1 < oldest:
+            oldest = self.last_id + 1 - len(self._kept)
+            if last > self.last_id or last + 1 < oldest:
                 gap = Event(oldest - 1, self._clock(), "gap", {"after": last, "missed": max(oldest - 1 - last, 0)})
                 return [gap, *map(_event, self._kept)]
             # From the end: most ask for the latest alone, and a deque is slow in its middle.
-            return [*map(_event, islice(reversed(self._kept), self._last - last))][::-1]
+            return [*map(_event, islice(reversed(self._kept), self.last_id - last))][::-1]
 
     async def follow(self, last: int | None = None, *, heartbeat: float | None = None) -> AsyncIterator[Event | None]:
         """The events after an id, and then each as it happens, until the log is stopped.
@@ -153,7 +132,7 @@ class EventLog:
             heartbeat: give None after so many seconds in which nothing happened.
         """
         loop = asyncio.get_running_loop()
-        at = self._last if last is None else last
+        at = self.last_id if last is None else last
         while not self.stopped:
             with self.lock:
                 found = self.since(at)

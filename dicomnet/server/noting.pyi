@@ -1,0 +1,27 @@
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from typing_extensions import disjoint_base
+
+from dicomnet.server.events import Event, Noted
+
+__all__ = ["Notes"]
+
+@disjoint_base
+class Notes:
+    _waiting: dict[asyncio.Event, asyncio.AbstractEventLoop]
+    def __init__(self, keep: int = 10_000, *, first: int = 0, clock: Callable[[], float] = ...) -> None: ...
+    @property
+    def lock(self) -> threading.RLock: ...
+    @property
+    def last_id(self) -> int: ...
+    @property
+    def _clock(self) -> Callable[[], float]: ...
+    @property
+    def _kept(self) -> deque[Event | Noted]: ...
+    @property
+    def _unheard(self) -> set[str]: ...
+    def note(self, noted: Noted) -> None: ...
+    def _next(self) -> int: ...

@@ -215,6 +215,15 @@ def test_a_rule_that_cannot_be_is_refused_with_place_and_words(values, words):
     assert '("x")' in str(caught.value)
 
 
+def test_a_wrong_field_of_an_action_is_named_and_nothing_else():
+    with pytest.raises(PlanInvalid) as caught:
+        plan(rule("x", actions=[{"do": "forward", "to": ["A"], "betwen": 1}]))
+    (problem,) = caught.value.problems
+    assert problem.place == 'rule 1 ("x") actions[0].betwen'
+    with pytest.raises(PlanInvalid, match="actions: is empty"):
+        plan(rule("x", actions=[]))
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
@@ -322,8 +322,11 @@ def _join(place: str, path: Iterable[str | int]) -> str:
 
 
 def _problems(error: ValidationError, values: Mapping[str, Any]) -> Iterator[Problem]:
-    for one in error.errors(include_url=False, include_input=False):
+    found = error.errors(include_url=False, include_input=False)
+    for one in found:
         path: list[str | int] = list(one["loc"])
+        if one["type"] == "too_short" and any(other is not one and _is_in(other["loc"], path) for other in found):
+            continue  # pydantic does not count the items that are wrong, and those were named
         place = ""
         if path[:1] == ["rules"] and len(path) > 1 and isinstance(path[1], int):
             given = values["rules"][path[1]]
@@ -335,6 +338,10 @@ def _problems(error: ValidationError, values: Mapping[str, Any]) -> Iterator[Pro
         yield Problem(_join(place, path), _words(one["type"], one["msg"], dict(one.get("ctx", {})), path, place))
 
 
+def _is_in(place: Sequence[str | int], path: Sequence[str | int]) -> bool:
+    return list(place[: len(path)]) == list(path)
+
+
 def _without_kinds(path: list[str | int]) -> list[str | int]:
     """Without what pydantic adds: the kind of an action behind its number."""
     return [part for at, part in enumerate(path) if not (at == 2 and path[0] == "actions")]
@@ -343,6 +350,8 @@ def _without_kinds(path: list[str | int]) -> list[str | int]:
 def _words(kind: str, message: str, context: dict[str, Any], path: list[str | int], place: str) -> str:
     if kind == "missing":
         return "is missing"
+    if kind == "too_short":
+        return "is empty"
     if kind == "extra_forbidden":
         near = get_close_matches(str(path[-1]), _known_fields(place, path), n=1)
         return "there is no such field" + (f". Is it {near[0]}?" if near else "")

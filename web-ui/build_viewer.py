@@ -28,6 +28,7 @@ SOURCES = HERE / "viewer"
 PACKAGE = HERE / "viewer-package"
 ASSETS = PACKAGE / "dicomnet_viewer" / "assets"
 WHEELS = HERE / "dist"
+LICENCES = HERE / "licences.json"
 ESBUILD = HERE / "node_modules" / ".bin" / "esbuild"
 MAXIMUM_WHEEL = 9_000_000
 
@@ -44,7 +45,8 @@ COMPRESSED = {".js", ".css", ".wasm", ".svg"}
 TEMPLATES = {"boot.js", "app-config.js"}  # filled in by the server, which therefore reads them as they are
 APPLICATION = re.compile(r"app\.bundle\.[0-9a-f]+\.js")
 
-NODE_MODULE = re.compile(r"node_modules/((?:@[\w.-]+/)?[\w.-]+)")
+# A package below another one's node_modules is the inner one.
+NODE_MODULE = re.compile(r"node_modules/((?:@[\w.-]++/)?[\w.-]++)(?!/node_modules/)")
 LEGAL_COMMENT = re.compile(r"/\*(?:!|(?:(?!\*/).)*?@(?:license|preserve))(?:(?!\*/).)*\*/", re.DOTALL)
 NOTICES = """What dicomnet-viewer is made of
 ===============================
@@ -58,13 +60,15 @@ minified. The files in ext/ are dicomnet's own, under the MIT licence.
 Packages in it
 --------------
 
-OHIF's build contains code of these npm packages, each under the terms that its authors publish with it:
+OHIF's build contains code of these packages of npm, libraries that its WebAssembly modules are compiled from, and a
+font. Of some only a few lines are in it, and of those that others need, perhaps none:
 
 {packages}
 
-It also contains the font Inter (SIL Open Font License 1.1) and WebAssembly modules of CharLS (BSD-3-Clause), OpenJPEG
-(BSD-2-Clause), OpenJPH (BSD-2-Clause), libjpeg-turbo (IJG, BSD-3-Clause, zlib) and PolySeg over VTK (MIT,
-BSD-3-Clause).
+Their licences
+--------------
+
+{texts}
 
 Notices in the files
 --------------------
@@ -105,6 +109,28 @@ PATCHES = (
 )
 
 
+class Cut(NamedTuple):
+    """Text that is left out of one file, from where a pattern begins to match to where it ends."""
+
+    files: str
+    pattern: re.Pattern[str]
+    new: str
+
+
+# shepherd.js, which shows tours of the application, is under the AGPL, and `app-config.js` has no tours.
+CUTS = (
+    Cut(
+        "app.bundle.*.js",
+        re.compile(r"^;// CONCATENATED MODULE: \S*/node_modules/shepherd\.js/dist/js/.*?^//# sourceMappingURL.*?$",
+                   re.DOTALL | re.MULTILINE),
+        "const shepherd_fe = { Tour: class { addStep() {} start() {} } };",
+    ),
+    Cut("app.bundle.*.js", re.compile(r"^;// CONCATENATED MODULE: \S*/node_modules/shepherd\.js/dist/css/.*$",
+                                      re.MULTILINE), ""),
+    Cut("app.bundle.css", re.compile(r"[^{}]*\.shepherd-[^{}]*\{[^{}]*\}"), ""),
+)  # fmt: skip
+
+
 def main() -> None:
     """Build the assets and the wheel; the last line printed is the wheel's path."""
     pinned = json.loads((HERE / "package.json").read_text(encoding="utf-8"))["viewer"]
@@ -112,6 +138,7 @@ def main() -> None:
         package = unpacked(pinned["package"], pinned["version"], pinned["integrity"], Path(folder))
         shutil.rmtree(ASSETS, ignore_errors=True)
         kept = trim(package / "dist", ASSETS)
+        cut_out(ASSETS)
         notices = third_party(package, kept, pinned["package"], pinned["version"])
         application = APPLICATION.search((package / "dist" / "index.html").read_text(encoding="utf-8"))
     if application is None:
@@ -174,6 +201,19 @@ def apply(patch: Patch, folder: Path) -> None:
         )
 
 
+def cut_out(folder: Path) -> None:
+    """Leave out what may not be in the package; end the build if it is not where it was."""
+    for cut in CUTS:
+        changed = 0
+        for path in folder.glob(cut.files):
+            text, count = cut.pattern.subn(cut.new, path.read_text(encoding="utf-8"))
+            if count:
+                path.write_text(text, encoding="utf-8")
+            changed += count
+        if not changed:
+            sys.exit(f"{cut.pattern.pattern!r} is in no {cut.files}: look at what this version changed")
+
+
 def minify(folder: Path) -> None:
     """Shorten the scripts; licences stay, at the end of each."""
     scripts = [str(path) for path in sorted(folder.glob("*.js"))]
@@ -199,22 +239,47 @@ def compress(folder: Path) -> None:
 
 
 def third_party(package: Path, kept: list[Path], name: str, version: str) -> str:
-    """The notices: OHIF's licence, the packages that its files name, and every licence comment in them."""
-    packages: set[str] = set()
+    """The notices: OHIF's licence, the packages in it with the texts of theirs, and every licence comment."""
     comments: set[str] = set()
     for path in kept:
         if path.suffix in {".js", ".css"}:
-            text = path.read_text(encoding="utf-8")
-            packages.update(NODE_MODULE.findall(text))
             # Some modules are kept as string literals.
-            comments.update(comment.replace("\\n", "\n").strip() for comment in LEGAL_COMMENT.findall(text))
+            found = LEGAL_COMMENT.findall(path.read_text(encoding="utf-8"))
+            comments.update(comment.replace("\\n", "\n").strip() for comment in found)
+    packages, texts = licences(named(kept))
     return NOTICES.format(
         package=name,
         version=version,
         licence=(package / "LICENSE").read_text(encoding="utf-8").strip(),
-        packages="\n".join(f"- {package}" for package in sorted(packages)),
+        packages=packages,
+        texts=texts,
         comments="\n\n".join(sorted(comments)),
     )
+
+
+def named(kept: list[Path]) -> set[str]:
+    """The packages that paths in files name."""
+    scripts = (path for path in kept if path.suffix in {".js", ".css"})
+    return {name for path in scripts for name in NODE_MODULE.findall(path.read_text(encoding="utf-8"))}
+
+
+def licences(names: set[str]) -> tuple[str, str]:
+    """What `gather_licences.py` found: the packages, a line for each, and their texts, each once.
+
+    Args:
+        names: of packages that have to be there; the build ends if one is not.
+    """
+    known = json.loads(LICENCES.read_text(encoding="utf-8"))
+    without = sorted(name for name in names if not any(known.get(name, {}).get("texts", ())))
+    if without:
+        sys.exit(f"{LICENCES.name} has no licence of {', '.join(without)}: see gather_licences.py")
+    of: dict[str, list[str]] = {}
+    for name, one in known.items():
+        for text in one["texts"]:
+            of.setdefault(text, []).append(name)
+    lines = [f"- {' '.join((name, *one['versions']))}: {one['licence']}" for name, one in known.items()]
+    texts = [f"{', '.join(users)}:\n\n{text}\n" for text, users in of.items()]
+    return "\n".join(lines), f"\n{'-' * 40}\n\n".join(texts)
 
 
 def wheel() -> Path:

@@ -1,7 +1,7 @@
 """`Exchange`: two of them wired in memory, and one against whatever a peer may send."""
 
 import itertools
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 from driving import Bytes
@@ -608,7 +608,7 @@ def test_a_cancel_is_kept_however_many_requests_wait():
     [(None, (8, 8), 1, 1), ((8, 4), (1, 1), 1, 1), ((8, 4), (3, 9), 3, 4), ((0, 0), (5, 0), 5, 65535)],
 )
 def test_both_sides_know_what_was_negotiated(asked, granted, ours, theirs):
-    policy = replace(POLICY, operations_window=granted)
+    policy = POLICY._replace(operations_window=granted)
     user, provider = pair(policy=policy, asked_window=asked)
     assert (user.window, provider.window) == (ours, theirs)
 

@@ -1,7 +1,6 @@
 """Proposing and judging associations: what is asked, what is granted, what came of it."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from cases import every
@@ -279,12 +278,13 @@ CLASSES = st.sampled_from([CT, MR, VERIFICATION, "1.2.3"])
 
 @given(
     st.lists(st.builds(ProposedContext, CLASSES, SYNTAXES, st.booleans(), st.booleans()), min_size=1, max_size=8),
-    st.builds(
-        AcceptancePolicy,
-        abstract_syntaxes=st.dictionaries(CLASSES, SYNTAXES | st.just(())),
-        requestor_as_scp=st.frozensets(CLASSES),
-        unknown_abstract_syntaxes=st.booleans(),
-    ),
+    st.fixed_dictionaries(
+        {
+            "abstract_syntaxes": st.dictionaries(CLASSES, SYNTAXES | st.just(())),
+            "requestor_as_scp": st.frozensets(CLASSES),
+            "unknown_abstract_syntaxes": st.booleans(),
+        }
+    ).map(lambda given: AcceptancePolicy(**given)),
 )
 def test_nothing_is_granted_that_was_not_offered_and_both_sides_agree(proposed, policy):
     asked = decode(request(*proposed).encode())
@@ -446,7 +446,7 @@ class TestIdentity:
     @every("confirm", [False, True])
     @every("verdict", [True, b"ticket", b"", False, None])
     def test_all_types_and_verdicts(self, identity, confirm, verdict):
-        identity = replace(identity, confirm=confirm)
+        identity = identity._replace(confirm=confirm)
         asked = decode(
             propose(
                 [ProposedContext(CT, (EXPLICIT,))],
@@ -468,7 +468,7 @@ class TestIdentity:
     def test_identities_that_nobody_judges(self):
         asked = propose(
             [ProposedContext(CT, (EXPLICIT,))], calling="A", called="B", max_pdu=0,
-            extras=NegotiationOptions(identity=replace(IDENTITIES[1], confirm=True)),
+            extras=NegotiationOptions(identity=IDENTITIES[1]._replace(confirm=True)),
         )  # fmt: skip
         answer = evaluate(asked, AcceptancePolicy(abstract_syntaxes={CT: ()}))
         assert isinstance(answer, AssociateAC)
@@ -477,7 +477,7 @@ class TestIdentity:
     def test_who_does_not_say_who_they_are(self):
         open_policy = AcceptancePolicy(identify=lambda *_: True)
         assert isinstance(evaluate(request(), open_policy), AssociateAC)
-        assert isinstance(evaluate(request(), replace(open_policy, identity_required=True)), AssociateRJ)
+        assert isinstance(evaluate(request(), open_policy._replace(identity_required=True)), AssociateRJ)
 
     @pytest.mark.parametrize("identity", IDENTITIES[1:], ids=lambda one: str(one.type))
     def test_secrets_do_not_show(self, identity):
@@ -510,7 +510,7 @@ class TestWhoMayCall:
         for fields in ({"certificates": {"WS1": frozenset({"x"})}}, {"calling_ae_titles": frozenset({"WS1"})}):
             policy = AcceptancePolicy(**fields)
             assert self.answer(policy, "WS9") == AssociateRJ(1, 1, 3)
-            assert isinstance(self.answer(replace(policy, anonymous_callers=True), "WS9"), AssociateAC)
+            assert isinstance(self.answer(policy._replace(anonymous_callers=True), "WS9"), AssociateAC)
 
     @pytest.mark.parametrize("field", ["title", "host"])
     def test_limits(self, field):

@@ -31,7 +31,7 @@ from dicomnet.wire.command_set import Command
 LAX = Entity("LAX", "127.0.0.1", 104)
 IMPLEMENTATION = "1.2.3.4"
 EVERYTHING = frozenset(Relaxation)
-ARCHIVE = replace(POLICY, ae_title="ARCHIVE")
+ARCHIVE = POLICY._replace(ae_title="ARCHIVE")
 
 # ---- requests by hand ------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ def test_a_blank_caller_is_nobody_in_particular() -> None:
     profile = Peer(implementation_class_uid=IMPLEMENTATION, relax=frozenset({Relaxation.BLANK_TITLES}))
     data = request(calling=b"")
     assert type(answer(data, profile)) is AssociateAC
-    listed = replace(POLICY, calling_ae_titles=frozenset({"CT1"}))
+    listed = POLICY._replace(calling_ae_titles=frozenset({"CT1"}))
     assert type(answer(data, profile, listed)) is AssociateRJ
     assert type(answer(data, replace(STRICT, entity=LAX))) is AssociateRJ
 
@@ -272,7 +272,7 @@ def established(profile: Peer, **limits: Any) -> tuple[Exchange, Exchange]:
     provider = Exchange.acceptor(peers=Peers([profile]), limits=Limits(**limits))
     transfer(user, provider)
     provider.events()
-    provider.evaluate(replace(POLICY, max_pdu=provider.limits.max_pdu))
+    provider.evaluate(POLICY._replace(max_pdu=provider.limits.max_pdu))
     transfer(provider, user)
     user.events()
     assert user.established

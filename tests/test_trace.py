@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -75,7 +74,7 @@ def session(
         return events
 
     carry()
-    provider.evaluate(replace(POLICY, max_pdu=4096))
+    provider.evaluate(POLICY._replace(max_pdu=4096))
     carry()
     for ask in (echo, partial(store, data=DATA)):
         asked = ask(user)

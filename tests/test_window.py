@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +294,7 @@ def test_as_many_are_under_way_as_were_granted_and_answers_come_in_any_order(fac
     ("window", "limit", "under_way"), [(None, 64, 4), (1, 64, 1), (2, 64, 2), (9, 64, 4), (None, 3, 3)]
 )
 def test_how_many_are_under_way(window: int | None, limit: int, under_way: int) -> None:
-    policy = replace(POLICY, operations_window=(4, 1))
+    policy = POLICY._replace(operations_window=(4, 1))
     user, provider = pair(policy=policy, limits=dn.Limits(window=limit), asked_window=(9, 1))
     drive = Drive(services_user.store_many(user, instances(), float, window=window), lambda: transfer(user, provider))
     received = provider.events()

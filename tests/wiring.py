@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from typing import Any
 
 from driving import pdus
@@ -55,7 +54,7 @@ def pair(
     ``window``: the operations window that is granted, and asked for unless ``asked_window`` says otherwise.
     """
     extras = NegotiationOptions(operations_window=asked_window or window)
-    policy = policy if window is None else replace(policy, operations_window=window)
+    policy = policy if window is None else policy._replace(operations_window=window)
     user = Exchange.requestor(
         calling="USER", called="PROVIDER", contexts=contexts, extras=extras, limits=limits, timeouts=timeouts
     )
@@ -64,7 +63,7 @@ def pair(
     transfer(user, provider)
     (indication,) = provider.events()
     assert isinstance(indication, AssociateIndication)
-    assert provider.evaluate(replace(policy, max_pdu=provider.limits.max_pdu))
+    assert provider.evaluate(policy._replace(max_pdu=provider.limits.max_pdu))
     transfer(provider, user)
     (confirmation,) = user.events()
     assert isinstance(confirmation, AssociateAccepted)

@@ -8,8 +8,8 @@ and `accept` answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 from .. import uids
 from .._pdu import (
@@ -60,6 +60,7 @@ ACCEPTED, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYN
 
 _NATIVE = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)  # what any data set can be sent in
 _DEFAULT_ROLES = (True, False)  # user, not provider: what holds without role selection
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class ProposedContext(NamedTuple):
@@ -105,8 +106,7 @@ class PresentationContext(NamedTuple):
         return self.result == ACCEPTED
 
 
-@dataclass(frozen=True, slots=True)
-class UserIdentity:
+class UserIdentity(NamedTuple):
     """Who the user of the calling application is (PS3.7 Annex D.3.3.7). What proves it is never shown.
 
     Attributes:
@@ -142,8 +142,7 @@ class UserIdentity:
         return f"UserIdentity(type={self.type}, name={self.name!r}, confirm={self.confirm})"
 
 
-@dataclass(frozen=True, slots=True)
-class NegotiationOptions:
+class NegotiationOptions(NamedTuple):
     """What a requestor may propose beside its presentation contexts; nothing unless asked for: some peers balk at it.
 
     Attributes:
@@ -160,8 +159,8 @@ class NegotiationOptions:
     identity: UserIdentity | None = None
     operations_window: tuple[int, int] | None = None
     unproven_window: bool = True
-    extended: Mapping[str, bytes] = field(default_factory=dict)
-    related: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    extended: Mapping[str, bytes] = _NOTHING
+    related: Mapping[str, tuple[str, tuple[str, ...]]] = _NOTHING
 
     def items(self) -> tuple[SubItem, ...]:
         """The sub-items of user information that say so."""
@@ -219,8 +218,7 @@ class SecureLink(NamedTuple):
         return f"SecureLink({self.version!r}, {self.cipher!r}{whom})"
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptancePolicy:
+class AcceptancePolicy(NamedTuple):
     """What an acceptor takes, as data.
 
     Attributes:
@@ -247,18 +245,18 @@ class AcceptancePolicy:
 
     ae_title: str | None = None
     calling_ae_titles: frozenset[str] | None = None
-    abstract_syntaxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    abstract_syntaxes: Mapping[str, tuple[str, ...]] = _NOTHING
     requestor_as_scp: frozenset[str] = frozenset()
     unknown_abstract_syntaxes: bool = False
     max_pdu: int = 262144
     transfer_syntaxes: tuple[str, ...] = ()
     service_classes: frozenset[str] = frozenset()
     anonymous_callers: bool = False
-    certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    certificates: Mapping[str, frozenset[str]] = _NOTHING
     associations_per_title: int | None = None
     associations_per_host: int | None = None
     operations_window: tuple[int, int] = (OPERATIONS_WINDOW, 1)
-    extended: Mapping[str, bytes] = field(default_factory=dict)
+    extended: Mapping[str, bytes] = _NOTHING
     identify: Callable[[UserIdentity, Caller], bool | bytes] | None = None
     identity_required: bool = False
     refused_abstract_syntaxes: frozenset[str] = frozenset()

@@ -112,8 +112,7 @@ class Peer:
         if self.identity is None and self.window is None:
             return extras
         extras = extras or NegotiationOptions()
-        return replace(
-            extras,
+        return extras._replace(
             identity=extras.identity or self.identity,
             operations_window=extras.operations_window or self.window,
         )
@@ -131,7 +130,7 @@ class Peer:
         extras = self.proposing(extras) or NegotiationOptions()
         if window is None and extras.operations_window is not None:
             return extras
-        return replace(extras, operations_window=(window or usual, 1), unproven_window=window is not None)
+        return extras._replace(operations_window=(window or usual, 1), unproven_window=window is not None)
 
 
 #: The profile of a peer that has none.

@@ -9,7 +9,6 @@ throws its exception in. What an exception means for the peer is decided here, i
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -165,7 +164,7 @@ class Provider(Registering):
         now = self.acceptance, self.ae_title, self.limits.max_pdu
         if self._rules is None or self._rules[0] != now or self._rules[0][0] is not now[0]:
             title = self.ae_title if self.ae_title is not None else self.acceptance.ae_title
-            self._rules = now, replace(self.acceptance, ae_title=title, max_pdu=self.limits.max_pdu)
+            self._rules = now, self.acceptance._replace(ae_title=title, max_pdu=self.limits.max_pdu)
         return self._rules[1]
 
     def clock(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, cast, overload
 
 from .. import uids
@@ -206,8 +206,7 @@ class ServiceSnapshot:
         reported = {uid for message, uid in self._table if message == CommandField.N_EVENT_REPORT_RQ} - {ANY_CLASS}
         stored = uids.STORAGE_CLASSES if CommandField.C_GET_RQ in messages else ()
         any_class = any(uid == ANY_CLASS for _, uid in self._table)
-        return replace(
-            rules,
+        return rules._replace(
             abstract_syntaxes=self.transfer_syntaxes() | dict(rules.abstract_syntaxes),
             requestor_as_scp=rules.requestor_as_scp.union(reported, stored),
             unknown_abstract_syntaxes=rules.unknown_abstract_syntaxes or any_class,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -96,7 +96,7 @@ class Provider(Listener):
         **options: Any,
     ) -> None:
         super().__init__(ae_title, **{"port": 0, "drain": 1.0, **options})
-        self.acceptance: AcceptancePolicy = replace(self.acceptance, refused_abstract_syntaxes=frozenset(refuse))
+        self.acceptance: AcceptancePolicy = self.acceptance._replace(refused_abstract_syntaxes=frozenset(refuse))
         self.received: list[Received] = []
         self.requested: list[Any] = []
         self.matches: list[Any] = list(matches)

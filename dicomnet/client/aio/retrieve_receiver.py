@@ -168,7 +168,7 @@ class CallbackListener:
             tls=tls,
             limits=client.limits,
             timeouts=client.timeouts,
-            acceptance=replace(rules, calling_ae_titles=known),
+            acceptance=rules._replace(calling_ae_titles=known),
             drain=RECEIVE_DRAIN,
             tap=client.tap,
             peers=[replace(client.profile, entity=client.entity)],

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Any, Unpack
 
 from ...config import Entity
@@ -61,7 +60,7 @@ class Finder(Service):
             offered |= {uid: one for uid, one in self.wanted.offer(model, _OPERATIONS).items() if uid in proposed}
         if offered:
             extras = event.extras or NegotiationOptions()
-            event.extras = replace(extras, extended={**extras.extended, **offered})
+            event.extras = extras._replace(extended={**extras.extended, **offered})
 
     def cancel(self) -> None:
         """Ask the peer to end what is under way, from any thread; does not wait.

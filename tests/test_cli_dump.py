@@ -68,7 +68,7 @@ def stream(tmp_path):
 
 
 def dump(path: object, *options: str) -> str:
-    result = programs.run("dump", path, *options)
+    result = programs.run_here("dump", path, *options)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
 
@@ -126,7 +126,7 @@ class TestStreams:
     def test_a_stream_that_is_cut(self, stream):
         content = stream.read_bytes()
         stream.write_bytes(content[:-2])
-        result = programs.run("dump", stream)
+        result = programs.run_here("dump", stream)
         assert result.returncode == 22
         assert result.stdout.count("A-RELEASE") == 2
         assert result.stderr == (
@@ -136,7 +136,7 @@ class TestStreams:
 
     def test_a_pdu_that_is_malformed_is_named_and_passed_over(self, stream):
         stream.write_bytes(REQUEST.encode() + b"\x05\0\0\0\0\x02\0\0" + ReleaseRP().encode())
-        result = programs.run("dump", stream)
+        result = programs.run_here("dump", stream)
         assert result.returncode == 22
         assert "malformed: " in result.stdout
         assert "A-RELEASE-RP" in result.stdout
@@ -147,14 +147,14 @@ class TestStreams:
 
     def test_a_length_that_lies(self, stream):
         stream.write_bytes(b"\x04\0\xff\xff\xff\xff" + bytes(100))
-        assert programs.run("dump", stream).returncode == 22
+        assert programs.run_here("dump", stream).returncode == 22
 
 
 class TestFiles:
     def test_every_sample(self, sample_files):
         by_size = sorted(sample_files, key=lambda path: path.stat().st_size)
         for path in by_size[:: len(by_size) // 5]:
-            result = programs.run("dump", path)
+            result = programs.run_here("dump", path)
             assert result.returncode in (0, 22)
             assert "\n(0008,0018) U" in result.stdout
 
@@ -169,7 +169,7 @@ class TestFiles:
         path = tmp_path / "long"
         text = b"\x10\x00\x00\x40LT" + (900).to_bytes(2, "little") + b"x\x1b" * 450
         path.write_bytes(bytes(128) + b"DICM" + bytes.fromhex("02000000 554c0400 00000000".replace(" ", "")) + text)
-        output = programs.run("dump", path).stdout
+        output = programs.run_here("dump", path).stdout
         assert "(900 characters)" in output
         assert "\x1b" not in output
         assert all(len(line) < 400 for line in output.splitlines())
@@ -181,7 +181,7 @@ class TestFiles:
 
     def test_a_truncated_file_is_shown_as_far_as_it_goes(self, sample_files):
         (path,) = (path for path in sample_files if path.name == "MR_truncated.dcm")
-        result = programs.run("dump", path)
+        result = programs.run_here("dump", path)
         assert result.returncode == 22
         assert "(0008,0018)" in result.stdout
         assert result.stderr.startswith(f"error: {path}: truncated: ")
@@ -189,7 +189,7 @@ class TestFiles:
     def test_noise_after_the_prefix(self, tmp_path):
         path = tmp_path / "noise"
         path.write_bytes(bytes(128) + b"DICM" + b"\xff" * 500)
-        result = programs.run("dump", path)
+        result = programs.run_here("dump", path)
         assert result.returncode == 23
         assert result.stderr == f"error: {path}: its file meta information has no Transfer Syntax UID (0002,0010)\n"
 
@@ -201,7 +201,7 @@ def test_what_is_neither(content, code, tmp_path):
     path = tmp_path / "x"
     if content is not None:
         path.write_bytes(content)
-    result = programs.run("dump", path)
+    result = programs.run_here("dump", path)
     assert result.returncode == code
     assert result.stderr.startswith(f"error: {path}: ")
     assert result.stderr.count("\n") == 1
@@ -211,10 +211,10 @@ def test_a_name_is_one_value_and_a_file_cut_short_is_shown_as_far_as_it_goes(tmp
     content = Path(get_testdata_file("CT_small.dcm")).read_bytes()
     (tmp_path / "whole").write_bytes(content)
     (tmp_path / "cut").write_bytes(content[:1000])
-    whole = programs.run("dump", tmp_path / "whole")
+    whole = programs.run_here("dump", tmp_path / "whole")
     assert "(0010,0010) PN PatientName: CompressedSamples^CT1\n" in whole.stdout
     assert "(0008,0008) CS ImageType: ORIGINAL\\PRIMARY\\AXIAL\n" in whole.stdout
-    cut = programs.run("dump", tmp_path / "cut", "--json")
+    cut = programs.run_here("dump", tmp_path / "cut", "--json")
     assert cut.returncode == 22
     assert cut.stderr.startswith(f"error: {tmp_path / 'cut'}: truncated: ")
     assert programs.summary(cut.stdout) == {"elements": len(cut.stdout.splitlines()) - 1, "failed": 1}

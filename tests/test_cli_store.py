@@ -102,10 +102,10 @@ class TestWhatIsSent:
         instance(tmp_path / "five" / "deeper" / "6.dcm", 6)
         lone = instance(tmp_path / "lone.dcm", 7)
         with archive() as scp:
-            flat = programs.run("store", scp.address, five[0].parent, lone)
+            flat = programs.run_here("store", scp.address, five[0].parent, lone)
             assert scp.uids == ["1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.3.4", "1.2.3.5", "1.2.3.7"]
             scp.requests.clear()
-            deep_too = programs.run("store", scp.address, five[0].parent, "-r")
+            deep_too = programs.run_here("store", scp.address, five[0].parent, "-r")
             assert scp.uids[-1] == "1.2.3.6"
         assert (flat.returncode, deep_too.returncode) == (0, 0)
         assert flat.stdout.startswith(f"6 instances sent to {scp.address}: ")
@@ -114,7 +114,7 @@ class TestWhatIsSent:
     def test_spellings_of_recursion(self, spelling, tmp_path):
         instance(tmp_path / "a" / "b" / "1.dcm", 1)
         with archive() as scp:
-            result = programs.run("store", scp.address, "+sd", spelling, tmp_path / "a")
+            result = programs.run_here("store", scp.address, "+sd", spelling, tmp_path / "a")
         assert (result.returncode, scp.uids) == (0, ["1.2.3.1"])
 
     @pytest.mark.parametrize("size", [0, 100, 70_000, 2_000_000])
@@ -122,13 +122,13 @@ class TestWhatIsSent:
         path = instance(tmp_path / "1.dcm", 1, size=size)
         other = instance(tmp_path / "2.dcm", 2, size=size)  # once small files begin, they are held
         with archive() as scp:
-            assert programs.run("store", scp.address, path, other).returncode == 0
+            assert programs.run_here("store", scp.address, path, other).returncode == 0
         offset = len(meta_header(CT, "1.2.3.1", EXPLICIT))
         assert [data for _, _, data, _ in scp.requests] == [file.read_bytes()[offset:] for file in (path, other)]
 
     def test_json(self, five):
         with archive() as scp:
-            result = programs.run("store", scp.address, *five, "--json")
+            result = programs.run_here("store", scp.address, *five, "--json")
         *sent, _ = map(json.loads, result.stdout.splitlines())
         assert [record["file"] for record in sent] == list(map(str, five))
         assert sent[0].items() >= {"sop_class_uid": CT, "transfer_syntax_uid": EXPLICIT, "status": 0}.items()
@@ -139,14 +139,14 @@ class TestWhatIsSent:
 
     def test_quiet_json_is_the_summary_alone(self, five):
         with archive() as scp:
-            result = programs.run("store", scp.address, *five, "--json", "-q")
+            result = programs.run_here("store", scp.address, *five, "--json", "-q")
         assert len(result.stdout.splitlines()) == 1
         assert programs.summary(result.stdout)["instances"] == 5
 
     def test_verbose_and_quiet(self, five):
         with archive() as scp:
-            verbose = programs.run("store", scp.address, *five, "-v")
-            quiet = programs.run("store", scp.address, *five, "-q")
+            verbose = programs.run_here("store", scp.address, *five, "-v")
+            quiet = programs.run_here("store", scp.address, *five, "-q")
         assert verbose.stdout.count("0x0000 (success)") == 5
         assert (quiet.stdout, quiet.stderr) == ("", "")
 
@@ -159,7 +159,7 @@ class TestWhatIsSent:
 
         files = [instance(tmp_path / f"{number}.dcm", number) for number in range(30)]
         with archive(together) as scp:
-            result = programs.run("store", scp.address, *files, "--associations", 3)
+            result = programs.run_here("store", scp.address, *files, "--associations", 3)
         assert result.returncode == 0
         assert sorted(scp.uids) == sorted(f"1.2.3.{number}" for number in range(30))
         assert scp.associations == 3
@@ -167,7 +167,7 @@ class TestWhatIsSent:
     def test_more_than_128_contexts_take_several_associations(self, tmp_path):
         files = [instance(tmp_path / f"{number:03}.dcm", number, f"1.2.3.4.{number}") for number in range(300)]
         with archive(unknown_classes=True) as scp:
-            result = programs.run("store", scp.address, *files)
+            result = programs.run_here("store", scp.address, *files)
         assert result.returncode == 0
         assert scp.uids == [f"1.2.3.{number}" for number in range(300)]
         assert scp.associations == 5  # each class in its own syntax, and in implicit VR
@@ -176,15 +176,15 @@ class TestWhatIsSent:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
             file.write(five[0], "1.dcm")
         with archive() as scp:
-            result = programs.run("store", scp.address, tmp_path / "a.zip", "--json")
+            result = programs.run_here("store", scp.address, tmp_path / "a.zip", "--json")
         assert (result.returncode, scp.uids) == (0, ["1.2.3.1"])
         assert json.loads(result.stdout.splitlines()[0])["file"] == f"{tmp_path / 'a.zip'}!1.dcm"
 
     def test_transcodes_what_is_not_taken_as_it_is(self):
         path = next(path for path in peers.sample_files() if path.name == "MR_small_RLE.dcm")
         with archive(transfer_syntaxes=[EXPLICIT]) as scp:
-            as_it_is = programs.run("store", scp.address, path)
-            converted = programs.run("store", scp.address, path, "--transcode")
+            as_it_is = programs.run_here("store", scp.address, path)
+            converted = programs.run_here("store", scp.address, path, "--transcode")
         assert as_it_is.returncode == 66
         assert "With --transcode it may be converted" in as_it_is.stderr
         assert (converted.returncode, converted.stderr) == (0, "")
@@ -196,8 +196,8 @@ class TestWhatIsSent:
         dataset.PixelData = encapsulate([b"this is no RLE: "])
         dataset.save_as(tmp_path / "bad.dcm")
         with archive(transfer_syntaxes=[EXPLICIT]) as scp:
-            alone = programs.run("store", scp.address, tmp_path / "bad.dcm", "--transcode")
-            among = programs.run("store", scp.address, tmp_path / "bad.dcm", *five, "--transcode", "--json")
+            alone = programs.run_here("store", scp.address, tmp_path / "bad.dcm", "--transcode")
+            among = programs.run_here("store", scp.address, tmp_path / "bad.dcm", *five, "--transcode", "--json")
         assert (alone.returncode, among.returncode) == (66, 66)
         for result in (alone, among):
             assert result.stderr.startswith(f"error: {tmp_path / 'bad.dcm'}: ")
@@ -221,7 +221,7 @@ class TestWhatCannotBeSent:
     @pytest.mark.parametrize("name", ["text", "cut", "nameless", "absent"])
     def test_is_named_in_one_line_and_the_others_go(self, name, broken, five, tmp_path):
         with archive() as scp:
-            result = programs.run("store", scp.address, five[0], tmp_path / name, *five[1:], "--json")
+            result = programs.run_here("store", scp.address, five[0], tmp_path / name, *five[1:], "--json")
         assert result.returncode == broken[name]
         assert scp.uids == [f"1.2.3.{number}" for number in range(1, 6)]
         assert result.stderr.startswith(f"error: {tmp_path / name}: ")
@@ -230,21 +230,21 @@ class TestWhatCannotBeSent:
         assert programs.summary(result.stdout)["failed"] == 1
 
     def test_nothing_at_all(self, tmp_path, free_port):
-        result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path)
+        result = programs.run_here("store", f"127.0.0.1:{free_port}", tmp_path)
         assert result.returncode == 20
         assert result.stderr == f"error: {tmp_path}: no DICOM files in it\n"
-        result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path, "--json")
+        result = programs.run_here("store", f"127.0.0.1:{free_port}", tmp_path, "--json")
         assert result.returncode == 20
         assert programs.summary(result.stdout)["failed"] == 1
 
     def test_only_broken_files_need_no_connection(self, broken, tmp_path, free_port):
-        result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path / "text", tmp_path / "cut")
+        result = programs.run_here("store", f"127.0.0.1:{free_port}", tmp_path / "text", tmp_path / "cut")
         assert result.returncode == 21
 
     def test_names_from_files_are_escaped(self, tmp_path, free_port):
         path = tmp_path / "red\x1b[31m\n"
         path.write_bytes(b"")
-        result = programs.run("store", f"127.0.0.1:{free_port}", path)
+        result = programs.run_here("store", f"127.0.0.1:{free_port}", path)
         assert "red\\x1b[31m\\n: " in result.stderr
         assert result.stderr.count("\n") == 1
 
@@ -252,7 +252,7 @@ class TestWhatCannotBeSent:
         path = tmp_path / "odd.dcm"
         path.write_bytes(five[0].read_bytes().replace(EXPLICIT.encode(), b"1.2.840.10008.1.2.x"))
         with archive() as scp:
-            result = programs.run("store", scp.address, path, *five)
+            result = programs.run_here("store", scp.address, path, *five)
         assert result.returncode == 23
         assert len(scp.uids) == 5
         assert result.stderr.startswith(f'error: {path}: its transfer syntax, "1.2.840.10008.1.2.x", is no UID')
@@ -270,13 +270,13 @@ class TestWhatCannotBeSent:
                 data[data.index(header) + (6 if header[2] == 3 else 8)] |= 1
             place.write_bytes(data)
         with archive() as scp:
-            result = programs.run("store", scp.address, place, *five)
+            result = programs.run_here("store", scp.address, place, *five)
         assert (result.returncode, len(scp.uids)) == (20, 5)
         assert result.stderr.startswith(f"error: {place}")
         assert result.stderr.count("\n") == 1
 
     def test_halt_does_not_begin_with_a_broken_file(self, broken, five, tmp_path, free_port):
-        result = programs.run("store", f"127.0.0.1:{free_port}", tmp_path / "text", *five, "--halt")
+        result = programs.run_here("store", f"127.0.0.1:{free_port}", tmp_path / "text", *five, "--halt")
         assert result.returncode == 21
 
 
@@ -284,14 +284,14 @@ class TestWhatThePeerDoesNotWant:
     def test_a_refused_context(self, five, tmp_path):
         mr = instance(tmp_path / "mr.dcm", 9, MR)
         with archive(sop_classes=[CT]) as scp:
-            result = programs.run("store", scp.address, mr, *five)
+            result = programs.run_here("store", scp.address, mr, *five)
         assert result.returncode == 66
         assert len(scp.uids) == 5
         assert result.stderr.startswith(f"error: {mr}: {scp.address}: no accepted presentation context for MR Image")
 
     def test_no_context_at_all(self, five):
         with archive(sop_classes=[MR]) as scp:
-            result = programs.run("store", scp.address, *five, "--json")
+            result = programs.run_here("store", scp.address, *five, "--json")
         assert result.returncode == 66
         assert result.stderr.count("no accepted presentation context for CT Image Storage in Explicit VR") == 5
         assert programs.summary(result.stdout)["failed"] == 5
@@ -299,7 +299,7 @@ class TestWhatThePeerDoesNotWant:
     @pytest.mark.parametrize(("status", "code"), [(one, 69) for one in FAILURES] + [(one, 68) for one in WARNINGS])
     def test_a_status_that_is_no_success(self, status, code, five):
         with archive(lambda scp, request: dn.Status(status if len(scp.uids) == 2 else 0)) as scp:
-            result = programs.run("store", scp.address, *five, "--json", "-q")
+            result = programs.run_here("store", scp.address, *five, "--json", "-q")
         assert result.returncode == code
         assert len(scp.uids) == 5
         assert f"{five[1]}: the peer answered 0x{status:04X} (" in result.stderr
@@ -310,21 +310,21 @@ class TestWhatThePeerDoesNotWant:
 
     def test_halt_stops_after_the_first_failure(self, five):
         with archive(lambda scp, request: dn.Status(0xA700 if len(scp.uids) == 2 else 0)) as scp:
-            result = programs.run("store", scp.address, *five, "--halt")
+            result = programs.run_here("store", scp.address, *five, "--halt")
         assert result.returncode == 69
         assert len(scp.uids) == 2
         assert result.stderr.count("not sent: the batch was stopped after a failure") == 3
 
     def test_another_title(self, five):
         with archive() as scp:
-            result = programs.run("store", scp.address, "-aec", "OTHER", *five)
+            result = programs.run_here("store", scp.address, "-aec", "OTHER", *five)
         assert result.returncode == 61
         lines = result.stderr.splitlines()
         assert "rejected the association" in lines[0]
         assert lines[1:] == [f"error: {file}: not sent: no association" for file in five]
 
     def test_nobody_is_there(self, five, free_port):
-        result = programs.run("store", f"127.0.0.1:{free_port}", *five, "--associations", 2, "--json")
+        result = programs.run_here("store", f"127.0.0.1:{free_port}", *five, "--associations", 2, "--json")
         assert result.returncode == 60
         assert programs.summary(result.stdout)["failed"] == 5
         assert result.stderr.count("cannot connect") == 1  # however many associations have met it
@@ -350,7 +350,7 @@ class TestWhatThePeerDoesNotWant:
                 scp.break_off()
 
         with archive(answer) as scp:
-            result = programs.run("store", scp.address, *five, "--json", "--associations", associations)
+            result = programs.run_here("store", scp.address, *five, "--json", "--associations", associations)
         assert result.returncode == 62
         total = programs.summary(result.stdout)
         assert total["instances"] + total["failed"] == 5
@@ -367,7 +367,7 @@ class TestWhatThePeerDoesNotWant:
                 scp.break_off()
 
         with archive(answer) as scp:
-            result = programs.run("store", scp.address, *files, "--json", *options)
+            result = programs.run_here("store", scp.address, *files, "--json", *options)
         assert result.returncode == 62
         assert set(scp.uids) == {f"1.2.3.{number}" for number in range(1, 31)}
         total = programs.summary(result.stdout)
@@ -378,7 +378,7 @@ class TestWhatThePeerDoesNotWant:
     def test_a_peer_that_closes_instead_of_releasing(self, five):
         """The work is done: a warning."""
         with archive() as scp, programs.closing_at_release(scp.scp.address[1]) as port:
-            result = programs.run("store", f"ARCHIVE@127.0.0.1:{port}", *five)
+            result = programs.run_here("store", f"ARCHIVE@127.0.0.1:{port}", *five)
         assert result.returncode == 0
         assert result.stdout.startswith("5 instances sent to ")
         assert result.stderr.startswith("warning: the peer did not release the association: ")
@@ -392,7 +392,7 @@ class TestWhatThePeerDoesNotWant:
 
         with archive(answer) as scp:
             scp.take_one(refused)
-            result = programs.run("store", scp.address, *five, "--associations", 2, "--json")
+            result = programs.run_here("store", scp.address, *five, "--associations", 2, "--json")
         assert result.returncode == 0
         assert programs.summary(result.stdout)["instances"] == 5
         assert result.stderr.startswith("warning: ")

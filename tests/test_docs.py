@@ -49,6 +49,8 @@ COSTLY = {
     "docs/how-to/web.md",
     "docs/router/first-router.md",
     "docs/router/operate.md",
+    "docs/server/first-add-in.md",
+    "docs/server/operate.md",
 }
 PATIENCE = 30.0
 

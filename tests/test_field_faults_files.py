@@ -15,7 +15,7 @@ from typing import Any
 import clients
 import pydicom
 import pytest
-from programs import run, summary
+from programs import run, run_here, summary
 from pydicom import examples
 from test_interop_services import orthanc
 
@@ -107,7 +107,7 @@ def test_d2_one_bad_transfer_syntax_is_named_and_the_others_go(archive: Any, tmp
     (tmp_path / "bad.dcm").write_bytes(PREAMBLE + group_2(f"{LITTLE}.", "1.2.9") + plain("1.2.9"))
     (tmp_path / "good.dcm").write_bytes(whole("1.2.8"))
     for report in ((), ("--report", tmp_path.parent / "report.jsonl")):
-        done = run("store", archive.peer, tmp_path, *report)
+        done = run_here("store", archive.peer, tmp_path, *report)
         assert (done.returncode, "bad.dcm" in done.stderr) == (23, True), done.stderr
     assert archive.came == ["1.2.8", "1.2.8"]
 
@@ -129,7 +129,7 @@ def test_d10_one_empty_container_does_not_end_a_batch(archive: Any, tmp_path: Pa
                 data[data.index(signature) + flags] |= 1
             bad.write_bytes(data)
     more = ("--report", tmp_path / "r.jsonl") if report else ()
-    done = run("store", archive.peer, bad, good, *more)
+    done = run_here("store", archive.peer, bad, good, *more)
     assert archive.came == ["1.2.8"]
     assert (done.returncode != 0, str(bad) in done.stderr) == (True, True), done.stderr
 
@@ -161,10 +161,10 @@ def test_d8_names_that_are_not_utf_8_are_reported_and_resumed(archive: Any, tmp_
     name = os.fsencode(tmp_path) + b"/\xe9.dcm"
     Path(os.fsdecode(name)).write_bytes(whole("1.2.8"))
     report = tmp_path / "r.jsonl"
-    first = run("store", archive.peer, "--report", report, os.fsdecode(name), "--json")
+    first = run_here("store", archive.peer, "--report", report, os.fsdecode(name), "--json")
     assert first.returncode == 0, first.stderr
     assert [json.loads(line) for line in report.read_text("utf-8").splitlines()]  # JSON is UTF-8
-    second = run("store", archive.peer, "--report", report, "--resume", os.fsdecode(name), "--json")
+    second = run_here("store", archive.peer, "--report", report, "--resume", os.fsdecode(name), "--json")
     assert second.returncode == 0, second.stderr
     assert summary(second.stdout)["instances"] == 0
     assert archive.came == ["1.2.8"]
@@ -204,7 +204,7 @@ def test_n12_a_peer_that_closes_instead_of_releasing_is_a_warning(command: list[
 
         threading.Thread(target=serve, daemon=True).start()
         more = ["--out", str(tmp_path)] if command[0] == "get" else []
-        done = run(command[0], f"P@127.0.0.1:{door.getsockname()[1]}", *command[1:], *more)
+        done = run_here(command[0], f"P@127.0.0.1:{door.getsockname()[1]}", *command[1:], *more)
     assert done.returncode == 0, done.stderr
     assert "did not release" in done.stderr
     assert "operations window: the peer closed" not in done.stdout
@@ -223,7 +223,7 @@ def test_a1_an_odd_length_is_named_padded_and_sent(archive: Any, tmp_path: Path,
     if zipped:
         with zipfile.ZipFile(tmp_path / "odd.zip", "w") as made:
             made.write(path, "odd.dcm")
-    done = run("store", archive.peer, tmp_path / "odd.zip" if zipped else path)
+    done = run_here("store", archive.peer, tmp_path / "odd.zip" if zipped else path)
     assert done.returncode == 0, done.stderr
     assert "(0010,0030) has an odd number of bytes, 3 (PS3.5 Section 7.1.1)" in done.stderr
     assert "truncated" not in done.stderr
@@ -252,7 +252,7 @@ def test_a3_what_is_no_data_set_as_it_says_is_refused_or_forced(
 ) -> None:
     path = tmp_path / "one.dcm"
     path.write_bytes(PREAMBLE + group_2(syntax, "1.2.3") + data)
-    done = run("store", archive.peer, path, *(["--force"] if force else []))
+    done = run_here("store", archive.peer, path, *(["--force"] if force else []))
     if force:
         assert (done.returncode, archive.data) == (0, [data]), done.stderr
     else:
@@ -268,7 +268,7 @@ def test_a6_a_data_set_without_a_header_is_sent_where_that_is_wanted(
 ) -> None:
     path = tmp_path / "headless"
     path.write_bytes(data)
-    done = run("store", archive.peer, path, *(["--headerless"] if wanted else []))
+    done = run_here("store", archive.peer, path, *(["--headerless"] if wanted else []))
     sent = wanted and data[:1] == b"\x08"
     assert (done.returncode, archive.data) == ((0, [data]) if sent else (21, [])), done.stderr
 
@@ -276,7 +276,7 @@ def test_a6_a_data_set_without_a_header_is_sent_where_that_is_wanted(
 def test_a12_a_uid_that_is_too_long_is_refused_by_its_clause(archive: Any, tmp_path: Path) -> None:
     path = tmp_path / "long.dcm"
     path.write_bytes(whole("1.2." + "3" * 70))
-    done = run("store", archive.peer, path)
+    done = run_here("store", archive.peer, path)
     assert (done.returncode, "PS3.5 Section 9.1: digits and dots, 64 at most" in done.stderr) == (23, True)
 
 
@@ -314,7 +314,7 @@ def test_a4_a5_a_file_id_is_found_however_the_medium_spells_it(archive: Any, tmp
         {"RecordInUseFlag": 0, "ReferencedFileID": ["IMAGES", "IM2"]},
         {"RecordInUseFlag": 0xFFFF},
     )
-    done = run("store", archive.peer, listing)
+    done = run_here("store", archive.peer, listing)
     assert (done.returncode, archive.came) == (0, ["1.2.8"]), done.stderr
 
 
@@ -325,7 +325,7 @@ def test_a5_a_file_id_that_leads_nowhere_is_named(archive: Any, tmp_path: Path, 
     (tmp_path / "out").write_bytes(whole("1.2.7"))
     (folder / "images" / "im1").write_bytes(whole("1.2.8"))
     listing = directory_of(folder, {"ReferencedFileID": file_id}, {"ReferencedFileID": ["IMAGES", "IM1"]})
-    done = run("store", archive.peer, listing)
+    done = run_here("store", archive.peer, listing)
     assert (done.returncode, archive.came) == (20, ["1.2.8"]), done.stderr
     assert "leads nowhere" in done.stderr
 
@@ -338,7 +338,7 @@ def test_a8_an_encrypted_entry_is_called_that(archive: Any, tmp_path: Path) -> N
     data[data.index(b"PK\3\4") + 6] |= 1
     data[data.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(data)
-    done = run("store", archive.peer, path)
+    done = run_here("store", archive.peer, path)
     assert "one.zip!one.dcm: it is encrypted. Unpack it." in done.stderr
     assert "ZipInfo" not in done.stderr
 
@@ -347,14 +347,13 @@ def test_u14_junk_in_a_folder_is_summed_up(archive: Any, tmp_path: Path) -> None
     for number in range(30):
         (tmp_path / f"{number}.txt").write_text("junk")
     (tmp_path / "good.dcm").write_bytes(whole("1.2.8"))
-    done = run("store", archive.peer, tmp_path)
+    done = run_here("store", archive.peer, tmp_path)
     assert archive.came == ["1.2.8"]
     lines = done.stderr.splitlines()
     assert len(lines) == 6
     assert lines[-1].startswith("error: 25 more, which -v names: not a DICOM file")
-    assert (
-        len([line for line in run("store", archive.peer, tmp_path, "-v").stderr.splitlines() if ".txt" in line]) == 30
-    )
+    told = run_here("store", archive.peer, tmp_path, "-v").stderr.splitlines()
+    assert len([line for line in told if ".txt" in line]) == 30
 
 
 # ---- A10 -------------------------------------------------------------------------------------------------------------
@@ -419,7 +418,7 @@ def test_a2_u1_orthanc_takes_what_it_can_of_a_folder_with_a_poison_file(tmp_path
     (folder / "notes.txt").write_text("junk")
     (tmp_path / "orthanc").mkdir()
     with orthanc(tmp_path / "orthanc") as server:
-        done = run("store", server.peer, folder, "--json")
+        done = run_here("store", server.peer, folder, "--json")
         told = summary(done.stdout)
         with dn.client.QueryRetrieveScu(server.peer) as scu:
             (study,) = scu.studies()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import archives
 import peers
 import pytest
-from programs import ROOT, command, end, run, summary
+from programs import ROOT, command, end, run_here, summary
 from pydicom.dataset import Dataset
 from test_ups import EVENT, PULL, PUSH, QUERY, WATCH
 
@@ -292,21 +292,21 @@ def test_the_command(tmp_path):
         try:
             assert watching.stdout is not None
             assert "tells us at" in watching.stdout.readline()  # from now on
-            made = run("ups", "create", peer, "Segment", "-k", "WorklistLabel=Lungs", "--json")
+            made = run_here("ups", "create", peer, "Segment", "-k", "WorklistLabel=Lungs", "--json")
             uid = summary(made.stdout)["uid"]
-            lock = ("--txn", summary(run("ups", "claim", peer, uid, "--json").stdout)["transaction_uid"])
-            assert run("ups", "set", peer, uid, *lock, "--percent", 50).returncode == 0
+            lock = ("--txn", summary(run_here("ups", "claim", peer, uid, "--json").stdout)["transaction_uid"])
+            assert run_here("ups", "set", peer, uid, *lock, "--percent", 50).returncode == 0
             codes = ("--station", "WS1:99X:One", "--work", "SEG:99X:Segmentation")
-            assert run("ups", "complete", peer, uid, *lock, *codes, "--start", "2026").returncode == 0
+            assert run_here("ups", "complete", peer, uid, *lock, *codes, "--start", "2026").returncode == 0
             seen = watching.stdout.read().splitlines()
         finally:
             end(watching)
         told = ["state SCHEDULED", "state IN PROGRESS", "progress", "state COMPLETED"]
         assert seen[:4] == [f"{uid}: {one}" for one in told]
-        assert uid in run("ups", "find", peer, "-k", "ProcedureStepState=COMPLETED").stdout
-        assert "COMPLETED" in run("ups", "get", peer, uid).stdout
-        late = run("ups", "claim", peer, uid)
+        assert uid in run_here("ups", "find", peer, "-k", "ProcedureStepState=COMPLETED").stdout
+        assert "COMPLETED" in run_here("ups", "get", peer, uid).stdout
+        late = run_here("ups", "claim", peer, uid)
         assert (late.returncode != 0, "0xC301" in late.stderr, len(late.stderr.splitlines())) == (True, True, 1)
-        assert run("ups", "cancel", peer, "1.2.999").returncode != 0
-        wrong = run("ups", "complete", peer, uid, *lock, "--station", "WS1", "--work", "x", "--start", "2026")
+        assert run_here("ups", "cancel", peer, "1.2.999").returncode != 0
+        wrong = run_here("ups", "complete", peer, uid, *lock, "--station", "WS1", "--work", "x", "--start", "2026")
         assert (wrong.returncode, "is no code" in wrong.stderr) == (2, True)

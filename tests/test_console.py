@@ -95,6 +95,14 @@ class TestWhoMay:
                 assert "/login?next=" in response.headers["location"]
                 assert client.post(address(route)).status_code == 401
 
+    def test_who_may_see_a_part_of_an_archive_does_not_come_in(self, console, servers):
+        consoles.users_of(servers / "users.json").put("part", consoles.PASSWORD, "administer", modalities=["US"])
+        with consoles.browser(console, "part") as client:
+            for route in routes():
+                response = client.get(address(route))
+                assert response.status_code == 403, route.path
+                assert "may see a part" in response.text
+
     def test_a_reader_changes_nothing(self, console):
         forms = [address(route) for route in routes() if "POST" in route.methods]
         assert len(forms) > 10

@@ -13,13 +13,14 @@ import dicomnet as dn
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.web import web_application
 from dicomnet.web.serving import WebServing
+from dicomnet.web.users import Users
 
 
 @contextmanager
-def served(directory: Path, *paths: Path) -> Iterator[tuple[Archive, str]]:
+def served(directory: Path, *paths: Path, users: Users | None = None) -> Iterator[tuple[Archive, str]]:
     """An archive that holds these files, and the address of its web server, without a slash at its end."""
     archive = Archive(directory, archives.make(directory))
-    app = web_application(archive.holdings, archive.storage, steps=archive.steps)
+    app = web_application(archive.holdings, archive.storage, steps=archive.steps, users=users)
     with archive, WebServing(app, "127.0.0.1", 0) as serving:
         if paths:
             with dn.client.StoreScu(f"ARCHIVE@127.0.0.1:{archive.listener.address[1]}") as scu:

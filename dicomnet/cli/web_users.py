@@ -10,7 +10,7 @@ from ..archive.settings import ArchiveSettings
 from ..web.users import Users
 from .options import DIRECTORY, output_options
 from .output import Output
-from .users import NAME, RIGHT, ROLE, add_user, list_users, remove_user
+from .users import ISSUER, MODALITY, NAME, RIGHT, ROLE, add_user, list_users, remove_user
 
 __all__ = ["command"]
 
@@ -31,15 +31,23 @@ def _users(directory: str) -> Users:
 @NAME
 @ROLE
 @RIGHT
+@MODALITY
+@ISSUER
 @output_options
-def add_command(directory: str, name: str, output: Output, role: str | None, rights: tuple[str, ...]) -> int:
+def add_command(
+    directory: str, name: str, output: Output, role: str | None, rights: tuple[str, ...], modalities: tuple[str, ...],
+    issuers: tuple[str, ...],
+) -> int:  # fmt: skip
     """Add the user NAME, or give one another password and role.
 
     The password is asked for at the terminal; without one it is the first line of standard input. Who reads may search
     and look; who operates stores, too, and keeps worklists; who administers also deletes, and reads metrics. With
     --right a user does only so much of that: with --role operate --right store a device stores, and sees nothing.
+
+    With --modality and --issuer a user sees, stores and deletes instances of these alone, and keeps no worklists or
+    work items without --right work, for which there is no such limit.
     """
-    return add_user(_users(directory), name, role, output, rights)
+    return add_user(_users(directory), name, role, output, rights, modalities, issuers)
 
 
 @command.command("remove")

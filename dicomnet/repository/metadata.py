@@ -22,6 +22,7 @@ from .database import Database
 from .headers import Element, Item, read_elements
 from .locations import InstanceLocation, locations
 from .responses import Json, json_element
+from .scope import ALL, Scope
 from .text import clean_uid, encodings_of
 
 __all__ = ["SeriesMetadata", "metadata_of"]
@@ -70,12 +71,19 @@ class SeriesMetadata:
                 return data
         return data  # the series grows as fast as it is read: this was it a moment ago
 
-    def states(self, level: Level, uid: str) -> list[tuple[str, str, str]]:
-        """Study and series UID of a series, or of those of a study, each with a text that changes with its content."""
+    def states(self, level: Level, uid: str, *, scope: Scope = ALL) -> list[tuple[str, str, str]]:
+        """Study and series UID of a series, or of those of a study, each with a text that changes with its content.
+
+        Args:
+            level: SERIES or STUDY.
+            uid: of the series or study.
+            scope: what the caller may see; hidden series are left out.
+        """
         one, study = schema.series.c, schema.study.c
         columns = select(study.uid, one.uid, one.id, one.version, study.seen_at)
         query = columns.join(schema.study, study.id == one.study_id)
-        wanted = query.where((study.uid if level is Level.STUDY else one.uid) == uid).order_by(one.id)
+        named = (study.uid if level is Level.STUDY else one.uid) == uid
+        wanted = query.where(named, *scope.conditions(Level.SERIES)).order_by(one.id)
         with self._database.read() as connection:
             rows = connection.execute(wanted).all()
         return [(row[0], row[1], f"{row[2]}:{row[3]}:{row[4]}") for row in rows]

@@ -1,7 +1,8 @@
 """What of a repository a caller may see, and where it may have it sent: rights beyond those to services.
 
-C-FIND, C-GET, C-MOVE and the query of relevant patient information ask `Holdings.scope_of` with the calling AE title.
-Whatever else looks for instances sees all, unless it hands on a `Scope`::
+C-FIND, C-GET, C-MOVE and the query of relevant patient information ask `Holdings.scope_of` with the calling AE title;
+DICOMweb has the scope of the user who logged in, by `web.users.scope_of`. Whatever else looks for instances sees all,
+unless it hands on a `Scope`::
 
     scope = holdings.scope_of(title)
     holdings.index.find(identifier, level=level, scope=scope)      # QIDO-RS
@@ -44,6 +45,10 @@ class Scope:
     def sees_all(self) -> bool:
         """Whether nothing is hidden."""
         return not self.modalities and not self.issuers
+
+    def shows(self, modality: str, issuer: str) -> bool:
+        """Whether an instance of a series of this modality, and of a patient of this issuer, is seen."""
+        return (not self.modalities or modality in self.modalities) and (not self.issuers or issuer in self.issuers)
 
     def may_move_to(self, title: str) -> bool:
         """Whether a C-MOVE may send there."""

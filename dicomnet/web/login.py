@@ -126,10 +126,14 @@ class Login:
         users: who may come in.
         hours: how long a login lasts.
         metrics: counts logins.
+        shows_all: whoever comes in sees all that there is; those who may see a part of it do not come in.
     """
 
-    def __init__(self, app: ASGIApp, users: Users, hours: float, metrics: WebMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, users: Users, hours: float, metrics: WebMetrics, *, shows_all: bool = False
+    ) -> None:
         self._app, self._users, self._seconds, self._metrics = app, users, int(hours * 3600), metrics
+        self._shows_all = shows_all
         self._failures = Buckets(1 / FAILURE_SECONDS, FAILURES)
         self._known: OrderedDict[bytes, tuple[float, str, str]] = OrderedDict()
         self._hashing = CapacityLimiter(2)  # each takes a processor, and 64 MiB
@@ -163,6 +167,8 @@ class Login:
             needed = needed_role(method, own_path(scope))
             if not allows(user.role, needed):
                 raise Problem(403, f"{user.name} has the role {user.role}; this needs the role {needed}")
+            if self._shows_all and not user.scope.sees_all:
+                raise Problem(403, f"{user.name} may see a part of what there is, and this shows all")
             right = needed_right(method, own_path(scope))
             if right and right not in user.rights:
                 raise Problem(403, f"{user.name} has not the right {right}")
@@ -178,7 +184,8 @@ class Login:
             else:
                 await refuse(scope, receive, send, problem)
             return
-        await self._app({**scope, "dicomnet.user": user.name, "dicomnet.role": user.role}, receive, send)
+        known = {"dicomnet.user": user.name, "dicomnet.role": user.role, "dicomnet.scope": user.scope}
+        await self._app({**scope, **known}, receive, send)
 
     # ---- who asks ----------------------------------------------------------------------------------------------
 

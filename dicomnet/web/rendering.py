@@ -13,6 +13,7 @@ from .. import uids
 from ..dataset import codec
 from ..repository.catalog import Level
 from ..repository.locations import InstanceLocation
+from ..repository.scope import ALL, Scope
 from .browsers import NO_SCRIPTS
 from .drawing import Wish
 from .media_types import MediaType, accepted, best
@@ -21,6 +22,7 @@ from .renderer import Renderer
 from .repository import WebRepository
 from .retrieve import found
 from .stored import StoredInstance
+from .users import scope_of
 from .values import ranged_value
 
 __all__ = ["IMAGE_TYPES", "Rendering", "wish_of"]
@@ -62,7 +64,7 @@ class Rendering:
         wish = wish_of(request.query_params, kind)
         if wish.viewport is None:
             wish = dataclasses.replace(wish, viewport=(_THUMBNAIL, _THUMBNAIL), quality=80)
-        body = self.picture(one, _frame_number(request, 0), wish)
+        body = self.picture(one, _frame_number(request, 0), wish, scope=scope_of(request))
         return Response(body, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
 
     def answer(self, request: Request, one: InstanceLocation, ranges: list[MediaType], number: int) -> Response:
@@ -75,12 +77,24 @@ class Rendering:
             headers = {"Content-Type": best(ranges, ("video/mp4",))}
             return ranged_value(request, self._repository, one, [_PIXELS], headers)
         wish = wish_of(request.query_params, best(ranges, IMAGE_TYPES))
-        return Response(self.picture(one, number, wish), media_type=wish.media_type)
+        body = self.picture(one, number, wish, scope=scope_of(request))
+        return Response(body, media_type=wish.media_type)
 
-    def picture(self, one: InstanceLocation, number: int, wish: Wish, state: InstanceLocation | None = None) -> bytes:
-        """The picture of a frame; 0 is the middle one. Of a presentation state it is that of its first image."""
+    def picture(
+        self, one: InstanceLocation, number: int, wish: Wish, state: InstanceLocation | None = None,
+        scope: Scope = ALL,
+    ) -> bytes:  # fmt: skip
+        """The picture of a frame; 0 is the middle one. Of a presentation state it is that of its first image.
+
+        Args:
+            one: the instance.
+            number: of the frame.
+            wish: how it is drawn.
+            state: by which it is drawn, too.
+            scope: what the caller may see of a presentation state's images.
+        """
         if one.cls in _STATES:
-            state, one, number = one, self._image_of(one), 1
+            state, one, number = one, self._image_of(one, scope), 1
         if state is not None:
             with StoredInstance(self._repository.blobs, state) as stored:
                 wish = dataclasses.replace(wish, state=_explicit(stored))
@@ -88,7 +102,7 @@ class Rendering:
             frame = stored.raw_frame(number or (stored.frame_count + 1) // 2)
         return self._renderer.picture(frame, wish)
 
-    def _image_of(self, state: InstanceLocation) -> InstanceLocation:
+    def _image_of(self, state: InstanceLocation, scope: Scope) -> InstanceLocation:
         """The first image that a state is about, and that is here."""
         with StoredInstance(self._repository.blobs, state) as stored:
             named = [
@@ -96,7 +110,8 @@ class Rendering:
                 for series in stored.dataset.get("ReferencedSeriesSequence") or []
                 for image in series.get("ReferencedImageSequence") or []
             ]
-        images = {image.uid: image for image in self._repository.index.instances(Level.IMAGE, named)}
+        seen = self._repository.index.instances(Level.IMAGE, named, scope=scope)
+        images = {image.uid: image for image in seen}
         first = next((images[uid] for uid in named if uid in images), None)
         if first is None:
             raise Problem(404, "the images of this presentation state are not here")

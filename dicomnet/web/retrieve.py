@@ -32,6 +32,7 @@ from .problems import Problem
 from .renderer import Renderer
 from .repository import WebRepository
 from .stored import StoredInstance
+from .users import scope_of
 from .values import ranged_value, value_pieces
 
 __all__ = [
@@ -59,7 +60,7 @@ _MOST_FRAMES = 10_000  # in one request
 
 
 def found(request: Request, repository: WebRepository) -> list[InstanceLocation]:
-    """The instances that the path names, all of whose UIDs have to belong together.
+    """The instances that the path names and the caller may see; the path's UIDs have to belong together.
 
     Raises:
         Problem: 404, where there are none.
@@ -69,7 +70,7 @@ def found(request: Request, repository: WebRepository) -> list[InstanceLocation]
     uid = path.get("instance") or path.get("series") or path["study"]
     locations = [
         one
-        for one in repository.index.instances(level, [uid])
+        for one in repository.index.instances(level, [uid], scope=scope_of(request))
         if path.get("study", one.study_uid) == one.study_uid and path.get("series", one.series_uid) == one.series_uid
     ]
     if not locations:
@@ -185,7 +186,8 @@ def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata
         return _metadata_of_one(request, repository, kind)
     path = request.path_params
     level = Level.SERIES if "series" in path else Level.STUDY
-    states = [one for one in packed.states(level, path.get("series", path["study"])) if one[0] == path["study"]]
+    seen = packed.states(level, path.get("series", path["study"]), scope=scope_of(request))
+    states = [one for one in seen if one[0] == path["study"]]
     if not states:
         raise Problem(404, f"there is no such {level.name.lower()}")
     etag = entity_tag([], f"metadata {kind} {states}")

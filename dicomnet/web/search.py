@@ -21,6 +21,7 @@ from .media_types import accepted, best
 from .native_xml import DICOM_XML, xml_answer
 from .problems import Problem
 from .repository import WebRepository
+from .users import scope_of
 
 __all__ = ["MOST_RESULTS", "counted", "flagged", "identifier_of", "query_keys", "search"]
 
@@ -69,6 +70,7 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
             limit=offset + limit + 1,
             seconds=SECONDS,
             answers=Answers(retrieve_ae_title=repository.ae_title),
+            scope=scope_of(request),
         )
         found = [_answer(match.json(), base) for match in islice(matches, offset, offset + limit + 1)]
     except InvalidKey as error:

@@ -19,11 +19,13 @@ from ..dataset import codec
 from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
 from ..files.part10 import meta_header
 from ..log import in_brief
+from ..repository.attributes import MissingElement, instance_record
 from ..repository.dicom_json import DicomJson, text_at
 from ..repository.headers import read_elements
 from ..repository.incoming import BlobSink, Incoming, Memory
 from ..repository.index import Outcome
 from ..repository.intake import Kept
+from ..repository.scope import Scope
 from .addresses import base_url
 from .bodies import body_chunks, json_items
 from .described import BulkData, file_of
@@ -34,6 +36,7 @@ from .native_xml import DICOM_XML
 from .native_xml_reader import item_of_xml
 from .problems import Problem
 from .repository import WebRepository
+from .users import scope_of
 
 __all__ = ["MOST_BODY", "MOST_PARTS", "store"]
 
@@ -53,6 +56,7 @@ MOST_DESCRIBED = 512 << 20
 _DICOM, _JSON = "application/dicom", "application/dicom+json"
 #: Failure Reason (0008,1197), PS3.3 Section C.14.1.1.
 _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND, _MISMATCH, _NOT_OF_STUDY = 0xA700, 0xC000, 0xA900, 0x0110
+_NOT_AUTHORIZED = 0x0124
 _DUPLICATE = 0x0111
 
 
@@ -264,9 +268,11 @@ def _take(repository: WebRepository, content: _Content, request: Request) -> _Ou
     with closing(content):
         try:
             study = request.path_params.get("study", "")
-            outcome.kept = repository.submit(_incoming(repository, content, outcome, study))
-        except _NotOfStudy as error:
-            outcome.refuse(_NOT_OF_STUDY, in_brief(error))
+            incoming = _incoming(repository, content, outcome)
+            _check(incoming, study, scope_of(request))
+            outcome.kept = repository.submit(incoming)
+        except _NotHere as error:
+            outcome.refuse(error.reason, in_brief(error))
         except (DicomNetError, ValueError) as error:
             outcome.refuse(_CANNOT_UNDERSTAND, in_brief(error))
         except OSError as error:
@@ -274,11 +280,19 @@ def _take(repository: WebRepository, content: _Content, request: Request) -> _Ou
     return outcome
 
 
-class _NotOfStudy(DicomNetError):
-    """An instance of another study than the path names."""
+class _NotHere(DicomNetError):
+    """An instance that may not be stored by this request.
+
+    Attributes:
+        reason: Failure Reason.
+    """
+
+    def __init__(self, reason: int, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
-def _incoming(repository: WebRepository, content: _Content, outcome: _Outcome, study: str) -> Incoming:
+def _incoming(repository: WebRepository, content: _Content, outcome: _Outcome) -> Incoming:
     with codec.open_source(content.source()) as source:
         named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
         outcome.sop_class_uid, outcome.sop_instance_uid = named[:2]
@@ -294,10 +308,33 @@ def _incoming(repository: WebRepository, content: _Content, outcome: _Outcome, s
     incoming, writer = sink.take(repository.ae_title)
     if writer is not None:
         repository.blobs.finish(writer).result()
+    return incoming
+
+
+def _check(incoming: Incoming, study: str, scope: Scope) -> None:
+    """Let go of an instance of another study than the path names, or that its sender may not see.
+
+    Raises:
+        _NotHere: it is one.
+    """
     if study and _study_of(incoming) != study:
         incoming.discard()
-        raise _NotOfStudy("it is of another study than the path names")
-    return incoming
+        raise _NotHere(_NOT_OF_STUDY, "it is of another study than the path names")
+    if not scope.sees_all and not _is_seen(incoming, scope):
+        incoming.discard()
+        raise _NotHere(_NOT_AUTHORIZED, "its sender may not see its modality, or the patients of its issuer")
+
+
+def _is_seen(incoming: Incoming, scope: Scope) -> bool:
+    blob = incoming.blob
+    try:
+        record = instance_record(
+            incoming.head, blob.transfer_syntax_uid, sop_class_uid=blob.sop_class_uid,
+            sop_instance_uid=blob.sop_instance_uid,
+        )  # fmt: skip
+    except MissingElement:
+        return True  # it is not stored in any case, for a reason of its own
+    return scope.shows(record.series.modality, record.patient.issuer)
 
 
 def _study_of(incoming: Incoming) -> str:

@@ -1,4 +1,4 @@
-"""Who may log in, in a file: names, roles, and passwords as Argon2 hashes.
+"""Who may log in, in a file: names, roles, what each may see, and passwords as Argon2 hashes.
 
 The file is JSON, of mode 0600, replaced whole with each change and read again when it has changed. It also holds the
 key that session cookies are signed with, so that sessions outlast a restart, and end where the file is made anew.
@@ -19,10 +19,14 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import HTTPConnection
 
 from ..errors import InvalidArgument
+from ..repository.scope import ALL, Scope
+from ..server.ae_entry import Issuer, Modality
 
-__all__ = ["LEAST_PASSWORD", "RIGHTS", "ROLES", "User", "Users", "allows"]
+__all__ = ["LEAST_PASSWORD", "RIGHTS", "ROLES", "User", "Users", "allows", "scope_of"]
 
 #: What a user may do; each role may do what those before it may.
 ROLES = ("read", "operate", "administer")
@@ -31,6 +35,7 @@ RIGHTS = ("search", "retrieve", "store", "delete", "work")
 #: Characters of a password, and the most that is looked at.
 LEAST_PASSWORD, MOST_PASSWORD = 8, 1024
 _HINT = "`dicomnet web user add` makes one."
+_modalities, _issuers = TypeAdapter(tuple[Modality, ...]), TypeAdapter(tuple[Issuer, ...])
 _is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}").fullmatch
 
 
@@ -48,12 +53,14 @@ class User:
         role: one of `ROLES`.
         hash: of the password, by Argon2id, with its parameters and salt.
         rights: those of `RIGHTS` that the user has, as far as the role allows.
+        scope: the series and patients that the user may see, and whose instances the user may store.
     """
 
     name: str
     role: str
     hash: str
     rights: tuple[str, ...] = RIGHTS
+    scope: Scope = ALL
 
     @property
     def stamp(self) -> str:
@@ -114,11 +121,22 @@ class Users:
             return None
         return user
 
-    def put(self, name: str, password: str, role: str, rights: Iterable[str] = RIGHTS) -> None:
-        """Add a user, or give one another password, role and rights.
+    def put(
+        self, name: str, password: str, role: str, rights: Iterable[str] = RIGHTS, *, modalities: Iterable[str] = (),
+        issuers: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """Add a user, or give one another password, role, rights and scope.
+
+        Args:
+            name: by which the user logs in.
+            password: that the user gives.
+            role: one of `ROLES`.
+            rights: of `RIGHTS`.
+            modalities: of the series that the user may see, and store; none is any.
+            issuers: of the Patient IDs, "" for those without one; none is any.
 
         Raises:
-            InvalidArgument: the name, the password, the role or a right is none.
+            InvalidArgument: the name, the password, the role, a right, a modality or an issuer is none.
         """
         if not _is_name(name):
             raise InvalidArgument("a user's name is of letters, digits and _ . @ -, at most 64 of them")
@@ -129,8 +147,9 @@ class Users:
             raise InvalidArgument("a user has one right at least", hint=f"Rights are {', '.join(RIGHTS)}.")
         if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
             raise InvalidArgument(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
+        scope = _scope(list(modalities), list(issuers))
         self._refresh()
-        self._write({**self._users, name: User(name, role, self._hasher.hash(password), _in_order(chosen))})
+        self._write({**self._users, name: User(name, role, self._hasher.hash(password), _in_order(chosen), scope)})
 
     def remove(self, name: str) -> None:
         """Remove a user; sessions of that user end.
@@ -172,7 +191,7 @@ class Users:
             except FileNotFoundError:
                 self._users, self._stamp = {}, None
                 return
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidArgument) as error:
                 raise InvalidArgument(f"{self.path} is no file of users", hint=_HINT) from error
             self._users, self._stamp, self._key = users, stamp, str(values["key"])
 
@@ -183,7 +202,16 @@ def _user(name: str, value: Any) -> User:
     rights = value.get("rights", RIGHTS)
     if not rights or not set(rights) <= set(RIGHTS):  # a right that is not understood is none that may be passed over
         raise ValueError(rights)
-    return User(str(name), value["role"], str(value["hash"]), _in_order(rights))
+    scope = _scope(value.get("modalities", []), value.get("issuers", []))
+    return User(str(name), value["role"], str(value["hash"]), _in_order(rights), scope)
+
+
+def _scope(modalities: Any, issuers: Any) -> Scope:
+    try:
+        return Scope(frozenset(_modalities.validate_python(modalities)), frozenset(_issuers.validate_python(issuers)))
+    except ValidationError as error:
+        hint = "A modality has at most 16 capitals, digits, spaces and _; an issuer at most 64 characters."
+        raise InvalidArgument("that is no modality, or no issuer of Patient IDs", hint=hint) from error
 
 
 def _in_order(rights: Iterable[str]) -> tuple[str, ...]:
@@ -192,4 +220,11 @@ def _in_order(rights: Iterable[str]) -> tuple[str, ...]:
 
 def _document(user: User) -> dict[str, Any]:
     rights = {} if user.rights == RIGHTS else {"rights": list(user.rights)}
-    return {"role": user.role, "hash": user.hash, **rights}
+    scope = {"modalities": sorted(user.scope.modalities), "issuers": sorted(user.scope.issuers)}
+    return {"role": user.role, "hash": user.hash, **rights, **{name: found for name, found in scope.items() if found}}
+
+
+def scope_of(connection: HTTPConnection) -> Scope:
+    """What the caller of a request may see: all, where nobody has to log in."""
+    scope: Scope = connection.scope.get("dicomnet.scope", ALL)
+    return scope

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from .. import uids
 from ..repository.catalog import Level
 from ..repository.locations import InstanceLocation
+from ..repository.scope import Scope
 from .browsers import NoSniff
 from .drawing import Wish
 from .media_types import MediaType, accepted, best
@@ -21,6 +22,7 @@ from .problems import Problem
 from .rendering import IMAGE_TYPES, Rendering, wish_of
 from .repository import WebRepository
 from .retrieve import as_part, frame_count
+from .users import scope_of
 
 __all__ = ["wado_uri_route"]
 
@@ -37,7 +39,8 @@ def wado_uri_route(repository: WebRepository, rendering: Rendering) -> Route:
             raise Problem(400, "requestType is WADO", parameter="requestType")
         if query.get("anonymize", "no").lower() not in ("", "no"):
             raise Problem(400, "instances are not anonymized here", parameter="anonymize")
-        one = _found(query, repository)
+        scope = scope_of(request)
+        one = _found(query, repository, scope)
         ranges = _wanted(request)
         offered = IMAGE_TYPES if _is_picture(one, repository) else (_DICOM, *IMAGE_TYPES)
         if best(ranges, (*offered, _DICOM, "application/pdf", "text/xml", "video/mp4")) == _DICOM:
@@ -46,17 +49,17 @@ def wado_uri_route(repository: WebRepository, rendering: Rendering) -> Route:
         if one.ts and not any(range_.accepts(kind) for range_ in ranges for kind in IMAGE_TYPES):
             return rendering.answer(request, one, ranges, number)
         wish = _wish(query, best(ranges, IMAGE_TYPES))
-        body = rendering.picture(one, number, wish, _state(query, repository))
+        body = rendering.picture(one, number, wish, _state(query, repository, scope), scope)
         return Response(body, media_type=wish.media_type)
 
     return Route("/wado", endpoint, methods=["GET"], middleware=[Middleware(NoSniff)])
 
 
-def _found(query: QueryParams, repository: WebRepository) -> InstanceLocation:
+def _found(query: QueryParams, repository: WebRepository, scope: Scope) -> InstanceLocation:
     for name in ("studyUID", "seriesUID", "objectUID"):
         if not uids.is_valid(query.get(name, "")):
             raise Problem(400, f"{name} is a UID", parameter=name)
-    for one in repository.index.instances(Level.IMAGE, [query["objectUID"]]):
+    for one in repository.index.instances(Level.IMAGE, [query["objectUID"]], scope=scope):
         if (one.study_uid, one.series_uid) == (query["studyUID"], query["seriesUID"]):
             return one
     raise Problem(404, "there is no such instance", parameter="objectUID")
@@ -118,12 +121,12 @@ def _whole(query: QueryParams, name: str, default: int) -> int:
     return int(text)
 
 
-def _state(query: QueryParams, repository: WebRepository) -> InstanceLocation | None:
+def _state(query: QueryParams, repository: WebRepository, scope: Scope) -> InstanceLocation | None:
     uid = query.get("presentationUID", "")
     if not uid:
         return None
     series = query.get("presentationSeriesUID", "")
-    for one in repository.index.instances(Level.IMAGE, [uid]):
+    for one in repository.index.instances(Level.IMAGE, [uid], scope=scope):
         if one.study_uid == query["studyUID"] and series in ("", one.series_uid):
             return one
     raise Problem(404, "there is no such presentation state", parameter="presentationUID")

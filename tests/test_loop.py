@@ -128,6 +128,25 @@ class TestDeadlines:
             until(lambda: read)
         assert read == [b"12345678"]
 
+    def test_of_several_that_came_together_each_has_its_own(self, gate):
+        handled: list[int] = []
+
+        def configure(listener):
+            @listener.on_store(deadline=0.3)
+            def keep(request):
+                handled.append(request.command.message_id)
+                if request.command.message_id == 4:
+                    gate.wait()
+
+        with provider("sync", configure) as scp, scp.raw() as raw:
+            raw.associate()
+            raw.send(b"".join(store_request(bytes(100), number=number) for number in range(1, 9)))
+            answers = [raw.read_command() for _ in range(8)]
+            gate.open()
+        assert [one.message_id_being_responded_to for one in answers] == list(range(1, 9))
+        assert [one.status for one in answers] == [0, 0, 0, 0x0110, 0, 0, 0, 0]
+        assert handled == list(range(1, 9))
+
     def test_handlers_that_never_return_take_the_threads_of_their_registration_alone(self, gate, caplog):
         def configure(listener):
             listener.on_store()(gate.wait)

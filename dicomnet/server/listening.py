@@ -17,7 +17,8 @@ from ..protocol.exchange import Exchange
 from ..protocol.negotiation import ProposedContext
 from ..protocol.peer_profile import Peers
 from ..services.provider import Serving
-from ..services.scp import AssociationProvider, host_of
+from ..services.provider_requests import StoreRequest
+from ..services.scp import AssociationProvider, TakeNext, host_of
 from ..services.service_registry import ServiceRegistry
 from ..sync.association import Association, connect
 from ..sync.listener import Listener
@@ -102,9 +103,11 @@ class ServerListener(Listener):
         destinations: Any = titles.destinations()  # a live view, in place of the dict of a plain listener
         self.destinations = destinations
 
-    def flow(self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool) -> Serving:
+    def flow(
+        self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool, take_next: TakeNext | None = None
+    ) -> Serving:
         """What serves an association, watched."""
-        return _Watched(exchange, self, address).serve(full=full)
+        return _Watched(exchange, self, address, take_next).serve(full=full)
 
     def identified(self, accept: AssociateAC) -> AssociateAC:
         """An acceptance with the implementation that the settings name."""
@@ -144,8 +147,8 @@ class _Watched(AssociationProvider):
 
     __slots__ = ("_listener", "_record")
 
-    def __init__(self, exchange: Exchange, listener: ServerListener, address: str) -> None:
-        super().__init__(exchange, listener, address)
+    def __init__(self, exchange: Exchange, listener: ServerListener, address: str, take_next: TakeNext | None) -> None:
+        super().__init__(exchange, listener, address, take_next)
         self._listener = listener
         self._record: ClientRecord = listener.clients.connected(
             exchange, address, lambda: listener.abort(exchange), listener.recorder.cell_of
@@ -189,6 +192,13 @@ class _Watched(AssociationProvider):
         """One request; it is counted and timed once it is answered, which may be after this flow has ended."""
         self._record.begin(message)
         return _perform(self, message, checked=checked)
+
+    def another(self) -> tuple[Message, StoreRequest] | None:
+        """One that is performed with the last."""
+        found = super().another()
+        if found is not None:
+            self._record.begin(found[0])
+        return found
 
 
 def open_ports(settings: Settings, passed: Mapping[str, socket.socket]) -> dict[str, socket.socket]:

@@ -17,7 +17,7 @@ from .. import uids
 from .._pdu import AssociateRQ
 from ..config import HEADER, PENDING_EVERY, Entity, Limits, Timeouts, check_ae_title
 from ..dataset.transcoding import IF_NEEDED, Transcoding
-from ..errors import ConnectionFailed, DeadlineExceeded, InvalidArgument, ServiceFailure, escaped
+from ..errors import ConnectionFailed, InvalidArgument, ServiceFailure, escaped
 from ..files.dataset_sink import CollectingSink, MemoryBudget, MemorySink, Sink
 from ..log import log, log_failure
 from ..protocol.admission import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Admission, Refusal
@@ -38,6 +38,7 @@ from ..status import Status
 from ..wire.command_set import Command, Message
 from ..wire.element_walk import HeaderCollector
 from . import provider, retrieve_provider
+from .gathered_stores import GatheredStores, conclude
 from .move_sender import MoveSender
 from .provider import Serving, as_status, handler_call, respond, status_of_failure
 from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, Request, StoreRequest
@@ -51,7 +52,7 @@ from .service_registry import (
     success,
 )
 
-__all__ = ["COUNTED", "AssociationProvider", "Handler", "Provider", "host_of"]
+__all__ = ["COUNTED", "AssociationProvider", "Handler", "Provider", "TakeNext", "host_of"]
 
 #: What a provider counts, beside the connections and associations that a listener counts.
 COUNTED = ("contexts_refused", "requests_refused")
@@ -63,6 +64,8 @@ _FULL = Refusal(*LOCAL_LIMIT_EXCEEDED, "as many associations are open as Limits.
 _CLOSING = Refusal(*TEMPORARY_CONGESTION, "the listener is about to stop")
 _IDENTIFY = "identify"  # the lane: handlers that hang keep no user out
 _SYNTAXES_TOLD = 5  # of a refused context, in the log
+
+TakeNext = Callable[[Callable[[Event], bool]], Event | None]
 
 
 class _NoLock:
@@ -193,9 +196,11 @@ class Provider(Registering):
     def count(self, name: str, number: int = 1) -> None:
         """Something happened that is counted; a listener has counters, see ``COUNTED``."""
 
-    def flow(self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool) -> Serving:
-        """What serves an association, for the driver; see `AssociationProvider.serve`."""
-        return AssociationProvider(exchange, self, address).serve(full=full)
+    def flow(
+        self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool, take_next: TakeNext | None = None
+    ) -> Serving:
+        """What serves an association, for the driver; see `AssociationProvider` and its `serve`."""
+        return AssociationProvider(exchange, self, address, take_next).serve(full=full)
 
 
 class AssociationProvider:
@@ -205,11 +210,14 @@ class AssociationProvider:
         exchange: the acceptor's side of a transport that just opened, or the requestor's of a C-GET.
         provider: whose services and rules.
         address: of the peer, for handlers and the log.
+        take_next: gives the next event that has come if it is wanted; where handlers run in threads.
     """
 
-    __slots__ = ("_found", "_service", "address", "exchange", "provider", "services")
+    __slots__ = ("_found", "_service", "_take_next", "address", "exchange", "gathered", "provider", "services")
 
-    def __init__(self, exchange: Exchange, provider: Provider, address: str = "") -> None:
+    def __init__(
+        self, exchange: Exchange, provider: Provider, address: str = "", take_next: TakeNext | None = None
+    ) -> None:
         # Who performs the last request, and what was asked for: a request is looked up twice, and the next is alike.
         self._found: tuple[object, ...] = ()
         self._service: Registration | None = None
@@ -217,6 +225,8 @@ class AssociationProvider:
         self.provider: Provider = provider
         self.address: str = address
         self.services: ServiceSnapshot = provider.services.snapshot()
+        self._take_next = take_next
+        self.gathered: GatheredStores | None = None if take_next is None else GatheredStores(exchange, provider.clock)
 
     def service_for(self, command: Command, context: PresentationContext) -> Registration | None:
         """Who performs this request: by its SOP class, or by the meta SOP class of its presentation context."""
@@ -381,6 +391,7 @@ class AssociationProvider:
             return  # what it was for is over already
         service = self.service_for(command, exchange.contexts[message.context_id])
         request: Request | None = None
+        gathered = False
         try:
             status = _refusal(exchange, message, service, checked)
             if status is not None:
@@ -396,17 +407,51 @@ class AssociationProvider:
             request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, self.address)
             if performer is not None:
                 yield from performer(exchange, self.provider, service, message, request)
+            elif self.gathered is not None and not service.inline and isinstance(request, StoreRequest):
+                gathered = True
+                yield from self.gathered.perform(service, (message, _collecting(service, request)), self.another)
             else:
                 yield from _answer_at_once(exchange, service, message, request)
         finally:
-            _let_go(message, request)
+            if not gathered:
+                _let_go(message, request)
+
+    def another(self) -> tuple[Message, StoreRequest] | None:
+        """The next request that has come, where it is a C-STORE for the handler of the last; else it waits its turn."""
+        if self._take_next is None or self.provider.intercept is not None or self.exchange.deferred:
+            return None
+        event = self._take_next(self._is_alike)
+        if not isinstance(event, RequestReceived):
+            return None
+        request = StoreRequest(self.exchange, event.message, self.address)
+        return event.message, request if self._service is None else _collecting(self._service, request)
+
+    def _is_alike(self, event: Event) -> bool:
+        """Whether an event is a C-STORE with its data set, for the handler that was found last."""
+        if type(event) is not RequestReceived:
+            return False
+        message, before = event.message, self._service
+        return (
+            message.command.command_field == _C_STORE_RQ
+            and message.error is None
+            and message.data is not None
+            and before is not None
+            and self.service_for(message.command, self.exchange.contexts[message.context_id]) is before
+        )
+
+
+def _collecting(service: Registration, request: StoreRequest) -> StoreRequest:
+    """A request with the elements that its handler wants picked out."""
+    if service.elements is not None:
+        request.collect(service.elements)
+    return request
 
 
 def _answer_at_once(exchange: Exchange, service: Registration, message: Message, request: Request) -> Serving:
     """C-ECHO and C-STORE: one call, one response; by itself, and later, where the handler returns a future."""
-    if service.elements is not None and isinstance(request, StoreRequest):
-        request.collect(service.elements)
-    call = handler_call(exchange, service, request, later=partial(_conclude, exchange, message))
+    if isinstance(request, StoreRequest):
+        _collecting(service, request)
+    call = handler_call(exchange, service, request, later=partial(conclude, exchange, message))
     try:
         answer = yield call
         if answer is LATER:
@@ -495,22 +540,6 @@ def _is_asked(exchange: Exchange) -> bool:
 def host_of(address: str) -> str:
     """The host of ``host:port``."""
     return address.rpartition(":")[0]
-
-
-def _conclude(exchange: Exchange, message: Message, answer: Any, error: BaseException | None) -> None:
-    """A handler has returned a future, which is done: answer the request, if the association still stands."""
-    try:
-        if exchange.established:
-            try:
-                if error is not None:
-                    raise error
-                status = as_status(answer)
-            except Exception as failure:
-                status = status_of_failure(failure, exchange, message.command)
-            respond(exchange, message, status)
-    finally:
-        if message.data is not None and not isinstance(error, DeadlineExceeded):  # who computes the answer may use it
-            message.data.discard()
 
 
 def _refusal(exchange: Exchange, message: Message, service: Registration | None, checked: bool) -> Status | None:

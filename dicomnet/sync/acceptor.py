@@ -24,7 +24,7 @@ from ..protocol.events import Tracing
 from ..protocol.exchange import Exchange
 from ..protocol.peer_profile import Peers
 from ..services.provider import Serving
-from ..services.scp import pause_of
+from ..services.scp import TakeNext, pause_of
 from .board import Board
 from .connection import Connection
 from .handlers import HandlerThreads
@@ -49,7 +49,9 @@ class Provided(Protocol):
     peers: Peers
     proxies: Proxies
 
-    def flow(self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool) -> Serving:
+    def flow(
+        self, exchange: Exchange, address: str, *, full: Callable[[], bool] = bool, take_next: TakeNext | None = None
+    ) -> Serving:
         """What serves an association."""
 
     def is_full(self, connection: Connection) -> bool:
@@ -182,7 +184,8 @@ class Acceptor:
         if not self.connections.pending[connection]:
             self.connections.move(connection, connection.host)
         listener = self._listener
-        return listener.flow(connection.exchange, address, full=partial(listener.is_full, connection))
+        full = partial(listener.is_full, connection)
+        return listener.flow(connection.exchange, address, full=full, take_next=connection.take_next)
 
     def is_full(self, connection: Connection) -> bool:
         """Asked when an association is: whether the limit is reached; if not, this one counts from now on."""

@@ -1,8 +1,9 @@
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol, final
 
 from typing_extensions import disjoint_base
 
+from dicomnet.protocol.events import Event
 from dicomnet.protocol.exchange import Exchange
 from dicomnet.sync.loop import Loop, Watched
 
@@ -32,5 +33,6 @@ class Serving(Watched):
     def loop(self) -> Loop: ...
     @property
     def exchange(self) -> Exchange: ...
+    def take_next(self, wanted: Callable[[Event], bool]) -> Event | None: ...
     @property
     def answering(self) -> bool: ...

@@ -110,6 +110,12 @@ cdef class Serving(Watched):
         self._events.extend(events)
         return True
 
+    def take_next(self, wanted):
+        """The next event that has come, if it is wanted; else it stays where it is, and None is returned."""
+        if self._at == len(self._events) or self._is_full() or not wanted(self._events[self._at]):
+            return None
+        return self._next_event()
+
     cdef object _next_event(self):
         event = self._events[self._at]
         self._at += 1

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 
 import archives
 import pytest
-from programs import run
+from programs import run_here
 
 import dicomnet as dn
 from dicomnet import uids
@@ -161,9 +161,9 @@ def test_the_command_deletes_only_what_the_medium_has(tmp_path, ris):
         places = selected(holdings, instances=["1.2.1.1.1"])
         export(holdings, places, tmp_path / "disc", "dicomdir", progress=lambda _: None)
     delete = "archive", "delete", str(tmp_path / "archive"), "--yes", "--medium", str(tmp_path / "disc")
-    refused = run(*delete, "--study", "1.2.1")
+    refused = run_here(*delete, "--study", "1.2.1")
     assert (refused.returncode != 0, "such as 1.2.1.1.2" in refused.stderr) == (True, True)
-    done = run(*delete, "--instance", "1.2.1.1.1")
+    done = run_here(*delete, "--instance", "1.2.1.1.1")
     assert done.returncode == 0, done.stderr
     with telling(tmp_path / "archive", ris, now=2000.0) as (holdings, told):
         told.look()

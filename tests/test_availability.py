@@ -7,7 +7,7 @@ import sqlite3
 
 import peers
 import pytest
-from programs import run
+from programs import run_here
 from rig import instance
 from servers import Told, call, make_settings
 
@@ -124,7 +124,7 @@ def test_the_command_tells_of_files(tmp_path):
         instance(number).save_as(tmp_path / "study" / f"{number}.dcm", enforce_file_format=True)
     with taking(tmp_path / "server") as server:
         host, port = server.address
-        said = run("notify", f"SERVER@{host}:{port}", tmp_path / "study", "--from", "ARCHIVE", "--availability",
+        said = run_here("notify", f"SERVER@{host}:{port}", tmp_path / "study", "--from", "ARCHIVE", "--availability",
                    "nearline", "--json")  # fmt: skip
         assert json.loads(said.stdout)["summary"]["instances"] == 3
         assert list(known(tmp_path / "server").values()) == ["NEARLINE"] * 3

@@ -68,7 +68,7 @@ class TestProgram:
 
     @pytest.mark.parametrize("name", ["echo", "store", "recv", "dump", "demo"])
     def test_help_of_a_command(self, name):
-        result = programs.run(name, "-h")
+        result = programs.run_here(name, "-h")
         assert result.returncode == 0
         assert f"dicomnet {name} [OPTIONS]" in result.stdout
         assert all(option in result.stdout for option in ("--json", "--verbose", "--debug", "--quiet"))
@@ -108,7 +108,7 @@ class TestProgram:
         ],
     )
     def test_usage_errors_are_one_line_and_2(self, arguments, words):
-        result = programs.run(*arguments)
+        result = programs.run_here(*arguments)
         assert result.returncode == 2
         assert words in one_line_error(result)
 
@@ -122,7 +122,7 @@ class TestProgram:
         ],
     )
     def test_what_is_mistyped_gets_a_suggestion(self, arguments, words):
-        result = programs.run(*arguments)
+        result = programs.run_here(*arguments)
         assert result.returncode == 2
         assert words in one_line_error(result)
 

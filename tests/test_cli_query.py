@@ -18,7 +18,7 @@ import pydicom
 import pytest
 import rig
 from certificates import Authority
-from programs import PATIENCE, command, run, summary
+from programs import PATIENCE, command, run, run_here, summary
 from test_cli_store import instance
 from test_client_query import STUDY_0, Archive, Silent, uids_in
 from test_client_services import CT, PUSH, Committing
@@ -40,7 +40,7 @@ KEY = ("-k", "StudyInstanceUID=2.25.10")
 def test_retrieve_fetches_a_study(tmp_path: Path, offers: str) -> None:
     port = peers.free_port()
     with Archive(offers, destinations={"ME": dn.Entity("ME", "127.0.0.1", port)}) as archive:
-        done = run(
+        done = run_here(
             "retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--listen", f"127.0.0.1:{port}", "--aet", "ME",
             "--json",
         )  # fmt: skip
@@ -51,32 +51,32 @@ def test_retrieve_fetches_a_study(tmp_path: Path, offers: str) -> None:
 
 def test_find_as_csv() -> None:
     with Archive("get") as archive:
-        done = run("find", archive.peer, "study", "-k", "PatientID", "-k", "StudyInstanceUID=2.25.10", "--csv")
+        done = run_here("find", archive.peer, "study", "-k", "PatientID", "-k", "StudyInstanceUID=2.25.10", "--csv")
         assert done.returncode == 0, done.stderr
         header, *rows = csv.reader(done.stdout.splitlines())
         assert header == ["StudyInstanceUID", "PatientID"]
         assert [row[0] for row in rows] == ["2.25.10"]
-        both = run("find", archive.peer, "study", "--csv", "--json")
+        both = run_here("find", archive.peer, "study", "--csv", "--json")
     assert (both.returncode, "--csv and --json" in both.stderr) == (2, True)
 
 
 def test_retrieve_by_one_way_only(tmp_path: Path) -> None:
     with Archive("move") as archive:
-        done = run("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--by", "get")
+        done = run_here("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--by", "get")
         assert (done.returncode, "no accepted presentation context" in done.stderr) == (66, True)
-        done = run("get", archive.peer, "study", *KEY, "--out", tmp_path)
+        done = run_here("get", archive.peer, "study", *KEY, "--out", tmp_path)
         assert (done.returncode, "`dicomnet doctor` shows which services" in done.stderr) == (66, True)
-        done = run("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--by", "move")
+        done = run_here("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--by", "move")
         assert (done.returncode, "takes an address" in done.stderr) == (2, True)
         assert archive.asked == []
-    done = run("retrieve", "A@127.0.0.1:1", "study", "--out", tmp_path)
+    done = run_here("retrieve", "A@127.0.0.1:1", "study", "--out", tmp_path)
     assert (done.returncode, "needs StudyInstanceUID" in done.stderr) == (2, True)
 
 
 def test_retrieve_says_what_failed(tmp_path: Path) -> None:
     with Archive("move") as archive:  # which does not know us
         port = peers.free_port()
-        done = run("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--listen", f"127.0.0.1:{port}")
+        done = run_here("retrieve", archive.peer, "study", *KEY, "--out", tmp_path, "--listen", f"127.0.0.1:{port}")
     assert (done.returncode, "0xA801" in done.stderr) == (69, True)
 
 
@@ -86,8 +86,10 @@ def test_compressed_syntaxes_are_proposed_where_they_are_named(how: str, named: 
     seen: list[object] = []
     log = tmp_path / "log"
     with Archive("get", tap=ProtocolTrace(seen.append, body=None)) as archive:
-        done = run(how, archive.peer, "study", *KEY, "--out", tmp_path / "out", "--syntax", named, "--log", log, "-v")
-        wrong = run(how, archive.peer, "study", *KEY, "--out", tmp_path, "--syntax", "best")
+        done = run_here(
+            how, archive.peer, "study", *KEY, "--out", tmp_path / "out", "--syntax", named, "--log", log, "-v"
+        )
+        wrong = run_here(how, archive.peer, "study", *KEY, "--out", tmp_path, "--syntax", "best")
     assert done.returncode == 0, done.stderr
     assert "A-ASSOCIATE-RQ" in done.stderr  # --log and -v do both
     assert "A-ASSOCIATE-RQ" in log.read_text()
@@ -98,7 +100,7 @@ def test_compressed_syntaxes_are_proposed_where_they_are_named(how: str, named: 
 def test_retrieve_into_what_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with Archive("get") as archive:
-        done = run("retrieve", archive.peer, "study", *KEY, "--out", tmp_path / "file" / "into")
+        done = run_here("retrieve", archive.peer, "study", *KEY, "--out", tmp_path / "file" / "into")
     assert done.returncode == 45
     assert done.stderr == f"error: {tmp_path}/file/into: no directory for what arrives: Not a directory\n"
 
@@ -133,7 +135,7 @@ def test_commit_hears_the_report_on_a_later_association(tmp_path: Path) -> None:
     archive = Committing(port=port, where="later")
     with archive.listener:
         peer = f"ARCHIVE@127.0.0.1:{archive.listener.address[1]}"
-        done = run("commit", peer, tmp_path / "one.dcm", "--listen", f"127.0.0.1:{port}", "--aet", "WS1", "--json")
+        done = run_here("commit", peer, tmp_path / "one.dcm", "--listen", f"127.0.0.1:{port}", "--aet", "WS1", "--json")
         for thread in archive.threads:
             thread.join(PATIENCE)
     assert done.returncode == 0, done.stderr
@@ -148,7 +150,7 @@ def test_commit_does_not_wait_for_ever(tmp_path: Path) -> None:
     with archive.listener:
         peer = f"ARCHIVE@127.0.0.1:{archive.listener.address[1]}"
         listen = f"127.0.0.1:{peers.free_port()}"
-        done = run("commit", peer, tmp_path / "one.dcm", "--listen", listen, "--wait", "200ms")
+        done = run_here("commit", peer, tmp_path / "one.dcm", "--listen", listen, "--wait", "200ms")
     assert (done.returncode, "commitment time-out after 0.2 s" in done.stderr) == (124, True)
     assert (PUSH, len(CT)) == (dn.uids.STORAGE_COMMITMENT_PUSH_MODEL, 2)
 
@@ -160,7 +162,7 @@ ORDER = ["dns", "tcp", "tls", "association", "contexts", "echo", "window"]
 
 def examine(peer: str, *options: object) -> tuple[int, dict[str, dict[str, Any]], dict[str, Any]]:
     """The exit code, each step, and the summary."""
-    done = run("doctor", peer, "--json", *options)
+    done = run_here("doctor", peer, "--json", *options)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["step"] for line in lines[:-1]] == ORDER
     for line in lines[:-1]:
@@ -181,7 +183,7 @@ def test_a_healthy_peer_is_said_to_be() -> None:
         assert steps["contexts"]["detail"] == f"{services} (not: worklist, procedure step, commitment)"
         assert steps["tls"]["detail"] == "not asked for"
         assert steps["window"]["detail"] == "16 instances at a time"
-        shown = run("doctor", archive.peer)
+        shown = run_here("doctor", archive.peer)
     assert shown.stdout.splitlines()[-1] == f"{archive.peer} is well"
     assert "ok      DNS: 127.0.0.1 is 127.0.0.1" in shown.stdout
 
@@ -260,10 +262,10 @@ def test_who_hangs_up_on_an_operations_window_is_found_out(tmp_path: Path) -> No
         (tmp_path / "peers.toml").write_text(f'[archive]\naddress = "{peer}"\nwindow = 1\n')
         named = {"env": os.environ | {"DICOMNET_PEERS": str(tmp_path / "peers.toml")}}
         path = instance(tmp_path / "1.dcm", 1)
-        hint = run("store", peer, path)
+        hint = run_here("store", peer, path)
         assert (hint.returncode, "`--window 1`" in hint.stderr) == (61, True), hint.stderr
-        assert run("store", peer, path, "--window", 1).returncode == 0
-        assert run("store", peer, path, "--halt").returncode == 0
+        assert run_here("store", peer, path, "--window", 1).returncode == 0
+        assert run_here("store", peer, path, "--halt").returncode == 0
         assert run("store", "archive", path, **named).returncode == 0
         assert run("store", "archive", path, "--report", tmp_path / "report", **named).returncode == 0
         assert "none is proposed" in run("doctor", "archive", **named).stdout
@@ -314,7 +316,7 @@ def test_a_peer_that_does_not_answer_the_echo() -> None:
 
 def test_files_that_were_fetched_are_part_10(tmp_path: Path) -> None:
     with Archive("get") as archive:
-        done = run("retrieve", archive.peer, "series", "-k", "SeriesInstanceUID=2.25.20", "--out", tmp_path)
+        done = run_here("retrieve", archive.peer, "series", "-k", "SeriesInstanceUID=2.25.20", "--out", tmp_path)
     assert done.stdout.startswith("2 completed, 0 failed")
     for path in tmp_path.iterdir():
         assert pydicom.dcmread(path).file_meta.SourceApplicationEntityTitle

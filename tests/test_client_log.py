@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import run
+from programs import run_here
 from rig import PAIRINGS, Rig, instance, keys
 
 import dicomnet as dn
@@ -200,16 +200,16 @@ def test_dump_shows_a_log(rig: Rig, tmp_path: Path) -> None:
     with MessageLog(path, datasets=True) as log:
         session(rig, log)
     logged = lines(path)
-    shown = run("dump", path)
+    shown = run_here("dump", path)
     assert shown.returncode == 0, shown.stderr
     first, *rest = shown.stdout.splitlines()
     assert first == "message log, with data sets, patient data redacted"
     assert rest == [f"{line['time']} #1 {line['text']}" for line in logged[1:]]
-    details = run("dump", path, "-v").stdout
+    details = run_here("dump", path, "-v").stdout
     assert "        item: " not in details
     assert "    (0010,0010) PN PatientName: (redacted)" in details
     assert "calling AE title: WS1" in details
-    *again, total = map(json.loads, run("dump", path, "--json").stdout.splitlines())
+    *again, total = map(json.loads, run_here("dump", path, "--json").stdout.splitlines())
     assert again == logged
     assert total == {"summary": {"lines": len(logged), "failed": 0}}
 
@@ -219,7 +219,7 @@ def test_dump_says_which_line_is_broken(tmp_path: Path) -> None:
     MessageLog(path).close()
     with path.open("a") as file:
         file.write('{"time": "2026')
-    shown = run("dump", path)
+    shown = run_here("dump", path)
     assert (shown.returncode, shown.stderr.strip()) == (22, f"error: {path}: line 2 is none of a message log")
 
 

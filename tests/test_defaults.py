@@ -10,7 +10,7 @@ import peers
 import programs
 import pydicom
 import pytest
-from programs import run
+from programs import run_here
 from pydicom import examples
 
 import dicomnet as dn
@@ -55,7 +55,7 @@ def test_a_provider_that_copies_the_window_and_keeps_one_at_a_time_gets_all(tmp_
         raw.send(bytes.fromhex("06000000000400000000"))  # A-RELEASE-RP
 
     with faces.raw_provider(one_at_a_time) as told:
-        done = run("store", told.peer, *instances(tmp_path))  # type: ignore[attr-defined]
+        done = run_here("store", told.peer, *instances(tmp_path))  # type: ignore[attr-defined]
     assert done.returncode == 0, done.stderr
     assert len(set(kept)) == COUNT
 
@@ -76,7 +76,7 @@ def test_a_provider_of_one_uncompressed_syntax_gets_every_uncompressed_file(tmp_
     (tmp_path / "out").mkdir()
     program = [peers.peer_program("storescp"), option, "-od", tmp_path / "out", port]
     with programs.peer(program, port):
-        done = run("store", f"STORESCP@127.0.0.1:{port}", *files.values())
+        done = run_here("store", f"STORESCP@127.0.0.1:{port}", *files.values())
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out").iterdir())) == len(files)
 

@@ -17,7 +17,7 @@ import pydicom
 import pynetdicom
 import pytest
 from faces import CT
-from programs import run
+from programs import run_here
 from pydicom import examples
 
 import dicomnet as dn
@@ -68,7 +68,7 @@ def test_s8_the_command_names_what_was_not_asked_for(tmp_path: Path) -> None:
     archive = dn.Listener("PACS", port=0)
     archive.on_get("STUDY_ROOT")(lambda _: [of_study("2.25.1", "1.2"), of_study("2.25.2", "1.3")])
     with archive:
-        done = run("get", address(archive), "STUDY", "-k", "StudyInstanceUID=1.2", "--out", tmp_path)
+        done = run_here("get", address(archive), "STUDY", "-k", "StudyInstanceUID=1.2", "--out", tmp_path)
     assert "warning: not asked for, and kept: 2.25.2" in done.stderr
     assert done.returncode == 0
 
@@ -135,7 +135,7 @@ def test_n14_another_calling_title_is_named_and_let_in_by_from(tmp_path: Path, k
     with stores_as("PACS_OUT", ours) as archive:
         command = ("retrieve", address(archive), "STUDY", "-k", "StudyInstanceUID=1.2", "--by", "move", "--aet", "WS1")
         more = ("--from", "PACS_OUT") if known else ()
-        done = run(*command, "--listen", f"127.0.0.1:{ours}", "--out", tmp_path, *more)
+        done = run_here(*command, "--listen", f"127.0.0.1:{ours}", "--out", tmp_path, *more)
     told = [line for line in done.stderr.splitlines() if "PACS_OUT" in line]
     assert len(list(tmp_path.iterdir())) == known
     if known:
@@ -337,8 +337,8 @@ def test_n18_the_command_asks_by_private_keys_and_shows_them() -> None:
     archive = dn.Listener("PACS", port=0)
     archive.on_find("STUDY_ROOT")(lambda request: [request.identifier])
     with archive:
-        done = run("find", address(archive), "STUDY", "-k", "7777,0010=ACME", "-k", "(7777,1037)=SRC", "--csv")
-        wrong = run("find", address(archive), "STUDY", "-k", "7777,1037=SRC")
+        done = run_here("find", address(archive), "STUDY", "-k", "7777,0010=ACME", "-k", "(7777,1037)=SRC", "--csv")
+        wrong = run_here("find", address(archive), "STUDY", "-k", "7777,1037=SRC")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ['StudyInstanceUID,"7777,0010","7777,1037"', ",ACME,SRC"]
     assert (wrong.returncode, "its creator is not given" in wrong.stderr) == (2, True)

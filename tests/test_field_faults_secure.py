@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from certificates import Authority, Issued
 from cryptography import x509
-from programs import run
+from programs import run_here
 
 import dicomnet as dn
 from dicomnet.net import tls_channel as tls_module
@@ -63,9 +63,9 @@ def test_n21_the_command_takes_the_password_from_a_file(
     secured = ("--tls-ca", authority.file, "--tls-cert", cert, "--tls-key", key)
     with dn.Listener("A", port=0, tls=dn.TLS(ca=authority.file, cert=cert, key=key, key_password="secret")) as listener:
         peer = f"dicoms://A@localhost:{listener.address[1]}"
-        done = run("echo", peer, *secured)
+        done = run_here("echo", peer, *secured)
         assert (done.returncode, "--tls-password-file" in done.stderr) == (2, True)
-        done = run("echo", peer, *secured, "--tls-password-file", tmp_path / "password")
+        done = run_here("echo", peer, *secured, "--tls-password-file", tmp_path / "password")
         assert done.returncode == 0, done.stderr
 
 

@@ -15,7 +15,7 @@ import faces
 import pydicom
 import pytest
 from faces import CT
-from programs import provider, run
+from programs import provider, run, run_here
 from pydicom import examples
 
 import dicomnet as dn
@@ -130,7 +130,7 @@ def test_recv_names_files_by_a_layout(tmp_path: Path) -> None:
     dataset.save_as(tmp_path / "one.dcm")
     out = tmp_path / "out"
     with provider("--out", out, "--layout", "{patient}/{modality}-{date}/{study}/{calling}-{uid}.dcm") as there:
-        done = run("store", f"X@{there.address}", tmp_path / "one.dcm", "--aet", "CT1")
+        done = run_here("store", f"X@{there.address}", tmp_path / "one.dcm", "--aet", "CT1")
         assert done.returncode == 0, done.stderr
     (found,) = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
     day, study, uid = dataset.StudyDate, dataset.StudyInstanceUID, dataset.SOPInstanceUID
@@ -165,7 +165,7 @@ def test_u9_a_key_of_the_step_beside_it_is_warned_of() -> None:
     archive = dn.Listener("PACS", port=0)
     archive.on_find("WORKLIST")(lambda _: [])
     with archive:
-        done = run("find", address(archive), "--model", "worklist", "-k", "Modality=CT", "-k", "PatientID=1")
+        done = run_here("find", address(archive), "--model", "worklist", "-k", "Modality=CT", "-k", "PatientID=1")
     assert done.stderr.count("-k ScheduledProcedureStepSequence.Modality=…") == 1
     assert "PatientID" not in done.stderr
 
@@ -179,7 +179,7 @@ def test_u12_find_as_dcmtk_spells_it(root: str) -> None:
     )
     level = [] if root == "-W" else ["-k", "QueryRetrieveLevel=STUDY"]
     with archive:
-        done = run("find", address(archive), root, *level, "-k", "PatientID=1")
+        done = run_here("find", address(archive), root, *level, "-k", "PatientID=1")
     assert done.returncode == 0, done.stderr
     ((model, asked_at),) = asked
     wanted = {"-S": "STUDY_ROOT", "-P": "PATIENT_ROOT", "-W": "MODALITY_WORKLIST"}[root]
@@ -227,7 +227,7 @@ def test_s16_what_pydicom_warns_of_is_not_shown(tmp_path: Path) -> None:
     archive = dn.Listener("PACS", port=0)
     archive.on_find("STUDY_ROOT")(lambda _: [b"\x10\0\x30\0DA\x08\0DOE^JOHN"])
     with archive:
-        done = run("find", address(archive), "STUDY", "-k", "PatientBirthDate")
+        done = run_here("find", address(archive), "STUDY", "-k", "PatientBirthDate")
     assert done.returncode == 0
     assert "DOE^JOHN" in done.stdout
     assert done.stderr == ""
@@ -238,7 +238,7 @@ def test_s16_what_a_terminal_would_obey_is_escaped() -> None:
     text = "A\x9b31mB\u202eC\x1b[0m"
     archive.on_find("STUDY_ROOT")(lambda _: [{"PatientName": text, "SpecificCharacterSet": "ISO_IR 192"}])
     with archive:
-        done = run("find", address(archive), "STUDY", "-k", "PatientName")
+        done = run_here("find", address(archive), "STUDY", "-k", "PatientName")
     assert not set(done.stdout) & set("\x9b\u202e\x1b")
     assert "\\x9b" in done.stdout
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import peers
 import pydicom
 import pytest
-from programs import run
+from programs import run_here
 from pydicom import dcmread
 from pydicom.fileset import FileSet
 from rig import instance
@@ -212,12 +212,14 @@ def test_what_is_no_medium_is_said_in_a_line(tmp_path, files):
 
 
 def test_the_commands_make_and_check(tmp_path, files):
-    made = run("media", "make", tmp_path / "disc.iso", files, "--format", "iso", "--capacity", str(SMALL), "--json")
+    made = run_here(
+        "media", "make", tmp_path / "disc.iso", files, "--format", "iso", "--capacity", str(SMALL), "--json"
+    )
     assert json.loads(made.stdout.splitlines()[-1])["summary"]["media"] == 3
     names = [tmp_path / f"disc{number}.iso" for number in ("", "-2", "-3")]
-    checked = run("media", "check", *names)
+    checked = run_here("media", "check", *names)
     assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "25 instances listed")
-    again = run("media", "make", tmp_path / "disc.iso", files, "--format", "iso")
+    again = run_here("media", "make", tmp_path / "disc.iso", files, "--format", "iso")
     assert (again.returncode, again.stderr.count("\n")) == (40, 1)
 
 
@@ -274,7 +276,7 @@ def test_media_are_made_of_what_was_stored(tmp_path, files, form):
 def test_the_command_has_media_made(tmp_path, files):
     with Maker(tmp_path) as maker:
         maker.stored(files)
-        done = run("media", "ask", maker.address, files, "--name", "EVA", "--wait", "60")
+        done = run_here("media", "ask", maker.address, files, "--name", "EVA", "--wait", "60")
     assert (done.returncode, done.stdout.partition(":")[0]) == (0, "EVA")
 
 

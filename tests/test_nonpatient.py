@@ -5,7 +5,7 @@ from __future__ import annotations
 import archives
 import peers
 import pytest
-from programs import run
+from programs import run_here
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 
@@ -122,8 +122,8 @@ def test_pynetdicom_stores_finds_and_gets_them(archive, model):
 @MODELS
 def test_the_commands_find_and_get_them(archive, model, tmp_path):
     uid = str(an_object(model).SOPInstanceUID)
-    assert uid in run("find", peer_of(archive), "--model", model.lower(), "-k", "SOPInstanceUID").stdout
-    got = run("get", peer_of(archive), "--model", model.lower(), "-k", f"SOPInstanceUID={uid}", "--out", tmp_path)
+    assert uid in run_here("find", peer_of(archive), "--model", model.lower(), "-k", "SOPInstanceUID").stdout
+    got = run_here("get", peer_of(archive), "--model", model.lower(), "-k", f"SOPInstanceUID={uid}", "--out", tmp_path)
     assert got.returncode == 0, got.stderr
     assert [dcmread(path).SOPInstanceUID for path in tmp_path.rglob("*") if path.is_file()] == [uid]
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import archives
 import pytest
-from programs import run
+from programs import run_here
 
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
@@ -192,13 +192,13 @@ def test_the_command(archive):
         ("update", where, "P1", "--name", "New^Name"), ("merge", where, "P1", "P2"), ("unmerge", where, "P1", "P2"),
         ("rename", where, "P1", "P7^^^HOSP"),
     ):  # fmt: skip
-        done = run("patient", *arguments)
+        done = run_here("patient", *arguments)
         assert done.returncode == 0, done.stderr
     assert found(archive)["1.2.1"][:2] == ("P7", "New^Name")
-    refused = run("patient", "merge", where, "P2", "P2")
+    refused = run_here("patient", "merge", where, "P2", "P2")
     assert (refused.returncode != 0, len(refused.stderr.splitlines())) == (True, 1)
     assert "same patient" in refused.stderr
-    assert run("patient", "update", where, "P1").returncode == 2
+    assert run_here("patient", "update", where, "P1").returncode == 2
 
 
 @contextmanager

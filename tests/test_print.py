@@ -9,7 +9,7 @@ import numpy as np
 import peers
 import pytest
 from printing import Printer, dcmprscp
-from programs import run
+from programs import run_here
 from pydicom import dcmread
 from rig import instance
 
@@ -264,10 +264,10 @@ def test_the_command_prints_and_says_what_became_of_it(tmp_path):
     path = file_named("CT_small.dcm")
     with Printer(tmp_path) as printer:
         options = ("--layout", "2x3", "--film", "8INX10IN", "--copies", "2", "--window", "40,400", "--wait", "20")
-        said = run("print", printer.address, path, *options, "--json")
+        said = run_here("print", printer.address, path, *options, "--json")
         lines = [json.loads(line) for line in said.stdout.splitlines()]
-        state = run("print", printer.address)
-        none = run("print", printer.address, path, "--layout", "nine")
+        state = run_here("print", printer.address)
+        none = run_here("print", printer.address, path, "--layout", "nine")
     assert (said.returncode, lines[0]["status"]) == (0, "DONE")
     assert lines[-1] == {"summary": {"images": 1, "films": 1, "jobs": 1, "warnings": []}}
     assert (state.returncode, state.stdout) == (0, "dicomnet: NORMAL NORMAL\n")
@@ -277,6 +277,6 @@ def test_the_command_prints_and_says_what_became_of_it(tmp_path):
 
 def test_a_warning_of_the_printer_is_said_and_is_the_exit_code(tmp_path):
     with Printer(tmp_path) as printer:
-        said = run("print", printer.address, file_named("CT_small.dcm"), "--layout", "4x5", "--film", "8INX10IN")
+        said = run_here("print", printer.address, file_named("CT_small.dcm"), "--layout", "4x5", "--film", "8INX10IN")
     assert said.returncode == 68
     assert "0xB604" in said.stderr

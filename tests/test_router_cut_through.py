@@ -16,7 +16,7 @@ import certificates
 import peers
 import pytest
 import routers
-from programs import peer, run
+from programs import peer, run_here
 from routers import CT, address, data_set, part10, routing, send, settled, states
 
 import dicomnet as dn
@@ -497,7 +497,7 @@ class TestRules:
     def test_the_command_line_explains_it(self, tmp_path):
         routers.made(tmp_path / "router", through("A@127.0.0.1:1"))
         (tmp_path / "1.dcm").write_bytes(part10(1))
-        done = run("router", "rules", "explain", tmp_path / "router", tmp_path / "1.dcm")
+        done = run_here("router", "rules", "explain", tmp_path / "router", tmp_path / "1.dcm")
         assert "cut-through to A" in done.stdout
 
 

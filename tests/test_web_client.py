@@ -197,17 +197,17 @@ class TestByName:
 
 @pytest.mark.long
 def test_the_programs(url, tmp_path):
-    found = programs.run("web", "search", url, "STUDY", "-k", "PatientName=*CT1", "--json")
+    found = programs.run_here("web", "search", url, "STUDY", "-k", "PatientName=*CT1", "--json")
     first = json.loads(found.stdout.splitlines()[0])["match"]
     assert first["0020000D"]["Value"] == [CT.StudyInstanceUID]
     assert programs.summary(found.stdout) == {"matches": 1}
-    got = programs.run("web", "get", url, CT.StudyInstanceUID, "--out", tmp_path / "got")
+    got = programs.run_here("web", "get", url, CT.StudyInstanceUID, "--out", tmp_path / "got")
     assert got.stdout.startswith("1 instance, ")
-    stored = programs.run("web", "store", url, tmp_path / "got", "--json")
+    stored = programs.run_here("web", "store", url, tmp_path / "got", "--json")
     assert programs.summary(stored.stdout)["instances"] == 1
     (tmp_path / "got" / "x.dcm").write_bytes(b"\0" * 200)
-    assert programs.run("web", "store", url, tmp_path / "got").returncode != 0
-    wrong = programs.run("web", "search", url, "-k", "StudyDate=x")
+    assert programs.run_here("web", "store", url, tmp_path / "got").returncode != 0
+    wrong = programs.run_here("web", "search", url, "-k", "StudyDate=x")
     assert wrong.stderr.count("\n") == 1
     assert "400" in wrong.stderr
 

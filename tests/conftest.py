@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 USUAL_DEADLINE = 60
 PATIENCE = float(os.environ.get("DICOMNET_PATIENCE", "1"))  # for a slow machine, or a tracing build
 
+# How many examples of a property `make test` tries; `make test-all` and .ci/run try more of them.
+EXAMPLES = int(os.environ.get("DICOMNET_EXAMPLES", "40"))
+
 # A shared machine is slow now and then; how long an example takes is not what these tests are about.
-settings.register_profile("dicomnet", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile(
+    "dicomnet", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
 settings.load_profile("dicomnet")
 
 

@@ -173,6 +173,7 @@ def test_reserved_bytes_are_not_tested(row):
         assert value == verdict(row.data)
 
 
+@pytest.mark.long
 @every("row", ROWS)
 def test_every_value_of_every_byte_of_every_field(row):
     for at in range(row.offset, min(row.offset + row.size, row.offset + 4)):

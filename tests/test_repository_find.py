@@ -22,7 +22,7 @@ from dicomnet.repository.index import Index, Outcome, QueryTooLong
 from dicomnet.repository.keys import Identifier, InvalidKey, QueryOptions
 from dicomnet.repository.responses import Answers
 
-QUERIES = int(os.environ.get("DICOMNET_QUERIES", "150"))
+QUERIES = int(os.environ.get("DICOMNET_QUERIES", "60"))
 PARTS, QUERIES_OF_PART = int(os.environ.get("DICOMNET_QUERY_PARTS", "20")), 500
 RELATIONAL = QueryOptions(relational=True)
 

@@ -37,7 +37,7 @@ def archive(answer=lambda request: None):
 
 
 def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return programs.run("bench", *arguments)
+    return programs.run_here("bench", *arguments)
 
 
 def result_of(*arguments: object) -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import faces
 import programs
@@ -160,13 +159,14 @@ def test_a_client_by_name(place):
 
 class TestCommandLine:
     @pytest.fixture
-    def run(self, tmp_path):
+    def run(self, tmp_path, monkeypatch):
         path = tmp_path / "peers.toml"
+        monkeypatch.setenv("DICOMNET_PEERS", str(path))
 
         def run(text, *arguments):
             path.write_text(text)
             path.chmod(0o600)
-            return programs.run(*arguments, env={**os.environ, "DICOMNET_PEERS": str(path)})
+            return programs.run_here(*arguments)
 
         run.path = path
         return run

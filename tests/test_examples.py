@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import io
 import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import archives
 import peers
 import pytest
 from pydicom.dataset import FileMetaDataset
-from rig import PATIENCE, instance, keys
+from rig import instance, keys
 from servers import make_settings
 from test_interop_services import SELF, Server, dcmqrscp, orthanc
 
@@ -34,12 +33,17 @@ COUNT = 6
 
 
 def run(program: str, *arguments: object, code: int = 0) -> str:
-    """Run an example; what it printed."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXAMPLES.parent), *sys.path])}
-    command = [sys.executable, str(EXAMPLES / program), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, env=environment)
-    assert (done.returncode, done.stderr) == (code, ""), done.stdout + done.stderr
-    return done.stdout
+    """Run an example, as Python runs a program, but in this process; what it printed."""
+    output, errors = io.StringIO(), io.StringIO()
+    ended: object = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr(sys, "argv", [program, *map(str, arguments)])
+        try:
+            runpy.run_path(str(EXAMPLES / program), run_name="__main__")
+        except SystemExit as end:
+            ended = end.code or 0
+    assert (ended, errors.getvalue()) == (code, ""), output.getvalue() + errors.getvalue()
+    return output.getvalue()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import random
 
 from index_records import encoded
 
 from dicomnet import uids
-from dicomnet.repository.attributes import Attributes, InstanceRecord, instance_record
+from dicomnet.repository.attributes import Attributes, InstanceRecord, instance_record, normal_date, normal_time
 from dicomnet.repository.catalog import ATTRIBUTES, Level
 from dicomnet.repository.keys import Identifier, Key
 from dicomnet.repository.matching import DateRange, DateWithTime, TimeRange
@@ -16,6 +17,7 @@ from dicomnet.repository.matching import DateRange, DateWithTime, TimeRange
 Chain = tuple[InstanceRecord, ...]  # the records that the patient, the study, the series and the instance came with
 
 _PAIRS = {0x00080020: 0x00080030, 0x00080021: 0x00080031}
+_TIMEZONE = 0x00080201
 
 
 class Tree:
@@ -51,15 +53,19 @@ class Tree:
         keys = {key.tag: key for key in identifier.keys if key.criterion and key.tag in ATTRIBUTES}
         if identifier.options.combined_datetime:
             for date, time in _PAIRS.items():
-                if date in keys and time in keys and not self.accepts_moment(keys[date], keys[time], chain):
+                if (
+                    date in keys
+                    and time in keys
+                    and not self.accepts_moment(keys[date], keys[time], chain, identifier.timezone)
+                ):
                     return False
         return all(self.accepts_key(key, keys, identifier, chain) for key in keys.values())
 
-    def accepts_moment(self, date: Key, time: Key, chain: Chain) -> bool:
+    def accepts_moment(self, date: Key, time: Key, chain: Chain, zone: str) -> bool:
         if not isinstance(date.criterion, DateRange) or not isinstance(time.criterion, TimeRange):
             return True
         both = DateWithTime(date.criterion, time.criterion)
-        return both.accepts_both(str(self.value(date.tag, chain)), str(self.value(time.tag, chain)))
+        return both.accepts_both(str(self.value(date.tag, chain, zone)), str(self.value(time.tag, chain, zone)))
 
     def accepts_key(self, key: Key, keys: dict[int, Key], identifier: Identifier, chain: Chain) -> bool:
         if ATTRIBUTES[key.tag].computed and ATTRIBUTES[key.tag].keyword.startswith("Number"):
@@ -69,9 +75,22 @@ class Tree:
         if is_combined and isinstance(keys[date].criterion, DateRange) and isinstance(key.criterion, TimeRange):
             return True  # it is part of the moment
         assert key.criterion is not None
-        return key.criterion.accepts(self.value(key.tag, chain))
+        return key.criterion.accepts(self.value(key.tag, chain, identifier.timezone))
 
-    def value(self, tag: int, chain: Chain) -> str | list[Attributes]:
+    def value(self, tag: int, chain: Chain, zone: str = "") -> str | list[Attributes]:
+        """What is stored, as it is in a time zone."""
+        there = str(self.stored(_TIMEZONE, chain)) if zone else ""
+        if not there:
+            return "" if zone and tag == _TIMEZONE else self.stored(tag, chain)
+        if tag == _TIMEZONE:
+            return zone
+        date = tag if tag in _PAIRS else next((date for date, time in _PAIRS.items() if time == tag), None)
+        if date is None:
+            return self.stored(tag, chain)
+        pair = str(self.stored(date, chain)), str(self.stored(_PAIRS[date], chain))
+        return in_zone(*pair, there, zone)[tag != date]
+
+    def stored(self, tag: int, chain: Chain) -> str | list[Attributes]:
         attribute = ATTRIBUTES[tag]
         if attribute.computed:
             return self.computed(attribute.keyword, chain)
@@ -102,8 +121,18 @@ class Tree:
         answer: dict[str, object] = {"00080052": level.name, "00080056": "ONLINE"}
         for key in identifier.keys:
             known = key.tag in ATTRIBUTES and ATTRIBUTES[key.tag].level <= level
-            answer[f"{key.tag:08X}"] = self.value(key.tag, chain) if known else ""
+            answer[f"{key.tag:08X}"] = self.value(key.tag, chain, identifier.timezone) if known else ""
         return answer
+
+
+def in_zone(date: str, time: str, there: str, here: str) -> tuple[str, str]:
+    """A date and a time of one zone in another one, by the standard library; without a time nothing moves."""
+    clock, day = normal_time(time), normal_date(date)
+    if not clock or there == here:
+        return date, time
+    text = f"{day or '20000101'}{clock[:4]}{there}"
+    moment = datetime.datetime.strptime(text, "%Y%m%d%H%M%z").astimezone(datetime.datetime.strptime(here, "%z").tzinfo)
+    return f"{moment:%Y%m%d}" if day else date, f"{moment:%H%M}{clock[4:]}"
 
 
 # Odd instances
@@ -113,6 +142,7 @@ _NAMES = [
     "=山田太^a", "",
     "a'b\"c^/", "Doe^Jane^^Dr", "a\\b^c", "É^ss", "==やまだ", "Ünal^Çiğdem", "^a", "a?b*c", "１２^ｄｏｅ", "abcdef^山",
 ]  # fmt: skip
+_ZONES = ["+0100", "-0530", "", "+0000", "+1400"]
 _STEPS = ["s1", "s2", ""]
 _OTHERS = [uids.MR_IMAGE_STORAGE, uids.BASIC_TEXT_SR_STORAGE]
 _TEXTS = [
@@ -179,6 +209,7 @@ def _odd(draw: random.Random, number: int) -> InstanceRecord:
         "InstanceNumber": draw.choice(["1", "2", "3", "+4", ""]),
         "ContentDate": draw.choice(_DATES),
         "RequestAttributesSequence": steps,
+        "TimezoneOffsetFromUTC": _ZONES[study % len(_ZONES)],
     }
     if is_image:
         values["Rows"] = draw.choice([16, 512])

@@ -395,7 +395,7 @@ class TestExtendedNegotiation:
         [
             (b"", {}, ["1.2.1", "1.2.2", "1.2.3"]),  # each day, from ten at night to one
             (b"\1\0", {FIND: b"\1\0"}, ["1.2.1", "1.2.2", "1.2.3"]),
-            (b"\1\1\1\1", {FIND: b"\1\1"}, ["1.2.1", "1.2.2"]),  # from ten at night on the one day to one on the next
+            (b"\1\1\1\1", {FIND: b"\1\1\0\1"}, ["1.2.1", "1.2.2"]),  # from ten at night to one on the next day
         ],
     )
     def test_dates_and_times_are_one_range_where_that_was_negotiated(self, archive, offered, granted, found):
@@ -405,6 +405,21 @@ class TestExtendedNegotiation:
             assert association.extended == granted
             keys = {"StudyDate": "20260131-20260201", "StudyTime": "220000-010000", "StudyInstanceUID": ""}
             assert sorted(one.StudyInstanceUID for one in association.find("STUDY", **keys)) == found
+
+    def test_dates_and_times_are_in_the_asker_s_zone_where_that_was_negotiated(self, archive):
+        store(archive, part10(1, StudyDate="20260131", StudyTime="233000", TimezoneOffsetFromUTC="+0000"))
+        store(archive, part10(1, study=2, StudyDate="20260131", StudyTime="233000"))
+        keys = {"StudyDate": "20260201", "StudyTime": "", "StudyInstanceUID": "", "TimezoneOffsetFromUTC": "+0100"}
+        with self.connected(archive, b"\0\0\0\1") as association:
+            (found,) = association.find("STUDY", **keys)
+            assert (found.StudyDate, found.StudyTime, found.TimezoneOffsetFromUTC) == ("20260201", "003000", "+0100")
+            with pytest.raises(dn.ServiceFailure, match="offset from UTC") as caught:
+                list(association.find("STUDY", StudyDate="20260201", TimezoneOffsetFromUTC="CET"))
+            assert caught.value.status == 0xA900
+        with self.connected(archive, b"") as association:  # the offset neither matches nor moves
+            assert not list(association.find("STUDY", **keys))
+            found = association.find("STUDY", **keys | {"StudyDate": "20260131"})
+            assert sorted(one.TimezoneOffsetFromUTC or "" for one in found) == ["", "+0000"]
 
     @pytest.mark.parametrize(("offered", "count"), [(b"\1", 2), (b"\0\1", None), (b"", None)])
     def test_series_are_found_without_their_study_where_that_was_negotiated(self, archive, offered, count):

@@ -146,6 +146,7 @@ def test_it_is_administered_measured_and_seen_over_http(server, files, directory
         assert admin.health()["ok"]
         said = admin.conformance()["markdown"]
         assert "Study Root" in said
+        assert "relational queries, combined date-time matching, timezone query adjustment |" in said
         for name in (
             "Unified Procedure Step - Push", "Unified Procedure Step - Pull", "Unified Procedure Step - Watch",
             "Unified Procedure Step - Event", "Unified Procedure Step - Query", "Hanging Protocol Storage",

@@ -117,7 +117,14 @@ _keys = {
     "00990010": st.just("PRIVATE"),
     "00081195": st.just("unknown"),
 }
-_options = st.builds(QueryOptions, st.just(True), combined_datetime=st.booleans(), empty_value=st.booleans())
+_options = st.builds(
+    QueryOptions,
+    relational=st.just(True),
+    combined_datetime=st.booleans(),
+    timezone=st.booleans(),
+    empty_value=st.booleans(),
+)
+_zones = st.sampled_from(["+0100", "-0530", "+0000", "-1200", "+1400", ""])
 _quoted = {keyword: strategy | st.just('""') if "Date" not in keyword and "Time" not in keyword and keyword not in {
     "SeriesNumber", "InstanceNumber", "Rows", "RequestAttributesSequence"} else strategy
     for keyword, strategy in _keys.items()}  # fmt: skip
@@ -128,6 +135,8 @@ def queries(draw):
     names = draw(st.lists(st.sampled_from(sorted(_keys)), min_size=1, max_size=4, unique=True))
     options = draw(_options)
     values = {name: draw((_quoted if options.empty_value else _keys)[name]) for name in names}
+    if options.timezone:
+        values["TimezoneOffsetFromUTC"] = draw(_zones)
     return values, draw(st.sampled_from(Level)), options
 
 

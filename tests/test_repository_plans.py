@@ -145,7 +145,8 @@ def test_a_page_is_read_in_the_order_of_its_index(index, level, keys):
     identifier = Identifier.of(asked | keys, level=level.name, options=QueryOptions(relational=True))
     planned, _ = index.planned(identifier, root=PATIENT, limit=100)
     statement = str(planned.statement.compile(index.database._reader, compile_kwargs={"literal_binds": True}))
-    assert "LIMIT 100" in statement
+    # Studies come once for each of their series of a modality: the first page looks further.
+    assert ("LIMIT 200" if list(keys) == ["ModalitiesInStudy"] else "LIMIT 100") in statement
     with index.database.read() as connection:
         if index.database.is_sqlite:
             lines = steps(connection, statement)

@@ -21,8 +21,9 @@ __all__ = ["QueryService"]
 QUERY_SECONDS = 10.0
 MOST_MATCHES = 100_000
 
-# What is granted beyond the baseline (PS3.4 Table C.5-1): relational queries, dates with their times as one range.
-_EXTENDED = b"\1\1"
+# What is granted beyond the baseline (PS3.4 Table C.5-1): relational queries, dates with their times as one range, and
+# dates and times in the asker's time zone; fuzzy matching of names is not.
+_EXTENDED = b"\1\1\0\1"
 
 Answer = tuple[Status, bytes]
 
@@ -67,8 +68,9 @@ class QueryService:
 
     def _options(self, negotiated: bytes) -> QueryOptions:
         """What holds for a query: what was negotiated, and what is granted to all."""
-        relational, combined = negotiated[:1] == b"\1", negotiated[1:2] == b"\1"
-        return QueryOptions(relational=self._relational or relational, combined_datetime=combined)
+        relational, combined, _, timezone = (flag == 1 for flag in negotiated.ljust(4, b"\0")[:4])
+        relational = self._relational or relational
+        return QueryOptions(relational=relational, combined_datetime=combined, timezone=timezone)
 
     def _told(self, request: FindRequest, matches: Iterator[Match], pending: Status) -> Generator[Answer, None, Status]:
         """Each match as it is sent. The peer may cancel: this is closed then, and gives its connection back."""

@@ -23,12 +23,15 @@ from .matching import (
     Words,
     moment_of,
     number_of,
+    offset_minutes,
+    zone_of,
 )
 from .text import clean, encodings_of
+from .zones import TIMEZONE
 
 __all__ = ["Identifier", "InvalidKey", "Key", "QueryOptions"]
 
-CHARACTER_SET, LEVEL, TIMEZONE = 0x00080005, 0x00080052, 0x00080201
+CHARACTER_SET, LEVEL = 0x00080005, 0x00080052
 _LEVELS = {"PATIENT": Level.PATIENT, "STUDY": Level.STUDY, "SERIES": Level.SERIES, "IMAGE": Level.IMAGE}
 _WILD = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT"})  # PS3.4 Section C.2.2.2.4
 _NUMBERS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
@@ -59,7 +62,8 @@ class QueryOptions:
     Attributes:
         relational: keys of all levels may be given, and unique keys of the levels above left out.
         combined_datetime: the range of a date and that of its time are one range of moments.
-        timezone: dates and times of keys and answers are in the time zone that the identifier names.
+        timezone: dates and times of keys and answers are in the time zone that the identifier names, where the study
+            says which one its own are in (see `zones`).
         empty_value: a key of two quotation marks asks for what is absent or empty.
     """
 
@@ -97,7 +101,8 @@ class Identifier:
     Attributes:
         keys: in ascending order of tags, without Specific Character Set and Query/Retrieve Level.
         level: that of Query/Retrieve Level; None where there is none.
-        timezone: Timezone Offset From UTC, where the options have it; empty otherwise.
+        timezone: Timezone Offset From UTC, where the options have it; empty otherwise. It matches nothing: it says
+            what the other keys mean.
         options: how the keys were read.
     """
 
@@ -155,14 +160,19 @@ class Identifier:
         level, timezone = _single_text(texts, LEVEL), _single_text(texts, TIMEZONE) if options.timezone else ""
         if level and level.upper() not in _LEVELS:
             raise InvalidKey(LEVEL, f"has no such level: {level[:16]}", f"Levels: {', '.join(_LEVELS)}.")
+        if timezone and offset_minutes(timezone) is None:
+            raise InvalidKey(TIMEZONE, "is no offset from UTC", "Write it like +0100.")
         keys = tuple(
-            _key(tag, vr, value, options, 0)
+            Key(tag, vr) if tag == TIMEZONE else _in_zone(_key(tag, vr, value, options, 0), timezone)
             for tag, (vr, value) in sorted(texts.items())
             if tag not in (CHARACTER_SET, LEVEL) and tag & 0xFFFF
         )
-        if timezone:
-            keys = tuple(Key(key.tag, key.vr) if key.tag == TIMEZONE else key for key in keys)
         return cls(keys, _LEVELS.get(level.upper()), timezone, options)
+
+    @property
+    def zone(self) -> int | None:
+        """The time zone, in minutes from UTC; None where dates and times are to be matched as they are."""
+        return offset_minutes(self.timezone) if self.timezone else None
 
     def __getitem__(self, tag: int) -> Key | None:
         return next((key for key in self.keys if key.tag == tag), None)
@@ -253,6 +263,15 @@ def _criterion(tag: int, vr: str, text: str, options: QueryOptions) -> Criterion
     if vr in _NUMBERS:
         return _numbers(tag, text)
     return _words(tag, vr, text)
+
+
+def _in_zone(key: Key, timezone: str) -> Key:
+    """A key whose moments are in a time zone, where they name none of their own."""
+    if not timezone or not isinstance(key.criterion, DateTimeRange):
+        return key
+    zone, ends = zone_of(timezone), (key.criterion.first, key.criterion.last)
+    first, last = (one.replace(tzinfo=one.tzinfo or zone) if one else None for one in ends)
+    return Key(key.tag, key.vr, DateTimeRange(first, last), key.items)
 
 
 def _words(tag: int, vr: str, text: str) -> Criterion | None:

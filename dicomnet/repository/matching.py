@@ -32,6 +32,7 @@ __all__ = [
     "moment_of",
     "number_of",
     "offset_minutes",
+    "zone_of",
 ]
 
 _ANY_TEXT, _ANY_CHARACTER = "\ufdd0", "\ufdd1"  # stand for * and ? while a key is folded
@@ -253,7 +254,7 @@ def moment_of(text: str) -> tuple[datetime, datetime] | None:
     *parts, fraction, offset = match.groups()
     given = [int(part) for part in parts if part is not None]
     try:
-        zone = _zone(offset)
+        zone = zone_of(offset)
         full = (*given, *(1, 1, 1, 0, 0, 0)[len(given) :])
         second = min(full[5], 59)  # a leap second
         micro = int(fraction.ljust(6, "0")) if fraction else 0
@@ -263,7 +264,8 @@ def moment_of(text: str) -> tuple[datetime, datetime] | None:
     return first, _last_of(first, len(given), len(fraction or ""))
 
 
-def _zone(offset: str | None) -> timezone | None:
+def zone_of(offset: str | None) -> timezone | None:
+    """The time zone of an offset such as +0130; None of none."""
     if offset is None:
         return None
     minutes = offset_minutes(offset)

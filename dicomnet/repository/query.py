@@ -11,7 +11,7 @@ rows have to be looked at again here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -23,6 +23,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    text,
     tuple_,
     type_coerce,
     union_all,
@@ -36,13 +37,11 @@ from .keys import Identifier, InvalidKey, Key
 from .matching import Criterion, DateRange, DateWithTime, TimeRange, Words, has_wildcards
 from .rows import TABLES, Layout, Reader, Row
 from .scope import ALL, Scope
+from .zones import MOVED, PAIRS, loosened
 
 __all__ = ["Driver", "Plan", "Statement", "check_hierarchy", "plan"]
 
 _UNIQUE = {Level.PATIENT: PID, Level.STUDY: 0x0020000D, Level.SERIES: 0x0020000E, Level.IMAGE: 0x00080018}
-#: Dates and their times.
-_PAIRS = ((0x00080020, 0x00080030), (0x00080021, 0x00080031), (0x00080023, 0x00080033), (0x00100030, 0x00100032),
-          (0x00400244, 0x00400245), (0x00400250, 0x00400251), (0x00700082, 0x00700083))  # fmt: skip
 
 Statement: TypeAlias = "Select[Any] | CompoundSelect[Any]"
 Check = Callable[[Row], bool]
@@ -170,11 +169,13 @@ class _Making:
             return self.select(limit, *conditions)
         if len(arms) == 1:
             return arms[0]
-        # SQLite knows no arm with an order or a limit of its own, but for one in a table's place.
-        whole = union_all(*(select(arm.subquery()) if self.order else arm for arm in arms))
-        columns = list(whole.selected_columns)
-        if self.order:
-            whole = whole.order_by(*(columns[place] for place in self.places))
+        if not self.order:
+            whole = union_all(*arms)
+        else:
+            # SQLite knows no arm with an order or a limit of its own, but for one in a table's place. Columns by their
+            # names: SQLAlchemy takes longer to tell them apart than the databases take to find the rows.
+            names: list[ColumnElement[Any]] = [literal_column(self.columns[place].key or "") for place in self.places]
+            whole = union_all(*(select(text("*")).select_from(arm.subquery()) for arm in arms)).order_by(*names)
         return whole.limit(limit) if self.by_pages and limit is not None else whole
 
     def select(self, limit: int | None, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -202,7 +203,8 @@ class _Planning:
     unsupported: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.layout = Layout(self.level, self.scope.modalities)
+        self.zone = self.identifier.zone
+        self.layout = Layout(self.level, self.scope.modalities, self.zone)
         lowest = Level.IMAGE if self.identifier.options.relational else self.level
         for key in self.identifier.keys:
             if key.criterion is None:
@@ -214,6 +216,8 @@ class _Planning:
                 self.keys.append((key, attribute, key.criterion))
         self.deepest = max([self.level, *(attribute.level for _, attribute, _ in self.keys)])
         self.needed = {self.level, self.deepest}
+        if self.zone is not None:
+            self.needed.add(min(Level.STUDY, self.deepest))  # where the zones of what is stored are
 
     def plan(self, tags: tuple[int, ...], ordered: bool, limit: int | None) -> Plan:
         driving = self.drive()
@@ -239,14 +243,14 @@ class _Planning:
             limit, own.id,
         )  # fmt: skip
         repeats = not by_pages or driving.by_series or len(driving.arms) > 1
-        statement = making.statement(None, limit)
+        first = 2 * limit if limit is not None and driving.by_series else limit  # studies repeat for their series
+        statement = making.statement(None, first)
         unsupported = tuple(self.unsupported)
         return Plan(self.level, statement, self.layout, tuple(checks), repeats, driving.kind, unsupported, making)
 
     def drive(self) -> Driving:
         """The key that narrows most."""
-        found = (driving_of(key.tag, attribute, criterion, self.deepest, self.sqlite)
-                 for key, attribute, criterion in self.keys)  # fmt: skip
+        found = (self.driving_of(key, attribute, criterion) for key, attribute, criterion in self.keys)
         driving = min((one for one in found if one is not None), key=lambda one: one.kind, default=None)
         if driving is None:
             return Driving()
@@ -254,6 +258,13 @@ class _Planning:
         if driving.kind is Driver.NAME and self.deepest > Level.PATIENT:
             self.needed.add(Level.PATIENT)  # some of its groups are there alone
         return driving
+
+    def driving_of(self, key: Key, attribute: Attribute, criterion: Criterion) -> Driving | None:
+        if self.zone is None or key.tag not in MOVED:
+            return driving_of(key.tag, attribute, criterion, self.deepest, self.sqlite)
+        loose = loosened(criterion)
+        found = None if loose is None else driving_of(key.tag, attribute, loose, self.deepest, self.sqlite)
+        return None if found is None else replace(found, is_exact=False)
 
     def order(self, driving: Driving, by_pages: bool) -> tuple[ColumnElement[Any], ...]:
         """That of the driving index, with the ids below it; that of the ids alone, where it has none."""
@@ -306,11 +317,13 @@ class _Planning:
         """What SQL can tell of a key; what it cannot is added to the checks."""
         self.needed.add(attribute.level)
         where, exact = None, False
-        if attribute.column:
+        is_moved = self.zone is not None and key.tag in MOVED
+        told = loosened(criterion) if is_moved else criterion
+        if attribute.column and told is not None:
             name = {"name": "name_n", "refphys": "refphys_n"}.get(attribute.column, attribute.column)
             held = self.held(TABLES[attribute.level].c[name])
-            found = condition_of(criterion, held, multiple=attribute.computed)
-            where, exact = found.where, found.is_exact
+            found = condition_of(told, held, multiple=attribute.computed)
+            where, exact = found.where, found.is_exact and not is_moved
         if not exact:
             reader = self.layout.reader(key.tag)
             assert reader is not None
@@ -328,7 +341,7 @@ class _Planning:
         if not self.identifier.options.combined_datetime:
             return
         by_tag = {key.tag: criterion for key, _, criterion in self.keys}
-        for date_tag, time_tag in _PAIRS:
+        for date_tag, time_tag in PAIRS:
             date, time = by_tag.get(date_tag), by_tag.get(time_tag)
             if not isinstance(date, DateRange) or not isinstance(time, TimeRange):
                 continue

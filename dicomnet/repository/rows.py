@@ -12,6 +12,8 @@ from sqlalchemy import ColumnElement, Table, func, select
 from . import schema
 from .attributes import Attributes
 from .catalog import ATTRIBUTES, Attribute, Level
+from .matching import offset_minutes
+from .zones import MOMENTS, MOVED, TIMEZONE, moved, with_offset
 
 __all__ = ["NAME_OF_LEVEL", "TABLES", "Layout", "Reader", "Row"]
 
@@ -68,14 +70,15 @@ class Layout:
     Args:
         level: of the query.
         modalities: of the series that may be seen: what a study is told to hold is in these alone; empty is any.
+        zone: dates and times are read as they are so many minutes east of UTC, where their study says its own zone.
 
     Attributes:
         columns: what is selected; the first is the id of the row at the query's level.
     """
 
-    def __init__(self, level: Level, modalities: frozenset[str] = frozenset()) -> None:
+    def __init__(self, level: Level, modalities: frozenset[str] = frozenset(), zone: int | None = None) -> None:
         self.level = level
-        self._modalities = modalities
+        self._modalities, self._zone = modalities, zone
         self.columns: list[ColumnElement[Any]] = [TABLES[level].c.id]
         self._places: dict[object, int] = {}
 
@@ -88,6 +91,43 @@ class Layout:
 
     def reader(self, tag: int) -> Reader | None:
         """What reads an attribute; None for one that no row has."""
+        own = self._own(tag)
+        if self._zone is None or own is None:
+            return own
+        if tag in MOVED:
+            return self._moved(tag, self._zone)
+        if tag == TIMEZONE:
+            return _zone_reader(own, self._zone)
+        if tag in MOMENTS and ATTRIBUTES[tag].level > Level.PATIENT:
+            return self._with_offset(own)
+        return own
+
+    def _moved(self, tag: int, zone: int) -> Reader:
+        """What reads a date or a time as it is in the zone."""
+        pair = MOVED[tag]
+        place, own = pair.index(tag), self._own(tag)
+        date, time, offset = (self._own(one) for one in (*pair, TIMEZONE))
+        assert own and date and time and offset
+
+        def read(row: Row) -> str | list[Attributes]:
+            there = offset_minutes(_text(offset(row)))
+            return own(row) if there is None else moved(_text(date(row)), _text(time(row)), zone - there)[place]
+
+        return read
+
+    def _with_offset(self, own: Reader) -> Reader:
+        """What reads moments with the offset that their study says, where they name none."""
+        offset = self._own(TIMEZONE)
+        assert offset
+
+        def read(row: Row) -> str | list[Attributes]:
+            there = _text(offset(row))
+            return own(row) if offset_minutes(there) is None else with_offset(_text(own(row)), there)
+
+        return read
+
+    def _own(self, tag: int) -> Reader | None:
+        """What reads an attribute as it is stored."""
         attribute = ATTRIBUTES.get(tag)
         if attribute is None:
             return None
@@ -112,6 +152,16 @@ class Layout:
         table = TABLES[attribute.level]
         place, name = self.add((table.name, "attrs"), table.c.attrs), f"{attribute.tag:08X}"
         return lambda row: _parsed(row[place]).get(name) or ""
+
+
+def _text(value: str | list[Attributes]) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _zone_reader(own: Reader, zone: int) -> Reader:
+    """The zone that dates and times are told in; none where it is not known which one they are in."""
+    told = f"{'-' if zone < 0 else '+'}{abs(zone) // 60:02}{abs(zone) % 60:02}"
+    return lambda row: told if offset_minutes(_text(own(row))) is not None else ""
 
 
 def _text_reader(place: int) -> Reader:

@@ -15,7 +15,7 @@ from .conditions import condition_of
 from .database import Database
 from .dicom_json import DicomJson, attributes_of_json
 from .finding import stream
-from .keys import TIMEZONE, Identifier
+from .keys import Identifier
 from .matching import Criterion, DateRange, DateWithTime, Items, TimeRange, Words
 from .rows import Row
 from .work_schema import worklist, worklist_step
@@ -70,9 +70,7 @@ class WorklistQuery:
     """
 
     def __init__(self, identifier: Identifier, aliases: Aliases | None = None, *, hide: bool = True) -> None:
-        criteria = {
-            key.tag: key.criterion for key in identifier.keys if key.criterion is not None and key.tag != TIMEZONE
-        }
+        criteria = {key.tag: key.criterion for key in identifier.keys if key.criterion is not None}
         self.unsupported: tuple[int, ...] = tuple(tag for tag in criteria if tag not in VR_OF)
         steps = criteria.pop(STEPS, None)
         self._item = {tag: one for tag, one in criteria.items() if tag in VR_OF}

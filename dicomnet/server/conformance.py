@@ -14,6 +14,10 @@ from .settings import Settings
 __all__ = ["as_markdown", "statement"]
 
 _SCU_SCP = {CommandField.C_GET_RQ}
+# Of each byte of the application information, what it is about.
+_OF_FIND = ("relational queries", "combined date-time matching", "fuzzy semantic matching of person names",
+            "timezone query adjustment")  # fmt: skip
+_OF_RETRIEVE = ("relational retrieval",)
 
 
 def statement(settings: Settings, services: ServiceSnapshot, addins: AddIns) -> dict[str, Any]:
@@ -43,6 +47,7 @@ def statement(settings: Settings, services: ServiceSnapshot, addins: AddIns) -> 
         "add_ins": [{"name": one.name, "description": one.found.description} for one in addins],
         "presentation_contexts": _granted(services),
         "initiated": _initiated(addins),
+        "extended_negotiation": _extended(services),
         "c_get_storage": any(one.message in _SCU_SCP for one in services),
     }  # fmt: skip
     return {**found, "markdown": as_markdown(found)}
@@ -61,6 +66,20 @@ def _granted(services: ServiceSnapshot) -> list[dict[str, Any]]:
         }
         for uid, syntaxes in sorted(services.transfer_syntaxes().items())
     ]
+
+
+def _extended(services: ServiceSnapshot) -> list[dict[str, Any]]:
+    """What SOP class extended negotiation is granted (PS3.4 Tables C.5-1 to C.5-3)."""
+    found = {(one.sop_class, one.message): one.registration.extended for one in services if one.registration.extended}
+    return [
+        {"sop_class": uid, "name": uids.name_of(uid), "grants": _fields(message, granted)}
+        for (uid, message), granted in sorted(found.items())
+    ]
+
+
+def _fields(message: CommandField, granted: bytes) -> list[str]:
+    names = _OF_FIND if message == CommandField.C_FIND_RQ else _OF_RETRIEVE
+    return [name for name, flag in zip(names, granted, strict=False) if flag]
 
 
 def _initiated(addins: AddIns) -> list[dict[str, Any]]:
@@ -145,6 +164,22 @@ def _contexts(found: dict[str, Any]) -> Iterable[str]:
     yield ""
     if found["any_sop_class"]:
         yield "SOP classes of storage that are not listed are accepted, too, private ones included."
+        yield ""
+    if found["extended_negotiation"]:
+        yield "SOP class extended negotiation grants:"
+        yield ""
+        yield "| SOP class | Granted |"
+        yield "|---|---|"
+        for one in found["extended_negotiation"]:
+            yield f"| {one['name']} | {', '.join(one['grants'])} |"
+        yield ""
+    if any("timezone query adjustment" in one["grants"] for one in found["extended_negotiation"]):
+        yield (
+            "With timezone query adjustment, Timezone Offset From UTC (0008,0201) of a request identifier says in "
+            "which zone its dates and times are, and those of the responses, which have it, too. What is stored is "
+            "adjusted by the offset of its study. Dates without a time, birth dates, and all of a study without an "
+            "offset are matched and returned as they are; of such a study the response has no value of the attribute."
+        )
         yield ""
     if found["c_get_storage"]:
         yield "For C-GET the requestor may be provider (SCP) of every storage SOP class, by role selection."

@@ -56,6 +56,7 @@ from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .node_figures import ArchiveNodes, NodeFigures
 from .nonpatient import NonPatientService
+from .rejection import commit_of
 from .relevant_patient import RelevantPatientService
 from .retention_worker import RetentionWorker
 from .sending import Sending
@@ -93,6 +94,8 @@ class ArchiveAddIn:
         """What an acknowledged instance survives: a loss of power, or the end of the program."""
         duplicates: Annotated[Duplicates, RESTART] = _USUAL.duplicates
         """Of other bytes under a UID that is taken: "keep" the first, "replace" it, or "quarantine" the second."""
+        rejection_notes: Annotated[Literal["store", "quarantine", "delete"], RESTART] = "store"
+        """Of what a rejection note names (IHE IOCM): "store" keeps it, "quarantine" hides it, "delete" deletes it."""
         refuse_at: Annotated[float, RESTART] = _USUAL.watermarks.refuse
         """The share of the disk in use at which instances are refused."""
         reject_at: Annotated[float, RESTART] = _USUAL.watermarks.reject
@@ -137,7 +140,7 @@ class ArchiveAddIn:
             self.holdings: Holdings = opened.enter_context(Holdings(directory, settings))
             self._use_titles(context, opened)
             self.holdings.settings = settings = _with_told(settings, context)
-            self.storage: StorageService = StorageService(self.holdings, turns=True)
+            self.storage: StorageService = StorageService(self.holdings, turns=True, commit=commit_of(self.holdings))
             opened.callback(self.storage.close)
             self.hl7: Hl7Service = Hl7Service(self.holdings)
             self.hl7.start()
@@ -323,7 +326,8 @@ def _archive_settings(context: AddInContext) -> ArchiveSettings:
     table = context.settings
     names = ("database", "storage", "storage_before", "layout", "template", "durability", "duplicates",
              "character_set", "relational", "patients_to", "availability_after", "retention_days",
-             "retention_size", "protected_patients", "protected_studies", "stations", "hl7_port")  # fmt: skip
+             "retention_size", "protected_patients", "protected_studies", "stations", "hl7_port",
+             "rejection_notes")  # fmt: skip
     return ArchiveSettings(
         ae_title=context.server.server.ae_title,
         destinations=context.services.ae_titles.destinations(),

@@ -26,6 +26,7 @@ from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .node_figures import NodeFigures
 from .nonpatient import NonPatientService
+from .rejection import commit_of
 from .relevant_patient import RelevantPatientService
 from .retention_worker import RetentionWorker
 from .settings import ArchiveSettings
@@ -60,7 +61,7 @@ class Archive(Application):
         self.settings: ArchiveSettings = self.holdings.settings
         self.listener: Listener = self._listener()
         self.listener.admission = self.listener.admission.with_rules(DiskRoom(self.holdings.disk))
-        self.storage: StorageService = StorageService(self.holdings, turns=True)
+        self.storage: StorageService = StorageService(self.holdings, turns=True, commit=commit_of(self.holdings))
         self.listener.on_turn(self.storage.committer.turn)
         self.query: QueryService = QueryService(self.holdings, self.settings.ae_title)
         self.retrieval: RetrievalService = RetrievalService(self.holdings)

@@ -54,6 +54,10 @@ port = {port}
 # Other bytes under a UID that is taken: "keep" the first, "replace" it, or "quarantine" the second.
 # duplicates = "quarantine"
 
+# What becomes of instances that a rejection note names (IHE Imaging Object Change Management): "store" keeps them and
+# the note, "quarantine" takes them out of the index, "delete" deletes them. Whoever may store may send such notes.
+# rejection_notes = "store"
+
 # Whether queries of a level may leave out the unique keys of the levels above.
 # relational = false
 
@@ -111,6 +115,7 @@ class ArchiveSettings(HoldingsSettings):
         ae_title: what callers have to call.
         host, port: where it listens; port 0 picks a free one.
         destinations: who may be sent to, by AE title.
+        rejection_notes: "store" takes rejection notes as any other instances; "quarantine" and "delete" honour them.
         associations: how many at a time.
         proxies: addresses and networks of load balancers, which say by the PROXY protocol for whom a connection is.
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
@@ -135,6 +140,7 @@ class ArchiveSettings(HoldingsSettings):
     destinations: Mapping[str, Entity] = field(default_factory=dict)
     associations: int = 100
     proxies: tuple[str, ...] = ()
+    rejection_notes: str = "store"
     steps_to: tuple[str, ...] = ()
     commitment_reports: str = "same"
     availability_to: tuple[str, ...] = ()
@@ -153,6 +159,7 @@ class ArchiveSettings(HoldingsSettings):
         check_ae_title(self.ae_title)
         _one_of("layout", self.layout, ("segments", "files"))
         _one_of("durability", self.durability, (DISK, OS))
+        _one_of("rejection_notes", self.rejection_notes, ("store", "quarantine", "delete"))
         _one_of("commitment_reports", self.commitment_reports, ("same", "new"))
         if not 0 <= self.port <= 65535:
             raise InvalidArgument(f"port {self.port}: 0 to 65535")

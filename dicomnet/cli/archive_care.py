@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from ..archive.checks import Finding, fsck, scrub
 from ..archive.holdings import Holdings
+from ..archive.rejection import RejectionNotes
 from ..client.media_set import Contents, check
 from ..errors import InvalidArgument
 from ..repository import schema
@@ -129,6 +130,8 @@ def reindex_command(directory: str, output: Output) -> int:
     """
     with Holdings(Path(directory)) as holdings:
         found = holdings.intake.recover(recent=False)
+        if holdings.settings.rejection_notes != "store":
+            RejectionNotes(holdings).honour_all()
         instances, _ = held(holdings)
     output.summary(f"{found} indexed, {counted(instances, 'instance')} in all", indexed=found, instances=instances)
     return Exit.DONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class Quarantined:
     """An instance in quarantine.
 
     Attributes:
-        kind: "different" bytes under a UID that is taken, "patient conflict", "series conflict".
+        kind: "different" bytes under a UID that is taken, "patient conflict", "series conflict", "rejected" by a note.
         reason: what conflicts, without patient data.
         at: when it came, in seconds since 1970.
     """
@@ -63,16 +63,20 @@ class Quarantine:
         return self._database.transaction(lambda connection: [self._add(connection, *one) for one in kept])
 
     def _add(self, connection: Connection, record: InstanceRecord, kind: str, reason: str, calling: str) -> bool:
-        columns = quarantine.c
-        same = select(columns.id).where(columns.uid == record.uid, columns.sha == record.sha, columns.kind == kind)
-        if connection.execute(same).first() is not None:
-            return False
         values = {
             "uid": record.uid, "cls": record.cls, "ts": record.ts, "study_uid": record.study.uid,
             "storage": record.storage, "key": record.key, "off": record.offset, "bytes": record.size,
-            "sha": record.sha, "calling": calling, "kind": kind, "reason": reason, "at": self._clock(),
+            "sha": record.sha, "calling": calling, "kind": kind, "reason": reason,
         }  # fmt: skip
-        connection.execute(insert(quarantine).values(values))
+        return self.admit(connection, values)
+
+    def admit(self, connection: Connection, values: Mapping[str, Any]) -> bool:
+        """Keep an instance by its columns, all but id and time, in the caller's transaction; as of `add`."""
+        columns = quarantine.c
+        same = columns.uid == values["uid"], columns.sha == values["sha"], columns.kind == values["kind"]
+        if connection.execute(select(columns.id).where(*same)).first() is not None:
+            return False
+        connection.execute(insert(quarantine).values({**values, "at": self._clock()}))
         return True
 
     def items(self, *, after: int = 0, most: int = 100) -> list[Quarantined]:

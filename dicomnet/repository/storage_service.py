@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from .holdings import Holdings
+from .incoming import Incoming
 from .intake import Kept
 from .receiving import DiskRoom, Receiver
 
 __all__ = ["DiskRoom", "StorageService"]
+
+Commit = Callable[[Sequence[Incoming]], Sequence[Kept | Exception]]
 
 
 class StorageService(Receiver[Kept]):
@@ -15,7 +20,8 @@ class StorageService(Receiver[Kept]):
     Args:
         holdings: where.
         turns: what comes in one turn of a listener's loop is a group; the loop calls `committer.turn`.
+        commit: what stores a group; by default `Intake.store`.
     """
 
-    def __init__(self, holdings: Holdings, *, turns: bool = False) -> None:
-        super().__init__(holdings.blobs, holdings.disk, holdings.intake.store, turns=turns)
+    def __init__(self, holdings: Holdings, *, turns: bool = False, commit: Commit | None = None) -> None:
+        super().__init__(holdings.blobs, holdings.disk, commit or holdings.intake.store, turns=turns)

@@ -1,0 +1,165 @@
+"""Rejection notes: what they name is out of sight before they are acknowledged (IHE IOCM, RAD-66)."""
+
+from __future__ import annotations
+
+import logging
+
+import archives
+import pytest
+from archives import LITTLE, an_incoming, data_set
+
+from dicomnet import uids
+from dicomnet.archive.checks import fsck
+from dicomnet.archive.rejection import KIND, RejectionNotes, commit_of
+from dicomnet.archive.settings import ArchiveSettings
+from dicomnet.errors import InvalidArgument
+from dicomnet.files.part10 import meta_header
+from dicomnet.repository.blob_source import data_set_of
+from dicomnet.repository.blob_store import NewBlob
+from dicomnet.repository.catalog import Level
+from dicomnet.repository.incoming import Incoming
+from dicomnet.repository.index import Outcome
+
+NOTE = uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE
+QUALITY, SAFETY, WORKLIST, EXPIRED = "113001", "113037", "113038", "113039"
+
+
+def a_note(code, numbers, *, study=1, of_study="", scheme="DCM", of_class=uids.CT_IMAGE_STORAGE):
+    """A key object selection of a study's instances; its own series is another one."""
+    uid = f"1.2.{study}.9.{code}"
+    references = [
+        {"ReferencedSOPClassUID": of_class, "ReferencedSOPInstanceUID": f"1.2.{study}.1.{number}"} for number in numbers
+    ]
+    series = {"SeriesInstanceUID": f"1.2.{study}.1", "ReferencedSOPSequence": references}
+    evidence = {"StudyInstanceUID": of_study or f"1.2.{study}", "ReferencedSeriesSequence": [series]}
+    title = {"CodeValue": code, "CodingSchemeDesignator": scheme, "CodeMeaning": "title"}
+    data = data_set(
+        1, study=study, SOPClassUID=NOTE, SOPInstanceUID=uid, SeriesInstanceUID=f"1.2.{study}.9", Modality="KO",
+        Rows=None, Columns=None, ConceptNameCodeSequence=[title], CurrentRequestedProcedureEvidenceSequence=[evidence],
+    )  # fmt: skip
+    return Incoming(NewBlob(NOTE, uid, LITTLE, meta_header(NOTE, uid, LITTLE, "TESTER"), [data], b"", len(data)), data)
+
+
+@pytest.fixture
+def holdings(tmp_path):
+    with archives.opened(tmp_path, rejection_notes="quarantine") as holdings:
+        yield holdings
+
+
+def there(holdings, study=1):
+    return [one.uid for one in holdings.index.instances(Level.STUDY, [f"1.2.{study}"])]
+
+
+def rejected(holdings):
+    return [(one.uid, one.reason[:6]) for one in holdings.quarantine.items() if one.kind == KIND]
+
+
+def store(holdings, *group):
+    results = commit_of(holdings)(group)
+    assert [one.outcome for one in results if one.outcome not in (Outcome.NEW, Outcome.SAME)] == []
+    return results
+
+
+def test_rejected_for_safety_or_a_wrong_entry_goes_with_its_note(holdings):
+    store(holdings, *(an_incoming(number) for number in (1, 2, 3)))
+    store(holdings, a_note(SAFETY, [1, 2]))
+    assert there(holdings) == ["1.2.1.1.3"]
+    assert rejected(holdings) == [("1.2.1.1.1", SAFETY), ("1.2.1.1.2", SAFETY), ("1.2.1.9.113037", SAFETY)]
+    store(holdings, a_note(WORKLIST, [3]))
+    assert there(holdings) == []
+    with holdings.database.read() as connection:
+        for table in ("patient", "study", "series", "instance", "blob"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() == 0, table
+    assert list(fsck(holdings)) == []
+
+
+def test_the_bytes_wait_where_quarantine_says(holdings):
+    store(holdings, an_incoming(1))
+    store(holdings, a_note(SAFETY, [1]))
+    (one,) = holdings.quarantine.find("1.2.1.1.1")
+    assert data_set_of(holdings.blobs, one.ref) == data_set(1)
+
+
+def test_of_quality_the_note_is_seen(holdings):
+    store(holdings, an_incoming(1), an_incoming(2))
+    store(holdings, a_note(QUALITY, [2]))
+    assert there(holdings) == ["1.2.1.1.1", "1.2.1.9.113001"]
+
+
+def test_a_note_in_the_group_of_its_instances_and_the_same_note_again(holdings):
+    store(holdings, an_incoming(1), a_note(SAFETY, [1]), an_incoming(2))
+    store(holdings, a_note(SAFETY, [1]))
+    assert there(holdings) == ["1.2.1.1.2"]
+    assert rejected(holdings) == [("1.2.1.1.1", SAFETY), ("1.2.1.9.113037", SAFETY)]
+    assert list(fsck(holdings)) == []
+
+
+@pytest.mark.parametrize(("code", "expected"), [(SAFETY, []), (QUALITY, ["1.2.1.9.113001"]), (EXPIRED, ["1.2.1.1.1"])])
+def test_what_comes_again_stays_rejected_unless_it_had_expired(holdings, code, expected):
+    store(holdings, an_incoming(1))
+    store(holdings, a_note(code, [1]))
+    store(holdings, an_incoming(1))
+    assert there(holdings) == expected
+    assert len(rejected(holdings)) == 2 - (code == QUALITY)
+    assert list(fsck(holdings)) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"code": "113000"},  # Of Interest
+        {"code": SAFETY, "scheme": "99LOCAL"},
+        {"code": SAFETY, "of_study": "1.2.7"},
+        {"code": SAFETY, "of_class": uids.MR_IMAGE_STORAGE},
+    ],
+    ids=str,
+)
+def test_other_selections_and_wrong_references_reject_nothing(holdings, told):
+    store(holdings, an_incoming(1))
+    store(holdings, a_note(numbers=[1], **told))
+    assert "1.2.1.1.1" in there(holdings)
+
+
+def test_deleted_where_the_settings_say_so(tmp_path):
+    with archives.opened(tmp_path, rejection_notes="delete") as holdings:
+        store(holdings, an_incoming(1), an_incoming(2))
+        store(holdings, a_note(EXPIRED, [1]))
+        assert (there(holdings), rejected(holdings)) == (["1.2.1.1.2"], [])
+        assert list(fsck(holdings)) == []
+
+
+def test_by_default_a_note_is_an_instance_like_others(tmp_path):
+    with archives.opened(tmp_path) as holdings:
+        store(holdings, an_incoming(1), a_note(SAFETY, [1]))
+        assert there(holdings) == ["1.2.1.1.1", "1.2.1.9.113037"]
+
+
+def test_a_note_that_cannot_be_honoured_is_refused_and_can_be_sent_again(holdings, monkeypatch, caplog):
+    caplog.set_level(logging.ERROR)
+    store(holdings, an_incoming(1))
+    notes, note = RejectionNotes(holdings), [a_note(SAFETY, [1])]
+    with monkeypatch.context() as patch:
+        patch.setattr(holdings.blobs, "open", lambda ref: (_ for _ in ()).throw(OSError("away")))
+        (result,) = notes.store(note)
+    assert isinstance(result, OSError)
+    assert "cannot be honoured now" in caplog.text
+    (again,) = notes.store([a_note(SAFETY, [1])])
+    assert again.outcome is Outcome.SAME
+    assert there(holdings) == []
+
+
+def test_the_setting_is_one_of_three():
+    with pytest.raises(InvalidArgument, match="store or quarantine or delete"):
+        ArchiveSettings(rejection_notes="hide")
+
+
+def test_an_index_made_anew_has_nothing_that_is_rejected(tmp_path):
+    with archives.opened(tmp_path, rejection_notes="quarantine") as holdings:
+        store(holdings, an_incoming(1), an_incoming(2), a_note(SAFETY, [1]))
+    for name in ("index.db", "index.db-wal", "index.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    with archives.opened(tmp_path, rejection_notes="quarantine") as holdings:
+        holdings.intake.recover(recent=False)
+        assert len(there(holdings)) == 3
+        RejectionNotes(holdings).honour_all()
+        assert there(holdings) == ["1.2.1.1.2"]

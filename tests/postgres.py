@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE = 60.0 * float(os.environ.get("DICOMNET_PATIENCE", "1"))  # seconds
 # What the server does by itself, such as statistics by which it plans, would make tests depend on their order.
 _SERVER = (
     *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "autovacuum=off"),
@@ -96,7 +97,7 @@ def cluster(*settings: str) -> Iterator[Cluster]:
     def run(program: str, *arguments: str) -> None:
         command = [str(bin_directory / program), *arguments]
         as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60, cwd=root, **as_user)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE, cwd=root, **as_user)
 
     data, log = str(root / "data"), str(root / "log")
     try:

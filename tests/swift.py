@@ -25,7 +25,7 @@ import peers
 
 ROOT = Path(__file__).parent.parent
 USER, KEY = "test:tester", "testing"
-PATIENCE = 60.0
+PATIENCE = 60.0 * float(os.environ.get("DICOMNET_PATIENCE", "1"))  # seconds
 
 _PROXY = """\
 [DEFAULT]

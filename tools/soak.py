@@ -38,6 +38,7 @@ CT, LITTLE = uids.CT_IMAGE_STORAGE, uids.EXPLICIT_VR_LITTLE_ENDIAN
 SENDERS = 4
 SLOWEST_START = 5.0  # seconds, by the goal
 CHECKED_EVERY = 10  # kills
+PATIENCE = 60.0 * float(os.environ.get("DICOMNET_PATIENCE", "1"))  # seconds for an archive to start, or to end
 MOST_BYTES = 400 << 20  # of one archive; then a new one is begun
 # Bytes of pixels, and how often.
 SIZES = ((2 << 10, 60), (8 << 10, 20), (200 << 10, 12), (1 << 20, 4), (3 << 20, 4))
@@ -105,7 +106,7 @@ class Server:
         begin = time.monotonic()
         self._process.stdin.write("start\n")
         self._process.stdin.flush()
-        ready, _, _ = select.select([self._process.stdout], [], [], 60.0)
+        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
         assert ready, "the archive does not start"
         self.pid, self.port, self.recovered = map(int, self._process.stdout.readline().split())
         return time.monotonic() - begin
@@ -122,7 +123,7 @@ class Server:
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            self._process.wait(60)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

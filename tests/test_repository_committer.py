@@ -197,3 +197,21 @@ def test_groups_are_committed_side_by_side_where_that_is_allowed():
     futures.append(committer.submit(2))
     assert [future.result(30) for future in futures] == [1, 2]
     committer.close()
+
+
+def test_what_is_beyond_the_bytes_of_a_group_is_another_one_beside_it():
+    three = threading.Barrier(3, timeout=30)
+    groups = []
+
+    def commit(group):
+        groups.append(list(group))
+        three.wait()  # none goes on before all are there
+        return list(group)
+
+    committer = Committer(commit, turns=True, at_once=3, size=len, most_bytes=6)
+    items = ["aaa", "bbb", "ccccccccc", "d", "e"]  # one is larger than a group may be
+    futures = [committer.submit(item) for item in items]
+    committer.turn()
+    assert [future.result(30) for future in futures] == items
+    committer.close()
+    assert sorted(groups) == [["aaa", "bbb"], ["ccccccccc"], ["d", "e"]]

@@ -149,10 +149,12 @@ class BlobStore(Protocol):
     Attributes:
         root: the directory of this machine that it fills.
         at_once: how many threads may put at a time.
+        most_bytes: of a group in memory; what is beyond is better put by another thread. None: there is no such bound.
     """
 
     root: Path
     at_once: int
+    most_bytes: int | None
 
     @property
     def looking(self) -> int:

@@ -32,12 +32,20 @@ class Committer(Generic[T, R]):
         turns: items wait for `turn`, which a listener's loop calls when it has received all that has come; else they
             are taken as soon as the thread is free.
         at_once: how many groups may be committed side by side, where what confirms them is far away.
+        size: bytes of an item, and ``most_bytes`` of a group: what is beyond is another group, of another thread, and
+            neither waits for the other. An item that is larger is a group of its own.
     """
 
     def __init__(
-        self, commit: Callable[[Sequence[T]], Sequence[R | Exception]], *, turns: bool = False, at_once: int = 1
+        self,
+        commit: Callable[[Sequence[T]], Sequence[R | Exception]],
+        *,
+        turns: bool = False,
+        at_once: int = 1,
+        size: Callable[[T], int] = lambda _: 0,
+        most_bytes: int | None = None,
     ) -> None:
-        self._commit, self._turns = commit, turns
+        self._commit, self._turns, self._size, self._most_bytes = commit, turns, size, most_bytes
         self._waiting: list[tuple[T, Callable[[R | Exception], object]]] = []
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
@@ -126,11 +134,25 @@ class Committer(Generic[T, R]):
         with self._lock:
             while not (self._waiting and self._told) and not self._closed:
                 self._ready.wait()
-            group, self._waiting = self._waiting[:MOST_IN_GROUP], self._waiting[MOST_IN_GROUP:]
+            count = self._fitting()
+            group, self._waiting = self._waiting[:count], self._waiting[count:]
             self._told = bool(self._waiting)
+            if self._told:
+                self._ready.notify()  # another thread, if one is free
             self.groups += bool(group)
             self.items += len(group)
             return group
+
+    def _fitting(self) -> int:
+        """How many of the items that wait are one group."""
+        if self._most_bytes is None:
+            return MOST_IN_GROUP
+        total = 0
+        for count, (item, _) in enumerate(self._waiting[:MOST_IN_GROUP]):
+            total += self._size(item)
+            if count and total > self._most_bytes:
+                return count
+        return MOST_IN_GROUP
 
     def _settle(self, group: list[tuple[T, Callable[[R | Exception], object]]]) -> None:
         try:

@@ -21,7 +21,7 @@ class MovingStore:
         is_new: whether a key is one of the new store.
 
     Attributes:
-        root, at_once: of the new store.
+        root, at_once, most_bytes: of the new store.
     """
 
     def __init__(self, new: BlobStore, old: BlobStore, is_new: Callable[[str], bool]) -> None:
@@ -30,6 +30,7 @@ class MovingStore:
         self.is_new: Callable[[str], bool] = is_new
         self.root: Path = new.root
         self.at_once: int = new.at_once
+        self.most_bytes: int | None = new.most_bytes
 
     @property
     def looking(self) -> int:

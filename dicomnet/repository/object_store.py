@@ -27,9 +27,8 @@ from .object_writer import ObjectWriter
 
 __all__ = ["ObjectStore"]
 
-OBJECT_BYTES = 16 << 20  # of a group in one object; a larger group is several, which are put side by side
+OBJECT_BYTES = 16 << 20  # of an object; a larger group is several, and receivers make none that is larger
 SENDING = 8  # threads that send large instances
-PUTTING = 4  # threads that put objects of one group
 GROUPS = 4  # that are put at a time: 1,500 small ones to a store 150 ms away take 0.7 of the time of one at a time
 LOOKING = 16  # threads that look at objects, for checks
 AHEAD = 8  # the most blocks that one request of a reader that goes on and on asks for
@@ -113,12 +112,12 @@ class ObjectStore:
         self.bucket: Bucket = Bucket(url)
         self.root: Path = root
         self.at_once: int = GROUPS
+        self.most_bytes: int | None = OBJECT_BYTES
         self.looking: int = LOOKING
         make_directory(root)
         self._counted, self._clock = counted, clock
         self._cache = BlockCache(root, _mebibytes(self.bucket.parameters) << 20)
         self._sending = ThreadPoolExecutor(SENDING, thread_name_prefix="dicomnet-upload")
-        self._putting = ThreadPoolExecutor(PUTTING, thread_name_prefix="dicomnet-put")
 
     @property
     def due(self) -> bool:
@@ -131,7 +130,6 @@ class ObjectStore:
     def close(self) -> None:
         """Send what is on its way, and forget the cache."""
         self._sending.shutdown()
-        self._putting.shutdown()
         self._cache.close()
 
     # ---- writing -----------------------------------------------------------------------------------------------
@@ -173,19 +171,13 @@ class ObjectStore:
 
     def _put_all(self, batches: Sequence[Sequence[NewBlob]]) -> dict[int, BlobRef]:
         """Put the objects of a group; where each blob is, by its identity."""
-        if len(batches) == 1:
-            return self._put_object(batches[0])
-        futures = [self._putting.submit(self._put_object, batch) for batch in batches]
         places: dict[int, BlobRef] = {}
-        errors: list[OSError] = []
-        for future in futures:
-            try:
-                places |= future.result()
-            except OSError as error:
-                errors.append(error)
-        if errors:
+        try:
+            for batch in batches:
+                places |= self._put_object(batch)
+        except OSError:
             self._forget({ref.key for ref in places.values()})
-            raise errors[0]
+            raise
         return places
 
     def _put_object(self, batch: Sequence[NewBlob]) -> dict[int, BlobRef]:

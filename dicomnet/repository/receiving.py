@@ -78,7 +78,9 @@ class Receiver(Generic[R]):
     ) -> None:
         self._blobs, self._disk, self._who = blobs, disk, who
         self._memory = Memory()
-        self.committer: Committer[Incoming, R] = Committer(commit, turns=turns, at_once=blobs.at_once)
+        self.committer: Committer[Incoming, R] = Committer(
+            commit, turns=turns, at_once=blobs.at_once, size=_in_memory, most_bytes=blobs.most_bytes
+        )
         self._lock = threading.Lock()
         self.stored: int
         self.failed: int
@@ -183,6 +185,10 @@ class Receiver(Generic[R]):
     def close(self) -> None:
         """Commit what has arrived; nothing more is taken."""
         self.committer.close()
+
+
+def _in_memory(incoming: Incoming) -> int:
+    return incoming.blob.length if isinstance(incoming.blob.content, list) else 0
 
 
 def _mismatch(comment: str, tag: int, calling: str) -> Status:

@@ -126,6 +126,7 @@ class SegmentStore:
         make_directory(root)
         self.root: Path = root
         self.at_once: int = 1
+        self.most_bytes: int | None = None
         self.looking: int = 1
         self._durable = durability == DISK
         self._all_files = template is not None

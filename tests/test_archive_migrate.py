@@ -12,6 +12,8 @@ import pytest
 from archives import CT, an_incoming, part10
 from click.testing import CliRunner
 from rig import until
+from sqlalchemy import inspect, select
+from sqlalchemy.exc import DBAPIError
 
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
@@ -25,12 +27,13 @@ from dicomnet.repository.blob_source import data_set_of
 from dicomnet.repository.bucket import Bucket, StoreUnavailable
 from dicomnet.repository.database import Database
 from dicomnet.repository.deletion import delete_blobs_due, delete_instances
-from dicomnet.repository.index_copy import copy_index
+from dicomnet.repository.index_copy import IndexCopy
 from dicomnet.repository.moving import move_instances
 from dicomnet.repository.moving_store import MovingStore
 from dicomnet.repository.object_directory import is_object
 from dicomnet.repository.object_writer import ObjectWriter
 from dicomnet.repository.places import Places
+from dicomnet.repository.schema import metadata
 
 PATIENCE = 60  # seconds for what takes few
 
@@ -62,6 +65,46 @@ def killed(directory, bucket, more):
         process.kill()
         process.wait(PATIENCE)
     return process.returncode
+
+
+class Sender(threading.Thread):
+    """Stores one instance after the other at an archive, for the block."""
+
+    def __init__(self, archive):
+        super().__init__(daemon=True)
+        host, port = archive.listener.address
+        self._peer = f"ARCHIVE@{host}:{port}"
+        self._ended = threading.Event()
+        self.kept, self.error = [], None
+
+    def run(self):
+        try:
+            with dn.connect(self._peer, contexts=dn.contexts.storage([CT])) as association:
+                while not self._ended.is_set():
+                    number = 1000 + len(self.kept)
+                    assert association.store(part10(number, size=5000)).status.is_success
+                    self.kept.append(f"1.2.1.1.{number}")
+        except Exception as error:
+            self.error = error
+
+    def some_more(self):
+        """Wait until it has stored some more."""
+        enough = len(self.kept) + 5
+        until(lambda: self.error or len(self.kept) > enough)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self.join(PATIENCE)
+        assert self.error is None
+
+
+def rows_of(database, table):
+    with database.read() as connection:
+        return [tuple(row) for row in connection.execute(select(*table.c).order_by(*table.primary_key.columns))]
 
 
 @pytest.fixture
@@ -109,15 +152,67 @@ class TestIndex:
         with pytest.raises(InvalidArgument, match="has rows"):
             migrate(filled, "--database", url)
         with pytest.raises(InvalidArgument, match="not the other way"), Database(filled / "index.db") as source:
-            copy_index(source, source, progress=lambda _: None)
+            IndexCopy(source, source)
         with pytest.raises(InvalidArgument, match="nothing to migrate"):
             migrate(filled)
         assert ArchiveSettings.load(filled).database == ""
 
-    def test_an_archive_that_serves_is_not_copied(self, filled, postgresql):
+    @pytest.mark.deadline(180)
+    def test_the_copy_follows_an_archive_that_serves_until_it_is_stopped(self, filled, postgresql):
+        """Rows come, change and go while the copy is made, and after it; a kill in the midst costs nothing."""
         url = postgresql.url(postgresql.new_database())
-        with Archive(filled, ArchiveSettings.make(filled, port=0)), pytest.raises(InvalidArgument, match="Stop it"):
-            migrate(filled, "--database", url)
+        command = programs.command("archive", "migrate", filled, "--database", url)
+        with Archive(filled, ArchiveSettings.make(filled, port=0)) as archive, Sender(archive) as sender:
+            sender.some_more()
+            with Database(filled / "index.db") as source, Database.opened(url) as target:
+                copy = IndexCopy(source, target)
+                assert not copy.begun
+                copy.copy(lambda _: None)
+                sender.some_more()
+                assert copy.follow() > 5
+                delete_instances(archive.holdings, ["1.2.3.1.2", "1.2.3.1.5"])
+                assert IndexCopy(source, target).begun
+            process = subprocess.Popen(command, cwd=programs.ROOT, stdout=subprocess.PIPE, text=True)
+            assert "goes on where it ended" in process.stdout.readline()
+            assert "stop that now" in process.stdout.readline()
+            process.kill()  # while it follows
+            process.wait(PATIENCE)
+            process.stdout.close()
+            process = subprocess.Popen(command, cwd=programs.ROOT, stdout=subprocess.PIPE, text=True)
+            assert "goes on where it ended" in process.stdout.readline()
+            sender.some_more()
+        told, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, told
+        copied = [table for table in metadata.sorted_tables if table.name not in ("node", "duty")]
+        with Database(filled / "index.db") as old, Database(url) as new:
+            assert {table.name: rows_of(old, table) for table in copied} == {
+                table.name: rows_of(new, table) for table in copied
+            }
+            with new.read() as connection:
+                keys = [key for table in copied for key in inspect(connection).get_foreign_keys(table.name)]
+                assert keys
+                assert not any("deferrable" in key["options"] for key in keys)  # as in a new database
+        assert ArchiveSettings.load(filled).database == url
+        assert set(sender.kept) <= {uid for uid, _ in content(filled)}
+
+    def test_what_still_writes_to_the_old_index_is_told_nothing_else_than_that(self, filled, postgresql):
+        url = postgresql.url(postgresql.new_database())
+        with Holdings(filled) as late:
+            assert migrate(filled, "--database", url) == 0
+            [failed] = late.intake.store([an_incoming(700)])
+            assert isinstance(failed, DBAPIError)
+            assert "was copied to another database" in str(failed)
+        assert "1.2.1.1.700" not in dict(content(filled))
+
+    def test_a_copy_that_fails_leaves_nothing_behind(self, filled, postgresql, monkeypatch):
+        url = postgresql.url(postgresql.new_database())
+        with monkeypatch.context() as patch:
+            patch.setattr("dicomnet.repository.index_copy._digest", lambda *_: b"")
+            with pytest.raises(InvalidArgument, match="is not what was copied"):
+                migrate(filled, "--database", url)
+        with Database(filled / "index.db") as source, source.read() as connection:
+            assert not connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name LIKE 'index_copy%'").all()
+        assert migrate(filled, "--database", url) == 0
 
 
 class TestInstances:

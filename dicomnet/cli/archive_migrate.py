@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ from ..files.durable import replace_file
 from ..repository import schema
 from ..repository.database import Database
 from ..repository.holdings import INDEX_NAME
-from ..repository.index_copy import copy_index
+from ..repository.index_copy import IndexCopy
 from ..repository.moving import move_instances
 from ..repository.nodes import Node, Nodes
 from .archive_care import DIR, held
@@ -27,6 +28,8 @@ from .output import Output, amount, counted
 
 __all__ = ["migrate_command"]
 
+_FOLLOWING = 0.5  # seconds after which the copy follows what was written
+
 
 @click.command("migrate")
 @DIR
@@ -36,8 +39,9 @@ __all__ = ["migrate_command"]
 def migrate_command(directory: str, output: Output, database: str | None, storage: str | None) -> int:
     """Move the archive in DIR to PostgreSQL, to an object store, or go on with what was begun.
 
-    The index is copied while nothing serves the archive. Instances are moved while it serves, once what serves it was
-    started with the new setting: each is read back and compared with its hash. Stop it and begin again as you like.
+    The index is copied while the archive serves, and the copy follows what is stored, until you stop what serves it;
+    started again it has the new index. Instances are moved while it serves, once what serves it was started with the
+    new setting: each is read back and compared with its hash. Stop this command and begin again as you like.
     Ends with 69 if some instances could not be moved.
     """
     folder = Path(directory)
@@ -58,19 +62,33 @@ def _index(folder: Path, url: str, output: Output) -> None:
         output.say("the index is there already")
         return
     with Database.opened(settings.database or folder / INDEX_NAME) as source, Database.opened(url) as target:
-        alive = _alive(source)
-        if alive:
-            raise InvalidArgument(
-                f"{alive[0].address} serves the archive (process {alive[0].name})",
-                hint="Stop it first: what it would write now would not be in the new index.",
-            )
-        with source.read() as connection:
-            total = connection.execute(select(func.count()).select_from(schema.instance)).scalar_one()
-        with progressing(total, output) as progress:
-            count = copy_index(source, target, progress=progress)
-    _set(folder, {"database": url})
+        copy = IndexCopy(source, target)
+        count = 0
+        if copy.begun:
+            output.say("the copy goes on where it ended")
+        else:
+            with source.read() as connection:
+                total = connection.execute(select(func.count()).select_from(schema.instance)).scalar_one()
+            with progressing(total, output) as progress:
+                count = copy.copy(progress)
+        count += _following(copy, source, output) + copy.finish()
+        _set(folder, {"database": url})
+        copy.tidy()
     output.say(f"{counted(count, 'row')} copied, and the same there; archive.toml names the new index")
     output.record(rows=count)
+
+
+def _following(copy: IndexCopy, source: Database, output: Output) -> int:
+    """Follow what is written, for as long as anything serves the archive; how many rows that were."""
+    count = copy.follow()
+    told = False
+    while alive := _alive(source):
+        if not told:
+            told = True
+            output.say(f"the copy follows what {alive[0].address} stores (process {alive[0].name}): stop that now")
+        count += copy.follow()
+        threading.Event().wait(_FOLLOWING)
+    return count
 
 
 def _begin(folder: Path, storage: str) -> None:

@@ -503,7 +503,7 @@ class TestRules:
 
 class TestTransit:
     def transit(self):
-        return Transit((CT, "1.2.3", archives.LITTLE), "CT1", New("A"), 10.0)
+        return Transit((CT, "1.2.3", archives.LITTLE), Facts(b"", archives.LITTLE, CT, calling="CT1"), New("A"), 10.0)
 
     def test_pieces_are_multiples_of_the_unit_and_the_last_one_is_told(self):
         transit = self.transit()

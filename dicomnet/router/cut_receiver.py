@@ -181,7 +181,7 @@ class CutReceiver(Receiver[Accepted]):
             return
         self._told(transit.new.destination)
         incoming.blob.sha256 = transit.sha256()
-        passed = PassedOn(incoming, transit.new, "" if said.is_success else str(said))
+        passed = PassedOn(incoming, transit.facts, transit.new, "" if said.is_success else str(said))
         word = said if said.is_warning else Status(Status.SUCCESS)
         try:
             self._ledger.hand(passed, partial(self._written, status, sink, word, incoming.calling))

@@ -130,7 +130,7 @@ class _Passage:
         """The association that is open, or another one where that is over, or does not have what is wanted."""
         destination, wanted = self._way.destination, (transit.sop_class_uid, transit.transfer_syntax_uid)
         usual = destination.calling or self._way.title
-        calling = (transit.calling or usual) if destination.pass_calling else usual
+        calling = (transit.facts.calling or usual) if destination.pass_calling else usual
         association = self._association
         if association is not None and wanted in self._contexts and calling == self._calling and association.check():
             return association
@@ -258,7 +258,7 @@ class CutThrough:
             passage = self._way(name, destination).passage_for(uids, sender)
             if passage is None:
                 return None
-            transit = Transit(uids, facts.calling, deliveries[0], action.patience)
+            transit = Transit(uids, facts, deliveries[0], action.patience)
             passage.put(transit, sender)
             if self._watch is None:  # late: a process that forks is best alone
                 self._watch = threading.Thread(target=self._run, name="dicomnet-through-clock", daemon=True)

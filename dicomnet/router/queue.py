@@ -17,9 +17,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, insert, select, text, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    union_all,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ..repository.blob_store import BlobRef
 from ..repository.database import Database
@@ -136,6 +151,40 @@ _JOINED = select(
 ).join(received, _R.id == _D.received_id)  # fmt: skip
 
 
+_PUTTING = insert(delivery)
+# Written out, as the index says it: an index of some rows is not used for a value that comes later.
+_IS_WAITING: ColumnElement[bool] = _D.state == literal_column(f"'{State.WAITING}'")
+_SOONEST = [
+    select(func.min(_D.due)).where(_D.destination == bindparam("whose"), _IS_WAITING, _D.priority == priority)
+    for priority in URGENCY.values()
+]
+
+
+@cache
+def _queries(shared: bool) -> tuple[Select[int], ...]:
+    """What is due, for each urgency by itself: so an index has it in its order, whatever is due later.
+
+    They are made once, since that takes longer than to ask them. With ``shared`` they ask for a share of the series.
+    """
+    mine = _D.destination == bindparam("whose"), _IS_WAITING, _D.due <= bindparam("now")
+    share = (_D.slot % bindparam("shares") == bindparam("share"),) if shared else ()
+    due = select(_D.id).where(*mine, *share).order_by(_D.due, _D.id).limit(bindparam("most"))
+    return tuple(due.where(_D.priority == priority) for priority in URGENCY.values())
+
+
+@cache
+def _taking(shared: bool) -> ReturningUpdate[Any]:
+    """What leases from a server, with the rows of the instances."""
+    # One urgency after the other, until there are enough: what is behind that is not even looked at. What locks
+    # rows has to stand in a query of its own.
+    each = [select(one.with_for_update(skip_locked=True).subquery().c.id) for one in _queries(shared)]
+    due = select(union_all(*each).subquery().c.id).limit(bindparam("most"))
+    # An array is made once; what is behind IN may be asked again for each row, and would lock others then.
+    mine = _D.id == func.any(func.array(due.scalar_subquery())), _R.id == _D.received_id
+    values = {"state": State.LEASED, "owner": bindparam("by"), "until": bindparam("end"), "attempts": _D.attempts + 1}
+    return update(delivery).where(*mine).values(values).returning(*_JOINED.selected_columns)
+
+
 def slot_of(series: str) -> int:
     """Which slot a series falls into."""
     return zlib.crc32(series.encode()) % SLOTS
@@ -175,7 +224,7 @@ class Queue:
             for new in deliveries
         ]  # fmt: skip
         if values:
-            connection.execute(insert(delivery), values)
+            connection.execute(_PUTTING, values)
 
     def now(self) -> float:
         """Seconds since 1970, by the clock of these queues."""
@@ -201,10 +250,13 @@ class Queue:
         """
         now = self._clock()
         self._take_back(destination, now)
+        asked = {"whose": destination, "now": now, "most": most}
+        if slots > 1:
+            asked |= {"share": slot, "shares": slots}
         if not self._database.is_sqlite:
-            return self._leased_at_once(destination, now, most, slot, slots, now + seconds)
+            return self._leased_at_once(asked, now + seconds)
         with self._database.read() as connection:  # a look costs no turn of the writer
-            ids = self._due(connection, destination, now, most, slot, slots)
+            ids = self._due(connection, asked)
         if not ids:
             return []
         taking = update(delivery).where(_D.id.in_(ids), _D.state == State.WAITING).values(
@@ -217,24 +269,12 @@ class Queue:
         taken = self._database.transaction(work, logged=True)
         return self.find([one for one in ids if one in taken])  # others may have been quicker with some
 
-    def _leased_at_once(
-        self, destination: str, now: float, most: int, slot: int, slots: int, until: float
-    ) -> list[Delivery]:
+    def _leased_at_once(self, asked: dict[str, Any], until: float) -> list[Delivery]:
         """Lease from a server: in one transaction, since each word to it takes time; rows that others take are left."""
-        # One urgency after the other, until there are enough: what is behind that is not even looked at. What locks
-        # rows has to stand in a query of its own.
-        each = [
-            select(one.limit(most).with_for_update(skip_locked=True).subquery().c.id)
-            for one in self._queries(destination, now, slot, slots)
-        ]
-        due = select(union_all(*each).subquery().c.id).limit(most)
-        # An array is made once; what is behind IN may be asked again for each row, and would lock others then.
-        mine = _D.id == func.any(func.array(due.scalar_subquery())), _R.id == _D.received_id
-        values = {"state": State.LEASED, "owner": self._owner, "until": until, "attempts": _D.attempts + 1}
-        taking = update(delivery).where(*mine).values(values).returning(*_JOINED.selected_columns)
+        given = asked | {"by": self._owner, "end": until}
 
         def work(connection: Connection) -> list[Delivery]:
-            taken = [_delivery(row) for row in connection.execute(taking).mappings()]
+            taken = [_delivery(row) for row in connection.execute(_taking("share" in asked), given).mappings()]
             return sorted(taken, key=lambda one: (one.priority, one.due, one.id))
 
         return self._soon(work)
@@ -258,35 +298,19 @@ class Queue:
         over = over.values(state=State.WAITING, owner="")
         self._database.transaction(lambda connection: connection.execute(over), logged=True)
 
-    def _due(self, connection: Connection, destination: str, now: float, most: int, slot: int, slots: int) -> list[int]:
+    def _due(self, connection: Connection, asked: dict[str, Any]) -> list[int]:
         ids: list[int] = []
-        for query in self._queries(destination, now, slot, slots):
-            ids += connection.execute(query.limit(most - len(ids))).scalars()
-            if len(ids) == most:
+        for query in _queries("share" in asked):
+            ids += connection.execute(query, asked | {"most": asked["most"] - len(ids)}).scalars()
+            if len(ids) == asked["most"]:
                 break
         return ids
 
-    def _queries(self, destination: str, now: float, slot: int, slots: int) -> Iterator[Select[int]]:
-        """What is due, for each urgency by itself: so an index has it in its order, whatever is due later."""
-        for priority in URGENCY.values():
-            wanted: list[ColumnElement[bool]] = [
-                _D.destination == destination, _D.state == State.WAITING, _D.priority == priority, _D.due <= now
-            ]  # fmt: skip
-            if slots > 1:
-                wanted.append(_D.slot % slots == slot)
-            yield select(_D.id).where(*wanted).order_by(_D.due, _D.id)
-
     def next_due(self, destination: str) -> float | None:
         """When the next delivery of a destination may be taken; None where nothing waits."""
-        soonest = [
-            select(func.min(_D.due)).where(
-                _D.destination == destination, _D.state == State.WAITING, _D.priority == priority
-            )
-            for priority in URGENCY.values()
-        ]
         with self._database.read() as connection:
-            found = [due for one in soonest if (due := connection.execute(one).scalar()) is not None]
-        return min(found, default=None)
+            found = [connection.execute(one, {"whose": destination}).scalar() for one in _SOONEST]
+        return min((due for due in found if due is not None), default=None)
 
     def find(self, ids: Sequence[int]) -> list[Delivery]:
         """Deliveries by their ids, in that order."""

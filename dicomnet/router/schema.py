@@ -30,7 +30,7 @@ from ..repository.columns import text as _text
 
 __all__ = ["delivery", "expected", "make_tables", "plan", "received", "unit"]
 
-VERSION = 1
+VERSION = 2
 metadata: MetaData = MetaData()
 
 
@@ -99,14 +99,17 @@ delivery: Table = Table(
     _text("why"),
     _seconds("created"),
     _seconds("ended"),
-    Index("ix_router_delivery_queue", "destination", "state", "priority", "due", "id"),
+    # What is leased or over leaves it: a change of state then costs no entry in it.
+    Index(
+        "ix_router_delivery_waiting", "destination", "priority", "due", "id",
+        sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'"),
+    ),
     Index("ix_router_delivery_received", "received_id"),
     Index("ix_router_delivery_destination", "destination", "state", "id"),
     Index("ix_router_delivery_state", "state", "id"),
     Index("ix_router_delivery_unit", "unit", sqlite_where=text("unit <> ''"), postgresql_where=text("unit <> ''")),
-    Index("ix_router_delivery_ended", "ended"),
     sqlite_autoincrement=True,
-)
+)  # fmt: skip
 
 #: Series, studies and associations that are being received, and how they were found to be complete.
 unit: Table = Table(
@@ -156,9 +159,32 @@ def make_tables(connection: Connection) -> None:
     if not inspect(connection).has_table("router_version"):
         metadata.create_all(connection)
         connection.execute(_version.insert().values(version=VERSION))
+        _vacuum_early(connection)
         return
     found = connection.execute(_version.select()).scalar_one()
+    if found == 1:
+        _upgrade(connection)
     if found > VERSION:
         raise InvalidArgument(
             f"the router's tables are of version {found}, this dicomnet knows {VERSION}", hint="Use that version."
         )
+
+
+def _upgrade(connection: Connection) -> None:
+    """From version 1: the queue's index has only what waits, and the one by the end of deliveries is gone."""
+    for name in ("ix_router_delivery_queue", "ix_router_delivery_ended"):
+        connection.execute(text(f"DROP INDEX IF EXISTS {name}"))
+    waiting = next(one for one in delivery.indexes if one.name == "ix_router_delivery_waiting")
+    waiting.create(connection)
+    _vacuum_early(connection)
+    connection.execute(_version.update().values(version=VERSION))
+
+
+def _vacuum_early(connection: Connection) -> None:
+    """Have PostgreSQL take away what states were before, long before a fifth of a large table is that."""
+    if connection.dialect.name == "postgresql":
+        for table in (delivery, received):
+            connection.execute(text(
+                f"ALTER TABLE {table.name} SET (autovacuum_vacuum_scale_factor = 0.02, "
+                "autovacuum_analyze_scale_factor = 0.02)"
+            ))  # fmt: skip

@@ -41,6 +41,7 @@ _MOST_DELETED = 500
 _ACCESSION, _PATIENT, _STUDY, _SERIES = 0x00080050, 0x00100020, 0x0020000D, 0x0020000E
 
 _R, _D = received.c, delivery.c
+_ADDING = insert(received).returning(_R.id, sort_by_parameter_order=True)  # made once, since making it takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class PassedOn:
     """
 
     incoming: Incoming
+    facts: Facts
     new: New
     why: str
 
@@ -175,19 +177,17 @@ class Spool:
         Raises:
             DBAPIError: it cannot be written.
         """
-        wanted = self.plans.current[1].wanted
         placed = [
             _Placed(
-                BlobRef("", 0, one.incoming.blob.length), one.incoming.blob, one.incoming,
-                self._facts(one.incoming, wanted), [replace(one.new, state=State.SENT, why=one.why)],
+                BlobRef("", 0, one.incoming.blob.length), one.incoming.blob, one.incoming, one.facts,
+                [replace(one.new, state=State.SENT, why=one.why)],
             )
             for one in group
         ]  # fmt: skip
 
         def work(connection: Connection) -> None:
             now = self._clock()
-            adding = insert(received).returning(_R.id, sort_by_parameter_order=True)
-            rows = connection.execute(adding, [self._row(one, now) | {"kept": 0} for one in placed]).all()
+            rows = connection.execute(_ADDING, [self._row(one, now) | {"kept": 0} for one in placed]).all()
             for one, row in zip(placed, rows, strict=True):
                 one.id = row[0]
             self.queue.put(connection, [(one.id, one.facts.uid(_SERIES), one.deliveries) for one in placed])
@@ -208,9 +208,8 @@ class Spool:
         self._once_a_study(connection, placed)
         self._stop_loops(connection, placed)
         now = self._clock()
-        adding = insert(received).returning(_R.id, sort_by_parameter_order=True)
         self._join_units(connection, placed)
-        rows = connection.execute(adding, [self._row(one, now) for one in placed]).all()
+        rows = connection.execute(_ADDING, [self._row(one, now) for one in placed]).all()
         for one, row in zip(placed, rows, strict=True):
             one.id = row[0]
         self.queue.put(connection, [(one.id, one.facts.uid(_SERIES), one.deliveries) for one in placed])

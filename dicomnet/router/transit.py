@@ -20,6 +20,7 @@ from typing import BinaryIO, Self
 from ..errors import InputFileError, InputProblem
 from ..repository.deferred import Deferred
 from ..status import Status
+from .facts import Facts
 from .queue import New
 
 __all__ = ["AHEAD", "LEAST", "Answer", "Transit"]
@@ -49,7 +50,7 @@ class Transit:
 
     Args:
         uids: its SOP class, SOP instance and transfer syntax.
-        calling: the AE title of who sends it.
+        facts: what its rules have asked about, of who sends it and of its header.
         new: the delivery that its rule wants.
         patience: seconds after its last byte in which the destination has to answer.
 
@@ -59,7 +60,7 @@ class Transit:
         is_left: its sender has left in the middle of it.
     """
 
-    def __init__(self, uids: tuple[str, str, str], calling: str, new: New, patience: float) -> None:
+    def __init__(self, uids: tuple[str, str, str], facts: Facts, new: New, patience: float) -> None:
         self.sop_class_uid: str
         self.sop_instance_uid: str
         self.transfer_syntax_uid: str
@@ -67,20 +68,20 @@ class Transit:
         self.name: str = self.sop_instance_uid
         self.size: int = -1
         self.over: bool = False
-        self.calling: str = calling
+        self.facts: Facts = facts
         self.new: New = new
         self.answer: Deferred[Answer] = Deferred()
         self.due: float = math.inf
         self.is_left: bool = False
         self._patience = patience
         self._changed = threading.Condition()
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | memoryview] = deque()
         self._held = self._arrived = self._given = 0
         self._whole = self._stopped = self._from_file = False
         self._file: BinaryIO | None = None
         self._base = 0
         self._digest = hashlib.sha256()
-        self._undigested = b""
+        self._undigested: bytes | memoryview = b""
 
     # ---- the thread that receives ------------------------------------------------------------------------------
 
@@ -139,7 +140,7 @@ class Transit:
             yield memoryview(piece)
             self._take_digest()  # while the destination reads it
 
-    def _next(self, unit: int) -> bytes:
+    def _next(self, unit: int) -> bytes | memoryview:
         with self._changed:
             # One byte is kept back until more come: whether a fragment is the last one is said with it.
             least = min(unit, LEAST)
@@ -160,14 +161,15 @@ class Transit:
     def _flaw(self, what: str) -> InputFileError:
         return InputFileError(what, problem=InputProblem.CANNOT_READ)
 
-    def _joined(self, size: int) -> bytes:
-        """So many bytes of what is held."""
-        taken: list[bytes] = []
+    def _joined(self, size: int) -> bytes | memoryview:
+        """So many bytes of what is held; those of one piece as they are, for most of an instance comes in one."""
+        taken: list[bytes | memoryview] = []
         while size > 0:
             piece = self._pieces.popleft()
             if len(piece) > size:
-                self._pieces.appendleft(piece[size:])
-                piece = piece[:size]
+                view = memoryview(piece)
+                self._pieces.appendleft(view[size:])
+                piece = view[:size]
             taken.append(piece)
             size -= len(piece)
             self._held -= len(piece)

@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    RowMapping,
     Select,
     bindparam,
     func,
@@ -274,7 +273,7 @@ class Queue:
         given = asked | {"by": self._owner, "end": until}
 
         def work(connection: Connection) -> list[Delivery]:
-            taken = [_delivery(row) for row in connection.execute(_taking("share" in asked), given).mappings()]
+            taken = [_delivery(row) for row in connection.execute(_taking("share" in asked), given)]
             return sorted(taken, key=lambda one: (one.priority, one.due, one.id))
 
         return self._soon(work)
@@ -472,8 +471,7 @@ class Queue:
 def _found(connection: Connection, ids: Sequence[int]) -> list[Delivery]:
     if not ids:
         return []
-    rows = connection.execute(_JOINED.where(_D.id.in_(ids))).mappings()
-    found = {row["id"]: _delivery(row) for row in rows}
+    found = {row[0]: _delivery(row) for row in connection.execute(_JOINED.where(_D.id.in_(ids)))}
     return [found[one] for one in ids if one in found]
 
 
@@ -503,9 +501,7 @@ def waiting_again(connection: Connection, unit: str, now: float) -> None:
         connection.execute(update(received).where(_R.id == row["received_id"]).values(open=_R.open + 1))
 
 
-def _delivery(row: RowMapping) -> Delivery:
-    values: dict[str, Any] = dict(row)
-    values["state"] = State(values["state"])
-    values["ref"] = BlobRef(values.pop("key"), values.pop("off"), values.pop("bytes"))
-    values["sha"] = bytes(values["sha"])
-    return Delivery(**values)
+def _delivery(row: Sequence[Any]) -> Delivery:
+    """From a row of `_JOINED`, whose columns are in the order of the fields."""
+    before, state, between, place, sha = row[:6], row[6], row[7:22], row[22:25], row[25]
+    return Delivery(*before, State(state), *between, BlobRef(*place), bytes(sha))

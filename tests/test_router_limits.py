@@ -13,6 +13,7 @@ import peers
 import pytest
 import routers
 from routers import CT, address, everything_to, made, part10, routing, send, settled
+from sqlalchemy import inspect
 
 import dicomnet as dn
 from dicomnet.config import OPERATIONS_WINDOW
@@ -311,6 +312,34 @@ class TestLeasesFromAServer:
         for one in workers:
             one.join()
         assert len(taken) == len(set(taken)) == 160
+
+
+class TestTablesOfVersionOne:
+    """Queues whose index had every delivery: they are the same with the one of what waits."""
+
+    @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+    def test_they_are_brought_up_to_date_and_nothing_of_them_is_lost(self, tmp_path, kind, request):
+        cluster = request.getfixturevalue("postgresql") if kind == "postgresql" else None
+        database = cluster.url(cluster.new_database()) if cluster is not None else ""
+        settings = made(tmp_path, everything_to(A=address("A@127.0.0.1:1")), database=database)
+        with Spool(tmp_path, settings, serves=True) as spool:
+            spool.plans.refresh()
+            [stored] = spool.store([archives.an_incoming(1)])
+            with spool.database.write() as connection:
+                for statement in (
+                    "DROP INDEX ix_router_delivery_waiting",
+                    "CREATE INDEX ix_router_delivery_queue ON router_delivery (destination, state, priority, due, id)",
+                    "CREATE INDEX ix_router_delivery_ended ON router_delivery (ended)",
+                    "UPDATE router_version SET version = 1",
+                ):
+                    connection.exec_driver_sql(statement)
+        for _ in range(2):
+            with Spool(tmp_path, settings, serves=True) as spool, spool.database.read() as connection:
+                names = {one["name"] for one in inspect(connection).get_indexes("router_delivery")}
+                assert "ix_router_delivery_waiting" in names
+                assert not names & {"ix_router_delivery_queue", "ix_router_delivery_ended"}
+        with Spool(tmp_path, settings, serves=True) as spool:
+            assert [one.received_id for one in spool.queue.lease("A")] == [stored.id]
 
 
 @pytest.mark.long

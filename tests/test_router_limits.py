@@ -328,6 +328,7 @@ class TestTablesOfVersionOne:
             with spool.database.write() as connection:
                 for statement in (
                     "DROP INDEX ix_router_delivery_waiting",
+                    "ALTER TABLE router_received DROP COLUMN message",
                     "CREATE INDEX ix_router_delivery_queue ON router_delivery (destination, state, priority, due, id)",
                     "CREATE INDEX ix_router_delivery_ended ON router_delivery (ended)",
                     "UPDATE router_version SET version = 1",

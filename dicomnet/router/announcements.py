@@ -1,12 +1,12 @@
 """What modalities say of their instances: performed procedure steps, and instance availability notifications.
 
-They are believed, and answered; the router passes neither on. PS3.4 Annexes F and R.
+They are believed, answered, and passed on where a rule says so. PS3.4 Annexes F and R.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import uids
@@ -14,11 +14,11 @@ from ..services.provider_requests import NormalizedRequest
 from ..services.service_registry import Registering
 from ..status import Status
 from .completeness import Completeness
+from .facts import AVAILABILITY
 
 __all__ = ["Announcements"]
 
 _MPPS = uids.MODALITY_PERFORMED_PROCEDURE_STEP
-_IAN = "1.2.840.10008.5.1.4.33"  # Instance Availability Notification
 _MOST_STEPS = 10_000
 
 
@@ -27,19 +27,22 @@ class Announcements:
 
     Args:
         units: who is told.
+        rules: has done what rules say of a message; whether that worked.
     """
 
-    def __init__(self, units: Completeness) -> None:
-        self._units = units
+    def __init__(self, units: Completeness, rules: Callable[[NormalizedRequest], bool]) -> None:
+        self._units, self._rules = units, rules
         self._studies: OrderedDict[str, str] = OrderedDict()  # by the UID of a step
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer both services."""
         services.on_n_create(_MPPS, owner=owner)(self._begin)
         services.on_n_set(_MPPS, owner=owner)(self._end)
-        services.on_n_create(_IAN, owner=owner)(self._available)
+        services.on_n_create(AVAILABILITY, owner=owner)(self._available)
 
     def _begin(self, request: NormalizedRequest) -> Status:
+        if not self._rules(request):
+            return Status(Status.PROCESSING_FAILURE)
         items = request.dataset.get("ScheduledStepAttributesSequence") or ()
         study = next((str(item.get("StudyInstanceUID", "")) for item in items), "")
         self._studies[request.sop_instance_uid] = study
@@ -48,6 +51,8 @@ class Announcements:
         return Status.SUCCESS
 
     def _end(self, request: NormalizedRequest) -> Status:
+        if not self._rules(request):
+            return Status(Status.PROCESSING_FAILURE)
         step = request.sop_instance_uid
         if request.dataset.get("PerformedProcedureStepStatus") != "COMPLETED":
             return Status.SUCCESS
@@ -57,6 +62,8 @@ class Announcements:
         return Status.SUCCESS
 
     def _available(self, request: NormalizedRequest) -> Status:
+        if not self._rules(request):
+            return Status(Status.PROCESSING_FAILURE)
         study = str(request.dataset.get("StudyInstanceUID", ""))
         series = request.dataset.get("ReferencedSeriesSequence") or ()
         self._units.announced(request.sop_instance_uid, study, _references(series))

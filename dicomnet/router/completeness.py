@@ -208,7 +208,7 @@ class Completeness:
         count = self.count(one.counts_from or "", one.uid)
         with self._database.read() as connection:
             here = connection.execute(
-                select(func.count(func.distinct(_R.uid))).where(_R.study == one.uid)
+                select(func.count(func.distinct(_R.uid))).where(_R.study == one.uid, _R.message == "C-STORE")
             ).scalar_one()  # fmt: skip
         if count is not None and here >= count:
             return f"{here} of {count} instances are here"

@@ -16,13 +16,20 @@ from ..repository.text import clean_uid, decode, encodings_of
 from ..wire.elements import fault_of
 from .paths import Path, Step
 
-__all__ = ["IDENTIFYING", "Facts", "Unreadable", "values_of"]
+__all__ = ["AVAILABILITY", "IDENTIFYING", "TRIGGERS", "Facts", "Unreadable", "values_of"]
+
+AVAILABILITY = "1.2.840.10008.5.1.4.33"  # Instance Availability Notification
+#: What rules are asked about beside instances, by the SOP class of the message.
+TRIGGERS = {uids.MODALITY_PERFORMED_PROCEDURE_STEP: "procedure step", AVAILABILITY: "availability"}
 
 _CHARACTER_SET = 0x00080005
+_STUDY, _SCHEDULED_STEP_ATTRIBUTES = 0x0020000D, 0x00400270
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _CREATORS = range(0x10, 0x100)
 #: What every decision needs of a data set, beside what its rules ask for.
-IDENTIFYING = frozenset({_CHARACTER_SET, 0x00080018, 0x00080050, 0x00100020, 0x0020000D, 0x0020000E})
+IDENTIFYING = frozenset(
+    {_CHARACTER_SET, 0x00080018, 0x00080050, 0x00100020, 0x0020000D, 0x0020000E, _SCHEDULED_STEP_ATTRIBUTES}
+)
 
 
 class Unreadable(InvalidArgument):
@@ -76,12 +83,25 @@ class Facts:
                 head = codec.inflate(head) if self._whole else b""
             if self._whole:
                 codec.actual_encoding(head, self.transfer_syntax)
-            if not self.uid(0x00080018):
+            if self.trigger == "instance" and not self.uid(0x00080018):
                 raise Unreadable("the data set has no SOP Instance UID (0008,0018)")
         except Unreadable:
             raise
         except (InvalidArgument, codec.UndecodableDataSet, ValueError, zlib.error) as error:
             raise Unreadable(f"the data set cannot be read: {error}") from error
+
+    @property
+    def trigger(self) -> str:
+        """What it is: an instance, or what a message tells; see `plan.Rule.on`."""
+        return TRIGGERS.get(self.sop_class, "instance")
+
+    @property
+    def study(self) -> str:
+        """The UID of its study; of a procedure step the first that it is for. Empty where there is none."""
+        steps = (one.value for one in self.elements if one.tag == _SCHEDULED_STEP_ATTRIBUTES)
+        items = [item for value in steps if isinstance(value, list) for item in value]
+        inner = (one.value for item in items for one in item if one.tag == _STUDY and isinstance(one.value, bytes))
+        return self.uid(_STUDY) or next(map(clean_uid, inner), "")
 
     @property
     def elements(self) -> Item:

@@ -67,6 +67,8 @@ class Rule(Table):
     """Rules are asked from the highest to the lowest; of equal ones in the order in which they are written."""
     active: bool = True
     """Whether it is asked at all."""
+    on: Literal["instance", "procedure step", "availability"] = "instance"
+    """What it is asked about: instances, or what modalities tell (N-CREATE and N-SET of MPPS, N-CREATE of an IAN)."""
     then: Literal["continue", "stop"] = "continue"
     """Whether rules behind it are asked, too, where it fires."""
     fallback: bool = False
@@ -83,8 +85,8 @@ class Rule(Table):
     """What comes after that: it alone is sent ("new"), all is sent again ("always"), or it is held ("never")."""
 
     def holds(self, facts: Facts) -> bool:
-        """Whether its condition holds."""
-        return self.when is None or self.when.holds(facts)
+        """Whether it is asked about this, and its condition holds."""
+        return self.on == facts.trigger and (self.when is None or self.when.holds(facts))
 
     def destinations(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """The destinations that it names, with the place of each in the rule."""
@@ -151,6 +153,10 @@ class Plan(Table):
     def wanted(self) -> frozenset[int]:
         """The tags of the top level that its rules ask for."""
         return self._wanted
+
+    def asks_about(self, trigger: str) -> bool:
+        """Whether any rule is asked about what is of this kind; see `Rule.on`."""
+        return any(rule.active and rule.on == trigger for rule in self.rules)
 
     @property
     def passes_on(self) -> bool:
@@ -221,6 +227,7 @@ class Plan(Table):
             for path, name in rule.destinations():
                 yield from self._unknown(_join(place, path), name)
             yield from self._not_passed_on(place, rule)
+            yield from self._not_told(place, rule)
             for at, action in enumerate(rule.actions):
                 if isinstance(action, Copy) and not isinstance(
                     self.destinations.get(action.to, None), FolderDestination | None
@@ -250,6 +257,21 @@ class Plan(Table):
                 yield Problem(where, f'cut-through goes to a DICOM peer, which "{action.to[0]}" is not')
             if isinstance(destination, DimseDestination) and destination.commit:
                 yield Problem(where, f'"{action.to[0]}" is asked for commitment, which its queue waits for')
+
+    def _not_told(self, place: str, rule: Rule) -> Iterator[Problem]:
+        """What its rule wants done with a message, which only an instance can have."""
+        if rule.on == "instance":
+            return
+        if rule.unit != "instance":
+            yield Problem(f"{place} unit", f"a message belongs to no {rule.unit} that is waited for")
+        for at, action in enumerate(rule.actions):
+            if not isinstance(action, Forward | Hold | Drop | Prefetch):
+                yield Problem(_join(place, ("actions", at)), f"{action.do} is for instances, and this rule is not")
+            if isinstance(action, Forward) and (action.mode != "queue" or action.compress is not None):
+                yield Problem(_join(place, ("actions", at)), "a message goes by the queue, and is not compressed")
+        for path, name in rule.destinations():
+            if not isinstance(self.destinations.get(name), DimseDestination | None):
+                yield Problem(_join(place, path), f'a message goes to a DICOM peer, which "{name}" is not')
 
     def _unknown(self, place: str, name: str) -> Iterator[Problem]:
         if name in self.destinations:
@@ -297,12 +319,14 @@ class Plan(Table):
             why = ""
             if not rule.active:
                 why = ": it is not active"
+            elif rule.on != facts.trigger:
+                why = f": it is about each {rule.on}"
             elif rule.fallback and number not in fired:
                 why = ": it is a fallback, and another rule has fired or its condition does not hold"
             elif over and number not in fired:
                 why = ": a rule before it says stop"
             yield f'rule "{rule.name}" {word}{why}'
-            if rule.when is not None:
+            if rule.when is not None and rule.on == facts.trigger:
                 yield from rule.when.explain(facts, 1)
             over = over or (number in fired and rule.then == "stop")
 

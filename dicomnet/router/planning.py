@@ -52,7 +52,7 @@ def _planned(plan: Plan, version: int, decision: Decision, facts: Facts, associa
                     seen.add((name, changes))
                     yield _delivery(plan, version, one, step, name, facts, association)
             elif isinstance(action, Prefetch):
-                yield New(action.source, one.rule.name, version, step, key=facts.uid(0x0020000D))
+                yield New(action.source, one.rule.name, version, step, key=facts.study)
             else:
                 changes = (*changes, action)
 

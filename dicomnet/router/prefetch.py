@@ -13,7 +13,7 @@ from .actions import Prefetch
 
 __all__ = ["prefetched"]
 
-_PATIENT, _ISSUER, _STUDY, _MODALITY = 0x00100020, 0x00100021, 0x0020000D, 0x00080060
+_PATIENT, _MODALITY = 0x00100020, 0x00080060
 _READ = 1 << 20  # bytes of a data set in which its patient and modality stand
 
 
@@ -30,9 +30,9 @@ def prefetched(client: Client, load: Any, wanted: Prefetch) -> str:
     """
     with closing(load.source) as source:
         head = bytes(next(iter(source.chunks(_READ)), b""))
-    found = select_elements(head, load.delivery.ts, (_PATIENT, _ISSUER, _STUDY, _MODALITY))
+    found = select_elements(head, load.delivery.ts, (_PATIENT, _MODALITY))
     values = {tag: clean_uid(element.value) for tag, element in found.items()}
-    patient, study = values.get(_PATIENT, ""), values.get(_STUDY, "")
+    patient, study = values.get(_PATIENT, ""), load.delivery.study
     if not patient:
         return "no earlier studies: the instance has no Patient ID"
     keys: dict[str, Any] = {"PatientID": patient, "StudyDate": f"{_first_day(wanted):%Y%m%d}-"}

@@ -105,6 +105,7 @@ class Delivery:
         due, until, created: seconds since 1970.
         why: what went wrong last, or what it waits for.
         ref: where its bytes are; ``bytes``: of the Part 10 stream.
+        message: by which it came, and goes on: C-STORE, or N-CREATE and N-SET of what is no instance that is stored.
     """
 
     id: int
@@ -131,6 +132,7 @@ class Delivery:
     called: str
     ref: BlobRef
     sha: bytes
+    message: str = "C-STORE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Count:
 _JOINED = select(
     _D.id, _D.received_id, _D.destination, _D.rule, _D.plan, _D.step, _D.state, _D.priority, _D.unit, _D.due,
     _D.attempts, _D.owner, _D.why, _D.created, _R.uid, _R.cls, _R.ts, _R.study, _R.series, _R.patient, _R.calling,
-    _R.called, _R.key, _R.off, _R.bytes, _R.sha,
+    _R.called, _R.key, _R.off, _R.bytes, _R.sha, _R.message,
 ).join(received, _R.id == _D.received_id)  # fmt: skip
 
 
@@ -503,5 +505,5 @@ def waiting_again(connection: Connection, unit: str, now: float) -> None:
 
 def _delivery(row: Sequence[Any]) -> Delivery:
     """From a row of `_JOINED`, whose columns are in the order of the fields."""
-    before, state, between, place, sha = row[:6], row[6], row[7:22], row[22:25], row[25]
-    return Delivery(*before, State(state), *between, BlobRef(*place), bytes(sha))
+    values: list[Any] = [*row[:6], State(row[6]), *row[7:22], BlobRef(*row[22:25]), bytes(row[25]), row[26]]
+    return Delivery(*values)

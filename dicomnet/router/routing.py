@@ -9,17 +9,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import uids
+from ..errors import InvalidArgument
+from ..files.part10 import meta_header
 from ..log import log, log_failure
+from ..repository.blob_store import NewBlob
 from ..repository.incoming import Incoming
 from ..server.directory_lock import DirectoryLock
+from ..services.provider_requests import NormalizedRequest
 from ..services.service_registry import Registering
 from .announcements import Announcements
 from .cut_receiver import CutReceiver
 from .cut_through import CutThrough
+from .facts import TRIGGERS, Facts
 from .forwarder import Forwarder, Pace
 from .queue import State
 from .settings import RouterSettings
-from .spool import Accepted, Spool
+from .spool import Accepted, Spool, Told
 
 __all__ = ["DestinationState", "Routing"]
 
@@ -85,7 +91,7 @@ class Routing:
         self.storage: CutReceiver = CutReceiver(
             self.spool, self.spool.disk, self._store, self.cuts, self.forwarder.passed_on
         )
-        self._announcements = Announcements(self.spool.units)
+        self._announcements = Announcements(self.spool.units, self._told)
         self._tell = tell
         self._alarms: set[str] = set()
         self._ended: set[str] = set()  # associations
@@ -102,6 +108,27 @@ class Routing:
         names = {new.destination for one in accepted if isinstance(one, Accepted) for new in one.deliveries}
         self.forwarder.wake(sorted(names))
         return accepted
+
+    def _told(self, request: NormalizedRequest) -> bool:
+        """Have what rules say of a message done; False where it is not durable, and is to come again."""
+        plan = self.spool.plans.current[1]
+        named = request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid
+        data = request.data
+        if not plan.asks_about(TRIGGERS[named[0]]) or not uids.is_valid(named[1]) or not data:
+            return True
+        facts = Facts(data, named[2], named[0], calling=request.calling, called=request.called,
+                      address=request.address, at=self.spool.now(), wanted=plan.wanted, whole=True)  # fmt: skip
+        try:
+            if not plan.decide(facts).fired:
+                return True
+        except InvalidArgument:
+            pass  # what no rule can read is parked, and seen
+        blob = NewBlob(*named, meta_header(*named, request.calling), [data], b"", len(data))
+        told = Told(
+            blob, data, request.calling, request.called, request.address, request.operation.name.removesuffix("-RQ")
+        )
+        [result] = self.storage.committer.together([told])
+        return not isinstance(result, Exception)
 
     def ended(self, calling: str, address: str) -> None:
         """An association is over; from any thread, at once."""

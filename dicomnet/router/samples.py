@@ -77,12 +77,15 @@ def sample_files(paths: Iterable[Path], sender: Sender) -> Iterator[Sample | Inp
 
 def spooled(spool: Spool, most: int = 10_000) -> Iterator[Sample]:
     """The instances in the spool, the newest first, as they came."""
-    return _read(spool, select(received).where(_T.kept == 1).order_by(_T.id.desc()).limit(most))
+    return _read(
+        spool, select(received).where(_T.kept == 1, _T.message == "C-STORE").order_by(_T.id.desc()).limit(most)
+    )
 
 
 def spooled_series(spool: Spool, study: str, most: int = 10_000) -> Iterator[Sample]:
     """The newest instance in the spool of each series of a study, the newest first, as they came."""
-    newest = select(func.max(_T.id)).where(_T.kept == 1, _T.study == study).group_by(_T.series)
+    mine = _T.kept == 1, _T.study == study, _T.message == "C-STORE"
+    newest = select(func.max(_T.id)).where(*mine).group_by(_T.series)
     return _read(spool, select(received).where(_T.id.in_(newest)).order_by(_T.id.desc()).limit(most))
 
 
@@ -127,7 +130,7 @@ def coverage(plan: Plan, samples: Iterable[Sample], running: Plan | None = None)
             theirs = deliveries_of(running, 0, sample.facts)
             if outcome(mine) != outcome(theirs):
                 found.differs.append((sample.name, outcome(theirs), outcome(mine)))
-    found.never = [rule.name for rule in plan.rules if not found.fired[rule.name]]
+    found.never = [rule.name for rule in plan.rules if rule.on == "instance" and not found.fired[rule.name]]
     return found
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     inspect,
     text,
 )
+from sqlalchemy.schema import CreateColumn
 
 from ..errors import InvalidArgument
 from ..repository.columns import BIG as _BIG
@@ -30,7 +31,7 @@ from ..repository.columns import text as _text
 
 __all__ = ["delivery", "expected", "make_tables", "plan", "received", "unit"]
 
-VERSION = 2
+VERSION = 3
 metadata: MetaData = MetaData()
 
 
@@ -57,6 +58,7 @@ received: Table = Table(
     _text("series"),
     _text("patient"),
     _text("accession"),
+    _text("message", "C-STORE"),  # by which it came
     _text("calling"),
     _text("called"),
     _text("address"),
@@ -162,21 +164,28 @@ def make_tables(connection: Connection) -> None:
         _vacuum_early(connection)
         return
     found = connection.execute(_version.select()).scalar_one()
-    if found == 1:
-        _upgrade(connection)
+    if found < VERSION:
+        _upgrade(connection, found)
     if found > VERSION:
         raise InvalidArgument(
             f"the router's tables are of version {found}, this dicomnet knows {VERSION}", hint="Use that version."
         )
 
 
-def _upgrade(connection: Connection) -> None:
-    """From version 1: the queue's index has only what waits, and the one by the end of deliveries is gone."""
-    for name in ("ix_router_delivery_queue", "ix_router_delivery_ended"):
-        connection.execute(text(f"DROP INDEX IF EXISTS {name}"))
-    waiting = next(one for one in delivery.indexes if one.name == "ix_router_delivery_waiting")
-    waiting.create(connection)
-    _vacuum_early(connection)
+def _upgrade(connection: Connection, found: int) -> None:
+    """Bring tables of a version up to date.
+
+    From 1 to 2 the queue's index has only what waits, and the one by the end of deliveries is gone; with 3 messages
+    are received that are no C-STORE.
+    """
+    if found == 1:
+        for name in ("ix_router_delivery_queue", "ix_router_delivery_ended"):
+            connection.execute(text(f"DROP INDEX IF EXISTS {name}"))
+        waiting = next(one for one in delivery.indexes if one.name == "ix_router_delivery_waiting")
+        waiting.create(connection)
+        _vacuum_early(connection)
+    column = CreateColumn(received.c.message).compile(dialect=connection.dialect)
+    connection.execute(text(f"ALTER TABLE {received.name} ADD COLUMN {column}"))
     connection.execute(_version.update().values(version=VERSION))
 
 

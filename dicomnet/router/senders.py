@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from .. import uids
 from ..client import Client, Retry
 from ..client.batch import Outcome, Stored, committed
 from ..client.sync.store import COMMIT_AT_ONCE, StoreScu
+from ..dataset import codec
 from ..errors import (
     AssociationAborted,
     AssociationRejected,
@@ -22,9 +24,12 @@ from ..errors import (
     InputFileError,
     InvalidArgument,
     NoAcceptedContext,
+    ServiceFailure,
 )
+from ..protocol.negotiation import ProposedContext
 from ..services.user import Commitment
 from ..status import Status
+from ..sync.association import connect
 from .actions import Prefetch
 from .conditions import uid_of
 from .destinations import DimseDestination
@@ -117,7 +122,10 @@ class DimseSender:
         for one in loads:
             if one.prefetch is not None:
                 yield self._prefetched(one, one.prefetch)
-        for calling, convert, group in self._groups([one for one in loads if one.prefetch is None]):
+            elif one.delivery.message != "C-STORE":
+                yield self._told(one)
+        stored = [one for one in loads if one.prefetch is None and one.delivery.message == "C-STORE"]
+        for calling, convert, group in self._groups(stored):
             wanted = []
             for one in group:
                 why = self._learned(one.delivery)
@@ -141,6 +149,30 @@ class DimseSender:
             return Result(load.delivery, Verdict.REFUSED, str(error))
         finally:
             load.source.close()
+
+    def _told(self, load: Load) -> Result:
+        """Send a message on as it came, over an association of its own."""
+        item, usual = load.delivery, self._destination.calling or self._title
+        calling = (item.calling or usual) if self._destination.pass_calling else usual
+        syntaxes = tuple(dict.fromkeys((item.ts, uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)))
+        contexts = [ProposedContext(item.cls, syntaxes)]
+        try:
+            with closing(load.source) as source:
+                dataset = codec.decode(b"".join(map(bytes, source.chunks(2))), item.ts)
+            tls = self._destination.tls()
+            with connect(self._destination.entity, calling=calling, contexts=contexts, tls=tls) as to:
+                send = to.n_create if item.message == "N-CREATE" else to.n_set
+                send(item.cls, item.uid, dataset)
+        except ServiceFailure as error:
+            return Result(item, verdict_on(error.status), str(error))
+        except AssociationRejected as error:
+            verdict = Verdict.UNREACHABLE if error.result == _TRANSIENT else Verdict.REFUSED
+            return Result(item, verdict, str(error))
+        except (ConnectionFailed, DeadlineExceeded, AssociationAborted) as error:
+            return Result(item, Verdict.UNREACHABLE, str(error))
+        except DicomNetError as error:
+            return Result(item, Verdict.REFUSED, str(error))
+        return Result(item, Verdict.DELIVERED)
 
     def _learned(self, delivery: Delivery) -> str:
         """Why the peer takes none of this kind, as it has said a moment ago."""

@@ -30,7 +30,7 @@ from .schema import delivery, make_tables, received
 from .settings import RouterSettings
 from .versions import PlanVersions
 
-__all__ = ["DATABASE_NAME", "LOOP_SECONDS", "MOST_RETURNS", "Accepted", "PassedOn", "Spool"]
+__all__ = ["DATABASE_NAME", "LOOP_SECONDS", "MOST_RETURNS", "Accepted", "PassedOn", "Spool", "Told"]
 
 DATABASE_NAME = "router.db"
 #: Smaller than an archive's: what is in it is gone soon, and the room is wanted back.
@@ -38,7 +38,7 @@ SEGMENT_BYTES = 64 << 20
 #: The same bytes for the same destination so often within so many seconds go round in a loop.
 MOST_RETURNS, LOOP_SECONDS = 5, 3600.0
 _MOST_DELETED = 500
-_ACCESSION, _PATIENT, _STUDY, _SERIES = 0x00080050, 0x00100020, 0x0020000D, 0x0020000E
+_ACCESSION, _PATIENT, _SERIES = 0x00080050, 0x00100020, 0x0020000E
 
 _R, _D = received.c, delivery.c
 _ADDING = insert(received).returning(_R.id, sort_by_parameter_order=True)  # made once, since making it takes longer
@@ -50,6 +50,17 @@ class Accepted:
 
     id: int
     deliveries: tuple[New, ...]
+
+
+@dataclass(slots=True)
+class Told(Incoming):
+    """A message that is no C-STORE, and that a rule does something with.
+
+    Attributes:
+        message: N-CREATE or N-SET.
+    """
+
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +229,9 @@ class Spool:
         facts, incoming, blob = one.facts, one.incoming, one.blob
         return {
             "uid": blob.sop_instance_uid, "cls": blob.sop_class_uid, "ts": blob.transfer_syntax_uid,
-            "study": facts.uid(_STUDY)[:64], "series": facts.uid(_SERIES)[:64], "patient": facts.text(_PATIENT)[:64],
+            "study": facts.study[:64], "series": facts.uid(_SERIES)[:64], "patient": facts.text(_PATIENT)[:64],
             "accession": facts.text(_ACCESSION)[:64],
+            "message": incoming.message if isinstance(incoming, Told) else "C-STORE",
             "calling": incoming.calling, "called": incoming.called, "address": facts.address,
             "key": one.ref.key, "off": one.ref.offset, "bytes": one.ref.length, "sha": blob.sha256, "at": now,
             "open": sum(not new.state.is_over for new in one.deliveries),

@@ -28,6 +28,7 @@ extensions = [
 ]
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},  # how many compilers run at a time
     ext_modules=cythonize(
         extensions,
         # cythonize compares time stamps, not directives: without force a trace build would reuse release C.

@@ -14,12 +14,13 @@ from index_tree import Tree, odd_records
 from starlette.requests import Request
 from test_repository_find import PARTS, QUERIES, QUERIES_OF_PART, queries
 
-from dicomnet.repository.catalog import BY_KEYWORD, Level
+from dicomnet.repository.catalog import ATTRIBUTES, BY_KEYWORD, Level
 from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index, Outcome
 from dicomnet.repository.keys import Identifier, QueryOptions
+from dicomnet.repository.responses import Answers
 from dicomnet.web.repository import WebRepository
-from dicomnet.web.search import search
+from dicomnet.web.search import _answer, search
 
 UNIQUE = {Level.STUDY: "StudyInstanceUID", Level.SERIES: "SeriesInstanceUID", Level.IMAGE: "SOPInstanceUID"}
 
@@ -84,6 +85,19 @@ def test_finds_what_the_naive_matcher_finds(odd, query):
 @given(query=queries())
 def test_finds_the_same_many_thousand_times(odd, part, query):
     compare(odd, query)
+
+
+@pytest.mark.parametrize("level", [Level.STUDY, Level.SERIES, Level.IMAGE])
+def test_text_is_what_the_objects_are(odd, level):
+    """Answers in JSON are written without the objects that those in XML are made of."""
+    repository, _ = odd
+    every = [one.keyword for one in ATTRIBUTES.values() if one.level <= level]
+    for keys in (every, ["00081190", "00081199", UNIQUE[level]], []):
+        identifier = Identifier.of(dict.fromkeys(keys, ""), level=level.name, options=QueryOptions(relational=True))
+        matches = list(repository.index.find(identifier, level=level, answers=Answers(retrieve_ae_title="A\\B")))
+        assert len(matches) > 1
+        for match in matches:
+            assert json.loads(match.json_text("http://pacs")) == _answer(match.json(), "http://pacs")
 
 
 @settings(max_examples=QUERIES // 5)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from typing import TypeAlias
 
 from .. import uids
@@ -25,6 +27,9 @@ _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV
 _PROSE = frozenset({"LT", "ST", "UR", "UT"})
 _NOT_TEXT = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "AT"})
 _LONGEST_SHORT = 0xFFFE  # bytes of a value whose length has 16 bits
+_RETRIEVE_URL = 0x00081190
+_SEGMENTS = {0x0020000D: "/studies/", 0x0020000E: "/series/", 0x00080018: "/instances/"}
+_json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 Value = str | list[Attributes]
@@ -77,6 +82,9 @@ class Answering:
                 fields[tag] = _Field(tag, "AE" if tag == _RETRIEVE_AE_TITLE else "CS", constant=text)
         self.fields: list[_Field] = [fields[tag] for tag in sorted(fields)]
         self._json_fields = [(f"{one.tag:08X}", one.vr, one.read, _is_plain(one.vr), one) for one in self.fields]
+        self._json_texts = [_prepared_text(one) for one in self.fields if one.tag != _RETRIEVE_URL]
+        self._before_url = sum(one.tag < _RETRIEVE_URL for one in self.fields)
+        self._segments = [(segment, fields.get(tag)) for tag, segment in _SEGMENTS.items()]
         self._encoders: dict[str, Encoder] = {}
 
     def _field(self, key: Key, level: Level, layout: Layout) -> _Field:
@@ -105,6 +113,31 @@ class Answering:
             else:
                 answer[name] = json_element(vr, value, field.items)
         return answer
+
+    def json_text(self, row: Row, base: str) -> str:
+        """See `Match.json_text`."""
+        pieces: list[str] = []
+        for begin, empty, read, write, field in self._json_texts:
+            value = field.constant if read is None else read(row)
+            if not value:
+                pieces.append(empty)
+            elif write is not None and "\\" not in value:  # nearly all of them
+                pieces.append(f"{begin}{write(value)}]}}")  # type: ignore[arg-type]  # only sequences are lists
+            else:
+                pieces.append(f'"{field.tag:08X}":{_json_text(json_element(field.vr, value, field.items))}')
+        url = f'"{_RETRIEVE_URL:08X}":{{"vr":"UR","Value":[{_json_text(base + self._address(row))}]}}'
+        pieces.insert(self._before_url, url)
+        return f"{{{','.join(pieces)}}}"
+
+    def _address(self, row: Row) -> str:
+        """Of the entity, as far as the answer names what it is in."""
+        address = ""
+        for segment, field in self._segments:
+            value = field.value(row) if field is not None else ""
+            if not value:
+                break
+            address += f"{segment}{value}"
+        return address
 
 
 class ItemAnswering:
@@ -161,6 +194,14 @@ class Match:
     def json(self) -> dict[str, Json]:
         """The answer in the DICOM JSON model."""
         return self._answering.json(self.row)
+
+    def json_text(self, base: str) -> str:
+        """The same as text, with the address that the entity can be retrieved from (0008,1190).
+
+        Args:
+            base: of the services, without a slash at its end.
+        """
+        return self._answering.json_text(self.row, base)
 
     def attributes(self) -> Attributes:
         """The values by tag, as eight hexadecimal digits; empty ones, too."""
@@ -306,6 +347,31 @@ def json_element(vr: str, value: Value, items: tuple[Key, ...] = ()) -> dict[str
 def _is_plain(vr: str) -> bool:
     """Whether one value is in DICOM JSON as it is in the index."""
     return vr not in _NOT_TEXT and vr not in _BINARY and vr not in ("PN", "IS", "DS", "SQ")
+
+
+# The text of an element before its values; all of it where there is none; what reads it, and what writes one value.
+_PreparedText = tuple[str, str, Reader | None, Callable[[str], str] | None, _Field]
+
+
+def _prepared_text(field: _Field) -> _PreparedText:
+    begin = f'"{field.tag:08X}":{{"vr":"{field.vr}"'
+    write = encode_basestring if _is_plain(field.vr) else _WRITERS.get(field.vr)
+    return f'{begin},"Value":[', f"{begin}}}", field.read, write, field
+
+
+def _name_text(value: str) -> str:
+    if "=" in value:
+        return _json_text(_json_value("PN", value))
+    return f'{{"Alphabetic":{encode_basestring(value)}}}'
+
+
+def _number_text(value: str) -> str:
+    if value.isascii() and value.isdigit():
+        return str(int(value))
+    return _json_text(_json_number(value))
+
+
+_WRITERS = {"PN": _name_text, "IS": _number_text, "DS": _number_text}
 
 
 def _json_item(stored: Attributes, asked: tuple[Key, ...]) -> Json:

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ..dataset.codec import vr_of
 from ..errors import InvalidArgument
@@ -72,7 +72,7 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
             answers=Answers(retrieve_ae_title=repository.ae_title),
             scope=scope_of(request),
         )
-        found = [_answer(match.json(), base) for match in islice(matches, offset, offset + limit + 1)]
+        found = list(islice(matches, offset, offset + limit + 1))
     except InvalidKey as error:
         raise Problem(400, str(error), parameter=f"{error.tag:08X}") from error
     except QueryTooLong as error:
@@ -83,7 +83,10 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
         headers["Warning"] = '299 - "There are additional results that can be requested"'
     if not found:
         return Response(status_code=204, headers=headers)
-    return xml_answer(found, headers) if kind == DICOM_XML else JSONResponse(found, headers=headers, media_type=_JSON)
+    if kind == DICOM_XML:
+        return xml_answer((_answer(match.json(), base) for match in found), headers)
+    text = ",".join(match.json_text(base) for match in found)
+    return Response(f"[{text}]", headers=headers, media_type=_JSON)
 
 
 def _identifier(query: QueryParams, path: dict[str, str], level: Level) -> Identifier:

@@ -87,8 +87,9 @@ def surface(slices: Iterable[Any], level: float, most: int) -> Mesh:
     """
     net = _Net(level)
     count = 0
-    for below, above in pairwise(slices):
-        count += net.add(np.asarray(below, np.float32), np.asarray(above, np.float32))
+    values = (np.asarray(one, np.float32) for one in slices)
+    for below, above in pairwise((one, one >= np.float32(level)) for one in values):
+        count += net.add((below[0], above[0]), (below[1], above[1]))
         if count > most:
             raise TooManyTriangles(f"the surface has more than {most} triangles")
     return net.mesh()
@@ -105,15 +106,14 @@ class _Net:
         self._layer = 0
         self._before: Any = None  # the vertices of the cells of the layer before, by row and column
 
-    def add(self, below: Any, above: Any) -> int:
-        """The cells between two slices; how many triangles they add."""
-        inside = below >= self._level, above >= self._level
-        corners = [inside[k][j : j - 1 or None, i : i - 1 or None] for k, j, i in _CORNERS]
-        crossed = np.logical_or.reduce(corners) & ~np.logical_and.reduce(corners)
-        rows, columns = np.nonzero(crossed)
-        numbers = np.full(crossed.shape, -1, np.int32)
+    def add(self, slices: tuple[Any, Any], inside: tuple[Any, Any]) -> int:
+        """The cells between two slices, whose voxels are inside or not; how many triangles they add."""
+        some, every = inside[0] | inside[1], inside[0] & inside[1]
+        some, every = some[:-1] | some[1:], every[:-1] & every[1:]
+        rows, columns = _where((some[:, :-1] | some[:, 1:]) & ~(every[:, :-1] & every[:, 1:]))
+        numbers = np.full((some.shape[0], some.shape[1] - 1), -1, np.int32)
         numbers[rows, columns] = np.arange(self._count, self._count + len(rows), dtype=np.int32)
-        self._points.append(self._vertices((below, above), rows, columns))
+        self._points.append(self._vertices(slices, rows, columns))
         self._count += len(rows)
         made = self._quadrangles(inside, numbers)
         self._before, self._layer = numbers, self._layer + 1
@@ -148,13 +148,20 @@ class _Net:
 
     def _around(self, begin: Any, end: Any, cells: tuple[Any, Any, Any, Any]) -> None:
         """Two triangles around each edge that is crossed, whose beginnings and ends are inside or not."""
-        for wanted, order in ((begin & ~end, (0, 1, 2, 3)), (end & ~begin, (3, 2, 1, 0))):
-            at = np.nonzero(wanted)
-            first, second, third, fourth = (cells[one][at] for one in order)
-            self._triangles += [np.stack([first, second, third], 1), np.stack([first, third, fourth], 1)]
+        at = _where(begin != end)
+        first, second, third, fourth = (one[at] for one in cells)
+        turned = end[at]  # seen from the other side
+        second, fourth = np.where(turned, fourth, second), np.where(turned, second, fourth)
+        self._triangles += [np.stack([first, second, third], 1), np.stack([first, third, fourth], 1)]
 
     def mesh(self) -> Mesh:
         return Mesh(np.concatenate(self._points), np.concatenate(self._triangles))
+
+
+def _where(found: Any) -> tuple[Any, Any]:
+    """Rows and columns, as `numpy.nonzero` has them, which takes many times as long for what is sparse."""
+    rows, columns = np.divmod(np.flatnonzero(found), found.shape[1])
+    return rows, columns
 
 
 def as_ply(mesh: Mesh, step: int) -> bytes:

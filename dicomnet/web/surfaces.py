@@ -187,4 +187,5 @@ def _slices(path: Path, count: int) -> Iterator[_Slice]:
                 or not np.isfinite([*place, *along.flat, slope, intercept]).all()
             ):
                 raise NotDecodable("the slices of this series have no place in the patient")
-            yield _Slice(place, np.stack([along[0] * right, along[1] * down]), pixels * slope + intercept)
+            values = pixels * np.float32(slope) + np.float32(intercept)
+            yield _Slice(place, np.stack([along[0] * right, along[1] * down]), values)

@@ -2,79 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import ssl
-import subprocess
-from pathlib import Path
 
 import archives
 import httpx
-import peers
 import pytest
-from argon2 import PasswordHasher
-from certificates import Authority
+from proxied import PASSWORD, USER, proxied
 from web_archives import element
 from websockets.sync.client import connect
 
-from dicomnet.archive.archive import Archive
-from dicomnet.archive.web import serve_web
 from dicomnet.client import WebClient, WebPeer
 from dicomnet.net.tls import TLS
-from dicomnet.web.users import Users
-
-PASSWORD = "correct horse"
-# As docs/how-to/web.md has it, with what a test needs around it.
-CONFIG = """
-daemon off; pid {directory}/pid; error_log {directory}/error.log; worker_processes 1;
-events {{ worker_connections 64; }}
-http {{
-    access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
-    map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-    server {{
-        listen 127.0.0.1:{port} ssl; server_name localhost;
-        ssl_certificate {cert}; ssl_certificate_key {key};
-        {location}
-    }}
-}}
-"""
-
-
-def location(upstream: int) -> str:
-    """What the page on the subject says, for this port."""
-    page = (Path(__file__).parent.parent / "docs" / "how-to" / "web.md").read_text(encoding="utf-8")
-    return re.search(r"```nginx\n(.*?)```", page, re.DOTALL)[1].replace("8042", str(upstream))
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory):
+def served(tmp_path_factory):
     """The address that a browser uses, and the authority of its certificate."""
-    nginx = peers.peer_program("nginx")
-    directory = tmp_path_factory.mktemp("nginx")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dicomnet.web.users.PasswordHasher", lambda: PasswordHasher(1, 64, 1))
-        settings = archives.make(directory / "archive")
-        Users(directory / "archive" / "users.json").put("jane", PASSWORD, "administer")
-        web = dataclasses.replace(settings.web, listen="127.0.0.1:0", proxies=("127.0.0.1",))
-        archive = Archive(directory / "archive", dataclasses.replace(settings, web=web))
-        authority, port = Authority(directory), peers.free_port()
-        issued = authority.issue("localhost")
-        with archive, serve_web(archive) as serving:
-            values = {"directory": directory, "port": port, "cert": issued.cert, "key": issued.key}
-            path = directory / "nginx.conf"
-            path.write_text(CONFIG.format(location=location(serving.address[1]), **values))
-            with subprocess.Popen([nginx, "-c", str(path), "-e", str(directory / "error.log")]) as process:
-                try:
-                    yield f"https://localhost:{port}/pacs", authority.file
-                finally:
-                    process.terminate()
+    with proxied(tmp_path_factory.mktemp("nginx")) as (_, url, authority):
+        yield url, authority
 
 
 @pytest.fixture
-def browser(proxied):
-    url, authority = proxied
+def browser(served):
+    url, authority = served
     context = ssl.create_default_context(cafile=str(authority))
     transport = httpx.HTTPTransport(verify=context, retries=6)
     with httpx.Client(base_url=url, transport=transport, timeout=30) as client:
@@ -83,7 +35,7 @@ def browser(proxied):
 
 def log_in(browser: httpx.Client) -> httpx.Response:
     token = re.search(r'name="token" value="([^"]+)"', browser.get("/login").text)[1]
-    return browser.post("/login", data={"token": token, "name": "jane", "password": PASSWORD, "next": "/pacs/viewer/"})
+    return browser.post("/login", data={"token": token, "name": USER, "password": PASSWORD, "next": "/pacs/viewer/"})
 
 
 def test_the_login_keeps_to_its_path_and_to_tls(browser):
@@ -107,11 +59,11 @@ def test_pages_of_the_proxys_own_host_are_ours(browser):
     assert browser.post("/dicomweb/studies", headers={"origin": "https://evil.example"}).status_code == 403
 
 
-def test_addresses_are_those_that_the_client_sees(proxied, tmp_path):
-    url, authority = proxied
+def test_addresses_are_those_that_the_client_sees(served, tmp_path):
+    url, authority = served
     path = tmp_path / "a.dcm"
     path.write_bytes(archives.part10(1, size=3 << 20))
-    peer = WebPeer(f"{url}/dicomweb", ("jane", PASSWORD), TLS(ca=authority))
+    peer = WebPeer(f"{url}/dicomweb", (USER, PASSWORD), TLS(ca=authority))
     with WebClient(peer) as client:
         assert all(one.ok for one in client.store(path))
         (found,) = client.search("IMAGE")
@@ -120,9 +72,9 @@ def test_addresses_are_those_that_the_client_sees(proxied, tmp_path):
         assert got.endswith(path.read_bytes()[-3_000_000:])
 
 
-def test_work_items_are_told_through_it(proxied, browser):
+def test_work_items_are_told_through_it(served, browser):
     log_in(browser)
-    url, authority = proxied
+    url, authority = served
     item = {"00741000": element("CS", "SCHEDULED"), "00741204": element("LO", "x"), "00741200": element("CS", "LOW"),
             "00404041": element("CS", "READY"), "00404005": element("DT", "2026")}  # fmt: skip
     made = browser.post("/dicomweb/workitems", json=item)
@@ -140,4 +92,4 @@ def test_work_items_are_told_through_it(proxied, browser):
 
 
 def test_a_caller_is_counted_by_its_own_address(browser):
-    assert browser.get("/metrics", auth=("jane", PASSWORD)).status_code == 200
+    assert browser.get("/metrics", auth=(USER, PASSWORD)).status_code == 200

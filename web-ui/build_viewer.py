@@ -290,9 +290,7 @@ def wheel() -> Path:
     shutil.rmtree(
         PACKAGE / "build", ignore_errors=True
     )  # setuptools would put files of an earlier build into the wheel
-    run(
-        sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(WHEELS), str(PACKAGE)
-    )
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(WHEELS), str(PACKAGE))
     built = next(WHEELS.glob("*.whl"))
     if built.stat().st_size > MAXIMUM_WHEEL:
         sys.exit(f"{built.name} has {built.stat().st_size} bytes, more than {MAXIMUM_WHEEL}: look at what is in it")

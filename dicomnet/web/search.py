@@ -15,7 +15,7 @@ from ..errors import InvalidArgument
 from ..repository.catalog import ATTRIBUTES, BY_KEYWORD, VR_OF, Level
 from ..repository.finding import QueryTooLong
 from ..repository.keys import Identifier, InvalidKey, QueryOptions
-from ..repository.responses import Answers
+from ..repository.responses import Answers, Match
 from .addresses import base_url
 from .media_types import accepted, best
 from .native_xml import DICOM_XML, xml_answer
@@ -83,6 +83,10 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
         headers["Warning"] = '299 - "There are additional results that can be requested"'
     if not found:
         return Response(status_code=204, headers=headers)
+    return _told(found, kind, base, headers)
+
+
+def _told(found: list[Match], kind: str, base: str, headers: dict[str, str]) -> Response:
     if kind == DICOM_XML:
         return xml_answer((_answer(match.json(), base) for match in found), headers)
     text = ",".join(match.json_text(base) for match in found)

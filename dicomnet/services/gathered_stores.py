@@ -77,11 +77,12 @@ class GatheredStores:
         except Exception as failure:
             error = failure
         late = turn.call.abandoned
-        for answer, failed in list(turn.outcomes):
+        outcomes = list(turn.outcomes)  # a thread that was given up may yet add one, which is not heeded
+        for answer, failed in outcomes:
             message, request = waiting.popleft()
             request.call = None
             yield from self._answer(service, message, answer, failed)
-        if error is not None and len(turn.outcomes) < len(turn.requests):  # that of the one that was under way
+        if error is not None and len(outcomes) < len(turn.requests):  # that of the one that was under way
             self._respond(waiting.popleft()[0], None, error, reads_on=late)
         fast = error is None and self._clock() < began + _MOMENT
         self.most = min(2 * self.most, OPERATIONS_WINDOW) if fast else 1

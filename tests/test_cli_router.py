@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
+import archives
 import peers
 import pytest
 from click.testing import CliRunner
 from routers import address, everything_to, made, part10, routing, send, settled
 
 from dicomnet.cli.app import dicomnet, run
+from dicomnet.router.spool import Spool
 from dicomnet.testing import Provider
 
 
@@ -224,3 +227,17 @@ def test_a_study_is_complete_only_if_all_of_it_is_everywhere(tmp_path, cli):
         assert [one["complete"] for one in studies] == [False, False]
         assert (total["summary"]["parked"], total["summary"]["received"]) == (3, 3)
         assert total["summary"]["balances"]
+
+
+def test_what_waits_for_a_time_of_the_day_says_until_when(tmp_path, cli):
+    rules = everything_to(A=address("A@127.0.0.1:1")).replace(
+        '"forward"', '"forward", between = { start = "%s", end = "%s" }'
+    )
+    start = datetime.now() + timedelta(hours=2)
+    made(tmp_path, rules % (f"{start:%H:%M}", f"{start + timedelta(hours=1):%H:%M}"))
+    with Spool(tmp_path, serves=True) as spool:
+        spool.plans.refresh()
+        spool.store([archives.an_incoming(1)])
+    code, out, _ = cli("queue", "list", tmp_path)
+    assert code == 0
+    assert f"waiting for A until {start:%Y-%m-%d %H:%M}, 0 min, 0 attempts" in out

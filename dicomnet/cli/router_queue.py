@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ def _line(item: Delivery, now: float) -> str:
     age = f"{(now - item.created) / 60:.0f} min"
     why = f": {item.why}" if item.why else ""
     to = item.destination or "nowhere"
+    if item.state is State.WAITING and item.due > now:
+        to += f" until {datetime.fromtimestamp(item.due):%Y-%m-%d %H:%M}"
     return f"{item.id}  {item.state} for {to}, {age}, {counted(item.attempts, 'attempt')}, {item.uid}{why}"
 
 

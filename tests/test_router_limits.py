@@ -348,17 +348,13 @@ class TestTablesOfVersionOne:
 @pytest.mark.deadline(300)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_queue_of_many_rows(tmp_path, kind, request):
-    """What a queue costs does not grow with its rows; what it costs, `tools/router_rows.py` measures for a million."""
-
-    def measured(name: str, rows: int) -> router_rows.Measured:
-        database = ""
-        if kind == "postgresql":
-            cluster = request.getfixturevalue("postgresql")
-            database = cluster.url(cluster.new_database())
-        return router_rows.measure(tmp_path / name, rows, database)
-
-    few, many = measured("few", 64 * 50), measured("many", 64 * 1000)
-    assert many.enqueue > few.enqueue / 5, (few, many)
-    assert many.lease < few.lease * 5, (few, many)
-    assert many.page < few.page * 5, (few, many)
-    assert many.restart < few.restart * 5, (few, many)
+    """As `tools/router_rows.py` does for a million; with a machine's noise allowed for."""
+    database = ""
+    if kind == "postgresql":
+        cluster = request.getfixturevalue("postgresql")
+        database = cluster.url(cluster.new_database())
+    found = router_rows.measure(tmp_path, 64 * 500, database)
+    assert found.enqueue > router_rows.GOALS["enqueue"] / 4, found
+    assert found.lease < router_rows.GOALS["lease"] * 20, found
+    assert found.page < router_rows.GOALS["page"] * 4, found
+    assert found.restart < router_rows.GOALS["restart"] * 4, found

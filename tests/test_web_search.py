@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import pytest
@@ -14,7 +15,7 @@ from index_tree import Tree, odd_records
 from starlette.requests import Request
 from test_repository_find import PARTS, QUERIES, QUERIES_OF_PART, queries
 
-from dicomnet.repository.catalog import ATTRIBUTES, BY_KEYWORD, Level
+from dicomnet.repository.catalog import ATTRIBUTES, BY_KEYWORD, VR_OF, Level
 from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index, Outcome
 from dicomnet.repository.keys import Identifier, QueryOptions
@@ -98,6 +99,28 @@ def test_text_is_what_the_objects_are(odd, level):
         assert len(matches) > 1
         for match in matches:
             assert json.loads(match.json_text("http://pacs")) == _answer(match.json(), "http://pacs")
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "expected"),
+    [
+        ("00101030", "DS", "1" * 5000, {"vr": "DS", "Value": ["1" * 5000]}),  # more than Python makes a number of
+        ("00101030", "DS", [{}], {"vr": "SQ", "Value": [{}]}),
+        ("001021B0", "LT", [{}], {"vr": "SQ", "Value": [{}]}),
+        ("00321032", "PN", [{}], {"vr": "SQ", "Value": [{}]}),
+    ],
+    ids=["digits", "sequence for a number", "sequence for a text", "sequence for a name"],
+)
+def test_an_odd_value_keeps_nothing_from_being_found(tmp_path, tag, vr, value, expected):
+    """A device may write anything; what it wrote is in the answers of all that searches find."""
+    (record,) = odd_records(random.Random(1), 1)
+    record = replace(record, study=replace(record.study, attrs=json.dumps({tag: value})))
+    with Database.opened(tmp_path / "index.db", durable=False) as database:
+        Index(database).add([record])
+        repository = WebRepository(Index(database), None, None, lambda: None, lambda: True)
+        assert VR_OF[int(tag, 16)] == vr
+        (found,) = asked(repository, Level.STUDY, [("includefield", tag)])
+        assert found[tag] == expected
 
 
 @settings(max_examples=QUERIES // 5)

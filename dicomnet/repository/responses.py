@@ -26,6 +26,7 @@ _LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _PROSE = frozenset({"LT", "ST", "UR", "UT"})
 _NOT_TEXT = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "AT"})
+_SURELY_A_NUMBER = 16  # digits: of more than 4300 Python makes no number
 _LONGEST_SHORT = 0xFFFE  # bytes of a value whose length has 16 bits
 _RETRIEVE_URL = 0x00081190
 _SEGMENTS = {0x0020000D: "/studies/", 0x0020000E: "/series/", 0x00080018: "/instances/"}
@@ -107,9 +108,8 @@ class Answering:
             value = field.constant if read is None else read(row)
             if not value:
                 answer[name] = {"vr": vr}
-            elif is_plain and "\\" not in value:  # nearly all of them
-                # A list of one kind of value is no list of any JSON for mypy.
-                answer[name] = {"vr": vr, "Value": [value]}  # type: ignore[list-item]
+            elif is_plain and isinstance(value, str) and "\\" not in value:  # nearly all of them
+                answer[name] = {"vr": vr, "Value": [value]}
             else:
                 answer[name] = json_element(vr, value, field.items)
         return answer
@@ -121,8 +121,8 @@ class Answering:
             value = field.constant if read is None else read(row)
             if not value:
                 pieces.append(empty)
-            elif write is not None and "\\" not in value:  # nearly all of them
-                pieces.append(f"{begin}{write(value)}]}}")  # type: ignore[arg-type]  # only sequences are lists
+            elif write is not None and isinstance(value, str) and "\\" not in value:  # nearly all of them
+                pieces.append(f"{begin}{write(value)}]}}")
             else:
                 pieces.append(f'"{field.tag:08X}":{_json_text(json_element(field.vr, value, field.items))}')
         url = f'"{_RETRIEVE_URL:08X}":{{"vr":"UR","Value":[{_json_text(base + self._address(row))}]}}'
@@ -366,7 +366,7 @@ def _name_text(value: str) -> str:
 
 
 def _number_text(value: str) -> str:
-    if value.isascii() and value.isdigit():
+    if len(value) <= _SURELY_A_NUMBER and value.isascii() and value.isdigit():
         return str(int(value))
     return _json_text(_json_number(value))
 

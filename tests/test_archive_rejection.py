@@ -12,6 +12,7 @@ from dicomnet import uids
 from dicomnet.archive.checks import fsck
 from dicomnet.archive.rejection import KIND, RejectionNotes, commit_of
 from dicomnet.archive.settings import ArchiveSettings
+from dicomnet.dataset import codec
 from dicomnet.errors import InvalidArgument
 from dicomnet.files.part10 import meta_header
 from dicomnet.repository.blob_source import data_set_of
@@ -24,9 +25,10 @@ NOTE = uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE
 QUALITY, SAFETY, WORKLIST, EXPIRED = "113001", "113037", "113038", "113039"
 
 
-def a_note(code, numbers, *, study=1, of_study="", scheme="DCM", of_class=uids.CT_IMAGE_STORAGE):
+def a_note(code, numbers, *, study=1, own_study=0, of_study="", scheme="DCM", of_class=uids.CT_IMAGE_STORAGE):
     """A key object selection of a study's instances; its own series is another one."""
-    uid = f"1.2.{study}.9.{code}"
+    own = own_study or study
+    uid = f"1.2.{own}.9.{code}"
     references = [
         {"ReferencedSOPClassUID": of_class, "ReferencedSOPInstanceUID": f"1.2.{study}.1.{number}"} for number in numbers
     ]
@@ -34,7 +36,7 @@ def a_note(code, numbers, *, study=1, of_study="", scheme="DCM", of_class=uids.C
     evidence = {"StudyInstanceUID": of_study or f"1.2.{study}", "ReferencedSeriesSequence": [series]}
     title = {"CodeValue": code, "CodingSchemeDesignator": scheme, "CodeMeaning": "title"}
     data = data_set(
-        1, study=study, SOPClassUID=NOTE, SOPInstanceUID=uid, SeriesInstanceUID=f"1.2.{study}.9", Modality="KO",
+        1, study=own, SOPClassUID=NOTE, SOPInstanceUID=uid, SeriesInstanceUID=f"1.2.{own}.9", Modality="KO",
         Rows=None, Columns=None, ConceptNameCodeSequence=[title], CurrentRequestedProcedureEvidenceSequence=[evidence],
     )  # fmt: skip
     return Incoming(NewBlob(NOTE, uid, LITTLE, meta_header(NOTE, uid, LITTLE, "TESTER"), [data], b"", len(data)), data)
@@ -117,6 +119,26 @@ def test_what_comes_again_stays_rejected_unless_it_had_expired(holdings, code, e
 def test_other_selections_and_wrong_references_reject_nothing(holdings, told):
     store(holdings, an_incoming(1))
     store(holdings, a_note(numbers=[1], **told))
+    assert "1.2.1.1.1" in there(holdings)
+
+
+def test_a_note_rejects_nothing_of_another_patient(holdings):
+    store(holdings, an_incoming(1), an_incoming(1, study=2))
+    store(holdings, a_note(SAFETY, [1], own_study=2))
+    assert there(holdings) == ["1.2.1.1.1"]
+    store(holdings, a_note(WORKLIST, [1]))
+    assert there(holdings) == []
+
+
+@pytest.mark.parametrize("tag", [0x0040A043, 0x0040A375])  # the title, and what is rejected
+def test_a_note_with_text_for_a_sequence_is_stored(holdings, tag):
+    store(holdings, an_incoming(1))
+    odd = a_note(SAFETY, [1])
+    ds = codec.decode(odd.head, LITTLE)
+    ds.add_new(tag, "LO", "odd")
+    data = codec.encode(ds, LITTLE)
+    blob = NewBlob(NOTE, odd.blob.sop_instance_uid, LITTLE, odd.blob.header, [data], b"", len(data))
+    store(holdings, Incoming(blob, data))
     assert "1.2.1.1.1" in there(holdings)
 
 

@@ -222,6 +222,35 @@ def test_only_what_is_seen_is_stored(web):
     assert "1.2.3.2" not in found
 
 
+def note(number: int = 1) -> Dataset:
+    """A rejection note in the study of WARD, of an instance that is a CT of a patient without an issuer."""
+    of, series, study, title = Dataset(), Dataset(), Dataset(), Dataset()
+    of.ReferencedSOPClassUID, of.ReferencedSOPInstanceUID = uids.CT_IMAGE_STORAGE, f"{CT}.{number}"
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = CT, [of]
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = study_of(CT), [series]
+    title.CodeValue, title.CodingSchemeDesignator, title.CodeMeaning = "113037", "DCM", "Rejected for Patient Safety"
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE, f"1.2.2.9.{number}"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = study_of(OF_WARD), "1.2.2.9", "KO"
+    ds.PatientID, ds.PatientName, ds.IssuerOfPatientID = f"P{study_of(OF_WARD)}", "Doe", "WARD"
+    ds.ConceptNameCodeSequence, ds.CurrentRequestedProcedureEvidenceSequence = [title], [study]
+    return ds
+
+
+@pytest.mark.parametrize(("treated", "expected"), [("quarantine", (409, {"1.2.2.9.1": 0x0124})), ("store", (200, {}))])
+def test_who_sees_a_part_rejects_nothing(tmp_path, treated, expected):
+    users = Users(tmp_path / "users.json")
+    users.put("ward", PASSWORD, "operate", issuers=["WARD"])
+    users.put("all", PASSWORD, "operate")
+    with (
+        web_archives.served(tmp_path / "archive", users=users, rejection_notes=treated) as (_, url),
+        web_archives.client(url) as web,
+    ):
+        assert stored(web, "all", image(CT, 1, "CT"), image(OF_WARD, 1, "CT", "WARD")) == (200, {})
+        assert stored(web, "ward", note()) == expected
+        assert CT in series_in(asked(web, "all", "/dicomweb/series"))
+
+
 def test_metadata_and_bulk_data_are_stored_by_the_same_rule(web):
     item = json.loads(image("1.2.5.1", 1, "MR").to_json())
     item["7FE00010"] = {"vr": "OW", "BulkDataURI": "pixels"}

@@ -17,9 +17,11 @@ from dicomnet.web.users import Users
 
 
 @contextmanager
-def served(directory: Path, *paths: Path, users: Users | None = None) -> Iterator[tuple[Archive, str]]:
+def served(
+    directory: Path, *paths: Path, users: Users | None = None, **settings: object
+) -> Iterator[tuple[Archive, str]]:
     """An archive that holds these files, and the address of its web server, without a slash at its end."""
-    archive = Archive(directory, archives.make(directory))
+    archive = Archive(directory, archives.make(directory, **settings))
     app = web_application(archive.holdings, archive.storage, steps=archive.steps, users=users)
     with archive, WebServing(app, "127.0.0.1", 0) as serving:
         if paths:

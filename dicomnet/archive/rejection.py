@@ -82,7 +82,7 @@ class RejectionNotes:
         if code is None:
             return 0
         wanted = set(_references(note))
-        found = self._there(wanted)
+        found = self._there(wanted, uid)
         if code != _QUALITY:  # the note itself is for archives alone
             found.append(uid)
         if self._deletes:
@@ -102,11 +102,14 @@ class RejectionNotes:
         for uid in notes:
             self.honour(uid)
 
-    def _there(self, wanted: set[tuple[str, str, str]]) -> list[str]:
-        """Those of some studies, SOP classes and instances that are in the index as the note has them."""
-        query = select(_ST.uid, _I.cls, _I.uid).select_from(schema.instance.join(schema.series).join(schema.study))
+    def _there(self, wanted: set[tuple[str, str, str]], note: str) -> list[str]:
+        """Those of some studies, SOP classes and instances that are in the index so, of the patient of the note."""
+        tables = schema.instance.join(schema.series).join(schema.study)
+        patient = select(_ST.patient_id).select_from(tables).where(_I.uid == note)
+        query = select(_ST.uid, _I.cls, _I.uid).select_from(tables)
         found: list[str] = []
         with self._holdings.database.read() as connection:
+            query = query.where(_ST.patient_id == connection.execute(patient).scalar_one_or_none())
             for part in parts(sorted({uid for _, _, uid in wanted})):
                 rows = connection.execute(query.where(_I.uid.in_(part)))
                 found += [row[2] for row in rows if tuple(row) in wanted]
@@ -149,7 +152,7 @@ def commit_of(holdings: Holdings) -> Callable[[Sequence[Incoming]], Sequence[Kep
 
 def _code_of(note: Dataset) -> str | None:
     """The code of a rejection note's title; None of another selection of key objects."""
-    for title in note.get("ConceptNameCodeSequence") or ():
+    for title in _items(note, "ConceptNameCodeSequence"):
         if title.get("CodingSchemeDesignator") == "DCM" and title.get("CodeValue") in _TITLES:
             return str(title.CodeValue)
     return None
@@ -157,8 +160,13 @@ def _code_of(note: Dataset) -> str | None:
 
 def _references(note: Dataset) -> Iterator[tuple[str, str, str]]:
     """Study, SOP class and SOP instance of each instance that a selection is of (PS3.3 Section C.17.6.2)."""
-    for study in note.get("CurrentRequestedProcedureEvidenceSequence") or ():
-        for series in study.get("ReferencedSeriesSequence") or ():
-            for one in series.get("ReferencedSOPSequence") or ():
+    for study in _items(note, "CurrentRequestedProcedureEvidenceSequence"):
+        for series in _items(study, "ReferencedSeriesSequence"):
+            for one in _items(series, "ReferencedSOPSequence"):
                 sop_class, uid = one.get("ReferencedSOPClassUID"), one.get("ReferencedSOPInstanceUID")
                 yield str(study.get("StudyInstanceUID")), str(sop_class), str(uid)
+
+
+def _items(data: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none of what has another value representation."""
+    return list(data[keyword].value) if keyword in data and data[keyword].VR == "SQ" else []

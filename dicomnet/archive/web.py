@@ -36,7 +36,10 @@ def web_application(
         viewer: the application that shows pictures.
         users: who may come in; None: every caller that reaches it.
     """
-    repository = web_repository(holdings, storage, steps=steps, ae_title=holdings.settings.ae_title)
+    repository = web_repository(
+        holdings, storage, steps=steps, ae_title=holdings.settings.ae_title,
+        honours_notes=holdings.settings.rejection_notes != "store",
+    )  # fmt: skip
     return application(repository, viewer=viewer, settings=holdings.settings.web, users=users)
 
 

@@ -52,6 +52,7 @@ class WebRepository:
         steps: performed procedure steps. None: they are not offered.
         workitems: unified procedure steps, where others have them too; by default those of the index's database.
         ae_title: of the application, for what it stores.
+        honours_notes: what a rejection note names goes out of sight, whether its sender may see it or not.
     """
 
     index: Index
@@ -63,11 +64,13 @@ class WebRepository:
     steps: Steps | None = None
     workitems: Workitems | None = None
     ae_title: str = "WEB"
+    honours_notes: bool = False
 
 
 def web_repository(
-    holdings: Holdings, receiver: Receiver[Kept], *, steps: Steps | None = None, ae_title: str = "WEB"
-) -> WebRepository:
+    holdings: Holdings, receiver: Receiver[Kept], *, steps: Steps | None = None, ae_title: str = "WEB",
+    honours_notes: bool = False,
+) -> WebRepository:  # fmt: skip
     """What an application holds, for the web services.
 
     Args:
@@ -75,6 +78,7 @@ def web_repository(
         receiver: stores what arrives, in groups with what arrives by C-STORE.
         steps: takes performed procedure steps.
         ae_title: of the application.
+        honours_notes: what stores honours rejection notes.
     """
 
     def delete(uids: Sequence[str]) -> int:
@@ -90,4 +94,5 @@ def web_repository(
         steps=steps,
         workitems=holdings.workitems,
         ae_title=ae_title,
+        honours_notes=honours_notes,
     )

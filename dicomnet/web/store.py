@@ -269,7 +269,7 @@ def _take(repository: WebRepository, content: _Content, request: Request) -> _Ou
         try:
             study = request.path_params.get("study", "")
             incoming = _incoming(repository, content, outcome)
-            _check(incoming, study, scope_of(request))
+            _check(incoming, study, scope_of(request), repository.honours_notes)
             outcome.kept = repository.submit(incoming)
         except _NotHere as error:
             outcome.refuse(error.reason, in_brief(error))
@@ -311,8 +311,8 @@ def _incoming(repository: WebRepository, content: _Content, outcome: _Outcome) -
     return incoming
 
 
-def _check(incoming: Incoming, study: str, scope: Scope) -> None:
-    """Let go of an instance of another study than the path names, or that its sender may not see.
+def _check(incoming: Incoming, study: str, scope: Scope, honours_notes: bool) -> None:
+    """Let go of an instance of another study than the path names, or that its sender may not see, or not store.
 
     Raises:
         _NotHere: it is one.
@@ -320,12 +320,15 @@ def _check(incoming: Incoming, study: str, scope: Scope) -> None:
     if study and _study_of(incoming) != study:
         incoming.discard()
         raise _NotHere(_NOT_OF_STUDY, "it is of another study than the path names")
-    if not scope.sees_all and not _is_seen(incoming, scope):
-        incoming.discard()
-        raise _NotHere(_NOT_AUTHORIZED, "its sender may not see its modality, or the patients of its issuer")
+    if not scope.sees_all:
+        why = _why_not(incoming, scope, honours_notes)
+        if why:
+            incoming.discard()
+            raise _NotHere(_NOT_AUTHORIZED, why)
 
 
-def _is_seen(incoming: Incoming, scope: Scope) -> bool:
+def _why_not(incoming: Incoming, scope: Scope, honours_notes: bool) -> str:
+    """Why who may see a part alone may not store an instance; empty where it may be stored."""
     blob = incoming.blob
     try:
         record = instance_record(
@@ -333,8 +336,12 @@ def _is_seen(incoming: Incoming, scope: Scope) -> bool:
             sop_instance_uid=blob.sop_instance_uid,
         )  # fmt: skip
     except MissingElement:
-        return True  # it is not stored in any case, for a reason of its own
-    return scope.shows(record.series.modality, record.patient.issuer)
+        return ""  # it is not stored in any case, for a reason of its own
+    if not scope.shows(record.series.modality, record.patient.issuer):
+        return "its sender may not see its modality, or the patients of its issuer"
+    if honours_notes and record.cls == uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE:
+        return "it may reject what its sender may not see"
+    return ""
 
 
 def _study_of(incoming: Incoming) -> str:

@@ -222,6 +222,27 @@ def test_only_what_is_seen_is_stored(web):
     assert "1.2.3.2" not in found
 
 
+@pytest.mark.parametrize("number", [1, 9])
+def test_nothing_is_put_in_the_place_of_what_is_hidden(tmp_path, number):
+    users = Users(tmp_path / "users.json")
+    users.put("ct", PASSWORD, "operate", modalities=["CT"])
+    users.put("all", PASSWORD, "operate")
+    with (
+        web_archives.served(tmp_path / "archive", users=users, duplicates="replace") as (_, url),
+        web_archives.client(url) as web,
+    ):
+        assert stored(web, "all", image(MR, 1, "MR"), image(CT, 1, "CT")) == (200, {})
+        before = instances_of(web, MR)
+        assert stored(web, "ct", image(MR, number, "CT"), image(CT, 2, "CT")) == (202, {f"{MR}.{number}": 0x0124})
+        assert instances_of(web, MR) == before
+
+
+def instances_of(web: httpx.Client, series: str) -> list[tuple[str, str]]:
+    """SOP class and instance of each."""
+    found = asked(web, "all", f"/dicomweb/studies/{study_of(series)}/series/{series}/instances").json()
+    return [(one["00080016"]["Value"][0], one["00080018"]["Value"][0]) for one in found]
+
+
 def note(number: int = 1) -> Dataset:
     """A rejection note in the study of WARD, of an instance that is a CT of a patient without an issuer."""
     of, series, study, title = Dataset(), Dataset(), Dataset(), Dataset()

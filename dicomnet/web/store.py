@@ -20,12 +20,14 @@ from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgumen
 from ..files.part10 import meta_header
 from ..log import in_brief
 from ..repository.attributes import MissingElement, instance_record
+from ..repository.catalog import Level
 from ..repository.dicom_json import DicomJson, text_at
 from ..repository.headers import read_elements
 from ..repository.incoming import BlobSink, Incoming, Memory
 from ..repository.index import Outcome
 from ..repository.intake import Kept
-from ..repository.scope import Scope
+from ..repository.keys import Identifier, QueryOptions
+from ..repository.scope import ALL, Scope
 from .addresses import base_url
 from .bodies import body_chunks, json_items
 from .described import BulkData, file_of
@@ -107,7 +109,7 @@ async def _multipart(request: Request, repository: WebRepository, mark: str) -> 
         async with aclosing(_parts(request, mark)) as parts:
             async for _, content in parts:
                 # What is in memory is handed over in less time than another thread takes to begin.
-                if content.size <= AT_ONCE:
+                if content.size <= AT_ONCE and scope_of(request).sees_all:
                     outcomes.append(_take(repository, content, request))
                 else:
                     outcomes.append(await run_in_threadpool(_take, repository, content, request))
@@ -269,7 +271,7 @@ def _take(repository: WebRepository, content: _Content, request: Request) -> _Ou
         try:
             study = request.path_params.get("study", "")
             incoming = _incoming(repository, content, outcome)
-            _check(incoming, study, scope_of(request), repository.honours_notes)
+            _check(incoming, study, scope_of(request), repository)
             outcome.kept = repository.submit(incoming)
         except _NotHere as error:
             outcome.refuse(error.reason, in_brief(error))
@@ -311,7 +313,7 @@ def _incoming(repository: WebRepository, content: _Content, outcome: _Outcome) -
     return incoming
 
 
-def _check(incoming: Incoming, study: str, scope: Scope, honours_notes: bool) -> None:
+def _check(incoming: Incoming, study: str, scope: Scope, repository: WebRepository) -> None:
     """Let go of an instance of another study than the path names, or that its sender may not see, or not store.
 
     Raises:
@@ -321,13 +323,13 @@ def _check(incoming: Incoming, study: str, scope: Scope, honours_notes: bool) ->
         incoming.discard()
         raise _NotHere(_NOT_OF_STUDY, "it is of another study than the path names")
     if not scope.sees_all:
-        why = _why_not(incoming, scope, honours_notes)
+        why = _why_not(incoming, scope, repository)
         if why:
             incoming.discard()
             raise _NotHere(_NOT_AUTHORIZED, why)
 
 
-def _why_not(incoming: Incoming, scope: Scope, honours_notes: bool) -> str:
+def _why_not(incoming: Incoming, scope: Scope, repository: WebRepository) -> str:
     """Why who may see a part alone may not store an instance; empty where it may be stored."""
     blob = incoming.blob
     try:
@@ -339,9 +341,20 @@ def _why_not(incoming: Incoming, scope: Scope, honours_notes: bool) -> str:
         return ""  # it is not stored in any case, for a reason of its own
     if not scope.shows(record.series.modality, record.patient.issuer):
         return "its sender may not see its modality, or the patients of its issuer"
-    if honours_notes and record.cls == uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE:
+    if repository.honours_notes and record.cls == uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE:
         return "it may reject what its sender may not see"
+    taken = ((Level.SERIES, record.series.uid), (Level.IMAGE, record.uid))
+    if any(_is_hidden(repository, level, uid, scope) for level, uid in taken):
+        return "its series, or its UID, is of what its sender may not see"
     return ""
+
+
+def _is_hidden(repository: WebRepository, level: Level, uid: str, scope: Scope) -> bool:
+    """Whether there is a series, or an instance, that is not seen."""
+    key = {"SeriesInstanceUID" if level is Level.SERIES else "SOPInstanceUID": uid}
+    identifier = Identifier.of(key, level=level.name, options=QueryOptions(relational=True))
+    there, seen = (list(repository.index.find(identifier, level=level, limit=1, scope=one)) for one in (ALL, scope))
+    return bool(there) and not seen
 
 
 def _study_of(incoming: Incoming) -> str:

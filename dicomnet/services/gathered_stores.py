@@ -42,7 +42,7 @@ class GatheredStores:
     def __init__(self, exchange: Exchange, clock: Callable[[], float]) -> None:
         self._exchange, self._clock = exchange, clock
         #: How many requests one hand-over is for: twice as many after each one that was fast.
-        self.most = 1
+        self.most: int = 1
 
     def perform(
         self, service: Registration, first: _Stored, more: Callable[[], _Stored | None]

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from index_records import header, numbered, record
 
 from dicomnet import uids
+from dicomnet.dataset import codec
 from dicomnet.errors import InvalidArgument
 from dicomnet.repository import schema, work_schema
 from dicomnet.repository.attributes import MissingElement, instance_record
@@ -388,6 +389,16 @@ class TestRecords:
                 instance_record(data[:end], uids.EXPLICIT_VR_LITTLE_ENDIAN)
             except MissingElement:
                 continue
+
+    def test_a_text_for_a_sequence_and_a_sequence_for_a_text_are_left_out(self, index):
+        ds = codec.decode(header(), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        ds.add_new(0x00081030, "SQ", [])
+        ds[0x00081030].value.append(codec.from_keywords({"CodeValue": "1"}))
+        ds.add_new(0x00081032, "LO", "odd")
+        told = instance_record(codec.encode(ds, uids.EXPLICIT_VR_LITTLE_ENDIAN), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        assert told.study.descr == ""
+        assert "00081032" not in told.study.attrs
+        assert outcomes(index.add([told])) == [Outcome.NEW]
 
     @pytest.mark.parametrize(
         ("written", "date"),

@@ -197,6 +197,8 @@ def attributes_of(item: Item, encodings: tuple[str, ...]) -> Attributes:
 
 def _value_of(element: Element, encodings: tuple[str, ...]) -> str | list[Attributes]:
     value = element.value
+    if isinstance(value, list) is not (VR_OF.get(element.tag, element.vr) == "SQ"):
+        return ""  # no answer could tell it: a device wrote a text for a sequence, or a sequence for a text
     if isinstance(value, list):
         return [attributes_of([one for one in item if one.tag in VR_OF], encodings) for item in value]
     return text_of(VR_OF.get(element.tag, element.vr) if element.vr == "UN" else element.vr, value, encodings)

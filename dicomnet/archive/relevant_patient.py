@@ -12,6 +12,7 @@ from ..log import log
 from ..repository import schema
 from ..repository.catalog import Level
 from ..repository.scope import Scope
+from ..repository.scope_conditions import conditions_of
 from ..services.provider_requests import FindRequest
 from ..services.service_registry import Registering
 from ..status import Status
@@ -74,7 +75,7 @@ class RelevantPatientService:
 
 
 def _seen(patient_id: int, scope: Scope) -> Select[Any]:
-    return select(_P.id).where(_P.id == patient_id, *scope.conditions(Level.PATIENT))
+    return select(_P.id).where(_P.id == patient_id, *conditions_of(scope, Level.PATIENT))
 
 
 def _refused(request: FindRequest, code: int, why: str, tag: int) -> Status:

@@ -12,6 +12,7 @@ from . import schema
 from .catalog import Level
 from .database import Database
 from .scope import ALL, Scope
+from .scope_conditions import conditions_of
 
 __all__ = ["InstanceLocation", "locations"]
 
@@ -89,7 +90,7 @@ def locations(database: Database, level: Level, uids: Iterable[str], scope: Scop
             page = wanted[start : start + MOST_VALUES]
             query = _ONE[level] if len(page) == 1 else located(_BY_UID[level].in_(page)).order_by(*_ORDER)
             if not scope.sees_all:
-                query = query.where(*scope.conditions(Level.IMAGE))
+                query = query.where(*conditions_of(scope, Level.IMAGE))
             result = streaming.execute(query, {"uid": page[0]} if len(page) == 1 else {})
             while rows := result.fetchmany(ROWS):
                 for row in rows:

@@ -23,6 +23,7 @@ from .headers import Element, Item, read_elements
 from .locations import InstanceLocation, locations
 from .responses import Json, json_element
 from .scope import ALL, Scope
+from .scope_conditions import conditions_of
 from .text import clean_uid, encodings_of
 
 __all__ = ["SeriesMetadata", "metadata_of"]
@@ -83,7 +84,7 @@ class SeriesMetadata:
         columns = select(study.uid, one.uid, one.id, one.version, study.seen_at)
         query = columns.join(schema.study, study.id == one.study_id)
         named = (study.uid if level is Level.STUDY else one.uid) == uid
-        wanted = query.where(named, *scope.conditions(Level.SERIES)).order_by(one.id)
+        wanted = query.where(named, *conditions_of(scope, Level.SERIES)).order_by(one.id)
         with self._database.read() as connection:
             rows = connection.execute(wanted).all()
         return [(row[0], row[1], f"{row[2]}:{row[3]}:{row[4]}") for row in rows]

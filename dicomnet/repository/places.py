@@ -14,6 +14,7 @@ from .blob_store import BlobRef
 from .catalog import Level
 from .database import Database, parts
 from .scope import ALL, Scope
+from .scope_conditions import conditions_of
 
 __all__ = ["Place", "Places"]
 
@@ -98,7 +99,8 @@ class Places:
         if not conditions:
             return []
         query = _PLACES.join(schema.series, _I.series_id == _SE.id).join(schema.study, _SE.study_id == _ST.id)
-        query = query.where(and_(*conditions, *scope.conditions(Level.IMAGE))).order_by(_I.series_id, _I.number, _I.id)
+        query = query.where(and_(*conditions, *conditions_of(scope, Level.IMAGE)))
+        query = query.order_by(_I.series_id, _I.number, _I.id)
         with self._database.read() as connection:
             return [_place(row) for row in connection.execute(query).mappings()]
 

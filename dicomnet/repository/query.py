@@ -37,6 +37,7 @@ from .keys import Identifier, InvalidKey, Key
 from .matching import Criterion, DateRange, DateWithTime, TimeRange, Words, has_wildcards
 from .rows import TABLES, Layout, Reader, Row
 from .scope import ALL, Scope
+from .scope_conditions import conditions_of
 from .zones import MOVED, PAIRS, loosened
 
 __all__ = ["Driver", "Plan", "Statement", "check_hierarchy", "plan"]
@@ -230,7 +231,7 @@ class _Planning:
         if self.level == Level.PATIENT:
             conditions.append(own.merged_into.is_(None))
         # At the deepest: no key may match what is hidden below an entity that may be seen.
-        conditions += self.scope.conditions(Level.SERIES if driving.by_series else self.deepest)
+        conditions += conditions_of(self.scope, Level.SERIES if driving.by_series else self.deepest)
         by_pages = self.deepest == self.level
         order = self.order(driving, by_pages) if ordered else ()
         places = tuple(self.place(one) for one in order)

@@ -11,6 +11,8 @@ unless it hands on a `Scope`::
 
 What is hidden is not matched and not retrieved. Of what is seen in part, the modalities and SOP classes are those that
 are seen; counts of related series and instances are of all that there are, and so is what describes the study.
+
+`scope_conditions` says it to an index; this module knows nothing of databases.
 """
 
 from __future__ import annotations
@@ -18,11 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, FromClause, and_, exists, select
-
 from ..server.ae_entry import AEEntry, key_of
-from . import schema
-from .catalog import Level
 
 __all__ = ["ALL", "Scope", "Scopes", "scope_of_entry"]
 
@@ -54,52 +52,11 @@ class Scope:
         """Whether a C-MOVE may send there."""
         return not self.move_to or key_of(title) in self.move_to
 
-    def conditions(self, level: Level) -> list[ColumnElement[bool]]:
-        """What holds of the rows of a level's table that may be seen; none where all may."""
-        found = []
-        if self.modalities:
-            found.append(self._of_series(level))
-        if self.issuers:
-            found.append(self._of_patient(level))
-        return found
-
-    # Each looks from the row to others of its own, so that it drives no query and takes part in no join.
-
-    def _of_series(self, level: Level) -> ColumnElement[bool]:
-        series, study = schema.series.alias(), schema.study.alias()
-        seen = series.c.modality.in_(sorted(self.modalities))
-        if level is Level.PATIENT:
-            below = study.join(series, series.c.study_id == study.c.id)
-            return _there(below, study.c.patient_id == schema.patient.c.id, seen)
-        row = {
-            Level.STUDY: series.c.study_id == schema.study.c.id,
-            Level.SERIES: series.c.id == schema.series.c.id,
-            Level.IMAGE: series.c.id == schema.instance.c.series_id,
-        }[level]
-        return _there(series, row, seen)
-
-    def _of_patient(self, level: Level) -> ColumnElement[bool]:
-        patient, study, series = schema.patient.alias(), schema.study.alias(), schema.series.alias()
-        seen = patient.c.issuer.in_(sorted(self.issuers))
-        if level is Level.PATIENT:
-            return _there(patient, patient.c.id == schema.patient.c.id, seen)
-        if level is Level.STUDY:
-            return _there(patient, patient.c.id == schema.study.c.patient_id, seen)
-        above = patient.join(study, study.c.patient_id == patient.c.id)
-        if level is Level.SERIES:
-            return _there(above, study.c.id == schema.series.c.study_id, seen)
-        above = above.join(series, series.c.study_id == study.c.id)
-        return _there(above, series.c.id == schema.instance.c.series_id, seen)
-
 
 ALL = Scope()
 
 #: The scope of a calling AE title.
 Scopes = Callable[[str], Scope]
-
-
-def _there(rows: FromClause, row: ColumnElement[bool], seen: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists(select(1).select_from(rows).where(and_(row, seen)))
 
 
 def scope_of_entry(entry: AEEntry | None) -> Scope:

@@ -3,6 +3,7 @@
 Prints the port, and ends when standard input does.
 """
 
+import gc
 import logging
 import sys
 import threading
@@ -81,5 +82,6 @@ def provider(kind: str, directory: str) -> AbstractContextManager[Any]:
 if __name__ == "__main__":
     logging.disable(logging.INFO)
     with provider(*sys.argv[1:]) as serving:
+        gc.freeze()  # as `dicomnet recv` and `dicomnet server run` do
         print(serving.address[1], flush=True)
         sys.stdin.read()

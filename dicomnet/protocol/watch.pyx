@@ -195,7 +195,7 @@ cdef class Watch:
         PyObject_GetBuffer(view, &raw, PyBUF_SIMPLE)
         try:
             while at < size:
-                if self._trace.broken:
+                if self._is_over():
                     return size
                 at = self._received.take(<const unsigned char *>raw.buf, at, size)
                 if self._received.complete:
@@ -214,12 +214,16 @@ cdef class Watch:
             PyObject_GetBuffer(buffer, &raw, PyBUF_SIMPLE)
             try:
                 at = 0
-                while at < raw.len and not self._trace.broken:
+                while at < raw.len and not self._is_over():
                     at = self._sent.take(<const unsigned char *>raw.buf, at, raw.len)
                     if self._sent.complete:
                         self._tell_pdu(self._sent, True)
             finally:
                 PyBuffer_Release(&raw)
+
+    cdef bint _is_over(self) except -1:
+        """Whether the function of the trace has failed; what waits in a queue has none."""
+        return self._queue is None and self._trace.broken
 
     cdef int _tell_pdu(self, Splitter splitter, bint sent) except -1:
         cdef tuple seen = (self._clock(), self._association, sent, splitter._header[: splitter._begun],
@@ -228,7 +232,7 @@ cdef class Watch:
         return self._tell(PDUSeen, seen)
 
     cdef int _tell(self, kind, tuple fields) except -1:
-        if self._trace.broken:
+        if self._is_over():
             return 0
         try:
             if self._queue is not None:
@@ -240,7 +244,7 @@ cdef class Watch:
 
     def transition(self, int before, int event, int action, int after):
         """Tell of a change of state; at the end also of the PDU in whose middle it came."""
-        if self._trace.broken or (before == after and event in (Event.P_DATA_REQUEST, Event.RECV_P_DATA_TF)):
+        if self._is_over() or (before == after and event in (Event.P_DATA_REQUEST, Event.RECV_P_DATA_TF)):
             return
         if after == State.STA1_IDLE and self._received._begun:
             self._tell_pdu(self._received, False)
@@ -249,7 +253,7 @@ cdef class Watch:
 
     def message(self, bint sent, command, context, data):
         """Tell of a message."""
-        if not self._trace.broken:
+        if not self._is_over():
             size = 0 if data is None else data.size
             self._tell(MessageSeen, (self._clock(), self._association, sent, command, context, size))
 

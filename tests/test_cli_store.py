@@ -85,8 +85,11 @@ class Archive:
         self.scp.is_full = is_full
         self.scp.limits = dn.Limits(associations=1)
 
-    def break_off(self):
-        self.scp.cut()
+    def break_off(self, request):
+        """Cut the connection of a request, and no other: the next association may be under way already."""
+        for connection in self.scp._acceptor.connections:
+            if connection.address == request.address:
+                connection.cut()
 
 
 @contextmanager
@@ -347,7 +350,7 @@ class TestWhatThePeerDoesNotWant:
     def test_a_connection_that_breaks_at_every_instance(self, associations, five):
         def answer(scp, request):
             if len(scp.uids) >= 3:
-                scp.break_off()
+                scp.break_off(request)
 
         with archive(answer) as scp:
             result = programs.run_here("store", scp.address, *five, "--json", "--associations", associations)
@@ -364,7 +367,7 @@ class TestWhatThePeerDoesNotWant:
 
         def answer(scp, request):
             if request.sop_instance_uid == "1.2.3.7":
-                scp.break_off()
+                scp.break_off(request)
 
         with archive(answer) as scp:
             result = programs.run_here("store", scp.address, *files, "--json", *options)

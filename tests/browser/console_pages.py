@@ -54,7 +54,7 @@ def context(
         yield page
     finally:
         made.close()
-    assert wrong == []
+    assert not wrong, wrong
 
 
 def _told(text: str) -> bool:

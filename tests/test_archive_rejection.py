@@ -106,6 +106,16 @@ def test_what_comes_again_stays_rejected_unless_it_had_expired(holdings, code, e
     assert list(fsck(holdings)) == []
 
 
+def test_what_a_kill_left_in_the_index_is_rejected_when_it_is_sent_again(holdings):
+    store(holdings, an_incoming(1))
+    store(holdings, a_note(SAFETY, [1]))
+    holdings.intake.store([an_incoming(1)])  # and no more: its sender has no answer
+    assert there(holdings) == ["1.2.1.1.1"]
+    store(holdings, an_incoming(1))
+    assert there(holdings) == []
+    assert list(fsck(holdings)) == []
+
+
 @pytest.mark.parametrize(
     "told",
     [

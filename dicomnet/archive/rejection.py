@@ -61,7 +61,7 @@ class RejectionNotes:
         """As `Intake.store`: a note that cannot be honoured now is an exception, and can be sent again."""
         results = self._holdings.intake.store(group)
         kept = [one for one in results if isinstance(one, Kept) and one.outcome in (Outcome.NEW, Outcome.SAME)]
-        self._reject_again([one.record.uid for one in kept if one.outcome is Outcome.NEW])
+        self._reject_again([one.record.uid for one in kept])  # one that a kill left in the index is no new one
         notes = {one.record.uid for one in kept if one.record.cls == uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE}
         for place, result in enumerate(results) if notes else ():
             if isinstance(result, Kept) and result.record.uid in notes:

@@ -55,7 +55,7 @@ port = {port}
 # duplicates = "quarantine"
 
 # What becomes of instances that a rejection note names (IHE Imaging Object Change Management): "store" keeps them and
-# the note, "quarantine" takes them out of the index, "delete" deletes them. Whoever may store may send such notes.
+# the note, "quarantine" takes them out of the index, "delete" deletes them. A peer that may store may send such notes.
 # rejection_notes = "store"
 
 # Whether queries of a level may leave out the unique keys of the levels above.

@@ -135,8 +135,7 @@ class IndexCopy:
             _forget(connection)
             for statement in _refusing():
                 connection.exec_driver_sql(statement)
-            for statement in _TABLES[:1]:
-                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(_TABLES[0])
             connection.exec_driver_sql("INSERT INTO index_copy VALUES (?)", (self._token,))
         return count
 

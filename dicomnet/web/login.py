@@ -126,7 +126,7 @@ class Login:
         users: who may come in.
         hours: how long a login lasts.
         metrics: counts logins.
-        shows_all: whoever comes in sees all that there is; those who may see a part of it do not come in.
+        shows_all: a user who comes in sees all that there is; one who may see a part of it does not come in.
     """
 
     def __init__(

@@ -225,6 +225,6 @@ def _document(user: User) -> dict[str, Any]:
 
 
 def scope_of(connection: HTTPConnection) -> Scope:
-    """What the caller of a request may see: all, where nobody has to log in."""
+    """What the caller of a request may see: all, where no login is needed."""
     scope: Scope = connection.scope.get("dicomnet.scope", ALL)
     return scope

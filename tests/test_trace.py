@@ -23,7 +23,7 @@ from dicomnet.protocol.events import RequestReceived
 from dicomnet.protocol.exchange import Exchange
 from dicomnet.protocol.seen import MessageSeen, PDUSeen, Seen, TransitionSeen
 from dicomnet.protocol.states import Action, Event, State
-from dicomnet.protocol.trace import ProtocolTrace, TraceQueue
+from dicomnet.protocol.trace import ProtocolTrace, TraceQueue, command_fields
 from dicomnet.wire.command_set import Command
 
 DATA = bytes(range(256)) * 100
@@ -318,6 +318,23 @@ def test_a_queue_loses_what_nobody_takes_and_counts_it() -> None:
     assert queue.take() == []
     session(queue)
     assert {one.association.number for one in queue.take()} == {2}
+
+
+@pytest.mark.parametrize("data", [False, True], ids=["commands", "data, too"])
+def test_a_queue_gives_what_a_function_is_told(data: bool) -> None:
+    tap, seen = recorder(body=None, data=data)
+    session(tap)
+    queue = TraceQueue(body=None, data=data)
+    session(queue)
+
+    def fields(one: Seen) -> tuple[type[Seen], list[Any]]:
+        named = one._asdict()
+        del named["time"]
+        command = named.pop("command", None)
+        return type(one), [*named.values(), command and command_fields(command)]
+
+    assert [fields(one) for one in queue.take()] == [fields(one) for one in seen]
+    assert {type(one) for one in seen} == {PDUSeen, TransitionSeen, MessageSeen}
 
 
 def test_a_queue_wakes_whoever_waits() -> None:

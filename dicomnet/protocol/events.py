@@ -6,7 +6,7 @@ wrong arrives here too, as an `AbortIndication`; it is never raised by ``receive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, Protocol
@@ -148,8 +148,8 @@ class Sized(Protocol):
 class Observer(Protocol):
     """What is told all that happens on one association, see `trace.ProtocolTrace`; it cannot alter any of it."""
 
-    def received(self, buffer: Buffer) -> Iterator[memoryview]:
-        """Bytes that arrived; gives them back, in order and cut as it likes, each piece before it is acted upon."""
+    def received(self, buffer: Buffer, at: int) -> int:
+        """Bytes that arrived, those before ``at`` told of already; up to where the next ones may be acted upon."""
 
     def sent(self, buffers: list[Buffer]) -> None:
         """Whole PDUs that are to be written."""

@@ -312,9 +312,13 @@ cdef class MessageExchange:
         return buffers
 
     def _receive_observed(self, buffer):
-        for piece in self._observer.received(buffer):
-            self._upper.receive(piece)
+        cdef object whole = memoryview(buffer).cast("B")
+        cdef Py_ssize_t at = 0, end, size = len(whole)
+        while at < size:
+            end = self._observer.received(whole, at)
+            self._upper.receive(whole if end - at == size else whole[at:end])
             self._collect()  # what a PDU completes is told before the next PDU is
+            at = end
 
     cdef int _send_pieces(self) except -1:
         """The next piece of a message that brings a data set, and all messages before it that bring none."""

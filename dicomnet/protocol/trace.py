@@ -111,7 +111,7 @@ class TraceQueue(ProtocolTrace):
 
     def take(self) -> list[Seen]:
         """All that waits, in order."""
-        return self.queue.take()
+        return [*self.queue.take()]
 
 
 # ---- what was seen, in words -------------------------------------------------------------------------------------

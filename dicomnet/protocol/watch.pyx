@@ -6,6 +6,8 @@ It is compiled because it sees every PDU and message of every association that i
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 
 from .states cimport Event, State
@@ -20,6 +22,7 @@ cdef enum:
     DATA_TF = 4              # PDU-type of a P-DATA-TF
     LAST_TYPE = 7            # of those that there are
     COMMAND = 1              # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
+    ROOM = 512               # bytes that are kept at hand for the body of a PDU: a command fits
 
 cdef object make = tuple.__new__
 
@@ -41,20 +44,35 @@ cdef class Splitter:
     cdef bint _data, _lost, _wanted, _whole
     cdef unsigned char[HEADER] _header
     cdef unsigned char[HEADER] _pdv
-    cdef Py_ssize_t _begun, _pdv_begun, _left, _fragment
-    cdef bytearray _kept
+    cdef Py_ssize_t _begun, _pdv_begun, _left, _fragment, _kept
+    cdef bytearray _room     # its first `_kept` bytes are the body; it is used again for each PDU
 
     def __init__(self, body, data):
         self._most = -1 if body is None else body
         self._data = data
-        self._begin()
+        self._room = bytearray(ROOM)
+        self.begin()
 
-    cdef int _begin(self) except -1:
+    cdef int begin(self) except -1:
+        """The next PDU begins."""
         self.complete = False
-        self._begun = self._pdv_begun = self._left = self._fragment = 0
+        if len(self._room) > ROOM:
+            self._room = bytearray(ROOM)  # an association holds no more for one large PDU that it has seen
+        self._begun = self._pdv_begun = self._left = self._fragment = self._kept = 0
         self._wanted = self._whole = True
-        self._kept = bytearray()
         return 0
+
+    cdef Record record(self, double now) noexcept:
+        """What was taken, but for its body and whether it was sent."""
+        cdef Record record
+        record.time, record.kind, record.size, record.begun = now, PDU_SEEN, self._kept, <int>self._begun
+        record.whole = self._whole and self._left == 0
+        memcpy(record.header, self._header, HEADER)
+        return record
+
+    cdef const unsigned char *body(self) noexcept:
+        """What is kept of the body, as many bytes as the record says."""
+        return <const unsigned char *>PyByteArray_AS_STRING(self._room)
 
     cdef Py_ssize_t take(self, const unsigned char *data, Py_ssize_t at, Py_ssize_t size) except -1:
         """Go on from ``at`` to the end of a PDU at most; where that is."""
@@ -107,19 +125,42 @@ cdef class Splitter:
         return 0
 
     cdef int _keep(self, const unsigned char *data, Py_ssize_t size) except -1:
-        cdef Py_ssize_t room = size
+        cdef Py_ssize_t taken = size
         if self._most >= 0:
-            room = min(size, max(self._most - len(self._kept), 0))
-        if room:
-            self._kept += data[:room]
-        if room < size:
+            taken = min(size, max(self._most - self._kept, 0))
+        if taken:
+            if self._kept + taken > len(self._room):
+                PyByteArray_Resize(self._room, 2 * (self._kept + taken))
+            memcpy(PyByteArray_AS_STRING(self._room) + self._kept, data, taken)
+            self._kept += taken
+        if taken < size:
             self._whole = False
         return 0
+
+
+cdef enum:
+    PDU_SEEN = 1
+    MESSAGE_SEEN
+    TRANSITION_SEEN
+    MADE                     # by another trace: the object itself is kept
+
+
+cdef struct Record:
+    # One that was seen, while it waits; the body of a PDU follows it.
+    double time
+    Py_ssize_t size          # bytes of that body, or of a message's data set
+    int kind
+    bint sent, whole
+    int begun                # how many bytes of the header there are
+    unsigned char[HEADER] header  # of a PDU; of a transition, what it is
 
 
 @cython.final
 cdef class SeenQueue:
     """What is seen waits here for a reader in another thread; what is too much is lost.
+
+    It waits as bytes, and becomes objects when it is read: to make objects in one thread that another one throws away
+    costs the association more than all else of being watched.
 
     Args:
         most: as many may wait; what is seen past it is counted and dropped.
@@ -133,21 +174,41 @@ cdef class SeenQueue:
     cdef public Py_ssize_t most
     cdef readonly Py_ssize_t dropped
     cdef object _wake
-    cdef list _waiting
+    cdef bytearray _records
+    cdef Py_ssize_t _used, _count
+    cdef list _named         # the objects that the records are about, in order
     cdef bint _woken
 
     def __init__(self, Py_ssize_t most, wake=None):
-        self.most, self._wake, self._waiting = most, wake, []
+        self.most, self._wake, self._records, self._named = most, wake, bytearray(), []
 
     def __call__(self, seen):
         """Something was seen."""
-        self.put(seen)
+        cdef Record record
+        record.kind, record.size = MADE, 0
+        if self._put(&record, seen, NULL):
+            self._announce()
 
-    cdef int put(self, seen) except -1:
-        if len(self._waiting) >= self.most:
+    cdef bint _put(self, Record *record, association, const unsigned char *body) except -1:
+        """Keep a record, the body after it, and the first of the objects that it is about; whether there was room."""
+        cdef Py_ssize_t size = record.size if body != NULL else 0
+        cdef Py_ssize_t end = self._used + <Py_ssize_t>sizeof(Record) + size
+        if self._count >= self.most:
             self.dropped += 1
-            return 0
-        self._waiting.append(seen)
+            return False
+        if end > len(self._records):
+            PyByteArray_Resize(self._records, 2 * end)
+        cdef char *at = PyByteArray_AS_STRING(self._records) + self._used
+        memcpy(at, record, sizeof(Record))
+        if size:
+            memcpy(at + sizeof(Record), body, size)
+        self._used = end
+        self._count += 1
+        self._named.append(association)
+        return True
+
+    cdef int _announce(self) except -1:
+        """Wake the reader, once."""
         if not self._woken and self._wake is not None:
             self._woken = True
             self._wake()
@@ -155,9 +216,53 @@ cdef class SeenQueue:
 
     def take(self):
         """All that waits, in order."""
+        cdef Taken taken = Taken.__new__(Taken)
+        records, named = bytearray(), []
         self._woken = False
-        waiting, self._waiting = self._waiting, []
-        return waiting
+        taken.records, taken.used, taken.named = self._records, self._used, self._named
+        self._records, self._used, self._count, self._named = records, 0, 0, named
+        return taken
+
+
+@cython.final
+cdef class Taken:
+    """What was taken from a `SeenQueue`: each is made as it is asked for."""
+
+    cdef bytearray records
+    cdef Py_ssize_t used, at
+    cdef list named
+    cdef Py_ssize_t name
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Record record
+        if self.at >= self.used:
+            raise StopIteration
+        cdef char *begin = PyByteArray_AS_STRING(self.records) + self.at
+        memcpy(&record, begin, sizeof(Record))
+        self.at += sizeof(Record)
+        if record.kind == MADE:
+            return self._next()
+        if record.kind == MESSAGE_SEEN:
+            return make(MessageSeen, (record.time, self._next(), record.sent, self._next(), self._next(), record.size))
+        if record.kind == TRANSITION_SEEN:
+            return make(TransitionSeen, (record.time, self._next(), *transition_of(record.header)))
+        self.at += record.size
+        body = PyBytes_FromStringAndSize(begin + sizeof(Record), record.size)
+        return make(PDUSeen, (record.time, self._next(), record.sent, record.header[: record.begun], body, record.whole))
+
+    cdef object _next(self):
+        """The next object; it is not held any longer than who asks for it holds it."""
+        cdef object found = self.named[self.name]
+        self.named[self.name] = None
+        self.name += 1
+        return found
+
+
+cdef tuple transition_of(const unsigned char *numbers):
+    return (states.State(numbers[0]), states.Event(numbers[1]), states.Action(numbers[2]), states.State(numbers[3]))
 
 
 @cython.final
@@ -170,37 +275,36 @@ cdef class Watch:
         clock: gives seconds since the epoch.
     """
 
-    cdef object _trace, _association, _clock, _function
+    cdef object _trace, _association, _clock
+    cdef object _function    # None where what is seen waits in the trace's own queue
     cdef SeenQueue _queue
     cdef Splitter _received, _sent
 
     def __init__(self, trace, association, clock):
-        self._trace, self._association, self._clock, self._function = trace, association, clock, trace.function
-        self._queue = trace.function if isinstance(trace.function, SeenQueue) else None
+        self._trace, self._association, self._clock = trace, association, clock
+        if isinstance(trace.function, SeenQueue):
+            self._queue = trace.function
+        else:
+            self._queue, self._function = SeenQueue(1), trace.function
         self._received = Splitter(trace.body, trace.data)
         self._sent = Splitter(trace.body, trace.data)
 
-    def received(self, buffer):
-        """Tell of the PDUs in what arrives, each before its last bytes are handed on to be acted upon."""
-        cdef object view = memoryview(buffer).cast("B")
-        cdef Py_ssize_t at = 0, begun, size = len(view)
-        while at < size:
-            begun = at
-            at = self._tell_message(view, at, size)
-            yield view if at - begun == size else view[begun:at]
+    def received(self, buffer, Py_ssize_t at):
+        """Tell of the PDUs in what arrived, from ``at`` up to one that may end a message, or changes the state.
 
-    cdef Py_ssize_t _tell_message(self, view, Py_ssize_t at, Py_ssize_t size) except -1:
-        """Tell of PDUs up to one that may end a message, or changes the state; where it ends."""
+        Returns:
+            Where that ends: up to there it may be acted upon, before this is called for what follows.
+        """
         cdef Py_buffer raw
-        PyObject_GetBuffer(view, &raw, PyBUF_SIMPLE)
+        PyObject_GetBuffer(buffer, &raw, PyBUF_SIMPLE)
         try:
-            while at < size:
+            while at < raw.len:
                 if self._is_over():
-                    return size
-                at = self._received.take(<const unsigned char *>raw.buf, at, size)
+                    return raw.len
+                at = self._received.take(<const unsigned char *>raw.buf, at, raw.len)
                 if self._received.complete:
                     self._tell_pdu(self._received, False)
-                    if not continues(<const unsigned char *>raw.buf, at, size):
+                    if not continues(<const unsigned char *>raw.buf, at, raw.len):
                         break
         finally:
             PyBuffer_Release(&raw)
@@ -223,21 +327,25 @@ cdef class Watch:
 
     cdef bint _is_over(self) except -1:
         """Whether the function of the trace has failed; what waits in a queue has none."""
-        return self._queue is None and self._trace.broken
+        return self._function is not None and self._trace.broken
 
     cdef int _tell_pdu(self, Splitter splitter, bint sent) except -1:
-        cdef tuple seen = (self._clock(), self._association, sent, splitter._header[: splitter._begun],
-                           bytes(splitter._kept), splitter._whole and splitter._left == 0)
-        splitter._begin()
-        return self._tell(PDUSeen, seen)
+        cdef Record record = splitter.record(self._clock())
+        record.sent = sent
+        cdef bint kept = self._queue._put(&record, self._association, splitter.body())
+        splitter.begin()
+        return self._hand_on() if kept else 0
 
-    cdef int _tell(self, kind, tuple fields) except -1:
+    cdef int _hand_on(self) except -1:
+        """Let the trace know of what was just put into the queue."""
         if self._is_over():
             return 0
         try:
-            if self._queue is not None:
-                return self._queue.put(make(kind, fields))
-            self._function(make(kind, fields))  # not by its constructor, which is Python and takes longer than all else
+            if self._function is None:
+                self._queue._announce()
+            else:
+                for seen in self._queue.take():
+                    self._function(seen)
         except Exception as error:
             self._trace.fail(error)
         return 0
@@ -248,14 +356,23 @@ cdef class Watch:
             return
         if after == State.STA1_IDLE and self._received._begun:
             self._tell_pdu(self._received, False)
-        named = states.State(before), states.Event(event), states.Action(action), states.State(after)
-        self._tell(TransitionSeen, (self._clock(), self._association, *named))
+        cdef Record record
+        record.time, record.kind, record.size = self._clock(), TRANSITION_SEEN, 0
+        record.header[0], record.header[1], record.header[2], record.header[3] = before, event, action, after
+        if self._queue._put(&record, self._association, NULL):
+            self._hand_on()
 
     def message(self, bint sent, command, context, data):
         """Tell of a message."""
-        if not self._is_over():
-            size = 0 if data is None else data.size
-            self._tell(MessageSeen, (self._clock(), self._association, sent, command, context, size))
+        cdef Record record
+        if self._is_over():
+            return
+        record.time, record.kind, record.sent = self._clock(), MESSAGE_SEEN, sent
+        record.size = 0 if data is None else data.size
+        if self._queue._put(&record, self._association, NULL):
+            self._queue._named.append(command)
+            self._queue._named.append(context)
+            self._hand_on()
 
 
 cdef bint continues(const unsigned char *data, Py_ssize_t at, Py_ssize_t size) noexcept:

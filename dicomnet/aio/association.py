@@ -276,6 +276,19 @@ class Association:
         flow = user.move(self._exchange, level, destination, model=model, query=query, **keys)
         return await self._requestor.retrieve(flow, progress)
 
+    def move_steps(
+        self,
+        level: str,
+        *,
+        destination: str,
+        model: str = "STUDY_ROOT",
+        query: Dataset | None = None,
+        **keys: Any,
+    ) -> Results[RetrieveProgress]:
+        """C-MOVE: what the peer reports as it comes, the outcome last; leaving the loop cancels. See `move`."""
+        flow = user.move_steps(self._exchange, level, destination, model=model, query=query, **keys)
+        return self._requestor.results(flow)
+
     async def n_get(
         self, sop_class_uid: str, sop_instance_uid: str, tags: Iterable[int | str] = (), *, context: str = ""
     ) -> Reply:

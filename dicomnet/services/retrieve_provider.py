@@ -32,6 +32,7 @@ from .handler_results import HandlerResults
 from .move_sender import Sent
 from .provider import Serving, as_status, call_for, cancelled, handler_call, respond, status_of_failure
 from .provider_requests import FindRequest, MoveRequest
+from .retrieve_progress import RetrieveProgress
 from .service_registry import Registration
 from .transfer_choice import fitting
 
@@ -318,6 +319,9 @@ def perform_move(
     exchange: Exchange, provider: Any, service: Registration, message: Message, request: MoveRequest
 ) -> Serving:
     """C-MOVE: C-STORE sub-operations on associations of their own, to a configured destination only."""
+    if service.relays:
+        yield from _relay_move(exchange, provider, service, message, request)
+        return
     destination = provider.destinations.get(request.destination)
     if destination is None:
         log.warning("%s asked for a move to %r, which is not configured", exchange.peer, request.destination)
@@ -337,6 +341,50 @@ def perform_move(
         raise
     finally:
         yield from mover.close()
+
+
+def _relay_move(
+    exchange: Exchange, provider: Any, service: Registration, message: Message, request: MoveRequest
+) -> Serving:
+    """C-MOVE that another provider performs: what the handler hears of it is passed on."""
+    results = None
+    try:
+        answer = yield handler_call(exchange, service, request)
+        if answer is None or isinstance(answer, int):
+            respond(exchange, message, as_status(answer))
+            return
+        results = HandlerResults(answer, partial(call_for, exchange, service), provider.clock)
+        heed, step = partial(cancelled, exchange, message), RetrieveProgress(Status.SUCCESS)
+        while not results.over:
+            given = yield from results.take(heed)
+            if given is None or heed((yield POLL)):
+                _report(exchange, message, step._replace(status=Status.CANCEL, data=b""))
+                return
+            step = given[-1] if given else step
+            if given and step.status.is_pending:
+                _report(exchange, message, step)
+        _report(exchange, message, step if results.final is None else step._replace(status=as_status(results.final)))
+    except Exception as error:
+        respond(exchange, message, _status_of_move(error, exchange, message.command))
+    except GeneratorExit:
+        results = None  # no driver runs this flow any more: a generator closes as it is let go
+        raise
+    finally:
+        if results is not None:
+            yield from results.close()
+
+
+def _report(exchange: Exchange, message: Message, step: RetrieveProgress) -> None:
+    """Answer as another provider does: with its status, its counts, and its list of failed instances."""
+    if not exchange.established:
+        return
+    counts = _Counts(step.remaining)
+    counts.completed, counts.failed, counts.warning = step.completed, step.failed, step.warning
+    counts.failed_uids = step.failed_uids
+    if step.status.is_pending:
+        respond(exchange, message, step.status, **counts.elements(final=False))
+    else:
+        _finish_retrieve(exchange, message, counts, step.status)
 
 
 def _status_of_move(error: Exception, exchange: Exchange, command: Command) -> Status:

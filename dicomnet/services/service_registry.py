@@ -56,6 +56,7 @@ class HandlerOptions(TypedDict, total=False):
             other back.
         extended: what the handler can do beyond the baseline, as application information of extended negotiation; a
             requestor that offers it is granted it (PS3.7 Annex D.3.3.5).
+        relays: of C-MOVE: another provider performs it, and the handler yields what that reports.
     """
 
     owner: str
@@ -64,6 +65,7 @@ class HandlerOptions(TypedDict, total=False):
     inline: bool
     replace: bool
     extended: bytes
+    relays: bool
 
 
 class StoreOptions(HandlerOptions, total=False):
@@ -103,6 +105,7 @@ class Registration:
         replaces: whether it stands before what was registered for the same.
         gives_way: whether anything else that is registered for the same stands before it.
         extended: application information of extended negotiation that is granted for it; empty: none.
+        relays: whether its handler has a C-MOVE performed elsewhere, and yields what is reported of that.
         spool: a directory for data sets on their way; None keeps them in memory.
         durable: whether the disk is to confirm what is spooled, see `FileSink`.
         sink: makes what takes a data set, in place of a spool.
@@ -119,6 +122,7 @@ class Registration:
     replaces: bool = False
     gives_way: bool = False
     extended: bytes = b""
+    relays: bool = False
     spool: str | None = None
     durable: bool = False
     sink: Callable[[Arrival], Sink] | None = None
@@ -328,7 +332,8 @@ class Registering:
     def on_move(self, *models: str, **options: Unpack[HandlerOptions]) -> Callable[[_F], _F]:
         """Register a handler of C-MOVE: ``function(MoveRequest)`` gives or yields the instances to send.
 
-        They go to the AE of ``destinations`` that the request names, over an association of their own.
+        They go to the AE of ``destinations`` that the request names, over an association of their own. With ``relays``
+        another provider is to send them: the handler yields each `RetrieveProgress` that it hears of, the outcome last.
         """
         return self._of_models(CommandField.C_MOVE_RQ, models, "move", options)
 
@@ -387,6 +392,7 @@ class Registering:
                     inline=options.get("inline", False),
                     replaces=options.get("replace", False),
                     extended=options.get("extended", b""),
+                    relays=options.get("relays", False),
                     **feeding,
                 )
             )

@@ -179,6 +179,11 @@ def move(
     return _retrieved(exchange, flow, "C-MOVE")
 
 
+def move_steps(exchange: Exchange, level: str, destination: str, **named: Any) -> Flow[None]:
+    """C-MOVE: yield what the peer reports of it, its outcome last; see ``Association.move_steps``."""
+    yield (yield from move(exchange, level, destination, **named))
+
+
 def get(
     exchange: Exchange,
     level: str,

@@ -60,8 +60,9 @@ from .services.provider_requests import (
     NormalizedRequest,
     StoreRequest,
 )
+from .services.retrieve_progress import RetrieveProgress
 from .services.scp import Provider
-from .services.scu import Match, RetrieveProgress, StoreResult
+from .services.scu import Match, StoreResult
 from .services.service_registry import Registration, ServiceRegistry, ServiceSnapshot
 from .services.user import Commitment, Reply
 from .status import Category, Status

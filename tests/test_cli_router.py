@@ -155,6 +155,61 @@ def test_explain_says_which_rules_fire_for_a_file_and_why(router, cli):
     assert lines(out)[0]["fired"] == []
 
 
+ASKS = """
+[destinations.PACS]
+address = "PACS@localhost:104"
+[[rules]]
+name = "viewers"
+on = "retrieve"
+when = { all = [{ field = "destination", equals = "WS" }, { field = "PatientID", equals = "P1" }] }
+actions = [{ do = "ask", source = "PACS" }, { do = "prefetch", source = "PACS" }]
+[[rules]]
+name = "ct"
+on = "worklist item"
+when = { field = "ScheduledProcedureStepSequence/Modality", equals = "CT" }
+actions = [{ do = "prefetch", source = "PACS", to = "WS" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (
+            ("--on=retrieve", "--key=PatientID=P1", "--to=WS"),
+            'answered by PACS by "viewers"; sent to PACS by "viewers"',
+        ),
+        (("--on=retrieve", "--key=PatientID=P1", "--to=X"), "refused: no rule says who answers it"),
+        (("--on=query", "--key=StudyDate=20260101"), "refused: no rule says who answers it"),
+        (("--on=worklist item", '--key=ScheduledProcedureStepSequence=[{Modality="CT"}]'), 'sent to PACS by "ct"'),
+        (("--on=worklist item", '--key=ScheduledProcedureStepSequence=[{Modality="US"}]'), "nothing is done about it"),
+    ],
+)
+def test_explain_says_what_becomes_of_a_message(router, cli, tmp_path, message, says):
+    file = tmp_path / "asks.toml"
+    file.write_text(ASKS)
+    assert cli("rules", "replace", router, file)[0] == 0
+    code, out, err = cli("rules", "explain", router, *message)
+    assert (code, err, out.splitlines()[-1].strip()) == (0, "", says)
+    assert cli("rules", "list", router)[1].splitlines()[0] == (
+        "   0  viewers: ask PACS; prefetch (continue, on retrieve)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ((), "give a FILE, a STUDY, or --on"),
+        (("--on=move",), "One of procedure step, availability, query, retrieve, worklist query, worklist item"),
+        (("--on=query", "--key=PatentID=P1"), "PatentID"),
+        (("--on=query", "--key=PatientID"), "is no KEYWORD=VALUE"),
+        (("1.2.3", "--key=PatientID=P1"), "are of a message"),
+    ],
+)
+def test_a_message_that_cannot_be_explained_is_one_line(router, cli, wrong, says):
+    code, out, err = cli("rules", "explain", router, *wrong)
+    assert (code, out, says in err) == (2, "", True), err
+
+
 def test_coverage_counts_and_a_dry_run_says_what_differs(router, cli, tmp_path):
     cli("destinations", "add", router, "A", "address=A@localhost:104")
     cli("rules", "add", router, "--name", "ct", "--when", "Modality equals CT", "--to", "A")

@@ -68,7 +68,7 @@ class TestPrefetch:
                 send(router, part10(1), part10(2))
                 assert settled(router) == {"PACS": {"sent": 1}, "": {"dropped": 1}}
                 whys = sorted(one.why for one in router.spool.queue.items())
-            assert whys == ["1 of 2 earlier studies sent to WS", "its rule acts once for each study"]
+            assert whys == ["1 of 2 earlier studies sent to WS", "its rule has acted for the same a while ago"]
             assert [one.sop_instance_uid for one in workstation.received] == ["1.2.3.1.1"]
 
     def test_its_source_has_to_be_a_peer(self):

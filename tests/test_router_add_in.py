@@ -86,6 +86,20 @@ def test_rules_are_tried_on_the_newest_of_each_series(serving, monkeypatch):
     assert [one["name"] for one in admin.send("RouterTryRules", asked)["samples"]] == ["1.2.1.1.3"]
 
 
+def test_rules_are_tried_on_a_message_that_is_told(serving):
+    _, routing, admin, _ = serving
+    toml = routing.spool.plans.path.read_text() + (
+        '[[rules]]\nname = "ask"\non = "query"\nwhen = { field = "PatientID", equals = "P1" }\n'
+        'actions = [{ do = "ask", source = "A" }]\n'
+    )
+    asked = {"toml": toml, "message": {"on": "query", "keys": {"PatientID": "P1"}, "calling": "WS"}}
+    [one] = admin.send("RouterTryRules", asked)["samples"]
+    assert (one["name"], one["fired"], one["then"]) == ("query", ["ask"], ['answered by A by "ask"'])
+    assert one["now"] == ["refused: no rule says who answers it"]
+    with pytest.raises(AdminError, match='no messages of the kind "move"'):
+        admin.send("RouterTryRules", {"toml": toml, "message": {"on": "move"}})
+
+
 def test_metrics_and_health_say_what_waits_and_for_how_long(serving, monkeypatch):
     """A line one forgets: the age of the oldest item is a metric and an alarm."""
     server, routing, _, archive = serving

@@ -8,7 +8,19 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
-from dicomnet.router.actions import Call, Copy, Deidentify, Drop, Edit, Forward, Hold, Operation, Prefetch
+from dicomnet.router.actions import (
+    Ask,
+    Call,
+    Copy,
+    Deidentify,
+    Drop,
+    Edit,
+    Forward,
+    Hold,
+    Operation,
+    Prefetch,
+    Retrieve,
+)
 from dicomnet.router.conditions import FIELDS, Condition
 from dicomnet.router.destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
 from dicomnet.router.plan import Rule
@@ -72,7 +84,7 @@ def lines() -> Iterator[str]:
     yield "| an element | equals, in, matches, range, exists, empty |\n"
     yield from table("Conditions", Condition)
     yield "## Actions\n"
-    for model in (Forward, Hold, Drop, Copy, Edit, Deidentify, Call, Prefetch):
+    for model in (Forward, Hold, Drop, Copy, Edit, Deidentify, Call, Prefetch, Retrieve, Ask):
         yield from table(f'`do = "{named(model, "do")}"`', model, level=3)
     yield from table("Operations of an edit", Operation, level=3)
     yield "## Destinations\n"

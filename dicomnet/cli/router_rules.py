@@ -14,9 +14,20 @@ import click
 
 from ..errors import InputFileError, InvalidArgument
 from ..router.editing import RulesFile, value_of
+from ..router.facts import INSTANCE
 from ..router.plan import Plan, PlanInvalid, Rule
 from ..router.planning import explain_passing
-from ..router.samples import Coverage, Sample, Sender, coverage, sample_files, spooled, spooled_series
+from ..router.samples import (
+    Coverage,
+    Sample,
+    Sender,
+    coverage,
+    outcome_of,
+    sample_files,
+    sample_message,
+    spooled,
+    spooled_series,
+)
 from ..router.settings import RULES_NAME, RouterSettings
 from ..router.spool import Spool
 from .exits import Exit
@@ -43,6 +54,7 @@ def command() -> None:
 
 def _line(rule: Rule) -> str:
     marks = "" if rule.active else ", not active"
+    marks += f", on {rule.on}" if rule.on != INSTANCE else ""
     marks += ", fallback" if rule.fallback else ""
     marks += f", by {rule.unit}" if rule.unit != "instance" else ""
     does = "; ".join(_action(one.model_dump(exclude_defaults=True)) for one in rule.actions)
@@ -52,7 +64,8 @@ def _line(rule: Rule) -> str:
 def _action(values: dict[str, Any]) -> str:
     to = values.get("to", ())
     names = f" {', '.join([to] if isinstance(to, str) else to)}" if to else ""
-    return f"{values['do']}{names}"
+    source = f" {values['source']}" if values["do"] == "ask" else ""
+    return f"{values['do']}{source}{names}"
 
 
 @command.command("list")
@@ -232,12 +245,27 @@ def _sender(calling: str, called: str, address: str, at: str | None) -> Sender:
 
 @command.command("explain")
 @DIR
-@click.argument("what", metavar="FILE|STUDY")
+@click.argument("what", metavar="[FILE|STUDY]", required=False)
+@click.option("--on", metavar="KIND", help='Explain a message instead: "query", "worklist item", "retrieve" and so on.')
+@click.option("--key", "keys", multiple=True, metavar="KEYWORD=VALUE", help="An element of it; can be given again.")
+@click.option("--to", default="", metavar="TITLE", help="Of a retrieve: whereto.")
 @_sending
 @output_options
-def explain_command(directory: str, what: str, output: Output, **sending: Any) -> int:
-    """Say rule by rule what the router in DIR does with FILE, or with what it has of the study STUDY, and why."""
+def explain_command(
+    directory: str, what: str | None, on: str | None, keys: tuple[str, ...], to: str, output: Output, **sending: Any
+) -> int:
+    """Say rule by rule what the router in DIR does with FILE, or with what it has of the study STUDY, and why.
+
+    With --on it is a message: --on=query --key=PatientID=P1 --calling=VIEWER.
+    """
     plan = rules_file(directory).read()
+    if (what is None) is (on is None):
+        raise click.UsageError("give a FILE, a STUDY, or --on with the kind of a message")
+    if on is not None:
+        return _explain(plan, [sample_message(on, _elements(keys), _sender(**sending), to)], output)
+    assert what is not None
+    if keys or to:
+        raise click.UsageError("--key and --to are of a message, which --on says the kind of")
     if Path(what).exists():
         return _explain(plan, sample_files([Path(what)], _sender(**sending)), output)
     with Spool(Path(directory)) as spool:
@@ -245,6 +273,18 @@ def explain_command(directory: str, what: str, output: Output, **sending: Any) -
         if not samples:
             raise InvalidArgument(f'there is no file "{what}", and no study of that UID in the spool')
         return _explain(plan, samples, output)
+
+
+def _elements(keys: tuple[str, ...]) -> dict[str, Any]:
+    """``KEYWORD=VALUE`` of the command line; a sequence as [{Modality="CT"}], all else as it is written."""
+    found = {}
+    for one in keys:
+        keyword, sign, text = one.partition("=")
+        if not sign or not keyword:
+            raise click.UsageError(f'"{one}" is no KEYWORD=VALUE')
+        value = value_of(text)
+        found[keyword] = value if isinstance(value, list) else text
+    return found
 
 
 def _explain(plan: Plan, samples: Any, output: Output) -> int:
@@ -259,7 +299,10 @@ def _explain(plan: Plan, samples: Any, output: Output) -> int:
         for line in lines:
             output.say(f"  {line}")
         names = plan.decide(sample.facts).names
-        output.say(f"  {', '.join(names)}: fired" if names else "  no rule fires: it is held")
+        end = f"{', '.join(names)}: fired" if names else "no rule fires: it is held"
+        if sample.facts.trigger != INSTANCE:
+            end = "; ".join(outcome_of(plan, sample.facts))
+        output.say(f"  {end}")
         output.record(instance=sample.name, fired=names, explanation=lines)
     return code
 

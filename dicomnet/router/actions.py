@@ -19,12 +19,14 @@ from .conditions import Window, uid_of
 from .paths import parse_path
 
 __all__ = [
-    "MOST_PATIENCE", "URGENCY", "Action", "Call", "Change", "Copy", "Deidentify", "Drop", "Edit", "Forward", "Hold",
-    "Operation", "Prefetch",
+    "AGAIN", "MOST_PATIENCE", "URGENCY", "Action", "Ask", "Call", "Change", "Copy", "Deidentify", "Drop", "Edit",
+    "Forward", "Hold", "Operation", "Prefetch", "Retrieve",
 ]  # fmt: skip
 
 #: What overtakes what: the smaller number goes first.
 URGENCY = {"urgent": 0, "normal": 1, "low": 2}
+#: Seconds for which what was prefetched or retrieved for a study, or for a patient, is not again.
+AGAIN = 86400.0
 #: Senders wait a minute for an answer, as a rule.
 MOST_PATIENCE = 45.0
 Path = Annotated[str, Field(min_length=1)]
@@ -166,21 +168,45 @@ class Call(Table):
 
 
 class Prefetch(Table):
-    """Have an archive send earlier studies of the same patient, once for each study that arrives (C-FIND, C-MOVE)."""
+    """Have an archive send earlier studies of the same patient (C-FIND, C-MOVE)."""
 
     do: Literal["prefetch"]
     source: str
     """The name of the destination that has them."""
-    to: AETitle
-    """The AE title that they are sent to, which the archive has to know."""
+    to: AETitle | None = None
+    """The AE title that they are sent to, which the archive has to know; left out of a query or retrieve, who asks."""
     most: Annotated[int, Field(ge=1, le=100)] = 3
     """How many studies, the latest first."""
     same_modality: bool = True
-    """Only studies with the modality of what has arrived."""
+    """Only studies with the modality of what has arrived, is wanted, or is to be made."""
     days: Annotated[int, Field(ge=1)] = 3650
     """How far back."""
+    again: Seconds = AGAIN
+    """Once done for a study, or for a patient where no study is named, it is not again for so many seconds."""
 
 
-Action = Annotated[Forward | Drop | Hold | Copy | Edit | Deidentify | Call | Prefetch, Field(discriminator="do")]
+class Retrieve(Table):
+    """Have an archive send the study itself that a message names (C-MOVE); without one, all of the patient."""
+
+    do: Literal["retrieve"]
+    source: str
+    """The name of the destination that has it."""
+    to: AETitle | None = None
+    """The AE title that it is sent to, which the archive has to know; left out of a query or retrieve, who asks."""
+    again: Seconds = AGAIN
+    """Once done for a study, it is not again for so many seconds."""
+
+
+class Ask(Table):
+    """Have a peer answer a query, a worklist query or a retrieve: what it says is passed on as it comes."""
+
+    do: Literal["ask"]
+    source: str
+    """The name of the destination that is asked. It sends what is retrieved, and has to know whereto."""
+
+
+Action = Annotated[
+    Forward | Drop | Hold | Copy | Edit | Deidentify | Call | Prefetch | Retrieve | Ask, Field(discriminator="do")
+]
 #: What changes what is sent behind it.
 Change = Edit | Deidentify | Call

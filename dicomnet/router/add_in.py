@@ -38,7 +38,7 @@ from .queue import Delivery, State
 from .report import report, total
 from .routing import Routing
 from .settings import FILE_NAME, RouterSettings
-from .trial import try_rules
+from .trial import MessageOnTrial, try_rules
 
 __all__ = ["RouterAddIn"]
 
@@ -83,6 +83,8 @@ class Trial(Table):
     """As TOML."""
     study: str | None = None
     """Study Instance UID of what they are tried on, in the spool; left out, they are read alone."""
+    message: MessageOnTrial | None = None
+    """A message that they are tried on."""
 
 
 class Day(Table):
@@ -167,7 +169,7 @@ class RouterAddIn:
         return {"version": version, "plan": json.loads(plan.to_json()), "toml": toml}
 
     def _try(self, given: Trial) -> Mapping[str, Any]:
-        return try_rules(self.routing.spool, given.toml, given.study)
+        return try_rules(self.routing.spool, given.toml, given.study, given.message)
 
     def _check(self, given: Rules) -> Mapping[str, Any]:
         plan = _plan_of(given)

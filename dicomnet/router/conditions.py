@@ -35,7 +35,7 @@ EXPRESSION_SECONDS = 0.1
 _MOST_DEPTH = 32
 _OPERATORS = ("equals", "in", "matches", "range", "exists", "empty")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_TITLES = ("calling", "called")
+_TITLES = ("calling", "called", "destination")
 _UIDS = ("sop_class", "transfer_syntax")
 #: The operators that each field takes which is no element.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -46,6 +46,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "weekday": ("equals", "in"),
     "sop_class": ("equals", "in"),
     "transfer_syntax": ("equals", "in"),
+    "destination": ("equals", "in", "matches"),
 }
 _CLOCK = plain.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 
@@ -86,7 +87,8 @@ class Condition(Table):
     not_: Condition | None = Field(None, alias="not")
     """This one does not hold."""
     field: str | None = None
-    """What is tested: calling, called, address, time, weekday, sop_class, transfer_syntax, or an element's path."""
+    """What is tested: an element by its path, or one of calling, called, address, time, weekday, sop_class,
+    transfer_syntax and, of a retrieve, destination."""
     equals: Value | None = None
     """The value is this one; a number is compared as one, text to the letter."""
     in_: tuple[Value, ...] | None = Field(None, alias="in")
@@ -152,6 +154,13 @@ class Condition(Table):
             EndlessExpression: a regular expression takes too long.
         """
         return self._test(facts)
+
+    def fields(self) -> Iterator[str]:
+        """The fields that it tests."""
+        if self.field is not None:
+            yield self.field
+        for one in self.children():
+            yield from one.fields()
 
     def paths(self) -> Iterator[Path]:
         """The elements that it asks for."""

@@ -16,14 +16,38 @@ from ..repository.text import clean_uid, decode, encodings_of
 from ..wire.elements import fault_of
 from .paths import Path, Step
 
-__all__ = ["AVAILABILITY", "IDENTIFYING", "TRIGGERS", "Facts", "Unreadable", "values_of"]
+__all__ = [
+    "ASKED",
+    "AVAILABILITY",
+    "IDENTIFYING",
+    "INSTANCE",
+    "ITEM",
+    "QUERY",
+    "RETRIEVE",
+    "TRIGGERS",
+    "WORKLIST",
+    "Facts",
+    "Unreadable",
+    "values_of",
+]  # fmt: skip
 
 AVAILABILITY = "1.2.840.10008.5.1.4.33"  # Instance Availability Notification
+INSTANCE, QUERY, WORKLIST, ITEM, RETRIEVE = "instance", "query", "worklist query", "worklist item", "retrieve"
 #: What rules are asked about beside instances, by the SOP class of the message.
-TRIGGERS = {uids.MODALITY_PERFORMED_PROCEDURE_STEP: "procedure step", AVAILABILITY: "availability"}
+TRIGGERS = {
+    uids.MODALITY_PERFORMED_PROCEDURE_STEP: "procedure step",
+    AVAILABILITY: "availability",
+    uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND: QUERY,
+    uids.PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND: QUERY,
+    uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE: RETRIEVE,
+    uids.PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE: RETRIEVE,
+    uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND: WORKLIST,
+}
+#: What is asked of a router, and answered by another peer.
+ASKED = (QUERY, WORKLIST, RETRIEVE)
 
 _CHARACTER_SET = 0x00080005
-_STUDY, _SCHEDULED_STEP_ATTRIBUTES = 0x0020000D, 0x00400270
+_PATIENT, _STUDY, _SCHEDULED_STEP_ATTRIBUTES = 0x00100020, 0x0020000D, 0x00400270
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _CREATORS = range(0x10, 0x100)
 #: What every decision needs of a data set, beside what its rules ask for.
@@ -44,6 +68,8 @@ class Facts:
         transfer_syntax, sop_class: UIDs.
         calling, called: AE titles; ``address``: from where, ``host:port`` or a host.
         at: when it arrived, in local time.
+        destination: of a retrieve, the AE title that the instances are to go to.
+        trigger: what it is, where its SOP class does not say that.
         wanted: tags of the top level that may be asked for; None is any.
         whole: ``head`` is all of the data set, so that it can be judged.
     """
@@ -60,6 +86,8 @@ class Facts:
         at: datetime | None = None,
         wanted: Collection[int] | None = None,
         whole: bool = False,
+        destination: str = "",
+        trigger: str = "",
     ) -> None:
         self.transfer_syntax: str = transfer_syntax
         self.sop_class: str = sop_class
@@ -67,6 +95,9 @@ class Facts:
         self.called: str = called
         self.address: str = _host(address)
         self.at: datetime = at or datetime.now()
+        self.destination: str = destination
+        #: What it is: an instance, or what a message tells or asks; see `plan.Rule.on`.
+        self.trigger: str = trigger or TRIGGERS.get(sop_class, INSTANCE)
         self._head, self._wanted, self._whole = head, wanted, whole
         self._items: Item | None = None
         self._encodings: tuple[str, ...] = ()
@@ -83,17 +114,12 @@ class Facts:
                 head = codec.inflate(head) if self._whole else b""
             if self._whole:
                 codec.actual_encoding(head, self.transfer_syntax)
-            if self.trigger == "instance" and not self.uid(0x00080018):
+            if self.trigger == INSTANCE and not self.uid(0x00080018):
                 raise Unreadable("the data set has no SOP Instance UID (0008,0018)")
         except Unreadable:
             raise
         except (InvalidArgument, codec.UndecodableDataSet, ValueError, zlib.error) as error:
             raise Unreadable(f"the data set cannot be read: {error}") from error
-
-    @property
-    def trigger(self) -> str:
-        """What it is: an instance, or what a message tells; see `plan.Rule.on`."""
-        return TRIGGERS.get(self.sop_class, "instance")
 
     @property
     def study(self) -> str:
@@ -102,6 +128,15 @@ class Facts:
         items = [item for value in steps if isinstance(value, list) for item in value]
         inner = (one.value for item in items for one in item if one.tag == _STUDY and isinstance(one.value, bytes))
         return self.uid(_STUDY) or next(map(clean_uid, inner), "")
+
+    @property
+    def subject(self) -> str:
+        """What is done once for it: its study; without one, its patient. Empty where that is none, or not a single one.
+
+        A query may name several, or a pattern (PS3.4 Section C.2.2.2).
+        """
+        named = self.study or self.text(_PATIENT)
+        return "" if self.trigger in ASKED and any(one in named for one in "*?\\") else named
 
     @property
     def elements(self) -> Item:

@@ -17,13 +17,27 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from ..errors import InvalidArgument, escaped
 from ..server.settings import Seconds, Table
-from .actions import Action, Call, Copy, Deidentify, Drop, Edit, Forward, Hold, Operation, Prefetch
+from .actions import (
+    Action,
+    Ask,
+    Call,
+    Copy,
+    Deidentify,
+    Drop,
+    Edit,
+    Forward,
+    Hold,
+    Operation,
+    Prefetch,
+    Retrieve,
+)
 from .conditions import Condition
 from .destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
-from .facts import IDENTIFYING, Facts
+from .facts import ASKED, IDENTIFYING, INSTANCE, ITEM, RETRIEVE, Facts
 
 __all__ = ["Decision", "Fired", "Plan", "PlanInvalid", "Problem", "Rule"]
 
+Trigger = Literal["instance", "procedure step", "availability", "query", "worklist query", "worklist item", "retrieve"]
 Unit = Literal["instance", "series", "study", "association"]
 _KINDS = {"dimse": DimseDestination, "stow": StowDestination, "folder": FolderDestination, "s3": S3Destination}
 AnyDestination = Annotated[
@@ -67,8 +81,10 @@ class Rule(Table):
     """Rules are asked from the highest to the lowest; of equal ones in the order in which they are written."""
     active: bool = True
     """Whether it is asked at all."""
-    on: Literal["instance", "procedure step", "availability"] = "instance"
-    """What it is asked about: instances, or what modalities tell (N-CREATE and N-SET of MPPS, N-CREATE of an IAN)."""
+    on: Trigger = "instance"
+    """What it is asked about: instances; what modalities tell, a "procedure step" (N-CREATE and N-SET of MPPS) or
+    "availability" (N-CREATE of an IAN); what is asked for, a "query", "worklist query" (C-FIND) or "retrieve" (C-MOVE);
+    or each "worklist item" that is answered."""
     then: Literal["continue", "stop"] = "continue"
     """Whether rules behind it are asked, too, where it fires."""
     fallback: bool = False
@@ -95,7 +111,7 @@ class Rule(Table):
         for number, action in enumerate(self.actions):
             if isinstance(action, Copy):
                 yield ("actions", number, "to"), action.to
-            elif isinstance(action, Prefetch):
+            elif isinstance(action, Prefetch | Retrieve | Ask):
                 yield ("actions", number, "source"), action.source
             elif isinstance(action, Forward | Hold):
                 yield from ((("actions", number, "to", at), name) for at, name in enumerate(action.to))
@@ -228,12 +244,13 @@ class Plan(Table):
                 yield from self._unknown(_join(place, path), name)
             yield from self._not_passed_on(place, rule)
             yield from self._not_told(place, rule)
+            yield from self._not_asked(place, rule)
             for at, action in enumerate(rule.actions):
                 if isinstance(action, Copy) and not isinstance(
                     self.destinations.get(action.to, None), FolderDestination | None
                 ):
                     yield Problem(_join(place, ("actions", at, "to")), f'"{action.to}" is no folder')
-                if isinstance(action, Prefetch) and not isinstance(
+                if isinstance(action, Prefetch | Retrieve | Ask) and not isinstance(
                     self.destinations.get(action.source, None), DimseDestination | None
                 ):
                     yield Problem(_join(place, ("actions", at, "source")), f'"{action.source}" is no DICOM peer')
@@ -260,18 +277,35 @@ class Plan(Table):
 
     def _not_told(self, place: str, rule: Rule) -> Iterator[Problem]:
         """What its rule wants done with a message, which only an instance can have."""
-        if rule.on == "instance":
+        if rule.on == INSTANCE:
             return
         if rule.unit != "instance":
             yield Problem(f"{place} unit", f"a message belongs to no {rule.unit} that is waited for")
         for at, action in enumerate(rule.actions):
-            if not isinstance(action, Forward | Hold | Drop | Prefetch):
+            if rule.on in (*ASKED, ITEM) and isinstance(action, Forward | Hold | Drop):
+                yield Problem(_join(place, ("actions", at)), f"{action.do} is not for what is asked for and answered")
+            if not isinstance(action, Forward | Hold | Drop | Prefetch | Retrieve | Ask):
                 yield Problem(_join(place, ("actions", at)), f"{action.do} is for instances, and this rule is not")
             if isinstance(action, Forward) and (action.mode != "queue" or action.compress is not None):
                 yield Problem(_join(place, ("actions", at)), "a message goes by the queue, and is not compressed")
         for path, name in rule.destinations():
             if not isinstance(self.destinations.get(name), DimseDestination | None):
                 yield Problem(_join(place, path), f'a message goes to a DICOM peer, which "{name}" is not')
+
+    def _not_asked(self, place: str, rule: Rule) -> Iterator[Problem]:
+        """What only one who asks for something can have."""
+        if rule.on != RETRIEVE and rule.when is not None and "destination" in rule.when.fields():
+            yield Problem(f"{place} when", f"only a retrieve has a destination, and this rule is about each {rule.on}")
+        for at, action in enumerate(rule.actions):
+            where = _join(place, ("actions", at))
+            if isinstance(action, Ask) and rule.on not in ASKED:
+                yield Problem(where, f"ask is for what is asked for: {', '.join(ASKED)}")
+            if isinstance(action, Retrieve) and rule.on in (INSTANCE, ITEM):
+                yield Problem(where, f"retrieve is for messages that name a study which is there, no {rule.on} does")
+            if isinstance(action, Prefetch | Retrieve) and action.to is None and rule.on not in ASKED:
+                yield Problem(
+                    _join(place, ("actions", at, "to")), "is missing: who asks is known of a query or retrieve"
+                )
 
     def _unknown(self, place: str, name: str) -> Iterator[Problem]:
         if name in self.destinations:
@@ -391,7 +425,7 @@ def _known_fields(place: str, path: list[str | int]) -> list[str]:
     if place.startswith("rule"):
         inner = [part for part in path[:-1] if isinstance(part, str)]
         models = [Rule] if not inner else [Condition] if inner[0] == "when" else [
-            Forward, Hold, Copy, Edit, Deidentify, Call, Prefetch, Operation
+            Forward, Hold, Copy, Edit, Deidentify, Call, Prefetch, Retrieve, Ask, Operation
         ]  # fmt: skip
     elif place.startswith("destination"):
         models = [DimseDestination, StowDestination, FolderDestination, S3Destination]

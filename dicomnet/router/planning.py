@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, time, timedelta
 
-from .actions import URGENCY, Copy, Drop, Forward, Hold, Prefetch
+from .actions import URGENCY, Ask, Copy, Drop, Forward, Hold, Prefetch, Retrieve
 from .conditions import EndlessExpression, Window
 from .destinations import DimseDestination
-from .facts import Facts, Unreadable
+from .facts import INSTANCE, Facts, Unreadable
 from .plan import Decision, Fired, Plan
 from .queue import New, State
 
@@ -51,9 +51,10 @@ def _planned(plan: Plan, version: int, decision: Decision, facts: Facts, associa
                         continue
                     seen.add((name, changes))
                     yield _delivery(plan, version, one, step, name, facts, association)
-            elif isinstance(action, Prefetch):
-                yield New(action.source, one.rule.name, version, step, key=facts.study)
-            else:
+            elif isinstance(action, Prefetch | Retrieve):
+                subject = facts.subject
+                yield New(action.source, one.rule.name, version, step, key=subject, again=action.again)
+            elif not isinstance(action, Ask):
                 changes = (*changes, action)
 
 
@@ -108,6 +109,8 @@ def _cut(plan: Plan, new: New) -> Forward | None:
 
 def explain_passing(plan: Plan, facts: Facts) -> Iterator[str]:
     """Whether an instance is passed on while it arrives, and why not; nothing where no rule that fires wants that."""
+    if facts.trigger != INSTANCE:
+        return
     action, why = passing(plan, deliveries_of(plan, 0, facts))
     if action is not None:
         yield f"cut-through to {action.to[0]}; by its queue where it is away, slow, or has something waiting"

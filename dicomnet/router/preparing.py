@@ -10,7 +10,7 @@ from ..files.instance_source import BytesSource
 from ..repository.blob_source import BlobSource
 from ..repository.deidentify import Deidentifier, key_in
 from ..repository.places import Place
-from .actions import Action, Call, Change, Deidentify, Edit, Forward, Prefetch
+from .actions import Action, Call, Change, Deidentify, Edit, Forward, Prefetch, Retrieve
 from .facts import Facts
 from .plan import Plan
 from .queue import Delivery
@@ -72,8 +72,8 @@ def load_of(spool: Spool, item: Delivery, plan: Plan) -> Load:
     action, changes = action_of(item, plan)
     convert = (action.compress,) if isinstance(action, Forward) and action.compress else ()
     source = source_of(spool, item)
-    if isinstance(action, Prefetch):
-        return Load(item, source, prefetch=action)
+    if isinstance(action, Prefetch | Retrieve):
+        return Load(item, source, fetch=action)
     if not changes:
         return Load(item, source, convert)
     with closing(source):

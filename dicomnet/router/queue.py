@@ -81,7 +81,8 @@ class New:
     Attributes:
         step: the number of the action in its rule; ``plan``: the version of the rules.
         unit: the series, study or association that it waits for, being held.
-        key: the study that it is for, of what is done once for each study.
+        key: the study or the patient that it is for, of what is done once for each.
+        again: seconds after which that is done again.
     """
 
     destination: str
@@ -94,6 +95,7 @@ class New:
     due: float = 0.0
     why: str = ""
     key: str = ""
+    again: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,8 @@ class Delivery:
         due, until, created: seconds since 1970.
         why: what went wrong last, or what it waits for.
         ref: where its bytes are; ``bytes``: of the Part 10 stream.
-        message: by which it came, and goes on: C-STORE, or N-CREATE and N-SET of what is no instance that is stored.
+        message: by which it came, and goes on: C-STORE, or N-CREATE and N-SET of what is no instance that is stored; or
+            C-FIND, C-MOVE or C-FIND-RSP, which only set something going.
     """
 
     id: int

@@ -23,6 +23,7 @@ from .cut_receiver import CutReceiver
 from .cut_through import CutThrough
 from .facts import TRIGGERS, Facts
 from .forwarder import Forwarder, Pace
+from .queries import Queries
 from .queue import State
 from .settings import RouterSettings
 from .spool import Accepted, Spool, Told
@@ -91,6 +92,7 @@ class Routing:
         self.storage: CutReceiver = CutReceiver(
             self.spool, self.spool.disk, self._store, self.cuts, self.forwarder.passed_on
         )
+        self.queries: Queries = Queries(self.spool, self.settings.ae_title, self._put)
         self._announcements = Announcements(self.spool.units, self._told)
         self._tell = tell
         self._alarms: set[str] = set()
@@ -99,9 +101,10 @@ class Routing:
         self._keeper = threading.Thread(target=self._keep, name="dicomnet-router-keeper", daemon=True)
 
     def register(self, services: Registering, owner: str) -> None:
-        """Offer storage of every class, and take what modalities say of their instances."""
+        """Offer storage of every class, take what modalities say of their instances, and what rules are asked about."""
         self.storage.register(services, owner)
         self._announcements.register(services, owner)
+        self.queries.register(services, owner)
 
     def _store(self, group: Sequence[Incoming]) -> list[Accepted | Exception]:
         accepted = self.spool.store(group)
@@ -127,8 +130,12 @@ class Routing:
         told = Told(
             blob, data, request.calling, request.called, request.address, request.operation.name.removesuffix("-RQ")
         )
-        [result] = self.storage.committer.together([told])
+        [result] = self._put([told])
         return not isinstance(result, Exception)
+
+    def _put(self, told: Sequence[Told]) -> list[Accepted | Exception]:
+        """Have messages and what rules want done about them durable."""
+        return self.storage.committer.together(told)
 
     def ended(self, calling: str, address: str) -> None:
         """An association is over; from any thread, at once."""
@@ -157,6 +164,7 @@ class Routing:
         """Follow the file of rules now; another file is another version. See what is complete, and what is late."""
         if self.spool.plans.refresh():
             self.forwarder.follow()
+            self.queries.offer()
             self._tell("rules", version=self.spool.plans.current[0])
         while self._ended:
             self.spool.units.ended(self._ended.pop())

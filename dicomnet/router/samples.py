@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,19 +12,25 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from ..errors import DicomNetError, InputFileError, InputProblem
+from .. import uids
+from ..dataset import codec
+from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument, escaped
 from ..files.instance_source import open_source
 from ..repository.blob_source import BlobSource
 from ..repository.incoming import HEAD_BYTES
 from ..repository.places import Place
-from .facts import Facts
+from .actions import Ask
+from .facts import ASKED, INSTANCE, ITEM, TRIGGERS, WORKLIST, Facts
 from .plan import Plan
 from .planning import deliveries_of
 from .queue import New
 from .schema import received
 from .spool import Spool
 
-__all__ = ["Coverage", "Sample", "Sender", "coverage", "sample_files", "spooled", "spooled_series"]
+__all__ = [
+    "Coverage", "Sample", "Sender", "coverage", "outcome", "outcome_of", "sample_files", "sample_message", "spooled",
+    "spooled_series",
+]  # fmt: skip
 
 _T = received.c
 
@@ -73,6 +79,25 @@ def sample_files(paths: Iterable[Path], sender: Sender) -> Iterator[Sample | Inp
                 yield error
             except (DicomNetError, OSError) as error:
                 yield InputFileError(str(error), problem=InputProblem.CANNOT_READ, path=str(file))
+
+
+def sample_message(on: str, keys: Mapping[str, Any], sender: Sender, destination: str = "") -> Sample:
+    """A message of a kind (`plan.Rule.on`) with these elements, by keyword; of a retrieve also whereto.
+
+    Raises:
+        InvalidArgument: there is no such kind or keyword, or it cannot have such a value.
+    """
+    syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN
+    cls = next((uid for uid, trigger in TRIGGERS.items() if trigger == (WORKLIST if on == ITEM else on)), None)
+    if cls is None:
+        known = ", ".join(dict.fromkeys((*TRIGGERS.values(), ITEM)))
+        raise InvalidArgument(f'there are no messages of the kind "{escaped(on)}"', hint=f"One of {known}.")
+    head = codec.encode(codec.from_keywords(keys), syntax)
+    facts = Facts(
+        head, syntax, cls, calling=sender.calling, called=sender.called, address=sender.address, at=sender.at,
+        whole=True, destination=destination, trigger=on,
+    )  # fmt: skip
+    return Sample(on, facts)
 
 
 def spooled(spool: Spool, most: int = 10_000) -> Iterator[Sample]:
@@ -132,6 +157,23 @@ def coverage(plan: Plan, samples: Iterable[Sample], running: Plan | None = None)
                 found.differs.append((sample.name, outcome(theirs), outcome(mine)))
     found.never = [rule.name for rule in plan.rules if rule.on == "instance" and not found.fired[rule.name]]
     return found
+
+
+def outcome_of(plan: Plan, facts: Facts) -> list[str]:
+    """What becomes of an instance or a message, in words that can be compared.
+
+    Raises:
+        Unreadable, EndlessExpression: of a message that rules cannot read; such an instance is parked.
+    """
+    if facts.trigger == INSTANCE:
+        return outcome(deliveries_of(plan, 0, facts))
+    fired = plan.decide(facts).fired
+    asked = [(one.rule.name, action.source) for one in fired for action in one.rule.actions if isinstance(action, Ask)]
+    words = [f'answered by {source} by "{name}"' for name, source in asked[:1]]
+    if facts.trigger in ASKED and not asked:
+        words.append("refused: no rule says who answers it")
+    done = outcome(deliveries_of(plan, 0, facts)) if fired else []
+    return [*words, *done] or ["nothing is done about it"]
 
 
 def outcome(deliveries: Iterable[New]) -> list[str]:

@@ -30,10 +30,10 @@ from ..protocol.negotiation import ProposedContext
 from ..services.user import Commitment
 from ..status import Status
 from ..sync.association import connect
-from .actions import Prefetch
+from .actions import Prefetch, Retrieve
 from .conditions import uid_of
 from .destinations import DimseDestination
-from .prefetch import prefetched
+from .prefetch import fetched
 from .queue import Delivery
 
 __all__ = ["LEARNED", "DimseSender", "Load", "Result", "Sender", "Verdict", "verdict_on"]
@@ -75,7 +75,7 @@ class Load:
         convert: transfer syntaxes to be preferred, by its rule.
         names: what files are named by, where that has changed: values by keyword.
         note: what was done to it, for the ledger.
-        prefetch: it is not to be sent, but earlier studies of its patient are wanted from there.
+        fetch: it is not to be sent, but studies are wanted from there.
     """
 
     delivery: Delivery
@@ -83,7 +83,7 @@ class Load:
     convert: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
-    prefetch: Prefetch | None = None
+    fetch: Prefetch | Retrieve | None = None
 
 
 class Sender(Protocol):
@@ -120,11 +120,11 @@ class DimseSender:
     def send(self, loads: Sequence[Load]) -> Iterator[Result]:
         """See `Sender.send`."""
         for one in loads:
-            if one.prefetch is not None:
-                yield self._prefetched(one, one.prefetch)
+            if one.fetch is not None:
+                yield self._fetched(one, one.fetch)
             elif one.delivery.message != "C-STORE":
                 yield self._told(one)
-        stored = [one for one in loads if one.prefetch is None and one.delivery.message == "C-STORE"]
+        stored = [one for one in loads if one.fetch is None and one.delivery.message == "C-STORE"]
         for calling, convert, group in self._groups(stored):
             wanted = []
             for one in group:
@@ -137,12 +137,12 @@ class DimseSender:
             if wanted:
                 yield from self._store(self._scu(calling, convert), wanted)
 
-    def _prefetched(self, load: Load, wanted: Prefetch) -> Result:
-        """Have the peer send what a patient has of earlier."""
+    def _fetched(self, load: Load, wanted: Prefetch | Retrieve) -> Result:
+        """Have the peer send studies."""
         calling = self._destination.calling or self._title
         try:
             with Client(self._destination.entity, calling=calling, tls=self._destination.tls()) as client:
-                return Result(load.delivery, Verdict.DELIVERED, prefetched(client, load, wanted))
+                return Result(load.delivery, Verdict.DELIVERED, fetched(client, load, wanted))
         except (ConnectionFailed, DeadlineExceeded, AssociationAborted) as error:
             return Result(load.delivery, Verdict.UNREACHABLE, str(error))
         except DicomNetError as error:

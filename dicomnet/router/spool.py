@@ -57,10 +57,13 @@ class Told(Incoming):
     """A message that is no C-STORE, and that a rule does something with.
 
     Attributes:
-        message: N-CREATE or N-SET.
+        message: N-CREATE, N-SET, C-FIND, C-FIND-RSP or C-MOVE.
+        destination, trigger: see `Facts`.
     """
 
     message: str = ""
+    destination: str = ""
+    trigger: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,7 @@ class Spool:
         refs = self.blobs.put(blobs)
         placed = []
         for incoming, blob, ref in zip(group, blobs, refs, strict=True):
-            facts = self._facts(incoming, plan.wanted)
+            facts = self.facts_of(incoming, plan.wanted)
             deliveries = deliveries_of(plan, version, facts, f"{incoming.calling} {incoming.address}")
             placed.append(_Placed(ref, blob, incoming, facts, deliveries))
         try:
@@ -207,12 +210,14 @@ class Spool:
         self.database.transaction(work, logged=True)
         return [one.id for one in placed]
 
-    def _facts(self, incoming: Incoming, wanted: frozenset[int]) -> Facts:
-        blob = incoming.blob
+    def facts_of(self, incoming: Incoming, wanted: frozenset[int]) -> Facts:
+        """What rules are asked about, of what has arrived; of its data set the elements of these tags."""
+        blob, told = incoming.blob, incoming if isinstance(incoming, Told) else None
         return Facts(
             incoming.head, blob.transfer_syntax_uid, blob.sop_class_uid,
             calling=incoming.calling, called=incoming.called, address=incoming.address,
             at=self.now(), wanted=wanted, whole=len(incoming.head) == blob.size,
+            destination=told.destination if told else "", trigger=told.trigger if told else "",
         )  # fmt: skip
 
     def _insert(self, connection: Connection, placed: Sequence[_Placed]) -> None:
@@ -254,17 +259,20 @@ class Spool:
                 one.deliveries[number] = replace(one.deliveries[number], state=late.state, unit=late.unit, why=late.why)
 
     def _once_a_study(self, connection: Connection, placed: Sequence[_Placed]) -> None:
-        """Leave out what is done once for each study, where it was put for an earlier instance."""
+        """Leave out what is done once for each study or patient, where it was put a while ago."""
         seen: set[tuple[str, str, int]] = set()
+        now = self._clock()
         for one in placed:
             for new in [new for new in one.deliveries if new.key]:
-                same = _R.study == new.key, _D.rule == new.rule, _D.step == new.step
+                study, patient = (new.key, None) if new.key == one.facts.study else ("", new.key)
+                whose = (_R.study == study[:64], *([] if patient is None else [_R.patient == patient[:64]]))
+                same = *whose, _R.at > now - new.again, _D.rule == new.rule, _D.step == new.step
                 known = select(_D.id).join(received, _R.id == _D.received_id).where(*same).limit(1)
                 if (new.key, new.rule, new.step) in seen or connection.execute(known).first() is not None:
                     one.deliveries.remove(new)
                 seen.add((new.key, new.rule, new.step))
             if not one.deliveries:
-                one.deliveries.append(New("", state=State.DROPPED, why="its rule acts once for each study"))
+                one.deliveries.append(New("", state=State.DROPPED, why="its rule has acted for the same a while ago"))
 
     def _stop_loops(self, connection: Connection, placed: Sequence[_Placed]) -> None:
         """Drop what has gone to the same destination, with the same bytes, again and again."""

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..server.settings import Table
 from .conditions import EndlessExpression
-from .facts import Unreadable
+from .facts import Facts, Unreadable
 from .plan import Plan, PlanInvalid, Problem
-from .planning import deliveries_of, explain_passing
-from .samples import Sample, outcome, spooled_series
+from .planning import explain_passing
+from .samples import Sample, Sender, outcome_of, sample_message, spooled_series
 from .spool import Spool
 
-__all__ = ["line_of", "try_rules"]
+__all__ = ["MessageOnTrial", "line_of", "try_rules"]
 
 #: Instances of a study that rules are tried on: one of each series, the newest first.
 MOST_SERIES = 50
@@ -23,13 +24,29 @@ _is_destination = re.compile(r'destination "([^"]*)"').match
 _in_line = re.compile(r"\(at line (\d+), column \d+\)").search
 
 
-def try_rules(spool: Spool, text: str, study: str | None = None) -> Mapping[str, Any]:
+class MessageOnTrial(Table):
+    """A message that rules are tried on."""
+
+    on: str
+    """Of which kind: what rules may be about, as "query" or "retrieve"."""
+    keys: Mapping[str, Any] = {}
+    """Its elements, by keyword."""
+    calling: str = ""
+    """The AE title of who sends it."""
+    destination: str = ""
+    """Of a retrieve: the AE title that the instances are to go to."""
+
+
+def try_rules(
+    spool: Spool, text: str, study: str | None = None, message: MessageOnTrial | None = None
+) -> Mapping[str, Any]:
     """What rules in TOML come to; nothing is kept, and nothing is sent.
 
     Args:
         spool: of the router, with the rules that hold.
         text: the rules.
         study: a study in the spool, of which the newest instance of each series is tried; None tries none.
+        message: a message that is tried.
 
     Returns:
         ``problems``, each with its place, its line and what is wrong; ``rules`` and ``destinations``: how many there
@@ -37,7 +54,7 @@ def try_rules(spool: Spool, text: str, study: str | None = None) -> Mapping[str,
         rules fire.
 
     Raises:
-        InvalidArgument: nothing of the study is in the spool.
+        InvalidArgument: nothing of the study is in the spool, or there is no such message.
     """
     try:
         plan = Plan.from_toml(text)
@@ -45,13 +62,16 @@ def try_rules(spool: Spool, text: str, study: str | None = None) -> Mapping[str,
         problems = [{"place": one.place, "line": line_of(text, one), "what": one.what} for one in error.problems]
         return {"problems": problems, "rules": 0, "destinations": 0, "samples": []}
     samples: list[Mapping[str, Any]] = []
+    running = spool.plans.current[1]
+    if message is not None:
+        sender = Sender(message.calling, spool.settings.ae_title)
+        samples.append(_tried(plan, running, sample_message(message.on, message.keys, sender, message.destination)))
     if study is not None:
         found = list(spooled_series(spool, study, MOST_SERIES))
         if not found:
             hint = "A router keeps instances until they are sent, and `keep` seconds longer."
             raise InvalidArgument(f"nothing of the study {study[:64]} is in the spool", hint=hint)
-        running = spool.plans.current[1]
-        samples = [_tried(plan, running, one) for one in found]
+        samples += [_tried(plan, running, one) for one in found]
     return {"problems": [], "rules": len(plan.rules), "destinations": len(plan.destinations), "samples": samples}
 
 
@@ -61,8 +81,15 @@ def _tried(plan: Plan, running: Plan, sample: Sample) -> Mapping[str, Any]:
         why, fired = [*plan.explain(facts), *explain_passing(plan, facts)], list(plan.decide(facts).names)
     except (Unreadable, EndlessExpression) as error:
         why, fired = [str(error)], []
-    now, then = outcome(deliveries_of(running, 0, facts)), outcome(deliveries_of(plan, 0, facts))
+    now, then = _outcome(running, facts), _outcome(plan, facts)
     return {"name": sample.name, "fired": fired, "why": why, "now": now, "then": then}
+
+
+def _outcome(plan: Plan, facts: Facts) -> list[str]:
+    try:
+        return outcome_of(plan, facts)
+    except (Unreadable, EndlessExpression) as error:
+        return [f"failed: {error}"]
 
 
 def line_of(text: str, problem: Problem) -> int | None:

@@ -202,12 +202,34 @@ def test_explain_says_what_becomes_of_a_message(router, cli, tmp_path, message, 
         (("--on=move",), "One of procedure step, availability, query, retrieve, worklist query, worklist item"),
         (("--on=query", "--key=PatentID=P1"), "PatentID"),
         (("--on=query", "--key=PatientID"), "is no KEYWORD=VALUE"),
-        (("1.2.3", "--key=PatientID=P1"), "are of a message"),
+        (("1.2.3", "--key=PatientID=P1"), "--key is of a message"),
+        (("1.2.3", "--on=sent"), "--to is of a retrieve or --on=sent"),
+        (("1.2.3", "--on=query"), "give a FILE, a STUDY, or --on"),
     ],
 )
 def test_a_message_that_cannot_be_explained_is_one_line(router, cli, wrong, says):
     code, out, err = cli("rules", "explain", router, *wrong)
     assert (code, out, says in err) == (2, "", True), err
+
+
+def test_explain_says_what_becomes_of_a_file_once_it_was_sent(router, cli, tmp_path):
+    rules = tmp_path / "after.toml"
+    rules.write_text("""
+        [destinations.A]
+        address = "A@localhost:104"
+        [destinations.B]
+        address = "B@localhost:104"
+        [[rules]]
+        name = "then B"
+        on = "sent"
+        when = { field = "destination", equals = "A" }
+        actions = [{ do = "forward", to = ["B"] }]
+    """)
+    assert cli("rules", "replace", router, rules)[0] == 0
+    file = next(path for path in peers.sample_files() if path.name == "CT_small.dcm")
+    for to, says in (("A", 'sent to B by "then B"'), ("B", "nothing is done about it")):
+        code, out, _ = cli("rules", "explain", router, file, "--on=sent", "--to", to)
+        assert (code, out.splitlines()[-1].strip()) == (0, says)
 
 
 def test_coverage_counts_and_a_dry_run_says_what_differs(router, cli, tmp_path):

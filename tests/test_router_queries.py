@@ -316,6 +316,6 @@ def test_a_destination_is_a_fact_of_retrieves_alone():
     toml = '[destinations.PACS]\naddress = "PACS@127.0.0.1:104"\n' + rule(
         "x", "query", 'do = "ask", source = "PACS"', when='{ not = { field = "destination", equals = "WS" } }'
     )
-    with pytest.raises(PlanInvalid, match="only a retrieve has a destination"):
+    with pytest.raises(PlanInvalid, match="only a retrieve and what was sent have a destination"):
         Plan.from_toml(toml)
     Plan.from_toml(toml.replace('on = "query"', 'on = "retrieve"'))

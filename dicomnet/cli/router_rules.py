@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import tomllib
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import click
 
 from ..errors import InputFileError, InvalidArgument
 from ..router.editing import RulesFile, value_of
-from ..router.facts import INSTANCE
+from ..router.facts import INSTANCE, SENT
 from ..router.plan import Plan, PlanInvalid, Rule
 from ..router.planning import explain_passing
 from ..router.samples import (
@@ -248,7 +249,7 @@ def _sender(calling: str, called: str, address: str, at: str | None) -> Sender:
 @click.argument("what", metavar="[FILE|STUDY]", required=False)
 @click.option("--on", metavar="KIND", help='Explain a message instead: "query", "worklist item", "retrieve" and so on.')
 @click.option("--key", "keys", multiple=True, metavar="KEYWORD=VALUE", help="An element of it; can be given again.")
-@click.option("--to", default="", metavar="TITLE", help="Of a retrieve: whereto.")
+@click.option("--to", default="", metavar="TITLE", help="Of a retrieve: whereto. Of --on=sent: the destination's name.")
 @_sending
 @output_options
 def explain_command(
@@ -256,23 +257,30 @@ def explain_command(
 ) -> int:
     """Say rule by rule what the router in DIR does with FILE, or with what it has of the study STUDY, and why.
 
-    With --on it is a message: --on=query --key=PatientID=P1 --calling=VIEWER.
+    With --on it is a message: --on=query --key=PatientID=P1 --calling=VIEWER. --on=sent is about FILE or STUDY once the
+    destination --to has it.
     """
     plan = rules_file(directory).read()
-    if (what is None) is (on is None):
+    sent = on == SENT
+    if (what is None) is (on is None or sent):
         raise click.UsageError("give a FILE, a STUDY, or --on with the kind of a message")
-    if on is not None:
-        return _explain(plan, [sample_message(on, _elements(keys), _sender(**sending), to)], output)
-    assert what is not None
-    if keys or to:
-        raise click.UsageError("--key and --to are of a message, which --on says the kind of")
+    if what is None:
+        return _explain(plan, [sample_message(str(on), _elements(keys), _sender(**sending), to)], output)
+    if keys or bool(to) is not sent:
+        raise click.UsageError("--key is of a message, which --on says the kind of; --to is of a retrieve or --on=sent")
     if Path(what).exists():
-        return _explain(plan, sample_files([Path(what)], _sender(**sending)), output)
+        return _explain(plan, _as_sent(sample_files([Path(what)], _sender(**sending)), to), output)
     with Spool(Path(directory)) as spool:
         samples = list(spooled_series(spool, what))
         if not samples:
             raise InvalidArgument(f'there is no file "{what}", and no study of that UID in the spool')
-        return _explain(plan, samples, output)
+        return _explain(plan, _as_sent(samples, to), output)
+
+
+def _as_sent(samples: Iterable[Sample | InputFileError], to: str) -> Iterator[Sample | InputFileError]:
+    """The same, once a destination has it, where one is named."""
+    for one in samples:
+        yield Sample(one.name, one.facts.as_sent(to)) if to and isinstance(one, Sample) else one
 
 
 def _elements(keys: tuple[str, ...]) -> dict[str, Any]:

@@ -244,7 +244,7 @@ class CutThrough:
         """
         version, plan = self._spool.plans.current
         deliveries = deliveries_of(plan, version, facts, sender)
-        action, _ = passing(plan, deliveries)
+        action, _ = passing(plan, deliveries, facts)
         if action is None:
             return None
         name, destination = deliveries[0].destination, plan.destinations[deliveries[0].destination]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Collection, Iterator
+from copy import copy
 from datetime import datetime
 
 from .. import uids
@@ -24,6 +25,7 @@ __all__ = [
     "ITEM",
     "QUERY",
     "RETRIEVE",
+    "SENT",
     "TRIGGERS",
     "WORKLIST",
     "Facts",
@@ -33,6 +35,7 @@ __all__ = [
 
 AVAILABILITY = "1.2.840.10008.5.1.4.33"  # Instance Availability Notification
 INSTANCE, QUERY, WORKLIST, ITEM, RETRIEVE = "instance", "query", "worklist query", "worklist item", "retrieve"
+SENT = "sent"  # an instance that a destination has taken
 #: What rules are asked about beside instances, by the SOP class of the message.
 TRIGGERS = {
     uids.MODALITY_PERFORMED_PROCEDURE_STEP: "procedure step",
@@ -68,7 +71,8 @@ class Facts:
         transfer_syntax, sop_class: UIDs.
         calling, called: AE titles; ``address``: from where, ``host:port`` or a host.
         at: when it arrived, in local time.
-        destination: of a retrieve, the AE title that the instances are to go to.
+        destination: of a retrieve, the AE title that the instances are to go to; of what was sent, the name of the
+            destination that has it.
         trigger: what it is, where its SOP class does not say that.
         wanted: tags of the top level that may be asked for; None is any.
         whole: ``head`` is all of the data set, so that it can be judged.
@@ -102,6 +106,12 @@ class Facts:
         self._items: Item | None = None
         self._encodings: tuple[str, ...] = ()
 
+    def as_sent(self, destination: str) -> Facts:
+        """The same instance, once a destination has it."""
+        sent = copy(self)
+        sent.destination, sent.trigger = destination, SENT
+        return sent
+
     def check(self) -> None:
         """Refuse a data set that no rule can read.
 
@@ -114,7 +124,7 @@ class Facts:
                 head = codec.inflate(head) if self._whole else b""
             if self._whole:
                 codec.actual_encoding(head, self.transfer_syntax)
-            if self.trigger == INSTANCE and not self.uid(0x00080018):
+            if self.trigger in (INSTANCE, SENT) and not self.uid(0x00080018):
                 raise Unreadable("the data set has no SOP Instance UID (0008,0018)")
         except Unreadable:
             raise

@@ -20,6 +20,7 @@ from ..log import log, log_failure
 from ..repository.outbox import RetryClass
 from .destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
 from .folder import FolderSender
+from .following import following
 from .planning import opening
 from .preparing import load_of
 from .queue import BACKOFF, LEASE, Delivery, State
@@ -409,7 +410,10 @@ class Forwarder:
     def finish(self, done: Sequence[tuple[Delivery, State, str]]) -> None:
         """Write down what is over."""
         if done:
-            self.spool.queue.finish(done)
+            after = following(self.spool, done)
+            self.spool.queue.finish(done, after)
+            if after:
+                self.wake(sorted({new.destination for several in after.values() for new in several}))
             self.tell()
 
     def tell(self) -> None:

@@ -33,11 +33,13 @@ from .actions import (
 )
 from .conditions import Condition
 from .destinations import DimseDestination, FolderDestination, S3Destination, StowDestination
-from .facts import ASKED, IDENTIFYING, INSTANCE, ITEM, RETRIEVE, Facts
+from .facts import ASKED, IDENTIFYING, INSTANCE, ITEM, RETRIEVE, SENT, Facts
 
 __all__ = ["Decision", "Fired", "Plan", "PlanInvalid", "Problem", "Rule"]
 
-Trigger = Literal["instance", "procedure step", "availability", "query", "worklist query", "worklist item", "retrieve"]
+Trigger = Literal[
+    "instance", "procedure step", "availability", "query", "worklist query", "worklist item", "retrieve", "sent"
+]
 Unit = Literal["instance", "series", "study", "association"]
 _KINDS = {"dimse": DimseDestination, "stow": StowDestination, "folder": FolderDestination, "s3": S3Destination}
 AnyDestination = Annotated[
@@ -84,7 +86,7 @@ class Rule(Table):
     on: Trigger = "instance"
     """What it is asked about: instances; what modalities tell, a "procedure step" (N-CREATE and N-SET of MPPS) or
     "availability" (N-CREATE of an IAN); what is asked for, a "query", "worklist query" (C-FIND) or "retrieve" (C-MOVE);
-    or each "worklist item" that is answered."""
+    each "worklist item" that is answered; or each instance that a destination has taken, as "sent"."""
     then: Literal["continue", "stop"] = "continue"
     """Whether rules behind it are asked, too, where it fires."""
     fallback: bool = False
@@ -245,6 +247,7 @@ class Plan(Table):
             yield from self._not_passed_on(place, rule)
             yield from self._not_told(place, rule)
             yield from self._not_asked(place, rule)
+            yield from self._not_sent(place, rule)
             for at, action in enumerate(rule.actions):
                 if isinstance(action, Copy) and not isinstance(
                     self.destinations.get(action.to, None), FolderDestination | None
@@ -277,7 +280,7 @@ class Plan(Table):
 
     def _not_told(self, place: str, rule: Rule) -> Iterator[Problem]:
         """What its rule wants done with a message, which only an instance can have."""
-        if rule.on == INSTANCE:
+        if rule.on in (INSTANCE, SENT):
             return
         if rule.unit != "instance":
             yield Problem(f"{place} unit", f"a message belongs to no {rule.unit} that is waited for")
@@ -294,18 +297,31 @@ class Plan(Table):
 
     def _not_asked(self, place: str, rule: Rule) -> Iterator[Problem]:
         """What only one who asks for something can have."""
-        if rule.on != RETRIEVE and rule.when is not None and "destination" in rule.when.fields():
-            yield Problem(f"{place} when", f"only a retrieve has a destination, and this rule is about each {rule.on}")
+        if rule.on not in (RETRIEVE, SENT) and rule.when is not None and "destination" in rule.when.fields():
+            what = f"only a retrieve and what was sent have a destination, and this rule is about each {rule.on}"
+            yield Problem(f"{place} when", what)
         for at, action in enumerate(rule.actions):
             where = _join(place, ("actions", at))
             if isinstance(action, Ask) and rule.on not in ASKED:
                 yield Problem(where, f"ask is for what is asked for: {', '.join(ASKED)}")
-            if isinstance(action, Retrieve) and rule.on in (INSTANCE, ITEM):
+            if isinstance(action, Retrieve) and rule.on in (INSTANCE, ITEM, SENT):
                 yield Problem(where, f"retrieve is for messages that name a study which is there, no {rule.on} does")
             if isinstance(action, Prefetch | Retrieve) and action.to is None and rule.on not in ASKED:
                 yield Problem(
                     _join(place, ("actions", at, "to")), "is missing: who asks is known of a query or retrieve"
                 )
+
+    def _not_sent(self, place: str, rule: Rule) -> Iterator[Problem]:
+        """What is too late once a destination has an instance."""
+        if rule.on != SENT:
+            return
+        if rule.unit != "instance":
+            yield Problem(f"{place} unit", f"what was sent is not gathered to a {rule.unit}")
+        for at, action in enumerate(rule.actions):
+            if isinstance(action, Drop | Prefetch):
+                yield Problem(_join(place, ("actions", at)), f"{action.do} is for instances that arrive")
+            if isinstance(action, Forward) and action.mode == "cut-through":
+                yield Problem(_join(place, ("actions", at, "mode")), "it has arrived: it goes by the queue")
 
     def _unknown(self, place: str, name: str) -> Iterator[Problem]:
         if name in self.destinations:

@@ -8,7 +8,7 @@ from datetime import datetime, time, timedelta
 from .actions import URGENCY, Ask, Copy, Drop, Forward, Hold, Prefetch, Retrieve
 from .conditions import EndlessExpression, Window
 from .destinations import DimseDestination
-from .facts import INSTANCE, Facts, Unreadable
+from .facts import INSTANCE, SENT, Facts, Unreadable
 from .plan import Decision, Fired, Plan
 from .queue import New, State
 
@@ -84,12 +84,16 @@ def unit_of(rule: str, unit: str, facts: Facts, association: str) -> str:
     return f"{rule} {unit} {what}" if what else ""
 
 
-def passing(plan: Plan, deliveries: Sequence[New]) -> tuple[Forward | None, str]:
+def passing(plan: Plan, deliveries: Sequence[New], facts: Facts) -> tuple[Forward | None, str]:
     """The action by which an instance is passed on while it arrives (cut-through); or None, and why not if it might be.
 
     Args:
         plan: the rules.
         deliveries: what they want done with it.
+        facts: the instance.
+
+    Raises:
+        EndlessExpression: a rule's expression takes too long for a value of it.
     """
     wanted = [action for new in deliveries if (action := _cut(plan, new)) is not None]
     if not wanted:
@@ -98,6 +102,8 @@ def passing(plan: Plan, deliveries: Sequence[New]) -> tuple[Forward | None, str]
         return None, "more than one destination is to get it"
     if deliveries[0].state is not State.WAITING:
         return None, deliveries[0].why
+    if plan.asks_about(SENT) and plan.decide(facts.as_sent(deliveries[0].destination)).fired:
+        return None, "a rule wants it once it was sent"
     return wanted[0], ""
 
 
@@ -111,7 +117,7 @@ def explain_passing(plan: Plan, facts: Facts) -> Iterator[str]:
     """Whether an instance is passed on while it arrives, and why not; nothing where no rule that fires wants that."""
     if facts.trigger != INSTANCE:
         return
-    action, why = passing(plan, deliveries_of(plan, 0, facts))
+    action, why = passing(plan, deliveries_of(plan, 0, facts), facts)
     if action is not None:
         yield f"cut-through to {action.to[0]}; by its queue where it is away, slow, or has something waiting"
     elif why:

@@ -14,7 +14,7 @@ import random
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -136,6 +136,7 @@ class Delivery:
     ref: BlobRef
     sha: bytes
     message: str = "C-STORE"
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class Count:
 _JOINED = select(
     _D.id, _D.received_id, _D.destination, _D.rule, _D.plan, _D.step, _D.state, _D.priority, _D.unit, _D.due,
     _D.attempts, _D.owner, _D.why, _D.created, _R.uid, _R.cls, _R.ts, _R.study, _R.series, _R.patient, _R.calling,
-    _R.called, _R.key, _R.off, _R.bytes, _R.sha, _R.message,
+    _R.called, _R.key, _R.off, _R.bytes, _R.sha, _R.message, _R.address,
 ).join(received, _R.id == _D.received_id)  # fmt: skip
 
 
@@ -327,8 +328,17 @@ class Queue:
         """Keep deliveries for so many seconds from now."""
         self._each(items, {"until": self._clock() + seconds})
 
-    def finish(self, items: Sequence[tuple[Delivery, State, str]]) -> None:
-        """Deliveries are over: each with what became of it, and a word; all in one transaction."""
+    def finish(
+        self, items: Sequence[tuple[Delivery, State, str]], after: Mapping[int, Sequence[New]] | None = None
+    ) -> None:
+        """Deliveries are over: each with what became of it, and a word; all in one transaction.
+
+        Args:
+            items: the deliveries.
+            after: by the id of a delivery, what is to be done with its instance after that; each rule does so once.
+        """
+        after = after or {}
+        series = {one.id: one.series for one, _, _ in items}
         groups: dict[tuple[State, str], list[int]] = {}
         for one, state, why in items:
             groups.setdefault((state, why[:_MOST_WHY]), []).append(one.id)
@@ -337,14 +347,26 @@ class Queue:
             for (state, why), ids in groups.items():
                 mine = _D.id.in_(ids), _D.owner == self._owner, _D.state == State.LEASED
                 ending = update(delivery).where(*mine).values(state=state, why=why, ended=self._clock(), owner="")
-                ended = connection.execute(ending.returning(_D.received_id)).scalars().all()
+                ended = connection.execute(ending.returning(_D.id, _D.received_id)).all()
                 # Another worker may have taken one over, and ended it: then its bytes are not counted twice.
                 if state.is_over:
-                    _close(connection, ended)
+                    _close(connection, [row[1] for row in ended])
+                self._follow(connection, [(series[row[0]], row[1], after[row[0]]) for row in ended if row[0] in after])
 
         # After a loss of power some may be sent once more: the same bytes under the same UID.
         if items:
             self._soon(work)
+
+    def _follow(self, connection: Connection, rows: Sequence[tuple[str, int, Sequence[New]]]) -> None:
+        """Put what is to be done after deliveries, in the transaction in which they end, and their instances' rows."""
+        for series, number, deliveries in rows:
+            rules = {new.rule for new in deliveries}
+            known = select(_D.rule).where(_D.received_id == number, _D.rule.in_(rules)).distinct()
+            rules -= set(connection.execute(known).scalars())
+            new = [one for one in deliveries if one.rule in rules]
+            self.put(connection, [(number, series, new)])
+            more = sum(not one.state.is_over for one in new)
+            connection.execute(update(received).where(_R.id == number).values(open=_R.open + more))
 
     def retry_later(self, items: Sequence[tuple[Delivery, str, RetryClass]]) -> None:
         """These failed, for these reasons: each is offered again later, or parked where it has had all its tries."""
@@ -508,5 +530,5 @@ def waiting_again(connection: Connection, unit: str, now: float) -> None:
 
 def _delivery(row: Sequence[Any]) -> Delivery:
     """From a row of `_JOINED`, whose columns are in the order of the fields."""
-    values: list[Any] = [*row[:6], State(row[6]), *row[7:22], BlobRef(*row[22:25]), bytes(row[25]), row[26]]
+    values: list[Any] = [*row[:6], State(row[6]), *row[7:22], BlobRef(*row[22:25]), bytes(row[25]), *row[26:]]
     return Delivery(*values)

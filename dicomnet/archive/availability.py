@@ -60,21 +60,35 @@ class AvailabilityNotifier:
 
     def __init__(self, holdings: Holdings, *, clock: Callable[[], float] | None = None) -> None:
         self._holdings, self._clock = holdings, clock or holdings.database.clock
-        self._titles = holdings.settings.availability_to
-        self._quiet = holdings.settings.availability_after
         self._stop = threading.Event()
+        self._changing = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def _titles(self) -> tuple[str, ...]:
+        return self._holdings.settings.availability_to
+
+    @property
+    def _quiet(self) -> float:
+        return self._holdings.settings.availability_after
+
     def start(self) -> None:
-        """Tell what is to be told, of before now too, in a thread of its own."""
-        if self._titles:
-            self.open().close()
-            self._thread = threading.Thread(target=self._run, name="dicomnet-availability", daemon=True)
-            self._thread.start()
+        """Tell what is to be told, of before now too, in a thread of its own; it follows the settings."""
+        self._holdings.follow(self._follow)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Begin, once the settings name a destination."""
+        with self._changing:
+            if self._titles and self._thread is None and not self._stop.is_set():
+                self.open().close()
+                self._thread = threading.Thread(target=self._run, name="dicomnet-availability", daemon=True)
+                self._thread.start()
 
     def close(self) -> None:
         """Tell nothing more; what was to be told is, after the next start."""
-        self._stop.set()
+        with self._changing:
+            self._stop.set()
         if self._thread is not None:
             self._thread.join()
 
@@ -93,7 +107,8 @@ class AvailabilityNotifier:
         with closing(self.open()) as own:
             while not self._stop.wait(min(self._quiet / 2, _LOOK)):
                 try:
-                    self.look(own)
+                    if self._titles:
+                        self.look(own)
                 except Exception as error:
                     log_failure("availability cannot be told", error)
 

@@ -69,12 +69,16 @@ class CommitmentService:
     ) -> None:
         self._holdings, self._destinations = holdings, destinations
         self._clock: Callable[[], float] = clock or holdings.database.clock
-        self._same: bool = holdings.settings.commitment_reports == "same"
         self._reported: deque[tuple[str, bool]] = deque()  # transactions, and whether it was taken there
         self._settling = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._worker: threading.Thread | None = None
+
+    @property
+    def _same(self) -> bool:
+        """Whether reports go on the association that asked, while it stands."""
+        return self._holdings.settings.commitment_reports == "same"
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer storage commitment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..log import log_failure
 from ..repository.outbox import Item, Outbox
@@ -45,24 +46,57 @@ def until_due(outbox: Outbox, queue: str, clock: Callable[[], float], *, least: 
     return _MOST_PAUSE if due is None else min(max(due - clock(), least), _MOST_PAUSE)
 
 
+class _Lane:
+    """What serves one destination: a thread, once the one that served it before has ended.
+
+    Args:
+        run: serves, until ``stop`` is set, and ``wake`` after it.
+        name: of the thread.
+        before: served the destination before.
+    """
+
+    def __init__(self, run: Callable[[_Lane], None], name: str, before: _Lane | None) -> None:
+        self.wake, self.stop = threading.Event(), threading.Event()
+        self._run, self._before = run, before
+        self.thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        if self._before is not None:
+            self._before.thread.join()
+            self._before = None
+        self._run(self)
+
+    def end(self) -> None:
+        self.stop.set()
+        self.wake.set()
+
+
 class Forwarder:
     """Passes on what is due in a queue of the outbox; see `forward` of what is made from this.
 
     Args:
         holdings: where the outbox is.
         queue: its name.
-        destinations: to which of them.
+        setting: the name of the setting that says to which destinations.
         clock: seconds since 1970; the database's by default.
     """
 
     def __init__(
-        self, holdings: Holdings, queue: str, destinations: Sequence[str], *, clock: Callable[[], float] | None = None
+        self, holdings: Holdings, queue: str, setting: str, *, clock: Callable[[], float] | None = None
     ) -> None:
-        self._holdings, self._queue, self._destinations = holdings, queue, destinations
+        self._holdings, self._queue, self._setting = holdings, queue, setting
         self._clock: Callable[[], float] = clock or holdings.database.clock
-        self._wakes = {one: threading.Event() for one in destinations}
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._changing = threading.Lock()
+        self._lanes: dict[str, _Lane] = {}
+        self._ended: dict[str, _Lane] = {}
+        self._closed = False
+
+    @property
+    def destinations(self) -> Sequence[str]:
+        """To which it passes on now."""
+        chosen: Sequence[str] = getattr(self._holdings.settings, self._setting)
+        return chosen
 
     def forward(self, item: Item) -> None:
         """Pass on one message, and say in the outbox what became of it."""
@@ -70,20 +104,29 @@ class Forwarder:
 
     def wake(self) -> None:
         """There is something to pass on."""
-        for event in self._wakes.values():
-            event.set()
+        for lane in tuple(self._lanes.values()):
+            lane.wake.set()
 
     def start(self) -> None:
-        """Pass on what waits, from before now too, in threads of its own."""
-        for one in self._destinations:
-            name = f"dicomnet-{self._queue}-{one}"
-            thread = threading.Thread(target=self._run, args=(one,), name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        """Pass on what waits, from before now too, in threads of its own; it follows the settings."""
+        self._holdings.follow(self._follow)
+        self._follow()
 
-    def _run(self, destination: str) -> None:
+    def _follow(self) -> None:
+        """Serve the destinations of the settings, and no others: what waits for those stays."""
+        with self._changing:
+            wanted = () if self._closed else self.destinations
+            for one in self._lanes.keys() - set(wanted):
+                self._ended[one] = self._lanes.pop(one)
+                self._ended[one].end()
+            for one in wanted:
+                if one not in self._lanes:
+                    run, name = partial(self._serve, one), f"dicomnet-{self._queue}-{one}"
+                    self._lanes[one] = _Lane(run, name, self._ended.pop(one, None))
+
+    def _serve(self, destination: str, lane: _Lane) -> None:
         what = f"the queue {self._queue} cannot be looked at"
-        work_off(lambda: self.forward_due(destination), self._pause, self._wakes[destination], self._stop, what)
+        work_off(lambda: self.forward_due(destination), self._pause, lane.wake, lane.stop, what)
 
     def _pause(self) -> float:
         return until_due(self._holdings.outbox, self._queue, self._clock)
@@ -98,7 +141,7 @@ class Forwarder:
 
     def close(self) -> None:
         """Pass nothing more on; what waits stays."""
-        self._stop.set()
-        self.wake()
-        for thread in self._threads:
-            thread.join()
+        self._closed = True
+        self._follow()
+        for lane in self._ended.values():
+            lane.thread.join()

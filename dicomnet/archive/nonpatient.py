@@ -32,7 +32,7 @@ class NonPatientService:
     """
 
     def __init__(self, holdings: Holdings) -> None:
-        self._objects, self._settings = holdings.nonpatient, holdings.settings
+        self._objects, self._holdings = holdings.nonpatient, holdings
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer storage, in the place of that of patients' instances, and C-FIND, C-GET and C-MOVE by their UIDs."""
@@ -58,7 +58,7 @@ class NonPatientService:
                 comment = "UID of the data set is not that of the request"
                 return _refused(request, Status(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, None, comment, (tag,)))
         header = meta_header(sop_class, uid, request.transfer_syntax_uid, request.calling)
-        replace = self._settings.duplicates is Duplicates.REPLACE
+        replace = self._holdings.settings.duplicates is Duplicates.REPLACE
         taken = self._objects.put(uid, sop_class, item, header, request.data, replace=replace)
         log.info("%s stores the %s %s: %s", request.calling, uids.name_of(sop_class), uid, taken.value)
         if taken is Taken.DIFFERENT:
@@ -71,7 +71,7 @@ class NonPatientService:
         """C-FIND: the objects that match, one by one."""
         syntax = request.transfer_syntax_uid
         try:
-            identifier = Identifier.decode(request.data, syntax, character_set=self._settings.character_set)
+            identifier = Identifier.decode(request.data, syntax, character_set=self._holdings.settings.character_set)
         except InvalidKey as error:
             return _refused(
                 request, Status(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, None, error.message, (error.tag,))

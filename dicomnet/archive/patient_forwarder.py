@@ -35,12 +35,12 @@ class PatientForwarder(Forwarder):
     """
 
     def __init__(self, holdings: Holdings) -> None:
-        super().__init__(holdings, QUEUE, holdings.settings.patients_to)
+        super().__init__(holdings, QUEUE, "patients_to")
 
     def enqueue(self, connection: Connection, message: Message, pid: str) -> None:
         """Have a message passed on once the caller's transaction is committed; then call `wake`."""
         payload = {"message": b64encode(message.raw).decode(), "control": message.control_id}
-        for where in self._destinations:
+        for where in self.destinations:
             self._holdings.outbox.enqueue(connection, QUEUE, payload, destination=where, lane=f"{where} {pid}")
 
     def forward(self, item: Item) -> None:

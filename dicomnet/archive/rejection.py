@@ -55,7 +55,6 @@ class RejectionNotes:
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
-        self._deletes: bool = holdings.settings.rejection_notes == "delete"
 
     def store(self, group: Sequence[Incoming]) -> list[Kept | Exception]:
         """As `Intake.store`: a note that cannot be honoured now is an exception, and can be sent again."""
@@ -85,7 +84,7 @@ class RejectionNotes:
         found = self._there(wanted, uid)
         if code != _QUALITY:  # the note itself is for archives alone
             found.append(uid)
-        if self._deletes:
+        if self._holdings.settings.rejection_notes == "delete":
             delete_instances(self._holdings, found)
         else:
             reason = f"{code} {_TITLES[code]}, by {uid}"
@@ -146,8 +145,14 @@ class RejectionNotes:
 
 
 def commit_of(holdings: Holdings) -> Callable[[Sequence[Incoming]], Sequence[Kept | Exception]]:
-    """What stores a group of an archive as its settings want rejection notes treated."""
-    return holdings.intake.store if holdings.settings.rejection_notes == "store" else RejectionNotes(holdings).store
+    """What stores a group of an archive as its settings of that moment want rejection notes treated."""
+    notes = RejectionNotes(holdings)
+
+    def commit(group: Sequence[Incoming]) -> Sequence[Kept | Exception]:
+        honoured = holdings.settings.rejection_notes != "store"
+        return notes.store(group) if honoured else holdings.intake.store(group)
+
+    return commit
 
 
 def _code_of(note: Dataset) -> str | None:

@@ -14,7 +14,8 @@ __all__ = ["EVERY", "RETENTION", "RetentionWorker"]
 
 RETENTION = "retention"  # the duty
 
-#: Seconds between two looks; the first is one after the start, so that a wrong setting can still be mended.
+#: Seconds between two looks; the first is one after the start, or a change of what is kept, so that a wrong setting can
+#: still be mended.
 EVERY = 3600.0
 
 
@@ -29,21 +30,36 @@ class RetentionWorker:
     def __init__(self, holdings: Holdings, *, clock: Callable[[], float] | None = None) -> None:
         self._holdings = holdings
         self._clock: Callable[[], float] = clock or holdings.database.clock
-        chosen = holdings.settings
-        self._policy = Policy.of(
-            chosen.retention_days, chosen.retention_size, chosen.protected_patients, chosen.protected_studies
-        )
         self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._known: Policy | None = None
         self._thread: threading.Thread | None = None
 
+    @property
+    def _policy(self) -> Policy | None:
+        chosen = self._holdings.settings
+        return Policy.of(
+            chosen.retention_days, chosen.retention_size, chosen.protected_patients, chosen.protected_studies
+        )
+
     def start(self) -> None:
-        """Look every hour, in a thread of its own, where the settings have a bound."""
-        if self._policy is not None:
-            self._thread = threading.Thread(target=self._run, name="dicomnet-retention", daemon=True)
-            self._thread.start()
+        """Look every hour, in a thread of its own, where the settings have a bound; it follows them."""
+        self._known = self._policy
+        self._thread = threading.Thread(target=self._run, name="dicomnet-retention", daemon=True)
+        self._thread.start()
+        self._holdings.follow(self._follow)
+
+    def _follow(self) -> None:
+        """What is to be kept may have changed: the hour begins again."""
+        if self._policy != self._known:
+            self._known = self._policy
+            self._wake.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY):
+        while not self._stop.is_set():
+            if self._wake.wait(EVERY if self._known is not None else None):
+                self._wake.clear()
+                continue
             try:
                 self.look()
             except Exception as error:
@@ -51,14 +67,15 @@ class RetentionWorker:
 
     def look(self) -> int:
         """Delete what is due now, unless another node does; how many studies went."""
-        if self._policy is None or not self._is_mine():
+        policy = self._policy
+        if policy is None or not self._is_mine():
             return 0
         gone = 0
-        for study in prune(self._holdings, self._policy, self._clock()):
+        for study in prune(self._holdings, policy, self._clock()):
             gone += not study.kept
             if study.kept:
                 log.info("study %s is due to go, and stays: %s", study.uid, study.kept)
-            if self._stop.is_set() or not self._is_mine():
+            if self._stop.is_set() or self._policy != policy or not self._is_mine():
                 break
         if gone:
             delete_blobs_due(self._holdings)
@@ -72,5 +89,6 @@ class RetentionWorker:
     def close(self) -> None:
         """Delete no more; the study that is being deleted goes whole."""
         self._stop.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()

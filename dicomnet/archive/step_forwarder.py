@@ -37,12 +37,12 @@ class StepForwarder(Forwarder):
     """
 
     def __init__(self, holdings: Holdings, *, clock: Callable[[], float] | None = None) -> None:
-        super().__init__(holdings, QUEUE, holdings.settings.steps_to, clock=clock)
+        super().__init__(holdings, QUEUE, "steps_to", clock=clock)
 
     def enqueue(self, connection: Connection, service: str, uid: str, item: DicomJson) -> None:
         """Have a message passed on once the caller's transaction is committed; then call `wake`."""
         payload = {"service": service, "uid": uid, "item": item}
-        for title in self._destinations:
+        for title in self.destinations:
             self._holdings.outbox.enqueue(connection, QUEUE, payload, destination=title, lane=f"{title} {uid}")
 
     def forward(self, item: Item) -> None:

@@ -38,7 +38,7 @@ def web_application(
     """
     repository = web_repository(
         holdings, storage, steps=steps, ae_title=holdings.settings.ae_title,
-        honours_notes=holdings.settings.rejection_notes != "store",
+        honours_notes=lambda: holdings.settings.rejection_notes != "store",
     )  # fmt: skip
     return application(repository, viewer=viewer, settings=holdings.settings.web, users=users)
 

@@ -57,7 +57,7 @@ class WorkitemService:
 
     def __init__(self, holdings: Holdings, reporter: WorkitemReporter) -> None:
         self._items, self._reporter = holdings.workitems, reporter
-        self._character_set = holdings.settings.character_set
+        self._holdings = holdings
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer UPS Push, Pull, Watch and Query; UPS Event goes out to subscribers."""
@@ -153,7 +153,7 @@ class WorkitemService:
         """C-FIND: the items that match, one by one."""
         syntax = request.transfer_syntax_uid
         try:
-            identifier = Identifier.decode(request.data, syntax, character_set=self._character_set)
+            identifier = Identifier.decode(request.data, syntax, character_set=self._holdings.settings.character_set)
         except InvalidKey as error:
             log.info("a query of work items by %s is refused: %s", request.calling, error.message)
             status = Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS

@@ -37,7 +37,6 @@ class WorklistService:
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
-        self._aliases = _both_ways(holdings.settings.stations)
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer the worklist."""
@@ -53,7 +52,7 @@ class WorklistService:
             log.info("a worklist query by %s is refused: %s", request.calling, error.message)
             status = Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS
             return Status(status, comment=error.message, offending=(error.tag,))
-        query = WorklistQuery(identifier, self._aliases)
+        query = WorklistQuery(identifier, _both_ways(self._holdings.settings.stations))
         answering = ItemAnswering(identifier, syntax, _character_set(request) or own)
         pending = Status.PENDING_WARNING if query.unsupported else Status.PENDING
         matches = query.find(self._holdings.database, seconds=QUERY_SECONDS)

@@ -39,7 +39,6 @@ class QueryService:
     def __init__(self, holdings: Holdings, retrieve_ae_title: str) -> None:
         self._holdings = holdings
         self._answers = Answers(retrieve_ae_title=retrieve_ae_title)
-        self._relational: bool = holdings.settings.relational
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer C-FIND in both roots."""
@@ -69,7 +68,7 @@ class QueryService:
     def _options(self, negotiated: bytes) -> QueryOptions:
         """What holds for a query: what was negotiated, and what is granted to all."""
         relational, combined, _, timezone = (flag == 1 for flag in negotiated.ljust(4, b"\0")[:4])
-        relational = self._relational or relational
+        relational = self._holdings.settings.relational or relational
         return QueryOptions(relational=relational, combined_datetime=combined, timezone=timezone)
 
     def _told(self, request: FindRequest, matches: Iterator[Match], pending: Status) -> Generator[Answer, None, Status]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -84,11 +85,12 @@ class Holdings:
         self.settings: HoldingsSettings = settings
         durable = self.settings.durability == "disk"
         self.database: Database = Database.opened(self.settings.database or directory / INDEX_NAME, durable=durable)
+        self.nodes: Nodes = Nodes(self.database)
+        self.events: NodeEvents = NodeEvents(self.database)
+        self._settle()
         self.index: Index = Index(self.database, clock=self.database.clock)
         self.places: Places = Places(self.database)
         self.blobs: BlobStore = self._open_blobs()
-        self.nodes: Nodes = Nodes(self.database)
-        self.events: NodeEvents = NodeEvents(self.database)
         self.workitems: Workitems = Workitems(self.database, clock=self.database.clock, events=self.events)
         self.quarantine: Quarantine = Quarantine(self.database, clock=self.database.clock)
         self.outbox: Outbox = Outbox(self.database.write, clock=self.database.clock)
@@ -103,11 +105,26 @@ class Holdings:
             character_set=self.settings.character_set,
         )
         self.scopes: Scopes = lambda _: ALL
+        self._followers: list[Callable[[], None]] = []
         self.recovered: int = self._recover()
+
+    def follow(self, function: Callable[[], None]) -> None:
+        """Have a function called whenever other settings hold; it must be quick."""
+        self._followers.append(function)
+
+    def apply(self, settings: HoldingsSettings) -> None:
+        """Go over to other settings. What says where instances are, and how they are kept, waits for the next start."""
+        self.settings = settings
+        self.intake.duplicates, self.intake.character_set = settings.duplicates, settings.character_set
+        for function in tuple(self._followers):
+            function()
 
     def scope_of(self, calling: str) -> Scope:
         """What a calling AE title may see; how a web service uses it is said in `scope`."""
         return self.scopes(calling)
+
+    def _settle(self) -> None:
+        """The database is open: it may have settings, too."""
 
     def _open_blobs(self) -> BlobStore:
         chosen = self.settings

@@ -112,7 +112,7 @@ class Intake:
         self._blobs, self._index, self._quarantine = blobs, index, quarantine
         self._places = Places(index.database)
         self._outbox = Outbox(index.database.write, clock=index.clock)
-        self._duplicates, self._storage, self._character_set = duplicates, storage, character_set
+        self.duplicates, self._storage, self.character_set = duplicates, storage, character_set
 
     def store(self, group: Sequence[Incoming]) -> list[Kept | Exception]:
         """Store a group: what became of each instance, in order.
@@ -157,7 +157,7 @@ class Intake:
             blob.transfer_syntax_uid,
             sop_class_uid=blob.sop_class_uid,
             sop_instance_uid=blob.sop_instance_uid,
-            character_set=self._character_set,
+            character_set=self.character_set,
         )
         if record.uid != blob.sop_instance_uid:
             raise Mismatch(0x00080018, "SOP Instance UID")
@@ -243,10 +243,10 @@ class Intake:
         waiting: list[tuple[_Placed, Added]] = []
         for one, result in doubtful:
             other_bytes = result.outcome is Outcome.DIFFERENT
-            if other_bytes and self._duplicates is Duplicates.KEEP:
+            if other_bytes and self.duplicates is Duplicates.KEEP:
                 log.warning("%s sent other bytes of %s: those that came first are kept", one.calling, one.record.uid)
                 dropped.append(one.ref)
-            elif other_bytes and self._duplicates is Duplicates.REPLACE:
+            elif other_bytes and self.duplicates is Duplicates.REPLACE:
                 dropped += self._replace(one, "replaces what was stored before")
             else:
                 waiting.append((one, result))

@@ -52,7 +52,7 @@ class WebRepository:
         steps: performed procedure steps. None: they are not offered.
         workitems: unified procedure steps, where others have them too; by default those of the index's database.
         ae_title: of the application, for what it stores.
-        honours_notes: what a rejection note names goes out of sight, whether its sender may see it or not.
+        honours_notes: whether what a rejection note names goes out of sight now, may its sender see it or not.
     """
 
     index: Index
@@ -64,12 +64,12 @@ class WebRepository:
     steps: Steps | None = None
     workitems: Workitems | None = None
     ae_title: str = "WEB"
-    honours_notes: bool = False
+    honours_notes: Callable[[], bool] = bool
 
 
 def web_repository(
     holdings: Holdings, receiver: Receiver[Kept], *, steps: Steps | None = None, ae_title: str = "WEB",
-    honours_notes: bool = False,
+    honours_notes: Callable[[], bool] = bool,
 ) -> WebRepository:  # fmt: skip
     """What an application holds, for the web services.
 
@@ -78,7 +78,7 @@ def web_repository(
         receiver: stores what arrives, in groups with what arrives by C-STORE.
         steps: takes performed procedure steps.
         ae_title: of the application.
-        honours_notes: what stores honours rejection notes.
+        honours_notes: whether what stores honours rejection notes now.
     """
 
     def delete(uids: Sequence[str]) -> int:

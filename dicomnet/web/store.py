@@ -341,7 +341,7 @@ def _why_not(incoming: Incoming, scope: Scope, repository: WebRepository) -> str
         return ""  # it is not stored in any case, for a reason of its own
     if not scope.shows(record.series.modality, record.patient.issuer):
         return "its sender may not see its modality, or the patients of its issuer"
-    if repository.honours_notes and record.cls == uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE:
+    if repository.honours_notes() and record.cls == uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE:
         return "it may reject what its sender may not see"
     taken = ((Level.SERIES, record.series.uid), (Level.IMAGE, record.uid))
     if any(_is_hidden(repository, level, uid, scope) for level, uid in taken):

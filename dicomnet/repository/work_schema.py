@@ -31,6 +31,7 @@ __all__ = [
     "outbox",
     "performed_step",
     "quarantine",
+    "setting_snapshot",
     "workitem",
     "workitem_subscription",
     "worklist",
@@ -143,6 +144,17 @@ ae_history: Table = Table(
     _seconds("at"),
     _text("what"),
     Index("ix_ae_history_ae", "ae"),
+)
+
+#: Settings that all nodes have in common, as each change left them; see `setting_snapshots.SettingSnapshots`.
+setting_snapshot: Table = Table(
+    "setting_snapshot",
+    metadata,
+    Column("id", _BIG, primary_key=True),
+    _seconds("at"),
+    _text("who"),
+    _text("what"),
+    _text("document"),  # JSON
 )
 
 #: What is requested: a requested procedure, without its steps; see `worklist.Worklist`.

@@ -170,8 +170,9 @@ def test_a_reload_changes_nothing_by_half_and_takes_the_archive_out_and_in(serve
     run("storescu", server, *files)
     file = directory / "server.toml"
     before = file.read_text()
-    file.write_text(before.replace('durability = "os"', 'durability = "os"\nrelational = true'))
-    assert server.reload().pending_restart == ("addin.archive.relational",)
+    file.write_text(before.replace('durability = "os"', 'durability = "os"\nrelational = true\nrefuse_at = 0.9'))
+    assert server.reload().pending_restart == ("addin.archive.refuse_at",)
+    assert server.base.shared.show()["settings"][3]["value"] is True  # relational holds at once
     file.write_text(before.replace('enable = ["archive"]', 'enable = ["verification"]'))
     server.reload()
     with pytest.raises(dn.NoAcceptedContext), dn.client.Client(server.peer) as client:

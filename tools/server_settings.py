@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from dicomnet.archive.add_in import ArchiveAddIn
 from dicomnet.router.add_in import RouterAddIn
-from dicomnet.server.settings import RESTART, Settings, Table
+from dicomnet.server.settings import RESTART, SHARED, Settings, Table
 from dicomnet.server.shipped.dicom_log import DicomLog
 from dicomnet.server.shipped.exec import Exec
 from dicomnet.server.shipped.media import Media
@@ -29,7 +29,8 @@ HEAD = """# Settings of a server
 
 This page is made from the model by `tools/server_settings.py`. Times are in seconds, or as in "500ms" and "2m"; sizes
 in bytes, or as in "64k". Paths are relative to the file. Fields with a star wait for a restart; the others hold from
-the next reload on.
+the next reload on. Fields with a plus may be set once for all nodes of an archive, in its database: what the file, or
+the environment, of a node says comes before that ([more than one machine](../how-to/scale.md)).
 """
 
 
@@ -64,7 +65,7 @@ def table(name: str, model: type[Table]) -> Iterator[str]:
     yield "| field | default | what |"
     yield "|---|---|---|"
     for key, field in model.model_fields.items():
-        star = " *" if RESTART in field.metadata else ""
+        star = (" *" if RESTART in field.metadata else "") + (" +" if SHARED in field.metadata else "")
         yield f"| `{key}`{star} | {default_of(field)} | {' '.join((field.description or '').split())} |"
     yield ""
 

@@ -13,15 +13,14 @@ DICOMweb and the viewer are at ``/archive`` of the server's web port.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
-from pydantic import Field
 from sqlalchemy import func, select
 from starlette.routing import BaseRoute, Mount
 
@@ -32,18 +31,16 @@ from ..protocol.messages import CommandField
 from ..repository import schema
 from ..repository.disk import DiskState, Watermarks
 from ..repository.find_service import QueryService
-from ..repository.intake import Duplicates
 from ..repository.receiving import DiskRoom
 from ..repository.retrieve_service import RetrievalService
 from ..repository.scope import scope_of_entry
 from ..repository.shared_titles import CHANGED, SharedTitles
 from ..repository.storage_service import StorageService
-from ..server import AddInContext, Check, Table, hookimpl
+from ..server import AddInContext, Check, hookimpl
 from ..server.ae_entry import AEEntry, key_of
 from ..server.ae_titles import AETitles
 from ..server.messages import MessageRegistry
 from ..server.node_view import address_of, figures
-from ..server.settings import RESTART, AETitle, Port, Seconds, Size
 from ..services.service_registry import Registering, Registration, success
 from ..web.study_messages import StudyMessages
 from ..web.viewer import viewer_app
@@ -55,6 +52,7 @@ from .holdings import Holdings
 from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .node_figures import ArchiveNodes, NodeFigures
+from .node_settings import NodeSettings
 from .nonpatient import NonPatientService
 from .rejection import commit_of
 from .relevant_patient import RelevantPatientService
@@ -62,6 +60,7 @@ from .retention_worker import RetentionWorker
 from .sending import Sending
 from .settings import FILE_NAME, TOLD, ArchiveSettings
 from .step_forwarder import StepForwarder
+from .table import ArchiveTable
 from .web import web_application
 from .workitem_reporter import WorkitemReporter
 from .workitems import WorkitemService
@@ -75,61 +74,7 @@ _USUAL = ArchiveSettings()
 class ArchiveAddIn:
     """Storage, query/retrieve, commitment, worklist and performed procedure steps over one repository."""
 
-    class Settings(Table):
-        """``[addin.archive]``."""
-
-        directory: Annotated[Path | None, RESTART] = None
-        """Where the archive is; left out, `data/archive` in the server's directory."""
-        database: Annotated[str, RESTART] = ""
-        """URL of the index, postgresql://user@host/name; left out, SQLite in the archive's directory."""
-        storage: Annotated[str, RESTART] = _USUAL.storage
-        """Where instances are kept: relative to the archive's directory, or a bucket (s3://NAME?endpoint=URL)."""
-        storage_before: Annotated[str, RESTART] = ""
-        """Where instances are moved from, while `dicomnet archive migrate` moves them; left out, nowhere."""
-        layout: Annotated[Literal["segments", "files"], RESTART] = "segments"
-        """"segments" gathers small instances, "files" keeps a file for each, named by `template`."""
-        template: Annotated[str, RESTART] = _USUAL.template
-        """The names of the files."""
-        durability: Annotated[Literal["disk", "os"], RESTART] = "disk"
-        """What an acknowledged instance survives: a loss of power, or the end of the program."""
-        duplicates: Annotated[Duplicates, RESTART] = _USUAL.duplicates
-        """Of other bytes under a UID that is taken: "keep" the first, "replace" it, or "quarantine" the second."""
-        rejection_notes: Annotated[Literal["store", "quarantine", "delete"], RESTART] = "store"
-        """Of what a rejection note names (IHE IOCM): "store" keeps it, "quarantine" hides it, "delete" deletes it."""
-        refuse_at: Annotated[float, RESTART] = _USUAL.watermarks.refuse
-        """The share of the disk in use at which instances are refused."""
-        reject_at: Annotated[float, RESTART] = _USUAL.watermarks.reject
-        """The share of the disk in use at which associations are rejected."""
-        resume_at: Annotated[float, RESTART] = _USUAL.watermarks.resume
-        """The share of the disk in use below which all is well again."""
-        character_set: Annotated[str, RESTART] = ""
-        """Of data sets, and queries, that name none."""
-        relational: Annotated[bool, RESTART] = False
-        """Whether queries may leave out the unique keys of the levels above theirs."""
-        steps_to: Annotated[tuple[AETitle, ...], RESTART] = ()
-        """Where performed procedure steps are passed on to: AE titles that the server knows."""
-        commitment_reports: Annotated[Literal["same", "new"], RESTART] = "same"
-        """Storage commitment is reported on the "same" association while it stands, or always on a "new" one."""
-        availability_to: Annotated[tuple[AETitle, ...], RESTART] = ()
-        """Who is told which instances can be had here: AE titles that the server knows."""
-        availability_after: Annotated[Seconds, RESTART] = _USUAL.availability_after
-        """Seconds in which nothing of a study has come or gone, before it is told of."""
-        workitems_to: Annotated[tuple[AETitle, ...], RESTART] = ()
-        """Who is told that the archive has begun again, beside those who watch work items: AE titles as above."""
-        retention_days: Annotated[float | None, Field(gt=0), RESTART] = None
-        """Days without anything new, after which a study is deleted; left out, never."""
-        retention_size: Annotated[Size | None, RESTART] = None
-        """How much is kept, as in "500g", before the oldest studies are deleted; left out, without a bound."""
-        protected_patients: Annotated[tuple[str, ...], RESTART] = ()
-        """Patient IDs whose studies stay all the same."""
-        protected_studies: Annotated[tuple[str, ...], RESTART] = ()
-        """Study Instance UIDs that stay all the same."""
-        stations: Annotated[Mapping[str, tuple[AETitle, ...]], RESTART] = {}
-        """Other AE titles of stations, by AE title: each gets the worklist of all."""
-        patients_to: Annotated[tuple[str, ...], RESTART] = ()
-        """Where HL7 messages about patients are passed on to: host:port."""
-        hl7_port: Annotated[Port | None, RESTART] = None
-        """Where HL7 v2 messages are taken, by MLLP; 0 picks a free port, left out there is none."""
+    Settings = ArchiveTable
 
     @hookimpl
     def start(self, context: AddInContext) -> None:
@@ -139,7 +84,8 @@ class ArchiveAddIn:
         with ExitStack() as opened:
             self.holdings: Holdings = opened.enter_context(Holdings(directory, settings))
             self._use_titles(context, opened)
-            self.holdings.settings = settings = _with_told(settings, context)
+            self.holdings.given = _with_told(settings, context)
+            self._share_settings(context, opened)
             self.storage: StorageService = StorageService(self.holdings, turns=True, commit=commit_of(self.holdings))
             opened.callback(self.storage.close)
             self.hl7: Hl7Service = Hl7Service(self.holdings)
@@ -154,7 +100,7 @@ class ArchiveAddIn:
             self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
             self.reporter.start()
             opened.callback(self.reporter.close)
-            self.commitment: CommitmentService = CommitmentService(self.holdings, settings.destinations)
+            self.commitment: CommitmentService = CommitmentService(self.holdings, self.holdings.settings.destinations)
             self.commitment.start()
             opened.callback(self.commitment.close)
             self._be_a_node(context, opened)
@@ -168,10 +114,18 @@ class ArchiveAddIn:
         context.on_turn(self.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
 
+    def _share_settings(self, context: AddInContext, opened: ExitStack) -> None:
+        """Work by what all nodes have in common, where this one's own settings say nothing."""
+        services, before = context.services, context.services.shared
+        services.shared = self.shared = NodeSettings(self.holdings, context.host)
+        opened.callback(setattr, services, "shared", before)
+        self.shared.start()
+        opened.callback(self.shared.close)
+
     def _be_a_node(self, context: AddInContext, opened: ExitStack) -> None:
         """Tell the others of this node, and show them."""
         address = partial(_address, context)
-        facts = NodeFigures(self.holdings, self.storage, lambda: figures(context.status()))
+        facts = NodeFigures(self.holdings, self.storage, lambda: figures(context.status()) | self.shared.figures())
         services, before, nodes = context.services, context.services.nodes, ArchiveNodes(self.holdings, address, facts)
         services.nodes = nodes
 
@@ -182,6 +136,7 @@ class ArchiveAddIn:
         opened.callback(alone_again)
         housekeeper = Housekeeper(self.holdings, address, facts)
         housekeeper.start()
+        self.shared.after = housekeeper.tell
         opened.callback(housekeeper.close)
 
     def _use_titles(self, context: AddInContext, opened: ExitStack) -> None:
@@ -196,6 +151,13 @@ class ArchiveAddIn:
         opened.callback(titles.keep_in(SharedTitles(self.holdings.database, events)))
         events.listen(CHANGED, lambda _: titles.refresh())
         events.anew(CHANGED, titles.refresh)
+
+    @hookimpl
+    def reload(self, context: AddInContext) -> None:
+        """Go over to other settings of its own."""
+        given = _with_told(_archive_settings(context), context)
+        _write_settings(given, _directory(context))
+        self.shared.rebase(given)
 
     @hookimpl
     def services(self, registry: Registering, context: AddInContext) -> None:
@@ -299,8 +261,8 @@ def _directory(context: AddInContext) -> Path:
 
 def _write_settings(settings: ArchiveSettings, directory: Path) -> None:
     """Have `dicomnet archive` find in the directory where index and blobs are, and how they are kept."""
-    names = ("ae_title", "database", "storage", "storage_before", "layout", "template", "durability", "duplicates",
-             "character_set")  # fmt: skip
+    names = ("ae_title", "database", "storage", "storage_before", "layout", "template", "durability",
+             *sorted(settings.given & {"duplicates", "character_set"}))  # fmt: skip
     lines = (f"{name} = {json.dumps(getattr(settings, name), ensure_ascii=False)}" for name in names)
     text = "\n".join(["# Written with each start of the server: its settings have [addin.archive].", *lines])
     (directory / FILE_NAME).write_text(f"{text}\n", encoding="utf-8")
@@ -327,10 +289,11 @@ def _archive_settings(context: AddInContext) -> ArchiveSettings:
     names = ("database", "storage", "storage_before", "layout", "template", "durability", "duplicates",
              "character_set", "relational", "patients_to", "availability_after", "retention_days",
              "retention_size", "protected_patients", "protected_studies", "stations", "hl7_port",
-             "rejection_notes")  # fmt: skip
+             "rejection_notes", "commitment_reports")  # fmt: skip
     return ArchiveSettings(
         ae_title=context.server.server.ae_title,
         destinations=context.services.ae_titles.destinations(),
         watermarks=Watermarks(table.refuse_at, table.reject_at, table.resume_at),
+        given=table.model_fields_set,
         **{name: getattr(table, name) for name in names},
     )

@@ -7,6 +7,7 @@ they come: each stands on `Holdings`, and none knows another.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..config import OPERATIONS_WINDOW, Limits
 from ..errors import CannotListen, LocalProtocolError
@@ -25,6 +26,7 @@ from .holdings import Holdings
 from .housekeeping import Housekeeper
 from .mpps import ProcedureStepService
 from .node_figures import NodeFigures
+from .node_settings import NodeSettings
 from .nonpatient import NonPatientService
 from .rejection import commit_of
 from .relevant_patient import RelevantPatientService
@@ -58,6 +60,7 @@ class Archive(Application):
 
     def __init__(self, directory: Path, settings: ArchiveSettings | None = None) -> None:
         self.holdings: Holdings = Holdings(directory, settings)
+        self.shared: NodeSettings = NodeSettings(self.holdings)
         self.settings: ArchiveSettings = self.holdings.settings
         self.listener: Listener = self._listener()
         self.listener.admission = self.listener.admission.with_rules(DiskRoom(self.holdings.disk))
@@ -105,9 +108,14 @@ class Archive(Application):
         self.notifier.start()
         self.reporter.start()
         self.retention.start()
-        facts = NodeFigures(self.holdings, self.storage, lambda: {"associations": self.listener.counters["open"]})
+        facts = NodeFigures(self.holdings, self.storage, self._figures)
+        self.shared.start()
         self.housekeeper = Housekeeper(self.holdings, self._address, facts)
         self.housekeeper.start()
+        self.shared.after = self.housekeeper.tell
+
+    def _figures(self) -> dict[str, Any]:
+        return {"associations": self.listener.counters["open"], **self.shared.figures()}
 
     def _address(self) -> str:
         try:
@@ -118,6 +126,7 @@ class Archive(Application):
 
     def close(self) -> None:
         """End its workers, and close what it holds."""
+        self.shared.close()
         self.retention.close()  # before the housekeeper gives up what this node does for all
         if self.housekeeper is not None:
             self.housekeeper.close()

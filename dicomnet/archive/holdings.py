@@ -6,7 +6,9 @@ from pathlib import Path
 
 from ..repository import holdings
 from ..repository.holdings import INDEX_NAME
+from ..repository.setting_snapshots import SettingSnapshots
 from .settings import ArchiveSettings
+from .shared_settings import usable
 
 __all__ = ["INDEX_NAME", "Holdings"]
 
@@ -20,9 +22,19 @@ class Holdings(holdings.Holdings):
 
     Raises:
         InvalidArgument: there is no archive, or its database cannot be opened.
+
+    Attributes:
+        settings: those that hold: its own, and where they say nothing what all nodes have in common.
+        given: its own.
+        snapshots: what all nodes have in common.
     """
 
     settings: ArchiveSettings
 
     def __init__(self, directory: Path, settings: ArchiveSettings | None = None) -> None:
-        super().__init__(directory, settings or ArchiveSettings.load(directory))
+        self.given: ArchiveSettings = settings or ArchiveSettings.load(directory)
+        super().__init__(directory, self.given)
+
+    def _settle(self) -> None:
+        self.snapshots: SettingSnapshots = SettingSnapshots(self.database, self.events)
+        self.settings, _, _ = usable(self.given, self.snapshots, told=False)

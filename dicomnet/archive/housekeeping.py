@@ -42,7 +42,7 @@ class Housekeeper:
 
     def start(self) -> None:
         """Begin. An index in SQLite has this one node: it is told of at the start and at the end alone."""
-        self._tell()
+        self.tell()
         if self._holdings.database.is_sqlite:
             return
         self._holdings.events.start()
@@ -54,7 +54,12 @@ class Housekeeper:
             self._threads.append(thread)
             thread.start()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Say that this node lives, and how it is.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database is away.
+        """
         self._holdings.nodes.tell(self._address(), self._facts())
 
     def _run(self, work: Callable[[], None], trouble: str) -> None:
@@ -72,7 +77,7 @@ class Housekeeper:
 
     def beat(self) -> None:
         """Tell that this node lives, and take its duty, or keep it."""
-        self._tell()
+        self.tell()
         self._is_on_duty = self._holdings.nodes.take(SWEEPING, _DUTY_SECONDS)
 
     def look(self) -> None:

@@ -132,6 +132,7 @@ class ArchiveSettings(HoldingsSettings):
         patients_to: where HL7 messages about patients are passed on to, as "host:port".
         hl7_port: where HL7 messages are taken; None takes none, 0 picks a free port.
         web: how the web services are served.
+        given: the names of those that the file, or who made these, gives; the database may have others for all nodes.
     """
 
     ae_title: str = "ARCHIVE"
@@ -154,6 +155,7 @@ class ArchiveSettings(HoldingsSettings):
     patients_to: tuple[str, ...] = ()
     hl7_port: int | None = None
     web: WebSettings = field(default_factory=WebSettings)
+    given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         check_ae_title(self.ae_title)
@@ -170,7 +172,10 @@ class ArchiveSettings(HoldingsSettings):
         for name in TOLD:
             for title in getattr(self, name):
                 if title not in self.destinations:
-                    raise InvalidArgument(f'{name} = "{title}" is no destination', hint="Give it an address there.")
+                    raise InvalidArgument(
+                        f'{name} = "{title}" is no destination',
+                        hint="Give it an address: in [destinations], or by dicomnet server ae add.",
+                    )
         if not 0 < self.availability_after <= _MOST_QUIET:
             raise InvalidArgument(f"availability_after {self.availability_after}: above 0, and a day at most")
         for name in ("retention_days", "retention_size"):
@@ -186,8 +191,9 @@ class ArchiveSettings(HoldingsSettings):
             InvalidArgument: there is no archive, or its settings make no sense: which, and where.
         """
         values = read_settings(directory, FILE_NAME, "archive")
+        given = frozenset(values)
         try:
-            return cls(**_read(values, directory))
+            return cls(**_read(values, directory), given=given)
         except (InvalidArgument, TypeError, ValueError) as error:
             raise InvalidArgument(f"{directory / FILE_NAME}: {error}") from error
 
@@ -213,7 +219,8 @@ class ArchiveSettings(HoldingsSettings):
                     file.write(_with_places(text, chosen))
         except OSError as error:
             raise InvalidArgument(f"{directory} cannot be made: {error.strerror}") from error
-        return dataclasses.replace(cls.load(directory), **chosen)
+        loaded = cls.load(directory)
+        return dataclasses.replace(loaded, **chosen, given=loaded.given | chosen.keys())
 
 
 def _with_places(text: str, chosen: Mapping[str, Any]) -> str:
@@ -229,7 +236,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _read(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Settings from what TOML says; paths are relative to a folder."""
-    names = [one.name for one in dataclasses.fields(ArchiveSettings)]
+    names = [one.name for one in dataclasses.fields(ArchiveSettings) if one.name != "given"]
     for name in values:
         if name not in names:
             near = get_close_matches(name, names, n=1)

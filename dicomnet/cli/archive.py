@@ -16,6 +16,7 @@ COMMANDS = {
     "stats": Lazy(f"{_CARE}:stats_command", "Show what it holds.", "archive"),
     "migrate": Lazy("dicomnet.cli.archive_migrate:migrate_command", "Move to PostgreSQL, and to a bucket.", "archive"),
     "nodes": Lazy("dicomnet.cli.archive_nodes:nodes_command", "List the machines that serve it.", "archive"),
+    "settings": Lazy("dicomnet.cli.archive_settings:command", "Show and change what all of them share.", "archive"),
     "fsck": Lazy(f"{_CARE}:fsck_command", "Compare the index with what is stored.", "archive"),
     "scrub": Lazy(f"{_CARE}:scrub_command", "Read all that is stored, and compare it with its hashes.", "archive"),
     "reindex": Lazy(f"{_CARE}:reindex_command", "Make the index anew from what is stored.", "archive"),

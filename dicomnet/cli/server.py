@@ -26,6 +26,7 @@ _COMMANDS = {
     "reload": Lazy("dicomnet.cli.server_admin:reload", "Read the settings again.", "server"),
     "clients": Lazy("dicomnet.cli.server_admin:clients", "List who is connected.", "server"),
     "nodes": Lazy("dicomnet.cli.server_admin:nodes", "List all nodes of its archive, and how each is.", "server"),
+    "settings": Lazy("dicomnet.cli.server_settings:command", "Show and change what all nodes share.", "server"),
     "disconnect": Lazy("dicomnet.cli.server_admin:disconnect", "Abort an association, by its id.", "server"),
     "ae": Lazy("dicomnet.cli.server_ae:command", "List, add, update, remove and echo known AE titles.", "server"),
     "addins": Lazy("dicomnet.cli.server_admin:addins", "List the add-ins, and what each implements.", "server"),

@@ -107,12 +107,16 @@ def nodes(server: ServerDirectory, output: Output) -> int:
     """List the nodes of the archive that SERVER is one of, as each of them tells. Ends with 69 if one is gone."""
     with Client(server.path) as client:
         found = client.nodes()
-    table = Table(output, ("node", "machine", "state", "version", "associations", "stored", "per second", "duties"))
+    table = Table(
+        output, ("node", "machine", "state", "version", "associations", "stored", "per second", "settings", "duties")
+    )
     for one in found:
         seen = datetime.fromtimestamp(one["seen"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         state = one["facts"].get("state", "alive") if one["alive"] else f"gone since {seen}"
         shown = (str(one["facts"].get(name, "")) for name in ("associations", "stored", "rate"))
-        table.add((one["address"], one["name"], state, one["version"], *shown, " ".join(one["duties"])))
+        held = str(one["facts"].get("settings", ""))
+        held += f" not {refused}" if (refused := one["facts"].get("settings_refused")) else ""
+        table.add((one["address"], one["name"], state, one["version"], *shown, held, " ".join(one["duties"])))
         output.record(**one)
     table.close()
     gone = sum(not one["alive"] for one in found)

@@ -23,7 +23,7 @@ from ..protocol.admission import AdmissionRule
 from ..protocol.seen import Seen
 from ..services.service_registry import Registering, Registration, ServiceRegistry
 from .clients import Clients
-from .context import AddInContext, BaseServices
+from .context import AddInContext, BaseServices, SharingHost
 from .discovery import AddInError, Finder, Found
 from .events import EventLog
 from .guard import Guard
@@ -120,6 +120,7 @@ class AddIns:
         loop: the server's event loop, for what is asynchronous.
         clients: whose associations use them.
         status: says how the server is.
+        host: the server, for what shares settings.
     """
 
     def __init__(
@@ -131,7 +132,9 @@ class AddIns:
         loop: Callable[[], asyncio.AbstractEventLoop],
         clients: Clients,
         status: Callable[[], Mapping[str, Any]] = dict,
+        host: SharingHost | None = None,
     ) -> None:
+        self._host = host
         self._finder = finder
         self._clients = clients
         self._retiring: dict[str, AddIn] = {}
@@ -180,7 +183,8 @@ class AddIns:
                 raise
             self._leave_out(name, str(error))
             return None
-        context = AddInContext(name, table, settings, directory, services, self._events, self._loop, self._status)
+        context = AddInContext(name, table, settings, directory, services, self._events, self._loop, self._status,
+                               self._host)  # fmt: skip
         rules = settings.addins
         guard = Guard(rules.failures, rules.abandoned, self._loop, lambda reason: self._on_suspended(name, reason))
         addin = AddIn(found, context, guard)
@@ -344,6 +348,11 @@ class AddIns:
             waiting += restart
             self._tell(addin, settings, table)
         return waiting
+
+    def know(self, settings: Settings) -> None:
+        """These are the settings of the server: nothing of the add-ins' own tables is another."""
+        for addin in self._addins:
+            addin.context.server = settings
 
     def _tell(self, addin: AddIn, settings: Settings, table: Any) -> None:
         changed = addin.context.settings != table

@@ -18,7 +18,17 @@ from ..protocol.peer_profile import Peer
 from ..status import Status
 from .ae_entry import AEEntry
 
-__all__ = ["AEDirectory", "AuditTrail", "Identity", "NodeDirectory", "NotNow", "Requests", "Security", "Storage"]
+__all__ = [
+    "AEDirectory",
+    "AuditTrail",
+    "Identity",
+    "NodeDirectory",
+    "NotNow",
+    "Requests",
+    "Security",
+    "SharedSettings",
+    "Storage",
+]
 
 
 class NotNow(DicomNetError):
@@ -125,6 +135,48 @@ class NodeDirectory(Protocol):
         Raises:
             NotNow: they cannot be asked for now.
         """
+
+
+class SharedSettings(Protocol):
+    """The settings that nodes which do one work together have in common.
+
+    Each change makes a snapshot of all of them, by number. Every method raises `NotNow` where they cannot be asked for.
+    """
+
+    @property
+    def tables(self) -> Mapping[str, Mapping[str, Any]]:
+        """What holds here of the server's own settings, by table and field; its file comes before it."""
+
+    def show(self, number: int | None = None) -> dict[str, Any]:
+        """A snapshot, by default the latest: ``snapshot`` (its number), ``at``, ``who``, ``what``, ``values``; each of
+        the ``settings`` with what holds here; the one that is ``running`` here, and why another is ``refused``.
+
+        Raises:
+            NotKnown: there is none of this number.
+        """
+
+    def history(self, most: int) -> list[dict[str, Any]]:
+        """The latest snapshots, without their values, the newest first."""
+
+    def change(
+        self, values: Mapping[str, Any], unset: Sequence[str], who: str, *, after: int | None = None
+    ) -> dict[str, Any]:
+        """Set some, and unset others; the new snapshot, what it ``changed``, what of that is ``pending_restart``, and
+        what this node's ``own`` settings say otherwise.
+
+        Args:
+            values: by key.
+            unset: keys.
+            who: changes them.
+            after: the number that the latest snapshot has to have.
+
+        Raises:
+            SettingsInvalid, InvalidArgument: they are wrong; the old ones hold.
+            Conflict: the latest has another number.
+        """
+
+    def revert(self, number: int, who: str, *, after: int | None = None) -> dict[str, Any]:
+        """Have an earlier snapshot again, as a new one; see `change`."""
 
 
 class AuditTrail(Protocol):

@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from .base import AEDirectory, AuditTrail, Identity, NodeDirectory, Requests, Security, Storage
+from .base import AEDirectory, AuditTrail, Identity, NodeDirectory, Requests, Security, SharedSettings, Storage
 from .events import Event, EventLog
 from .settings import Settings, Table
 
-__all__ = ["AddInContext", "BaseServices"]
+__all__ = ["AddInContext", "BaseServices", "SharingHost"]
 
 _T = TypeVar("_T")
 
@@ -31,6 +31,7 @@ class BaseServices:
         identity: who a caller's user is.
         audit: the audit trail.
         nodes: the others that do one work with this server; None where it is alone.
+        shared: the settings that they have in common; None where there are none.
     """
 
     requests: Requests
@@ -42,6 +43,7 @@ class BaseServices:
     replaced: dict[str, str] = field(default_factory=dict)
     owner: str = ""
     nodes: NodeDirectory | None = None
+    shared: SharedSettings | None = None
 
     def replace(self, name: str, service: Any) -> None:
         """Put another implementation in place of a base service.
@@ -58,6 +60,17 @@ class BaseServices:
         setattr(self, name, service)
 
 
+class SharingHost(Protocol):
+    """A server, as what shares settings with other nodes needs it."""
+
+    @property
+    def own_settings(self) -> Settings:
+        """What its file and its environment say."""
+
+    def share(self) -> object:
+        """Go over to what `BaseServices.shared` says now, as a reload does."""
+
+
 class AddInContext:
     """What one add-in is given.
 
@@ -69,6 +82,7 @@ class AddInContext:
         services: the base services.
         log: a logger of its own.
         status: says how the server is, see `Server.status`.
+        host: the server, for what shares settings with other nodes; None where none serves.
     """
 
     def __init__(
@@ -81,7 +95,9 @@ class AddInContext:
         events: EventLog,
         loop: Callable[[], asyncio.AbstractEventLoop],
         status: Callable[[], Mapping[str, Any]] = dict,
+        host: SharingHost | None = None,
     ) -> None:
+        self.host: SharingHost | None = host
         self.name = name
         self.settings: Any = settings
         self.server = server

@@ -29,7 +29,7 @@ from .database import Database
 from .directory_lock import DirectoryLock
 from .discovery import Finder
 from .events import BLOCK, Event, EventLog
-from .fleet_view import FleetAddIns, FleetClients, FleetMessages, FleetMetrics
+from .fleet_view import FleetAddIns, FleetClients, FleetMessages, FleetMetrics, FleetSettings
 from .health import Check
 from .identity import AnyIdentity
 from .listening import open_ports
@@ -130,6 +130,7 @@ class Fleet:
         stack.callback(trail.close)
         storage = FolderStorage(self.directory / "data")
         self.base: BaseServices = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)
+        self.base.shared = FleetSettings(self.workers)
         register_classic(self.messages, self)
 
     def _load_addins(self, settings: Settings) -> None:

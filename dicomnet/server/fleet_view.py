@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,7 +16,7 @@ from .discovery import Found
 from .messages import AdminMessage, MessageRegistry
 from .worker_process import WorkerProcess
 
-__all__ = ["FleetAddIns", "FleetClients", "FleetMessages", "FleetMetrics"]
+__all__ = ["FleetAddIns", "FleetClients", "FleetMessages", "FleetMetrics", "FleetSettings"]
 
 Workers = Sequence[WorkerProcess]
 
@@ -176,6 +177,36 @@ class FleetMessages(MessageRegistry):
     def __iter__(self) -> Iterator[AdminMessage]:
         yield from super().__iter__()
         yield from self._theirs().values()
+
+
+class FleetSettings:
+    """`base.SharedSettings` of the workers, as the first of them says."""
+
+    tables: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self._workers[0].client.request(method, f"/v1/shared-settings{path}", body)
+
+    def show(self, number: int | None = None) -> dict[str, Any]:
+        """See `base.SharedSettings`."""
+        return self._ask("GET", "" if number is None else f"/{number}")
+
+    def history(self, most: int) -> list[dict[str, Any]]:
+        """See `base.SharedSettings`."""
+        return list(self._ask("GET", "/history")["snapshots"])[:most]
+
+    def change(
+        self, values: Mapping[str, Any], unset: Sequence[str], who: str, *, after: int | None = None
+    ) -> dict[str, Any]:
+        """See `base.SharedSettings`."""
+        return self._ask("PATCH", "", {"set": values, "unset": list(unset), "on_behalf_of": who, "after": after})
+
+    def revert(self, number: int, who: str, *, after: int | None = None) -> dict[str, Any]:
+        """See `base.SharedSettings`."""
+        return self._ask("POST", f"/{number}/revert", {"on_behalf_of": who, "after": after})
 
 
 def _asked(worker: WorkerProcess, name: str) -> Any:

@@ -155,6 +155,9 @@ class Server:
             directory = directory or self._file.parent
             settings = Settings.load(self._file)
         self.directory: Path = Path(directory).absolute()
+        self._own_settings: Settings = settings
+        self._reloading = threading.RLock()
+        self._is_going_over = False
         self.settings: Settings = self._with_given(settings)
         self.pending_restart: tuple[str, ...] = ()
         self.sockets: dict[str, socket.socket] = {}
@@ -193,7 +196,8 @@ class Server:
 
     def _new_addins(self) -> AddIns:
         finder = Finder(self.directory, self._given)
-        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop, self.clients, self.status)
+        return AddIns(finder, self.services, self.messages, self.events, self.loop.loop, self.clients, self.status,
+                      self)  # fmt: skip
 
     # ---- starting ----------------------------------------------------------------------------------------------
 
@@ -206,6 +210,7 @@ class Server:
         if self._stack is not None:
             raise InvalidArgument("the server runs already")
         if self.started_at:
+            self.settings, self.pending_restart = self._with_given(self._own_settings), ()
             self._prepare()
         self.state = "starting"
         with ExitStack() as stack:
@@ -256,7 +261,8 @@ class Server:
     def _start_base(self, stack: ExitStack) -> None:
         titles = self._titles = AETitles(self.database, self.events)
         security = SettingsSecurity(lambda: self.settings)
-        requests = PooledRequests(self.settings.server.ae_title, titles, security, self.settings.timeouts.reconnect)
+        reconnect = self.settings.timeouts.reconnect
+        requests = self._requests = PooledRequests(self.settings.server.ae_title, titles, security, reconnect)
         trail = open_trail(self.settings, self._own)
         storage = FolderStorage(self.directory / "data")
         self.base: BaseServices = BaseServices(requests, titles, security, storage, AnyIdentity(), trail)
@@ -277,6 +283,7 @@ class Server:
         stack.callback(self.addins.stop)
         self.addins.start(self.settings)
         self._watch_spies()
+        self.share()
 
     def _watch_spies(self) -> None:
         """Have a spy for each add-in that sees, and for no other."""
@@ -393,18 +400,50 @@ class Server:
         Raises:
             SettingsInvalid, AddInError: they are wrong; the old ones hold, all of them.
         """
-        if settings is None:
-            if self._file is None:
-                raise InvalidArgument("this server has no settings file to read again")
-            settings = Settings.load(self._file)
+        with self._reloading:
+            if settings is None:
+                if self._file is None:
+                    raise InvalidArgument("this server has no settings file to read again")
+                settings = Settings.load(self._file)
+            return self._go_over(settings.within(self.directory))
+
+    @property
+    def own_settings(self) -> Settings:
+        """What its file and its environment say; `settings` has what other nodes have in common with it, too."""
+        return self._own_settings
+
+    def share(self) -> None:
+        """Go over to what `BaseServices.shared` says now, as a reload does. While it starts all of it holds at once."""
+        with self._reloading:
+            if self.state == "starting":
+                self._hold(self._with_shared(self._own_settings))
+            elif self.state in ("running", "paused") and not self._is_going_over:  # else it looks at its end
+                self._go_over(self._own_settings)
+
+    def _with_shared(self, own: Settings) -> Settings:
+        shared = self.base.shared
+        return self._with_given(own if shared is None else own.with_shared(shared.tables))
+
+    def _hold(self, settings: Settings) -> None:
+        self.settings = self.rules.settings = settings
+        self._requests.reconnect = settings.timeouts.reconnect
+        self.addins.know(settings)
+
+    def _go_over(self, own: Settings) -> ReloadReport:
+        """Have what a file says hold, and what all nodes have in common, but for what waits for a restart."""
         old = self.settings
-        new, waiting = old.reloaded(self._with_given(settings.within(self.directory)))
         self._refresh_titles()
         self._know_peers()
-        waiting += self.addins.reload(new, self.directory, self.base)
-        self.settings = new
-        self.rules.settings = new
-        self.pending_restart = waiting
+        self._is_going_over = True
+        try:
+            waiting = self.addins.reload(old.reloaded(self._with_shared(own))[0], self.directory, self.base)
+        finally:
+            self._is_going_over = False
+        # An add-in that came or went may have changed what is shared.
+        new, first = old.reloaded(self._with_shared(own))
+        waiting = (*first, *waiting)
+        self._own_settings, self.pending_restart = own, waiting
+        self._hold(new)
         self.log.level(new.log.level)
         self._watch_spies()
         if self.web is not None:

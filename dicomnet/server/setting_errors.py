@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import InvalidArgument, escaped
 
-__all__ = ["Problem", "SettingsInvalid", "problems_of"]
+__all__ = ["Problem", "SettingsInvalid", "model_in", "problems_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ def _names(path: list[str]) -> list[str]:
 _KINDS = frozenset({"int", "float", "str", "bool", "none", "constrained-int", "constrained-float"})
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The table that a field is, if it is one."""
     for one in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(one, type) and issubclass(one, BaseModel):
             return one
@@ -116,6 +117,8 @@ def _words(
     if kind == "value_error":
         said = str(context.get("error", message))
         return said, "another value"
+    if kind == "tuple_type":
+        return "the value does not fit", 'a list, such as ["A", "B"]'
     return "the value does not fit", message.removeprefix("Input should be ").removeprefix("Value error, ")
 
 
@@ -123,5 +126,5 @@ def _fields_at(model: type[BaseModel], names: list[str]) -> list[str]:
     here: type[BaseModel] | None = model
     for name in names:
         field = here.model_fields.get(name) if here is not None else None
-        here = _model_in(field.annotation) if field is not None else None
+        here = model_in(field.annotation) if field is not None else None
     return list(here.model_fields) if here is not None else []

@@ -36,6 +36,7 @@ from .setting_errors import Problem, SettingsInvalid, problems_of
 __all__ = [
     "FILE_NAME",
     "RESTART",
+    "SHARED",
     "AccessSettings",
     "AddInSettings",
     "AdminSettings",
@@ -66,6 +67,18 @@ class _Restart:
 
 #: In the annotation of a field: a change of it waits for the next start.
 RESTART = _Restart()
+
+
+class _Shared:
+    """Marks a field that the nodes of one archive may have in common."""
+
+    def __repr__(self) -> str:
+        return "SHARED"
+
+
+#: In the annotation of a field: an archive's database may have it for all nodes; what a node's own file, or its
+#: environment, says comes before that.
+SHARED = _Shared()
 
 
 def _seconds(value: Any) -> Any:
@@ -113,9 +126,9 @@ class ServerSettings(Table):
 
     ae_title: Annotated[AETitle, RESTART]
     """The AE title that callers must ask for."""
-    aliases: tuple[AETitle, ...] = ()
+    aliases: Annotated[tuple[AETitle, ...], SHARED] = ()
     """Other called AE titles that are taken for the server's own, as after a move from another system."""
-    any_called_title: bool = False
+    any_called_title: Annotated[bool, SHARED] = False
     """Whether a caller may ask for any AE title at all."""
     description: str = ""
     """What the server is for, for people."""
@@ -183,30 +196,30 @@ class TlsSettings(Table):
 class AccessSettings(Table):
     """Who may call."""
 
-    anonymous: bool = True
+    anonymous: Annotated[bool, SHARED] = True
     """Whether AE titles may call that the server does not know; see `dicomnet server ae add`."""
-    require_address: bool = False
+    require_address: Annotated[bool, SHARED] = False
     """Whether a known AE title may call only from the addresses that are kept for it."""
-    per_title: Annotated[int, Field(ge=1)] | None = None
+    per_title: Annotated[Annotated[int, Field(ge=1)] | None, SHARED] = None
     """Associations at a time of one calling AE title; left out, any number."""
-    per_address: Annotated[int, Field(ge=1)] | None = None
+    per_address: Annotated[Annotated[int, Field(ge=1)] | None, SHARED] = None
     """Associations at a time from one address; left out, any number."""
-    max_clients: Annotated[int, Field(ge=1, le=100_000), RESTART] = 100
+    max_clients: Annotated[int, Field(ge=1, le=100_000), RESTART, SHARED] = 100
     """Associations at a time, in all; one more is rejected as transient (local limit exceeded)."""
-    max_pdu: Annotated[Size, Field(ge=4096, le=0xFFFFFFFF), RESTART] = 256 << 10
+    max_pdu: Annotated[Size, Field(ge=4096, le=0xFFFFFFFF), RESTART, SHARED] = 256 << 10
     """Maximum Length that is announced, in bytes."""
 
 
 class TimeoutSettings(Table):
     """How long each wait may take, in seconds, or as in "500ms", "2m"."""
 
-    client: Annotated[Seconds | None, RESTART] = 300
+    client: Annotated[Seconds | None, RESTART, SHARED] = 300
     """An association without a message is ended."""
-    reconnect: Seconds = 30
+    reconnect: Annotated[Seconds, SHARED] = 30
     """How long a request of ours tries to reach a destination that refuses connections."""
-    add_in: Seconds = 60
+    add_in: Annotated[Seconds, SHARED] = 60
     """How long a handler may take before its request is answered with 0110H, processing failure."""
-    drain: Seconds = 30
+    drain: Annotated[Seconds, SHARED] = 30
     """What running messages get when the server stops."""
 
 
@@ -367,8 +380,27 @@ class Settings(Table):
 
     def within(self, directory: Path) -> Settings:
         """The same, with relative paths beneath a directory; for settings that were not read from there."""
-        tables = self.model_dump()
+        tables = self.model_dump(exclude_unset=True)  # what was not given stays a default, which others may come before
         return type(self).model_validate(tables, context={"directory": directory})
+
+    def with_shared(self, tables: Mapping[str, Mapping[str, Any]]) -> Settings:
+        """The same with what all nodes of an archive have in common, where it is not given here.
+
+        Args:
+            tables: values of fields, by table; they fit.
+        """
+        given = self.given()
+        update = {}
+        for name, values in tables.items():
+            more = {key: value for key, value in values.items() if f"{name}.{key}" not in given}
+            update[name] = getattr(self, name).model_copy(update=more)
+        return self.model_copy(update=update)
+
+    def given(self) -> frozenset[str]:
+        """The fields that the file or the environment gives, as ``table.field``: the others are defaults."""
+        tables = {name: getattr(self, name) for name in self.model_fields_set}
+        given = {name: table.model_fields_set for name, table in tables.items() if isinstance(table, Table)}
+        return frozenset(f"{name}.{key}" for name, keys in given.items() for key in keys)
 
     def table(self, name: str, model: type[_AnyTable], *, file: str = FILE_NAME) -> _AnyTable:
         """The settings of an add-in, by its own model.

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..ae_entry import AEEntry
 from ..ae_titles import NotKnown
+from ..base import SharedSettings
 from ..settings import Role
 from .face import Administered
 
@@ -33,6 +34,28 @@ class LogLevel(_Body):
     level: Literal["debug", "info", "warning", "error"]
 
 
+_Who = Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Reverting(_Body):
+    """How an earlier snapshot of the settings of all nodes is to hold again."""
+
+    after: _Number | None = None
+    """The number that the latest snapshot has to have."""
+    on_behalf_of: _Who = ""
+    """Who wants it, where the caller is a program of several people."""
+
+
+class Changing(Reverting):
+    """What of the settings of all nodes is to be another."""
+
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Values by key, as ``retention_days`` or ``access.per_title``."""
+    unset: tuple[str, ...] = ()
+    """Keys for which a node's own settings, or defaults, are to hold."""
+
+
 class Message(_Body):
     """A message of the classic interface."""
 
@@ -50,12 +73,14 @@ class Given:
         role: what its caller may do.
         path: the parameters in its path.
         body: an instance of the operation's model, where it has one.
+        caller: the name of its caller.
     """
 
     server: Administered
     role: Role
     path: Mapping[str, str]
     body: Any = None
+    caller: str = ""
 
 
 Answer = Mapping[str, Any] | None
@@ -188,6 +213,46 @@ def _settings(given: Given) -> Answer:
     return given.server.settings.model_dump(mode="json", exclude={"addin"})
 
 
+def _shared(given: Given) -> SharedSettings:
+    shared = given.server.base.shared
+    if shared is None:
+        raise NotKnown("this server has no settings in common with others", hint="An archive's database keeps them.")
+    return shared
+
+
+def _number(given: Given) -> int:
+    text = given.path["number"]
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise NotKnown(f'there is no snapshot "{text[:32]}" of the settings')
+    return int(text)
+
+
+def _who(given: Given) -> str:
+    wanted = given.body.on_behalf_of
+    return f"{wanted} by way of {given.caller}" if wanted else given.caller
+
+
+def _shared_settings(given: Given) -> Answer:
+    return _shared(given).show()
+
+
+def _shared_snapshot(given: Given) -> Answer:
+    return _shared(given).show(_number(given))
+
+
+def _shared_history(given: Given) -> Answer:
+    return {"snapshots": _shared(given).history(MOST_SNAPSHOTS)}
+
+
+def _change_shared(given: Given) -> Answer:
+    body = given.body
+    return _shared(given).change(body.set, body.unset, _who(given), after=body.after)
+
+
+def _revert_shared(given: Given) -> Answer:
+    return _shared(given).revert(_number(given), _who(given), after=given.body.after)
+
+
 def _schema(given: Given) -> Answer:
     server = given.server
     return {
@@ -220,6 +285,9 @@ def _messages(given: Given) -> Answer:
 
 
 _TITLE = "/v1/ae-titles/{title}"
+_SHARED = "/v1/shared-settings"
+#: Of a history that is asked for.
+MOST_SNAPSHOTS = 1000
 _CHANGE = (404, 409, 422, 503)
 
 OPERATIONS = (
@@ -249,6 +317,55 @@ OPERATIONS = (
         "POST", "/v1/addins/{name}/resume", "Let a suspended add-in serve", _resume_addin, "operate", errors=(404,)
     ),
     Operation("GET", "/v1/settings", "The settings that hold now", _settings, "operate"),
+    Operation(
+        "GET",
+        _SHARED,
+        "The settings of all nodes",
+        _shared_settings,
+        "operate",
+        errors=(404, 503),
+        required=("snapshot", "settings"),
+    ),
+    Operation(
+        "PATCH",
+        _SHARED,
+        "Change settings of all nodes",
+        _change_shared,
+        "administer",
+        Changing,
+        200,
+        _CHANGE,
+        ("snapshot", "changed", "pending_restart"),
+    ),
+    Operation(
+        "GET",
+        f"{_SHARED}/history",
+        "Who changed them, and when",
+        _shared_history,
+        "operate",
+        errors=(404, 503),
+        required=("snapshots",),
+    ),
+    Operation(
+        "GET",
+        f"{_SHARED}/{{number}}",
+        "The settings of all nodes, as a change left them",
+        _shared_snapshot,
+        "operate",
+        errors=(404, 503),
+        required=("snapshot", "settings"),
+    ),
+    Operation(
+        "POST",
+        f"{_SHARED}/{{number}}/revert",
+        "Have an earlier snapshot again",
+        _revert_shared,
+        "administer",
+        Reverting,
+        200,
+        _CHANGE,
+        ("snapshot", "changed", "pending_restart"),
+    ),
     Operation("GET", "/v1/schema", "JSON schemas of the settings", _schema),
     Operation("PUT", "/v1/log-level", "What is logged", _log_level, "operate", LogLevel, errors=(422,)),
     Operation("GET", "/v1/conformance", "The conformance statement", _conformance),

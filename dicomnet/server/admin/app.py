@@ -85,8 +85,7 @@ class _Roles:
         """
         role = self._role_of(request)
         if role is None or not allows(role, needed):
-            caller = getattr(request.state, "caller", None)
-            name = "an unknown caller" if caller is None else caller.name
+            name = _caller(request) or "an unknown caller"
             what = f"{request.method} {request.url.path}"
             self.server.base.audit.record("security-alert", user=name, what=f"refused: {what}")
             raise Problem(403, f"{name} may not {what}: that needs the role {needed}")
@@ -120,13 +119,18 @@ def _endpoint(asked: _Roles, operation: Operation) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         role = asked.require(request, operation.role)
         body = None if operation.body is None else await _read_body(request, operation.body)
-        given = Given(asked.server, role, request.path_params, body)
+        given = Given(asked.server, role, request.path_params, body, _caller(request))
         answer = await run_in_threadpool(operation.function, given)
         if operation.status == 204:
             return Response(status_code=204)
         return JSONResponse(answer, operation.status)
 
     return endpoint
+
+
+def _caller(request: Request) -> str:
+    caller = getattr(request.state, "caller", None)
+    return "" if caller is None else str(caller.name)
 
 
 def _message_endpoint(asked: _Roles) -> Endpoint:

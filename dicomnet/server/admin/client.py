@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = ["AdminError", "AsyncClient", "Client"]
 PATIENCE = 60.0
 JSON = dict[str, Any]
 _BASE = "http://dicomnet"
+_SHARED = "/v1/shared-settings"
 
 
 class AdminError(DicomNetError):
@@ -138,6 +139,25 @@ class Client:
     def disconnect(self, number: str) -> None:
         """Abort an association, by its id."""
         self.request("DELETE", f"/v1/clients/{quote(number, safe='')}")
+
+    def shared_settings(self, number: int | None = None) -> JSON:
+        """The settings of all nodes of one archive: the latest snapshot, or one by its number."""
+        return self.request("GET", _SHARED if number is None else f"{_SHARED}/{number}")
+
+    def shared_history(self) -> list[JSON]:
+        """Who changed them, and when, the latest first."""
+        return list(self.request("GET", f"{_SHARED}/history")["snapshots"])
+
+    def change_shared(
+        self, values: Mapping[str, Any], unset: Iterable[str] = (), *, after: int | None = None, on_behalf_of: str = ""
+    ) -> JSON:
+        """Set some of them by key, and unset others; ``after`` is the number that the latest snapshot has to have."""
+        body = {"set": dict(values), "unset": list(unset), "after": after, "on_behalf_of": on_behalf_of}
+        return self.request("PATCH", _SHARED, body)
+
+    def revert_shared(self, number: int, *, after: int | None = None, on_behalf_of: str = "") -> JSON:
+        """Have an earlier snapshot again, as a new one."""
+        return self.request("POST", f"{_SHARED}/{number}/revert", {"after": after, "on_behalf_of": on_behalf_of})
 
     def ae_titles(self) -> list[JSON]:
         """The AE titles that are known."""
@@ -267,6 +287,25 @@ class AsyncClient:
     async def disconnect(self, number: str) -> None:
         """Abort an association, by its id."""
         await self.request("DELETE", f"/v1/clients/{quote(number, safe='')}")
+
+    async def shared_settings(self, number: int | None = None) -> JSON:
+        """The settings of all nodes of one archive: the latest snapshot, or one by its number."""
+        return await self.request("GET", _SHARED if number is None else f"{_SHARED}/{number}")
+
+    async def shared_history(self) -> list[JSON]:
+        """Who changed them, and when, the latest first."""
+        return list((await self.request("GET", f"{_SHARED}/history"))["snapshots"])
+
+    async def change_shared(
+        self, values: Mapping[str, Any], unset: Iterable[str] = (), *, after: int | None = None, on_behalf_of: str = ""
+    ) -> JSON:
+        """Set some of them by key, and unset others; ``after`` is the number that the latest snapshot has to have."""
+        body = {"set": dict(values), "unset": list(unset), "after": after, "on_behalf_of": on_behalf_of}
+        return await self.request("PATCH", _SHARED, body)
+
+    async def revert_shared(self, number: int, *, after: int | None = None, on_behalf_of: str = "") -> JSON:
+        """Have an earlier snapshot again, as a new one."""
+        return await self.request("POST", f"{_SHARED}/{number}/revert", {"after": after, "on_behalf_of": on_behalf_of})
 
     async def ae_titles(self) -> list[JSON]:
         """The AE titles that are known."""

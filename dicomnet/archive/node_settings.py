@@ -1,0 +1,178 @@
+"""The settings that all nodes of an archive have in common, as one of the nodes runs them, and changes them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import InvalidArgument, escaped
+from ..log import log, log_failure
+from ..repository.setting_snapshots import CHANGED, Snapshot
+from ..server.context import SharingHost
+from .holdings import Holdings
+from .settings import ArchiveSettings
+from .settings_desk import SettingsDesk
+from .shared_settings import KEYS, Refused, fitted, say_unknown, tables_of, usable
+
+__all__ = ["LOOK_SECONDS", "NodeSettings"]
+
+#: Between two looks at an index in SQLite, which tells nobody: another process may have changed something.
+LOOK_SECONDS = 5.0
+
+
+class NodeSettings(SettingsDesk):
+    """`server.base.SharedSettings` of an archive's node.
+
+    Args:
+        holdings: of the archive; their settings follow.
+        server: that the archive runs in; None where it runs by itself.
+    """
+
+    def __init__(self, holdings: Holdings, server: SharingHost | None = None) -> None:
+        super().__init__(holdings.snapshots)
+        self._holdings, self._server = holdings, server
+        self._changing = threading.Lock()
+        self._closed = threading.Event()
+        self._look: threading.Thread | None = None
+        self.after: Callable[[], object] = lambda: None
+        self.snapshot: Snapshot = Snapshot()
+        self.refused: Refused | None = None
+        self.settle()
+
+    # ---- what holds --------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Begin with the newest snapshot that this node can use."""
+        holdings = self._holdings
+        settings, self.snapshot, self.refused = usable(holdings.given, holdings.snapshots)
+        self._say_refused()
+        say_unknown(self.snapshot)
+        holdings.apply(settings)
+
+    def start(self) -> None:
+        """Follow what other nodes, and other processes, change; before `NodeEvents.start`."""
+        events = self._holdings.events
+        events.listen(CHANGED, lambda _: self.refresh())
+        events.anew(CHANGED, self.refresh)
+        if self._holdings.database.is_sqlite:
+            self._look = threading.Thread(target=self._run, name="dicomnet-settings", daemon=True)
+            self._look.start()
+
+    def _run(self) -> None:
+        while not self._closed.wait(LOOK_SECONDS):
+            try:
+                self.refresh()
+            except Exception as error:
+                log_failure("the settings cannot be looked at", error)
+
+    def refresh(self) -> None:
+        """Go over to the latest snapshot, in a thread of its own: who ends this node may wait for the caller's.
+
+        Raises:
+            SettingsUnavailable: the database cannot be asked; what was read before holds.
+        """
+        latest = self._holdings.snapshots.latest()
+        if latest.number > max(self.snapshot.number, self.refused.number if self.refused else 0):
+            threading.Thread(target=self._take, args=(latest,), name="dicomnet-settings-change", daemon=True).start()
+
+    def _take(self, snapshot: Snapshot) -> None:
+        try:
+            self._apply(snapshot)
+        except InvalidArgument as error:
+            self.refused = Refused(snapshot.number, error.message)
+            self._say_refused()
+            self._tell()
+        except Exception as error:
+            log_failure(f"snapshot {snapshot.number} of the settings cannot be taken", error)
+
+    def _say_refused(self) -> None:
+        if self.refused is not None:
+            log.error("snapshot %d of the settings of all nodes cannot be used here, and %d holds: %s",
+                      self.refused.number, self.snapshot.number, self.refused.why)  # fmt: skip
+
+    def _apply(self, snapshot: Snapshot) -> None:
+        """Have a snapshot hold, if it is newer than the one that does.
+
+        Raises:
+            InvalidArgument: it does not fit; what held before holds.
+        """
+        with self._changing:
+            if self._closed.is_set() or snapshot.number <= self.snapshot.number:
+                return
+            tables_of(snapshot.values)
+            self._holdings.apply(fitted(self._holdings.given, snapshot.values))
+            self.snapshot, self.refused = snapshot, None
+        say_unknown(snapshot)
+        about = escaped(snapshot.what), escaped(snapshot.who)
+        log.info("snapshot %d of the settings of all nodes holds: %s, by %s", snapshot.number, *about)
+        if self._server is not None:
+            self._server.share()
+        self._tell()
+
+    def _tell(self) -> None:
+        try:
+            self.after()
+        except DBAPIError as error:  # it is told with the next beat
+            log.debug("which settings hold here is not told now (%s)", type(error.orig).__name__)
+
+    def rebase(self, given: ArchiveSettings) -> None:
+        """This node's own settings are others.
+
+        Raises:
+            InvalidArgument: what all have in common does not fit to them; what held before holds.
+        """
+        with self._changing:
+            settings = fitted(given, self.snapshot.values)
+            self._holdings.given = given
+            self._holdings.apply(settings)
+
+    @property
+    def tables(self) -> Mapping[str, Mapping[str, Any]]:
+        """See `server.base.SharedSettings`."""
+        return tables_of(self.snapshot.values)
+
+    def own(self) -> dict[str, Any]:
+        """What this node's own file, command line or environment says, of what nodes may have in common."""
+        given = self._holdings.given
+        found = {key: getattr(given, key) for key in given.given & KEYS.keys()}
+        if self._server is not None:
+            settings = self._server.own_settings
+            for key in settings.given() & KEYS.keys():
+                table, _, name = key.partition(".")
+                found[key] = getattr(getattr(settings, table), name)
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """What a node tells of its settings."""
+        own, refused = " ".join(sorted(self.own())), self.refused
+        return {
+            "settings": self.snapshot.number,
+            **({"settings_refused": refused.number} if refused else {}),
+            **({"settings_own": own} if own else {}),
+        }
+
+    # ---- what is asked for -------------------------------------------------------------------------------------
+
+    def show(self, number: int | None = None) -> dict[str, Any]:
+        """See `server.base.SharedSettings`."""
+        refused = self.refused
+        why = {"snapshot": refused.number, "why": refused.why} if refused else None
+        return {**super().show(number), "running": self.snapshot.number, "refused": why}
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuse values that this node cannot use."""
+        tables_of(values)
+        fitted(self._holdings.given, values)
+
+    def made(self, snapshot: Snapshot) -> None:
+        """Have a change hold here at once."""
+        self._apply(snapshot)
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._closed.set()
+        if self._look is not None:
+            self._look.join()

@@ -307,7 +307,7 @@ class TestFinding:
         assert {found.StudyInstanceUID for _, found in answers[:-1]} == {"1.2.1", "1.2.2"}
 
     def test_lower_levels_without_those_above_where_that_is_set(self, archive):
-        archive.query._relational = True
+        archive.shared.change({"relational": True}, (), "tester")
         assert len(self.found(archive, "SERIES", SeriesInstanceUID="1.2.1.1", StudyInstanceUID="")) == 1
 
 

@@ -319,6 +319,41 @@ def test_five_failures_in_a_row_suspend_an_add_in_for_new_associations(serve, fi
         list(association.find(model="WORKLIST"))
 
 
+def test_a_reload_gives_handlers_the_deadline_of_now_where_they_have_none_of_their_own(serve):
+    class Waiting:
+        def __init__(self):
+            self.go = threading.Event()
+
+        @hookimpl
+        def services(self, registry):
+            registry.on_find("WORKLIST")(self.find)
+            registry.on_find("STUDY_ROOT", deadline=50)(self.find)
+
+        def find(self, request):
+            self.go.wait(20)
+            return []
+
+    waiting = Waiting()
+    server = serve(addins={"waiting": waiting})
+    before = server.settings
+    timeouts = before.timeouts.model_copy(update={"add_in": 0.05})
+    with call(server, [WORKLIST]) as association:
+        server.reload(before.model_copy(update={"timeouts": timeouts}))
+        deadlines = {one.sop_classes[0]: one.deadline for one in server.services.snapshot().registrations}
+        assert deadlines[WORKLIST] == 0.05
+        assert 50 in deadlines.values()
+        with call(server, [WORKLIST]) as other, pytest.raises(dn.ServiceFailure) as caught:
+            list(other.find(model="WORKLIST"))
+        assert caught.value.status == 0x0110
+        waiting.go.set()
+        assert list(association.find(model="WORKLIST")) == []  # it began with the deadline of before
+    server.addins.get("waiting").guard.suspend("to see")
+    server.reload(before)
+    server.addins.resume(server.addins.get("waiting"))
+    with call(server, [WORKLIST]) as association:
+        assert list(association.find(model="WORKLIST")) == []
+
+
 def test_asynchronous_handlers_run_in_the_servers_loop(serve):
     class Asynchronous:
         @hookimpl

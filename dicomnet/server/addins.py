@@ -49,7 +49,7 @@ class AddIn:
         context: what it is given.
         guard: counts its failures.
         started: whether `start` was called and succeeded.
-        registrations: what it registered, kept while it is suspended.
+        registered: what it registered, as it said and as it is, kept while it is suspended.
         rules: what it has against associations.
         routes: what it serves over HTTP.
     """
@@ -58,7 +58,7 @@ class AddIn:
     context: AddInContext
     guard: Guard
     started: bool = False
-    registrations: tuple[Registration, ...] = ()
+    registered: tuple[tuple[Registration, Registration], ...] = ()
     rules: tuple[AdmissionRule, ...] = ()
     routes: tuple[BaseRoute, ...] = ()
 
@@ -66,6 +66,11 @@ class AddIn:
     def name(self) -> str:
         """As it is enabled."""
         return self.found.name
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """What it registered, as it is."""
+        return tuple(mine for _, mine in self.registered)
 
     def as_json(self) -> dict[str, Any]:
         """For the admin interface: who it is, and what it implements."""
@@ -97,7 +102,7 @@ class ScopedRegistry(Registering):
         watched = self._addin.guard.watched(registration, deadline)
         mine = replace(watched, owner=self._addin.name, replaces=watched.replaces or self._succeeds(watched))
         self._registry.register(mine)
-        self._addin.registrations += (mine,)
+        self._addin.registered += ((registration, mine),)
         return mine
 
     def _succeeds(self, new: Registration) -> bool:
@@ -350,9 +355,22 @@ class AddIns:
         return waiting
 
     def know(self, settings: Settings) -> None:
-        """These are the settings of the server: nothing of the add-ins' own tables is another."""
+        """These are the settings of the server: nothing of the add-ins' own tables is another.
+
+        Handlers without a deadline of their own have that of these settings, from the next association on.
+        """
+        renewed: dict[int, Registration] = {}
         for addin in self._addins:
             addin.context.server = settings
+            registered: list[tuple[Registration, Registration]] = []
+            for said, mine in addin.registered:
+                new = _renewed(addin, said, mine, settings.timeouts.add_in)
+                registered.append((said, new))
+                if new is not mine:
+                    renewed[id(mine)] = new
+            addin.registered = tuple(registered)
+        if renewed:
+            self._registry.renew(lambda one: renewed.get(id(one), one))
 
     def _tell(self, addin: AddIn, settings: Settings, table: Any) -> None:
         changed = addin.context.settings != table
@@ -414,3 +432,10 @@ class AddIns:
     def web_routes(self) -> dict[str, list[BaseRoute]]:
         """What add-ins serve over HTTP, by their names."""
         return {addin.name: list(addin.routes) for addin in self._addins if addin.routes}
+
+
+def _renewed(addin: AddIn, said: Registration, mine: Registration, deadline: float) -> Registration:
+    """A registration with another deadline, where it has none of its own."""
+    if said.deadline is not None or mine.deadline == deadline:
+        return mine
+    return replace(addin.guard.watched(said, deadline), owner=mine.owner, replaces=mine.replaces)

@@ -468,6 +468,13 @@ class ServiceRegistry(Registering):
         self._change(remove)
         return gone
 
+    def renew(self, function: Callable[[Registration], Registration]) -> None:
+        """Put what a function says in the place of each registration, all in one step, from the next association on.
+
+        What it gives has to take the same requests.
+        """
+        self._change(lambda before: ServiceSnapshot(map(function, before.registrations)))
+
     def snapshot(self) -> ServiceSnapshot:
         """What is registered now."""
         return self._last().snapshot

@@ -124,7 +124,9 @@ def test_everything_is_seen_in_the_order_in_which_it_happens() -> None:
     pieces = -(-len(DATA) // 4084)
     stored = ["> C-STORE-RQ 2", *["> 4"] * (1 + pieces), "< 4", "< C-STORE-RSP 2"]
     assert sketch(seen) == [*request, "< 2", "AE_3", *echoed, *stored, "AR_1", "> 5", "< 6", "AR_3"]
-    assert [one.time for one in seen] == [float(at) for at in range(1, len(seen) + 1)]
+    times = [one.time for one in seen]
+    assert times == sorted(times)
+    assert len(set(times)) > len(times) // 2  # only what came, or went out, together has one time
     assert {one.association for one in seen} == {seen[0].association}
     association = seen[0].association
     assert (association.number, association.requestor, association.peer) == (1, True, "there")
@@ -152,7 +154,8 @@ def test_it_does_not_matter_how_the_stream_is_cut(data: bool) -> None:
     other_tap, others = recorder(data=data)
     session(other_tap, cut=bytewise)
     assert sketch(seen) == sketch(others)
-    assert kinds(seen, PDUSeen) == kinds(others, PDUSeen)
+    timeless = [[pdu._replace(time=0.0) for pdu in kinds(shown, PDUSeen)] for shown in (seen, others)]
+    assert timeless[0] == timeless[1]
 
 
 @pytest.mark.parametrize("cut", [whole, bytewise])

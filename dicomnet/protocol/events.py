@@ -21,9 +21,7 @@ from ..errors import (
     DicomNetError,
     RemoteProtocolError,
 )
-from ..wire.command_set import Command
-from .negotiation import PresentationContext
-from .received import RequestReceived, ResponseReceived
+from .received import Observer, RequestReceived, ResponseReceived
 
 __all__ = [
     "AbortIndication",
@@ -32,7 +30,6 @@ __all__ = [
     "AssociateRejected",
     "DataIndication",
     "Event",
-    "Observer",
     "ReleaseConfirmation",
     "ReleaseIndication",
     "RequestReceived",
@@ -135,30 +132,6 @@ def discard_requests(*queues: Iterable[object]) -> None:
     for event in chain(*queues):
         if isinstance(event, RequestReceived) and event.message.data is not None:
             event.message.data.discard()
-
-
-class Sized(Protocol):
-    """A data set, of which nothing but the size is of interest."""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-
-
-class Observer(Protocol):
-    """What is told all that happens on one association, see `trace.ProtocolTrace`; it cannot alter any of it."""
-
-    def received(self, buffer: Buffer, at: int) -> int:
-        """Bytes that arrived, those before ``at`` told of already; up to where the next ones may be acted upon."""
-
-    def sent(self, buffers: list[Buffer]) -> None:
-        """Whole PDUs that are to be written."""
-
-    def transition(self, before: int, event: int, action: int, after: int) -> None:
-        """The state machine acted: a `states.State`, an `Event`, an `Action`, and the `State` that follows."""
-
-    def message(self, sent: bool, command: Command, context: PresentationContext | None, data: Sized | None) -> None:
-        """A message begins to be sent, or has arrived; ``data``, where there are any, are not to be touched."""
 
 
 class Tracing(Protocol):

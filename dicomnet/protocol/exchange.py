@@ -21,7 +21,7 @@ from ..errors import AssociationError, LocalProtocolError, NoAcceptedContext
 from ..status import Status
 from ..wire.command_set import fragment_size
 from . import admission, negotiation
-from .events import Event, Observer, ReleaseIndication, RequestReceived
+from .events import Event, ReleaseIndication, RequestReceived
 from .flow import Flow
 from .message_exchange import LATER, POLL, Call, MessageExchange, Poll, Request
 from .messages import Buffer, CommandField, DataSource, fits
@@ -35,6 +35,7 @@ from .negotiation import (
     UserIdentity,
 )
 from .peer_profile import STRICT, Peer, Peers, Relaxation, normalize_request, repair_pdu
+from .received import Observer
 from .states import State
 
 __all__ = ["LATER", "POLL", "Buffer", "Call", "DataSource", "Exchange", "Flow", "Poll", "Request"]

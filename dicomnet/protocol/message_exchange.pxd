@@ -3,6 +3,7 @@
 cimport cython
 
 from ..wire.command_set cimport Command, Message, MessageReader
+from .received cimport Observer
 from .upper_layer cimport UpperLayer
 
 
@@ -53,7 +54,7 @@ cdef class MessageExchange:
     cdef readonly object _failure
     cdef public Py_ssize_t _unit
     cdef list _happened
-    cdef object _observer
+    cdef Observer _observer
     cdef bint _over
     cdef public long _last_id
     cdef bint is_receiving(self) noexcept

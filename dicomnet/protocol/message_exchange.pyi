@@ -8,10 +8,11 @@ from typing_extensions import disjoint_base
 from dicomnet.config import Limits, Timeouts
 from dicomnet.errors import DicomNetError
 from dicomnet.files.dataset_sink import MemorySink, Sink
-from dicomnet.protocol.events import Event, Observer
+from dicomnet.protocol.events import Event
 from dicomnet.protocol.messages import Buffer, DataSource
 from dicomnet.protocol.negotiation import PresentationContext
 from dicomnet.protocol.peer_profile import Peer
+from dicomnet.protocol.received import Observer
 from dicomnet.protocol.states import State
 from dicomnet.protocol.upper_layer import UpperLayer
 from dicomnet.wire.command_set import Command, Message, MessageReader

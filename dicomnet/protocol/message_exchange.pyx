@@ -11,7 +11,7 @@ from collections import deque
 from enum import Enum
 
 from ..wire.command_set cimport Command, Message, MessageReader, frame, pdu_headers
-from .received cimport RequestReceived, ResponseReceived
+from .received cimport Observer, RequestReceived, ResponseReceived
 from .states cimport State
 from .upper_layer cimport UpperLayer
 
@@ -312,11 +312,11 @@ cdef class MessageExchange:
         return buffers
 
     def _receive_observed(self, buffer):
-        cdef object whole = memoryview(buffer).cast("B")
-        cdef Py_ssize_t at = 0, end, size = len(whole)
+        cdef object view = memoryview(buffer).cast("B")
+        cdef Py_ssize_t at = 0, end, size = len(view)
         while at < size:
-            end = self._observer.received(whole, at)
-            self._upper.receive(whole if end - at == size else whole[at:end])
+            end = self._observer.received(view, at)
+            self._upper.receive_part(view, at, end)
             self._collect()  # what a PDU completes is told before the next PDU is
             at = end
 

@@ -24,6 +24,7 @@ __all__ = [
     "DataSource",
     "MessageType",
     "Priority",
+    "Sized",
     "fits",
     "missing_element",
     "name_of",
@@ -186,6 +187,14 @@ def fits(message: Message, others: Iterable[Message], most: int | None) -> bool:
 
 
 # ---- on the way out ------------------------------------------------------------------------------------------------
+
+
+class Sized(Protocol):
+    """A data set, of which nothing but the size is of interest."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
 
 
 class DataSource(Protocol):

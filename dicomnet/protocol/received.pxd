@@ -1,4 +1,4 @@
-from ..wire.command_set cimport Message
+from ..wire.command_set cimport Command, Message
 
 
 cdef class Received:
@@ -11,3 +11,9 @@ cdef class RequestReceived(Received):
 
 cdef class ResponseReceived(Received):
     pass
+
+
+cdef class Observer:
+    cpdef Py_ssize_t received(self, object buffer, Py_ssize_t at) except -1
+    cpdef object sent(self, list buffers)
+    cpdef object message(self, bint sent, Command command, object context, object data)

@@ -2,9 +2,11 @@ from typing import final
 
 from typing_extensions import disjoint_base
 
+from dicomnet.protocol.messages import Buffer, Sized
+from dicomnet.protocol.negotiation import PresentationContext
 from dicomnet.wire.command_set import Command, Message
 
-__all__ = ["RequestReceived", "ResponseReceived"]
+__all__ = ["Observer", "RequestReceived", "ResponseReceived"]
 
 @disjoint_base
 class Received:
@@ -27,3 +29,11 @@ class RequestReceived(Received): ...
 
 @final
 class ResponseReceived(Received): ...
+
+class Observer:
+    def received(self, buffer: Buffer, at: int) -> int: ...
+    def sent(self, buffers: list[Buffer]) -> None: ...
+    def transition(self, before: int, event: int, action: int, after: int) -> None: ...
+    def message(
+        self, sent: bool, command: Command, context: PresentationContext | None, data: Sized | None
+    ) -> None: ...

@@ -1,11 +1,11 @@
 # cython: auto_pickle=False
-"""The two events that every message makes, compiled: `RequestReceived` and `ResponseReceived`; see `events`."""
+"""What every message makes, compiled: `RequestReceived` or `ResponseReceived`, see `events`; and who watches them."""
 
 cimport cython
 
-from ..wire.command_set cimport Message
+from ..wire.command_set cimport Command, Message
 
-__all__ = ["RequestReceived", "ResponseReceived"]
+__all__ = ["Observer", "RequestReceived", "ResponseReceived"]
 
 
 cdef class Received:
@@ -41,3 +41,26 @@ cdef class RequestReceived(Received):
 @cython.final
 cdef class ResponseReceived(Received):
     """A DIMSE response of the peer to a request of ours."""
+
+
+cdef class Observer:
+    """What is told all that happens on one association, see `trace.ProtocolTrace`; it cannot alter any of it.
+
+    It is `watch.Watch`; this is what an exchange sees of it without loading that.
+    """
+
+    cpdef Py_ssize_t received(self, buffer, Py_ssize_t at) except -1:
+        """Bytes that arrived, those before ``at`` told of already; up to where the next ones may be acted upon."""
+        raise NotImplementedError
+
+    cpdef object sent(self, list buffers):
+        """Whole PDUs that are to be written."""
+        raise NotImplementedError
+
+    cpdef object message(self, bint sent, Command command, context, data):
+        """A message begins to be sent, or has arrived; ``data``, where there are any, are not to be touched."""
+        raise NotImplementedError
+
+    def transition(self, int before, int event, int action, int after):
+        """The state machine acted: a `states.State`, an `Event`, an `Action`, and the `State` that follows."""
+        raise NotImplementedError

@@ -30,7 +30,7 @@ class PDUSeen(NamedTuple):
     """A PDU, sent or received (PS3.8 Section 9.3).
 
     Attributes:
-        time: seconds since the epoch, by the clock of the driver.
+        time: seconds since the epoch, by the clock of the driver. What arrives, or goes out, together has one time.
         association: which it was seen on.
         sent: by us; else it was received.
         header: its six bytes. Of what is no PDU only the first is of use.

@@ -47,6 +47,7 @@ cdef class UpperLayer:
     cdef bint is_closed(self) noexcept
     cdef bint is_reading(self) noexcept
     cdef double next_deadline(self) noexcept
+    cdef int receive_part(self, object view, Py_ssize_t begin, Py_ssize_t end) except -1
     cpdef list outgoing(self)
     cpdef list events(self)
     cpdef object tick(self, double now)
@@ -56,7 +57,6 @@ cdef class UpperLayer:
     cdef int _timer(self) noexcept
     cdef bint _receiving(self) noexcept
     cdef int _expire(self, int timer, str arrived) except -1
-    cdef int _walk(self, view, Cursor* data) except -1
     cdef int _step(self, view, Cursor* data) except -1
     cdef int _take_header(self, Cursor* data) except -1
     cdef int _begin_pdu(self, int kind, unsigned long length) except -1

@@ -12,7 +12,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_
 from libc.math cimport INFINITY as NEVER
 
 from .states cimport Event, State
-from ..wire.cursor cimport Cursor, cursor_over, peek_u32be, read_bytes, read_u8, remaining, skip
+from ..wire.cursor cimport Cursor, peek_u32be, read_bytes, read_u8, remaining, skip
 from ..wire.command_set cimport MessageReader
 from .._pdu cimport PDU_ABORT, PDU_ASSOCIATE_AC, PDU_ASSOCIATE_RQ, PDU_DATA_TF, decode_body, malformed_data, \
     unrecognized
@@ -181,18 +181,11 @@ cdef class UpperLayer:
 
         Fragments reach the reader's sink as slices of ``buffer``: they are not used after this call.
         """
-        cdef Py_buffer raw
-        cdef Cursor data
         # Not as `const unsigned char[:]`: what Cython brings along for that takes longer to load than all of this.
         cdef object view = memoryview(buffer)
         if view.ndim != 1 or view.itemsize != 1 or not view.c_contiguous:
             raise LocalProtocolError("what was received is to be given as bytes, without gaps between them")
-        PyObject_GetBuffer(view, &raw, PyBUF_SIMPLE)
-        try:
-            data = cursor_over(&raw)
-            self._walk(view, &data)
-        finally:
-            PyBuffer_Release(&raw)
+        self.receive_part(view, 0, len(view))
 
     # ---- what the owner wants ----------------------------------------------------------------------------------
 
@@ -264,21 +257,28 @@ cdef class UpperLayer:
 
     # ---- the walk over the bytes -------------------------------------------------------------------------------
 
-    cdef int _walk(self, view, Cursor* data) except -1:
+    cdef int receive_part(self, view, Py_ssize_t begin, Py_ssize_t end) except -1:
+        """Take a part of what was received; `receive` has looked at the buffer."""
+        cdef Py_buffer raw
         if not self._opened:
             raise LocalProtocolError("bytes were given without a transport connection")
         if self._state == State.STA6_ESTABLISHED:
             self._since = self._now      # elsewhere an answer is due, and a drip of bytes puts nothing off
             if not self._receiving():
                 self._paced, self._arrived = self._now, 0
-            self._arrived += remaining(data)
-        while remaining(data) > 0 and self._state != State.STA1_IDLE and self._part != PART_NOISE:
-            try:
-                self._step(view, data)
-            except MalformedPDU as error:
-                if self._state != State.STA13_AWAIT_TRANSPORT_CLOSE:
-                    self.abort_reason, self.abort_detail = error.reason, error.message
-                self._fire(Event.RECV_INVALID_PDU, None)
+            self._arrived += end - begin
+        PyObject_GetBuffer(view, &raw, PyBUF_SIMPLE)
+        cdef Cursor data = Cursor(<const unsigned char *>raw.buf, begin, end, -1)
+        try:
+            while remaining(&data) > 0 and self._state != State.STA1_IDLE and self._part != PART_NOISE:
+                try:
+                    self._step(view, &data)
+                except MalformedPDU as error:
+                    if self._state != State.STA13_AWAIT_TRANSPORT_CLOSE:
+                        self.abort_reason, self.abort_detail = error.reason, error.message
+                    self._fire(Event.RECV_INVALID_PDU, None)
+        finally:
+            PyBuffer_Release(&raw)
         if self._reader is not None:
             self._reader.flush()
         return 0

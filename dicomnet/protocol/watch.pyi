@@ -2,9 +2,9 @@ from collections.abc import Callable, Iterator
 from typing import final
 
 from ..wire.command_set import Command
-from .events import Sized
-from .messages import Buffer
+from .messages import Buffer, Sized
 from .negotiation import PresentationContext
+from .received import Observer
 from .seen import Seen, Watched
 from .trace import ProtocolTrace
 
@@ -20,7 +20,7 @@ class SeenQueue:
     def take(self) -> Iterator[Seen]: ...
 
 @final
-class Watch:
+class Watch(Observer):
     def __init__(self, trace: ProtocolTrace, association: Watched, clock: Callable[[], float]) -> None: ...
     def received(self, buffer: Buffer, at: int) -> int: ...
     def sent(self, buffers: list[Buffer]) -> None: ...

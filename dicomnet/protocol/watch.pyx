@@ -10,6 +10,8 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 
+from ..wire.command_set cimport Command
+from .received cimport Observer
 from .states cimport Event, State
 
 from . import states
@@ -266,8 +268,8 @@ cdef tuple transition_of(const unsigned char *numbers):
 
 
 @cython.final
-cdef class Watch:
-    """What one association tells a trace: the `events.Observer` of its exchange.
+cdef class Watch(Observer):
+    """What one association tells a trace: the `received.Observer` of its exchange.
 
     Args:
         trace: the `trace.ProtocolTrace` that is told.
@@ -279,6 +281,7 @@ cdef class Watch:
     cdef object _function    # None where what is seen waits in the trace's own queue
     cdef SeenQueue _queue
     cdef Splitter _received, _sent
+    cdef double _now         # when what is looked at arrived, or goes out
 
     def __init__(self, trace, association, clock):
         self._trace, self._association, self._clock = trace, association, clock
@@ -289,13 +292,14 @@ cdef class Watch:
         self._received = Splitter(trace.body, trace.data)
         self._sent = Splitter(trace.body, trace.data)
 
-    def received(self, buffer, Py_ssize_t at):
+    cpdef Py_ssize_t received(self, buffer, Py_ssize_t at) except -1:
         """Tell of the PDUs in what arrived, from ``at`` up to one that may end a message, or changes the state.
 
         Returns:
             Where that ends: up to there it may be acted upon, before this is called for what follows.
         """
         cdef Py_buffer raw
+        self._now = self._clock()
         PyObject_GetBuffer(buffer, &raw, PyBUF_SIMPLE)
         try:
             while at < raw.len:
@@ -310,10 +314,12 @@ cdef class Watch:
             PyBuffer_Release(&raw)
         return at
 
-    def sent(self, list buffers):
+    cpdef object sent(self, list buffers):
         """Tell of the PDUs in what is to be written."""
         cdef Py_buffer raw
         cdef Py_ssize_t at
+        if buffers:
+            self._now = self._clock()
         for buffer in buffers:
             PyObject_GetBuffer(buffer, &raw, PyBUF_SIMPLE)
             try:
@@ -330,7 +336,7 @@ cdef class Watch:
         return self._function is not None and self._trace.broken
 
     cdef int _tell_pdu(self, Splitter splitter, bint sent) except -1:
-        cdef Record record = splitter.record(self._clock())
+        cdef Record record = splitter.record(self._now)
         record.sent = sent
         cdef bint kept = self._queue._put(&record, self._association, splitter.body())
         splitter.begin()
@@ -354,20 +360,23 @@ cdef class Watch:
         """Tell of a change of state; at the end also of the PDU in whose middle it came."""
         if self._is_over() or (before == after and event in (Event.P_DATA_REQUEST, Event.RECV_P_DATA_TF)):
             return
+        self._now = self._clock()
         if after == State.STA1_IDLE and self._received._begun:
             self._tell_pdu(self._received, False)
         cdef Record record
-        record.time, record.kind, record.size = self._clock(), TRANSITION_SEEN, 0
+        record.time, record.kind, record.size = self._now, TRANSITION_SEEN, 0
         record.header[0], record.header[1], record.header[2], record.header[3] = before, event, action, after
         if self._queue._put(&record, self._association, NULL):
             self._hand_on()
 
-    def message(self, bint sent, command, context, data):
+    cpdef object message(self, bint sent, Command command, context, data):
         """Tell of a message."""
         cdef Record record
         if self._is_over():
             return
-        record.time, record.kind, record.sent = self._clock(), MESSAGE_SEEN, sent
+        if sent:
+            self._now = self._clock()  # one of the peer's came with the PDU that ends it
+        record.time, record.kind, record.sent = self._now, MESSAGE_SEEN, sent
         record.size = 0 if data is None else data.size
         if self._queue._put(&record, self._association, NULL):
             self._queue._named.append(command)

@@ -67,6 +67,7 @@ def wait_for(router: Router, what: Callable[[], bool], seconds: float = PATIENCE
 def settled(router: Router, seconds: float = PATIENCE) -> dict[str, dict[str, int]]:
     """Wait until nothing waits or is under way any more; what became of it."""
     moving = (State.WAITING, State.LEASED)
+    router.storage.ledger.settle()
     wait_for(router, lambda: not router.spool.queue.items(states=moving, most=1), seconds)
     return states(router.spool)
 

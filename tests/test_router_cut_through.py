@@ -23,6 +23,7 @@ import dicomnet as dn
 from dicomnet.errors import InputFileError
 from dicomnet.files.instance_source import open_source
 from dicomnet.net.tls import TLS
+from dicomnet.protocol.negotiation import AcceptancePolicy, NegotiationOptions
 from dicomnet.router.facts import Facts
 from dicomnet.router.plan import Plan, PlanInvalid
 from dicomnet.router.planning import explain_passing
@@ -37,6 +38,7 @@ import router_flap
 import router_soak
 
 PATIENCE = 20.0
+SEVERAL = NegotiationOptions(operations_window=(16, 1))
 FORWARD = 'actions = [{ do = "forward", to = ["A"], mode = "cut-through", patience = %s }]'
 
 
@@ -54,9 +56,14 @@ def passing(directory, there, *more, patience=PATIENCE, **settings):
 
 
 def ready(router):
-    """Wait until nothing waits for A, nor rests: then what comes is passed on."""
+    """Wait until nothing waits for A, nor rests, nor is on its way: then what comes is passed on."""
     end = time.monotonic() + PATIENCE
-    while not router.forwarder.is_idle("A") or any(way._until > time.monotonic() for way in router.cuts._ways.values()):
+    ways = router.cuts._ways
+    while (
+        not router.forwarder.is_idle("A")
+        or any(way._until > time.monotonic() for way in ways.values())
+        or router.cuts._on_their_way()
+    ):
         assert time.monotonic() < end
         threading.Event().wait(0.01)
 
@@ -69,6 +76,7 @@ def calling(router, **options):
 
 
 def ledger(router):
+    router.storage.ledger.settle()
     return {one.uid: (str(one.state), one.ref.key != "") for one in router.spool.queue.items(most=10_000)}
 
 
@@ -101,7 +109,10 @@ class Watching(Listener):
         self.go_on.set()
         self.whole: list[bytes] = []
         self.left = 0
-        self.on_store(unknown_classes=True, sink=lambda _: Watched(self))(self._store)
+        self.on_store(unknown_classes=True, sink=self.sink)(self._store)
+
+    def sink(self, arrival):
+        return Watched(self)
 
     @property
     def peer(self):
@@ -110,6 +121,27 @@ class Watching(Listener):
     def _store(self, request):
         self.whole.append(bytes(request.sink.data))
         return Status.SUCCESS
+
+
+class Windowed(Watching):
+    """One that answers the first instance when the second is there, or those of `answers`."""
+
+    def __init__(self):
+        super().__init__(acceptance=AcceptancePolicy(operations_window=(16, 1)))
+        self.second, self.answers = threading.Event(), threading.Event()
+        self.answers.set()
+        self._arrived = 0
+
+    def sink(self, arrival):
+        self._arrived += 1
+        if self._arrived == 2:
+            self.second.set()
+        return super().sink(arrival)
+
+    def _store(self, request):
+        assert self.second.wait(PATIENCE), "the second one was not sent before the answer"
+        assert self.answers.wait(PATIENCE)
+        return super()._store(request)
 
 
 class Watched:
@@ -153,6 +185,33 @@ class TestWhileItArrives:
             shas = {one.uid: one.sha for one in router.spool.queue.items()}
             assert shas == {f"1.2.1.1.{n}": hashlib.sha256(data_set(n, size=size)).digest() for n in range(3)}
             assert not list((tmp_path / "spool" / "incoming").iterdir())
+
+    def test_the_next_is_sent_while_the_destination_makes_the_one_before_durable(self, tmp_path):
+        with Windowed() as there, passing(tmp_path, there.peer) as router:
+            there.go_on.clear()  # the first is not read to its end before the second is whole at the router
+            large = Halves(1, lambda: None, size=30 << 20)
+            with ThreadPoolExecutor() as pool, calling(router, extras=SEVERAL) as association:
+                stored = pool.submit(list, association.store_many([large, part10(2), part10(3)]))
+                assert there.begun.wait(PATIENCE)
+                waiting = router.cuts._ways["A"].passages[0]
+                end = time.monotonic() + PATIENCE
+                while not (len(waiting.on_their_way) == 3 and waiting.on_their_way[2].is_whole):
+                    assert time.monotonic() < end
+                    threading.Event().wait(0.01)
+                there.go_on.set()
+                assert [one.status for one in stored.result(PATIENCE)] == [Status.SUCCESS] * 3
+            assert there.whole == [large.data, data_set(2), data_set(3)]
+            assert set(ledger(router).values()) == {("sent", False)}
+
+    def test_all_that_are_under_way_go_by_the_queue_where_they_are_not_answered_in_time(self, tmp_path):
+        with Windowed() as there, passing(tmp_path, there.peer, patience=1) as router:
+            there.answers.clear()
+            with calling(router, extras=SEVERAL) as association:
+                results = association.store_many([part10(1), part10(2), part10(3)])
+                assert [one.status for one in results] == [Status.SUCCESS] * 3
+            there.answers.set()
+            assert settled(router, 60) == {"A": {"sent": 3}}
+            assert all(kept for _, kept in ledger(router).values()), "what was not answered is in the spool"
 
     def test_a_destination_that_reads_slowly_holds_up_no_memory(self, tmp_path):
         with Watching() as there, passing(tmp_path, there.peer) as router, calling(router) as association:
@@ -320,7 +379,7 @@ class TestByTheQueue:
             send(router, part10(1))
             send(router, part10(1))
             assert settled(router) == {"A": {"sent": 2}}
-            assert [one.ref.key != "" for one in router.spool.queue.items()] == [False, True]
+            assert {one.ref.key != "" for one in router.spool.queue.items()} == {False, True}
 
     def test_what_no_rule_can_read_is_parked(self, tmp_path):
         with Provider("A") as there, passing(tmp_path, there.peer) as router, calling(router) as association:
@@ -341,6 +400,7 @@ class TestSenders:
 
             with pytest.raises(dn.DicomNetError), calling(router) as association:
                 association.store(Halves(1, leave))
+            ready(router)
             with calling(router) as association:
                 assert association.store(part10(2, size=3000)).status == Status.SUCCESS
             assert there.whole == [data_set(2, size=3000)]

@@ -187,12 +187,14 @@ class RouterAddIn:
         return {"version": self.routing.spool.plans.current[0]}
 
     def _queue(self, page: Page) -> Mapping[str, Any]:
+        self.routing.storage.ledger.settle()
         found = self.routing.spool.queue.items(
             destination=page.destination, study=page.study, states=page.states, after=page.after, most=page.most
         )
         return {"deliveries": [_record(one) for one in found]}
 
     def _report(self, day: Day) -> Mapping[str, Any]:
+        self.routing.storage.ledger.settle()
         studies = report(self.routing.spool.database, day.day)
         whole = total(studies)
         return {"studies": [asdict(one) for one in studies], "total": asdict(whole), "balances": whole.balances}

@@ -8,10 +8,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from ..errors import DicomNetError
 from ..log import log, log_failure
 from ..repository.blob_store import BlobStore, BlobWriter
-from ..repository.committer import Committer
 from ..repository.deferred import Deferred
 from ..repository.disk import DiskWatch
 from ..repository.incoming import LANE_BYTES, BlobSink, Incoming, Memory
@@ -22,6 +20,7 @@ from ..status import Status
 from ..wire.element_walk import header_of
 from .cut_through import CutThrough
 from .facts import Facts
+from .ledger import Ledger
 from .senders import Verdict, verdict_on
 from .spool import Accepted, PassedOn, Spool
 from .transit import Answer, Transit
@@ -104,6 +103,10 @@ class CutReceiver(Receiver[Accepted]):
         commit: makes a group durable.
         cuts: passes on what rules want passed on.
         told: called with the name of each destination that has taken an instance so.
+        written: called when the database says so, too.
+
+    Attributes:
+        ledger: where that is written down.
     """
 
     def __init__(
@@ -113,10 +116,11 @@ class CutReceiver(Receiver[Accepted]):
         commit: Callable[[Sequence[Incoming]], Sequence[Accepted | Exception]],
         cuts: CutThrough,
         told: Callable[[str], object],
+        written: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(spool.blobs, disk, commit, turns=True, who="the router")
         self._spool, self._cuts, self._told = spool, cuts, told
-        self._ledger: Committer[PassedOn, int] = Committer(spool.passed_on)
+        self.ledger: Ledger = Ledger(spool, written)
 
     def _sink(self, arrival: Arrival, named: tuple[str, str, str], header: bytes) -> BlobSink:
         if not self._cuts.is_wanted:
@@ -182,19 +186,12 @@ class CutReceiver(Receiver[Accepted]):
         self._told(transit.new.destination)
         incoming.blob.sha256 = transit.sha256()
         passed = PassedOn(incoming, transit.facts, transit.new, "" if said.is_success else str(said))
-        word = said if said.is_warning else Status(Status.SUCCESS)
         try:
-            self._ledger.hand(passed, partial(self._written, status, sink, word, incoming.calling))
-        except DicomNetError as error:
+            self.ledger.note(passed)
+        except OSError as error:
             settle(error)
-
-    def _written(
-        self, status: Deferred[Status], sink: _Sink, word: Status, calling: str, result: int | Exception
-    ) -> None:
-        if isinstance(result, Exception):
-            self._answer(status, sink, calling, result)
-        else:
-            self._say(status, sink, word, kept=True)
+            return
+        self._say(status, sink, said if said.is_warning else Status(Status.SUCCESS), kept=True)
 
     def _say(self, status: Deferred[Status], sink: _Sink, word: Status, *, kept: bool) -> None:
         sink.released()
@@ -204,4 +201,4 @@ class CutReceiver(Receiver[Accepted]):
     def close(self) -> None:
         """See `Receiver.close`."""
         super().close()
-        self._ledger.close()
+        self.ledger.close()

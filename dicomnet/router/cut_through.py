@@ -13,11 +13,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
-from ..errors import AssociationAborted, ConnectionFailed, DeadlineExceeded, DicomNetError, NoAcceptedContext
+from ..errors import DicomNetError, NoAcceptedContext
 from ..log import log, log_failure
 from ..protocol.negotiation import ProposedContext
+from ..protocol.peer_profile import STRICT
+from ..services.scu import StoreResult
+from ..status import Status
 from ..sync.association import Association, connect
 from .destinations import DimseDestination
 from .facts import Facts
@@ -35,11 +39,14 @@ KEPT = 20.0
 REST, SLOW_REST = 2.0, 60.0
 #: Seconds in which what is on its way may end when the router stops.
 CLOSING = 5.0
+#: Seconds for which an answer may wait for one that has begun to arrive to be whole, and to be sent before it.
+AHEAD_SECONDS = 0.001
 _MOST_WAITING = 32  # instances of one sender that wait for one association
 _MOST_CONTEXTS = 64
 _MOST_RECENT = 20_000  # UIDs that are remembered: what comes again goes by the queue, which guards against loops
 _CLOCK = 0.25
-_GONE = AssociationAborted, ConnectionFailed, DeadlineExceeded
+#: Several may be unanswered at a time, where a peer is known to keep to that.
+_SEVERAL = STRICT.storing(None)
 
 
 class _Passage:
@@ -48,7 +55,7 @@ class _Passage:
     def __init__(self, way: _Way) -> None:
         self._way = way
         self._waiting: deque[Transit] = deque()
-        self.current: Transit | None = None
+        self._under_way: list[Transit] = []
         self.sender = ""
         self._association: Association | None = None
         self._calling = ""
@@ -61,12 +68,18 @@ class _Passage:
     def on_their_way(self) -> list[Transit]:
         """What waits, and what is being sent."""
         with self._changed:
-            return [*([self.current] if self.current is not None else []), *self._waiting]
+            return [*self._under_way, *self._waiting]
+
+    @property
+    def current(self) -> Transit | None:
+        """The one whose answer is waited for first."""
+        with self._changed:
+            return next(iter(self._under_way), None)
 
     def takes(self, sender: str) -> bool:
         """Whether an instance of a sender would wait for no other sender's."""
         with self._changed:
-            is_free = self.current is None and not self._waiting
+            is_free = not self._under_way and not self._waiting
             return is_free or (self.sender == sender and len(self._waiting) < _MOST_WAITING)
 
     def put(self, transit: Transit, sender: str) -> None:
@@ -83,64 +96,137 @@ class _Passage:
             with self._changed:
                 if not self._waiting and not self._is_closed:
                     self._changed.wait(KEPT if self._association is not None else None)
-                self.current = self._waiting.popleft() if self._waiting else None
-            if self.current is None:
+                first = self._take()
+            if first is None:
                 self._leave()
                 continue
             try:
-                self._pass(self.current)
+                self._pass(first)
             except Exception as error:
                 log_failure(f"an instance cannot be passed on to {self._way.name}", error)
-                self.current.give_up(type(error).__name__)
                 self._drop()
-            self.current = None
+                self._abandon(type(error).__name__)
         self.give_up("its destination was changed, or the router stops")
         self._leave()
 
-    def _pass(self, transit: Transit) -> None:
+    def _take(self) -> Transit | None:
+        """Have the next one under way; the lock is the caller's."""
+        if self._waiting:
+            self._under_way.append(self._waiting.popleft())
+            return self._under_way[-1]
+        return None
+
+    def _pass(self, first: Transit) -> None:
         try:
-            result = self._association_for(transit).store(transit)
-            assert result.status is not None
-        except NoAcceptedContext as error:
-            self._way.learn(transit, str(error))
-            transit.give_up(str(error))
-            return
+            with closing(self._association_for(first).store_many(self._following(first))) as results:
+                for result in results:
+                    if not self._judge(result):
+                        break
+        except NoAcceptedContext as error:  # of all that it was proposed
+            self._refused(first, error)
         except (DicomNetError, OSError) as error:
-            self._drop()
-            if not transit.is_left:  # who sent it left it; that says nothing of the destination
-                self._way.rest(REST, str(error))
-            transit.give_up(str(error))
-            if not transit.is_left:
-                self.give_up(str(error))
-            return
-        if verdict_on(result.status) is Verdict.BUSY:
-            self._way.rest(REST, f"it answers {result.status}")
-            transit.give_up(f"it answers {result.status}")
+            self._fail(error)
+        self._abandon("the association ended before its answer")
+
+    def _following(self, first: Transit) -> Iterator[Transit]:
+        """That one, and those behind it that are whole by the time that the one before is sent.
+
+        While a destination makes one durable it receives the next. One that is still arriving would keep the answer to
+        the one before from being read.
+        """
+        yield first
+        while True:
+            with self._changed:
+                following = self._waiting[0] if self._waiting else None
+            if following is None or self._needs_another(following) or not following.comes_whole(AHEAD_SECONDS):
+                return
+            with self._changed:
+                if not self._waiting or self._waiting[0] is not following:  # it was given up
+                    return
+                self._take()
+            yield following
+
+    def _judge(self, result: StoreResult) -> bool:
+        """Answer one; whether the association goes on."""
+        transit = result.source
+        assert isinstance(transit, Transit)
+        error, status = result.error, result.status
+        if isinstance(error, NoAcceptedContext):
+            self._refused(transit, error)
+            return True
+        if error is not None or status is None:
+            self._fail(error or DicomNetError("it was not answered"))
+            return False
+        if verdict_on(status) is Verdict.BUSY:
+            self._way.rest(REST, f"it answers {status}")
+            self._end(transit, why=f"it answers {status}")
             self.give_up("it is busy")
-            return
-        if not transit.over and not result.status.is_failure:
+            return True
+        if not transit.over and not status.is_failure:
             self._drop()
-            transit.give_up("it was answered before it was there")
-            return
+            self._end(transit, why="it was answered before it was there")
+            return False
         transit.sha256()
-        transit.answer.set_result(Answer(result.status))
+        self._end(transit, status)
+        return True
+
+    def _refused(self, transit: Transit, error: NoAcceptedContext) -> None:
+        self._way.learn(transit, str(error))
+        self._end(transit, why=str(error))
+
+    def _fail(self, error: Exception) -> None:
+        """The association is over, with all that was under way."""
+        self._drop()
+        with self._changed:
+            is_left = any(one.is_left for one in self._under_way)
+        if not is_left:  # who sent it left it; that says nothing of the destination
+            self._way.rest(REST, str(error))
+        self._abandon(str(error))
+        if not is_left:
+            self.give_up(str(error))
+
+    def _end(self, transit: Transit, status: Status | None = None, why: str = "") -> None:
+        """It is answered, or goes by the queue."""
+        with self._changed:
+            if transit in self._under_way:
+                self._under_way.remove(transit)
+        if status is None:
+            transit.give_up(why)
+            return
+        transit.answer.set_result(Answer(status))
         transit.close()
+
+    def _abandon(self, why: str) -> None:
+        """All that is under way goes by the queue, in its order."""
+        with self._changed:
+            over, self._under_way = self._under_way, []
+        for one in over:
+            one.give_up(why)
+
+    def _calling_for(self, transit: Transit) -> str:
+        destination = self._way.destination
+        usual = destination.calling or self._way.title
+        return (transit.facts.calling or usual) if destination.pass_calling else usual
+
+    def _needs_another(self, transit: Transit) -> bool:
+        """Whether the association that is open does not have what it wants."""
+        wanted = transit.sop_class_uid, transit.transfer_syntax_uid
+        return wanted not in self._contexts or self._calling_for(transit) != self._calling
 
     def _association_for(self, transit: Transit) -> Association:
         """The association that is open, or another one where that is over, or does not have what is wanted."""
-        destination, wanted = self._way.destination, (transit.sop_class_uid, transit.transfer_syntax_uid)
-        usual = destination.calling or self._way.title
-        calling = (transit.facts.calling or usual) if destination.pass_calling else usual
         association = self._association
-        if association is not None and wanted in self._contexts and calling == self._calling and association.check():
+        if association is not None and not self._needs_another(transit) and association.check():
             return association
         self._leave()
+        destination, wanted = self._way.destination, (transit.sop_class_uid, transit.transfer_syntax_uid)
+        calling = self._calling_for(transit)
         if len(self._contexts) >= _MOST_CONTEXTS:
             self._contexts.clear()
         self._contexts[wanted] = None
         contexts = [ProposedContext(cls, (syntax,)) for cls, syntax in self._contexts]
         self._association = association = connect(
-            destination.entity, calling=calling, contexts=contexts, tls=destination.tls()
+            destination.entity, calling=calling, contexts=contexts, tls=destination.tls(), extras=_SEVERAL
         )
         self._calling = calling
         return association

@@ -90,7 +90,7 @@ class Routing:
         self.spool.units.count = self.forwarder.count
         self.cuts: CutThrough = CutThrough(self.spool, self.settings.ae_title, self.forwarder)
         self.storage: CutReceiver = CutReceiver(
-            self.spool, self.spool.disk, self._store, self.cuts, self.forwarder.passed_on
+            self.spool, self.spool.disk, self._store, self.cuts, self.forwarder.passed_on, self.forwarder.tell
         )
         self.queries: Queries = Queries(self.spool, self.settings.ae_title, self._put)
         self._announcements = Announcements(self.spool.units, self._told)

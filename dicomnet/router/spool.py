@@ -30,7 +30,7 @@ from .schema import delivery, make_tables, received
 from .settings import RouterSettings
 from .versions import PlanVersions
 
-__all__ = ["DATABASE_NAME", "LOOP_SECONDS", "MOST_RETURNS", "Accepted", "PassedOn", "Spool", "Told"]
+__all__ = ["DATABASE_NAME", "LOOP_SECONDS", "MOST_RETURNS", "Accepted", "Line", "PassedOn", "Spool", "Told"]
 
 DATABASE_NAME = "router.db"
 #: Smaller than an archive's: what is in it is gone soon, and the room is wanted back.
@@ -78,6 +78,21 @@ class PassedOn:
     facts: Facts
     new: New
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the ledger.
+
+    Attributes:
+        row: of `schema.received`.
+        series: UID of its series.
+        delivery: that of `New`, but for its state.
+    """
+
+    row: dict[str, Any]
+    series: str
+    delivery: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -185,30 +200,41 @@ class Spool:
             self.blobs.settle()
         return [Accepted(one.id, tuple(one.deliveries)) for one in placed]
 
-    def passed_on(self, group: Sequence[PassedOn]) -> list[int | Exception]:
-        """Write down what was passed on while it arrived; the id of each.
+    def line_of(self, passed: PassedOn) -> Line:
+        """What is written down of an instance that was passed on while it arrived, by `write_down`."""
+        incoming, new = passed.incoming, passed.new
+        ref = BlobRef("", 0, incoming.blob.length)
+        row = self._row(_Placed(ref, incoming.blob, incoming, passed.facts, []), self._clock()) | {"kept": 0}
+        made = {"destination": new.destination, "rule": new.rule, "plan": new.plan, "step": new.step,
+                "priority": new.priority, "why": passed.why}  # fmt: skip
+        return Line(row, passed.facts.uid(_SERIES), made)
+
+    def write_down(self, lines: Sequence[Line], *, again: bool = False) -> None:
+        """Write lines of what was passed on.
+
+        Args:
+            lines: of `line_of`.
+            again: some may be there already.
 
         Raises:
             DBAPIError: it cannot be written.
         """
-        placed = [
-            _Placed(
-                BlobRef("", 0, one.incoming.blob.length), one.incoming.blob, one.incoming, one.facts,
-                [replace(one.new, state=State.SENT, why=one.why)],
-            )
-            for one in group
-        ]  # fmt: skip
 
         def work(connection: Connection) -> None:
-            now = self._clock()
-            rows = connection.execute(_ADDING, [self._row(one, now) | {"kept": 0} for one in placed]).all()
-            for one, row in zip(placed, rows, strict=True):
-                one.id = row[0]
-            self.queue.put(connection, [(one.id, one.facts.uid(_SERIES), one.deliveries) for one in placed])
+            new = [one for one in lines if not (again and self._is_written(connection, one))]
+            if not new:
+                return
+            ids = connection.execute(_ADDING, [one.row for one in new]).scalars().all()
+            made = [New(**one.delivery, state=State.SENT) for one in new]
+            rows = [(number, one.series, [sent]) for number, one, sent in zip(ids, new, made, strict=True)]
+            self.queue.put(connection, rows)
 
         # After a loss of power a line may be missing; the destination has the instance.
         self.database.transaction(work, logged=True)
-        return [one.id for one in placed]
+
+    def _is_written(self, connection: Connection, line: Line) -> bool:
+        same = _R.uid == line.row["uid"], _R.at == line.row["at"], _R.kept == 0
+        return connection.execute(select(_R.id).where(*same).limit(1)).first() is not None
 
     def facts_of(self, incoming: Incoming, wanted: frozenset[int]) -> Facts:
         """What rules are asked about, of what has arrived; of its data set the elements of these tags."""

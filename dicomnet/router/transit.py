@@ -121,6 +121,12 @@ class Transit:
         """All of it has come."""
         return self._whole
 
+    def comes_whole(self, seconds: float) -> bool:
+        """Whether all of it has come by then, for another thread."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._whole or self._stopped, seconds)
+            return self._whole and not self._stopped
+
     def leave(self) -> None:
         """Its sender has left in the middle of it: the destination is not to keep half of it."""
         self.is_left = True

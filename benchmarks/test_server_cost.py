@@ -30,7 +30,8 @@ from rigs import HOST, PEERS, dicomnet_command
 import dicomnet as dn
 from dicomnet.services.query_models import model_uid
 
-ROUNDS = 15
+#: Rounds with the same processes, and how often these are started anew: two that do the same differ by a tenth.
+ROUNDS, SETS = 6, 5
 #: By kind of provider: the most of the bare listener's time that a transfer may take; the control has no goal.
 TARGETS = {"control": math.inf, "server": 1.05, "spied": 1.15}
 KINDS = ("listener", *TARGETS)
@@ -50,7 +51,7 @@ def directory() -> Iterator[Path]:
 def provider(kind: str, directory: Path) -> Iterator[tuple[int, int]]:
     """A provider in a process of its own: its process id and its port."""
     folder = directory / kind
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     command = [sys.executable, str(PEERS / "serving_provider.py"), kind, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -89,18 +90,18 @@ def test_a_server_costs_little_over_a_listener(name: str, directory: Path, pytes
     corpus = corpora.build(corpora.SHORT[name] if short else RECIPES[name], directory)
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     cpu = dict.fromkeys(KINDS, 0.0)
-    rounds = 1 if short else ROUNDS
-    with ExitStack() as stack:
-        providers = {kind: stack.enter_context(provider(kind, directory)) for kind in KINDS}
-        for kind in KINDS:
-            send(providers[kind][1], corpus)  # what is only needed once is there now
-        for number in range(rounds):
-            for kind in shuffled(KINDS, number):
+    rounds, sets = (1, 1) if short else (ROUNDS, SETS)
+    for number in range(sets):
+        with ExitStack() as stack:
+            providers = {kind: stack.enter_context(provider(kind, directory)) for kind in KINDS}
+            for kind in KINDS:
+                send(providers[kind][1], corpus)  # what is only needed once is there now
+            for kind in [one for turn in range(rounds) for one in shuffled(KINDS, turn + number * rounds)]:
                 pid, port = providers[kind]
                 before = cpu_seconds(pid)
                 times[kind].append(send(port, corpus))
                 cpu[kind] += cpu_seconds(pid) - before
-    each = {kind: 1e6 * cpu[kind] / rounds / len(corpus.files) for kind in KINDS}
+    each = {kind: 1e6 * cpu[kind] / len(times[kind]) / len(corpus.files) for kind in KINDS}
     load, missed = os.getloadavg()[0], False
     for kind, target in TARGETS.items():
         pairs = [mine / bare for mine, bare in zip(times[kind], times["listener"], strict=True)]

@@ -17,6 +17,7 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.protocol.admission import Refusal
 from dicomnet.server import Server, Settings, StartFailed, Table, hookimpl
+from dicomnet.server.ae_entry import AEEntry
 from dicomnet.server.discovery import AddInError, Finder
 from dicomnet.services import presentation_contexts
 from dicomnet.services.query_models import model_uid
@@ -317,6 +318,16 @@ def test_five_failures_in_a_row_suspend_an_add_in_for_new_associations(serve, fi
     server.addins.resume(server.addins.get("failing"))
     with call(server, [WORKLIST]) as association, pytest.raises(dn.ServiceFailure):
         list(association.find(model="WORKLIST"))
+
+
+def test_a_reload_gives_requests_the_patience_of_now(serve):
+    server = serve()
+    server.base.ae_titles.add(AEEntry(title="ITSELF", host="127.0.0.1", port=server.address[1]))
+    before, kept = server.settings, server.base.requests.client("ITSELF")
+    assert server.base.requests.client("ITSELF") is kept
+    timeouts = before.timeouts.model_copy(update={"reconnect": 0.1})
+    server.reload(before.model_copy(update={"timeouts": timeouts}))
+    assert server.base.requests.client("ITSELF") is not kept
 
 
 def test_a_reload_gives_handlers_the_deadline_of_now_where_they_have_none_of_their_own(serve):

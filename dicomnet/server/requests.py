@@ -17,7 +17,7 @@ _FIRST_PAUSE = 0.5  # seconds before a refused connection is tried again
 
 
 class PooledRequests:
-    """A client for each destination, kept while its entry stays as it is.
+    """A client for each destination, kept while its entry, and `reconnect`, stay as they are.
 
     Args:
         calling: our AE title.
@@ -32,7 +32,7 @@ class PooledRequests:
         self._security = security
         self.reconnect = reconnect
         self._lock = threading.Lock()
-        self._clients: dict[str, tuple[AEEntry, Client]] = {}
+        self._clients: dict[str, tuple[AEEntry, float, Client]] = {}
 
     def client(self, title: str) -> Client:
         """The client of a known AE title; see `base.Requests`."""
@@ -43,14 +43,14 @@ class PooledRequests:
             raise InvalidArgument(f"the AE title {entry.title} has no host and port to connect to")
         with self._lock:
             kept = self._clients.get(key_of(entry.title))
-            if kept is not None and kept[0] == entry:
-                return kept[1]
+            if kept is not None and kept[:2] == (entry, self.reconnect):
+                return kept[2]
             client = Client(
                 entry.profile(), calling=self._calling, tls=self._security.destination(entry), retry=self._retry()
             )
-            self._clients[key_of(entry.title)] = entry, client
+            self._clients[key_of(entry.title)] = entry, self.reconnect, client
         if kept is not None:
-            kept[1].close()
+            kept[2].close()
         return client
 
     def _retry(self) -> Retry:
@@ -68,5 +68,5 @@ class PooledRequests:
         """Release all associations."""
         with self._lock:
             clients, self._clients = self._clients, {}
-        for _, client in clients.values():
+        for _, _, client in clients.values():
             client.close()

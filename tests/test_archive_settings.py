@@ -30,7 +30,7 @@ from dicomnet.errors import AssociationRejected, InvalidArgument
 from dicomnet.repository.database import Database
 from dicomnet.repository.node_events import NodeEvents
 from dicomnet.repository.nodes import Nodes
-from dicomnet.repository.setting_snapshots import MOST_BYTES, SettingSnapshots
+from dicomnet.repository.setting_snapshots import MOST_BYTES, SettingSnapshots, SettingsUnavailable
 from dicomnet.repository.work_schema import setting_snapshot
 from dicomnet.server import Server
 from dicomnet.server.admin import AdminError, Client
@@ -430,8 +430,12 @@ def test_an_archive_that_is_taken_out_takes_what_is_common_with_it(tmp_path, ind
         server.base.shared.change({"access.anonymous": False}, (), "ann")
         assert not echoes(server)
         write_settings(folder, text.replace('["archive"]', '["verification"]'))
+        ended = server.base.shared
         server.reload()
         assert server.base.shared is None
+        with pytest.raises(SettingsUnavailable, match="has ended"):
+            ended.change({"relational": True}, (), "ann")
+        ended.refresh()
         assert server.settings.access.anonymous
         assert echoes(server)
         write_settings(folder, text)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import InvalidArgument, escaped
 from ..log import log, log_failure
-from ..repository.setting_snapshots import CHANGED, Snapshot
+from ..repository.setting_snapshots import CHANGED, SettingSnapshots, SettingsUnavailable, Snapshot
 from ..server.context import SharingHost
 from .holdings import Holdings
 from .settings import ArchiveSettings
@@ -32,7 +32,6 @@ class NodeSettings(SettingsDesk):
     """
 
     def __init__(self, holdings: Holdings, server: SharingHost | None = None) -> None:
-        super().__init__(holdings.snapshots)
         self._holdings, self._server = holdings, server
         self._changing = threading.Lock()
         self._closed = threading.Event()
@@ -74,7 +73,9 @@ class NodeSettings(SettingsDesk):
         Raises:
             SettingsUnavailable: the database cannot be asked; what was read before holds.
         """
-        latest = self._holdings.snapshots.latest()
+        if self._closed.is_set():
+            return
+        latest = self.snapshots.latest()
         if latest.number > max(self.snapshot.number, self.refused.number if self.refused else 0):
             threading.Thread(target=self._take, args=(latest,), name="dicomnet-settings-change", daemon=True).start()
 
@@ -114,7 +115,8 @@ class NodeSettings(SettingsDesk):
 
     def _tell(self) -> None:
         try:
-            self.after()
+            if not self._closed.is_set():
+                self.after()
         except DBAPIError as error:  # it is told with the next beat
             log.debug("which settings hold here is not told now (%s)", type(error.orig).__name__)
 
@@ -155,6 +157,13 @@ class NodeSettings(SettingsDesk):
         }
 
     # ---- what is asked for -------------------------------------------------------------------------------------
+
+    @property
+    def snapshots(self) -> SettingSnapshots:
+        """Of the index's database."""
+        if self._closed.is_set():
+            raise SettingsUnavailable("the archive of these settings has ended")
+        return self._holdings.snapshots
 
     def show(self, number: int | None = None) -> dict[str, Any]:
         """See `server.base.SharedSettings`."""

@@ -20,14 +20,16 @@ __all__ = ["DirectorySettings", "SettingsDesk"]
 
 
 class SettingsDesk:
-    """`server.base.SharedSettings`, but for what a node does with them.
+    """`server.base.SharedSettings`, but for what a node does with them."""
 
-    Args:
-        snapshots: of the database.
-    """
+    @property
+    def snapshots(self) -> SettingSnapshots:
+        """Of the database.
 
-    def __init__(self, snapshots: SettingSnapshots) -> None:
-        self.snapshots = snapshots
+        Raises:
+            SettingsUnavailable: it is closed.
+        """
+        raise NotImplementedError
 
     def own(self) -> dict[str, Any]:
         """What a node's own file says of what nodes may have in common, by key."""
@@ -103,7 +105,11 @@ class DirectorySettings(SettingsDesk):
     def __init__(self, directory: Path) -> None:
         self._given: ArchiveSettings = ArchiveSettings.load(directory)
         self._database: Database = Database.opened(self._given.database or directory / INDEX_NAME)
-        super().__init__(SettingSnapshots(self._database, NodeEvents(self._database)))
+
+    @property
+    def snapshots(self) -> SettingSnapshots:
+        """Of the database."""
+        return SettingSnapshots(self._database, NodeEvents(self._database))
 
     def own(self) -> dict[str, Any]:
         """What `archive.toml` says."""

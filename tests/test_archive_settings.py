@@ -317,9 +317,18 @@ def test_a_node_that_cannot_use_a_snapshot_keeps_the_one_before_also_after_a_res
         assert (
             'snapshot 2 of the settings of all nodes cannot be used here, and 1 holds: steps_to = "RIS"' in caplog.text
         )
+        mine = other.holdings.snapshots
+        for values in ({"retention_days": 6}, {"retention_days": "x"}, {"retention_days": -1}):
+            mine.change(lambda _, values=values: (values, "raw"), "eve")
+        other.shared.refresh()  # three at once: the newest that it can use
+        until(lambda: other.shared.refused.number == 5)
+        assert (other.shared.snapshot.number, other.holdings.settings.retention_days) == (3, 6)
+        one.shared.revert(2, "eve")
+        until(lambda: other.shared.refused.number == 6)
+        assert other.holdings.settings.retention_days == 6
     with an_archive(tmp_path, "b", index) as other:
-        assert (other.shared.snapshot.number, other.shared.refused.number) == (1, 2)
-        assert other.shared.show()["refused"]["snapshot"] == 2
+        assert (other.shared.snapshot.number, other.shared.refused.number) == (3, 6)
+        assert other.shared.show()["refused"]["snapshot"] == 6
         other.shared.change({"retention_days": 7}, ["steps_to"], "bob")
         assert (other.holdings.settings.retention_days, other.shared.refused) == (7, None)
 
@@ -528,11 +537,11 @@ def test_an_archive_in_sqlite_sees_what_another_process_has_changed(tmp_path, mo
         with monkeypatch.context() as patch:
             asked = threading.Event()
 
-            def away(self):
+            def away(*_, **__):
                 asked.set()
                 raise OSError("away")
 
-            patch.setattr(SettingSnapshots, "latest", away)
+            patch.setattr(SettingSnapshots, "newest", away)
             assert asked.wait(20)
         run("unset", tmp_path / "pacs", "relational")
         until(lambda: not archive.holdings.settings.relational)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -15,7 +15,7 @@ from ..server.context import SharingHost
 from .holdings import Holdings
 from .settings import ArchiveSettings
 from .settings_desk import SettingsDesk
-from .shared_settings import KEYS, Refused, fitted, say_unknown, tables_of, usable
+from .shared_settings import KEYS, LOOK_BACK, Refused, fitted, say_unknown, tables_of, usable
 
 __all__ = ["LOOK_SECONDS", "NodeSettings"]
 
@@ -75,27 +75,38 @@ class NodeSettings(SettingsDesk):
         """
         if self._closed.is_set():
             return
-        latest = self.snapshots.latest()
-        if latest.number > max(self.snapshot.number, self.refused.number if self.refused else 0):
-            threading.Thread(target=self._take, args=(latest,), name="dicomnet-settings-change", daemon=True).start()
+        known = max(self.snapshot.number, self.refused.number if self.refused else 0)
+        newer = tuple(self.snapshots.newest(LOOK_BACK, after=known))
+        if newer:
+            threading.Thread(target=self._take, args=(newer,), name="dicomnet-settings-change", daemon=True).start()
 
-    def _take(self, snapshot: Snapshot) -> None:
-        try:
-            self._apply(snapshot)
-        except InvalidArgument as error:
-            self.refused = Refused(snapshot.number, error.message)
-            self._say_refused()
-            self._tell()
-        except Exception as error:
-            log_failure(f"snapshot {snapshot.number} of the settings cannot be taken", error)
+    def _take(self, newer: Sequence[Snapshot]) -> None:
+        """Have the first of some snapshots hold that can; the newest comes first."""
+        refused: Refused | None = None
+        for snapshot in newer:
+            try:
+                self._apply(snapshot, refused)
+                return
+            except InvalidArgument as error:
+                refused = refused or Refused(snapshot.number, error.message)
+            except Exception as error:
+                log_failure(f"snapshot {snapshot.number} of the settings cannot be taken", error)
+                return
+        self.refused = refused
+        self._say_refused()
+        self._tell()
 
     def _say_refused(self) -> None:
         if self.refused is not None:
             log.error("snapshot %d of the settings of all nodes cannot be used here, and %d holds: %s",
                       self.refused.number, self.snapshot.number, self.refused.why)  # fmt: skip
 
-    def _apply(self, snapshot: Snapshot) -> None:
+    def _apply(self, snapshot: Snapshot, refused: Refused | None = None) -> None:
         """Have a snapshot hold, if it is newer than the one that does.
+
+        Args:
+            snapshot: which.
+            refused: a newer one, which this node cannot use.
 
         Raises:
             InvalidArgument: it does not fit; what held before holds.
@@ -105,7 +116,8 @@ class NodeSettings(SettingsDesk):
                 return
             tables_of(snapshot.values)
             self._holdings.apply(fitted(self._holdings.given, snapshot.values))
-            self.snapshot, self.refused = snapshot, None
+            self.snapshot, self.refused = snapshot, refused
+        self._say_refused()
         say_unknown(snapshot)
         about = escaped(snapshot.what), escaped(snapshot.who)
         log.info("snapshot %d of the settings of all nodes holds: %s, by %s", snapshot.number, *about)

@@ -26,6 +26,7 @@ from .table import ArchiveTable
 
 __all__ = [
     "KEYS",
+    "LOOK_BACK",
     "Key",
     "Refused",
     "checked",

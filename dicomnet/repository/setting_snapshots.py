@@ -74,9 +74,15 @@ class SettingSnapshots:
         """The one that holds."""
         return next(self.newest(1), Snapshot())
 
-    def newest(self, most: int) -> Iterator[Snapshot]:
-        """The last ones, the newest first; without the one before any change."""
-        query = select(*setting_snapshot.c).order_by(setting_snapshot.c.id.desc()).limit(most)
+    def newest(self, most: int, *, after: int = 0) -> Iterator[Snapshot]:
+        """The last ones, the newest first; without the one before any change.
+
+        Args:
+            most: at most so many.
+            after: only those with a greater number.
+        """
+        numbers = setting_snapshot.c.id
+        query = select(*setting_snapshot.c).where(numbers > after).order_by(numbers.desc()).limit(most)
         with _asking(), self._database.read() as connection:
             rows = connection.execute(query).all()
         return map(_snapshot, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import sys
 import threading
@@ -182,8 +181,6 @@ class TestWhileItArrives:
             assert [one.data for one in there.received] == [data_set(number, size=size) for number in range(3)]
             assert len(there.requested) == 1
             assert set(ledger(router).values()) == {("sent", False)}
-            shas = {one.uid: one.sha for one in router.spool.queue.items()}
-            assert shas == {f"1.2.1.1.{n}": hashlib.sha256(data_set(n, size=size)).digest() for n in range(3)}
             assert not list((tmp_path / "spool" / "incoming").iterdir())
 
     def test_the_next_is_sent_while_the_destination_makes_the_one_before_durable(self, tmp_path):
@@ -575,7 +572,6 @@ class TestTransit:
         transit.end()
         assert (len(next(chunks)), transit.over) == (100, True)
         assert list(chunks) == []
-        assert transit.sha256() == hashlib.sha256(b"a" * 150 + b"b" * 250).digest()
 
     def test_no_full_fragment_is_waited_for(self):
         transit = self.transit()

@@ -184,7 +184,6 @@ class CutReceiver(Receiver[Accepted]):
             self._say(status, sink, said, kept=False)
             return
         self._told(transit.new.destination)
-        incoming.blob.sha256 = transit.sha256()
         passed = PassedOn(incoming, transit.facts, transit.new, "" if said.is_success else str(said))
         try:
             self.ledger.note(passed)

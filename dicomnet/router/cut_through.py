@@ -166,7 +166,6 @@ class _Passage:
             self._drop()
             self._end(transit, why="it was answered before it was there")
             return False
-        transit.sha256()
         self._end(transit, status)
         return True
 

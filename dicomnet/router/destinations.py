@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -32,6 +33,12 @@ class _Common(Table):
     """Whether it gets anything; what is for it waits."""
     alarm: Seconds = 3600.0
     """The age of the oldest waiting instance, in seconds, from which on the state of this destination is an alarm."""
+
+
+@lru_cache(1024)
+def _entity(address: str) -> Entity:
+    """Of a destination, whose title each instance is compared with."""
+    return Entity.parse(address)
 
 
 class DimseDestination(_Common):
@@ -77,7 +84,7 @@ class DimseDestination(_Common):
     @property
     def entity(self) -> Entity:
         """Title and address."""
-        return Entity.parse(self.address)
+        return _entity(self.address)
 
     def tls(self) -> TLS | None:
         """How connections to it are secured; None is plain."""

@@ -314,8 +314,10 @@ class Spool:
         for one in placed:
             for number, new in enumerate(one.deliveries):
                 key = one.blob.sop_instance_uid, one.blob.sha256, new.destination
-                if new.destination and counts[key] >= MOST_RETURNS:
-                    why = f"it was sent there {counts[key]} times within the hour: a loop"
+                # Of what was passed on while it arrived there is no hash: that it was the same is believed.
+                times = counts[key] + counts[one.blob.sop_instance_uid, b"", new.destination]
+                if new.destination and times >= MOST_RETURNS:
+                    why = f"it was sent there {times} times within the hour: a loop"
                     log.warning("%s for %s is dropped: %s", one.blob.sop_instance_uid, new.destination, why)
                     one.deliveries[number] = replace(new, state=State.DROPPED, why=why)
 

@@ -6,7 +6,6 @@ yet is bounded: of an instance that is large enough to be written to a file, the
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import threading
@@ -80,8 +79,6 @@ class Transit:
         self._whole = self._stopped = self._from_file = False
         self._file: BinaryIO | None = None
         self._base = 0
-        self._digest = hashlib.sha256()
-        self._undigested: bytes | memoryview = b""
 
     # ---- the thread that receives ------------------------------------------------------------------------------
 
@@ -141,10 +138,7 @@ class Transit:
             InputFileError: it was given up, or cannot be sent.
         """
         while not self.over:
-            piece = self._next(unit)
-            self._undigested = piece
-            yield memoryview(piece)
-            self._take_digest()  # while the destination reads it
+            yield memoryview(self._next(unit))
 
     def _next(self, unit: int) -> bytes | memoryview:
         with self._changed:
@@ -190,15 +184,6 @@ class Transit:
         if len(piece) != size:
             raise self._flaw("it became shorter while it was read")
         return piece
-
-    def _take_digest(self) -> None:
-        piece, self._undigested = self._undigested, b""
-        self._digest.update(piece)
-
-    def sha256(self) -> bytes:
-        """Of its data set, when all of it was sent."""
-        self._take_digest()
-        return self._digest.digest()
 
     def __enter__(self) -> Self:
         return self

@@ -155,7 +155,7 @@ class Database:
         """A connection that only reads, with a view of the data that does not change in the block."""
         with self._reader.connect() as connection:
             if not self.is_sqlite:
-                connection.execute(sqlalchemy.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
 
     @contextmanager

@@ -62,7 +62,7 @@ def stream(
     seconds: float | None = None,
     following: Callable[[Row, int], Executable | None] | None = None,
     *,
-    whole: bool = False,
+    most: int | None = None,
 ) -> Generator[Row, None, None]:
     """The rows of a query that ``accept`` lets through; closing the iterator gives its connection back.
 
@@ -72,16 +72,17 @@ def stream(
         accept: filters rows.
         seconds: the time that the query may take, without what the caller does in between; None is any.
         following: the query that goes on after the last row, and so many rows, of the one before; None ends.
-        whole: all rows are wanted: PostgreSQL plans for a tenth of them otherwise, for the first to come soon.
+        most: the most rows that ``statement`` gives, where they are limited, and all of them wanted. A few are fetched
+            at once; for more, PostgreSQL plans for a tenth of them otherwise, for the first to come soon.
 
     Raises:
         QueryTooLong: the time is used up.
     """
     budget = _Budget(seconds)
     with database.read() as connection:
-        _set(connection, budget, whole)
+        _limit(connection, budget)
         try:
-            for row in accept(_pages(connection, statement, following, budget)):
+            for row in accept(_pages(connection, statement, following, budget, most)):
                 budget.pause()
                 yield row
                 budget.resume()
@@ -98,16 +99,29 @@ def _pages(
     statement: Executable | None,
     following: Callable[[Row, int], Executable | None] | None,
     budget: _Budget,
+    most: int | None,
 ) -> Iterator[Row]:
+    whole = most is not None
+    rows = _few_rows if most is not None and most <= MORE_ROWS else _rows
     while statement is not None:
         count, row = 0, None
-        for row in _rows(connection, statement, budget):
+        for row in rows(connection, statement, budget, whole):
             count += 1
             yield row
         statement = None if row is None or following is None else following(row, count)
+        rows = _rows
 
 
-def _rows(connection: Connection, statement: Executable, budget: _Budget) -> Iterator[Row]:
+def _few_rows(connection: Connection, statement: Executable, budget: _Budget, whole: bool) -> Iterator[Row]:
+    """The rows of what gives a few: a cursor of PostgreSQL would cost four requests more."""
+    rows = connection.execute(statement).fetchall()
+    budget.check()
+    yield from rows
+
+
+def _rows(connection: Connection, statement: Executable, budget: _Budget, whole: bool) -> Iterator[Row]:
+    if whole and connection.dialect.name != "sqlite":
+        connection.execute(select(func.set_config("cursor_tuple_fraction", "1", True)))
     result = connection.execution_options(stream_results=True, max_row_buffer=MORE_ROWS).execute(statement)
     try:
         size = FIRST_ROWS
@@ -119,18 +133,17 @@ def _rows(connection: Connection, statement: Executable, budget: _Budget) -> Ite
         result.close()
 
 
-def _set(connection: Connection, budget: _Budget, whole: bool) -> None:
-    if connection.dialect.name == "sqlite":
-        if budget.seconds is not None:
-            driver = connection.connection.driver_connection
-            assert driver is not None
-            driver.set_progress_handler(budget.is_over, _STEPS)
+def _limit(connection: Connection, budget: _Budget) -> None:
+    """Have the database itself end what takes too long."""
+    if budget.seconds is None:
         return
-    settings = [("cursor_tuple_fraction", "1")] if whole else []
-    if budget.seconds is not None:
-        settings.append(("statement_timeout", str(max(1, int(budget.seconds * 1000)))))
-    if settings:
-        connection.execute(select(*(func.set_config(name, value, True) for name, value in settings)))
+    if connection.dialect.name == "sqlite":
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.set_progress_handler(budget.is_over, _STEPS)
+    else:
+        milliseconds = max(1, int(budget.seconds * 1000))
+        connection.execute(select(func.set_config("statement_timeout", str(milliseconds), True)))
 
 
 def _unlimit(connection: Connection) -> None:

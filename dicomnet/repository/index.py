@@ -127,8 +127,7 @@ class Index:
     ) -> Iterator[Match]:
         if limit is not None and limit <= 0:
             return
-        whole = limit is not None
-        rows = stream(self.database, statement, planned.accepted, seconds, planned.following, whole=whole)
+        rows = stream(self.database, statement, planned.accepted, seconds, planned.following, most=planned.most)
         try:
             for number, row in enumerate(rows, 1):
                 yield Match(row, answering)

@@ -70,6 +70,12 @@ class Plan:
     unsupported: tuple[int, ...]
     _making: _Making
 
+    @property
+    def most(self) -> int | None:
+        """The most rows that `statement`, or what `after` gives, has; None where they are not limited."""
+        limit = self._making.limit
+        return 2 * limit if limit is not None and self._making.by_pages else None  # studies repeat for their series
+
     def accepted(self, rows: Iterator[Row]) -> Iterator[Row]:
         """The rows that all keys accept, one for each entity."""
         seen: set[int] = set()

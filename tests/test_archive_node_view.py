@@ -81,6 +81,37 @@ def test_any_node_shows_all_and_since_when_one_is_gone(place, index):
         assert told(three).keys() == {three.peer, "GONE@far:1"}
 
 
+@pytest.mark.deadline(90)
+def test_settings_of_all_nodes_are_changed_and_reverted_from_any(place, index):
+    with a_node(place, "one", index) as one, a_node(place, "two", index) as two, consoles.serving() as url:
+        page = "/servers/one/nodes/settings"
+
+        def save(browser, key, value, after):
+            return browser.post(page, data={"key": key, "value": value, "after": after})
+
+        with consoles.browser(url) as browser:
+            assert page in browser.get("/servers/one/nodes").text
+            assert "Nothing is set for all nodes" in browser.get(page).text
+            assert save(browser, "retention_days", "30", "0").status_code == 303
+            until(lambda: two.base.shared.snapshot.values == {"retention_days": 30})
+            assert "Snapshot 1 holds: retention_days changed." in browser.get(page).text
+            assert save(browser, "access.max_clients", "8", "1").status_code == 303
+            assert "wait for a restart of each node: access.max_clients" in browser.get(page).text
+            wrong = save(browser, "duplicates", "drop", "2")
+            assert wrong.status_code == 422
+            assert "expected &#39;keep&#39;, &#39;replace&#39; or &#39;quarantine&#39;" in wrong.text
+            assert "is newer than 1" in save(browser, "relational", "true", "1").text
+            assert "is not set for all nodes" in save(browser, "relational", "", "2").text
+            assert save(browser, "retention_days", "", "2").status_code == 303
+            assert browser.post(f"{page}/1/revert").status_code == 303
+            until(lambda: two.base.shared.snapshot.number == 4)
+            assert one.base.shared.snapshot.values == {"retention_days": 30}
+            shown = browser.get(page).text
+            assert all(text in shown for text in ("as 1", "unset retention_days", "Have it again"))
+            for number in ("x", "9"):
+                assert browser.post(f"{page}/{number}/revert").status_code == 404
+
+
 def test_a_server_without_others_shows_itself(place):
     with consoles.running(place) as server:
         [seen] = told(server).values()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import click
 
 from ..errors import InvalidArgument, escaped
+from ..server.settings import as_written
 from .exits import Exit
 from .options import Parsed
 from .output import Output, counted
@@ -42,11 +41,7 @@ def assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", key.strip()):
         raise InvalidArgument(f'"{escaped(text)}" is not KEY=VALUE', hint="Write it like retention_days=3650.")
-    with suppress(tomllib.TOMLDecodeError):
-        found = tomllib.loads(f"value = {value}")
-        if found.keys() == {"value"}:
-            return key.strip(), found["value"]
-    return key.strip(), value.strip()
+    return key.strip(), as_written(value)
 
 
 KEY_VALUE = click.argument(

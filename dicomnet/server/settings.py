@@ -13,6 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -50,6 +51,7 @@ __all__ = [
     "Table",
     "TlsSettings",
     "WebSettings",
+    "as_written",
     "kept",
 ]
 
@@ -434,6 +436,15 @@ class Settings(Table):
     def changes(self, new: Settings) -> tuple[str, ...]:
         """The fields, as ``table.field``, in which another snapshot differs."""
         return tuple(_differences(self, new, ""))
+
+
+def as_written(text: str) -> Any:
+    """A value from the text that a settings file would have for it; what is none there is text itself."""
+    with suppress(tomllib.TOMLDecodeError):
+        found = tomllib.loads(f"value = {text}")
+        if found.keys() == {"value"}:
+            return found["value"]
+    return text.strip()
 
 
 class _Sources(BaseSettings):

@@ -35,6 +35,7 @@ from . import (
     remote,
     rules,
     settings_pages,
+    shared_settings,
     studies,
     worklist,
 )
@@ -56,8 +57,8 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _NOT_KEPT = (b"cache-control", b"no-store")
-_PARTS = (home, manager, matrix, settings_pages, ae_titles, clients, nodes, studies, worklist, remote, rules,
-          records)  # fmt: skip
+_PARTS = (home, manager, matrix, settings_pages, ae_titles, clients, nodes, shared_settings, studies, worklist,
+          remote, rules, records)  # fmt: skip
 
 
 def console_app(

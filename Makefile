@@ -162,7 +162,7 @@ wheel: $(VENV)/installed console
 	$(BIN)/python -m build
 
 # Wheel and sdist in an empty environment for each extra: minutes, and the network.
-try-install: wheel
+try-install: wheel viewer
 	$(BIN)/python tools/try_install.py $(ARGS)
 
 # man -M build/man dicomnet-store

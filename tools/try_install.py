@@ -26,9 +26,11 @@ CHECKS = {
     "archive": ("import dicomnet.archive.archive", ["archive", "run", "--help"]),
     "router": ("import dicomnet.router.router", ["router", "run", "--help"]),
     "uvloop": ("import uvloop", None),
+    "viewer": ("import dicomnet_viewer", None),
 }
 
-
+#: Where pip finds the package of the viewer, which is in no index.
+VIEWER = ["--find-links", str(ROOT / "web-ui" / "dist")]
 #: What developers want.
 _LEFT_OUT = ("dev", "docs")
 
@@ -66,7 +68,7 @@ def _works(distribution: Path, kind: str, extra: str) -> bool:
         wanted = f"{distribution}[{extra}]" if extra else str(distribution)
         line, command = CHECKS.get(extra, ("import dicomnet", None))
         steps = [[sys.executable, "-m", "venv", str(python.parent.parent)]]
-        steps += [[str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", wanted]]
+        steps += [[str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *VIEWER, wanted]]
         steps += [[str(python), "-c", line]]
         if command is not None:
             steps += [[str(python.parent / "dicomnet"), *command]]

@@ -14,6 +14,7 @@ from dicomnet.archive.archive import Archive
 from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.dataset import codec
 from dicomnet.errors import ServiceFailure
+from dicomnet.router import queries
 from dicomnet.router.plan import Plan, PlanInvalid
 from dicomnet.router.queries import NOBODY_ASKED
 from dicomnet.router.spool import Spool
@@ -157,6 +158,21 @@ class TestNotAnswered:
         with routing(tmp_path, to_pacs(pacs, QUERIES)) as router, asking(router, "ARCHIVE") as association, refused:
             list(association.find("STUDY", PatientID="P1"))
 
+    @pytest.mark.parametrize(("on", "ask"), [
+        ("query", lambda association: list(association.find("STUDY", PatientID="P1"))),
+        ("retrieve", lambda association: association.move("STUDY", destination="WS", StudyInstanceUID="1.2.2")),
+    ])  # fmt: skip
+    def test_what_comes_back_with_the_title_of_who_asked_first_does_not_go_round_for_ever(self, tmp_path, on, ask):
+        with routing(tmp_path, "") as router:
+            peer = f"ROUTER@127.0.0.1:{router.listener.address[1]}"
+            itself = "[destinations.PACS]\n" + address(peer, "pass_calling = true") + "\n"
+            (tmp_path / "rules.toml").write_text(itself + rule("round", on, 'do = "ask", source = "PACS"'))
+            router.look()
+            with asking(router) as association, pytest.raises(ServiceFailure, match="a loop") as caught:
+                ask(association)
+            assert int(caught.value.status) == NOBODY_ASKED
+            assert not router.queries._under_way
+
     def test_an_identifier_that_does_not_fit_is_refused(self, tmp_path, pacs):
         wrong = codec.from_keywords({"QueryRetrieveLevel": "FRAME", "PatientID": "P1"})
         with routing(tmp_path, to_pacs(pacs, QUERIES)) as router, asking(router) as association:
@@ -275,6 +291,15 @@ class TestWorklist:
                 assert len(list(association.worklist())) == 2
             assert len(list(association.worklist())) == 2
             assert settled(router) == {"PACS": {"sent": 1}}
+
+    def test_what_rules_want_for_a_long_worklist_does_not_wait_for_its_end(self, tmp_path, pacs, ris, monkeypatch):
+        monkeypatch.setattr(queries, "_MOST_ITEMS", 1)
+        rules = "".join(line for line in self.RULES.splitlines(keepends=True) if not line.startswith("when"))
+        with routing(tmp_path, ris + to_pacs(pacs, rules)) as router, asking(router, "CT1") as association:
+            put, sizes = router.queries._put, []
+            monkeypatch.setattr(router.queries, "_put", lambda told: (sizes.append(len(told)), put(told))[1])
+            assert len(list(association.worklist())) == 2
+            assert sizes == [1, 1]
 
     def test_instances_have_their_own_rules_still(self, tmp_path, pacs, ris):
         every = '[[rules]]\nname = "all"\nactions = [{ do = "hold", to = ["PACS"] }]\n'

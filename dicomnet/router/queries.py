@@ -7,10 +7,11 @@ where no rule says who is to be asked, it says so with status C001.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 from .. import uids
@@ -38,6 +39,8 @@ __all__ = ["NOBODY_ASKED", "Queries"]
 NOBODY_ASKED = 0xC001
 _MISMATCH = 0xA900  # the identifier does not match the SOP class
 _MOST_RECENT = 20_000  # studies and patients of which it is remembered that something was done for them
+_MOST_ALIKE = 8  # requests of one caller, the same to the letter, that are passed on at a time
+_MOST_ITEMS = 500  # of a worklist for which rules want something, before that is put into the queues
 
 Steps = Generator[RetrieveProgress, None, Status | None]
 
@@ -58,6 +61,8 @@ class Queries:
     ) -> None:  # fmt: skip
         self._spool, self._title, self._put, self._clock = spool, title, put, clock
         self._done: OrderedDict[tuple[str, int, str], float] = OrderedDict()  # until when it is not done again
+        self._under_way: Counter[tuple[str, str, str, bytes]] = Counter()
+        self._lock = threading.Lock()
         self._services: Registering | None = None
         self._owner = ""
         self._offered: set[str] = set()
@@ -120,18 +125,39 @@ class Queries:
             return Status(NOBODY_ASKED, comment="who asks is who would be asked: a loop")
         return names[0], peer
 
+    @contextmanager
+    def _passing(self, request: FindRequest, message: str, destination: str = "") -> Iterator[None]:
+        """Refuse a request that has come back again and again, and is still under way: nothing else may show a loop.
+
+        A peer that asks us in turn, or one behind it, passes the title of the first caller on.
+        """
+        key = request.calling, message, destination, request.data
+        with self._lock:
+            self._under_way[key] += 1
+            times = self._under_way[key]
+        try:
+            if times > _MOST_ALIKE:
+                raise ServiceFailure(Status(NOBODY_ASKED, comment="it comes back each time it is passed on: a loop"))
+            yield
+        finally:
+            with self._lock:
+                self._under_way[key] -= 1
+                if not self._under_way[key]:
+                    del self._under_way[key]
+
     def _client(self, peer: DimseDestination, request: FindRequest) -> Client:
         usual = peer.calling or self._title
         return Client(peer.entity, calling=request.calling if peer.pass_calling else usual, tls=peer.tls())
 
     def _matches(self, request: FindRequest, name: str, peer: DimseDestination) -> Generator[Any, None, Status | None]:
-        """The answers of a peer, as they come; what rules want for items of a worklist is done in the end."""
+        """The answers of a peer, as they come; what rules want for items of a worklist is done beside."""
         version, plan = self._spool.plans.current
         syntax, model = request.transfer_syntax_uid, request.sop_class_uid
         items = model == uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND and plan.asks_about(ITEM)
         wanted: list[Told] = []
         try:
             with (
+                self._passing(request, "C-FIND"),
                 self._client(peer, request) as client,
                 closing(client.find(request.level, model=model, query=request.identifier)) as found,
             ):
@@ -139,6 +165,9 @@ class Queries:
                     if items:
                         item = self._told(request, "C-FIND-RSP", match.data, syntax=match.transfer_syntax, trigger=ITEM)
                         wanted += [item] if self._is_wanted(item, plan, version) else []
+                    if len(wanted) >= _MOST_ITEMS:
+                        now, wanted = wanted, []
+                        self._queue(now)
                     yield match.status, match.data if match.transfer_syntax == syntax else match.dataset
         except (DicomNetError, OSError) as error:
             return _status_of(error, name, "C-FIND")
@@ -150,7 +179,11 @@ class Queries:
         """What a peer reports of a retrieve, as it comes."""
         contexts = presentation_contexts.sop_classes(request.sop_class_uid)
         try:
-            with self._client(peer, request) as client, client.association(contexts) as association:
+            with (
+                self._passing(request, "C-MOVE", request.destination),
+                self._client(peer, request) as client,
+                client.association(contexts) as association,
+            ):
                 yield from association.move_steps(
                     request.level,
                     destination=request.destination,
@@ -196,12 +229,13 @@ class Queries:
         now, key = self._clock(), (new.rule, new.step, new.key)
         if not new.key:
             return True
-        if self._done.get(key, now) > now:
-            return False
-        self._done[key] = now + new.again
-        self._done.move_to_end(key)
-        while len(self._done) > _MOST_RECENT:
-            self._done.popitem(last=False)
+        with self._lock:
+            if self._done.get(key, now) > now:
+                return False
+            self._done[key] = now + new.again
+            self._done.move_to_end(key)
+            while len(self._done) > _MOST_RECENT:
+                self._done.popitem(last=False)
         return True
 
     def _queue(self, told: list[Told]) -> None:
@@ -210,7 +244,8 @@ class Queries:
             return
         failures = [one for one in self._put(told) if isinstance(one, Exception)]
         if failures:
-            self._done.clear()
+            with self._lock:
+                self._done.clear()
             log.error("what rules want done for a query cannot be kept: %s", in_brief(failures[0]))
 
 

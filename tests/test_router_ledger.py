@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -110,6 +111,57 @@ def test_what_cannot_be_noted_is_not_acknowledged(tmp_path, there, monkeypatch):
             patched.setattr(module.os, "write", full)
             assert association.store(part10(1)).status.is_failure
         assert association.store(part10(2)).status == Status.SUCCESS
+
+
+def test_a_line_of_which_a_full_disk_takes_a_part_leaves_nothing_behind(tmp_path, there, monkeypatch):
+    with routing(tmp_path, through(there.peer)) as router, calling(router) as association:
+        ready(router)
+        monkeypatch.setattr(router.spool, "write_down", lambda lines: 1 / 0)
+        assert association.store(part10(1)).status == Status.SUCCESS
+        write = os.write
+        with monkeypatch.context() as patched:
+            patched.setattr(module.os, "write", lambda file, text: write(file, text[:20]))
+            assert association.store(part10(2)).status.is_failure
+        [line, rest] = (tmp_path / FILE_NAME).read_bytes().split(b"\n")
+        assert (b"1.2.1.1.1" in line, rest) == (True, b"")
+
+
+def test_the_file_begins_anew_though_lines_come_without_end(tmp_path, there, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 4000)
+    with routing(tmp_path, through(there.peer)) as router:
+        ready(router)
+        held, write = router.storage.ledger, router.spool.write_down
+        noted, sizes = [], []
+        note = held.note
+        monkeypatch.setattr(held, "note", lambda passed: (noted.append(passed), note(passed)))
+        send(router, part10(1))
+        held.settle()
+
+        def busy(lines):  # one more comes whenever some are being written, as long as none has to wait
+            sizes.append((tmp_path / FILE_NAME).stat().st_size)
+            if sizes[-1] < 4000:
+                note(noted[0])
+            write(lines)
+
+        monkeypatch.setattr(router.spool, "write_down", busy)
+        for _ in range(2):
+            note(noted[0])
+            held.settle(30)
+            assert (tmp_path / FILE_NAME).stat().st_size == 0
+        assert 4000 <= max(sizes) < 5000
+        assert len(lines(router.spool)) == 1 + len(sizes)
+
+
+def test_a_closed_ledger_writes_to_no_other_file(tmp_path, there, monkeypatch):
+    noted = []
+    with routing(tmp_path, through(there.peer)) as router:
+        ready(router)
+        held = router.storage.ledger
+        note = held.note
+        monkeypatch.setattr(held, "note", lambda passed: (noted.append(passed), note(passed)))
+        send(router, part10(1))
+    with pytest.raises(OSError, match="the ledger is closed"):
+        note(noted[0])
 
 
 def test_more_lines_than_may_wait_are_not_acknowledged(tmp_path, there, monkeypatch):

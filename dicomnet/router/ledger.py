@@ -7,6 +7,7 @@ is written by the next one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -23,6 +24,8 @@ FILE_NAME = "passed-on.log"
 GATHERED = 0.1
 #: Lines of a transaction, and lines that may wait for one before who sends waits, too.
 MOST_AT_ONCE, MOST_WAITING = 500, 10_000
+#: Bytes of the file past which who sends waits until the database has all lines: it begins anew only when none waits.
+MOST_BYTES = 16 << 20
 #: Seconds between two attempts to write to a database that fails, and for which others wait for that.
 PAUSE, PATIENCE = 1.0, 10.0
 
@@ -39,7 +42,8 @@ class Ledger:
         self._spool, self._told = spool, told
         self._waiting: list[Line] = []
         self._changed = threading.Condition()
-        self._is_closed = self._is_hurried = False
+        self._is_closed = self._is_hurried = self._is_gone = False
+        self._size = 0  # of the file
         self._thread = threading.Thread(target=self._run, name="dicomnet-router-ledger", daemon=True)
         self._file = os.open(spool.directory / FILE_NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         self._recover()
@@ -58,19 +62,31 @@ class Ledger:
         """Have a line written; when this returns, it survives the end of the program.
 
         Raises:
-            OSError: it cannot be kept.
+            OSError: it cannot be kept, or the ledger is closed.
         """
         line = self._spool.line_of(passed)
         text = json.dumps([line.row | {"sha": line.row["sha"].hex()}, line.series, line.delivery]).encode() + b"\n"
         with self._changed:
-            if not self._changed.wait_for(lambda: len(self._waiting) < MOST_WAITING, PATIENCE):
-                raise TimeoutError(f"{MOST_WAITING} lines wait for the database")
-            os.write(self._file, text)
+            if not self._changed.wait_for(self._has_room, PATIENCE):
+                raise TimeoutError(f"{len(self._waiting)} lines wait for the database")
+            if self._is_gone:  # its number may be another file's by now
+                raise OSError(errno.EBADF, "the ledger is closed")
+            self._append(text)
             self._waiting.append(line)
             if not self._thread.ident:  # late: a process that forks is best alone
                 self._thread.start()
             if len(self._waiting) in (1, MOST_AT_ONCE):
                 self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._is_gone or (len(self._waiting) < MOST_WAITING and self._size < MOST_BYTES)
+
+    def _append(self, text: bytes) -> None:
+        """Write a line whole, or not at all; the lock is the caller's."""
+        if os.write(self._file, text) < len(text):  # the disk is full: the next line is to begin at its beginning
+            os.ftruncate(self._file, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(text)
 
     def _run(self) -> None:
         while True:
@@ -86,7 +102,8 @@ class Ledger:
                 return
 
     def _is_due(self) -> bool:
-        return self._is_closed or self._is_hurried or len(self._waiting) >= MOST_AT_ONCE
+        is_full = len(self._waiting) >= MOST_AT_ONCE or self._size >= MOST_BYTES
+        return self._is_closed or self._is_hurried or is_full
 
     def _wrote(self, group: Sequence[Line]) -> bool:
         try:
@@ -100,6 +117,7 @@ class Ledger:
             del self._waiting[: len(group)]
             if not self._waiting:
                 os.ftruncate(self._file, 0)
+                self._size = 0
             self._changed.notify_all()
         return True
 
@@ -118,7 +136,9 @@ class Ledger:
             self._changed.notify_all()
         if self._thread.ident:
             self._thread.join()
-        os.close(self._file)
+        with self._changed:
+            self._is_gone = True
+            os.close(self._file)
 
 
 def _line_of(text: bytes) -> Line | None:

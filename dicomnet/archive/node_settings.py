@@ -19,7 +19,8 @@ from .shared_settings import KEYS, LOOK_BACK, Refused, fitted, say_unknown, tabl
 
 __all__ = ["LOOK_SECONDS", "NodeSettings"]
 
-#: Between two looks at an index in SQLite, which tells nobody: another process may have changed something.
+#: Between two looks at an index in SQLite, which tells nobody: another process may have changed something. Also between
+#: two attempts at a snapshot that this node cannot use: a destination that it did not know may be known by now.
 LOOK_SECONDS = 5.0
 
 
@@ -56,14 +57,14 @@ class NodeSettings(SettingsDesk):
         events = self._holdings.events
         events.listen(CHANGED, lambda _: self.refresh())
         events.anew(CHANGED, self.refresh)
-        if self._holdings.database.is_sqlite:
-            self._look = threading.Thread(target=self._run, name="dicomnet-settings", daemon=True)
-            self._look.start()
+        self._look = threading.Thread(target=self._run, name="dicomnet-settings", daemon=True)
+        self._look.start()
 
     def _run(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):
             try:
-                self.refresh()
+                if self._holdings.database.is_sqlite or self.refused is not None:
+                    self.refresh()
             except Exception as error:
                 log_failure("the settings cannot be looked at", error)
 
@@ -75,8 +76,7 @@ class NodeSettings(SettingsDesk):
         """
         if self._closed.is_set():
             return
-        known = max(self.snapshot.number, self.refused.number if self.refused else 0)
-        newer = tuple(self.snapshots.newest(LOOK_BACK, after=known))
+        newer = tuple(self.snapshots.newest(LOOK_BACK, after=self.snapshot.number))
         if newer:
             threading.Thread(target=self._take, args=(newer,), name="dicomnet-settings-change", daemon=True).start()
 
@@ -92,7 +92,10 @@ class NodeSettings(SettingsDesk):
             except Exception as error:
                 log_failure(f"snapshot {snapshot.number} of the settings cannot be taken", error)
                 return
-        self.refused = refused
+        with self._changing:
+            if refused is None or refused == self.refused or refused.number <= self.snapshot.number:
+                return
+            self.refused = refused
         self._say_refused()
         self._tell()
 

@@ -7,6 +7,7 @@ Keys are the names of ``archive.toml`` and ``[addin.archive]``; those of the ser
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -156,8 +157,22 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
         SettingsInvalid: every key that is none, or every value that does not fit.
     """
     require_keys(values)
+    _require_text(values)
     dumped = _parsed(values).model_dump(mode="json", exclude_unset=True)
     return {key: _at(dumped, key) for key in values}
+
+
+def _require_text(values: Mapping[str, Any]) -> None:
+    """Refuse what a command line has of bytes that are no UTF-8: no database and no answer takes it."""
+    problems = []
+    for key, value in values.items():
+        try:
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            table, _, field = key.rpartition(".")
+            problems.append(Problem(_PLACE, table, field, "the value is no text", "UTF-8"))
+    if problems:
+        raise SettingsInvalid(problems)
 
 
 def _at(values: Mapping[str, Any], key: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..archive.settings_desk import DirectorySettings
+from ..errors import escaped
 from .archive_care import DIR
 from .options import output_options
 from .output import Output
@@ -21,7 +22,11 @@ MOST = 1000  # snapshots of a history
 
 
 def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        name = escaped(getpass.getuser())
+    except (KeyError, OSError, ImportError):  # as in a container whose user has no name
+        name = "a user without a name"
+    return f"{name}@{socket.gethostname()}"
 
 
 @click.group("settings")

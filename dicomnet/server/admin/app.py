@@ -103,6 +103,7 @@ async def _read_body(request: Request, model: type[BaseModel]) -> Any:
             raise Problem(413, f"the body is longer than {MOST_BODY} bytes")
     try:
         given = json.loads(bytes(body) or b"{}")
+        json.dumps(given, ensure_ascii=False).encode()  # half of a surrogate pair is no text: no answer could quote it
     except (ValueError, RecursionError) as error:
         raise Problem(400, "the body is not JSON") from error
     try:

@@ -1,0 +1,56 @@
+"""How a node follows the settings that all nodes have in common, and what it says of what it cannot use."""
+
+from __future__ import annotations
+
+import archives
+import httpx
+import pytest
+from rig import until
+from test_archive_settings import a_server, admin_of, run
+
+from dicomnet.archive import node_settings
+from dicomnet.archive.settings_desk import DirectorySettings
+from dicomnet.cli import archive_settings
+from dicomnet.server.setting_errors import SettingsInvalid
+
+
+@pytest.mark.deadline(60)
+def test_a_snapshot_that_a_node_refused_holds_once_it_fits(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(node_settings, "LOOK_SECONDS", 0.05)
+    with a_server(tmp_path, "a") as server, admin_of(server) as admin:
+        shared = server.archive.shared
+        with DirectorySettings(server.archive.holdings.directory) as desk:
+            desk.change({"steps_to": ["RIS"], "retention_days": 5}, (), "ann")
+        until(lambda: shared.refused)
+        looks, real = [], shared._take
+        monkeypatch.setattr(shared, "_take", lambda newer: (real(newer), looks.append(newer)))
+        until(lambda: len(looks) > 2)
+        assert caplog.text.count("cannot be used here, and 0 holds") == 1, "it is said once"
+        admin.add_ae("RIS", host="127.0.0.1", port=104)
+        until(lambda: shared.snapshot.number == 1)
+        assert (shared.refused, server.archive.holdings.settings.retention_days) == (None, 5)
+
+
+def test_what_is_no_text_is_refused_in_one_line(tmp_path):
+    archives.make(tmp_path / "x")
+    with pytest.raises(SettingsInvalid) as caught:
+        run("set", tmp_path / "x", "character_set=\udcff")
+    assert str(caught.value) == "settings of all nodes: character_set: the value is no text; expected UTF-8"
+    bodies = b'{"set": {"character_set": "\\ud800"}}', b'{"unset": ["\\ud800"]}', b'{"set": {"\\ud800": 1}}'
+    with a_server(tmp_path, "a") as server:
+        transport = httpx.HTTPTransport(uds=str(server.settings.admin.socket))
+        with httpx.Client(transport=transport, base_url="http://dicomnet") as client:
+            json = {"content-type": "application/json"}
+            answers = [client.patch("/v1/shared-settings", content=body, headers=json) for body in bodies]
+            assert [(one.status_code, one.json()["detail"]) for one in answers] == [(400, "the body is not JSON")] * 3
+            assert client.get("/v1/shared-settings").json()["snapshot"] == 0
+
+
+def test_a_user_without_a_name_can_change_settings(tmp_path, monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 987654")
+
+    monkeypatch.setattr(archive_settings.getpass, "getuser", nameless)
+    archives.make(tmp_path)
+    run("set", tmp_path, "retention_days=3")
+    assert "a user without a name@" in run("history", tmp_path).output

@@ -11,10 +11,10 @@ __all__ = ["LAST", "STEPS", "check_version", "upgrade"]
 
 #: The steps in ``versions``, named here so that a program whose tables are current need not load them, nor Alembic.
 STEPS: frozenset[str] = frozenset(
-    {"0001", "0002", "0003", "0005", "0006w", "0007n", "0008e", "0008p", "0009a", "0010s"}
+    {"0001", "0002", "0003", "0005", "0006w", "0007n", "0008e", "0008p", "0009a", "0010s", "0011t"}
 )
 #: Those of them that no other follows: what current tables say of themselves.
-LAST: frozenset[str] = frozenset({"0003", "0008p", "0010s"})
+LAST: frozenset[str] = frozenset({"0003", "0008p", "0011t"})
 
 # Any number, the same for all: what migrations of one PostgreSQL database wait for.
 _LOCK = 0x444E4958

@@ -129,3 +129,12 @@ def test_a_final_status_of_the_generator_comes_with_the_last_counts(relaying):
     with asking(peer) as association:
         done = association.move("STUDY", **WANTED)
     assert (int(done.status), done.completed) == (0xA702, 1)
+
+
+@pytest.mark.parametrize("steps", [STEPS[:2], STEPS[:1]], ids=["two", "one"])
+def test_a_generator_that_ends_without_an_outcome_fails(relaying, steps):
+    peer, handlers = relaying
+    handlers.append(lambda request: iter(steps))
+    with asking(peer) as association:
+        done = association.move("STUDY", **WANTED)
+    assert (int(done.status), done.completed) == (0x0110, steps[-1].completed)

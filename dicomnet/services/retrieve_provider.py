@@ -363,7 +363,10 @@ def _relay_move(
             step = given[-1] if given else step
             if given and step.status.is_pending:
                 _report(exchange, message, step)
-        _report(exchange, message, step if results.final is None else step._replace(status=as_status(results.final)))
+        status = step.status if results.final is None else as_status(results.final)
+        if status.is_pending:  # who asks would wait for another response
+            status = Status(Status.PROCESSING_FAILURE, comment="nothing was said of the outcome")
+        _report(exchange, message, step._replace(status=status))
     except Exception as error:
         respond(exchange, message, _status_of_move(error, exchange, message.command))
     except GeneratorExit:

@@ -11,6 +11,8 @@ from test_archive_settings import a_server, admin_of, run
 from dicomnet.archive import node_settings
 from dicomnet.archive.settings_desk import DirectorySettings
 from dicomnet.cli import archive_settings
+from dicomnet.server.admin.api import Changing, Reverting
+from dicomnet.server.fleet_view import FleetSettings
 from dicomnet.server.setting_errors import SettingsInvalid
 
 
@@ -54,3 +56,21 @@ def test_a_user_without_a_name_can_change_settings(tmp_path, monkeypatch):
     archives.make(tmp_path)
     run("set", tmp_path, "retention_days=3")
     assert "a user without a name@" in run("history", tmp_path).output
+
+
+def test_a_name_that_is_as_long_as_one_may_be_passes_through_a_server_with_workers():
+    asked = []
+
+    class Worker:
+        @property
+        def client(self):
+            return self
+
+        def request(self, method, path, body):
+            asked.append((Changing if method == "PATCH" else Reverting).model_validate(body))
+            return {}
+
+    settings, who = FleetSettings([Worker()]), f"{'A' * 64} by way of root"
+    settings.change({"relational": True}, (), who)
+    settings.revert(1, who)
+    assert [one.on_behalf_of for one in asked] == ["A" * 64] * 2

@@ -19,6 +19,7 @@ from ..status import Status
 from .ae_entry import AEEntry
 
 __all__ = [
+    "MOST_WHO",
     "AEDirectory",
     "AuditTrail",
     "Identity",
@@ -29,6 +30,10 @@ __all__ = [
     "SharedSettings",
     "Storage",
 ]
+
+
+#: Characters of who wants a change of `SharedSettings`, where the caller of the admin interface speaks for others.
+MOST_WHO = 64
 
 
 class NotNow(DicomNetError):

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from .ae_titles import NotKnown
+from .base import MOST_WHO
 from .discovery import Found
 from .messages import AdminMessage, MessageRegistry
 from .worker_process import WorkerProcess
@@ -202,11 +203,12 @@ class FleetSettings:
         self, values: Mapping[str, Any], unset: Sequence[str], who: str, *, after: int | None = None
     ) -> dict[str, Any]:
         """See `base.SharedSettings`."""
-        return self._ask("PATCH", "", {"set": values, "unset": list(unset), "on_behalf_of": who, "after": after})
+        body = {"set": values, "unset": list(unset), "on_behalf_of": who[:MOST_WHO], "after": after}
+        return self._ask("PATCH", "", body)
 
     def revert(self, number: int, who: str, *, after: int | None = None) -> dict[str, Any]:
         """See `base.SharedSettings`."""
-        return self._ask("POST", f"/{number}/revert", {"on_behalf_of": who, "after": after})
+        return self._ask("POST", f"/{number}/revert", {"on_behalf_of": who[:MOST_WHO], "after": after})
 
 
 def _asked(worker: WorkerProcess, name: str) -> Any:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..ae_entry import AEEntry
 from ..ae_titles import NotKnown
-from ..base import SharedSettings
+from ..base import MOST_WHO, SharedSettings
 from ..settings import Role
 from .face import Administered
 
@@ -34,7 +34,7 @@ class LogLevel(_Body):
     level: Literal["debug", "info", "warning", "error"]
 
 
-_Who = Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Who = Annotated[str, Field(max_length=MOST_WHO, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 

@@ -9,6 +9,7 @@ from rig import until
 from test_archive_settings import a_server, admin_of, run
 
 from dicomnet.archive import node_settings
+from dicomnet.archive.retention_worker import RetentionWorker
 from dicomnet.archive.settings_desk import DirectorySettings
 from dicomnet.cli import archive_settings
 from dicomnet.server.admin.api import Changing, Reverting
@@ -31,6 +32,26 @@ def test_a_snapshot_that_a_node_refused_holds_once_it_fits(tmp_path, monkeypatch
         admin.add_ae("RIS", host="127.0.0.1", port=104)
         until(lambda: shared.snapshot.number == 1)
         assert (shared.refused, server.archive.holdings.settings.retention_days) == (None, 5)
+
+
+@pytest.mark.deadline(60)
+def test_a_node_that_does_not_know_what_is_protected_by_now_deletes_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(node_settings, "LOOK_SECONDS", 0.05)
+    with a_server(tmp_path, "a") as server, admin_of(server) as admin:
+        holdings = server.archive.holdings
+        holdings.intake.store([archives.an_incoming(1)])
+        admin.change_shared({"retention_days": 25})
+        with DirectorySettings(holdings.directory) as desk:
+            desk.change({"protected_studies": ["1.2.1"], "steps_to": ["RIS"]}, (), "ann")
+        until(lambda: holdings.refused)
+        worker = RetentionWorker(holdings, clock=lambda: holdings.database.clock() + 30 * 86_400)
+        assert worker.look() == 0
+        assert "it cannot use snapshot 2 of the settings" in caplog.text
+        admin.add_ae("RIS", host="127.0.0.1", port=104)
+        until(lambda: not holdings.refused)
+        assert worker.look() == 0, "it is protected"
+        admin.change_shared({}, ["protected_studies"])
+        assert worker.look() == 1
 
 
 def test_what_is_no_text_is_refused_in_one_line(tmp_path):

@@ -8,7 +8,7 @@ from ..repository import holdings
 from ..repository.holdings import INDEX_NAME
 from ..repository.setting_snapshots import SettingSnapshots
 from .settings import ArchiveSettings
-from .shared_settings import usable
+from .shared_settings import Refused, usable
 
 __all__ = ["INDEX_NAME", "Holdings"]
 
@@ -27,6 +27,7 @@ class Holdings(holdings.Holdings):
         settings: those that hold: its own, and where they say nothing what all nodes have in common.
         given: its own.
         snapshots: what all nodes have in common.
+        refused: the newest of these, where this node cannot use it, and works by one before.
     """
 
     settings: ArchiveSettings
@@ -37,4 +38,5 @@ class Holdings(holdings.Holdings):
 
     def _settle(self) -> None:
         self.snapshots: SettingSnapshots = SettingSnapshots(self.database, self.events)
+        self.refused: Refused | None = None
         self.settings, _, _ = usable(self.given, self.snapshots, told=False)

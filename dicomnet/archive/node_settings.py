@@ -39,15 +39,19 @@ class NodeSettings(SettingsDesk):
         self._look: threading.Thread | None = None
         self.after: Callable[[], object] = lambda: None
         self.snapshot: Snapshot = Snapshot()
-        self.refused: Refused | None = None
         self.settle()
+
+    @property
+    def refused(self) -> Refused | None:
+        """The newest snapshot, where this node cannot use it, and why."""
+        return self._holdings.refused
 
     # ---- what holds --------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Begin with the newest snapshot that this node can use."""
         holdings = self._holdings
-        settings, self.snapshot, self.refused = usable(holdings.given, holdings.snapshots)
+        settings, self.snapshot, holdings.refused = usable(holdings.given, holdings.snapshots)
         self._say_refused()
         say_unknown(self.snapshot)
         holdings.apply(settings)
@@ -95,7 +99,7 @@ class NodeSettings(SettingsDesk):
         with self._changing:
             if refused is None or refused == self.refused or refused.number <= self.snapshot.number:
                 return
-            self.refused = refused
+            self._holdings.refused = refused
         self._say_refused()
         self._tell()
 
@@ -119,7 +123,7 @@ class NodeSettings(SettingsDesk):
                 return
             tables_of(snapshot.values)
             self._holdings.apply(fitted(self._holdings.given, snapshot.values))
-            self.snapshot, self.refused = snapshot, refused
+            self.snapshot, self._holdings.refused = snapshot, refused
         self._say_refused()
         say_unknown(snapshot)
         about = escaped(snapshot.what), escaped(snapshot.who)

@@ -68,19 +68,27 @@ class RetentionWorker:
     def look(self) -> int:
         """Delete what is due now, unless another node does; how many studies went."""
         policy = self._policy
-        if policy is None or not self._is_mine():
+        if policy is None or self._is_behind() or not self._is_mine():
             return 0
         gone = 0
         for study in prune(self._holdings, policy, self._clock()):
             gone += not study.kept
             if study.kept:
                 log.info("study %s is due to go, and stays: %s", study.uid, study.kept)
-            if self._stop.is_set() or self._policy != policy or not self._is_mine():
+            if self._stop.is_set() or self._policy != policy or self._is_behind() or not self._is_mine():
                 break
         if gone:
             delete_blobs_due(self._holdings)
             compact(self._holdings)
         return gone
+
+    def _is_behind(self) -> bool:
+        """Whether newer settings may protect what these do not: another node that can use them is to delete."""
+        refused = self._holdings.refused
+        if refused is not None:
+            log.warning("this node deletes nothing that is past its time: it cannot use snapshot %d of the settings of "
+                        "all nodes", refused.number)  # fmt: skip
+        return refused is not None
 
     def _is_mine(self) -> bool:
         """Whether this node has the duty, and keeps it: two at once would delete more than the bound asks."""

@@ -242,3 +242,15 @@ def test_pydicom_is_loaded_when_it_is_needed():
 
 def test_all_names_exist():
     assert all(hasattr(codec, name) for name in codec.__all__)
+
+
+@pytest.mark.parametrize("value", [5, "x", [1], ["x"], {"Modality": "CT"}, b"x"])
+def test_a_sequence_of_what_is_no_mapping_is_refused(value):
+    with pytest.raises(InvalidArgument, match="its items are mappings, in a list"):
+        codec.from_keywords({"ScheduledProcedureStepSequence": value})
+
+
+@pytest.mark.parametrize("value", [5, [5], ["1.2", 5]])
+def test_a_uid_that_is_no_text_is_refused(value):
+    with pytest.raises(InvalidArgument, match="StudyInstanceUID"):
+        codec.from_keywords({"StudyInstanceUID": value})

@@ -417,9 +417,10 @@ def _set(dataset: Dataset, keyword: str, value: Any) -> None:
     tag, vr = _tag_and_vr(keyword)
     vr = vr.split(" ")[0] if vr != "UN" else _private_vr(dataset, tag, keyword)
     if vr == "SQ":
-        value = [item if is_dataset(item) else from_keywords(item) for item in value or ()]
+        value = [item if is_dataset(item) else from_keywords(item) for item in _items(keyword, value)]
     wildcards = isinstance(value, str) and any(mark in value for mark in "*?-\\")
-    named = vr == "UI" and all(map(is_uid_like, [value] if isinstance(value, str) else value or ()))
+    uids = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    named = vr == "UI" and all(isinstance(one, str) and is_uid_like(one) for one in uids)
     mode = config.IGNORE if value is None or wildcards or named else config.RAISE
     try:
         if vr in _NUMBERS and isinstance(value, str) and value:
@@ -427,6 +428,16 @@ def _set(dataset: Dataset, keyword: str, value: Any) -> None:
         dataset.add(DataElement(tag, vr, "" if value is None and vr != "SQ" else value, validation_mode=mode))
     except Exception as error:  # pydicom's validators raise what their value type raises
         raise InvalidArgument(f"{keyword} ({vr}) cannot have the value {value!r}: {error}") from error
+
+
+def _items(keyword: str, value: Any) -> Iterable[Any]:
+    """The items of a sequence, data sets or mappings."""
+    items = [] if value is None else value
+    if not isinstance(items, str | bytes | Mapping) and isinstance(items, Iterable):
+        items = list(items)
+        if all(is_dataset(item) or isinstance(item, Mapping) for item in items):
+            return items
+    raise InvalidArgument(f"{keyword} (SQ) cannot have the value {value!r}: its items are mappings, in a list")
 
 
 def _private_vr(dataset: Dataset, tag: int, keyword: str) -> str:

@@ -171,6 +171,9 @@ actions = [{ do = "prefetch", source = "PACS", to = "WS" }]
 """
 
 
+CT_STEP = '--key=ScheduledProcedureStepSequence=[{Modality="CT"}]'
+
+
 @pytest.mark.parametrize(
     ("message", "says"),
     [
@@ -180,8 +183,9 @@ actions = [{ do = "prefetch", source = "PACS", to = "WS" }]
         ),
         (("--on=retrieve", "--key=PatientID=P1", "--to=X"), "refused: no rule says who answers it"),
         (("--on=query", "--key=StudyDate=20260101"), "refused: no rule says who answers it"),
-        (("--on=worklist item", '--key=ScheduledProcedureStepSequence=[{Modality="CT"}]'), 'sent to PACS by "ct"'),
-        (("--on=worklist item", '--key=ScheduledProcedureStepSequence=[{Modality="US"}]'), "nothing is done about it"),
+        (("--on=worklist item", CT_STEP, "--key=PatientID=P1"), 'sent to PACS by "ct"'),
+        (("--on=worklist item", CT_STEP), "nothing is done about it"),  # of no study, and of nobody
+        (("--on=worklist item", CT_STEP.replace("CT", "US"), "--key=PatientID=P1"), "nothing is done about it"),
     ],
 )
 def test_explain_says_what_becomes_of_a_message(router, cli, tmp_path, message, says):
@@ -202,6 +206,7 @@ def test_explain_says_what_becomes_of_a_message(router, cli, tmp_path, message, 
         (("--on=move",), "One of procedure step, availability, query, retrieve, worklist query, worklist item"),
         (("--on=query", "--key=PatentID=P1"), "PatentID"),
         (("--on=query", "--key=PatientID"), "is no KEYWORD=VALUE"),
+        (("--on=worklist item", "--key=ScheduledProcedureStepSequence=CT"), "its items are mappings, in a list"),
         (("1.2.3", "--key=PatientID=P1"), "--key is of a message"),
         (("1.2.3", "--on=sent"), "--to is of a retrieve or --on=sent"),
         (("1.2.3", "--on=query"), "give a FILE, a STUDY, or --on"),

@@ -149,6 +149,11 @@ class Facts:
         return "" if self.trigger in ASKED and any(one in named for one in "*?\\") else named
 
     @property
+    def sets_going(self) -> bool:
+        """Whether rules may have something done for it; for a query of no study and no single patient they may not."""
+        return bool(self.subject) or self.trigger not in (QUERY, WORKLIST, ITEM)
+
+    @property
     def elements(self) -> Item:
         """The elements that were wanted."""
         if self._items is None:

@@ -116,7 +116,7 @@ class Queries:
         except InvalidArgument as error:
             log.warning("a %s of %s cannot be read by rules: %s", message, request.calling, in_brief(error))
             return Status(Status.UNABLE_TO_PROCESS, comment="rules cannot read it")
-        self._queue([told] if self._is_new(told, plan, version, facts) else [])
+        self._queue([told] if self._is_new(plan, version, facts) else [])
         names = [action.source for one in fired for action in one.rule.actions if isinstance(action, Ask)]
         peer = plan.destinations[names[0]] if names else None
         if not isinstance(peer, DimseDestination):
@@ -212,14 +212,14 @@ class Queries:
         facts = self._facts(told, plan)
         try:
             facts.check()
-            return bool(plan.decide(facts).fired) and self._is_new(told, plan, version, facts)
+            return bool(plan.decide(facts).fired) and self._is_new(plan, version, facts)
         except InvalidArgument as error:
             log.warning("a worklist item cannot be read by rules: %s", in_brief(error))
             return False
 
-    def _is_new(self, told: Told, plan: Plan, version: int, facts: Facts) -> bool:
+    def _is_new(self, plan: Plan, version: int, facts: Facts) -> bool:
         """Whether something is to be done that was not done a moment ago; it is remembered."""
-        if not facts.subject and told.message != "C-MOVE":  # a pattern, or anyone: that is of no study and no patient
+        if not facts.sets_going:
             return False
         wanted = [one for one in deliveries_of(plan, version, facts) if one.state is State.WAITING]
         fresh = [self._remember(one) for one in wanted]  # each of them

@@ -172,7 +172,7 @@ def outcome_of(plan: Plan, facts: Facts) -> list[str]:
     words = [f'answered by {source} by "{name}"' for name, source in asked[:1]]
     if facts.trigger in ASKED and not asked:
         words.append("refused: no rule says who answers it")
-    done = outcome(deliveries_of(plan, 0, facts)) if fired else []
+    done = outcome(deliveries_of(plan, 0, facts)) if fired and facts.sets_going else []
     return [*words, *done] or ["nothing is done about it"]
 
 

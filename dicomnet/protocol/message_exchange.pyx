@@ -11,7 +11,7 @@ from collections import deque
 from enum import Enum
 
 from ..wire.command_set cimport Command, Message, MessageReader, frame, pdu_headers
-from .received cimport Observer, RequestReceived, ResponseReceived
+from .received cimport RequestReceived, ResponseReceived
 from .states cimport State
 from .upper_layer cimport UpperLayer
 

@@ -253,7 +253,8 @@ cdef class Taken:
             return make(TransitionSeen, (record.time, self._next(), *transition_of(record.header)))
         self.at += record.size
         body = PyBytes_FromStringAndSize(begin + sizeof(Record), record.size)
-        return make(PDUSeen, (record.time, self._next(), record.sent, record.header[: record.begun], body, record.whole))
+        header = record.header[: record.begun]
+        return make(PDUSeen, (record.time, self._next(), record.sent, header, body, record.whole))
 
     cdef object _next(self):
         """The next object; it is not held any longer than who asks for it holds it."""

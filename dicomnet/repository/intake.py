@@ -112,7 +112,9 @@ class Intake:
         self._blobs, self._index, self._quarantine = blobs, index, quarantine
         self._places = Places(index.database)
         self._outbox = Outbox(index.database.write, clock=index.clock)
-        self.duplicates, self._storage, self.character_set = duplicates, storage, character_set
+        self.duplicates: Duplicates = duplicates
+        self.character_set: str = character_set
+        self._storage = storage
 
     def store(self, group: Sequence[Incoming]) -> list[Kept | Exception]:
         """Store a group: what became of each instance, in order.

@@ -95,6 +95,7 @@ NOT_AWAITED = {
     "Association.find",
     "Association.heard",
     "Association.interrupt",
+    "Association.move_steps",
     "Association.on_event_report",
     "Association.store_many",
     "Association.worklist",

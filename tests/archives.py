@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from index_records import header
 
 from dicomnet import uids
@@ -15,6 +17,7 @@ from dicomnet.files.part10 import meta_header
 from dicomnet.repository.blob_store import NewBlob
 from dicomnet.repository.incoming import BlobSink, Incoming, Memory
 from dicomnet.repository.intake import Kept
+from dicomnet.repository.node_events import NodeEvents
 
 CT, LITTLE = uids.CT_IMAGE_STORAGE, uids.EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -67,3 +70,23 @@ def store(holdings: Holdings, files: list[bytes]) -> None:
             holdings.blobs.finish(writer).result(30)
         [kept] = holdings.intake.store([incoming])
         assert isinstance(kept, Kept), kept
+
+
+def cut_off(monkeypatch: pytest.MonkeyPatch, events: NodeEvents) -> tuple[threading.Event, threading.Event]:
+    """Keep a node from the events of others while the first of these is set; the second says that it has tried."""
+    cut, tried, follow, read = threading.Event(), threading.Event(), NodeEvents._follow, NodeEvents._read
+
+    def follow_unless_cut(self: NodeEvents) -> None:
+        if self is events and cut.is_set():
+            tried.set()
+            raise OSError("no route to the database")
+        follow(self)
+
+    def read_unless_cut(self: NodeEvents) -> Any:
+        if self is events and cut.is_set():
+            raise OSError("no route to the database")
+        return read(self)
+
+    monkeypatch.setattr(NodeEvents, "_follow", follow_unless_cut)
+    monkeypatch.setattr(NodeEvents, "_read", read_unless_cut)
+    return cut, tried

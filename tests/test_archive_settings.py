@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import archives
 import pytest
-from archives import CT, an_incoming, part10
+from archives import CT, an_incoming, cut_off, part10
 from click.testing import CliRunner
 from rig import until
 from servers import make_settings, write_settings
@@ -357,23 +357,7 @@ def test_what_a_later_version_says_stays_and_what_nobody_can_read_is_passed_over
 @pytest.mark.deadline(60)
 def test_a_node_that_was_cut_off_catches_up(tmp_path, index, monkeypatch):
     with an_archive(tmp_path, "a", index) as one, an_archive(tmp_path, "b", index) as other:
-        cut, tried, real = threading.Event(), threading.Event(), NodeEvents._follow
-        events = other.holdings.events
-
-        def follow(self):
-            if self is events and cut.is_set():
-                tried.set()
-                raise OSError("no route to the database")
-            real(self)
-
-        def read(self):
-            if self is events and cut.is_set():
-                raise OSError("no route to the database")
-            return real_read(self)
-
-        real_read = NodeEvents._read
-        monkeypatch.setattr(NodeEvents, "_follow", follow)
-        monkeypatch.setattr(NodeEvents, "_read", read)
+        cut, tried = cut_off(monkeypatch, other.holdings.events)
         cut.set()
         assert tried.wait(20)
         one.shared.change({"relational": True}, (), "ann")

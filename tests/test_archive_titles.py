@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from archives import cut_off
 from rig import until
 from servers import make_settings
 
@@ -79,23 +80,7 @@ def test_a_node_that_was_cut_off_works_on_what_it_knew_and_catches_up(tmp_path, 
     with a_node(tmp_path, "a", index) as one, a_node(tmp_path, "b", index) as other:
         one.base.ae_titles.add(AEEntry(title="OLD"))
         until(lambda: other.base.ae_titles.find("OLD"))
-        events, cut, tried = other.archive.holdings.events, threading.Event(), threading.Event()
-        real = NodeEvents._follow
-
-        def follow(self):
-            if self is events and cut.is_set():
-                tried.set()
-                raise OSError("no route to the database")
-            real(self)
-
-        def read(self):
-            if self is events and cut.is_set():
-                raise OSError("no route to the database")
-            return real_read(self)
-
-        real_read = NodeEvents._read
-        monkeypatch.setattr(NodeEvents, "_follow", follow)
-        monkeypatch.setattr(NodeEvents, "_read", read)
+        cut, tried = cut_off(monkeypatch, other.archive.holdings.events)
         cut.set()
         assert tried.wait(20)
         one.base.ae_titles.add(AEEntry(title="NEW"))

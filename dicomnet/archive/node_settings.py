@@ -19,7 +19,7 @@ from .shared_settings import KEYS, LOOK_BACK, Refused, fitted, say_unknown, tabl
 
 __all__ = ["LOOK_SECONDS", "NodeSettings"]
 
-#: Between two looks at an index in SQLite, which tells nobody: another process may have changed something. Also between
+#: Between two looks at an index in SQLite, which tells no one: another process may have changed something. Also between
 #: two attempts at a snapshot that this node cannot use: a destination that it did not know may be known by now.
 LOOK_SECONDS = 5.0
 

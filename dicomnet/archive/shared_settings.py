@@ -98,7 +98,7 @@ KEYS: dict[str, Key] = {key.name: key for key in _keys()}
 
 
 def _own() -> frozenset[str]:
-    """What a node's file may say, and nobody for all of them."""
+    """What only a node's own file may say, not the settings of all nodes."""
     of_server: set[str] = set()
     for table, field in Settings.model_fields.items():
         model = model_in(field.annotation)

@@ -124,7 +124,8 @@ class SettingSnapshots:
             self._events.order(connection)
             latest = self._latest(connection)
             if after is not None and after != latest.number:
-                what = f"snapshot {latest.number} of the settings, by {latest.who or 'nobody'}, is newer than {after}"
+                who_made = latest.who or "no user"  # before any change
+                what = f"snapshot {latest.number} of the settings, by {who_made}, is newer than {after}"
                 raise Conflict(what, hint="Look at it first.")
             values, what = work(latest.values)
             return latest if values == latest.values else self._put(connection, latest.number + 1, who, what, values)

@@ -1,4 +1,4 @@
-"""`Ledger`: lines about what destinations took while it arrived, written without holding up whoever sends it.
+"""`Ledger`: lines about what destinations took while it arrived, written without holding up the sender.
 
 A transaction for each such instance would take as long as to pass it on. So a line goes to a file first, which survives
 the end of the program, and from there to the database, many at a time. What a program that was killed left in the file

@@ -17,7 +17,7 @@ _TARGET = 1000  # bounds of its histogram; 100 else
 
 
 def upgrade() -> None:
-    """Have these columns looked at more closely, now and by each ANALYZE; nobody who writes waits for it."""
+    """Have these columns looked at more closely, now and by each ANALYZE; no writer waits for it."""
     if op.get_bind().dialect.name != "postgresql":
         return
     for table, column in _COLUMNS:

@@ -97,11 +97,12 @@ class TestOrder:
         ("size", "order"),
         [
             pytest.param(4096, r"b+B+i+a", id="small"),
-            pytest.param(300 << 10, r"b+B+i+a", id="middling", marks=pytest.mark.long),
+            pytest.param(300 << 10, r"b+B+i+a", id="middling"),
             pytest.param(3 << 20, r"b+B+b+B+mDi+a", id="large"),
         ],
     )
     @pytest.mark.deadline(120)
+    @pytest.mark.long
     def test_nothing_is_acknowledged_before_it_is_durable(self, tmp_path, size, order):
         trace = tmp_path / "trace"
         strace = [peers.peer_program("strace"), "-f", "-y", "-o", str(trace), "-e", "signal=none"]

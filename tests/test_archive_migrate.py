@@ -158,6 +158,7 @@ class TestIndex:
         assert ArchiveSettings.load(filled).database == ""
 
     @pytest.mark.deadline(180)
+    @pytest.mark.long
     def test_the_copy_follows_an_archive_that_serves_until_it_is_stopped(self, filled, postgresql):
         """Rows come, change and go while the copy is made, and after it; a kill in the midst costs nothing."""
         url = postgresql.url(postgresql.new_database())
@@ -217,6 +218,7 @@ class TestIndex:
 
 class TestInstances:
     @pytest.mark.deadline(180)
+    @pytest.mark.long
     def test_they_are_moved_while_others_are_stored(self, filled, bucket):
         before = content(filled)
         assert migrate(filled, "--storage", bucket) == 0
@@ -276,6 +278,7 @@ class TestInstances:
         assert content(filled) == before
 
     @pytest.mark.deadline(180)
+    @pytest.mark.long
     def test_killed_and_begun_again_at_any_time(self, filled, bucket, monkeypatch):
         before = content(filled)
         for more in (0, 1, 1, 2):

@@ -164,6 +164,7 @@ class TestReadYourWrites:
 
 
 class TestSweep:
+    @pytest.mark.long
     def test_one_node_indexes_what_another_had_only_stored(self, tmp_path, site):
         nodes.make(tmp_path / "a", site, direct=True)
         nodes.make(tmp_path / "b", site, direct=True)

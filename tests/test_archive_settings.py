@@ -355,6 +355,7 @@ def test_what_a_later_version_says_stays_and_what_nobody_can_read_is_passed_over
 
 
 @pytest.mark.deadline(60)
+@pytest.mark.long
 def test_a_node_that_was_cut_off_catches_up(tmp_path, index, monkeypatch):
     with an_archive(tmp_path, "a", index) as one, an_archive(tmp_path, "b", index) as other:
         cut, tried = cut_off(monkeypatch, other.holdings.events)

@@ -76,6 +76,7 @@ def test_a_title_that_one_node_is_told_is_admitted_by_the_other(tmp_path, index)
 
 
 @pytest.mark.deadline(60)
+@pytest.mark.long
 def test_a_node_that_was_cut_off_works_on_what_it_knew_and_catches_up(tmp_path, index, monkeypatch):
     with a_node(tmp_path, "a", index) as one, a_node(tmp_path, "b", index) as other:
         one.base.ae_titles.add(AEEntry(title="OLD"))

@@ -85,6 +85,7 @@ def test_the_provider_ends_with_the_block(tmp_path, monkeypatch):
     assert started[0].returncode == 0
 
 
+@pytest.mark.long
 def test_an_archive_does_a_day_s_work(tmp_path):
     result = programs.run("demo", "--archive", "--json", env={**os.environ, "TMPDIR": str(tmp_path)})
     assert (result.returncode, result.stderr) == (0, "")

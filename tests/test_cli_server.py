@@ -179,6 +179,7 @@ def test_a_second_sigterm_does_not_wait_for_associations(directory):
             association.echo()
 
 
+@pytest.mark.long
 def test_a_new_add_in_comes_with_a_test_that_passes(run, tmp_path):
     run("addin", "new", "my-hello", "--in", tmp_path)
     folder = tmp_path / "my-hello"

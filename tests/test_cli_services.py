@@ -196,6 +196,7 @@ def test_a_retrieve_shows_how_far_it_is_on_a_terminal(
 
 
 @pytest.mark.parametrize("operation", ["get", "move"])
+@pytest.mark.long
 def test_ctrl_c_cancels_a_retrieve(operation: str, tmp_path: Path) -> None:
     first, go_on = threading.Event(), threading.Event()
 

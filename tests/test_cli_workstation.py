@@ -51,6 +51,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
         yield Desk(directory, capsys, told, archive)
 
 
+@pytest.mark.long
 def test_asked_retrieved_listed_and_sent(desk: Desk) -> None:
     assert "P1" in desk.run("query", "ARCHIVE", "-k", "PatientID=P1")
     assert desk.run("query", "ARCHIVE", "-k", "PatientID=NOBODY").strip() == "0 found"

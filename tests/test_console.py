@@ -274,6 +274,7 @@ class TestClients:
             assert pages.post(f"/servers/main/clients/{record.id}/disconnect").status_code == 404
             association.abort()
 
+    @pytest.mark.long
     def test_those_who_look_see_one_come_and_go(self, open_console, server):
         seen = threading.Event()
         with consoles.browser(open_console) as client, client.stream("GET", "/live?topic=clients&server=main") as live:

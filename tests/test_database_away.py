@@ -53,6 +53,7 @@ def holdings(tmp_path, url):
 
 class TestTransactions:
     @pytest.mark.parametrize("mode", ["fast", "immediate"])
+    @pytest.mark.long
     def test_a_restart_costs_time_and_nothing_else(self, holdings, cluster, mode):
         results = []
 

@@ -167,6 +167,7 @@ def test_bytes_are_encoded_already():
         assert encode(data, LITTLE) == b"ab"
 
 
+@pytest.mark.long
 def test_a_deflated_bomb_does_not_go_off():
     bomb = zlib.compress(bytes(300 << 20), 9, wbits=-15)
     assert len(bomb) < 400_000

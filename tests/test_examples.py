@@ -251,6 +251,7 @@ def test_work_items(tmp_path: Path) -> None:
         assert run("work_items.py", peer) == ""
 
 
+@pytest.mark.long
 def test_print_images(tmp_path: Path) -> None:
     (tmp_path / "studies").mkdir()
     for path in peers.sample_files():

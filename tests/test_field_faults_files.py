@@ -134,7 +134,7 @@ def test_d10_one_empty_container_does_not_end_a_batch(archive: Any, tmp_path: Pa
     assert (done.returncode != 0, str(bad) in done.stderr) == (True, True), done.stderr
 
 
-@pytest.mark.parametrize("kind", ["fifo", "bomb"])
+@pytest.mark.parametrize("kind", ["fifo", pytest.param("bomb", marks=pytest.mark.long)])
 def test_s14_dump_neither_waits_nor_swells(tmp_path: Path, kind: str) -> None:
     import resource
     import zlib

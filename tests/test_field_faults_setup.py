@@ -51,6 +51,7 @@ except dn.errors.InvalidArgument as error:
 
 
 @pytest.mark.parametrize("syntax", CODECS, ids=uids.name_of)
+@pytest.mark.long
 def test_a7_the_codecs_decode_what_the_page_says_and_the_error_names_what_does(syntax: str) -> None:
     name, wanted = CODECS[syntax]
     [path] = [one for one in peers.sample_files() if one.name == name]
@@ -145,6 +146,7 @@ def test_u13_a_stale_environment_is_built_anew(tmp_path: Path, found: str, rebui
 # ---- U15 -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_u15_the_tests_pass_with_sigint_ignored() -> None:
     """As in a shell's background: what a test starts, and is to obey Ctrl-C, would ignore it."""
     chosen = "tests/test_cli_store.py::TestInterrupted::test_once_releases"

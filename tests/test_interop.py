@@ -147,6 +147,7 @@ def recv(tmp_path):
 
 
 class TestDicomnetToDicomnet:
+    @pytest.mark.long
     def test_bit_for_bit_in_every_transfer_syntax(self, samples, recv, tmp_path):
         assert {described(path)[1] for path in samples} >= PROPOSALS.keys()
         for lot in waves(samples):

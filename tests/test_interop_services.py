@@ -511,6 +511,7 @@ def test_our_n_services_ask_pynetdicom() -> None:
     assert seen == [*names, "EVT_N_DELETE"]
 
 
+@pytest.mark.long
 def test_pynetdicom_is_told_of_a_commitment_on_its_own_association() -> None:
     pynetdicom = peers.peer_module("pynetdicom")
     push = uids.STORAGE_COMMITMENT_PUSH_MODEL

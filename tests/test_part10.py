@@ -343,6 +343,7 @@ def test_uids_are_found_wherever_the_first_window_ends():
 
 @given(with_pixels())
 @settings(max_examples=60)
+@pytest.mark.long
 def test_every_truncation_is_seen(given_set):
     dataset, syntax = given_set
     data, ends = encoded(dataset, syntax), boundaries(dataset, syntax)
@@ -353,6 +354,7 @@ def test_every_truncation_is_seen(given_set):
 
 
 @given(with_pixels(), st.randoms(use_true_random=False))
+@pytest.mark.long
 def test_damage_never_hangs_or_crashes(given_set, chance):
     dataset, syntax = given_set
     data = bytearray(encoded(dataset, syntax))

@@ -167,6 +167,7 @@ class TestAdd:
         assert added[0].reason == "the series is part of another study"
         assert_exact(database)
 
+    @pytest.mark.long
     def test_hundreds_at_once(self, index, database):
         group = [numbered(study, 1, instance) for study in range(30) for instance in range(40)]
         assert set(outcomes(index.add(group))) == {Outcome.NEW}

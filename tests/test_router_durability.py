@@ -24,6 +24,7 @@ def test_kills_of_router_and_destinations_lose_nothing(tmp_path):
 
 
 @pytest.mark.deadline(120)
+@pytest.mark.long
 def test_a_few_kills_lose_nothing(tmp_path):
     outcome = router_soak.soak(3, tmp_path, seed=1, say=False)
     assert outcome.good, outcome

@@ -285,6 +285,7 @@ class TestAfterACrash:
         kept.discard()
 
     @pytest.mark.deadline(60)
+    @pytest.mark.long
     def test_a_killed_process_loses_nothing_that_it_told(self, tmp_path):
         program = (
             "import sys; sys.path.insert(0, 'tests'); from test_segments import *; from pathlib import Path\n"

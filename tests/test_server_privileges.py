@@ -146,6 +146,7 @@ def test_settings_and_add_ins_stay_roots_and_links_are_left_alone(place):
 @AS_ROOT
 @pytest.mark.parametrize("user", ["nobody", ""])
 @pytest.mark.parametrize("name", ["server.toml", "addins", "addins/mine.py"])
+@pytest.mark.long
 def test_root_trusts_no_settings_and_no_add_in_of_another_user(place, user, name):
     server = of_nobody(place / "s") if user else place / "s"
     if not user:

@@ -137,6 +137,7 @@ def test_what_any_class_takes_is_negotiated_and_listed():
     assert offered(registry) == {(STORE, CT): "archive", (STORE, ANY_CLASS): "archive"}
 
 
+@pytest.mark.long
 def test_changes_of_many_threads_are_all_there():
     registry = ServiceRegistry(echo=False)
     start = threading.Barrier(8)

@@ -139,6 +139,7 @@ def test_what_cannot_be_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
     """What cannot be is said, and asked again; what an option says is not asked."""
     ours, theirs = os.openpty()
@@ -174,6 +175,7 @@ def test_an_init_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*")) == [tmp_path / "deep"]
 
 
+@pytest.mark.long
 def test_an_init_that_is_killed_is_swept_away_by_the_next(tmp_path: Path) -> None:
     target = tmp_path / "site"
     code = (
@@ -209,6 +211,7 @@ def test_a_path_too_long_for_sockets_is_refused(tmp_path: Path) -> None:
 # ---- checking --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_good_site_echoes_both_ways_and_does_its_work(tmp_path: Path) -> None:
     site = made(tmp_path / "site")
     with running(site):
@@ -227,6 +230,7 @@ def test_a_good_site_echoes_both_ways_and_does_its_work(tmp_path: Path) -> None:
             assert item.PatientID == "SAMPLE1"
 
 
+@pytest.mark.long
 def test_what_is_broken_is_named(tmp_path: Path) -> None:
     """A wrong title, a closed port and an expired certificate, each by who, what and where."""
     site = made(tmp_path / "site")

@@ -166,6 +166,7 @@ class TestCommandLine:
             code, _, said = dicomnet("echo", f"SCP@127.0.0.1:{port}")
             assert (code, "the peer speaks TLS" in said) == (61, True)
 
+    @pytest.mark.long
     def test_callers_without_certificates_and_any_name(self, directory):
         with recv(directory, "--tls-clients", "ignored") as port:
             ca = ["--tls-ca", directory / "ca.pem"]

@@ -400,6 +400,7 @@ def test_what_cannot_be_is_refused_by_name(
         assert station.queue.page() == []
 
 
+@pytest.mark.long
 def test_files_come_in_and_go_out(tmp_path: Path) -> None:
     """Folder, zip and DICOMDIR, both ways; what is no instance is told."""
     folder = tmp_path / "in"

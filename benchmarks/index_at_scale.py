@@ -33,7 +33,6 @@ from dicomnet.repository.catalog import Level
 from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index
 from dicomnet.repository.keys import Identifier, QueryOptions
-from dicomnet.repository.query import Driver
 from dicomnet.web.application import dicomweb
 from dicomnet.web.repository import WebRepository
 from dicomnet.web.serving import WebServing
@@ -169,13 +168,12 @@ def identifier_of(level: Level, keys: dict[str, str]) -> Identifier:
     return Identifier.of(wanted, level=level.name, options=QueryOptions(relational=True))
 
 
-def ask(index: Index, level: Level, keys: dict[str, str], limit: int | None) -> tuple[int, Driver]:
-    identifier = identifier_of(level, keys)
+def ask(index: Index, level: Level, keys: dict[str, str], limit: int | None) -> int:
     found = 0
-    for match in index.find(identifier, root=Level.PATIENT, limit=limit):
+    for match in index.find(identifier_of(level, keys), root=Level.PATIENT, limit=limit):
         match.encode(uids.EXPLICIT_VR_LITTLE_ENDIAN)
         found += 1
-    return found, index.planned(identifier, root=Level.PATIENT, limit=limit)[0].driver
+    return found
 
 
 def measure(index: Index, studies: int, times: int) -> None:
@@ -184,14 +182,15 @@ def measure(index: Index, studies: int, times: int) -> None:
     for title, question in questions(studies, draw).items():
         for _ in range(WARMING):  # statements are compiled, connections made
             ask(index, *question())
-        spent, found, driver, before = [], [], Driver.NONE, time.process_time()
+        spent, found, before = [], [], time.process_time()
         for _ in range(times):
             level, keys, limit = question()
             started = time.perf_counter()
-            count, driver = ask(index, level, keys, limit)
+            found.append(ask(index, level, keys, limit))
             spent.append(1000 * (time.perf_counter() - started))
-            found.append(count)
         processor = 1000 * (time.process_time() - before) / times
+        level, keys, limit = question()
+        driver = index.planned(identifier_of(level, keys), root=Level.PATIENT, limit=limit)[0].driver
         spent.sort()
         p95 = spent[min(len(spent) - 1, int(0.95 * len(spent)))]
         print(

@@ -10,7 +10,7 @@ from archives import LITTLE, an_incoming, data_set
 
 from dicomnet import uids
 from dicomnet.archive.checks import fsck
-from dicomnet.archive.rejection import KIND, RejectionNotes, commit_of
+from dicomnet.archive.rejection import RejectionNotes, commit_of
 from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.dataset import codec
 from dicomnet.errors import InvalidArgument
@@ -20,6 +20,7 @@ from dicomnet.repository.blob_store import NewBlob
 from dicomnet.repository.catalog import Level
 from dicomnet.repository.incoming import Incoming
 from dicomnet.repository.index import Outcome
+from dicomnet.repository.quarantine import REJECTED
 
 NOTE = uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE
 QUALITY, SAFETY, WORKLIST, EXPIRED = "113001", "113037", "113038", "113039"
@@ -53,12 +54,12 @@ def there(holdings, study=1):
 
 
 def rejected(holdings):
-    return [(one.uid, one.reason[:6]) for one in holdings.quarantine.items() if one.kind == KIND]
+    return [(one.uid, one.reason[:6]) for one in holdings.quarantine.items() if one.kind == REJECTED]
 
 
 def store(holdings, *group):
     results = commit_of(holdings)(group)
-    assert [one.outcome for one in results if one.outcome not in (Outcome.NEW, Outcome.SAME)] == []
+    assert {one.outcome for one in results} <= {Outcome.NEW, Outcome.SAME, Outcome.REJECTED}
     return results
 
 
@@ -106,14 +107,56 @@ def test_what_comes_again_stays_rejected_unless_it_had_expired(holdings, code, e
     assert list(fsck(holdings)) == []
 
 
-def test_what_a_kill_left_in_the_index_is_rejected_when_it_is_sent_again(holdings):
-    store(holdings, an_incoming(1))
-    store(holdings, a_note(SAFETY, [1]))
-    holdings.intake.store([an_incoming(1)])  # and no more: its sender has no answer
-    assert there(holdings) == ["1.2.1.1.1"]
-    store(holdings, an_incoming(1))
-    assert there(holdings) == []
+@pytest.fixture(params=["sqlite", "postgresql"])
+def of_any_database(request, tmp_path):
+    """As `holdings`, with either database."""
+    chosen = {"rejection_notes": "quarantine"}
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        chosen["database"] = server.url(server.new_database())
+    with archives.opened(tmp_path, **chosen) as holdings:
+        yield holdings
+
+
+def test_no_kill_leaves_what_is_sent_again_in_the_index(of_any_database):
+    holdings = of_any_database
+    store(holdings, an_incoming(1), an_incoming(2), an_incoming(3))
+    store(holdings, a_note(SAFETY, [1, 2]))
+    with holdings.database.read() as connection:
+        before = connection.exec_driver_sql("SELECT max(seq) FROM change").scalar_one()
+    results = holdings.intake.store([an_incoming(1), an_incoming(2, Rows=7), an_incoming(4)])  # and no more
+    assert [one.outcome for one in results] == [Outcome.REJECTED, Outcome.REJECTED, Outcome.NEW]
+    assert there(holdings) == ["1.2.1.1.3", "1.2.1.1.4"]
+    with holdings.database.read() as connection:  # nor was it there meanwhile
+        changes = connection.exec_driver_sql(f"SELECT kind FROM change WHERE seq > {before}").scalars().all()
+    assert changes == ["stored"]
+    assert len(rejected(holdings)) == 4  # the other bytes wait, too
     assert list(fsck(holdings)) == []
+
+
+def test_what_a_kill_kept_from_the_index_stays_rejected_when_it_is_found(of_any_database):
+    holdings = of_any_database
+    store(holdings, an_incoming(1), an_incoming(2))
+    store(holdings, a_note(SAFETY, [1]))
+    stored = [an_incoming(1).blob, an_incoming(3).blob]
+    for one in stored:
+        one.hash()
+    holdings.blobs.put(stored)  # and no more: the index knows of neither
+    assert holdings.intake.recover(recent=False) == 2
+    assert there(holdings) == ["1.2.1.1.2", "1.2.1.1.3"]
+    assert list(fsck(holdings)) == []
+
+
+def test_what_came_while_notes_were_not_honoured_is_rejected_when_it_is_sent_again(tmp_path):
+    with archives.opened(tmp_path, rejection_notes="quarantine") as holdings:
+        store(holdings, an_incoming(1), a_note(SAFETY, [1]))
+    with archives.opened(tmp_path, rejection_notes="store") as holdings:
+        store(holdings, an_incoming(1))
+        assert there(holdings) == ["1.2.1.1.1"]
+    with archives.opened(tmp_path, rejection_notes="quarantine") as holdings:
+        store(holdings, an_incoming(1))
+        assert there(holdings) == []
+        assert list(fsck(holdings)) == []
 
 
 @pytest.mark.parametrize(

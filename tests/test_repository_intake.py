@@ -8,7 +8,7 @@ from test_repository_index import assert_exact
 
 from dicomnet import uids
 from dicomnet.files.part10 import meta_header
-from dicomnet.repository import intake as intake_module
+from dicomnet.repository import index as index_module
 from dicomnet.repository.attributes import MissingElement
 from dicomnet.repository.blob_source import BlobSource, data_set_of
 from dicomnet.repository.blob_store import NewBlob
@@ -299,7 +299,7 @@ class TestAfterACrash:
         lost = places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref
         blobs.delete([lost])
         with monkeypatch.context() as patch:
-            patch.setattr(intake_module, "contradiction", lambda *_: "another name")
+            patch.setattr(index_module, "contradiction", lambda *_: "another name")
             assert outcomes(intake.store([an_instance(1)])) == [Outcome.PATIENT_CONFLICT]
         (waiting,) = Quarantine(database).items()
         assert data_set_of(blobs, waiting.ref) == an_instance(1).head

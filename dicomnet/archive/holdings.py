@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from ..repository import holdings
 from ..repository.holdings import INDEX_NAME
+from ..repository.insertion import Barring
+from ..repository.quarantine import rejected
 from ..repository.setting_snapshots import SettingSnapshots
 from .settings import ArchiveSettings
 from .shared_settings import Refused, usable
@@ -40,3 +45,10 @@ class Holdings(holdings.Holdings):
         self.snapshots: SettingSnapshots = SettingSnapshots(self.database, self.events)
         self.refused: Refused | None = None
         self.settings, _, _ = usable(self.given, self.snapshots, told=False)
+
+    def _barring(self) -> Barring:
+        return self._rejected
+
+    def _rejected(self, connection: Connection, uids: Sequence[str]) -> Mapping[str, str]:
+        """What rejection notes have named, where they are honoured."""
+        return {} if self.settings.rejection_notes == "store" else rejected(connection, uids)

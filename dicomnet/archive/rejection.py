@@ -2,7 +2,8 @@
 
 An instance that a note rejects leaves the index, so that no query, retrieve, web service or commitment knows it, before
 the note is acknowledged. Its bytes wait in quarantine, or are deleted, as the settings say. What comes again stays
-rejected, while it is in quarantine; but of data whose retention has expired (113039) it is taken as new.
+rejected, while it is in quarantine: the transaction that would add it to the index looks there (`Holdings`). But of
+data whose retention has expired (113039) it is taken as new.
 """
 
 from __future__ import annotations
@@ -26,24 +27,21 @@ from ..repository.deletion import delete_instances
 from ..repository.incoming import Incoming
 from ..repository.index import Outcome
 from ..repository.intake import Kept
+from ..repository.quarantine import EXPIRED, REJECTED, rejected
 from ..repository.removal import DELETING, remove_instances
-from ..repository.work_schema import quarantine
 from .holdings import Holdings
 
-__all__ = ["KIND", "RejectionNotes", "commit_of"]
+__all__ = ["RejectionNotes", "commit_of"]
 
-#: What rejected instances are called in quarantine.
-KIND = "rejected"
-
-_QUALITY, _EXPIRED = "113001", "113039"
+_QUALITY = "113001"
 # Titles of rejection notes, of coding scheme DCM (PS3.16 CID 7011).
 _TITLES = {
     _QUALITY: "Rejected for Quality Reasons",
     "113037": "Rejected for Patient Safety Reasons",
     "113038": "Incorrect Modality Worklist Entry",
-    _EXPIRED: "Data Retention Policy Expired",
+    EXPIRED: "Data Retention Policy Expired",
 }
-_I, _B, _SE, _ST, _Q = schema.instance.c, schema.blob.c, schema.series.c, schema.study.c, quarantine.c
+_I, _B, _SE, _ST = schema.instance.c, schema.blob.c, schema.series.c, schema.study.c
 
 
 class RejectionNotes:
@@ -60,7 +58,7 @@ class RejectionNotes:
         """As `Intake.store`: a note that cannot be honoured now is an exception, and can be sent again."""
         results = self._holdings.intake.store(group)
         kept = [one for one in results if isinstance(one, Kept) and one.outcome in (Outcome.NEW, Outcome.SAME)]
-        self._reject_again([one.record.uid for one in kept])  # one that a kill left in the index is no new one
+        self._reject_again([one.record.uid for one in kept if one.outcome is Outcome.SAME])
         notes = {one.record.uid for one in kept if one.record.cls == uids.KEY_OBJECT_SELECTION_DOCUMENT_STORAGE}
         for place, result in enumerate(results) if notes else ():
             if isinstance(result, Kept) and result.record.uid in notes:
@@ -115,14 +113,14 @@ class RejectionNotes:
         return found
 
     def _reject_again(self, arrived: Sequence[str]) -> None:
-        """Have what was rejected before, and is sent again, stay so."""
-        query = select(_Q.uid, _Q.reason).where(_Q.kind == KIND, ~_Q.reason.startswith(_EXPIRED))
-        for part in parts(sorted(set(arrived))):
-            with self._holdings.database.read() as connection:
-                rejected = {row.uid: row.reason for row in connection.execute(query.where(_Q.uid.in_(part)))}
-            for uid, reason in rejected.items():
-                log.warning("%s has come again, and stays rejected", uid)
-                self._holdings.database.transaction(partial(self._reject, [uid], reason))
+        """Have what was rejected before, and came again while notes were not honoured, be so once more."""
+        if not arrived:
+            return
+        with self._holdings.database.read() as connection:
+            found = rejected(connection, arrived)
+        for uid, reason in found.items():
+            log.warning("%s has come again, and stays rejected", uid)
+            self._holdings.database.transaction(partial(self._reject, [uid], reason))
 
     def _reject(self, found: Sequence[str], reason: str, connection: Connection) -> None:
         """Out of the index, into quarantine: all in the caller's transaction."""
@@ -136,7 +134,7 @@ class RejectionNotes:
         spare: list[BlobRef] = []
         for row in rows:
             ref = BlobRef(row.key, row.off, row.bytes)
-            if ref in gone and not self._holdings.quarantine.admit(connection, {**row._mapping, "kind": KIND,
+            if ref in gone and not self._holdings.quarantine.admit(connection, {**row._mapping, "kind": REJECTED,
                                                                                 "reason": reason}):  # fmt: skip
                 spare.append(ref)
         if spare:

@@ -15,6 +15,7 @@ from .bucket import StoreUnavailable
 from .database import Database
 from .disk import DiskWatch, Watermarks
 from .index import Index
+from .insertion import Barring
 from .intake import Duplicates, Intake
 from .node_events import NodeEvents
 from .nodes import Nodes
@@ -88,7 +89,7 @@ class Holdings:
         self.nodes: Nodes = Nodes(self.database)
         self.events: NodeEvents = NodeEvents(self.database)
         self._settle()
-        self.index: Index = Index(self.database, clock=self.database.clock)
+        self.index: Index = Index(self.database, clock=self.database.clock, barring=self._barring())
         self.places: Places = Places(self.database)
         self.blobs: BlobStore = self._open_blobs()
         self.workitems: Workitems = Workitems(self.database, clock=self.database.clock, events=self.events)
@@ -125,6 +126,10 @@ class Holdings:
 
     def _settle(self) -> None:
         """The database is open: it may have settings, too."""
+
+    def _barring(self) -> Barring | None:
+        """What says which instances the index must not have; it is asked while what a kill left is indexed, too."""
+        return None
 
     def _open_blobs(self) -> BlobStore:
         chosen = self.settings

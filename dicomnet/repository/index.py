@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from sqlalchemy import Connection
+
 from ..errors import InvalidArgument
 from .attributes import InstanceRecord
 from .catalog import Level
 from .database import Database
 from .finding import QueryTooLong, stream
 from .identity import PatientId
-from .insertion import Added, Insertion, Outcome
+from .insertion import Added, Barring, Insertion, Outcome
 from .keys import LEVEL, Identifier, InvalidKey
 from .locations import InstanceLocation, locations
 from .patients import contradiction
@@ -30,11 +32,15 @@ class Index:
     Args:
         database: with all tables.
         clock: seconds since 1970, for what is kept of when a study was last seen.
+        barring: says which instances are not added; it is asked in the transaction that would add them.
     """
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, *, clock: Callable[[], float] = time.time, barring: Barring | None = None
+    ) -> None:
         self.database = database
         self.clock = clock
+        self._barring = barring
 
     def add(self, group: Sequence[InstanceRecord], *, logged: bool = False) -> list[Added]:
         """Add instances that are stored, all in one transaction, which is on the disk when this returns.
@@ -52,8 +58,12 @@ class Index:
             return []
         now = self.clock()
         return self.database.transaction(
-            lambda connection: Insertion(connection, now, contradiction).add(group), logged=logged, repeatable=True
+            lambda connection: self.insertion(connection, now).add(group), logged=logged, repeatable=True
         )
+
+    def insertion(self, connection: Connection, now: float) -> Insertion:
+        """What adds instances in the caller's transaction, which others come before or after."""
+        return Insertion(connection, now, contradiction, self._barring)
 
     def find(
         self,

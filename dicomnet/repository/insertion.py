@@ -30,9 +30,11 @@ from .attributes import InstanceRecord, PatientRecord, SeriesRecord, StudyRecord
 from .patients import Demographics
 from .prepared import Prepared, among, in_one_go
 
-__all__ = ["Added", "Insertion", "Outcome"]
+__all__ = ["Added", "Barring", "Insertion", "Outcome"]
 
 Contradiction = Callable[[Demographics, Demographics], str]
+#: Says which of some instances the index must not have, and why: in the transaction that would add them.
+Barring = Callable[[Connection, Sequence[str]], Mapping[str, str]]
 
 
 class Outcome(Enum):
@@ -43,6 +45,7 @@ class Outcome(Enum):
     DIFFERENT = "different"  # there is one of this UID with other bytes, or in another series
     PATIENT_CONFLICT = "patient conflict"  # another patient has this ID, or this study
     SERIES_CONFLICT = "series conflict"  # the series is part of another study
+    REJECTED = "rejected"  # a rejection note has named it
 
 
 class Added(NamedTuple):
@@ -119,12 +122,16 @@ class Insertion:
         connection: in a transaction that writes.
         now: seconds since 1970.
         contradiction: says why two descriptions are not of one patient, or nothing.
+        barring: says which instances are not added.
     """
 
-    def __init__(self, connection: Connection, now: float, contradiction: Contradiction) -> None:
+    def __init__(
+        self, connection: Connection, now: float, contradiction: Contradiction, barring: Barring | None = None
+    ) -> None:
         self.connection = connection
         self.now = now
         self.contradiction = contradiction
+        self.barring = barring
         self.is_sqlite: Any = connection.dialect.name == "sqlite"
 
     def add(self, group: Sequence[InstanceRecord]) -> list[Added]:
@@ -139,6 +146,7 @@ class Insertion:
 
     def _turn(self, turn: _Pass) -> None:
         self._find_known(turn)
+        self._find_barred(turn)
         self._find_studies(turn)
         self._make_studies(turn)
         self._find_series(turn)
@@ -154,6 +162,14 @@ class Insertion:
             record = turn.group[places[row.uid]]
             same = bytes(row.sha) == record.sha and row.series == record.series.uid
             turn.outcomes[places[row.uid]] = Added(Outcome.SAME if same else Outcome.DIFFERENT)
+
+    def _find_barred(self, turn: _Pass) -> None:
+        """After those that are there: what is barred meanwhile leaves the index in the transaction that bars it."""
+        places = {record.uid: place for place, record in turn.undecided()}
+        if self.barring is None or not places:
+            return
+        for uid, why in self.barring(self.connection, [*places]).items():
+            turn.outcomes[places[uid]] = Added(Outcome.REJECTED, why)
 
     # Studies and their patients
 

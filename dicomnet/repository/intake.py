@@ -24,9 +24,7 @@ from .blob_store import BlobRef, BlobStore, NewBlob, StoredBlob
 from .database import is_away
 from .incoming import HEAD_BYTES, Incoming
 from .index import Added, Index, Outcome
-from .insertion import Insertion
 from .outbox import Outbox
-from .patients import contradiction
 from .places import Place, Places
 from .quarantine import Quarantine
 from .removal import DELETING, given_up, remove_instances
@@ -261,7 +259,8 @@ class Intake:
         added = self._quarantine.add(rows)
         for one, result in waiting:
             why = result.reason or "other bytes under a UID that is taken"
-            log.warning("%s from %s is in quarantine: %s", one.record.uid, one.calling or "a file", why)
+            what = "has come again, and stays rejected" if result.outcome is Outcome.REJECTED else "is in quarantine"
+            log.warning("%s from %s %s: %s", one.record.uid, one.calling or "a file", what, why)
         known = [one for (one, _), is_new in zip(waiting, added, strict=True) if not is_new]
         held = {item.ref for one in known for item in self._quarantine.find(one.record.uid)}
         return [one.ref for one in known if one.ref not in held]
@@ -271,7 +270,7 @@ class Intake:
 
         def work(connection: Connection) -> list[BlobRef]:
             gone = remove_instances(connection, [one.record.uid])
-            added = Insertion(connection, self._index.clock(), contradiction).add([one.record])[0]
+            added = self._index.insertion(connection, self._index.clock()).add([one.record])[0]
             if added.outcome is not Outcome.NEW:
                 raise _NotTaken(added)
             return gone

@@ -12,9 +12,15 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from .attributes import InstanceRecord
 from .blob_store import BlobRef
 from .database import Database
+from .prepared import Prepared, among
 from .work_schema import quarantine
 
-__all__ = ["Quarantine", "Quarantined"]
+__all__ = ["EXPIRED", "REJECTED", "Quarantine", "Quarantined", "rejected"]
+
+#: The kind of what a rejection note names; its reason begins with the code of the note's title (PS3.16 CID 7011).
+REJECTED = "rejected"
+#: Data Retention Policy Expired: what was rejected for that is new when it comes again.
+EXPIRED = "113039"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,20 @@ class Quarantine:
             return [BlobRef(*row) for row in connection.execute(gone)]
 
         return self._database.transaction(work)
+
+
+def rejected(connection: Connection, uids: Sequence[str]) -> dict[str, str]:
+    """Those of some instances that stay rejected, whoever sends them again, and why: in the caller's transaction."""
+    return {row.uid: row.reason for row in _REJECTED[connection.dialect.name == "sqlite"].listed(connection, uids)}
+
+
+def _rejected(*, in_sqlite: bool) -> Prepared:
+    named, columns = among(quarantine.c.uid, in_sqlite=in_sqlite), quarantine.c
+    query = select(columns.uid, columns.reason).where(named, columns.kind == REJECTED)
+    return Prepared(query.where(~columns.reason.startswith(EXPIRED)))
+
+
+_REJECTED = {in_sqlite: _rejected(in_sqlite=in_sqlite) for in_sqlite in (True, False)}
 
 
 def _item(row: RowMapping) -> Quarantined:

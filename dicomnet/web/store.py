@@ -377,7 +377,7 @@ def _settle(outcomes: list[_Outcome]) -> None:
             one.reason = _MISMATCH
             continue
         one.study_uid, one.series_uid = kept.record.study.uid, kept.record.series.uid
-        if kept.outcome not in (Outcome.NEW, Outcome.SAME):
+        if kept.outcome not in (Outcome.NEW, Outcome.SAME, Outcome.REJECTED):
             one.reason = _DUPLICATE
 
 

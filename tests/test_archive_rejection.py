@@ -118,6 +118,15 @@ def of_any_database(request, tmp_path):
         yield holdings
 
 
+def test_what_had_expired_and_is_rejected_for_another_reason_stays_so(holdings):
+    store(holdings, an_incoming(1), a_note(EXPIRED, [1]))
+    store(holdings, an_incoming(1), a_note(SAFETY, [1]))
+    store(holdings, an_incoming(1))
+    assert there(holdings) == []
+    assert rejected(holdings)[0] == ("1.2.1.1.1", SAFETY)
+    assert list(fsck(holdings)) == []
+
+
 def test_no_kill_leaves_what_is_sent_again_in_the_index(of_any_database):
     holdings = of_any_database
     store(holdings, an_incoming(1), an_incoming(2), an_incoming(3))

@@ -77,10 +77,16 @@ class Quarantine:
         return self.admit(connection, values)
 
     def admit(self, connection: Connection, values: Mapping[str, Any]) -> bool:
-        """Keep an instance by its columns, all but id and time, in the caller's transaction; as of `add`."""
+        """Keep an instance by its columns, all but id and time, in the caller's transaction; as of `add`.
+
+        What is there already, for another reason, is there for this one from now on.
+        """
         columns = quarantine.c
         same = columns.uid == values["uid"], columns.sha == values["sha"], columns.kind == values["kind"]
-        if connection.execute(select(columns.id).where(*same)).first() is not None:
+        known = connection.execute(select(columns.reason).where(*same)).first()
+        if known is not None:
+            if known.reason != values["reason"]:
+                connection.execute(update(quarantine).where(*same).values(reason=values["reason"]))
             return False
         connection.execute(insert(quarantine).values({**values, "at": self._clock()}))
         return True

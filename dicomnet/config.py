@@ -12,6 +12,7 @@ from dicomnet.uids import IMPLEMENTATION_CLASS_UID
 __all__ = [
     "ACCEPT_PAUSE",
     "ANY_SCP",
+    "CLOSE_PATIENCE",
     "COMMITMENT_PATIENCE",
     "DEEPEST_SEQUENCE",
     "DESCRIBE_BUFFER",
@@ -33,6 +34,7 @@ __all__ = [
     "RECEIVE_DRAIN",
     "RELATED_CLASSES",
     "SAY_AGAIN",
+    "STOP_DRAIN",
     "STRAGGLER_GRACE",
     "TAPPED_BODY",
     "TAPPED_WAITING",
@@ -92,6 +94,12 @@ LAST_WORD = 0.2
 # Seconds for which a program that is told to stop rejects new associations as a matter of time, before its port closes:
 # callers that are just under way learn that they may try again.
 LAST_CALL = 1.0
+# Seconds that associations in flight get where an application that serves by itself is told to stop; idle ones get
+# ``Timeouts.quiet``. A sender sends again what was not acknowledged, and what starts programs waits for so long itself.
+STOP_DRAIN = 10.0
+# Seconds that each stage of what works beside a listener gets to end after that, one more than who is told of work
+# items gets to hear the last of them. What a worker had begun is in the database, and is done after the next start.
+CLOSE_PATIENCE = 6.0
 # Seconds to leave the backlog alone where a process is out of descriptors, unless one is free sooner.
 ACCEPT_PAUSE = 1.0
 # Seconds from one complaint about that to the next.

@@ -13,7 +13,7 @@ from ..config import OPERATIONS_WINDOW, Limits
 from ..errors import CannotListen, LocalProtocolError
 from ..net import sockets
 from ..protocol.negotiation import AcceptancePolicy
-from ..repository.application import Application
+from ..repository.application import Application, end_together
 from ..repository.find_service import QueryService
 from ..repository.retrieve_service import RetrievalService
 from ..repository.storage_service import DiskRoom, StorageService
@@ -91,6 +91,7 @@ class Archive(Application):
             host=chosen.host,
             port=chosen.port,
             limits=Limits(associations=chosen.associations),
+            drain=chosen.drain,
             proxies=chosen.proxies,
             destinations=chosen.destinations,
             acceptance=AcceptancePolicy(operations_window=(OPERATIONS_WINDOW, 1)),
@@ -125,15 +126,18 @@ class Archive(Application):
         return address_of({"ae_title": self.settings.ae_title, "listening": listening})
 
     def close(self) -> None:
-        """End its workers, and close what it holds."""
-        self.shared.close()
-        self.retention.close()  # before the housekeeper gives up what this node does for all
-        if self.housekeeper is not None:
-            self.housekeeper.close()
-        self.commitment.close()
-        self.forwarder.close()
-        self.notifier.close()
-        self.reporter.close()
-        self.hl7.close()
-        self.storage.close()
-        self.holdings.close()
+        """End its workers, and close what it holds: each stage has `CLOSE_PATIENCE` seconds."""
+        workers = {
+            "what follows the settings of all nodes": self.shared.close,
+            "retention": self.retention.close,
+            "storage commitment": self.commitment.close,
+            "what passes steps on": self.forwarder.close,
+            "what tells of availability": self.notifier.close,
+            "what tells of work items": self.reporter.close,
+            "HL7": self.hl7.close,
+            "storage": self.storage.close,
+        }
+        end_together(workers)
+        if self.housekeeper is not None:  # it gives up what this node does for all: retention, too
+            end_together({"housekeeping": self.housekeeper.close})
+        end_together({"what it holds": self.holdings.close})

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..config import Entity, check_ae_title, parse_size
+from ..config import STOP_DRAIN, Entity, check_ae_title, parse_size
 from ..errors import InvalidArgument
 from ..repository.application import read_settings
 from ..repository.disk import Watermarks
@@ -25,6 +25,7 @@ FILE_NAME = "archive.toml"
 #: Settings that name destinations which are told something.
 TOLD = ("steps_to", "availability_to", "workitems_to")
 _MOST_QUIET = 86400.0  # seconds
+_MOST_DRAIN = 3600.0  # seconds: a process that is to stop and does not is killed sooner
 
 _TEMPLATE = """\
 # An archive of dicomnet. What stands behind a # is a default.
@@ -40,6 +41,9 @@ port = {port}
 # (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in a file.
 # storage = "blobs"
 # storage = "s3://archive?endpoint=https://store.example:9000&keys=/etc/dicomnet/s3.toml"
+
+# Seconds that callers get to end what they do when the archive is told to stop; then their associations are aborted.
+# drain = 10
 
 # Load balancers in front of the port above: they say by the PROXY protocol for whom a connection is.
 # proxies = ["192.0.2.10"]
@@ -117,6 +121,7 @@ class ArchiveSettings(HoldingsSettings):
         destinations: who may be sent to, by AE title.
         rejection_notes: "store" takes rejection notes as any other instances; "quarantine" and "delete" honour them.
         associations: how many at a time.
+        drain: seconds that associations in flight get when it is told to stop, where it serves by itself.
         proxies: addresses and networks of load balancers, which say by the PROXY protocol for whom a connection is.
         steps_to: AE titles of the destinations that performed procedure steps are passed on to.
         commitment_reports: "same" reports storage commitment on the requester's association while it stands, else on a
@@ -140,6 +145,7 @@ class ArchiveSettings(HoldingsSettings):
     port: int = 11112
     destinations: Mapping[str, Entity] = field(default_factory=dict)
     associations: int = 100
+    drain: float = STOP_DRAIN
     proxies: tuple[str, ...] = ()
     rejection_notes: str = "store"
     steps_to: tuple[str, ...] = ()
@@ -167,6 +173,8 @@ class ArchiveSettings(HoldingsSettings):
             raise InvalidArgument(f"port {self.port}: 0 to 65535")
         if self.hl7_port is not None and not 0 <= self.hl7_port <= 65535:
             raise InvalidArgument(f"hl7_port {self.hl7_port}: 0 to 65535")
+        if not 0 <= self.drain <= _MOST_DRAIN:
+            raise InvalidArgument(f"drain {self.drain}: 0 to {_MOST_DRAIN:g} seconds")
         for where in self.patients_to:
             Entity.parse(where)
         for name in TOLD:

@@ -13,9 +13,10 @@ import click
 from ..archive.archive import Archive
 from ..archive.settings import FILE_NAME, ArchiveSettings
 from ..archive.web import serve_web
+from ..config import STOP_DRAIN
 from ..errors import CannotListen, InvalidArgument
 from .exits import Exit
-from .options import AE_TITLE, DIRECTORY, FILE, output_options
+from .options import AE_TITLE, DIRECTORY, DRAIN, FILE, output_options
 from .output import Output, counted
 from .serving import serve
 
@@ -38,6 +39,10 @@ _WEB = ("listen", "users", "cert", "key", "ca", "proxies")
     "--durability", type=click.Choice(["disk", "os"]),
     help="What an acknowledged instance survives: a loss of power, or the end of the program.  [default: disk]",
 )  # fmt: skip
+@click.option(
+    "--drain", type=DRAIN, metavar="SECONDS",
+    help=f"What associations in flight get when it is told to stop.  [default: {STOP_DRAIN:g}]",
+)  # fmt: skip
 @click.option("--web", "listen", metavar="[HOST:]PORT", help="Serve DICOMweb and the viewer, too.")
 @click.option("--web-users", "users", metavar="FILE", help="Who may log in.  [default: DIR/users.json, if it is there]")
 @click.option("--web-cert", "cert", type=FILE, metavar="FILE", help="Serve over TLS, by this certificate.")
@@ -50,7 +55,8 @@ def command(directory: str, output: Output, **options: Any) -> int:
 
     Prints "listening on HOST:PORT" once it accepts connections, and with --web "web on http://HOST:PORT/". Beyond this
     machine the web wants users who log in (`dicomnet web user`) or client certificates. What is stored is acknowledged
-    when the disk has it and the index knows it. C-MOVE sends to the destinations of archive.toml alone.
+    when the disk has it and the index knows it. C-MOVE sends to the destinations of archive.toml alone. A second signal
+    does not wait for associations in flight.
     """
     given = {name: value for name, value in options.items() if value not in (None, ())}
     chosen = {"ae_title" if name == "aet" else name: value for name, value in given.items()}

@@ -24,6 +24,7 @@ __all__ = [
     "ADDRESS",
     "AE_TITLE",
     "DIRECTORY",
+    "DRAIN",
     "FILE",
     "PATH",
     "PEER",
@@ -86,6 +87,7 @@ def command_words(text: str) -> list[str]:
 
 
 SECONDS = Parsed("seconds", parse_seconds)
+DRAIN = Parsed("seconds", lambda text: 0.0 if text.strip() == "0" else parse_seconds(text))  # 0 waits for nothing
 SIZE = Parsed("size", parse_size)
 AE_TITLE = Parsed("title", check_ae_title)
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from ..config import OPERATIONS_WINDOW, Entity, parse_seconds
+from ..config import OPERATIONS_WINDOW, Entity
 from ..errors import CannotListen, OutputFileError, OutputProblem
 from ..net.tls import TLS
 from ..protocol.negotiation import AcceptancePolicy
 from .exits import Exit
 from .layout import Layout
-from .options import PATH, Parsed, Settings, command_words, common
+from .options import DRAIN, PATH, Parsed, Settings, command_words, common
 from .receiver import Receiver
 
 __all__ = ["command"]
@@ -23,10 +23,6 @@ __all__ = ["command"]
 def _address(text: str) -> tuple[str | None, Entity]:
     """The AE title, None where there is none, and the rest."""
     return (None if "@" not in text else Entity.parse(text).ae_title), Entity.parse(text)
-
-
-def _drain(text: str) -> float:
-    return 0.0 if text.strip() == "0" else parse_seconds(text)
 
 
 @click.command("recv")
@@ -64,7 +60,7 @@ def _drain(text: str) -> float:
 )  # fmt: skip
 @click.option("--any-class", is_flag=True, help="Also take SOP classes that dicomnet does not know.")
 @click.option(
-    "--drain", type=Parsed("seconds", _drain), default=30.0, metavar="SECONDS",
+    "--drain", type=DRAIN, default=30.0, metavar="SECONDS",
     help="What associations in flight get when the program is stopped.  [default: 30]",
 )  # fmt: skip
 @click.option(

@@ -18,13 +18,10 @@ def serve(application: Application, output: Output, *lines: str, title: str, set
 
     A second signal does not wait for associations in flight.
     """
-    told = False
 
     def stop(_: int, __: FrameType | None) -> None:
-        nonlocal told
-        if told:
-            application.listener.drain = 0.0
-        told = True
+        if application.listener.stopping:
+            application.listener.hurry()
         application.listener.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ..config import CLOSE_PATIENCE
 from ..errors import InvalidArgument
+from ..log import log, log_failure
 from ..sync import Listener
 
-__all__ = ["Application", "read_settings"]
+__all__ = ["Application", "end_together", "read_settings"]
 
 
 class Application:
@@ -53,6 +58,36 @@ class Application:
             self.listener.serve_forever()
         finally:
             self.close()
+
+
+def end_together(closes: Mapping[str, Callable[[], None]], *, patience: float = CLOSE_PATIENCE) -> None:
+    """End what works beside a listener, all at the same time; what has not ended in time is left behind, and told.
+
+    What is left behind is a daemon's: the process ends without it, as by a kill, after which the next start goes on.
+
+    Args:
+        closes: what ends each, by what it is.
+        patience: seconds, for all of them.
+    """
+
+    def ended(what: str, close: Callable[[], None]) -> None:
+        try:
+            close()
+        except Exception as error:
+            log_failure(f"{what} does not end well", error)
+
+    threads = {
+        what: threading.Thread(target=ended, args=(what, close), name="dicomnet-close", daemon=True)
+        for what, close in closes.items()
+    }
+    for thread in threads.values():
+        thread.start()
+    end = time.monotonic() + patience
+    for what, thread in threads.items():
+        thread.join(max(end - time.monotonic(), 0.0))
+        if thread.is_alive():
+            log.warning("%s has not ended after %g s, and is left behind: the next start goes on with it", what,
+                        patience)  # fmt: skip
 
 
 def read_settings(directory: Path, name: str, kind: str) -> dict[str, Any]:

@@ -288,8 +288,9 @@ class Acceptor:
             self._sock = None
 
     def hurry(self) -> None:
-        """End every association now. In the loop's thread."""
+        """End every association now. From any thread, and from signal handlers."""
         self.stopping = self._hurried = True
+        self.loop.wake()
 
     def _drain(self, drain: float) -> None:
         end = monotonic() + drain

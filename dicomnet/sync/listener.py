@@ -205,10 +205,12 @@ class Listener(Provider):
         return self._stopping.is_set()
 
     def hurry(self) -> None:
-        """End every association at once, where workers serve; after `stop`, by the thread that served."""
+        """End every association at once, after `stop`: where workers serve, by the thread that served; else by any."""
         if self._pool is not None:
             self._pool.hurry()
             self._pool.run()
+        elif self._acceptor is not None:
+            self._acceptor.hurry()
 
     def pause(self) -> None:
         """Accept no connections for now: they wait in the backlog, and those that are there go on. From any thread."""

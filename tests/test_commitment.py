@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from types import SimpleNamespace
 
 import archives
+import psycopg
 import pytest
 from archives import CT, part10
 from rig import PATIENCE, until
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
 import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive import commitment as module
 from dicomnet.archive.commitment import QUEUE, CommitmentService
 from dicomnet.dataset import codec
+from dicomnet.errors import ServiceFailure
+from dicomnet.repository import database as database_module
 from dicomnet.repository.work_schema import commitment, outbox
 from dicomnet.status import Status
 
@@ -33,6 +38,29 @@ def holdings(tmp_path):
 def service(holdings):
     """One that no thread works for: what is due is done when a test says so."""
     return CommitmentService(holdings, {"MODALITY": dn.Entity("MODALITY", "127.0.0.1", 1)})
+
+
+@pytest.fixture
+def away(holdings, monkeypatch):
+    """While it is set, the database refuses connections."""
+    away = threading.Event()
+    monkeypatch.setattr(database_module, "FAILOVER_SECONDS", 0.0)
+
+    def refuse(*_):
+        if away.is_set():
+            raise OperationalError("", {}, psycopg.OperationalError("connection refused"))
+
+    for engine in (holdings.database._writer, holdings.database._reader):
+        event.listen(engine, "checkout", refuse)
+    return away
+
+
+@pytest.fixture
+def sent(service, monkeypatch):
+    """The reports that went over associations of their own."""
+    sent = []
+    monkeypatch.setattr(service, "_send", lambda *report: sent.append(report))
+    return sent
 
 
 def asked(service):
@@ -127,6 +155,104 @@ def test_what_was_reported_last_is_settled_at_the_end(service, holdings):
     told(True)
     service.close()
     assert state(holdings) == ("reported", 0)
+
+
+def test_a_database_that_goes_away_is_one_line_and_is_asked_again(service, holdings, away, sent, caplog):
+    caplog.set_level(logging.WARNING)
+    _, told = asked(service)
+    told(False)
+    away.set()
+    service.start()
+    for _ in range(3):
+        service._wake.set()  # in the place of the time that passes
+        until(lambda: caplog.records and not service._wake.is_set())
+    away.clear()
+    service._wake.set()
+    until(lambda: sent)
+    service.close()
+    assert len(sent) == 1
+    assert state(holdings) == ("reported", 0)
+    [line] = caplog.records
+    assert line.exc_info is None
+    assert line.getMessage() == (
+        "storage commitment cannot look at its queue: the index is away (connection refused); it is tried every 10 s, "
+        "and nothing is lost: see that the database runs, and can be reached"
+    )
+
+
+def test_what_was_sent_as_the_database_went_is_not_sent_again(service, holdings, away, sent, monkeypatch):
+    _, told = asked(service)
+    told(False)
+    send = service._send
+
+    def goes(*report):
+        send(*report)
+        away.set()
+
+    monkeypatch.setattr(service, "_send", goes)
+    with pytest.raises(OperationalError):
+        service.report_due()
+    away.clear()
+    service.report_due()
+    assert len(sent) == 1
+    assert state(holdings) == ("reported", 0)
+
+
+def test_what_was_taken_as_the_database_went_is_due_at_once(service, holdings, away, sent, monkeypatch):
+    _, told = asked(service)
+    told(False)
+
+    def goes(*_):
+        away.set()
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "check", goes)
+        patch.setattr(service, "_send", lambda *_: service._holdings.outbox.counts())  # what needs the database
+        with pytest.raises(OperationalError):
+            service.report_due()
+    away.clear()
+    assert service.report_due() == 1
+    assert len(sent) == 1
+    assert state(holdings) == ("reported", 0)
+
+
+def test_a_request_is_refused_in_one_line_while_the_database_is_away(service, holdings, away, caplog):
+    caplog.set_level(logging.WARNING)
+    away.set()
+    with pytest.raises(ServiceFailure) as caught:
+        asked(service)
+    assert caught.value.status == Status.RESOURCE_LIMITATION
+    away.clear()
+    asked(service)
+    assert state(holdings) == ("asked", 1)
+    [line] = caplog.records
+    assert line.exc_info is None
+    assert line.getMessage().startswith("MODALITY cannot ask for commitment: the index is away (connection refused); ")
+
+
+def test_a_report_that_cannot_be_made_as_the_database_went_goes_elsewhere(service, holdings, away, sent, caplog):
+    caplog.set_level(logging.WARNING)
+    make, told = asked(service)
+    away.set()
+    assert make() is None
+    told(False)
+    away.clear()
+    assert service.report_due() == 1
+    assert len(sent) == 1
+    assert [one.exc_info for one in caplog.records] == [None]
+
+
+def test_what_was_reported_last_is_one_line_where_the_database_is_away(service, holdings, away, caplog):
+    caplog.set_level(logging.WARNING)
+    _, told = asked(service)
+    told(True)
+    away.set()
+    service.close()
+    away.clear()
+    [line] = caplog.records
+    assert line.exc_info is None
+    assert "reported once more after the next start" in line.getMessage()
 
 
 def test_no_more_is_kept_than_there_is_room_for(service, holdings, monkeypatch):

@@ -15,17 +15,19 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from .. import uids
 from ..config import Entity
 from ..dataset import codec
-from ..errors import DicomNetError
-from ..log import log, log_failure
+from ..errors import DicomNetError, ServiceFailure
+from ..log import log
 from ..protocol.negotiation import ProposedContext
 from ..repository.blob_source import hash_of
 from ..repository.bucket import StoreUnavailable
 from ..repository.outbox import Item
 from ..repository.places import Place
+from ..repository.trouble import log_trouble
 from ..repository.work_schema import commitment
 from ..services.provider_requests import NormalizedRequest
 from ..services.service_registry import Registering
@@ -70,6 +72,8 @@ class CommitmentService:
         self._holdings, self._destinations = holdings, destinations
         self._clock: Callable[[], float] = clock or holdings.database.clock
         self._reported: deque[tuple[str, bool]] = deque()  # transactions, and whether it was taken there
+        self._taken: deque[Item] = deque()  # from the queue, and not reported yet
+        self._sent: deque[Item] = deque()  # reported on associations of their own, which the queue is to know
         self._settling = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -87,7 +91,11 @@ class CommitmentService:
     # ---- requests ----------------------------------------------------------------------------------------------
 
     def requested(self, request: NormalizedRequest) -> Status:
-        """Take a request: it survives a crash once this returns."""
+        """Take a request: it survives a crash once this returns.
+
+        Raises:
+            ServiceFailure: index or storage is away; it can be made again.
+        """
         if request.action_type_id != _REQUEST_ACTION:
             return Status(Status.NO_SUCH_ACTION_TYPE)
         transaction, references = _read(request.dataset)
@@ -95,6 +103,19 @@ class CommitmentService:
             return Status(Status.INVALID_ARGUMENT_VALUE, comment="Transaction UID is no UID")
         if not references:
             return Status(Status.MISSING_ATTRIBUTE, comment="no Referenced SOP Sequence")
+        try:
+            self._take(request, transaction, references)
+        except (DBAPIError, StoreUnavailable) as error:
+            if not log_trouble(
+                f"{request.calling} cannot ask for commitment", error, "it is told so, and can ask again"
+            ):
+                raise
+            refused = Status(Status.RESOURCE_LIMITATION, comment="index or storage is away")
+            raise ServiceFailure(refused, "index or storage is away") from error
+        self._wake.set()
+        return Status.SUCCESS
+
+    def _take(self, request: NormalizedRequest, transaction: str, references: Sequence[Reference]) -> None:
         known = request.calling in self._destinations
         is_new = self._holdings.database.transaction(
             lambda connection: self._keep(connection, request, transaction, references, known)
@@ -107,8 +128,6 @@ class CommitmentService:
             vain = threading.Event()
             made = partial(self._made, transaction, references, vain)
             request.report_when_made(made, partial(self._told, transaction, vain), deadline=_TO_CHECK)
-        self._wake.set()
-        return Status.SUCCESS
 
     def _keep(
         self,
@@ -140,6 +159,11 @@ class CommitmentService:
             report = _event(transaction, references, self.check(references, vain))
             self._holdings.database.transaction(partial(self._claim, transaction, vain))
         except _GivenUp:
+            return None
+        except (DBAPIError, StoreUnavailable) as error:
+            what = "a commitment cannot be reported on the association that asked for it"
+            if not log_trouble(what, error, "it is reported on another one"):
+                raise
             return None
         return report
 
@@ -208,8 +232,11 @@ class CommitmentService:
     def report_due(self) -> int:
         """Report what is due now; how many transactions that were."""
         self._settle()
-        items = self._holdings.outbox.lease(QUEUE, f"commitment-{id(self):x}", seconds=_LEASE, most=4)
-        for item in items:
+        self._give_back()
+        self._taken.extend(self._holdings.outbox.lease(QUEUE, f"commitment-{id(self):x}", seconds=_LEASE, most=4))
+        found = len(self._taken)
+        while self._taken:
+            item = self._taken[0]
             try:
                 self._report(item)
             except _GivenUp:
@@ -217,15 +244,31 @@ class CommitmentService:
             except (DicomNetError, OSError) as error:
                 log.warning("a commitment report to %s failed: %s", item.destination, error)
                 self._holdings.outbox.fail(item, str(error))
-        return len(items)
+            self._taken.popleft()
+            self._settle()
+        return found
+
+    def _give_back(self) -> None:
+        """What was taken when the database went away is due again: its lease would keep it for long."""
+        while self._taken:
+            self._holdings.outbox.postpone(self._taken[0], 0.0)
+            self._taken.popleft()
 
     def _settle(self) -> None:
         """What was reported on its own association is done; the others are due. What fails is settled the next time."""
         with self._settling:
+            while self._sent:
+                self._holdings.database.transaction(partial(self._settle_sent, self._sent[0]))
+                self._sent.popleft()
             while self._reported:
                 transaction, taken = self._reported[0]
                 self._holdings.database.transaction(partial(self._settle_one, transaction, taken))
                 self._reported.popleft()
+
+    def _settle_sent(self, item: Item, connection: Connection) -> None:
+        done = update(commitment).where(commitment.c.uid == item.payload["transaction"]).values(state="reported")
+        connection.execute(done)
+        self._holdings.outbox.done(item, connection)
 
     def _settle_one(self, transaction: str, taken: bool, connection: Connection) -> None:
         if taken:
@@ -242,13 +285,8 @@ class CommitmentService:
         references = [(sop_class, uid) for sop_class, uid in json.loads(row["request"])]
         event, dataset = _event(transaction, references, self.check(references, self._stop))
         self._send(self._destinations[item.destination], row["called"], event, dataset)
-
-        def done(connection: Connection) -> None:
-            connection.execute(update(commitment).where(commitment.c.uid == transaction).values(state="reported"))
-            self._holdings.outbox.done(item, connection)
-
-        self._holdings.database.transaction(done)
         log.info("reported a commitment of %d instances to %s", len(references), item.destination)
+        self._sent.append(item)
 
     def _send(self, peer: Entity, calling: str, event: int, dataset: Any) -> None:
         model = uids.STORAGE_COMMITMENT_PUSH_MODEL
@@ -269,7 +307,8 @@ class CommitmentService:
         try:
             self._settle()  # else what was reported is reported once more after the next start
         except Exception as error:
-            log_failure("what became of commitment reports was not kept", error)
+            again = "those are reported once more after the next start"
+            log_trouble("what became of commitment reports was not kept", error, again)
 
 
 def _read(dataset: Any) -> tuple[str, list[Reference]]:

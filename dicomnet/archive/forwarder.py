@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..log import log_failure
+from ..log import log
 from ..repository.outbox import Item, Outbox
+from ..repository.trouble import log_trouble
 from .holdings import Holdings
 
 __all__ = ["Forwarder", "until_due", "work_off"]
@@ -30,12 +31,16 @@ def work_off(
         stop: ends it.
         what: for the log: what failed where ``due`` did.
     """
+    troubled = False
     while not stop.is_set():
         try:
             seconds = 0.0 if due() else pause()
+            if troubled:
+                log.info("it is over that %s", what)
+            troubled = False
         except Exception as error:
-            log_failure(what, error)
             seconds = _PAUSE_AFTER_TROUBLE
+            troubled = log_trouble(what, error, f"it is tried every {seconds:g} s, and nothing is lost", known=troubled)
         wake.wait(seconds)
         wake.clear()  # before the look at `stop`: what wakes for it would be forgotten after that
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..log import log, log_failure
+from ..log import log
 from ..repository.deletion import compact, delete_blobs_due
+from ..repository.trouble import log_trouble
 from .holdings import Holdings
 from .retention import Policy, prune
 
@@ -63,7 +64,7 @@ class RetentionWorker:
             try:
                 self.look()
             except Exception as error:
-                log_failure("retention cannot be looked after", error)
+                log_trouble("retention cannot be looked after", error, f"it is tried again in {EVERY:g} s")
 
     def look(self) -> int:
         """Delete what is due now, unless another node does; how many studies went."""

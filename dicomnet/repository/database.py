@@ -28,7 +28,7 @@ from ..log import log
 from .database_clock import DatabaseClock
 from .migrations import check_version, upgrade
 
-__all__ = ["Database", "is_away", "parts"]
+__all__ = ["Database", "brief", "is_away", "parts"]
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for a writer of another process
 READERS = 16  # connections that are kept for readers; more are opened when they are needed
@@ -306,11 +306,11 @@ def _pause(error: DBAPIError, attempt: int, end: float, *, may_be_done: bool) ->
     if not is_away(error) or may_be_done or pause > left:
         return None
     if attempt == 1:
-        log.warning("the index is away, and is asked again for %.1f s: %s", left, _brief(error))
+        log.warning("the index is away, and is asked again for %.1f s: %s", left, brief(error))
     return pause
 
 
-def _brief(error: DBAPIError) -> str:
+def brief(error: DBAPIError) -> str:
     """What a database says of itself: no statement and no value."""
     return " ".join(str(error.orig).split())[:200]
 

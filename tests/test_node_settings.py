@@ -6,12 +6,14 @@ import archives
 import httpx
 import pytest
 from rig import until
-from test_archive_settings import a_server, admin_of, run
+from test_archive_settings import a_server, admin_of, put_raw, run
 
 from dicomnet.archive import node_settings
 from dicomnet.archive.retention_worker import RetentionWorker
 from dicomnet.archive.settings_desk import DirectorySettings
 from dicomnet.cli import archive_settings
+from dicomnet.errors import InvalidArgument
+from dicomnet.server.admin import AdminError
 from dicomnet.server.admin.api import Changing, Reverting
 from dicomnet.server.fleet_view import FleetSettings
 from dicomnet.server.setting_errors import SettingsInvalid
@@ -32,6 +34,32 @@ def test_a_snapshot_that_a_node_refused_holds_once_it_fits(tmp_path, monkeypatch
         admin.add_ae("RIS", host="127.0.0.1", port=104)
         until(lambda: shared.snapshot.number == 1)
         assert (shared.refused, server.archive.holdings.settings.retention_days) == (None, 5)
+
+
+@pytest.mark.deadline(60)
+def test_a_snapshot_that_nobody_can_read_takes_nothing_back(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(node_settings, "LOOK_SECONDS", 0.05)
+    with a_server(tmp_path, "a") as server, admin_of(server) as admin:
+        shared = server.archive.shared
+        admin.change_shared({"access.anonymous": False})
+        put_raw(server.archive.holdings.database, 2, "no JSON")
+        until(lambda: shared.refused)
+        assert not server.settings.access.anonymous
+        assert caplog.text.count("snapshot 2 of the settings of all nodes cannot be used here, and 1 holds") == 1
+        (node,) = admin.nodes()
+        assert (node["facts"]["settings"], node["facts"]["settings_refused"]) == (1, 2)
+        [check] = [one for one in server.health() if one.name == "archive settings"]
+        assert check.detail.startswith("snapshot 1 of all nodes, for 2 cannot be used: snapshot 2 of the settings")
+        found = admin.shared_settings()
+        assert (found["snapshot"], found["running"], found["refused"]["snapshot"]) == (1, 1, 2)
+        with pytest.raises(AdminError, match="snapshot 2 of the settings of all nodes cannot be read"):
+            admin.change_shared({"relational": True})
+        with pytest.raises(InvalidArgument, match="its document is no JSON object"):
+            run("show", server.archive.holdings.directory)
+    with a_server(tmp_path, "a") as server, admin_of(server) as admin:
+        assert not server.settings.access.anonymous
+        assert admin.revert_shared(1)["snapshot"] == 3
+        assert (server.archive.shared.snapshot.number, server.archive.shared.refused) == (3, None)
 
 
 @pytest.mark.deadline(60)

@@ -225,10 +225,16 @@ class ArchiveAddIn:
 
     @hookimpl
     def health(self) -> Iterable[Check]:
-        """Whether there is room, and the index answers."""
-        state = self.holdings.disk.state()
+        """Whether there is room, and the index answers; and by which settings of all nodes it works."""
+        state, refused = self.holdings.disk.state(), self.shared.refused
         self._sum(schema.study.c.n_inst)
-        return [Check("archive disk", state is DiskState.ROOM, state.name.lower()), Check("archive index", True)]
+        held = f"snapshot {self.shared.snapshot.number} of all nodes"
+        held += f", for {refused.number} cannot be used: {refused.why}" if refused else ""
+        return [
+            Check("archive disk", state is DiskState.ROOM, state.name.lower()),
+            Check("archive index", True),
+            Check("archive settings", True, held),  # it serves by those that it has
+        ]
 
     @hookimpl
     def stop(self) -> None:

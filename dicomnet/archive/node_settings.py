@@ -121,7 +121,7 @@ class NodeSettings(SettingsDesk):
         with self._changing:
             if self._closed.is_set() or snapshot.number <= self.snapshot.number:
                 return
-            tables_of(snapshot.values)
+            tables_of(snapshot.require())
             self._holdings.apply(fitted(self._holdings.given, snapshot.values))
             self.snapshot, self._holdings.refused = snapshot, refused
         self._say_refused()
@@ -189,6 +189,11 @@ class NodeSettings(SettingsDesk):
         refused = self.refused
         why = {"snapshot": refused.number, "why": refused.why} if refused else None
         return {**super().show(number), "running": self.snapshot.number, "refused": why}
+
+    def shown(self) -> Snapshot:
+        """The latest, or the one that holds here where that cannot be read."""
+        latest = self.snapshots.latest()
+        return self.snapshot if latest.fault else latest
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Refuse values that this node cannot use."""

@@ -43,12 +43,18 @@ class SettingsDesk:
         """
         raise NotImplementedError
 
+    def shown(self) -> Snapshot:
+        """The one that is shown where none is named."""
+        return self.snapshots.latest()
+
     def made(self, snapshot: Snapshot) -> None:
         """There is a new snapshot."""
 
     def show(self, number: int | None = None) -> dict[str, Any]:
         """See `server.base.SharedSettings`."""
-        return described(self.snapshots.latest() if number is None else self.snapshots.get(number), self.own())
+        snapshot = self.shown() if number is None else self.snapshots.get(number)
+        snapshot.require()
+        return described(snapshot, self.own())
 
     def history(self, most: int) -> list[dict[str, Any]]:
         """See `server.base.SharedSettings`."""

@@ -223,7 +223,7 @@ def usable(
     refused: Refused | None = None
     for snapshot in chain(snapshots.newest(LOOK_BACK), [Snapshot()]):
         try:
-            tables_of(snapshot.values)
+            tables_of(snapshot.require())
             return fitted(given, snapshot.values, told=told), snapshot, refused
         except InvalidArgument as error:
             refused = refused or Refused(snapshot.number, error.message)

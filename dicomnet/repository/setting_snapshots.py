@@ -1,6 +1,6 @@
 """Settings that all nodes of an index have in common: each change is a snapshot of all of them, by number.
 
-A snapshot says who made it and when, and is never changed: what is undone is one more.
+A snapshot says who made it and when, and is never changed: what is undone is one more. The last `MOST_KEPT` are kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import InvalidArgument
@@ -21,12 +21,14 @@ from .database import Database
 from .node_events import NodeEvents
 from .work_schema import setting_snapshot
 
-__all__ = ["CHANGED", "MOST_BYTES", "SettingSnapshots", "SettingsUnavailable", "Snapshot"]
+__all__ = ["CHANGED", "MOST_BYTES", "MOST_KEPT", "SettingSnapshots", "SettingsUnavailable", "Snapshot"]
 
 #: The kind of event that says that there is a new one.
 CHANGED = "settings"
 #: Of all values of a snapshot, as JSON.
 MOST_BYTES = 1 << 18
+#: Snapshots that are kept: a change deletes what is older, in its own transaction.
+MOST_KEPT = 1000
 #: Who changes a setting waits for the answer: a database that is away is not waited for as those who send instances do.
 PATIENCE = 0.5
 
@@ -45,6 +47,7 @@ class Snapshot:
         who: has made it.
         what: was changed.
         values: by key; a key that is not there has what a node's own settings say, or its default.
+        fault: why its values cannot be read; empty where they can.
     """
 
     number: int = 0
@@ -52,6 +55,18 @@ class Snapshot:
     who: str = ""
     what: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
+
+    def require(self) -> Mapping[str, Any]:
+        """Its values.
+
+        Raises:
+            InvalidArgument: they cannot be read.
+        """
+        if self.fault:
+            what = f"snapshot {self.number} of the settings of all nodes cannot be read: {self.fault}"
+            raise InvalidArgument(what, hint="Have an earlier one again: dicomnet archive settings revert DIR NUMBER.")
+        return self.values
 
     def as_json(self, *, values: bool = True) -> dict[str, Any]:
         """For the admin interface."""
@@ -117,9 +132,13 @@ class SettingSnapshots:
 
         Raises:
             Conflict: the latest has another number.
-            InvalidArgument: the values are too large.
+            InvalidArgument: the values are too large, or those of the latest cannot be read.
         """
+        return self._changed(lambda latest: work(latest.require()), who, after)
 
+    def _changed(
+        self, work: Callable[[Snapshot], tuple[Mapping[str, Any], str]], who: str, after: int | None
+    ) -> Snapshot:
         def told(connection: Connection) -> Snapshot:
             self._events.order(connection)
             latest = self._latest(connection)
@@ -127,8 +146,10 @@ class SettingSnapshots:
                 who_made = latest.who or "no user"  # before any change
                 what = f"snapshot {latest.number} of the settings, by {who_made}, is newer than {after}"
                 raise Conflict(what, hint="Look at it first.")
-            values, what = work(latest.values)
-            return latest if values == latest.values else self._put(connection, latest.number + 1, who, what, values)
+            values, what = work(latest)
+            if values == latest.values and not latest.fault:
+                return latest
+            return self._put(connection, latest.number + 1, who, what, values)
 
         return self._told(told)
 
@@ -146,10 +167,11 @@ class SettingSnapshots:
         Raises:
             NotKnown: there is none of this number.
             Conflict: see `change`.
+            InvalidArgument: its values cannot be read.
         """
-        values = self.get(number).values  # it is never changed
+        values = self.get(number).require()  # it is never changed
         check(values)
-        return self.change(lambda _: (values, f"as {number}"), who, after=after)
+        return self._changed(lambda _: (values, f"as {number}"), who, after)
 
     def _latest(self, connection: Connection) -> Snapshot:
         row = connection.execute(select(*setting_snapshot.c).order_by(setting_snapshot.c.id.desc()).limit(1)).first()
@@ -162,6 +184,7 @@ class SettingSnapshots:
         made = Snapshot(number, self._database.clock(), who, what, values)
         row = {"id": number, "at": made.at, "who": who, "what": what, "document": document}
         connection.execute(insert(setting_snapshot).values(row))
+        connection.execute(delete(setting_snapshot).where(setting_snapshot.c.id <= number - MOST_KEPT))
         self._events.put(connection, CHANGED, {"snapshot": number})
         return made
 
@@ -177,9 +200,11 @@ class SettingSnapshots:
 def _snapshot(row: Row[Any]) -> Snapshot:
     try:
         values = json.loads(row.document)
-    except ValueError:
+    except (ValueError, RecursionError):  # what is nested too deeply
         values = None
-    return Snapshot(row.id, row.at, row.who, row.what, values if isinstance(values, dict) else {})
+    known = isinstance(values, dict)
+    fault = "" if known else "its document is no JSON object"
+    return Snapshot(row.id, row.at, row.who, row.what, values if known else {}, fault)
 
 
 @contextmanager

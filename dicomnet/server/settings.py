@@ -219,8 +219,8 @@ class TimeoutSettings(Table):
     """An association without a message is ended."""
     reconnect: Annotated[Seconds, SHARED] = 30
     """How long a request of ours tries to reach a destination that refuses connections."""
-    add_in: Annotated[Seconds, SHARED] = 60
-    """How long a handler may take before its request is answered with 0110H, processing failure."""
+    add_in: Annotated[Seconds, Field(ge=1), SHARED] = 60
+    """How long a handler may take before its request is answered with 0110H, processing failure; a second at least."""
     drain: Annotated[Seconds, SHARED] = 30
     """What running messages get when the server stops."""
 

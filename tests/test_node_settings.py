@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree as Xml
+
 import archives
 import httpx
 import pytest
@@ -60,6 +62,49 @@ def test_a_snapshot_that_nobody_can_read_takes_nothing_back(tmp_path, monkeypatc
         assert not server.settings.access.anonymous
         assert admin.revert_shared(1)["snapshot"] == 3
         assert (server.archive.shared.snapshot.number, server.archive.shared.refused) == (3, None)
+
+
+@pytest.mark.deadline(60)
+def test_what_is_configured_is_in_the_audit_trail_with_who_did_it(tmp_path):
+    trail = tmp_path / "audit.log"
+
+    def recorded():
+        """Codes of the event's type, who began it, and the description."""
+        found = []
+        for line in trail.read_text().splitlines():
+            one = Xml.fromstring(line)
+            kind = one.find("EventIdentification/EventTypeCode")
+            if one.find("EventIdentification/EventID").get("csd-code") == "110113":
+                users = one.iter("ActiveParticipant")
+                who = [each.get("UserID") for each in users if each.get("UserIsRequestor") == "true"]
+                about = one.findtext("EventIdentification/EventOutcomeDescription")
+                outcome = one.find("EventIdentification").get("EventOutcomeIndicator")
+                found.append((kind.get("csd-code"), outcome, *who, about))
+        return found
+
+    with a_server(tmp_path, "a", audit={"file": str(trail)}) as server, admin_of(server) as admin:
+        me = admin.change_shared({"access.anonymous": False})["who"]
+        admin.change_shared({"protected_patients": ["P1"]})
+        admin.add_ae("RIS", host="127.0.0.1", port=104)
+        admin.remove_ae("RIS")
+        put_raw(server.archive.holdings.database, 3, "no JSON")
+        server.archive.shared.refresh()
+        until(lambda: server.archive.shared.refused)
+        until(lambda: len(recorded()) == 5)
+        holds = "of the settings of all nodes holds: set"
+        assert recorded() == [
+            ("110129", "0", me, f"snapshot 1 {holds} access.anonymous"),
+            ("110131", "0", me, f"snapshot 2 {holds} protected_patients"),
+            ("110128", "0", me, "the AE title RIS was added"),
+            ("110128", "0", me, "the AE title RIS was removed"),
+            ("110131", "4", "snapshot 3 of the settings of all nodes cannot be used here"),
+        ]
+        assert "P1" not in trail.read_text()
+    with a_server(tmp_path, "a", audit={"file": str(trail)}):
+        assert recorded()[5:] == [
+            ("110131", "4", "snapshot 3 of the settings of all nodes cannot be used here"),
+            ("110129", "0", me, f"snapshot 2 {holds} protected_patients"),
+        ]
 
 
 @pytest.mark.deadline(60)

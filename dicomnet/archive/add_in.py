@@ -117,7 +117,7 @@ class ArchiveAddIn:
     def _share_settings(self, context: AddInContext, opened: ExitStack) -> None:
         """Work by what all nodes have in common, where this one's own settings say nothing."""
         services, before = context.services, context.services.shared
-        self.shared: NodeSettings = NodeSettings(self.holdings, context.host)
+        self.shared: NodeSettings = NodeSettings(self.holdings, context.host, services.audit)
         services.shared = self.shared
         opened.callback(setattr, services, "shared", before)
         self.shared.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -11,11 +11,22 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import InvalidArgument, escaped
 from ..log import log, log_failure
 from ..repository.setting_snapshots import CHANGED, SettingSnapshots, SettingsUnavailable, Snapshot
+from ..server.base import AuditTrail
 from ..server.context import SharingHost
 from .holdings import Holdings
 from .settings import ArchiveSettings
 from .settings_desk import SettingsDesk
-from .shared_settings import KEYS, LOOK_BACK, Refused, fitted, say_unknown, tables_of, usable
+from .shared_settings import (
+    KEYS,
+    LOOK_BACK,
+    Refused,
+    differences,
+    event_of,
+    fitted,
+    say_unknown,
+    tables_of,
+    usable,
+)
 
 __all__ = ["LOOK_SECONDS", "NodeSettings"]
 
@@ -30,10 +41,11 @@ class NodeSettings(SettingsDesk):
     Args:
         holdings: of the archive; their settings follow.
         server: that the archive runs in; None where it runs by itself.
+        audit: its audit trail, which is told of what holds here, and what cannot.
     """
 
-    def __init__(self, holdings: Holdings, server: SharingHost | None = None) -> None:
-        self._holdings, self._server = holdings, server
+    def __init__(self, holdings: Holdings, server: SharingHost | None = None, audit: AuditTrail | None = None) -> None:
+        self._holdings, self._server, self._audit = holdings, server, audit
         self._changing = threading.Lock()
         self._closed = threading.Event()
         self._look: threading.Thread | None = None
@@ -55,6 +67,8 @@ class NodeSettings(SettingsDesk):
         self._say_refused()
         say_unknown(self.snapshot)
         holdings.apply(settings)
+        if self.snapshot.number:
+            self._record(self.snapshot, self.snapshot.values)
 
     def start(self) -> None:
         """Follow what other nodes, and other processes, change; before `NodeEvents.start`."""
@@ -107,6 +121,15 @@ class NodeSettings(SettingsDesk):
         if self.refused is not None:
             log.error("snapshot %d of the settings of all nodes cannot be used here, and %d holds: %s",
                       self.refused.number, self.snapshot.number, self.refused.why)  # fmt: skip
+            if self._audit is not None:
+                what = f"snapshot {self.refused.number} of the settings of all nodes cannot be used here"
+                self._audit.record("software-configuration", what=what, outcome="minor")
+
+    def _record(self, snapshot: Snapshot, changed: Iterable[str]) -> None:
+        """Have the audit trail say that a snapshot holds here, by whom; values may be of patients."""
+        if self._audit is not None:
+            what = f"snapshot {snapshot.number} of the settings of all nodes holds: {snapshot.what or 'no change'}"
+            self._audit.record(event_of(changed), user=snapshot.who or "no user", what=what)
 
     def _apply(self, snapshot: Snapshot, refused: Refused | None = None) -> None:
         """Have a snapshot hold, if it is newer than the one that does.
@@ -123,11 +146,13 @@ class NodeSettings(SettingsDesk):
                 return
             tables_of(snapshot.require())
             self._holdings.apply(fitted(self._holdings.given, snapshot.values))
+            changed = differences(self.snapshot.values, snapshot.values)
             self.snapshot, self._holdings.refused = snapshot, refused
         self._say_refused()
         say_unknown(snapshot)
         about = escaped(snapshot.what), escaped(snapshot.who)
         log.info("snapshot %d of the settings of all nodes holds: %s, by %s", snapshot.number, *about)
+        self._record(snapshot, changed)
         if self._server is not None:
             self._server.share()
         self._tell()

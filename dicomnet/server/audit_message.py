@@ -49,6 +49,9 @@ EVENTS: dict[str, EventKind] = {
     "query": EventKind("110112", "Query", "E"),
     "security-alert": EventKind("110113", "Security Alert", "E", "110132", "Use of Restricted Function"),
     "node-authentication": EventKind("110113", "Security Alert", "E", "110126", "Node Authentication"),
+    "network-configuration": EventKind("110113", "Security Alert", "E", "110128", "Network Configuration"),
+    "security-configuration": EventKind("110113", "Security Alert", "E", "110129", "Security Configuration"),
+    "software-configuration": EventKind("110113", "Security Alert", "E", "110131", "Software Configuration"),
     "login": EventKind("110114", "User Authentication", "E", "110122", "Login"),
     "logout": EventKind("110114", "User Authentication", "E", "110123", "Logout"),
 }

@@ -157,16 +157,26 @@ def _ae_title(given: Given) -> Answer:
     return _found(given).model_dump(mode="json")
 
 
+def _audit(given: Given, event: str, what: str) -> None:
+    given.server.base.audit.record(event, user=given.caller, what=what)
+
+
 def _add(given: Given) -> Answer:
-    return given.server.base.ae_titles.add(given.body).model_dump(mode="json")
+    entry = given.server.base.ae_titles.add(given.body)
+    _audit(given, "network-configuration", f"the AE title {entry.title} was added")
+    return entry.model_dump(mode="json")
 
 
 def _update(given: Given) -> Answer:
-    return given.server.base.ae_titles.update(_found(given).title, given.body).model_dump(mode="json")
+    entry = given.server.base.ae_titles.update(_found(given).title, given.body)
+    _audit(given, "network-configuration", f"the AE title {entry.title} was changed")
+    return entry.model_dump(mode="json")
 
 
 def _remove(given: Given) -> Answer:
-    given.server.base.ae_titles.remove(_found(given).title)
+    title = _found(given).title
+    given.server.base.ae_titles.remove(title)
+    _audit(given, "network-configuration", f"the AE title {title} was removed")
     return None
 
 
@@ -187,6 +197,8 @@ def _resume(given: Given) -> Answer:
 
 def _reload(given: Given) -> Answer:
     report = given.server.reload()
+    if report.changed:
+        _audit(given, "software-configuration", f"settings were read anew: {', '.join(report.changed)} changed")
     return {"changed": list(report.changed), "pending_restart": list(report.pending_restart)}
 
 

@@ -181,8 +181,8 @@ CT_STEP = '--key=ScheduledProcedureStepSequence=[{Modality="CT"}]'
             ("--on=retrieve", "--key=PatientID=P1", "--to=WS"),
             'answered by PACS by "viewers"; sent to PACS by "viewers"',
         ),
-        (("--on=retrieve", "--key=PatientID=P1", "--to=X"), "refused: no rule says who answers it"),
-        (("--on=query", "--key=StudyDate=20260101"), "refused: no rule says who answers it"),
+        (("--on=retrieve", "--key=PatientID=P1", "--to=X"), "refused: no rule says who answers this"),
+        (("--on=query", "--key=StudyDate=20260101"), "refused: no rule says who answers this"),
         (("--on=worklist item", CT_STEP, "--key=PatientID=P1"), 'sent to PACS by "ct"'),
         (("--on=worklist item", CT_STEP), "nothing is done about it"),  # of no study, and of nobody
         (("--on=worklist item", CT_STEP.replace("CT", "US"), "--key=PatientID=P1"), "nothing is done about it"),

@@ -95,7 +95,7 @@ def test_rules_are_tried_on_a_message_that_is_told(serving):
     asked = {"toml": toml, "message": {"on": "query", "keys": {"PatientID": "P1"}, "calling": "WS"}}
     [one] = admin.send("RouterTryRules", asked)["samples"]
     assert (one["name"], one["fired"], one["then"]) == ("query", ["ask"], ['answered by A by "ask"'])
-    assert one["now"] == ["refused: no rule says who answers it"]
+    assert one["now"] == ["refused: no rule says who answers this"]
     with pytest.raises(AdminError, match='no messages of the kind "move"'):
         admin.send("RouterTryRules", {"toml": toml, "message": {"on": "move"}})
 

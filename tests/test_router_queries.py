@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import archives
 import pytest
@@ -14,9 +15,12 @@ from dicomnet.archive.archive import Archive
 from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.dataset import codec
 from dicomnet.errors import ServiceFailure
+from dicomnet.protocol.negotiation import NegotiationOptions
 from dicomnet.router import queries
+from dicomnet.router.extended import granted
 from dicomnet.router.plan import Plan, PlanInvalid
 from dicomnet.router.queries import NOBODY_ASKED
+from dicomnet.router.samples import Sender, outcome_of, sample_message
 from dicomnet.router.spool import Spool
 from dicomnet.services import scu
 from dicomnet.status import Status
@@ -128,6 +132,112 @@ class TestPassedOn:
             with routing(tmp_path, f"[destinations.PACS]\n{peer}\n{QUERIES}") as router, asking(router) as association:
                 assert list(association.find("STUDY", PatientID="P1")) == []
         assert asked == [("WS", "STUDY")]
+
+
+class TestDestinationsThatAreNotOpen:
+    """What holds for what is sent holds for who is asked, too: `active` and `between` of the destination."""
+
+    @staticmethod
+    def closed(how):
+        if how == "active":
+            return "active = false"
+        hour = (datetime.now().hour + 2) % 24
+        return f'between = {{ start = "{hour:02}:00", end = "{hour:02}:59" }}'
+
+    @pytest.mark.parametrize("how", ["active", "between"])
+    def test_it_is_not_asked_and_who_asks_is_told(self, tmp_path, pacs, how):
+        rules = to_pacs(pacs, self.closed(how), "\n", QUERIES, RETRIEVES)
+        with routing(tmp_path, rules) as router, asking(router) as association:
+            with pytest.raises(ServiceFailure, match="PACS is not to be asked now") as query:
+                list(association.find("STUDY", PatientID="P1"))
+            assert query.value.status == Status.UNABLE_TO_PROCESS
+            with pytest.raises(ServiceFailure, match="PACS is not to be asked now") as retrieve:
+                association.move("STUDY", destination="WS", StudyInstanceUID="1.2.2")
+            assert retrieve.value.status == Status.UNABLE_TO_PERFORM_SUB_OPERATIONS
+            assert association.established
+
+    def test_the_next_rule_that_fires_says_who_is_asked_instead(self, tmp_path, pacs):
+        closed = "[destinations.OLD]\n" + address("OLD@127.0.0.1:1", "active = false") + "\n"
+        rules = closed + to_pacs(pacs, QUERIES.replace("PACS", "OLD").replace("queries", "first"), QUERIES)
+        with routing(tmp_path, rules) as router, asking(router) as association:
+            assert [one.StudyInstanceUID for one in association.find("STUDY", PatientID="P2")] == ["1.2.5"]
+            facts = sample_message("query", {"PatientID": "P2"}, Sender()).facts
+            explained = outcome_of(router.spool.plans.current[1], facts)
+        assert explained == ['answered by PACS by "queries"']
+
+    def test_what_is_explained_says_so(self, tmp_path, pacs):
+        with routing(tmp_path, to_pacs(pacs, "active = false\n", QUERIES)) as router:
+            plan = router.spool.plans.current[1]
+            assert outcome_of(plan, sample_message("query", {"PatientID": "P2"}, Sender()).facts) == [
+                "refused: PACS is not to be asked now"
+            ]
+
+
+class TestExtendedNegotiation:
+    FIND, MOVE = MODELS[:2]
+    OFFERED = NegotiationOptions(extended={FIND: b"\1\1\1\1", MOVE: b"\1"})
+
+    def asking(self, router):
+        peer = f"ROUTER@127.0.0.1:{router.listener.address[1]}"
+        return dn.connect(peer, calling="WS", contexts=dn.contexts.sop_classes(*MODELS), extras=self.OFFERED)
+
+    def test_what_peers_grant_is_granted_and_asked_for(self, tmp_path, pacs, station):
+        extended = 'extended = ["relational", "combined", "timezone"]\n'
+        with (
+            routing(tmp_path, to_pacs(pacs, extended, QUERIES, RETRIEVES)) as router,
+            self.asking(router) as association,
+        ):
+            assert association.extended == {self.FIND: b"\1\1\0\1", self.MOVE: b"\1"}
+            found = association.find("IMAGE", PatientID="P1", SOPInstanceUID="1.2.2.1.2")  # neither study nor series
+            assert [one.SOPInstanceUID for one in found] == ["1.2.2.1.2"]
+            done = association.move("IMAGE", destination="WS", SOPInstanceUID="1.2.2.1.2")
+            assert (done.status, done.completed) == (Status.SUCCESS, 1)
+
+    def test_who_does_not_ask_for_it_is_answered_without_it(self, tmp_path, pacs):
+        extended = 'extended = ["relational"]\n'
+        with routing(tmp_path, to_pacs(pacs, extended, QUERIES)) as router, asking(router) as association:
+            assert association.extended == {}
+            with pytest.raises(ServiceFailure) as caught:
+                list(association.find("IMAGE", PatientID="P1", SOPInstanceUID="1.2.2.1.2"))
+            assert caught.value.status == Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS
+
+    def test_what_is_not_said_of_a_peer_is_not_granted(self, tmp_path, pacs):
+        with routing(tmp_path, to_pacs(pacs, QUERIES)) as router, self.asking(router) as association:
+            assert not any(association.extended.get(self.FIND, b""))
+            assert len(list(association.find("STUDY", PatientID="P1"))) == 3
+
+    def test_a_peer_that_grants_less_than_was_said_is_not_asked(self, tmp_path, pacs, caplog):
+        extended = 'extended = ["fuzzy"]\n'
+        with routing(tmp_path, to_pacs(pacs, extended, QUERIES)) as router, self.asking(router) as association:
+            assert association.extended[self.FIND] == b"\0\0\1\0"
+            with pytest.raises(ServiceFailure, match="PACS does not grant: fuzzy") as caught:
+                list(association.find("STUDY", PatientName="Yamada"))
+            assert caught.value.status == Status.UNABLE_TO_PROCESS
+        assert "PACS does not answer a C-FIND that is passed on" in caplog.text
+
+    def test_rules_that_are_saved_while_it_runs_grant_others_to_the_next_who_comes(self, tmp_path, pacs):
+        with routing(tmp_path, to_pacs(pacs, QUERIES)) as router:
+            for names, expected in ((["relational"], b"\1\0\0\0"), (["timezone"], b"\0\0\0\1"), ([], b"")):
+                rules = to_pacs(pacs, f"extended = {names}\n", QUERIES)
+                (tmp_path / "rules.toml").write_text(rules.replace("'", '"'))
+                router.look()
+                with self.asking(router) as association:
+                    assert association.extended.get(self.FIND, b"") == expected
+
+    @pytest.mark.parametrize(("trigger", "others", "expected"), [
+        ("query", ["relational", "combined", "fuzzy", "timezone"], b"\1\0\1\0"),
+        ("query", ["combined"], b""),
+        ("worklist query", ["fuzzy"], b"\1\1\1\0"),
+        ("worklist query", ["relational"], b""),
+        ("retrieve", ["relational"], b"\1"),
+        ("retrieve", ["fuzzy"], b""),
+    ])  # fmt: skip
+    def test_it_is_what_all_peers_have_in_common(self, trigger, others, expected):
+        peers = {"A": ["relational", "fuzzy"], "B": others}
+        destinations = {name: {"address": f"{name}@127.0.0.1:1", "extended": each} for name, each in peers.items()}
+        rules = [{"name": name, "on": trigger, "actions": [{"do": "ask", "source": name}]} for name in peers]
+        plan = Plan.read({"destinations": destinations, "rules": rules})
+        assert granted(plan, trigger) == expected
 
 
 class TestNotAnswered:

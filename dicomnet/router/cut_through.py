@@ -333,9 +333,7 @@ class CutThrough:
         if action is None:
             return None
         name, destination = deliveries[0].destination, plan.destinations[deliveries[0].destination]
-        if not isinstance(destination, DimseDestination) or not destination.active:
-            return None
-        if destination.between is not None and not destination.between.holds(facts.at.time()):
+        if not isinstance(destination, DimseDestination) or not destination.is_open(facts.at.time()):
             return None
         with self._lock:
             if self._is_closed or self._is_recent(uids[1]) or not self._forwarder.is_idle(name):

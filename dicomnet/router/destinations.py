@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -28,11 +29,15 @@ class _Common(Table):
     tries: Annotated[int, Field(ge=1, le=1000)] = 5
     """How often an instance is offered that it refuses, before it is parked."""
     between: Window | None = None
-    """The time of the day when it gets anything; left out, always."""
+    """The time of the day when it gets anything, and is asked anything; left out, always."""
     active: bool = True
-    """Whether it gets anything; what is for it waits."""
+    """Whether it gets anything, and is asked anything; what is for it waits."""
     alarm: Seconds = 3600.0
     """The age of the oldest waiting instance, in seconds, from which on the state of this destination is an alarm."""
+
+    def is_open(self, now: time) -> bool:
+        """Whether it gets anything, and is asked anything, at a time of the day."""
+        return self.active and (self.between is None or self.between.holds(now))
 
 
 @lru_cache(1024)
@@ -61,6 +66,8 @@ class DimseDestination(_Common):
     """The name that its certificate must have; left out, its host's. "any" takes any of these authorities."""
     convert: Literal["never", "if needed"] = "if needed"
     """Whether an instance is converted where the peer takes no transfer syntax that it has."""
+    extended: tuple[Literal["relational", "combined", "fuzzy", "timezone"], ...] = ()
+    """What it grants beyond the baseline (PS3.4 Tables C.5-1, C.5-3, K.5-1); who asks the router is granted it, too."""
     commit: bool = False
     """Ask for storage commitment (PS3.4 Annex J); an instance leaves the queue when the peer has committed itself."""
 

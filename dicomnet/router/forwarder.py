@@ -142,10 +142,7 @@ class Worker:
         if left > 0:
             self.stop.wait(min(left, _MOST_PAUSE))
             return 0.0
-        if not self.destination.active:
-            return _MOST_PAUSE
-        window = self.destination.between
-        if window is not None and not window.holds(self._owner.now().time()):
+        if not self.destination.is_open(self._owner.now().time()):
             return _MOST_PAUSE
         queue, woken = self._owner.spool.queue, self.woken
         most = _REFUSED_IN_A_ROW if self.health.failures else BATCH

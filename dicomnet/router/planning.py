@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, time, timedelta
 
 from .actions import URGENCY, Ask, Copy, Drop, Forward, Hold, Prefetch, Retrieve
@@ -12,9 +12,10 @@ from .facts import INSTANCE, SENT, Facts, Unreadable
 from .plan import Decision, Fired, Plan
 from .queue import New, State
 
-__all__ = ["deliveries_of", "explain_passing", "opening", "passing", "unit_of"]
+__all__ = ["NO_ANSWER", "deliveries_of", "explain_passing", "opening", "passing", "unit_of", "who_answers"]
 
 NO_RULE = "no rule fires"
+NO_ANSWER = "no rule says who answers this"
 
 
 def deliveries_of(plan: Plan, version: int, facts: Facts, association: str = "") -> list[New]:
@@ -122,6 +123,18 @@ def explain_passing(plan: Plan, facts: Facts) -> Iterator[str]:
         yield f"cut-through to {action.to[0]}; by its queue where it is away, slow, or has something waiting"
     elif why:
         yield f"no cut-through, but by the queue: {why}"
+
+
+def who_answers(plan: Plan, fired: Iterable[Fired], facts: Facts) -> tuple[str, str, str]:
+    """The destination that answers, the rule that says so, and nothing; or nothing, and why none does.
+
+    Of several it is the first that is active, and whose time of the day it is.
+    """
+    asked = [(action.source, one.rule.name) for one in fired for action in one.rule.actions if isinstance(action, Ask)]
+    for source, rule in asked:
+        if plan.destinations[source].is_open(facts.at.time()):
+            return source, rule, ""
+    return "", "", f"{asked[0][0]} is not to be asked now" if asked else NO_ANSWER
 
 
 def opening(window: Window, now: datetime) -> float:

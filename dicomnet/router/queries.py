@@ -19,17 +19,19 @@ from ..client import Client
 from ..errors import DicomNetError, InvalidArgument, ServiceFailure
 from ..files.part10 import meta_header
 from ..log import in_brief, log
+from ..protocol.negotiation import NegotiationOptions
 from ..repository.blob_store import NewBlob
 from ..services import presentation_contexts
 from ..services.provider_requests import FindRequest, MoveRequest
 from ..services.retrieve_progress import RetrieveProgress
-from ..services.service_registry import Registering
+from ..services.service_registry import HandlerOptions, Registering
 from ..status import Status
-from .actions import Ask
+from ..sync.association import Association
 from .destinations import DimseDestination
-from .facts import ITEM, QUERY, RETRIEVE, WORKLIST, Facts
+from .extended import granted, missing
+from .facts import ASKED, ITEM, RETRIEVE, WORKLIST, Facts
 from .plan import Plan
-from .planning import deliveries_of
+from .planning import NO_ANSWER, deliveries_of, who_answers
 from .queue import New, State
 from .spool import Spool, Told
 
@@ -65,7 +67,7 @@ class Queries:
         self._lock = threading.Lock()
         self._services: Registering | None = None
         self._owner = ""
-        self._offered: set[str] = set()
+        self._offered: dict[str, bytes] = {}  # with what is granted of extended negotiation
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer what rules are asked about; see `offer`."""
@@ -75,22 +77,30 @@ class Queries:
     def offer(self) -> None:
         """Offer what rules are asked about by now, from the next association on; what was offered stays so.
 
+        What is granted beside, by extended negotiation, is what all peers grant that rules have answer by now.
+
         Raises:
             InvalidArgument: another one performs it.
         """
         services, plan = self._services, self._spool.plans.current[1]
-        wanted = {one for one in (QUERY, WORKLIST, RETRIEVE) if plan.asks_about(one)} - self._offered
-        if plan.asks_about(ITEM) and WORKLIST not in self._offered:
-            wanted.add(WORKLIST)
-        self._offered |= wanted
         if services is None:
             return
-        if QUERY in wanted:
-            services.on_find("STUDY_ROOT", "PATIENT_ROOT", owner=self._owner)(self._find)
-        if WORKLIST in wanted:
-            services.on_find("WORKLIST", owner=self._owner)(self._find)
-        if RETRIEVE in wanted:
-            services.on_move("STUDY_ROOT", "PATIENT_ROOT", owner=self._owner, relays=True)(self._move)
+        wanted = {one for one in ASKED if plan.asks_about(one)} | self._offered.keys()
+        if plan.asks_about(ITEM):
+            wanted.add(WORKLIST)
+        for one in sorted(wanted):
+            extended, before = granted(plan, one), self._offered.get(one)
+            if extended == before:
+                continue
+            models = ("WORKLIST",) if one == WORKLIST else ("STUDY_ROOT", "PATIENT_ROOT")
+            options: HandlerOptions = {
+                "owner": self._owner, "extended": extended, "replace": before is not None, "relays": one == RETRIEVE,
+            }  # fmt: skip
+            if one == RETRIEVE:
+                services.on_move(*models, **options)(self._move)
+            else:
+                services.on_find(*models, **options)(self._find)
+            self._offered[one] = extended
 
     # ---- what is asked -----------------------------------------------------------------------------------------
 
@@ -117,13 +127,13 @@ class Queries:
             log.warning("a %s of %s cannot be read by rules: %s", message, request.calling, in_brief(error))
             return Status(Status.UNABLE_TO_PROCESS, comment="rules cannot read it")
         self._queue([told] if self._is_new(plan, version, facts) else [])
-        names = [action.source for one in fired for action in one.rule.actions if isinstance(action, Ask)]
-        peer = plan.destinations[names[0]] if names else None
+        name, _, why = who_answers(plan, fired, facts)
+        peer = plan.destinations.get(name)
         if not isinstance(peer, DimseDestination):
-            return Status(NOBODY_ASKED, comment="no rule says who answers this")
+            return Status(NOBODY_ASKED if why == NO_ANSWER else _unable(message), comment=why)
         if peer.entity.ae_title == request.calling:
             return Status(NOBODY_ASKED, comment="who asks is who would be asked: a loop")
-        return names[0], peer
+        return name, peer
 
     @contextmanager
     def _passing(self, request: FindRequest, message: str, destination: str = "") -> Iterator[None]:
@@ -146,8 +156,26 @@ class Queries:
                     del self._under_way[key]
 
     def _client(self, peer: DimseDestination, request: FindRequest) -> Client:
-        usual = peer.calling or self._title
-        return Client(peer.entity, calling=request.calling if peer.pass_calling else usual, tls=peer.tls())
+        """To a peer, which is asked for what was granted to who asks."""
+        calling = request.calling if peer.pass_calling else peer.calling or self._title
+        extended = {request.sop_class_uid: request.negotiated} if any(request.negotiated) else {}
+        return Client(peer.entity, calling=calling, tls=peer.tls(), extras=NegotiationOptions(extended=extended))
+
+    @contextmanager
+    def _association(self, request: FindRequest, name: str, peer: DimseDestination) -> Iterator[Association]:
+        """To a peer that grants what was granted to who asks.
+
+        Raises:
+            ServiceFailure: it grants less: its answers might be others than those that were asked for.
+        """
+        model = request.sop_class_uid
+        contexts = presentation_contexts.sop_classes(model)
+        with self._client(peer, request) as client, client.association(contexts) as association:
+            lacking = missing(model, request.negotiated, association.extended.get(model, b""))
+            if lacking:
+                comment = f"{name} does not grant: {', '.join(lacking)}"
+                raise ServiceFailure(Status(Status.UNABLE_TO_PROCESS, comment=comment), comment)
+            yield association
 
     def _matches(self, request: FindRequest, name: str, peer: DimseDestination) -> Generator[Any, None, Status | None]:
         """The answers of a peer, as they come; what rules want for items of a worklist is done beside."""
@@ -158,8 +186,8 @@ class Queries:
         try:
             with (
                 self._passing(request, "C-FIND"),
-                self._client(peer, request) as client,
-                closing(client.find(request.level, model=model, query=request.identifier)) as found,
+                self._association(request, name, peer) as association,
+                closing(association.find(request.level, model=model, query=request.identifier)) as found,
             ):
                 for match in found:
                     if items:
@@ -177,12 +205,10 @@ class Queries:
 
     def _progress(self, request: MoveRequest, name: str, peer: DimseDestination) -> Steps:
         """What a peer reports of a retrieve, as it comes."""
-        contexts = presentation_contexts.sop_classes(request.sop_class_uid)
         try:
             with (
                 self._passing(request, "C-MOVE", request.destination),
-                self._client(peer, request) as client,
-                client.association(contexts) as association,
+                self._association(request, name, peer) as association,
             ):
                 yield from association.move_steps(
                     request.level,
@@ -256,6 +282,8 @@ def _status_of(error: Exception, name: str, message: str) -> Status:
         return error.status
     if isinstance(error, InvalidArgument):
         return Status(_MISMATCH, comment=str(error))
-    if message == "C-MOVE":
-        return Status(Status.UNABLE_TO_PERFORM_SUB_OPERATIONS, comment=f"{name} cannot be asked")
-    return Status(Status.UNABLE_TO_PROCESS, comment=f"{name} cannot be asked")
+    return Status(_unable(message), comment=f"{name} cannot be asked")
+
+
+def _unable(message: str) -> Status:
+    return Status.UNABLE_TO_PERFORM_SUB_OPERATIONS if message == "C-MOVE" else Status.UNABLE_TO_PROCESS

@@ -19,10 +19,9 @@ from ..files.instance_source import open_source
 from ..repository.blob_source import BlobSource
 from ..repository.incoming import HEAD_BYTES
 from ..repository.places import Place
-from .actions import Ask
 from .facts import ASKED, INSTANCE, ITEM, TRIGGERS, WORKLIST, Facts
 from .plan import Plan
-from .planning import deliveries_of
+from .planning import deliveries_of, who_answers
 from .queue import New
 from .schema import received
 from .spool import Spool
@@ -168,10 +167,10 @@ def outcome_of(plan: Plan, facts: Facts) -> list[str]:
     if facts.trigger == INSTANCE:
         return outcome(deliveries_of(plan, 0, facts))
     fired = plan.decide(facts).fired
-    asked = [(one.rule.name, action.source) for one in fired for action in one.rule.actions if isinstance(action, Ask)]
-    words = [f'answered by {source} by "{name}"' for name, source in asked[:1]]
-    if facts.trigger in ASKED and not asked:
-        words.append("refused: no rule says who answers it")
+    words = []
+    if facts.trigger in ASKED:
+        source, name, why = who_answers(plan, fired, facts)
+        words = [f'answered by {source} by "{name}"' if source else f"refused: {why}"]
     done = outcome(deliveries_of(plan, 0, facts)) if fired and facts.sets_going else []
     return [*words, *done] or ["nothing is done about it"]
 

@@ -1,12 +1,14 @@
 """Blobs in an object store: OpenStack Swift by its S3 interface, and what it does to us when it fails."""
 
 import hashlib
+import http.server
 import json
 import logging
 import os
 import threading
 import time
 from types import SimpleNamespace
+from urllib.parse import parse_qsl
 
 import archives
 import cutting
@@ -161,6 +163,89 @@ class TestLarge:
             sink.discard()
         store._sending.shutdown()
         assert keys(store) == []
+
+
+class PartlyRefusing(http.server.BaseHTTPRequestHandler):
+    """An object store that refuses what it is told to, and knows which uploads were not ended."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self):
+        server, query = self.server, dict(parse_qsl(self.path.partition("?")[2], keep_blank_values=True))
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body, headers, upload = "", {"ETag": '"1"'}, query.get("uploadId")
+        what = "part" if "partNumber" in query else "end" if upload else "other"
+        refused = self.command in ("PUT", "POST") and server.refused in (query.get("partNumber"), what)
+        if "uploads" in query:
+            server.uploads.append(upload := str(len(server.uploads)))
+            server.open.add(upload)
+            body = f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
+        elif refused:
+            body = "<Error><Code>InvalidRequest</Code></Error>"
+        elif self.command in ("POST", "DELETE") and upload:
+            server.open.discard(upload)
+            body = "<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>"
+        self.send_response(400 if refused else 200)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 names of the standard library
+
+    def log_message(self, *_):
+        pass
+
+
+class TestUploadsThatFail:
+    """Parts of an upload that is not ended stay for ever, and no list of objects shows them."""
+
+    @pytest.fixture
+    def server(self):
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), PartlyRefusing) as server:
+            server.open, server.uploads, server.refused = set(), [], ""
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield server
+            server.shutdown()
+
+    @pytest.fixture
+    def store(self, server, tmp_path, monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        url = f"s3://bucket?endpoint=http://127.0.0.1:{server.server_port}"
+        opened = ObjectStore(url, tmp_path / "cache", counted=lambda _: {})
+        yield opened
+        opened.close()
+
+    @pytest.mark.parametrize("refused", ["1", "2", "3", "end"])
+    def test_one_that_fails_at_any_part_is_ended(self, store, server, refused, caplog):
+        server.refused = refused
+        sink = TestLarge().sink(store)
+        try:
+            for _ in range(20):
+                sink.write([bytes(1 << 20)])
+            _, writer = sink.take()
+            with pytest.raises(StoreUnavailable):
+                store.finish(writer).result(30)
+            writer.discard()
+        except StoreUnavailable:  # it was refused while it arrived
+            sink.discard()
+        store._sending.shutdown()
+        assert len(server.uploads) == 1
+        assert server.open == set()
+        assert "not needed stays" not in caplog.text
+
+    def test_one_that_fails_as_the_store_is_closed_is_ended(self, store, server):
+        server.refused = "1"
+        sink = TestLarge().sink(store)
+        sink.write([bytes(20 << 20)])
+        _, writer = sink.take()
+        finishing = store.finish(writer)
+        store._sending.shutdown(wait=False)
+        with pytest.raises(StoreUnavailable):
+            finishing.result(30)
+        store._sending.shutdown()
+        assert server.open == set()
 
 
 class TestCache:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 
 from ..files.durable import write_all
@@ -107,6 +108,7 @@ class ObjectWriter:
                 self._bucket.uploaded(self._upload.close)
             except OSError as error:
                 self._end("failed")
+                self._later(self._abort)  # its sender need not wait for that
                 log.error("a large instance is not stored: %s", error.strerror)
                 raise
             self._end("stored")
@@ -128,12 +130,28 @@ class ObjectWriter:
         """Let go of it, and of what the store has of it, unless it was put."""
         if self._state in ("open", "stored"):
             self._state = "discarded" if self._state == "open" else "unwanted"
-            self._pool.submit(self._give_up)
+            self._later(self._give_up)
+
+    def _later(self, work: Callable[[], None]) -> None:
+        """Have a thread do it; where the store is closed, this one."""
+        try:
+            self._pool.submit(work)
+        except RuntimeError:
+            work()
+
+    def _abort(self) -> None:
+        """Close an upload that failed: obstore has the store forget its parts, as not all of them are there."""
+        if self._upload is not None:
+            with suppress(OSError):  # that it is not whole, or was closed before
+                self._bucket.uploaded(self._upload.close)
 
     def _give_up(self) -> None:
         """Make an object of what was sent, and delete it: an upload that is not ended keeps its parts for ever."""
         with self._sending:
             self._file.close()
+            if self._error is not None:
+                self._abort()
+                return
             try:
                 if self._state == "discarded" and self._upload is not None:
                     self._bucket.uploaded(self._upload.close)

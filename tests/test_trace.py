@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,7 @@ from dicomnet.protocol.exchange import Exchange
 from dicomnet.protocol.seen import MessageSeen, PDUSeen, Seen, TransitionSeen
 from dicomnet.protocol.states import Action, Event, State
 from dicomnet.protocol.trace import ProtocolTrace, TraceQueue, command_fields
+from dicomnet.protocol.watch import SeenQueue
 from dicomnet.wire.command_set import Command
 
 DATA = bytes(range(256)) * 100
@@ -331,7 +333,7 @@ def test_a_queue_gives_what_a_function_is_told(data: bool) -> None:
     session(queue)
 
     def fields(one: Seen) -> tuple[type[Seen], list[Any]]:
-        named = one._asdict()
+        named = {name: getattr(one, name) for name in type(one).__match_args__}
         del named["time"]
         command = named.pop("command", None)
         return type(one), [*named.values(), command and command_fields(command)]
@@ -349,6 +351,22 @@ def test_a_queue_wakes_whoever_waits() -> None:
     session(queue)
     assert len(woken) == 2
     assert queue.dropped == 0
+
+
+def test_a_reader_is_told_once_when_half_of_the_room_is_taken() -> None:
+    woken: list[str] = []
+    queue = SeenQueue(10, lambda: woken.append("wake"), lambda: woken.append("hurry"))
+    seen = recorder()[1]
+    session(ProtocolTrace(seen.append))
+    for one in seen[:4]:
+        queue(one)
+    assert woken == ["wake"]
+    for one in seen[4:12]:
+        queue(one)
+    assert woken == ["wake", "hurry"]
+    assert len([*queue.take()]) == 10
+    session(ProtocolTrace(queue))
+    assert woken == ["wake", "hurry"] * 2
 
 
 def test_a_queue_wakes_for_what_other_threads_put_at_the_same_moment() -> None:
@@ -431,3 +449,20 @@ def test_what_messages_say_of_themselves() -> None:
     assert asked.command.affected_sop_class_uid == uids.VERIFICATION
     assert (asked.message_id, answered.message_id) == (1, 1)
     assert asked.context.abstract_syntax == uids.VERIFICATION
+
+
+def test_messages_that_were_seen_are_values() -> None:
+    queue = TraceQueue()
+    session(queue)
+    asked, answered = kinds(queue.take(), MessageSeen)[:2]
+    match asked:
+        case MessageSeen(time, association, True, command, context, size):
+            same = MessageSeen(time, association, True, command, context, size)
+    assert asked == same != answered
+    assert hash(asked) == hash(same)
+    assert pickle.loads(pickle.dumps(asked)) == asked
+    assert repr(asked).startswith(f"MessageSeen(time={asked.time!r}, association=Watched(number=1, ")
+    assert asked != "C-ECHO-RQ"
+    assert asked.command is asked.command
+    with pytest.raises(AttributeError):
+        asked.command = answered.command

@@ -384,7 +384,7 @@ cdef class MessageExchange:
         cdef int field = command.command_field
         cdef bint is_cancel = field == C_CANCEL_RQ
         if self._observer is not None:
-            self._observer.message(False, command, self.contexts.get(message.context_id), message.data)
+            self._observer.message(False, message.encoded, self.contexts.get(message.context_id), message.data)
         if field & RESPONSE:
             return self._response(message)
         if (command.message_id_being_responded_to if is_cancel else command.message_id) is None:
@@ -541,9 +541,10 @@ cdef class MessageExchange:
             raise LocalProtocolError("there is no association to send a message on", peer=self.peer)
         if isinstance(data, (bytes, bytearray, memoryview)):
             data = DataInMemory(data, self.limits.file_buffer)
+        cdef Outgoing message = Outgoing(context_id, command, data, self._unit)
         if self._observer is not None:
-            self._observer.message(True, command, self.contexts.get(context_id), data)
-        self._queue.append(Outgoing(context_id, command, data, self._unit))
+            self._observer.message(True, message._command, self.contexts.get(context_id), data)
+        self._queue.append(message)
         return 0
 
     cdef object _next_message_id(self):

@@ -1,4 +1,4 @@
-from ..wire.command_set cimport Command, Message
+from ..wire.command_set cimport Message
 
 
 cdef class Received:
@@ -16,4 +16,4 @@ cdef class ResponseReceived(Received):
 cdef class Observer:
     cpdef Py_ssize_t received(self, object buffer, Py_ssize_t at) except -1
     cpdef object sent(self, list buffers)
-    cpdef object message(self, bint sent, Command command, object context, object data)
+    cpdef object message(self, bint sent, bytes command, object context, object data)

@@ -3,7 +3,7 @@
 
 cimport cython
 
-from ..wire.command_set cimport Command, Message
+from ..wire.command_set cimport Message
 
 __all__ = ["Observer", "RequestReceived", "ResponseReceived"]
 
@@ -57,8 +57,15 @@ cdef class Observer:
         """Whole PDUs that are to be written."""
         raise NotImplementedError
 
-    cpdef object message(self, bint sent, Command command, context, data):
-        """A message begins to be sent, or has arrived; ``data``, where there are any, are not to be touched."""
+    cpdef object message(self, bint sent, bytes command, context, data):
+        """A message begins to be sent, or has arrived.
+
+        Args:
+            sent: which of them.
+            command: its command set, encoded.
+            context: the presentation context that it is in.
+            data: its data set, where it has one; it is not to be touched.
+        """
         raise NotImplementedError
 
     def transition(self, int before, int event, int action, int after):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from ..wire.command_set import Command
-from .messages import name_of
-from .negotiation import PresentationContext
+from .message_seen import MessageSeen
 from .states import Action, Event, State
 
 __all__ = ["MessageSeen", "PDUSeen", "Seen", "TransitionSeen", "Watched"]
@@ -71,33 +69,4 @@ class TransitionSeen(NamedTuple):
     after: State
 
 
-class MessageSeen(NamedTuple):
-    """A DIMSE message: one of ours before the first of its PDUs, one of the peer's after the last (PS3.7 Section 6.3).
-
-    Attributes:
-        time, association, sent: see `PDUSeen`.
-        command: its command set.
-        context: the presentation context that it is in.
-        size: bytes of its data set; of one that was refused half-way, those that had come.
-    """
-
-    time: float
-    association: Watched
-    sent: bool
-    command: Command
-    context: PresentationContext | None
-    size: int
-
-    @property
-    def name(self) -> str:
-        """Which message it is, such as ``C-STORE-RQ``."""
-        return name_of(self.command)
-
-    @property
-    def message_id(self) -> int | None:
-        """Message ID of a request; of a response, or a C-CANCEL, that of the request that it is about."""
-        own = self.command.message_id
-        return self.command.message_id_being_responded_to if own is None else own
-
-
-Seen = PDUSeen | TransitionSeen | MessageSeen
+Seen: TypeAlias = PDUSeen | TransitionSeen | MessageSeen

@@ -8,14 +8,16 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.string cimport memcpy
 
-from ..wire.command_set cimport Command
+from .message_seen cimport MessageSeen
 from .received cimport Observer
 from .states cimport Event, State
 
 from . import states
-from .seen import MessageSeen, PDUSeen, TransitionSeen
+from .seen import PDUSeen, TransitionSeen
 
 __all__ = ["SeenQueue", "Watch"]
 
@@ -26,7 +28,8 @@ cdef enum:
     COMMAND = 1              # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
     ROOM = 512               # bytes that are kept at hand for the body of a PDU: a command fits
 
-cdef object make = tuple.__new__
+cdef extern from "Python.h":
+    object PyType_GenericAlloc(type kind, Py_ssize_t size)
 
 
 @cython.final
@@ -148,9 +151,10 @@ cdef enum:
 
 
 cdef struct Record:
-    # One that was seen, while it waits; the body of a PDU follows it.
+    # One that was seen, while it waits; the body of a PDU, or the command set of a message, follows it.
     double time
-    Py_ssize_t size          # bytes of that body, or of a message's data set
+    Py_ssize_t size          # bytes of that body, or command set
+    Py_ssize_t data          # bytes of a message's data set
     int kind
     bint sent, whole
     int begun                # how many bytes of the header there are
@@ -167,6 +171,7 @@ cdef class SeenQueue:
     Args:
         most: as many may wait; what is seen past it is counted and dropped.
         wake: called, in the thread of the association, when something waits for the first time since `take`.
+        crowded: called there, too, when half of as many as may wait do.
 
     Attributes:
         most: see above; it may be changed.
@@ -175,14 +180,15 @@ cdef class SeenQueue:
 
     cdef public Py_ssize_t most
     cdef readonly Py_ssize_t dropped
-    cdef object _wake
+    cdef object _wake, _crowded
     cdef bytearray _records
     cdef Py_ssize_t _used, _count
     cdef list _named         # the objects that the records are about, in order
-    cdef bint _woken
+    cdef bint _woken, _pressed
 
-    def __init__(self, Py_ssize_t most, wake=None):
-        self.most, self._wake, self._records, self._named = most, wake, bytearray(), []
+    def __init__(self, Py_ssize_t most, wake=None, crowded=None):
+        self.most, self._wake, self._crowded = most, wake, crowded
+        self._records, self._named = bytearray(), []
 
     def __call__(self, seen):
         """Something was seen."""
@@ -193,7 +199,7 @@ cdef class SeenQueue:
 
     cdef bint _put(self, Record *record, association, const unsigned char *body) except -1:
         """Keep a record, the body after it, and the first of the objects that it is about; whether there was room."""
-        cdef Py_ssize_t size = record.size if body != NULL else 0
+        cdef Py_ssize_t size = record.size
         cdef Py_ssize_t end = self._used + <Py_ssize_t>sizeof(Record) + size
         if self._count >= self.most:
             self.dropped += 1
@@ -210,17 +216,20 @@ cdef class SeenQueue:
         return True
 
     cdef int _announce(self) except -1:
-        """Wake the reader, once."""
+        """Wake the reader, once; and once more where it is to hurry."""
         if not self._woken and self._wake is not None:
             self._woken = True
             self._wake()
+        if not self._pressed and self._crowded is not None and 2 * self._count >= self.most:
+            self._pressed = True
+            self._crowded()
         return 0
 
     def take(self):
         """All that waits, in order."""
         cdef Taken taken = Taken.__new__(Taken)
         records, named = bytearray(), []
-        self._woken = False
+        self._woken = self._pressed = False
         taken.records, taken.used, taken.named = self._records, self._used, self._named
         self._records, self._used, self._count, self._named = records, 0, 0, named
         return taken
@@ -247,14 +256,20 @@ cdef class Taken:
         self.at += sizeof(Record)
         if record.kind == MADE:
             return self._next()
-        if record.kind == MESSAGE_SEEN:
-            return make(MessageSeen, (record.time, self._next(), record.sent, self._next(), self._next(), record.size))
         if record.kind == TRANSITION_SEEN:
-            return make(TransitionSeen, (record.time, self._next(), *transition_of(record.header)))
+            return TransitionSeen(record.time, self._next(), *transition_of(record.header))
         self.at += record.size
         body = PyBytes_FromStringAndSize(begin + sizeof(Record), record.size)
+        if record.kind == MESSAGE_SEEN:
+            return self._message(&record, body)
         header = record.header[: record.begun]
-        return make(PDUSeen, (record.time, self._next(), record.sent, header, body, record.whole))
+        return six(PDUSeen, record.time, self._next(), record.sent, header, body, record.whole)
+
+    cdef MessageSeen _message(self, Record *record, bytes encoded):
+        cdef MessageSeen seen = MessageSeen.__new__(MessageSeen)
+        seen.time, seen.association, seen.sent, seen.encoded = record.time, self._next(), record.sent, encoded
+        seen.context, seen.size = self._next(), record.data
+        return seen
 
     cdef object _next(self):
         """The next object; it is not held any longer than who asks for it holds it."""
@@ -262,6 +277,23 @@ cdef class Taken:
         self.named[self.name] = None
         self.name += 1
         return found
+
+
+cdef object six(type kind, a, b, c, d, e, f):
+    """A named tuple of six fields, without another tuple that its constructor would copy."""
+    cdef object seen = PyType_GenericAlloc(kind, 6)
+    put(seen, 0, a)
+    put(seen, 1, b)
+    put(seen, 2, c)
+    put(seen, 3, d)
+    put(seen, 4, e)
+    put(seen, 5, f)
+    return seen
+
+
+cdef inline void put(object seen, Py_ssize_t at, object field) noexcept:
+    Py_INCREF(field)  # the tuple takes over this reference
+    PyTuple_SET_ITEM(seen, at, field)
 
 
 cdef tuple transition_of(const unsigned char *numbers):
@@ -300,7 +332,8 @@ cdef class Watch(Observer):
             Where that ends: up to there it may be acted upon, before this is called for what follows.
         """
         cdef Py_buffer raw
-        self._now = self._clock()
+        if at == 0:  # what arrives together has one time
+            self._now = self._clock()
         PyObject_GetBuffer(buffer, &raw, PyBUF_SIMPLE)
         try:
             while at < raw.len:
@@ -370,17 +403,16 @@ cdef class Watch(Observer):
         if self._queue._put(&record, self._association, NULL):
             self._hand_on()
 
-    cpdef object message(self, bint sent, Command command, context, data):
+    cpdef object message(self, bint sent, bytes command, context, data):
         """Tell of a message."""
         cdef Record record
         if self._is_over():
             return
         if sent:
             self._now = self._clock()  # one of the peer's came with the PDU that ends it
-        record.time, record.kind, record.sent = self._now, MESSAGE_SEEN, sent
-        record.size = 0 if data is None else data.size
-        if self._queue._put(&record, self._association, NULL):
-            self._queue._named.append(command)
+        record.time, record.kind, record.sent, record.size = self._now, MESSAGE_SEEN, sent, len(command)
+        record.data = 0 if data is None else data.size
+        if self._queue._put(&record, self._association, <const unsigned char *>command):
             self._queue._named.append(context)
             self._hand_on()
 

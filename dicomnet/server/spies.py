@@ -14,8 +14,9 @@ from ..protocol.watch import SeenQueue
 __all__ = ["Spies", "Spy"]
 
 
-#: Seconds in which what is seen gathers after a look: to wake a thread for each PDU costs more than all else.
-GATHER = 0.02
+#: Seconds in which what is seen gathers after a look, unless half of the room is taken before: to wake a thread for
+#: each PDU costs more than all else.
+GATHER = 0.05
 
 
 class Spy:
@@ -35,8 +36,8 @@ class Spy:
         self.name = name
         self.failures: int = 0
         self._function = function
-        self._wake, self._stopped = threading.Event(), threading.Event()
-        self.queue: SeenQueue = SeenQueue(most, self._wake.set)
+        self._wake, self._crowded, self._stopped = threading.Event(), threading.Event(), False
+        self.queue: SeenQueue = SeenQueue(most, self._wake.set, self._crowded.set)
         self._thread = threading.Thread(target=self._run, name=f"dicomnet-spy-{name}", daemon=True)
         self._thread.start()
 
@@ -46,14 +47,15 @@ class Spy:
         return self.queue.dropped
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped:
             self._wake.wait()
             self._look()
-            self._stopped.wait(GATHER)
+            self._crowded.wait(GATHER)
         self._look()
 
     def _look(self) -> None:
         self._wake.clear()
+        self._crowded.clear()
         for seen in self.queue.take():
             try:
                 self._function(seen)
@@ -64,8 +66,9 @@ class Spy:
 
     def stop(self, patience: float = 5.0) -> None:
         """Let it see what waits, for so many seconds, and end it."""
-        self._stopped.set()
+        self._stopped = True
         self._wake.set()
+        self._crowded.set()
         self._thread.join(patience)
 
 

@@ -4,6 +4,7 @@ from .cursor cimport Writer
 
 
 @cython.final
+@cython.no_gc
 cdef class Command:
     cdef readonly object affected_sop_class_uid
     cdef readonly object requested_sop_class_uid
@@ -38,6 +39,7 @@ cdef class Message:
     cdef readonly Command command
     cdef readonly object data
     cdef readonly object error
+    cdef readonly bytes encoded
 
 
 @cython.final
@@ -48,6 +50,7 @@ cdef class MessageReader:
     cdef unsigned char _accepted[256]
     cdef bytearray _command_bytes
     cdef Command _command
+    cdef bytes _encoded
     cdef object _sink, _error
     cdef list _views
     cdef int _context_id, _control

@@ -95,7 +95,14 @@ class Command:
 
 @final
 class Message:
-    def __init__(self, context_id: int, command: Command, data: Any = None, error: Exception | None = None) -> None: ...
+    def __init__(
+        self,
+        context_id: int,
+        command: Command,
+        data: Any = None,
+        error: Exception | None = None,
+        encoded: bytes | None = None,
+    ) -> None: ...
     @property
     def context_id(self) -> int: ...
     @property
@@ -104,6 +111,8 @@ class Message:
     def data(self) -> Any: ...
     @property
     def error(self) -> Exception | None: ...
+    @property
+    def encoded(self) -> bytes | None: ...
 
 @final
 class MessageReader:

@@ -7,6 +7,7 @@ PS3.7 Annex E.1. Data sets are not looked into: `frame` lays PDV headers between
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint16_t, uint32_t
 
@@ -444,13 +445,12 @@ cdef class Message:
         command: the command set.
         data: the sink that took the data set; None where there is none.
         error: what the sink raised, if it failed; the rest of the data set was discarded then.
+        encoded: the command set as it came; None for a message that did not.
     """
 
-    def __init__(self, int context_id, Command command not None, data=None, error=None):
-        self.context_id = context_id
-        self.command = command
-        self.data = data
-        self.error = error
+    def __init__(self, int context_id, Command command not None, data=None, error=None, bytes encoded=None):
+        self.context_id, self.command, self.encoded = context_id, command, encoded
+        self.data, self.error = data, error
 
     def __repr__(self):
         return f"Message(context_id={self.context_id}, command={self.command!r}, data={self.data!r})"
@@ -529,7 +529,8 @@ cdef class MessageReader:
         return 0
 
     cdef int _finish_command(self) except -1:
-        self._command = decode_command(self._command_bytes)
+        self._encoded = PyByteArray_AS_STRING(self._command_bytes)[: len(self._command_bytes)]
+        self._command = decode_command(self._encoded)
         self._command_bytes.clear()
         if self._command.command_field is None or self._command.command_data_set_type is None:
             raise _malformed("a command set without Command Field or Command Data Set Type", -1)
@@ -546,12 +547,12 @@ cdef class MessageReader:
         return 0
 
     cdef int _emit(self) except -1:
-        self.events.append(Message(self._context_id, self._command, self._sink, self._error))
+        self.events.append(Message(self._context_id, self._command, self._sink, self._error, self._encoded))
         self._sink = None
         return 0
 
     cdef void _rest(self):
-        self._error = self._command = None
+        self._error = self._command = self._encoded = None
         self.in_data = self.busy = self._refused = False
         self._empty = 0
 

@@ -13,12 +13,12 @@ DICOMweb and the viewer are at ``/archive`` of the server's web port.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Gauge
 from sqlalchemy import func, select
@@ -29,6 +29,7 @@ from ..errors import InvalidArgument
 from ..protocol.admission import AdmissionRule
 from ..protocol.messages import CommandField
 from ..repository import schema
+from ..repository.application import end_together
 from ..repository.disk import DiskState, Watermarks
 from ..repository.find_service import QueryService
 from ..repository.receiving import DiskRoom
@@ -71,6 +72,16 @@ __all__ = ["ArchiveAddIn"]
 _USUAL = ArchiveSettings()
 
 
+class _Worker(Protocol):
+    """What has threads of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def close(self) -> None:
+        """End; what it was at goes on after the next start."""
+
+
 class ArchiveAddIn:
     """Storage, query/retrieve, commitment, worklist and performed procedure steps over one repository."""
 
@@ -87,32 +98,33 @@ class ArchiveAddIn:
             self.holdings.given = _with_told(settings, context)
             self._share_settings(context, opened)
             self.storage: StorageService = StorageService(self.holdings, turns=True, commit=commit_of(self.holdings))
-            opened.callback(self.storage.close)
-            self.hl7: Hl7Service = Hl7Service(self.holdings)
-            self.hl7.start()
-            opened.callback(self.hl7.close)
-            self.forwarder: StepForwarder = StepForwarder(self.holdings)
-            self.forwarder.start()
-            opened.callback(self.forwarder.close)
-            notifier = AvailabilityNotifier(self.holdings)
-            notifier.start()
-            opened.callback(notifier.close)
-            self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
-            self.reporter.start()
-            opened.callback(self.reporter.close)
-            self.commitment: CommitmentService = CommitmentService(self.holdings, self.holdings.settings.destinations)
-            self.commitment.start()
-            opened.callback(self.commitment.close)
+            workers: dict[str, Callable[[], None]] = {"storage": self.storage.close}
             self._be_a_node(context, opened)
-            retention = RetentionWorker(self.holdings)
-            retention.start()
-            opened.callback(retention.close)  # before the housekeeper gives up what this node does for all
-            self.sending: Sending = Sending(self.holdings, context.services.requests)
-            self.sending.start()
-            opened.callback(self.sending.close)
+            opened.callback(end_together, workers)  # before the housekeeper gives up what this node does for all
+            self._start_workers(context, workers)
             self._opened = opened.pop_all()
         context.on_turn(self.storage.committer.turn)
         context.services.ae_titles.depends(context.name, self._uses)
+
+    def _start_workers(self, context: AddInContext, workers: dict[str, Callable[[], None]]) -> None:
+        """Begin what has threads of its own, one after the other, with what ends each."""
+        self.hl7: Hl7Service = Hl7Service(self.holdings)
+        self.forwarder: StepForwarder = StepForwarder(self.holdings)
+        self.reporter: WorkitemReporter = WorkitemReporter(self.holdings)
+        self.commitment: CommitmentService = CommitmentService(self.holdings, self.holdings.settings.destinations)
+        self.sending: Sending = Sending(self.holdings, context.services.requests)
+        found: dict[str, _Worker] = {
+            "HL7": self.hl7,
+            "what passes steps on": self.forwarder,
+            "what tells of availability": AvailabilityNotifier(self.holdings),
+            "what tells of work items": self.reporter,
+            "storage commitment": self.commitment,
+            "retention": RetentionWorker(self.holdings),
+            "sending": self.sending,
+        }
+        for what, worker in found.items():
+            worker.start()
+            workers[what] = worker.close
 
     def _share_settings(self, context: AddInContext, opened: ExitStack) -> None:
         """Work by what all nodes have in common, where this one's own settings say nothing."""

@@ -34,6 +34,9 @@ BUSY_SECONDS = 30.0  # how long SQLite waits for a writer of another process
 READERS = 16  # connections that are kept for readers; more are opened when they are needed
 MORE_READERS = 48
 WRITERS = 4  # of PostgreSQL
+#: Of SQLite's log, 4 KiB each, before they go into the file: a writer does that, and waits for the disk twice more. A
+#: page that was written again and again goes once.
+LOG_PAGES = 8000
 ATTEMPTS = 10  # of a transaction that the database called off in favour of another
 MOST_VALUES = 500  # in one list of a statement
 _CALLED_OFF = frozenset({"40001", "40P01", "55P03"})  # serialization failure, deadlock, lock not available
@@ -251,6 +254,7 @@ class Database:
             cursor = connection.cursor()
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute(f"PRAGMA synchronous={synchronous}")
+            cursor.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
             cursor.execute("PRAGMA foreign_keys=ON")
             cursor.execute("PRAGMA cache_size=-65536")  # KiB
             cursor.execute("PRAGMA mmap_size=1073741824")

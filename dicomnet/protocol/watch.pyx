@@ -6,7 +6,7 @@ It is compiled because it sees every PDU and message of every association that i
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_SET_ITEM
@@ -228,7 +228,8 @@ cdef class SeenQueue:
     def take(self):
         """All that waits, in order."""
         cdef Taken taken = Taken.__new__(Taken)
-        records, named = bytearray(), []
+        cdef bytearray records = PyByteArray_FromStringAndSize(NULL, self._used)  # as much may come again
+        cdef list named = []
         self._woken = self._pressed = False
         taken.records, taken.used, taken.named = self._records, self._used, self._named
         self._records, self._used, self._count, self._named = records, 0, 0, named

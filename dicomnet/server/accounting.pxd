@@ -3,6 +3,7 @@
 cimport cython
 
 from ..wire.command_set cimport Command, Message
+from .noting cimport Noted
 
 
 @cython.final
@@ -17,9 +18,7 @@ cdef class Performed:
 
 @cython.final
 @cython.no_gc
-cdef class Action:
-    cdef public long long number
-    cdef public double time
+cdef class Action(Noted):
     cdef str id, calling, sop_class
     cdef int field, status
     cdef double seconds

@@ -4,6 +4,7 @@ from typing import final
 from typing_extensions import disjoint_base
 
 from dicomnet.server.events import Event
+from dicomnet.server.noting import Noted
 from dicomnet.wire.command_set import Command, Message
 
 __all__ = ["BOUNDS", "Account", "Action", "Performed"]
@@ -25,9 +26,7 @@ class Performed:
     def buckets(self) -> list[int]: ...
 
 @final
-class Action:
-    number: int
-    time: float
+class Action(Noted):
     kind: str
     def event(self) -> Event: ...
 

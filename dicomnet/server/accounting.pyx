@@ -8,6 +8,7 @@ cimport cython
 from cpython.time cimport monotonic
 
 from ..wire.command_set cimport Command, Message
+from .noting cimport Noted
 
 from ..protocol.messages import message_name
 from .events import Event
@@ -53,8 +54,8 @@ cdef class Performed:
         return [self._buckets[bucket] for bucket in range(BUCKETS)]
 
 
-cdef class Action:
-    """A request that was answered, until an event is made of it; see `events.Noted`.
+cdef class Action(Noted):
+    """A request that was answered, until an event is made of it.
 
     It holds plain values, each association's strings but once, for thousands of these are kept.
     """

@@ -12,9 +12,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
-from .noting import Notes
+from .noting import Noted, Notes
 
 __all__ = ["Event", "EventLog", "Noted"]
 
@@ -42,24 +42,6 @@ class Event:
     def as_json(self) -> dict[str, Any]:
         """For the admin interface."""
         return {"id": self.id, "time": self.time, "type": self.type, "data": self.data}
-
-
-class Noted(Protocol):
-    """What becomes an event once a follower or listener wants it.
-
-    Attributes:
-        number, time: the id and the time of the event; given by the log.
-    """
-
-    number: int
-    time: float
-
-    @property
-    def kind(self) -> str:
-        """The type of the event."""
-
-    def event(self) -> Event:
-        """The event."""
 
 
 def _event(kept: Event | Noted) -> Event:

@@ -5,9 +5,16 @@ from collections.abc import Callable
 
 from typing_extensions import disjoint_base
 
-from dicomnet.server.events import Event, Noted
+from dicomnet.server.events import Event
 
-__all__ = ["Notes"]
+__all__ = ["Noted", "Notes"]
+
+@disjoint_base
+class Noted:
+    number: int
+    time: float
+    kind: str
+    def event(self) -> Event: ...
 
 @disjoint_base
 class Notes:

@@ -8,7 +8,22 @@ import threading
 import time
 from collections import deque
 
-__all__ = ["Notes"]
+__all__ = ["Noted", "Notes"]
+
+
+cdef class Noted:
+    """What becomes an event once a follower or listener wants it; it holds no other object that is collected.
+
+    Attributes:
+        number, time: the id and the time of the event; given by the log.
+        kind: its type; a subclass has one.
+    """
+
+    kind = ""
+
+    def event(self):
+        """The event."""
+        raise NotImplementedError
 
 
 cdef class Notes:
@@ -25,6 +40,7 @@ cdef class Notes:
 
     def __init__(self, keep=10_000, *, first=0, clock=time.time):
         self.lock = threading.RLock()
+        self._acquire, self._release = self.lock.acquire, self.lock.release
         self._clock, self._last = clock, first
         self._kept = deque(maxlen=keep)
         self._waiting, self._unheard = {}, set()
@@ -34,15 +50,18 @@ cdef class Notes:
         """The id of the latest event."""
         return self._last
 
-    def note(self, noted not None):
+    def note(self, Noted noted not None):
         """Add what happens with each message: it costs little where no one listens. From any thread."""
-        with self.lock:
-            noted.number = self._next()
-            noted.time = self._clock()
+        self._acquire()
+        try:
+            self._last += 1
+            noted.number, noted.time = self._last, self._clock()
             self._kept.append(noted)
             kind = noted.kind
             if (self._waiting or kind not in self._unheard) and not self._tell(kind, noted):
                 self._unheard.add(kind)
+        finally:
+            self._release()
 
     cpdef long long _next(self):
         """The number of what is added now, under the lock."""

@@ -63,12 +63,12 @@ def sent(service, monkeypatch):
     return sent
 
 
-def asked(service):
+def asked(service, calling="MODALITY", transaction=TRANSACTION):
     """Ask for commitment of three instances: what makes the report, and who is told of its fate."""
     references = [{"ReferencedSOPClassUID": CT, "ReferencedSOPInstanceUID": f"1.2.1.1.{n}"} for n in range(1, 4)]
-    dataset = codec.from_keywords({"TransactionUID": TRANSACTION, "ReferencedSOPSequence": references})
+    dataset = codec.from_keywords({"TransactionUID": transaction, "ReferencedSOPSequence": references})
     kept = []
-    request = SimpleNamespace(action_type_id=1, dataset=dataset, calling="MODALITY", called="ARCHIVE")
+    request = SimpleNamespace(action_type_id=1, dataset=dataset, calling=calling, called="ARCHIVE")
     request.report_when_made = lambda make, told, deadline: kept.append((make, told))
     assert service.requested(request) == Status.SUCCESS
     return kept[0]
@@ -215,6 +215,31 @@ def test_what_was_taken_as_the_database_went_is_due_at_once(service, holdings, a
     assert service.report_due() == 1
     assert len(sent) == 1
     assert state(holdings) == ("reported", 0)
+
+
+@pytest.mark.parametrize("why", ["removed", "defect"])
+def test_a_report_that_fails_each_time_holds_up_no_other(holdings, monkeypatch, caplog, why):
+    caplog.set_level(logging.WARNING)
+    peers = {name: dn.Entity(name, "127.0.0.1", 1) for name in ("FIRST", "SECOND")}
+    service, sent = CommitmentService(holdings, peers), []
+
+    def send(peer, *_):
+        if peer.ae_title == "FIRST":
+            raise ValueError(peer)
+        sent.append(peer.ae_title)
+
+    monkeypatch.setattr(service, "_send", send)
+    for number, name in enumerate(peers):
+        asked(service, name, f"{TRANSACTION}.{number}")[1](False)
+    if why == "removed":
+        del peers["FIRST"]
+    assert service.report_due() == 2
+    assert sent == ["SECOND"]
+    [item] = holdings.outbox.items(queue=QUEUE)
+    assert (item.destination, item.state, item.attempts) == ("FIRST", "waiting", 1)
+    [line] = caplog.records
+    assert line.getMessage().startswith("a commitment report to FIRST failed")
+    assert (line.exc_info is None) == (why == "removed")
 
 
 def test_a_request_is_refused_in_one_line_while_the_database_is_away(service, holdings, away, caplog):

@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from .. import uids
 from ..config import Entity
 from ..dataset import codec
-from ..errors import DicomNetError, ServiceFailure
-from ..log import log
+from ..errors import DicomNetError, InvalidArgument, ServiceFailure
+from ..log import log, log_failure
 from ..protocol.negotiation import ProposedContext
 from ..repository.blob_source import hash_of
 from ..repository.bucket import StoreUnavailable
@@ -244,6 +244,11 @@ class CommitmentService:
             except (DicomNetError, OSError) as error:
                 log.warning("a commitment report to %s failed: %s", item.destination, error)
                 self._holdings.outbox.fail(item, str(error))
+            except (OperationalError, InterfaceError):
+                raise  # of the database: what was taken is given back
+            except Exception as error:  # of this one alone: it must not come first again and again
+                log_failure(f"a commitment report to {item.destination} failed", error)
+                self._holdings.outbox.fail(item, type(error).__name__)
             self._taken.popleft()
             self._settle()
         return found
@@ -284,7 +289,10 @@ class CommitmentService:
             row = connection.execute(select(commitment).where(commitment.c.uid == transaction)).mappings().one()
         references = [(sop_class, uid) for sop_class, uid in json.loads(row["request"])]
         event, dataset = _event(transaction, references, self.check(references, self._stop))
-        self._send(self._destinations[item.destination], row["called"], event, dataset)
+        peer = self._destinations.get(item.destination)
+        if peer is None:
+            raise InvalidArgument(f"{item.destination} is no destination any more")
+        self._send(peer, row["called"], event, dataset)
         log.info("reported a commitment of %d instances to %s", len(references), item.destination)
         self._sent.append(item)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as Xml
 
 import dicomnet as dn
 from dicomnet.server import Server, Settings
@@ -32,6 +34,19 @@ def call(server: Server, *sop_classes: str, calling: str = "TESTER", called: str
     host, port = server.address
     contexts = presentation_contexts.sop_classes(*sop_classes)
     return dn.connect(f"{called}@{host}:{port}", calling=calling, contexts=contexts, **options)
+
+
+def alerts(trail: Path) -> list[tuple[str, ...]]:
+    """Of each security alert in an audit trail the code of its type, the outcome, who did it, and the description."""
+    found: list[tuple[str, ...]] = []
+    for line in trail.read_text().splitlines():
+        event, *rest = Xml.fromstring(line)
+        if event.find("EventID").get("csd-code") == "110113":
+            users = [one for one in rest if one.tag == "ActiveParticipant" and one.find("RoleIDCode") is None]
+            assert all(one.get("UserIsRequestor") == "false" for one in users)  # PS3.15 Table A.5.3.11-1
+            about = event.find("EventTypeCode").get("csd-code"), event.get("EventOutcomeIndicator")
+            found.append((*about, *(one.get("UserID") for one in users), event.findtext("EventOutcomeDescription")))
+    return found
 
 
 class Told:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import programs
 import pytest
+from servers import alerts
 
 import dicomnet as dn
 from dicomnet.cli import app
@@ -165,6 +166,7 @@ def test_sighup_reloads_and_sigusr1_opens_the_log_anew(directory):
         server.process.send_signal(signal.SIGHUP)
         server.stop()  # with the stream open, and two signals at once
     assert "the settings are not reloaded" in (directory / "logs/server.log").read_text()
+    assert alerts(directory / "logs/audit.log") == [("110131", "0", "settings were read anew: log.level changed")]
 
 
 def test_a_second_sigterm_does_not_wait_for_associations(directory):

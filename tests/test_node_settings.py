@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree as Xml
-
 import archives
 import httpx
 import pytest
 from rig import until
+from servers import alerts
 from test_archive_settings import a_server, admin_of, put_raw, run
 
 from dicomnet.archive import node_settings
@@ -42,10 +41,9 @@ def test_a_snapshot_that_a_node_refused_holds_once_it_fits(tmp_path, monkeypatch
 def test_a_snapshot_that_nobody_can_read_takes_nothing_back(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(node_settings, "LOOK_SECONDS", 0.05)
     with a_server(tmp_path, "a") as server, admin_of(server) as admin:
-        shared = server.archive.shared
         admin.change_shared({"access.anonymous": False})
         put_raw(server.archive.holdings.database, 2, "no JSON")
-        until(lambda: shared.refused)
+        until(lambda: admin.nodes()[0]["facts"].get("settings_refused"))  # which it tells last
         assert not server.settings.access.anonymous
         assert caplog.text.count("snapshot 2 of the settings of all nodes cannot be used here, and 1 holds") == 1
         (node,) = admin.nodes()
@@ -68,20 +66,6 @@ def test_a_snapshot_that_nobody_can_read_takes_nothing_back(tmp_path, monkeypatc
 def test_what_is_configured_is_in_the_audit_trail_with_who_did_it(tmp_path):
     trail = tmp_path / "audit.log"
 
-    def recorded():
-        """Codes of the event's type, who began it, and the description."""
-        found = []
-        for line in trail.read_text().splitlines():
-            one = Xml.fromstring(line)
-            kind = one.find("EventIdentification/EventTypeCode")
-            if one.find("EventIdentification/EventID").get("csd-code") == "110113":
-                users = one.iter("ActiveParticipant")
-                who = [each.get("UserID") for each in users if each.get("UserIsRequestor") == "true"]
-                about = one.findtext("EventIdentification/EventOutcomeDescription")
-                outcome = one.find("EventIdentification").get("EventOutcomeIndicator")
-                found.append((kind.get("csd-code"), outcome, *who, about))
-        return found
-
     with a_server(tmp_path, "a", audit={"file": str(trail)}) as server, admin_of(server) as admin:
         me = admin.change_shared({"access.anonymous": False})["who"]
         admin.change_shared({"protected_patients": ["P1"]})
@@ -90,9 +74,9 @@ def test_what_is_configured_is_in_the_audit_trail_with_who_did_it(tmp_path):
         put_raw(server.archive.holdings.database, 3, "no JSON")
         server.archive.shared.refresh()
         until(lambda: server.archive.shared.refused)
-        until(lambda: len(recorded()) == 5)
+        until(lambda: len(alerts(trail)) == 5)
         holds = "of the settings of all nodes holds: set"
-        assert recorded() == [
+        assert alerts(trail) == [
             ("110129", "0", me, f"snapshot 1 {holds} access.anonymous"),
             ("110131", "0", me, f"snapshot 2 {holds} protected_patients"),
             ("110128", "0", me, "the AE title RIS was added"),
@@ -101,7 +85,7 @@ def test_what_is_configured_is_in_the_audit_trail_with_who_did_it(tmp_path):
         ]
         assert "P1" not in trail.read_text()
     with a_server(tmp_path, "a", audit={"file": str(trail)}):
-        assert recorded()[5:] == [
+        assert alerts(trail)[5:] == [
             ("110131", "4", "snapshot 3 of the settings of all nodes cannot be used here"),
             ("110129", "0", me, f"snapshot 2 {holds} protected_patients"),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import select
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 
 import programs
 import pytest
-from servers import Told, call, write_settings
+from servers import Told, alerts, call, write_settings
 
 import dicomnet as dn
 from dicomnet import uids
@@ -142,6 +143,10 @@ def test_what_is_changed_holds_for_all_workers(directory):
         admin.reload()
         with call(fleet, uids.VERIFICATION) as association:
             assert association.echo().is_success
+    me = pwd.getpwuid(os.getuid()).pw_name
+    read = ("110129", "0", me, "settings were read anew: access.anonymous changed")
+    recorded = [one for one in alerts(directory / "logs/audit.log") if one[1] == "0"]  # not who was refused
+    assert recorded == [("110128", "0", me, "the AE title CT1 was added"), read, read]
 
 
 @pytest.mark.long

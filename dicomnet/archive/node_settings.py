@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import InvalidArgument, escaped
 from ..log import log, log_failure
 from ..repository.setting_snapshots import CHANGED, SettingSnapshots, SettingsUnavailable, Snapshot
+from ..server.audit_message import configuration_event
 from ..server.base import AuditTrail
 from ..server.context import SharingHost
 from .holdings import Holdings
@@ -21,7 +22,6 @@ from .shared_settings import (
     LOOK_BACK,
     Refused,
     differences,
-    event_of,
     fitted,
     say_unknown,
     tables_of,
@@ -129,7 +129,7 @@ class NodeSettings(SettingsDesk):
         """Have the audit trail say that a snapshot holds here, by whom; values may be of patients."""
         if self._audit is not None:
             what = f"snapshot {snapshot.number} of the settings of all nodes holds: {snapshot.what or 'no change'}"
-            self._audit.record(event_of(changed), user=snapshot.who or "no user", what=what)
+            self._audit.record(configuration_event(changed), user=snapshot.who or None, what=what)
 
     def _apply(self, snapshot: Snapshot, refused: Refused | None = None) -> None:
         """Have a snapshot hold, if it is newer than the one that does.

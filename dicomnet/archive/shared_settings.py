@@ -33,7 +33,6 @@ __all__ = [
     "checked",
     "described",
     "differences",
-    "event_of",
     "fitted",
     "require_keys",
     "tables_of",
@@ -43,7 +42,6 @@ __all__ = [
 #: How many snapshots back a node looks for one that it can use.
 LOOK_BACK = 100
 _PLACE = "settings of all nodes"
-_ADMITTING = ("access.", "server.")
 _TABLES: dict[str, type[Table]] = {"server": ServerSettings, "access": AccessSettings, "timeouts": TimeoutSettings}
 
 
@@ -237,11 +235,6 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return [
         key for key in sorted({*before, *after}) if key not in before or key not in after or before[key] != after[key]
     ]
-
-
-def event_of(changed: Iterable[str]) -> str:
-    """The audit event for some keys (PS3.15 Section A.5.3.11): of security where they say who is let in."""
-    return "security-configuration" if any(key.startswith(_ADMITTING) for key in changed) else "software-configuration"
 
 
 def described(snapshot: Snapshot, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import DicomNetError, InvalidArgument
 from ..net.tls import TLS
-from .audit_message import Participant, Subject, message, process_id
+from .audit_message import Participant, Subject, is_alert, message, process_id
 from .base import AuditTrail
 from .settings import Settings
 
@@ -71,13 +71,14 @@ class AuditFile:
         Args:
             event: a name of `audit_message.EVENTS`.
             facts: ``participants`` and ``subjects`` as in `audit_message.message`, ``outcome``, ``what`` in words,
-                and ``user`` and ``address`` of who began it, where that is all there is to say.
+                and ``user`` and ``address`` of who did it, where that is all there is to say.
         """
         mine = Participant(process_id(), (self._source,), role="application")
         others: Iterable[Participant] = facts.get("participants", ())
         user = facts.get("user")
         if user is not None:
-            others = (*others, Participant(str(user), requestor=True, address=facts.get("address", "")))
+            address: str = facts.get("address", "")
+            others = (*others, Participant(str(user), requestor=not is_alert(event), address=address))
         subjects: Iterable[Subject] = facts.get("subjects", ())
         text = message(
             event, self._source, (mine, *others), subjects,

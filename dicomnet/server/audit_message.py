@@ -12,7 +12,7 @@ from xml.etree import ElementTree as Xml
 
 from ..errors import InvalidArgument
 
-__all__ = ["EVENTS", "EventKind", "Participant", "Subject", "message"]
+__all__ = ["EVENTS", "EventKind", "Participant", "Subject", "configuration_event", "is_alert", "message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,19 @@ EVENTS: dict[str, EventKind] = {
     "login": EventKind("110114", "User Authentication", "E", "110122", "Login"),
     "logout": EventKind("110114", "User Authentication", "E", "110123", "Logout"),
 }
+
+
+_ADMITTING = ("access.", "admin.", "server.", "tls.")  # keys of settings that say who is let in
+
+
+def configuration_event(changed: Iterable[str]) -> str:
+    """The event for some settings, by their keys: of security where they say who is let in."""
+    return "security-configuration" if any(key.startswith(_ADMITTING) for key in changed) else "software-configuration"
+
+
+def is_alert(event: str) -> bool:
+    """Whether it is a Security Alert (PS3.15 Section A.5.3.11), of which a user that takes part is no requestor."""
+    return event in EVENTS and EVENTS[event].code == "110113"
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,8 +224,8 @@ class Fleet:
         except AdminError as error:
             raise NotKnown(str(error)) from error
 
-    def reload(self) -> ReloadReport:
-        """Have all workers go over to the settings in the file, which are looked at here first."""
+    def reload(self, *, user: str = "") -> ReloadReport:
+        """Have all workers go over to the settings in the file, which are looked at here first; see `Server.reload`."""
         settings = Settings.load(self.directory / FILE_NAME)
         old = self.settings
         new, waiting = old.reloaded(settings)
@@ -235,6 +235,7 @@ class Fleet:
         self.settings, self.pending_restart = new, waiting
         self.log.level(new.log.level)
         report = ReloadReport(old.changes(new), waiting)
+        report.record(self.base.audit, user)
         self.events.publish("server.reloaded", {"changed": report.changed, "pending_restart": waiting})
         return report
 

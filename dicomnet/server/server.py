@@ -28,6 +28,8 @@ from .admin.serving import AdminServing
 from .admission import ServerAdmission
 from .ae_titles import AETitles
 from .audit import open_trail
+from .audit_message import configuration_event
+from .base import AuditTrail
 from .clients import Clients
 from .conformance import statement
 from .context import BaseServices
@@ -105,6 +107,12 @@ class ReloadReport:
 
     changed: tuple[str, ...]
     pending_restart: tuple[str, ...]
+
+    def record(self, trail: AuditTrail, user: str) -> None:
+        """Have the audit trail say what changed, and who had it read; empty: a signal came."""
+        if self.changed:
+            what = f"settings were read anew: {', '.join(self.changed)} changed"
+            trail.record(configuration_event(self.changed), user=user or None, what=what)
 
 
 class Server:
@@ -394,8 +402,12 @@ class Server:
         """
         self.clients.get(number).end()
 
-    def reload(self, settings: Settings | None = None) -> ReloadReport:
+    def reload(self, settings: Settings | None = None, *, user: str = "") -> ReloadReport:
         """Go over to the settings in the file, or to others. Associations that are open keep what they began with.
+
+        Args:
+            settings: others.
+            user: who wants it, for the audit trail.
 
         Raises:
             SettingsInvalid, AddInError: they are wrong; the old ones hold, all of them.
@@ -405,7 +417,10 @@ class Server:
                 if self._file is None:
                     raise InvalidArgument("this server has no settings file to read again")
                 settings = Settings.load(self._file)
-            return self._go_over(settings.within(self.directory))
+            report = self._go_over(settings.within(self.directory))
+        if not self._worker:  # else its fleet does
+            report.record(self.base.audit, user)
+        return report
 
     @property
     def own_settings(self) -> Settings:

@@ -196,9 +196,7 @@ def _resume(given: Given) -> Answer:
 
 
 def _reload(given: Given) -> Answer:
-    report = given.server.reload()
-    if report.changed:
-        _audit(given, "software-configuration", f"settings were read anew: {', '.join(report.changed)} changed")
+    report = given.server.reload(user=given.caller)
     return {"changed": list(report.changed), "pending_restart": list(report.pending_restart)}
 
 

@@ -127,8 +127,8 @@ class Administered(Protocol):
     def resume(self) -> None:
         """Take associations again."""
 
-    def reload(self) -> Reloaded:
-        """Read the settings again."""
+    def reload(self, *, user: str = "") -> Reloaded:
+        """Read the settings again, as a user wants."""
 
     def disconnect(self, number: str) -> None:
         """Abort an association."""

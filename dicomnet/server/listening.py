@@ -139,7 +139,8 @@ _ALERTS = frozenset({"unknown", "address", "certificate"})
 _IMPLEMENTATION = (ImplementationClassUID, ImplementationVersionName)
 
 
-_perform = AssociationProvider.perform  # each message comes by here, and `super` takes a lookup more
+# Each message comes by here, and `super` takes a lookup more.
+_perform, _another = AssociationProvider.perform, AssociationProvider.another
 
 
 class _Watched(AssociationProvider):
@@ -195,7 +196,7 @@ class _Watched(AssociationProvider):
 
     def another(self) -> tuple[Message, StoreRequest] | None:
         """One that is performed with the last."""
-        found = super().another()
+        found = _another(self)
         if found is not None:
             self._record.begin(found[0])
         return found

@@ -22,12 +22,14 @@ from dicomnet.archive.add_in import ArchiveAddIn
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.commitment import CommitmentService
 from dicomnet.archive.holdings import Holdings
+from dicomnet.archive.housekeeping import Housekeeper
+from dicomnet.archive.node_settings import NodeSettings
 from dicomnet.config import STOP_DRAIN
 from dicomnet.errors import InvalidArgument
 from dicomnet.repository.application import end_together
 from dicomnet.server import Server
 
-FAR = 20.0  # seconds: much less than a drain that nobody named
+FAR = 20.0  # seconds: less than the default drain of a listener, 30
 
 
 @contextmanager
@@ -120,19 +122,23 @@ def test_a_worker_that_does_not_end_is_left_behind(tmp_path, monkeypatch, caplog
     assert line.startswith("storage commitment has not ended after 0.2 s")
 
 
-def test_nor_does_it_hold_up_a_server(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize(("kind", "what"), [
+    (CommitmentService, "storage commitment"), (Housekeeper, "housekeeping"), (Holdings, "what it holds"),
+    (NodeSettings, "what follows the settings of all nodes"),
+])  # fmt: skip
+def test_nor_does_it_hold_up_a_server(tmp_path, monkeypatch, caplog, kind, what):
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr("dicomnet.archive.add_in.end_together", partial(end_together, patience=0.2))
-    real, for_good, kept = CommitmentService.close, threading.Event(), []
+    real, for_good, kept = kind.close, threading.Event(), []
     with monkeypatch.context() as patch:
-        patch.setattr(CommitmentService, "close", lambda one: (kept.append(one), for_good.wait()))
+        patch.setattr(kind, "close", lambda one: (kept.append(one), for_good.wait()))
         settings = make_settings(addin={"archive": {"durability": "os"}})
         with Server(settings, directory=tmp_path, addins={"archive": ArchiveAddIn()}):
             began = time.monotonic()
     assert time.monotonic() - began < FAR
     for_good.set()
     real(kept[0])
-    assert "storage commitment has not ended after 0.2 s" in caplog.text
+    assert f"{what} has not ended after 0.2 s" in caplog.text
 
 
 def test_what_fails_as_it_ends_keeps_no_other_from_it(caplog):

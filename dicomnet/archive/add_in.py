@@ -93,7 +93,8 @@ class ArchiveAddIn:
         settings, directory = _archive_settings(context), _directory(context)
         _write_settings(settings, directory)
         with ExitStack() as opened:
-            self.holdings: Holdings = opened.enter_context(Holdings(directory, settings))
+            self.holdings: Holdings = Holdings(directory, settings)
+            opened.callback(end_together, {"what it holds": self.holdings.close})
             self._use_titles(context, opened)
             self.holdings.given = _with_told(settings, context)
             self._share_settings(context, opened)
@@ -133,7 +134,7 @@ class ArchiveAddIn:
         services.shared = self.shared
         opened.callback(setattr, services, "shared", before)
         self.shared.start()
-        opened.callback(self.shared.close)
+        opened.callback(end_together, {"what follows the settings of all nodes": self.shared.close})
 
     def _be_a_node(self, context: AddInContext, opened: ExitStack) -> None:
         """Tell the others of this node, and show them."""
@@ -150,7 +151,7 @@ class ArchiveAddIn:
         housekeeper = Housekeeper(self.holdings, address, facts)
         housekeeper.start()
         self.shared.after = housekeeper.tell
-        opened.callback(housekeeper.close)
+        opened.callback(end_together, {"housekeeping": housekeeper.close})
 
     def _use_titles(self, context: AddInContext, opened: ExitStack) -> None:
         """By its AE title's entry a caller sees what it may; where other nodes may use the database all know the same.

@@ -28,8 +28,17 @@ cdef enum:
     COMMAND = 1              # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
     ROOM = 512               # bytes that are kept at hand for the body of a PDU: a command fits
 
-cdef extern from "Python.h":
+cdef extern from *:
+    # From Python 3.14 on a tuple keeps its hash; one that is allocated has none yet, which is -1.
+    """
+    #if PY_VERSION_HEX >= 0x030E0000
+    #define dicomnet_without_hash(seen) ((void)(((PyTupleObject *)(seen))->ob_hash = -1))
+    #else
+    #define dicomnet_without_hash(seen) ((void)0)
+    #endif
+    """
     object PyType_GenericAlloc(type kind, Py_ssize_t size)
+    void dicomnet_without_hash(object seen)
 
 
 @cython.final
@@ -283,6 +292,7 @@ cdef class Taken:
 cdef object six(type kind, a, b, c, d, e, f):
     """A named tuple of six fields, without another tuple that its constructor would copy."""
     cdef object seen = PyType_GenericAlloc(kind, 6)
+    dicomnet_without_hash(seen)
     put(seen, 0, a)
     put(seen, 1, b)
     put(seen, 2, c)

@@ -36,7 +36,7 @@ def work_off(
         try:
             seconds = 0.0 if due() else pause()
             if troubled:
-                log.info("it is over that %s", what)
+                log.info("over: %s", what)
             troubled = False
         except Exception as error:
             seconds = _PAUSE_AFTER_TROUBLE

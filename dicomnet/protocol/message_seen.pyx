@@ -1,8 +1,8 @@
 # cython: auto_pickle=False
 """`MessageSeen`: a DIMSE message, as a trace is told of it.
 
-Its command set waits as bytes, and is decoded for who asks for it: to take it apart costs more than all else of a
-message that a spy just counts. So this is compiled, where what else is seen is a named tuple.
+Its command set waits as bytes, and is decoded when `command` is read: a spy that only counts messages never needs it, and
+decoding costs more than everything else. That is why this type is compiled; the others are named tuples.
 """
 
 cimport cython

@@ -131,7 +131,7 @@ class Quarantine:
 
 
 def rejected(connection: Connection, uids: Sequence[str]) -> dict[str, str]:
-    """Those of some instances that stay rejected, whoever sends them again, and why: in the caller's transaction."""
+    """Which of some instances stay rejected when they are sent again, and why: in the caller's transaction."""
     return {row.uid: row.reason for row in _REJECTED[connection.dialect.name == "sqlite"].listed(connection, uids)}
 
 

@@ -15,7 +15,7 @@ def log_trouble(what: str, error: Exception, then: str = "it is tried again", *,
     """Log that something failed; whether that is trouble of a database or an object store, which passes.
 
     Args:
-        what: it is that failed: "storage commitment cannot look at its queue".
+        what: what failed: "storage commitment cannot look at its queue".
         error: why.
         then: what becomes of it.
         known: the same trouble goes on: it is not told again.

@@ -49,7 +49,7 @@ def test_a_snapshot_that_nobody_can_read_takes_nothing_back(tmp_path, monkeypatc
         (node,) = admin.nodes()
         assert (node["facts"]["settings"], node["facts"]["settings_refused"]) == (1, 2)
         [check] = [one for one in server.health() if one.name == "archive settings"]
-        assert check.detail.startswith("snapshot 1 of all nodes, for 2 cannot be used: snapshot 2 of the settings")
+        assert check.detail == "snapshot 1 of all nodes, for 2 cannot be used: the log says why"
         found = admin.shared_settings()
         assert (found["snapshot"], found["running"], found["refused"]["snapshot"]) == (1, 1, 2)
         with pytest.raises(AdminError, match="snapshot 2 of the settings of all nodes cannot be read"):

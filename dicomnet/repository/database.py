@@ -34,8 +34,8 @@ BUSY_SECONDS = 30.0  # how long SQLite waits for a writer of another process
 READERS = 16  # connections that are kept for readers; more are opened when they are needed
 MORE_READERS = 48
 WRITERS = 4  # of PostgreSQL
-#: Of SQLite's log, 4 KiB each, before they go into the file: a writer does that, and waits for the disk twice more. A
-#: page that was written again and again goes once.
+#: Pages of 4 KiB that SQLite's log may have before a commit copies them into the database file, and waits for the disk
+#: twice more. A page that was written many times is copied once.
 LOG_PAGES = 8000
 ATTEMPTS = 10  # of a transaction that the database called off in favour of another
 MOST_VALUES = 500  # in one list of a statement

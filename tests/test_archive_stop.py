@@ -101,7 +101,7 @@ def test_the_drain_is_a_setting(tmp_path):
     archive = Archive(tmp_path, archives.make(tmp_path))
     archive.close()
     assert archive.listener.drain == STOP_DRAIN < 30
-    for wrong in (-1.0, 1e9):
+    for wrong in (-1.0, 1e9, float("nan"), "5", True):
         with pytest.raises(InvalidArgument, match=r"drain .*: 0 to 3600 seconds"):
             archives.make(tmp_path, drain=wrong)
 

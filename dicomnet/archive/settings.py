@@ -173,7 +173,8 @@ class ArchiveSettings(HoldingsSettings):
             raise InvalidArgument(f"port {self.port}: 0 to 65535")
         if self.hl7_port is not None and not 0 <= self.hl7_port <= 65535:
             raise InvalidArgument(f"hl7_port {self.hl7_port}: 0 to 65535")
-        if not 0 <= self.drain <= _MOST_DRAIN:
+        is_number = isinstance(self.drain, int | float) and not isinstance(self.drain, bool)
+        if not is_number or not 0 <= self.drain <= _MOST_DRAIN:
             raise InvalidArgument(f"drain {self.drain}: 0 to {_MOST_DRAIN:g} seconds")
         for where in self.patients_to:
             Entity.parse(where)

@@ -347,11 +347,11 @@ def test_a_reload_gives_handlers_the_deadline_of_now_where_they_have_none_of_the
     waiting = Waiting()
     server = serve(addins={"waiting": waiting})
     before = server.settings
-    timeouts = before.timeouts.model_copy(update={"add_in": 0.05})
+    timeouts = before.timeouts.model_copy(update={"add_in": 1.0})
     with call(server, [WORKLIST]) as association:
         server.reload(before.model_copy(update={"timeouts": timeouts}))
         deadlines = {one.sop_classes[0]: one.deadline for one in server.services.snapshot().registrations}
-        assert deadlines[WORKLIST] == 0.05
+        assert deadlines[WORKLIST] == 1.0
         assert 50 in deadlines.values()
         with call(server, [WORKLIST]) as other, pytest.raises(dn.ServiceFailure) as caught:
             list(other.find(model="WORKLIST"))

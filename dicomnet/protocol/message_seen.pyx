@@ -1,8 +1,8 @@
 # cython: auto_pickle=False
 """`MessageSeen`: a DIMSE message, as a trace is told of it.
 
-Its command set waits as bytes, and is decoded when `command` is read: a spy that only counts messages never needs it, and
-decoding costs more than everything else. That is why this type is compiled; the others are named tuples.
+Its command set waits as bytes, and is decoded when `command` is read: a spy that only counts messages never needs it,
+and decoding costs more than everything else. That is why this type is compiled; the others are named tuples.
 """
 
 cimport cython

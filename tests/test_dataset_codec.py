@@ -7,6 +7,8 @@ import zlib
 
 import pydicom
 import pytest
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicomnet import uids
@@ -138,9 +140,7 @@ def test_commands_and_file_meta_information_are_no_data_set(tag):
 
 def test_a_value_that_cannot_be_encoded_is_named():
     dataset = identifier()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, or none, by how it was told to validate before
-        dataset.Rows = 70_000
+    dataset.add(DataElement("Rows", "US", 70_000, validation_mode=IGNORE))
     with pytest.raises(InvalidArgument, match="cannot be encoded"):
         encode(dataset, LITTLE)
 

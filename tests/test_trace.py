@@ -452,7 +452,7 @@ def test_what_messages_say_of_themselves() -> None:
 
 
 def test_pdus_that_were_seen_are_tuples() -> None:
-    """They are allocated by hand, without the hash that a tuple keeps from Python 3.14 on."""
+    """Equal to plain ones, and with their hash, though no constructor of theirs has made them."""
     queue = TraceQueue()
     session(queue)
     for one in kinds(queue.take(), PDUSeen):

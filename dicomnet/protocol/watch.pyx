@@ -8,8 +8,6 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.string cimport memcpy
 
 from .message_seen cimport MessageSeen
@@ -28,17 +26,7 @@ cdef enum:
     COMMAND = 1              # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
     ROOM = 512               # bytes that are kept at hand for the body of a PDU: a command fits
 
-cdef extern from *:
-    # From Python 3.14 on a tuple keeps its hash; one that is allocated has none yet, which is -1.
-    """
-    #if PY_VERSION_HEX >= 0x030E0000
-    #define dicomnet_without_hash(seen) ((void)(((PyTupleObject *)(seen))->ob_hash = -1))
-    #else
-    #define dicomnet_without_hash(seen) ((void)0)
-    #endif
-    """
-    object PyType_GenericAlloc(type kind, Py_ssize_t size)
-    void dicomnet_without_hash(object seen)
+cdef object make = tuple.__new__  # a named tuple's own constructor is Python, and takes longer
 
 
 @cython.final
@@ -273,7 +261,7 @@ cdef class Taken:
         if record.kind == MESSAGE_SEEN:
             return self._message(&record, body)
         header = record.header[: record.begun]
-        return six(PDUSeen, record.time, self._next(), record.sent, header, body, record.whole)
+        return make(PDUSeen, (record.time, self._next(), record.sent, header, body, record.whole))
 
     cdef MessageSeen _message(self, Record *record, bytes encoded):
         cdef MessageSeen seen = MessageSeen.__new__(MessageSeen)
@@ -287,24 +275,6 @@ cdef class Taken:
         self.named[self.name] = None
         self.name += 1
         return found
-
-
-cdef object six(type kind, a, b, c, d, e, f):
-    """A named tuple of six fields, without another tuple that its constructor would copy."""
-    cdef object seen = PyType_GenericAlloc(kind, 6)
-    dicomnet_without_hash(seen)
-    put(seen, 0, a)
-    put(seen, 1, b)
-    put(seen, 2, c)
-    put(seen, 3, d)
-    put(seen, 4, e)
-    put(seen, 5, f)
-    return seen
-
-
-cdef inline void put(object seen, Py_ssize_t at, object field) noexcept:
-    Py_INCREF(field)  # the tuple takes over this reference
-    PyTuple_SET_ITEM(seen, at, field)
 
 
 cdef tuple transition_of(const unsigned char *numbers):

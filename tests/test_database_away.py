@@ -13,6 +13,7 @@ from archives import an_incoming
 from rig import until
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from dicomnet.archive.archive import Archive
 from dicomnet.archive.checks import fsck
 from dicomnet.errors import InvalidArgument
 from dicomnet.repository import database as database_module
@@ -20,6 +21,7 @@ from dicomnet.repository import schema
 from dicomnet.repository.database import Database, is_away
 from dicomnet.repository.intake import Kept
 from dicomnet.repository.node_events import NodeEvents
+from dicomnet.repository.nodes import Nodes
 from dicomnet.repository.prepared import Prepared, in_one_go
 from dicomnet.repository.shared_titles import CHANGED, SharedTitles
 from dicomnet.repository.workitem_rules import SCHEDULED
@@ -262,6 +264,38 @@ class TestEvents:
             assert [(notice.uid, notice.to) for notice in everywhere] == [("1.2.3.4", ("WATCHER",))]
             assert local == []
             other.events.close()
+
+
+class TestStart:
+    """What a node opens before all of it has begun may be gone again, and is waited for."""
+
+    def begun(self, cluster, caplog, start):
+        """Start something while the database is away, until it waits; then have it come back."""
+        with ThreadPoolExecutor(1) as pool:
+            with cluster.away():
+                beginning = pool.submit(start)
+                until(lambda: "the index is away, and is asked again" in caplog.text)
+            beginning.result(PATIENCE)
+
+    def test_an_archive_begins_when_the_database_is_back(self, tmp_path, cluster, url, caplog):
+        archive = Archive(tmp_path, archives.make(tmp_path, database=url))
+        try:
+            self.begun(cluster, caplog, archive.start)
+            assert len(archive.holdings.nodes.all()) == 1
+        finally:
+            archive.close()
+
+    def test_events_of_other_nodes_are_heard_when_the_database_is_back(self, cluster, url, caplog):
+        with Database.opened(url) as database:
+            events = NodeEvents(database)
+            self.begun(cluster, caplog, events.start)
+            events.close()
+
+    def test_a_node_tells_of_itself_when_the_database_is_back(self, cluster, url, caplog):
+        with Database.opened(url) as database:
+            nodes = Nodes(database)
+            self.begun(cluster, caplog, lambda: nodes.tell("HERE@localhost:104", {}))
+            assert [node.address for node in nodes.all()] == ["HERE@localhost:104"]
 
 
 class TestTitles:

@@ -147,6 +147,7 @@ def test_u13_a_stale_environment_is_built_anew(tmp_path: Path, found: str, rebui
 
 
 @pytest.mark.long
+@pytest.mark.deadline(300)  # it runs tests that have a deadline each
 def test_u15_the_tests_pass_with_sigint_ignored() -> None:
     """As in a shell's background: what a test starts, and is to obey Ctrl-C, would ignore it."""
     chosen = "tests/test_cli_store.py::TestInterrupted::test_once_releases"

@@ -84,11 +84,15 @@ class NodeEvents:
         self._missed.set()
 
     def start(self) -> None:
-        """Hear what is told from now on."""
+        """Hear what is told from now on; a database that is away is waited for.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: it was away for too long.
+        """
         if self._database.is_sqlite:
             return
-        with self._database.read() as connection:
-            self._cursor = connection.execute(select(func.max(event.c.seq))).scalar() or 0
+        last = select(func.max(event.c.seq))
+        self._cursor = self._database.transaction(lambda connection: connection.execute(last).scalar() or 0)
         self._thread = threading.Thread(target=self._run, name="dicomnet-events", daemon=True)
         self._thread.start()
 

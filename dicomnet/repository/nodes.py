@@ -82,10 +82,11 @@ class Nodes:
         Raises:
             sqlalchemy.exc.DBAPIError: the database is away.
         """
-        now = self._database.clock()
-        values = {"seen": now, "address": address, "facts": json.dumps(dict(facts))}
+        told = {"address": address, "facts": json.dumps(dict(facts))}
 
         def work(connection: Connection) -> None:
+            now = self._database.clock()
+            values = {"seen": now, **told}
             if not connection.execute(update(node).where(node.c.id == self.id).values(values)).rowcount:
                 about = {"id": self.id, "name": self._name, "version": IMPLEMENTATION_VERSION_NAME, "since": now}
                 connection.execute(insert(node).values(about | values))

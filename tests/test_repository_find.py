@@ -6,6 +6,7 @@ import dataclasses
 import os
 import random
 import time
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from index_tree import Tree, odd_records
 from dicomnet import uids
 from dicomnet.dataset import codec
 from dicomnet.errors import InvalidArgument
+from dicomnet.repository import driving
 from dicomnet.repository.catalog import BY_KEYWORD, Level
 from dicomnet.repository.database import Database
 from dicomnet.repository.index import Index, Outcome, QueryTooLong
@@ -165,17 +167,18 @@ class TestTheNaiveMatcher:
 
     @settings(max_examples=QUERIES // 5)
     @pytest.mark.deadline(60 + QUERIES / 20)
-    @given(query=queries(), size=st.integers(1, 7))
-    def test_by_pages_is_the_same(self, odd_index, query, size):
+    @given(query=queries(), size=st.integers(1, 7), early=st.sampled_from([3, 20, 2_000]))
+    def test_by_pages_is_the_same(self, odd_index, query, size, early):
         index, _ = odd_index
         values, level, options = query
         identifier = Identifier.of(values, level=level.name, options=options)
         found = {one.cursor for one in index.find(identifier, root=Level.PATIENT)}
         whole = [one.cursor for one in index.find(identifier, root=Level.PATIENT, limit=100_000)]
         pages, after = [], None
-        while page := [one.cursor for one in index.find(identifier, root=Level.PATIENT, limit=size, after=after)]:
-            pages += page
-            after = page[-1]
+        with mock.patch.object(driving, "EARLY", early):
+            while page := [one.cursor for one in index.find(identifier, root=Level.PATIENT, limit=size, after=after)]:
+                pages += page
+                after = page[-1]
         assert pages == whole
         assert sorted(whole) == sorted(found)
 
@@ -200,6 +203,21 @@ class TestPages:
         for size in (1, 5, 60):
             page = found(index, {"PatientName": "doe^*3"}, limit=size)
             assert len(page) == min(size, 10)
+
+    @pytest.mark.parametrize("early", [4, 12, 2_000])
+    def test_a_part_of_a_name_that_many_have_fills_a_page_early(self, index, early, monkeypatch):
+        """With PostgreSQL it is looked for among the first patients; what these lack is looked for among all."""
+        monkeypatch.setattr(driving, "EARLY", early)
+        index.add([numbered(n, PatientName="asmithx" if n % 2 else "jones") for n in range(1, 21)])
+        identifier = Identifier.of({"PatientName": "*smith*"}, level="STUDY", options=RELATIONAL)
+        whole = [one.cursor for one in index.find(identifier, root=Level.PATIENT, limit=100)]
+        assert len(whole) == 10
+        for size in (1, 2, 3, 9):
+            assert [one.cursor for one in index.find(identifier, root=Level.PATIENT, limit=size)] == whole[:size]
+        if not index.database.is_sqlite:
+            planned, _ = index.planned(identifier, root=Level.PATIENT, limit=3)
+            with index.database.read() as connection:
+                assert len(connection.execute(planned.early).all()) == min(early // 2, 3)
 
     def test_what_goes_on_after_what_is_gone_is_told(self, index):
         index.add([numbered(1), numbered(2)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Executable, func, select
 from sqlalchemy.exc import OperationalError
@@ -55,6 +56,13 @@ class _Budget:
             raise QueryTooLong(self.seconds)
 
 
+class Early(NamedTuple):
+    """A quick query for the first page: what it gives is that page where it has so many rows, and nothing otherwise."""
+
+    statement: Executable
+    rows: int
+
+
 def stream(
     database: Database,
     statement: Executable,
@@ -63,6 +71,7 @@ def stream(
     following: Callable[[Row, int], Executable | None] | None = None,
     *,
     most: int | None = None,
+    early: Early | None = None,
 ) -> Generator[Row, None, None]:
     """The rows of a query that ``accept`` lets through; closing the iterator gives its connection back.
 
@@ -74,6 +83,7 @@ def stream(
         following: the query that goes on after the last row, and so many rows, of the one before; None ends.
         most: the most rows that ``statement`` gives, where they are limited, and all of them wanted. A few are fetched
             at once; for more, PostgreSQL plans for a tenth of them otherwise, for the first to come soon.
+        early: what may give the first page instead.
 
     Raises:
         QueryTooLong: the time is used up.
@@ -82,7 +92,7 @@ def stream(
     with database.read() as connection:
         _limit(connection, budget)
         try:
-            for row in accept(_pages(connection, statement, following, budget, most)):
+            for row in accept(_pages(connection, statement, following, budget, most, early)):
                 budget.pause()
                 yield row
                 budget.resume()
@@ -100,9 +110,16 @@ def _pages(
     following: Callable[[Row, int], Executable | None] | None,
     budget: _Budget,
     most: int | None,
+    early: Early | None,
 ) -> Iterator[Row]:
     whole = most is not None
     rows = _few_rows if most is not None and most <= MORE_ROWS else _rows
+    if early is not None:
+        found = tuple(rows(connection, early.statement, budget, whole))
+        if len(found) >= early.rows:
+            yield from found
+            statement = None if following is None else following(found[-1], len(found))
+            rows = _rows
     while statement is not None:
         count, row = 0, None
         for row in rows(connection, statement, budget, whole):

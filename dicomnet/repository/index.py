@@ -11,7 +11,7 @@ from ..errors import InvalidArgument
 from .attributes import InstanceRecord
 from .catalog import Level
 from .database import Database
-from .finding import QueryTooLong, stream
+from .finding import Early, QueryTooLong, stream
 from .identity import PatientId
 from .insertion import Added, Barring, Insertion, Outcome
 from .keys import LEVEL, Identifier, InvalidKey
@@ -137,7 +137,11 @@ class Index:
     ) -> Iterator[Match]:
         if limit is not None and limit <= 0:
             return
-        rows = stream(self.database, statement, planned.accepted, seconds, planned.following, most=planned.most)
+        early = planned.early if statement is planned.statement else None
+        rows = stream(
+            self.database, statement, planned.accepted, seconds, planned.following, most=planned.most,
+            early=None if early is None or limit is None else Early(early, limit),
+        )  # fmt: skip
         try:
             for number, row in enumerate(rows, 1):
                 yield Match(row, answering)

@@ -59,6 +59,7 @@ class Plan:
         repeats: an entity may come several times, since keys of lower levels matched several, or several arms did.
         driver: what drives it.
         unsupported: keys that match everything although they have a value, for status FF01.
+        early: a quick query, which gives the first page as `statement` does, or fewer rows than the limit.
     """
 
     level: Level
@@ -68,6 +69,7 @@ class Plan:
     repeats: bool
     driver: Driver
     unsupported: tuple[int, ...]
+    early: Statement | None
     _making: _Making
 
     @property
@@ -252,8 +254,17 @@ class _Planning:
         repeats = not by_pages or driving.by_series or len(driving.arms) > 1
         first = 2 * limit if limit is not None and driving.by_series else limit  # studies repeat for their series
         statement = making.statement(None, first)
-        unsupported = tuple(self.unsupported)
-        return Plan(self.level, statement, self.layout, tuple(checks), repeats, driving.kind, unsupported, making)
+        return Plan(
+            self.level, statement, self.layout, tuple(checks), repeats, driving.kind, tuple(self.unsupported),
+            self.early(driving, making), making,
+        )  # fmt: skip
+
+    def early(self, driving: Driving, making: _Making) -> Statement | None:
+        """The first page, of what comes first in the order of the patients' ids."""
+        if driving.early is None or not making.by_pages or making.limit is None:
+            return None
+        tables = self.tables(replace(driving, patients=driving.early))
+        return replace(making, tables=tables).statement(None, making.limit)
 
     def drive(self) -> Driving:
         """The key that narrows most."""

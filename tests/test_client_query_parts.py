@@ -6,6 +6,7 @@ from datetime import date, time
 from pathlib import Path
 
 import pytest
+from cases import every
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
@@ -101,7 +102,7 @@ def keywords(keys):
 TABLES = {**BY_MODALITY, "": IMAGE, "worklist": WORKLIST, **BY_LEVEL}
 
 
-@pytest.mark.parametrize("name", TABLES)
+@every("name", TABLES)
 def test_every_keyword_of_the_tables_exists(name):
     assert [keyword for keyword in keywords(TABLES[name]) if tag_for_keyword(keyword) is None] == []
 

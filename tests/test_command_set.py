@@ -73,7 +73,7 @@ def test_the_elements_are_those_of_the_standard():
     assert dict(expected) == reference.VR
 
 
-@pytest.mark.parametrize(("tag", "name"), NAME.items())
+@every("tag, name", NAME.items())
 def test_an_attribute_is_called_as_its_keyword(tag, name):
     keyword = next(item["keyword"] for item in STANDARD["dimse"]["command_dictionary"] if int(item["tag"], 16) == tag)
     keyword = keyword.replace("ApplicationEntityTitle", "AETitle")
@@ -83,7 +83,7 @@ def test_an_attribute_is_called_as_its_keyword(tag, name):
 # ---- command sets: the 23 messages ----
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@every("name", MESSAGES)
 def test_a_message_is_encoded_as_pydicom_does_and_decoded_again(name):
     values = values_of(name)
     data = command(values).encode()
@@ -145,7 +145,7 @@ def test_an_element_that_is_mistyped_is_refused(name, tag):
         assert caught.value.reason == 6
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@every("name", MESSAGES)
 def test_order_and_group_length_do_not_matter(name):
     """DCMTK, Orthanc and pynetdicom take them all; senders of each kind exist."""
     elements = encoded(values_of(name))
@@ -157,7 +157,7 @@ def test_order_and_group_length_do_not_matter(name):
     assert decode_command(b"".join(elements) + element(0, b"\0\0\0\0")) == expected
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@every("name", MESSAGES)
 def test_a_command_set_cut_short_anywhere_but_between_elements_is_refused(name):
     elements = encoded(values_of(name))
     data = b"".join(elements)
@@ -176,7 +176,7 @@ def test_bytes_left_over_are_refused_even_where_they_are_zero(size):
         decode_command(ECHO + bytes(size))
 
 
-@pytest.mark.parametrize("item", STANDARD["dimse"]["retired_command_elements"], ids=lambda item: item["keyword"])
+@every("item", STANDARD["dimse"]["retired_command_elements"])
 def test_retired_and_unknown_elements_are_passed_over(item):
     tag = int(item["tag"], 16)
     assert decode_command(ECHO + element(tag, b"old stuff ")) == decode_command(ECHO)

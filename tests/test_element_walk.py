@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from cases import every
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import DataElement, Dataset, Sequence, dcmread
@@ -165,7 +166,7 @@ def test_of_a_data_set_that_is_cut_off_what_is_whole_is_found(dataset, syntax, d
 
 
 # Not by pydicom's `get_testdata_files`, which asks the network for those that are not in its wheel.
-@pytest.mark.parametrize("path", [path for path in sorted(REAL.rglob("*.dcm")) if path.name not in NOT_WHAT_THEY_SAY])
+@every("path", [path for path in sorted(REAL.rglob("*.dcm")) if path.name not in NOT_WHAT_THEY_SAY])
 def test_real_files(path):
     try:
         theirs = dcmread(path, stop_before_pixels=True)

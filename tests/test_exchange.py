@@ -4,6 +4,7 @@ import itertools
 from dataclasses import fields
 
 import pytest
+from cases import every
 from driving import Bytes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +81,7 @@ def test_the_user_waits_for_as_long_as_it_likes_the_provider_does_not():
     assert provider.deadline == 300
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
+@every("name", [field.name for field in fields(Limits)])
 def test_any_limit_may_be_as_high_as_a_limit_can_be(name):
     user, provider = pair(limits=Limits(**{name: 0xFFFFFFFF}), acceptor_limits=Limits(**{name: 0xFFFFFFFF}))
     request = user.request(user.contexts[1], CommandField.C_ECHO_RQ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
+from cases import every
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "contributing" / "faults.md").read_text(encoding="utf-8")
@@ -48,11 +48,11 @@ def check(held: str) -> None:
             assert f"def test_{name}(" in path.read_text(encoding="utf-8"), one
 
 
-@pytest.mark.parametrize("cells", ROWS, ids=lambda cells: cells[0])
+@every("cells", ROWS)
 def test_each_row_names_what_holds_it(cells: list[str]) -> None:
     check(cells[2])
 
 
-@pytest.mark.parametrize("cells", CLAIMS, ids=lambda cells: cells[0])
+@every("cells", CLAIMS)
 def test_each_claim_of_the_readme_names_what_backs_it(cells: list[str]) -> None:
     check(cells[1])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from cases import every
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -133,8 +134,8 @@ def test_other_real_files_are_named(sample_files):
 
 
 @pytest.mark.parametrize("pixels", [0, 2, 600, 5000, 70_000, BUFFER - 400, 3 * BUFFER + 2])
-@pytest.mark.parametrize("buffer", [None, 0, 1024, 4096, BUFFER])
-@pytest.mark.parametrize("unit", [2, 1000, 16372, 262_132, 2 * BUFFER])
+@every("buffer", [None, 0, 1024, 4096, BUFFER])
+@every("unit", [2, 1000, 16372, 262_132, 2 * BUFFER])
 def test_every_size_buffer_and_unit(write, pixels, buffer, unit):
     if unit == 2 and pixels > 5000:
         unit = 202

@@ -34,7 +34,7 @@ def test_there_are_the_23_messages_of_the_standard():
     ]
 
 
-@pytest.mark.parametrize("message", MESSAGES.values(), ids=lambda message: message.name)
+@every("message", MESSAGES.values())
 def test_a_message_needs_and_has_what_the_standard_says(message):
     standard = STANDARDS[message.name]
     assert set(message.required) == names_of(message.name, "M")
@@ -50,7 +50,7 @@ def test_priorities_are_those_of_the_standard():
     assert {priority.name: f"{priority:04X}" for priority in Priority} == standard
 
 
-@pytest.mark.parametrize("message", MESSAGES.values(), ids=lambda message: message.name)
+@every("message", MESSAGES.values())
 def test_the_first_element_that_is_missing_is_named(message):
     whole = {name: "1.2" if "uid" in name else 1 for name in message.required}
     assert messages.missing_element(Command(command_field=message.field, **whole)) is None

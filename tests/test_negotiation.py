@@ -366,7 +366,7 @@ class TestExtras:
         assert identity_response(answer) is None
         assert operations_window(None, None) == (1, 1)
 
-    @pytest.mark.parametrize(("asked", "ours"), list(itertools.product(WINDOWS, WINDOWS)))
+    @every("asked, ours", list(itertools.product(WINDOWS, WINDOWS)))
     def test_the_window_is_only_lowered(self, asked, ours):
         policy = AcceptancePolicy(abstract_syntaxes={CT: ()}, operations_window=(ours, 3))
         request, answer = self.negotiate(NegotiationOptions(operations_window=(asked, 0)), policy)

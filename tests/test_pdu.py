@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import reference
 import strategies
+from cases import every
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
-golden = pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+golden = every("path", GOLDEN)
 
 
 def request(**fields: object) -> pdu.AssociateRQ:
@@ -71,7 +72,7 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), EXAMPLES, ids=lambda part: part if isinstance(part, str) else None)
+@every("value, expected", EXAMPLES)
 def test_encoding_is_what_the_tables_say(value, expected):
     assert value.encode().hex() == expected.replace(" ", "")
 
@@ -281,9 +282,7 @@ def test_an_offset_beyond_the_buffer_is_an_invalid_argument():
 # Values
 
 
-@pytest.mark.parametrize(
-    "value", [value for value, _ in EXAMPLES] + [request()], ids=lambda value: type(value).__name__
-)
+@every("value", [value for value, _ in EXAMPLES] + [request()])
 def test_values_are_frozen(value):
     for name in (*value.__match_args__, "anything"):
         with pytest.raises(AttributeError):
@@ -397,7 +396,7 @@ INVALID = {
 }
 
 
-@pytest.mark.parametrize("build", INVALID.values(), ids=INVALID)
+@every("build", [pytest.param(build, id=name) for name, build in INVALID.items()])
 def test_what_cannot_be_sent_cannot_be_built(build):
     with pytest.raises(InvalidArgument):
         build()
@@ -426,7 +425,7 @@ TOO_LONG = {
 }
 
 
-@pytest.mark.parametrize("value", TOO_LONG.values(), ids=TOO_LONG)
+@every("value", [pytest.param(value, id=name) for name, value in TOO_LONG.items()])
 def test_what_does_not_fit_its_length_field_is_not_sent(value):
     with pytest.raises(InvalidArgument, match="at most 65535"):
         value.encode()
@@ -468,9 +467,7 @@ def test_bases_cannot_be_encoded(kind):
         kind().encode()
 
 
-@pytest.mark.parametrize(
-    "value", [value for value, _ in EXAMPLES] + [request()], ids=lambda value: type(value).__name__
-)
+@every("value", [value for value, _ in EXAMPLES] + [request()])
 def test_a_value_without_its_content_does_not_crash(value):
     empty = type(value).__new__(type(value))
     with_content = bool(value.__match_args__)

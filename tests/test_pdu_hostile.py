@@ -147,7 +147,7 @@ def test_the_examples_cover_every_layout_row():
     assert all(verdict(data) is not None for data in PDUS.values())
 
 
-@pytest.mark.parametrize("row", LENGTHS, ids=str)
+@every("row", LENGTHS)
 def test_t_len_lengths_that_lie(row):
     container = len(row.data) - row.offset - row.size
     largest = 256**row.size - 1
@@ -158,13 +158,13 @@ def test_t_len_lengths_that_lie(row):
     assert verdict(row.holding(row.exact)) is not None
 
 
-@pytest.mark.parametrize("row", LENGTHS, ids=str)
+@every("row", LENGTHS)
 def test_t_len_every_small_length(row):
     for lie in range(min(64 + row.exact, 256**row.size)):
         verdict(row.holding(lie))
 
 
-@pytest.mark.parametrize("row", RESERVED, ids=str)
+@every("row", RESERVED)
 def test_reserved_bytes_are_not_tested(row):
     untested = row.data[: row.offset] + b"\xff" * row.size + row.data[row.offset + row.size :]
     value = verdict(untested)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from cases import every
 from pydicom.dataset import Dataset
 
 from dicomnet.dataset import codec
@@ -18,8 +19,8 @@ DAY, OTHER = date(2026, 1, 2), date(2026, 1, 31)
 NOON = datetime(2026, 1, 2, 12, 0, 0, 500, tzinfo=timezone(timedelta(hours=-5)))
 
 
-@pytest.mark.parametrize(
-    ("keyword", "value", "written"),
+@every(
+    "keyword, value, written",
     [
         ("StudyDate", DAY, "20260102"),
         ("StudyDate", datetime(2026, 1, 2, 13), "20260102"),
@@ -59,8 +60,8 @@ def test_dates_and_times_are_written_as_the_standard_wants_them(keyword, value, 
     assert query_models.format_temporal(keyword, value) == written
 
 
-@pytest.mark.parametrize(
-    ("keyword", "value", "words"),
+@every(
+    "keyword, value, words",
     [
         ("StudyDate", "20261301", "'20261301' is no date, nor a range. Write it like 20260131,"),
         ("StudyDate", "20260230", "is no date"),

@@ -42,7 +42,7 @@ def test_every_action_of_the_standard_is_used():
     assert {action for action, _ in states.TABLE.values()} == set(Action)
 
 
-@pytest.mark.parametrize("action", Action, ids=lambda action: action.name)
+@every("action", Action)
 def test_an_action_leads_where_its_own_description_says(action):
     leads = {following for used, following in states.TABLE.values() if used is action}
     assert [[f"Sta{state}" for state in following] for following in leads] == [

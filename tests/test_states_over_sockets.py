@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from cases import every
 from driving import AC, ACCEPTOR, ARTIM_ALONE, DATA, ECHO_PDV, INVALID, REQUESTOR, RJ, RQ, STANDARD, said_by
 from faces import RawPeer, provider
 from peers import full_backlog
@@ -82,12 +83,6 @@ ROUTES: dict[tuple[str, str], tuple[int, str]] = {
 SAID = {"rq": RQ.encode(), "ac": AC.encode(), "release": RELEASE, "agree": AGREE, "abort": ABORT}
 DONE = {"accept": VERBS[7], "reject": VERBS[8], "release": VERBS[11], "agree": VERBS[14], "abort": VERBS[15]}
 
-CASES = [
-    pytest.param(face, role, route, event, id=f"{face}-{role}-{route.replace(' ', '_')}-Evt{event}")
-    for face in FACES
-    for role, route in ROUTES
-    for event in Event
-]
 #: Connecting is a state of `connect`, which has not given anything to its caller yet.
 STA4_TESTED = {2, 15, 17}
 STA4_OUT_OF_REACH = {
@@ -234,8 +229,10 @@ def rest(peer: RawPeer) -> bytes:
     return b"".join(pdu.encode() for pdu in peer.read_to_the_end())
 
 
-@pytest.mark.parametrize(("face", "role", "route", "event"), CASES)
-def test_a_cell(stages, monkeypatch, face, role, route, event):
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize(("role", "route"), ROUTES)
+@every("event", Event)
+def test_a_column(stages, monkeypatch, face, role, route, event):
     for module in ("sync.connection", "aio.provider_driver"):  # however slow the machine is
         monkeypatch.setattr(f"dicomnet.{module}.LAST_WORD", PATIENCE)
         monkeypatch.setattr(f"dicomnet.{module}.FAREWELL", PATIENCE)

@@ -43,7 +43,7 @@ def first_code(pattern):
     return int(pattern.replace("x", "0"), 16)
 
 
-@pytest.mark.parametrize(("code", "row"), TABLES["general"].items())
+@every("code, row", TABLES["general"].items())
 def test_general_codes_have_the_standard_s_category_and_words(code, row):
     status = Status(int(code, 16))
     assert status.category.name == row["class"].upper()

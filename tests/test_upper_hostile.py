@@ -150,7 +150,7 @@ def byte_by_byte(data):
 
 
 @pytest.mark.parametrize("with_reader", [True, False], ids=["reader", "plain"])
-@pytest.mark.parametrize("name", SESSIONS)
+@every("name", SESSIONS)
 def test_no_single_cut_makes_a_difference(name, with_reader):
     role, session = SESSIONS[name]
     expected = play(role, session, whole, with_reader)
@@ -208,7 +208,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("cut", [whole, byte_by_byte])
-@pytest.mark.parametrize("name", FOREIGN)
+@every("name", FOREIGN)
 def test_another_protocol_gets_one_abort_and_nothing_of_it_is_parsed(name, cut):
     for build, answer in [
         # AA-1 gives the source service-user by the text, whose reason is not significant; AA-8 says what was wrong.
@@ -260,13 +260,11 @@ AFTER_THE_END = [route for route in ROUTES if route[0] == 13]
 
 
 @pytest.mark.parametrize(
-    ("state", "route", "build"), AFTER_THE_END, ids=lambda value: value if type(value) is str else ""
-)
-@pytest.mark.parametrize(
     "data",
     [DATA.encode() * 1000, RQ.encode() * 300, ReleaseRQ().encode() * 1000, b"\xff" * 100_000, INVALID * 1000],
     ids=["data", "requests", "releases", "noise", "invalid"],
 )
+@every("state, route, build", AFTER_THE_END)
 def test_what_comes_after_the_end_is_passed_over(state, route, build, data):
     upper = bring(build, now=0.0, with_reader=True)
     aborted = "aborted" in route or route == "offended"
@@ -383,7 +381,7 @@ def expect(body, cut=whole):
 LENGTHS = [*range(65), 0xFF, 0x100, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF]
 
 
-@pytest.mark.parametrize("size", range(40))
+@every("size", range(40))
 def test_every_length_of_a_pdv_in_a_pdu_of_every_size(size):
     """The second PDV's length runs, too, wherever there is room for its header."""
     for length in LENGTHS:

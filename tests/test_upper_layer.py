@@ -352,7 +352,7 @@ def test_each_state_that_waits_for_the_peer_has_one_timer(state, route, build, w
         assert upper.deadline == START + seconds + TIMEOUTS.artim
 
 
-@pytest.mark.parametrize(("state", "route", "build"), ROUTES, ids=lambda value: getattr(value, "name", None))
+@every("state, route, build", ROUTES)
 def test_a_timer_that_is_off_never_expires(state, route, build):
     off = Timeouts(associate=None, response=None, progress=None, idle=None, release=None, artim=None)
     upper = bring(build, timeouts=off)

@@ -7,6 +7,7 @@ Sta9, Sta12) it is our user's turn, who has time-outs of its own.
 from itertools import chain, repeat
 
 import pytest
+from cases import every
 from driving import DATA, ECHO, ROUTES, RQ, bring
 
 from dicomnet._pdu import PDV, PDataTF
@@ -52,8 +53,8 @@ PATTERNS = {
 }
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize(("state", "route", "build"), WAITING, ids=lambda value: getattr(value, "name", None))
+@every("pattern", PATTERNS)
 def test_t_slow(state, route, build, pattern):
     upper = bring(build, now=START, timeouts=TIMEOUTS, limits=DISTANT, with_reader=True)
     for second, data in zip(range(1, 16000), chain(PATTERNS[pattern], repeat(b"")), strict=False):

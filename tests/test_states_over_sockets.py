@@ -232,7 +232,7 @@ def rest(peer: RawPeer) -> bytes:
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize(("role", "route"), ROUTES)
 @every("event", Event)
-def test_a_column(stages, monkeypatch, face, role, route, event):
+def test_a_cell(stages, monkeypatch, face, role, route, event):
     for module in ("sync.connection", "aio.provider_driver"):  # however slow the machine is
         monkeypatch.setattr(f"dicomnet.{module}.LAST_WORD", PATIENCE)
         monkeypatch.setattr(f"dicomnet.{module}.FAREWELL", PATIENCE)

@@ -156,7 +156,10 @@ def test_it_does_not_matter_how_the_stream_is_cut(data: bool) -> None:
     other_tap, others = recorder(data=data)
     session(other_tap, cut=bytewise)
     assert sketch(seen) == sketch(others)
-    timeless = [[pdu._replace(time=0.0) for pdu in kinds(shown, PDUSeen)] for shown in (seen, others)]
+    timeless = [
+        [PDUSeen(0.0, one.association, one.sent, one.header, one.body, one.whole) for one in kinds(shown, PDUSeen)]
+        for shown in (seen, others)
+    ]
     assert timeless[0] == timeless[1]
 
 
@@ -451,12 +454,23 @@ def test_what_messages_say_of_themselves() -> None:
     assert asked.context.abstract_syntax == uids.VERIFICATION
 
 
-def test_pdus_that_were_seen_are_tuples() -> None:
-    """Equal to plain ones, and with their hash, though no constructor of theirs has made them."""
+def test_pdus_that_were_seen_are_values() -> None:
     queue = TraceQueue()
     session(queue)
-    for one in kinds(queue.take(), PDUSeen):
-        assert (one, hash(one)) == (tuple(one), hash(tuple(one)))
+    first, second = kinds(queue.take(), PDUSeen)[:2]
+    match first:
+        case PDUSeen(time, association, True, header, body, whole):
+            same = PDUSeen(time, association, True, header, body, whole)
+    assert first == same != second
+    assert hash(first) == hash(same)
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert repr(first).startswith(f"PDUSeen(time={first.time!r}, association=Watched(number=1, ")
+    assert (first.type, len(first.header), first.length, first.whole) == (1, 6, len(first.body), True)
+    assert first != "A-ASSOCIATE-RQ"
+    with pytest.raises(AttributeError):
+        first.body = second.body
+    with pytest.raises(ValueError, match="one to six bytes"):
+        PDUSeen(1.0, first.association, True, b"", b"", True)
 
 
 def test_messages_that_were_seen_are_values() -> None:

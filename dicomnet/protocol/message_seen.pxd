@@ -7,6 +7,7 @@ from ..wire.command_set cimport Command
 
 @cython.final
 @cython.no_gc
+@cython.freelist(64)
 cdef class MessageSeen:
     cdef readonly double time
     cdef readonly object association, context

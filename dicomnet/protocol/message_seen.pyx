@@ -2,7 +2,7 @@
 """`MessageSeen`: a DIMSE message, as a trace is told of it.
 
 Its command set waits as bytes, and is decoded when `command` is read: a spy that only counts messages never needs it,
-and decoding costs more than everything else. That is why this type is compiled; the others are named tuples.
+and decoding costs more than everything else. That is why this type is compiled.
 """
 
 cimport cython

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from .message_seen import MessageSeen
+from .pdu_seen import PDUSeen
 from .states import Action, Event, State
 
 __all__ = ["MessageSeen", "PDUSeen", "Seen", "TransitionSeen", "Watched"]
@@ -22,37 +23,6 @@ class Watched(NamedTuple):
     number: int
     requestor: bool
     peer: str
-
-
-class PDUSeen(NamedTuple):
-    """A PDU, sent or received (PS3.8 Section 9.3).
-
-    Attributes:
-        time: seconds since the epoch, by the clock of the driver. What arrives, or goes out, together has one time.
-        association: which it was seen on.
-        sent: by us; else it was received.
-        header: its six bytes. Of what is no PDU only the first is of use.
-        body: what follows, as far as the tap keeps it; of a P-DATA-TF the headers of its PDVs and its command
-            fragments, unless data are asked for.
-        whole: whether that is all of it.
-    """
-
-    time: float
-    association: Watched
-    sent: bool
-    header: bytes
-    body: bytes
-    whole: bool
-
-    @property
-    def type(self) -> int:
-        """PDU-type: 1 to 7; anything else is noise."""
-        return self.header[0]
-
-    @property
-    def length(self) -> int:
-        """PDU-length, as it is claimed."""
-        return int.from_bytes(self.header[2:])
 
 
 class TransitionSeen(NamedTuple):

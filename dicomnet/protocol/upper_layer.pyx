@@ -56,7 +56,7 @@ cdef class UpperLayer:
 
     Attributes:
         on_accept: called with the peer's A-ASSOCIATE-AC before the bytes behind it are walked: they may be messages.
-        on_transition: called with the state before, the event, the action, and the state after; not for arriving data.
+        on_transition: called with the state before, the event, the action, and the state after; not for data.
         mend: called with the type and the body of an A-ASSOCIATE-RQ or -AC; gives the body that is decoded.
         tolerated_pdu: the longest P-DATA-TF that is taken, where that is more than what was announced.
         tolerated_rest: the most bytes that may follow the last PDV of a P-DATA-TF.
@@ -437,7 +437,7 @@ cdef class UpperLayer:
         ACTIONS[action](self, argument)
         if self._state == State.STA13_AWAIT_TRANSPORT_CLOSE and before != State.STA13_AWAIT_TRANSPORT_CLOSE:
             self._discard()
-        if self.on_transition is not None:
+        if self.on_transition is not None and (event != Event.P_DATA_REQUEST or before != self._state):
             self.on_transition(before, event, action, self._state)
         return 0
 

@@ -11,11 +11,12 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 
 from .message_seen cimport MessageSeen
+from .pdu_seen cimport PDUSeen
 from .received cimport Observer
 from .states cimport Event, State
 
 from . import states
-from .seen import PDUSeen, TransitionSeen
+from .seen import TransitionSeen
 
 __all__ = ["SeenQueue", "Watch"]
 
@@ -25,8 +26,6 @@ cdef enum:
     LAST_TYPE = 7            # of those that there are
     COMMAND = 1              # bit 0 of a PDV's message control header (PS3.8 Annex E.2)
     ROOM = 512               # bytes that are kept at hand for the body of a PDU: a command fits
-
-cdef object make = tuple.__new__  # a named tuple's own constructor is Python, and takes longer
 
 
 @cython.final
@@ -212,6 +211,10 @@ cdef class SeenQueue:
         self._named.append(association)
         return True
 
+    cdef inline bint is_expected(self) noexcept:
+        """Whether the reader knows that something waits, and need not hurry."""
+        return self._woken and (self._pressed or 2 * self._count < self.most)
+
     cdef int _announce(self) except -1:
         """Wake the reader, once; and once more where it is to hurry."""
         if not self._woken and self._wake is not None:
@@ -257,11 +260,15 @@ cdef class Taken:
         if record.kind == TRANSITION_SEEN:
             return TransitionSeen(record.time, self._next(), *transition_of(record.header))
         self.at += record.size
-        body = PyBytes_FromStringAndSize(begin + sizeof(Record), record.size)
-        if record.kind == MESSAGE_SEEN:
-            return self._message(&record, body)
-        header = record.header[: record.begun]
-        return make(PDUSeen, (record.time, self._next(), record.sent, header, body, record.whole))
+        cdef bytes body = PyBytes_FromStringAndSize(begin + sizeof(Record), record.size)
+        return self._pdu(&record, body) if record.kind == PDU_SEEN else self._message(&record, body)
+
+    cdef PDUSeen _pdu(self, Record *record, bytes body):
+        cdef PDUSeen seen = PDUSeen.__new__(PDUSeen)
+        seen.time, seen.association, seen.sent, seen.whole = record.time, self._next(), record.sent, record.whole
+        memcpy(seen._header, record.header, HEADER)
+        seen._begun, seen.body = record.begun, body
+        return seen
 
     cdef MessageSeen _message(self, Record *record, bytes encoded):
         cdef MessageSeen seen = MessageSeen.__new__(MessageSeen)
@@ -359,6 +366,8 @@ cdef class Watch(Observer):
 
     cdef int _hand_on(self) except -1:
         """Let the trace know of what was just put into the queue."""
+        if self._function is None and self._queue.is_expected():
+            return 0
         if self._is_over():
             return 0
         try:

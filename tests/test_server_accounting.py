@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from dicomnet import uids
 from dicomnet.protocol.messages import CommandField, DataInMemory
-from dicomnet.server.accounting import BOUNDS, Account, Action, Performed
-from dicomnet.server.events import EventLog
+from dicomnet.server.accounting import BOUNDS, Account, Performed
+from dicomnet.server.events import Event, EventLog
 from dicomnet.server.metrics import Metrics
 from dicomnet.wire.command_set import Command, Message
 
 
-class Told:
+class Told(EventLog):
     """Keeps what events say of requests that were answered."""
 
     def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
+        super().__init__(clock=lambda: 2.0)
 
-    def __call__(self, action: Action) -> None:
-        action.number, action.time = 1, 2.0
-        event = action.event()
-        assert (event.id, event.time, event.type) == (1, 2.0, "client.action")
-        self.events.append(dict(event.data))
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        found = self.since(0)
+        assert {(one.time, one.type) for one in found} <= {(2.0, "client.action")}
+        return [dict(one.data) for one in found]
 
 
 @pytest.fixture
@@ -58,10 +59,10 @@ def test_answers_that_come_in_another_order_than_the_requests(account, told, cel
     first, second = store(1, size=10), store(2, size=30)
     account.begin(first)
     account.begin(second)
-    assert list(account.pending) == [1, 2]
+    assert account.pending == [1, 2]
     account.answered(second, 0xB007)
     account.answered(first, 0)
-    assert (account.messages, account.received, account.pending, account.status) == (2, 40, {}, 0)
+    assert (account.messages, account.received, account.pending, account.status) == (2, 40, [], 0)
     assert account.command is second.command
     assert [one["status"] for one in told.events] == ["B007", "0000"]
     assert told.events[0].items() >= {"id": "7", "calling": "MODALITY", "action": "C-STORE-RQ"}.items()
@@ -77,7 +78,7 @@ def test_what_was_declined_before_it_was_performed_is_not_counted(account, told,
 
 def test_a_cancel_has_no_answer(account):
     account.begin(Message(1, Command(command_field=CommandField.C_CANCEL_RQ, message_id_being_responded_to=1)))
-    assert (account.messages, account.pending) == (1, {})
+    assert (account.messages, account.pending) == (1, [])
 
 
 def test_requests_of_another_kind_are_counted_apart(account, cells):
@@ -102,7 +103,7 @@ def test_invented_titles_and_classes_make_no_series_without_end():
 def test_who_begins_to_listen_hears_of_requests_from_then_on(cells):
     events, heard = EventLog(clock=lambda: 5.0), []
     events.listen(heard.append, "ae.")
-    account = Account("7", 0.0, events.note, lambda *key: cells.setdefault(key, Performed(("A", "B", "C"))))
+    account = Account("7", 0.0, events, lambda *key: cells.setdefault(key, Performed(("A", "B", "C"))))
 
     def store_one(number: int) -> None:
         account.begin(store(number))
@@ -115,3 +116,61 @@ def test_who_begins_to_listen_hears_of_requests_from_then_on(cells):
     store_one(3)
     assert [(one.id, one.type, one.time) for one in heard] == [(2, "client.action", 5.0)]
     assert [one.id for one in events.since(0)] == [1, 2, 3]
+
+
+def test_statuses_are_counted_by_turns(account, cells):
+    for number, status in enumerate([0, 0xB007, 0, 0, 0xB007], 1):
+        account.begin(store(number))
+        account.answered(store(number), status)
+    (cell,) = cells.values()
+    assert cell.statuses == {0: 3, 0xB007: 2}
+
+
+def test_requests_without_end_are_under_way(account):
+    for number in range(1, 100):
+        account.begin(store(number))
+    assert account.under_way > 0
+    for number in range(99, 0, -1):
+        account.answered(store(number), 0)
+        assert account.pending == list(range(1, number))
+    assert account.under_way == 0
+
+
+@pytest.mark.parametrize("keep", [0, 1, 5])
+def test_the_log_keeps_the_latest(cells, keep):
+    events = EventLog(keep, first=10, clock=lambda: 5.0)
+    account = Account("7", 0.0, events, lambda *key: cells.setdefault(key, Performed(("A", "B", "C"))))
+    for number in range(1, 9):
+        if number % 2:
+            events.publish("server.test", {"number": number})
+        else:
+            account.begin(store(number))
+            account.answered(store(number), 0)
+        kept = min(number, keep)
+        lost = Event(10 + number - kept, 5.0, "gap", {"after": 10, "missed": number - kept})
+        found = events.since(10)
+        assert found[: number > kept] == [lost][: number > kept]
+        latest = found[number > kept :]
+        assert [one.id for one in latest] == list(range(11 + number - kept, 11 + number))
+        assert {one.type for one in latest} <= {"server.test", "client.action"}
+    assert [one.id for one in events.since(18)] == []
+    assert [one.type for one in events.since(19)][:1] == ["gap"]
+
+
+def test_numbers_have_no_gaps_whoever_adds(cells):
+    events = EventLog(100_000)
+    account = Account("7", 0.0, events, lambda *key: cells.setdefault(key, Performed(("A", "B", "C"))))
+
+    def publish() -> None:
+        for number in range(2000):
+            events.publish("server.test", {"number": number})
+
+    threads = [threading.Thread(target=publish) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        account.begin(store(1))
+        account.answered(store(1), 0)
+        found = [one.id for one in events.since(0)]
+        assert found == list(range(1, len(found) + 1))
+    assert sum(one.type == "server.test" for one in events.since(0)) == 6000

@@ -4,7 +4,7 @@ from typing import final
 from typing_extensions import disjoint_base
 
 from dicomnet.server.events import Event
-from dicomnet.server.noting import Noted
+from dicomnet.server.noting import Noted, Notes
 from dicomnet.wire.command_set import Command, Message
 
 __all__ = ["BOUNDS", "Account", "Action", "Performed"]
@@ -37,13 +37,15 @@ class Account:
         self,
         id: str,
         latest: float,
-        note: Callable[[Action], object],
+        notes: Notes,
         cell_of: Callable[[str, int, str | None], Performed],
     ) -> None: ...
     @property
     def id(self) -> str: ...
     @property
-    def pending(self) -> dict[int, tuple[float, int]]: ...
+    def pending(self) -> list[int]: ...
+    @property
+    def under_way(self) -> float: ...
     @property
     def messages(self) -> int: ...
     @property

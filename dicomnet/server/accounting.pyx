@@ -5,10 +5,12 @@ It is compiled for that: in Python it took a tenth of the time in which a small 
 """
 
 cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.time cimport monotonic
+from libc.string cimport memmove
 
 from ..wire.command_set cimport Command, Message
-from .noting cimport Noted
+from .noting cimport Noted, Notes
 
 from ..protocol.messages import message_name
 from .events import Event
@@ -30,23 +32,33 @@ cdef class Performed:
 
     Attributes:
         labels: AE title, message, SOP class.
-        statuses: how many answers had which status.
         bytes: of the data sets received.
         seconds: that requests took, in all.
     """
 
     def __init__(self, tuple labels not None):
-        self.labels, self.statuses = labels, {}
+        self.labels, self._statuses = labels, {}
 
     cdef int add(self, int status, long long size, double seconds) except -1:
         cdef int bucket = 0
         while bucket < BUCKETS - 1 and seconds > _BOUNDS[bucket]:
             bucket += 1
         self._buckets[bucket] += 1
-        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if status != self._status:
+            self._statuses = self.statuses
+            self._status, self._alike = status, 0
+        self._alike += 1
         self.bytes += size
         self.seconds += seconds
         return 0
+
+    @property
+    def statuses(self):
+        """How many answers had which status."""
+        found = dict(self._statuses)
+        if self._alike:
+            found[self._status] = found.get(self._status, 0) + self._alike
+        return found
 
     @property
     def buckets(self):
@@ -80,46 +92,77 @@ cdef class Account:
     Args:
         id: of the association.
         latest: now, in monotonic seconds.
-        note: called with an `Action` for each request that was answered, see `EventLog.note`.
+        notes: get an `Action` for each request that was answered.
         cell_of: gives the `Performed` for an AE title, a Command Field and a SOP Class UID.
 
     Attributes:
         calling: the AE title of the peer, once it is known.
         messages, received: how many requests, and bytes of data sets.
         command: of the latest request.
-        pending: of requests that are not answered yet, by message id: since when, in monotonic seconds, and how large.
         status: of the latest answer.
         latest: when the latest answer went out, in monotonic seconds; of the connection before that.
     """
 
-    def __init__(self, str id not None, double latest, note, cell_of):
+    def __init__(self, str id not None, double latest, Notes notes not None, cell_of):
         self.id, self.calling, self.latest = id, "", latest
-        self._note, self._cell_of = note, cell_of
-        self.pending = {}
+        self._notes, self._cell_of = notes, cell_of
+
+    def __dealloc__(self):
+        PyMem_Free(self._pending)
+
+    @property
+    def pending(self):
+        """The message ids of requests that are not answered yet, as they came."""
+        return [self._pending[index].message_id for index in range(self._waiting)]
+
+    @property
+    def under_way(self):
+        """Since when the oldest request waits for its answer, in monotonic seconds; 0 is none."""
+        return self._pending[0].since if self._waiting else 0.0
 
     def begin(self, Message message not None):
         """A request is about to be performed."""
         cdef Command command = message.command
         cdef long long size = 0 if message.data is None else message.data.size
+        cdef Begun *begun
         self.command = command
         self.messages += 1
         self.received += size
-        if command.message_id is not None:  # a C-CANCEL has none, and no answer
-            self.pending[command.message_id] = monotonic(), size
+        if command.message_id is None:  # a C-CANCEL has none, and no answer
+            return
+        if self._waiting == self._room:
+            begun = <Begun *>PyMem_Realloc(self._pending, (2 * self._room + 1) * sizeof(Begun))
+            if begun == NULL:
+                raise MemoryError
+            self._pending, self._room = begun, 2 * self._room + 1
+        begun = &self._pending[self._waiting]
+        begun.message_id, begun.size, begun.since = command.message_id, size, monotonic()
+        self._waiting += 1
+
+    cdef int _take(self, int message_id, Begun *found) noexcept:
+        """Take the request of this id, that has waited longest, from those that are under way; whether there is one."""
+        cdef Py_ssize_t index
+        for index in range(self._waiting):
+            if self._pending[index].message_id == message_id:
+                found[0] = self._pending[index]
+                self._waiting -= 1
+                memmove(&self._pending[index], &self._pending[index + 1], (self._waiting - index) * sizeof(Begun))
+                return True
+        return False
 
     def answered(self, Message message not None, int status):
         """The last response to a request goes out, which may be after others have begun."""
         cdef Command command = message.command
-        begun = self.pending.pop(command.message_id, None)
-        if begun is None:
+        cdef Begun begun
+        if not self._take(command.message_id, &begun):
             return  # it was declined before it was performed
-        cdef double now = monotonic(), since = (<tuple>begun)[0]
+        cdef double now = monotonic()
         self.status, self.latest = status, now
-        self._cell_for(command).add(status, (<tuple>begun)[1], now - since)
+        self._cell_for(command).add(status, begun.size, now - begun.since)
         cdef Action action = Action.__new__(Action)
         action.id, action.calling, action.sop_class = self.id, self.calling, self._sop_class
-        action.field, action.status, action.seconds = self._field, status, now - since
-        self._note(action)
+        action.field, action.status, action.seconds = self._field, status, now - begun.since
+        self._notes.take_note(action)
 
     cdef Performed _cell_for(self, Command command):
         """Where a request is counted; nearly always that of the last one."""

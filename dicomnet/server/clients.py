@@ -11,7 +11,7 @@ from typing import Any
 from .. import uids
 from ..protocol.exchange import Exchange
 from ..protocol.messages import name_of
-from .accounting import Account, Action, Performed
+from .accounting import Account, Performed
 from .ae_titles import NotKnown
 from .events import EventLog
 
@@ -26,7 +26,7 @@ class ClientRecord(Account):
         address: where the peer connected from, ``host:port``.
         exchange: its protocol.
         end: aborts it; from any thread.
-        note, cell_of: see `Account`.
+        notes, cell_of: see `Account`.
 
     Attributes:
         since: when it connected, seconds since the epoch; ``began`` by the monotonic clock.
@@ -41,25 +41,17 @@ class ClientRecord(Account):
         address: str,
         exchange: Exchange,
         end: Callable[[], object],
-        note: Callable[[Action], object],
+        notes: EventLog,
         cell_of: Callable[[str, int, str | None], Performed],
     ) -> None:
         self.began: float = time.monotonic()
-        super().__init__(number, self.began, note, cell_of)
+        super().__init__(number, self.began, notes, cell_of)
         self.address: str = address
         self.exchange: Exchange = exchange
         self.end: Callable[[], object] = end
         self.since: float = time.time()
         self.associated: bool = False
         self.owners: frozenset[str] = frozenset()
-
-    @property
-    def under_way(self) -> float:
-        """Since when the oldest request waits for its answer, in monotonic seconds; 0 is none."""
-        try:
-            return next(iter(self.pending.values()), (0.0, 0))[0]
-        except RuntimeError:  # it changes in the loop's thread just now
-            return self.latest
 
     def brief(self) -> dict[str, Any]:
         """Who it is."""
@@ -179,7 +171,7 @@ class Clients:
     ) -> ClientRecord:
         """A connection begins; it is told of once it asks for an association, so that scanners stay quiet."""
         number = f"{self._prefix}{next(self._numbers)}"
-        record = ClientRecord(number, address, exchange, end, self._events.note, cell_of)
+        record = ClientRecord(number, address, exchange, end, self._events, cell_of)
         self._records[number] = record
         return record
 

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from .noting import Noted, Notes
@@ -44,8 +43,17 @@ class Event:
         return {"id": self.id, "time": self.time, "type": self.type, "data": self.data}
 
 
-def _event(kept: Event | Noted) -> Event:
-    return kept if isinstance(kept, Event) else kept.event()
+class _Published(Noted):
+    """What is kept of an event whose data are there already."""
+
+    __slots__ = ("data", "kind")
+
+    def __init__(self, kind: str, data: Mapping[str, Any]) -> None:
+        self.kind = kind
+        self.data = data
+
+    def event(self) -> Event:
+        return Event(self.number, self.time, self.kind, self.data)
 
 
 class EventLog(Notes):
@@ -64,16 +72,18 @@ class EventLog(Notes):
 
     def publish(self, kind: str, data: Mapping[str, Any]) -> None:
         """Add an event; from any thread. ``data`` must not be changed any more."""
+        published = _Published(kind, data)
         with self.lock:
-            event = Event(self._next(), self._clock(), kind, data)
-            self._kept.append(event)
-            self._tell(kind, event)
+            self._add(published)
+            self._tell(published)
 
-    def _tell(self, kind: str, kept: Event | Noted) -> bool:
+    def _tell(self, noted: Noted) -> bool:
         """Tell those who listen, and wake those who follow; under the lock. Whether any listens to this kind."""
-        listening = [listener for wanted, listener in self._listeners if kind.startswith(wanted)]
-        for listener in listening:
-            listener(_event(kept))
+        listening = [listener for wanted, listener in self._listeners if noted.kind.startswith(wanted)]
+        if listening:
+            event = noted.event()
+            for listener in listening:
+                listener(event)
         waiting, self._waiting = self._waiting, {}
         _wake(waiting)
         return bool(listening)
@@ -96,15 +106,15 @@ class EventLog(Notes):
 
         An id from the future, as of another server, has missed all: it is told of a gap, too. None begins now.
         """
+        if last is None:
+            return []
         with self.lock:
-            if last is None:
-                return []
-            oldest = self.last_id + 1 - len(self._kept)
-            if last > self.last_id or last + 1 < oldest:
-                gap = Event(oldest - 1, self._clock(), "gap", {"after": last, "missed": max(oldest - 1 - last, 0)})
-                return [gap, *map(_event, self._kept)]
-            # From the end: most ask for the latest alone, and a deque is slow in its middle.
-            return [*map(_event, islice(reversed(self._kept), self.last_id - last))][::-1]
+            begin, kept = self._kept_after(last)
+        events = [one.event() for one in kept]
+        if begin == last + 1:
+            return events
+        gap = Event(begin - 1, self.now(), "gap", {"after": last, "missed": max(begin - 1 - last, 0)})
+        return [gap, *events]
 
     async def follow(self, last: int | None = None, *, heartbeat: float | None = None) -> AsyncIterator[Event | None]:
         """The events after an id, and then each as it happens, until the log is stopped.
@@ -117,10 +127,11 @@ class EventLog(Notes):
         at = self.last_id if last is None else last
         while not self.stopped:
             with self.lock:
-                found = self.since(at)
                 wake = asyncio.Event()
-                if not found and not self.stopped:
-                    self._waiting[wake] = loop
+                self._waiting[wake] = loop  # before it looks: what is noted does not wait for the lock
+                found = self.since(at)
+                if found or self.stopped:
+                    del self._waiting[wake]
             for event in found[:_BATCH]:  # no more: what a subscriber holds that stops reading is held for it alone
                 yield event
                 at = event.id

@@ -17,12 +17,10 @@ from ..protocol.exchange import Exchange
 from ..protocol.negotiation import ProposedContext
 from ..protocol.peer_profile import Peers
 from ..services.provider import Serving
-from ..services.provider_requests import StoreRequest
 from ..services.scp import AssociationProvider, TakeNext, host_of
 from ..services.service_registry import ServiceRegistry
 from ..sync.association import Association, connect
 from ..sync.listener import Listener
-from ..wire.command_set import Message
 from ..wire.items import ImplementationClassUID, ImplementationVersionName
 from .addins import AddIns
 from .admission import ServerAdmission
@@ -139,10 +137,6 @@ _ALERTS = frozenset({"unknown", "address", "certificate"})
 _IMPLEMENTATION = (ImplementationClassUID, ImplementationVersionName)
 
 
-# Each message comes by here, and `super` takes a lookup more.
-_perform, _another = AssociationProvider.perform, AssociationProvider.another
-
-
 class _Watched(AssociationProvider):
     """Performs the requests of an association, and tells the server of it."""
 
@@ -154,7 +148,8 @@ class _Watched(AssociationProvider):
         self._record: ClientRecord = listener.clients.connected(
             exchange, address, lambda: listener.abort(exchange), listener.recorder.cell_of
         )
-        exchange.on_answer = self._record.answered
+        # A request may be answered after the flow that began to perform it has ended.
+        self.on_request, exchange.on_answer = self._record.begin, self._record.answered
         accept = exchange.accept
         replaced: Any = exchange  # an exchange has no hook of its own for this
         replaced.accept = lambda answer: accept(listener.identified(answer))
@@ -188,18 +183,6 @@ class _Watched(AssociationProvider):
                 "node-authentication", user=self.exchange.calling, address=host_of(self.address), what=what,
                 outcome="minor",
             )  # fmt: skip
-
-    def perform(self, message: Message, *, checked: bool = False) -> Serving:
-        """One request; it is counted and timed once it is answered, which may be after this flow has ended."""
-        self._record.begin(message)
-        return _perform(self, message, checked=checked)
-
-    def another(self) -> tuple[Message, StoreRequest] | None:
-        """One that is performed with the last."""
-        found = _another(self)
-        if found is not None:
-            self._record.begin(found[0])
-        return found
 
 
 def open_ports(settings: Settings, passed: Mapping[str, socket.socket]) -> dict[str, socket.socket]:

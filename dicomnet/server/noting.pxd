@@ -11,9 +11,12 @@ cdef class Noted:
 
 
 cdef class Notes:
-    cdef readonly object lock, _clock, _kept
-    cdef object _acquire, _release   # of the lock: a `with` takes twice as long
-    cdef long long _last
+    cdef readonly object lock
+    cdef object _clock           # None for the system's
+    cdef long long _first, _last
+    cdef Py_ssize_t _keep
+    cdef list _kept              # a ring, once as many are kept as may be
     cdef public dict _waiting    # who waits for what is added next
-    cdef readonly set _unheard   # kinds of what is noted that none listens to
-    cpdef long long _next(self)
+    cdef readonly set _unheard   # types of what is noted that none listens to
+    cdef int add(self, Noted noted) except -1
+    cdef int take_note(self, Noted noted) except -1

@@ -39,6 +39,7 @@ from ..wire.command_set import Command, Message
 from ..wire.element_walk import HeaderCollector
 from . import provider, retrieve_provider
 from .gathered_stores import GatheredStores, conclude
+from .logins import Logins
 from .move_sender import MoveSender
 from .provider import Serving, as_status, handler_call, respond, status_of_failure
 from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, Request, StoreRequest
@@ -211,9 +212,14 @@ class AssociationProvider:
         provider: whose services and rules.
         address: of the peer, for handlers and the log.
         take_next: gives the next event that has come if it is wanted; where handlers run in threads.
+
+    Attributes:
+        on_request: called with each request that is about to be performed, and each C-CANCEL; None is nothing.
     """
 
-    __slots__ = ("_found", "_service", "_take_next", "address", "exchange", "gathered", "provider", "services")
+    __slots__ = (
+        "_found", "_service", "_take_next", "address", "exchange", "gathered", "on_request", "provider", "services",
+    )  # fmt: skip
 
     def __init__(
         self, exchange: Exchange, provider: Provider, address: str = "", take_next: TakeNext | None = None
@@ -226,6 +232,7 @@ class AssociationProvider:
         self.address: str = address
         self.services: ServiceSnapshot = provider.services.snapshot()
         self._take_next = take_next
+        self.on_request: Callable[[Message], object] | None = None
         self.gathered: GatheredStores | None = None if take_next is None else GatheredStores(exchange, provider.clock)
 
     def service_for(self, command: Command, context: PresentationContext) -> Registration | None:
@@ -387,6 +394,8 @@ class AssociationProvider:
         ``checked``: a request with a data set is acceptable if that was taken, for `open_sink` took it.
         """
         exchange, command = self.exchange, message.command
+        if self.on_request is not None:
+            self.on_request(message)
         if command.command_field == _C_CANCEL_RQ:
             return  # what it was for is over already
         service = self.service_for(command, exchange.contexts[message.context_id])
@@ -423,6 +432,8 @@ class AssociationProvider:
         event = self._take_next(self._is_alike)
         if not isinstance(event, RequestReceived):
             return None
+        if self.on_request is not None:
+            self.on_request(event.message)
         request = StoreRequest(self.exchange, event.message, self.address)
         return event.message, request if self._service is None else _collecting(self._service, request)
 
@@ -470,43 +481,6 @@ def _let_go(message: Message, request: Request | None) -> None:
         kept, request.call = request.call.abandoned, None
     if message.data is not None and not kept:
         message.data.discard()
-
-
-class Logins:
-    """The failed logins of each host, so that no caller tries one passcode after the other.
-
-    Each try is counted before it is judged, and taken back where it succeeds: many at once are many, too.
-    """
-
-    def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
-        self._limits = limits
-        self._seconds = timeouts.login
-        self._tries: dict[str, tuple[int, float]] = {}  # how many, since when; the oldest first
-
-    def may_try(self, host: str, now: float) -> bool:
-        """Whether an identity from there is looked at; then it counts as failed until it succeeds."""
-        if self._seconds is None:
-            return True
-        tries, since = self._tries.get(host, (0, now))
-        if now >= since + self._seconds:
-            del self._tries[host]
-            tries, since = 0, now
-        if tries >= self._limits.failed_logins:
-            return False
-        if not tries and len(self._tries) >= self._limits.failing_hosts:
-            del self._tries[next(iter(self._tries))]
-        self._tries[host] = tries + 1, since
-        if tries + 1 == self._limits.failed_logins:
-            log.warning("%d failed logins from %s: no more of them for %g s", tries + 1, host, self._seconds)
-        return True
-
-    def succeeded(self, host: str) -> None:
-        """The last try from there was none of those."""
-        tries, since = self._tries.get(host, (0, 0.0))
-        if tries > 1:
-            self._tries[host] = tries - 1, since
-        else:
-            self._tries.pop(host, None)
 
 
 def pause_of(exchange: Exchange) -> int:

@@ -68,7 +68,7 @@ class TestLease:
 
             def take(request):
                 kept.append(request.dataset.SOPInstanceUID)
-                if len(kept) > 2:
+                if len(kept) > 3:  # the second's answer may wait for the third's handler, but not for the fourth's
                     is_asked.wait(30)
                 elif is_taken:
                     with holdings.database.write() as connection:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import aclosing
 from functools import partial
 
@@ -263,6 +264,14 @@ def _entry(name, port, title):
 
 
 class TestClients:
+    @pytest.fixture
+    def unused(self, server):
+        """Nobody is connected: what requests of earlier tests left behind, to be used again, has ended."""
+        end = time.monotonic() + 30
+        server.clients.quiesce(lambda: end, quiet=0)
+        assert not len(server.clients)
+        return server
+
     def test_the_association_is_shown_and_disconnected(self, pages, server):
         with call(server, uids.VERIFICATION, calling="CTA", called="MAIN") as association:
             association.echo()
@@ -275,18 +284,19 @@ class TestClients:
             association.abort()
 
     @pytest.mark.long
-    def test_those_who_look_see_one_come_and_go(self, open_console, server):
+    def test_those_who_look_see_one_come_and_go(self, open_console, unused):
         seen = threading.Event()
         with consoles.browser(open_console) as client, client.stream("GET", "/live?topic=clients&server=main") as live:
             lines = live.iter_lines()
             assert "event: part" in next(line for line in lines if line.startswith("event"))
-            with call(server, uids.VERIFICATION, calling="CTLIVE", called="MAIN"):
+            with call(unused, uids.VERIFICATION, calling="CTLIVE", called="MAIN"):
                 assert next(line for line in lines if "CTLIVE" in line)
                 seen.set()
             assert next(line for line in lines if "Nobody is connected" in line)
         assert seen.is_set()
 
-    def test_a_look_that_fails_is_not_the_last(self, open_console, server, monkeypatch):
+    @pytest.mark.usefixtures("unused")
+    def test_a_look_that_fails_is_not_the_last(self, open_console, monkeypatch):
         real, failures = AsyncClient.clients, []
 
         async def clients(client):

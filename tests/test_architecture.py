@@ -92,6 +92,16 @@ def with_names(module: str, names: list[str]) -> list[str]:
     return sorted({name if name in modules else module for name in inner})
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def is_for_checkers(condition: ast.expr) -> bool:
+    """Whether what follows loads nothing."""
+    return isinstance(condition, ast.Name) and condition.id == "TYPE_CHECKING"
+
+
 def python_imports(path: Path) -> Iterator[Import]:
     def walk(node: ast.AST, function: str) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
@@ -101,11 +111,11 @@ def python_imports(path: Path) -> Iterator[Import]:
                 module = absolute(path, child.module or "", child.level)
                 for name in with_names(module, [alias.name for alias in child.names]):
                     yield Import(name, child.lineno, function)
-            elif not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):  # loads nothing
+            elif not (isinstance(child, ast.If) and is_for_checkers(child.test)):
                 inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
                 yield from walk(child, inner)
 
-    yield from walk(ast.parse(path.read_text(encoding="utf-8")), "")
+    yield from walk(parsed(path), "")
 
 
 NAMES = r"(?:\(([^)]*)\)|((?:[^\n\\]|\\\n)*))"
@@ -295,7 +305,7 @@ def test_a_file_has_at_most_600_lines(path):
 
 
 def python_functions(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield f"{node.name}, line {node.lineno}", (node.end_lineno or 0) - node.lineno + 1
 

@@ -113,7 +113,7 @@ def test_a_rule_that_cannot_read_it_parks_it_and_the_delivery_stays_sent(tmp_pat
 
 @pytest.mark.parametrize("fires", [True, False])
 def test_what_such_a_rule_wants_is_not_passed_on_while_it_arrives(tmp_path, a, b, fires):
-    through = FIRST.replace("] }]", '], mode = "cut-through" }]')
+    through = FIRST.replace("] }]", '], mode = "cut-through", patience = 45 }]')
     rules = peers(A=a, B=b) + through + after("A" if fires else "B", to("B" if fires else "A"))
     with routing(tmp_path, rules) as router:
         send(router, part10(1))

@@ -97,6 +97,9 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)  # in which there may be others
+
+
 def is_for_checkers(condition: ast.expr) -> bool:
     """Whether what follows loads nothing."""
     return isinstance(condition, ast.Name) and condition.id == "TYPE_CHECKING"
@@ -111,7 +114,7 @@ def python_imports(path: Path) -> Iterator[Import]:
                 module = absolute(path, child.module or "", child.level)
                 for name in with_names(module, [alias.name for alias in child.names]):
                     yield Import(name, child.lineno, function)
-            elif not (isinstance(child, ast.If) and is_for_checkers(child.test)):
+            elif isinstance(child, STATEMENTS) and not (isinstance(child, ast.If) and is_for_checkers(child.test)):
                 inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
                 yield from walk(child, inner)
 

@@ -54,10 +54,10 @@ up: $(VENV)/built
 down: $(VENV)/built
 	$(BIN)/dicomnet site down $(SITE)
 
-# What is about time or memory runs by itself, after the rest: that waits for processes and timers half of its time, so
-# that four workers keep two processors busy.
+# What is about time or memory runs by itself, after the rest: that waits for processes and timers more than half of its
+# time, so that six workers keep two processors busy.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n 4 --dist worksteal
+PARALLEL := -n 6 --dist worksteal
 MEASURING := $(shell grep -lE 'mark\.measures' tests/test_*.py)
 
 swift: $(SWIFT)/installed

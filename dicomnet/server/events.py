@@ -109,7 +109,7 @@ class EventLog(Notes):
         if last is None:
             return []
         with self.lock:
-            begin, kept = self._kept_after(last)
+            begin, kept = self._kept_after(min(max(last, -1), self.last_id + 1))  # a caller may say any number
         events = [one.event() for one in kept]
         if begin == last + 1:
             return events

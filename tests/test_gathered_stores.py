@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -69,6 +70,17 @@ class Gathering:
     def answers(self) -> list[tuple[int | None, int | None]]:
         commands = [decode_command(pdv.data) for pdv in fragments(sent(self.exchange)) if pdv.is_command]
         return [(one.message_id_being_responded_to, one.status) for one in commands]
+
+
+def test_nothing_that_was_answered_waits_for_the_garbage_collector():
+    there = Gathering(lambda request: None).come(*range(1, 10))
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(there.go_on()) == 9
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_fast_ones_are_handed_over_by_more_and_more():

@@ -77,6 +77,8 @@ class GatheredStores:
         except Exception as failure:
             error = failure
         late = turn.call.abandoned
+        if not late:
+            turn.call = None  # its argument is the turn: both would wait for the garbage collector, with all requests
         outcomes = list(turn.outcomes)  # a thread that was given up may yet add one, which is not heeded
         for answer, failed in outcomes:
             message, request = waiting.popleft()

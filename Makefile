@@ -54,10 +54,10 @@ up: $(VENV)/built
 down: $(VENV)/built
 	$(BIN)/dicomnet site down $(SITE)
 
-# What is about time or memory runs by itself, after the rest: that waits for processes and timers more than half of its
-# time, so that six workers keep two processors busy.
+# What is about time or memory runs by itself, after the rest: that waits for processes and timers, so that six workers
+# keep two processors busy; four do with the long proofs, which work more.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n 6 --dist worksteal
+PARALLEL := --dist worksteal -n
 MEASURING := $(shell grep -lE 'mark\.measures' tests/test_*.py)
 
 swift: $(SWIFT)/installed
@@ -68,12 +68,12 @@ $(SWIFT)/installed:
 	touch $@
 
 test: $(VENV)/built
-	$(PYTEST) $(PARALLEL) -m 'not long and not measures' $(ARGS) || test $$? -eq 5
+	$(PYTEST) $(PARALLEL) 6 -m 'not long and not measures' $(ARGS) || test $$? -eq 5
 	$(PYTEST) -m 'measures and not long' $(or $(ARGS),$(MEASURING)) || test $$? -eq 5
 
 # The long proofs: walks, churn, junk, every byte, kills, a viewer's pixels.
 test-long: $(VENV)/built
-	$(PYTEST) $(PARALLEL) -m 'long and not measures' $(ARGS) || test $$? -eq 5
+	$(PYTEST) $(PARALLEL) 4 -m 'long and not measures' $(ARGS) || test $$? -eq 5
 	$(PYTEST) -m 'long and measures' $(or $(ARGS),$(MEASURING)) || test $$? -eq 5
 
 # With properties by as many examples as ever, and as many associations; `make test` tries fewer.

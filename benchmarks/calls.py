@@ -23,9 +23,9 @@ from rigs import (
     PeerMissing,
     Receiver,
     Run,
+    dcmtk_program,
     dicomnet_command,
     environment,
-    program,
     python,
     timed,
 )
@@ -50,7 +50,7 @@ class Work:
 
 
 def _dcmtk_echo(port: int, count: int) -> list[str]:
-    return [program("echoscu"), "-q", "--repeat", str(count), HOST, str(port)]
+    return [dcmtk_program("echoscu"), "-q", "--repeat", str(count), HOST, str(port)]
 
 
 def _dicomnet_echo(port: int, count: int) -> list[str]:
@@ -88,7 +88,7 @@ WORKS = {
             "python": Caller(DICOMNET, lambda *_: [sys.executable, "-c", "pass"], 1),
             "import dicomnet": Caller(DICOMNET, lambda *_: [sys.executable, "-c", "import dicomnet"], 1),
             "dicomnet echo": Caller(DICOMNET, lambda port, _: [*dicomnet_command(), "echo", f"{HOST}:{port}"], 1),
-            "echoscu": Caller(DICOMNET, lambda port, _: [program("echoscu"), HOST, str(port)], 1),
+            "echoscu": Caller(DICOMNET, lambda port, _: [dcmtk_program("echoscu"), HOST, str(port)], 1),
         },
     ),
 }

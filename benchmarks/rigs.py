@@ -93,10 +93,10 @@ class Dcmtk(Peer):
     fixed_port = True
 
     def receiver(self, port: int, directory: Path) -> list[str]:
-        return [program("storescp"), "-q", "+B", "-pdu", "131072", "-od", str(directory), str(port)]
+        return [dcmtk_program("storescp"), "-q", "+B", "-pdu", "131072", "-od", str(directory), str(port)]
 
     def sender(self, port: int, directory: Path) -> list[str]:
-        return [program("storescu"), "-q", "-pdu", "131072", HOST, str(port), "+sd", str(directory)]
+        return [dcmtk_program("storescu"), "-q", "-pdu", "131072", HOST, str(port), "+sd", str(directory)]
 
     def transfer(self, output: str) -> float | None:
         return None
@@ -332,6 +332,19 @@ def program(name: str) -> str:
     if path is None:
         raise PeerMissing(f"{name} is not installed (Debian: apt install dcmtk)")
     return path
+
+
+@cache
+def dcmtk_program(name: str) -> str:
+    """The program of DCMTK: pynetdicom has some of the same names, and may come first where it is installed."""
+    for directory in os.get_exec_path():
+        path = shutil.which(name, path=directory)
+        if path is None:
+            continue
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        if "dcmtk" in said:
+            return path
+    raise PeerMissing(f"{name} is not installed (Debian: apt install dcmtk)")
 
 
 def python(package: str) -> str:

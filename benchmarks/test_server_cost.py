@@ -34,7 +34,7 @@ import dicomnet as dn
 from dicomnet.services.query_models import model_uid
 
 #: Rounds with the same processes, and how often all of these are started anew.
-ROUNDS, SETS = 4, 12
+ROUNDS, SETS = 4, 10
 #: Seconds after a turn, in which what it left to do is done, such as a spy's reading.
 SETTLE = 0.06
 #: Means of sets drawn from those that there are, for the interval.

@@ -23,7 +23,7 @@ from .rows import TABLES
 __all__ = ["PID", "Driver", "Driving", "driving_of"]
 
 SELECTIVE = 3  # characters of a name, or before a wild card, from which an index narrows well
-EARLY = 2_000  # patients, among whom a part of a name is looked for before it is in all: about a millisecond
+EARLY = 10_000  # patients, among whom a part of a name is looked for before it is in all: some milliseconds
 MOST_ARMS = 8  # of a query: more values of one key are looked up as a list, whose matches are sorted
 
 PID, _NAME, _BIRTH, _DATE, _ACCESSION, _STUDY_ID = (

@@ -312,7 +312,9 @@ cdef class MessageExchange:
         return buffers
 
     def _receive_observed(self, buffer):
-        cdef object view = buffer if type(buffer) is memoryview and buffer.format == "B" else memoryview(buffer).cast("B")
+        cdef object view = buffer
+        if type(buffer) is not memoryview or buffer.format != "B":
+            view = memoryview(buffer).cast("B")
         cdef Py_ssize_t at = 0, end, size = len(view)
         while at < size:
             end = self._observer.received(view, at)

@@ -12,6 +12,10 @@ WITH_ID = type(pytest.param())
 MOST_SHOWN = 20  # of the cases that fail; the others are counted
 
 
+class TooLate(pytest.fail.Exception):
+    """A test is past its deadline: what comes after in it has none."""
+
+
 def every(names: str, cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """As `pytest.mark.parametrize`, in one test that goes on after a case that fails, and names each of those.
 
@@ -26,14 +30,17 @@ def every(names: str, cases: Iterable[Any]) -> Callable[[Callable[..., None]], C
 
     def decorate(check: Callable[..., None]) -> Callable[..., None]:
         def test(*args: Any, **fixtures: Any) -> None:
-            failed = []
-            for case in listed:
+            failed: list[str] = []
+            for number, case in enumerate(listed, 1):
                 name, values = repr(case), [case] if len(parameters) == 1 else case
                 if isinstance(case, WITH_ID):
                     name, values = str(case.id), case.values
                 try:
                     check(*args, **fixtures, **dict(zip(parameters, values, strict=True)))
-                except (Exception, pytest.fail.Exception) as error:
+                except TooLate as error:
+                    failed.insert(0, f"{name}: {error}; {len(listed) - number} cases were not run")
+                    break
+                except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:  # none may leave others out
                     failed.append(f"{name}: {type(error).__name__}: {error}")
             if failed:
                 pytest.fail("\n".join([f"{len(failed)} of {len(listed)} cases:", *failed[:MOST_SHOWN]]), pytrace=False)

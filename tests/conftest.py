@@ -16,6 +16,7 @@ import peers
 import postgres
 import pytest
 import swift
+from cases import TooLate
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
     seconds = granted(request.node) * PATIENCE
 
     def over(*_: object) -> None:
-        pytest.fail(f"still running after {seconds:g} s")
+        raise TooLate(f"still running after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)

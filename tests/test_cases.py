@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cases import every
+from cases import TooLate, every
 
 
 def test_each_case_that_fails_is_named_and_all_are_run():
@@ -17,6 +17,29 @@ def test_each_case_that_fails_is_named_and_all_are_run():
     with pytest.raises(pytest.fail.Exception, match=r"2 of 3 cases:\n\(1, '\+'\): Assert[^$]*\n\(3, '\?'\): Assert"):
         test()
     assert run == [1, 2, 3]
+
+
+def test_after_its_deadline_a_test_runs_no_more_cases():
+    run = []
+
+    @every("number", [1, 2, 3])
+    def test(number):
+        run.append(number)
+        raise TooLate("still running after 1 s")
+
+    with pytest.raises(pytest.fail.Exception, match="1: still running after 1 s; 2 cases were not run"):
+        test()
+    assert run == [1]
+
+
+def test_a_case_that_is_skipped_hides_no_other():
+    @every("number", [1, 2])
+    def test(number):
+        assert number == 2
+        pytest.skip("not here")
+
+    with pytest.raises(pytest.fail.Exception, match=r"2 of 2 cases:\n1: Assert[^$]*\n2: Skipped: not here"):
+        test()
 
 
 @pytest.mark.parametrize("more", [0, 1])

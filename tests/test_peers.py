@@ -56,7 +56,7 @@ def test_there_are_real_files(sample_files):
 
 
 def test_a_test_that_hangs_fails_at_its_deadline(tmp_path):
-    for name in ("conftest.py", "peers.py", "postgres.py", "swift.py"):
+    for name in ("conftest.py", "cases.py", "peers.py", "postgres.py", "swift.py"):
         shutil.copy(Path(__file__).parent / name, tmp_path)
     (tmp_path / "test_hangs.py").write_text(
         "import socket, pytest\n"

@@ -218,6 +218,8 @@ class TestPages:
             planned, _ = index.planned(identifier, root=Level.PATIENT, limit=3)
             with index.database.read() as connection:
                 assert len(connection.execute(planned.early).all()) == min(early // 2, 3)
+            large, _ = index.planned(identifier, root=Level.PATIENT, limit=driving.EARLY_PAGE + 1)
+            assert large.early is None  # it would be in memory before the first answer
 
     def test_what_goes_on_after_what_is_gone_is_told(self, index):
         index.add([numbered(1), numbered(2)])

@@ -58,7 +58,7 @@ class Housekeeper:
         """Say that this node lives, and how it is.
 
         Raises:
-            sqlalchemy.exc.DBAPIError: the database is away.
+            sqlalchemy.exc.DBAPIError: the database was away for too long.
         """
         self._holdings.nodes.tell(self._address(), self._facts())
 

@@ -20,10 +20,11 @@ from .conditions import any_of, condition_of, contains, has_prefix
 from .matching import Criterion, DateRange, Name, Words, has_wildcards, literal_prefix, longest_literal
 from .rows import TABLES
 
-__all__ = ["PID", "Driver", "Driving", "driving_of"]
+__all__ = ["EARLY_PAGE", "PID", "Driver", "Driving", "driving_of"]
 
 SELECTIVE = 3  # characters of a name, or before a wild card, from which an index narrows well
 EARLY = 10_000  # patients, among whom a part of a name is looked for before it is in all: some milliseconds
+EARLY_PAGE = 500  # rows: a larger page is streamed, and not gathered first
 MOST_ARMS = 8  # of a query: more values of one key are looked up as a list, whose matches are sorted
 
 PID, _NAME, _BIRTH, _DATE, _ACCESSION, _STUDY_ID = (

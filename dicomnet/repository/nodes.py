@@ -80,7 +80,7 @@ class Nodes:
         """Say that this node lives, where it takes DICOM, and how it is.
 
         Raises:
-            sqlalchemy.exc.DBAPIError: the database is away.
+            sqlalchemy.exc.DBAPIError: the database was away for too long.
         """
         told = {"address": address, "facts": json.dumps(dict(facts))}
 

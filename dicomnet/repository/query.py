@@ -32,7 +32,7 @@ from sqlalchemy import (
 from . import schema
 from .catalog import ATTRIBUTES, Attribute, Level
 from .conditions import condition_of
-from .driving import PID, Driver, Driving, driving_of
+from .driving import EARLY_PAGE, PID, Driver, Driving, driving_of
 from .keys import Identifier, InvalidKey, Key
 from .matching import Criterion, DateRange, DateWithTime, TimeRange, Words, has_wildcards
 from .rows import TABLES, Layout, Reader, Row
@@ -260,8 +260,8 @@ class _Planning:
         )  # fmt: skip
 
     def early(self, driving: Driving, making: _Making) -> Statement | None:
-        """The first page, of what comes first in the order of the patients' ids."""
-        if driving.early is None or not making.by_pages or making.limit is None:
+        """The first page, of what comes first in the order of the patients' ids; None where it is a large one."""
+        if driving.early is None or not making.by_pages or making.limit is None or making.limit > EARLY_PAGE:
             return None
         tables = self.tables(replace(driving, patients=driving.early))
         return replace(making, tables=tables).statement(None, making.limit)

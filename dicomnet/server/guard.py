@@ -37,6 +37,8 @@ class Guard(Calls):
         suspended: why it is; empty where it is not.
     """
 
+    in_a_row: int  # of `Calls`, which counts the failures that come one after the other
+
     def __init__(self, failures: int, abandoned: int, loop: Loop, suspend: Callable[[str], None]) -> None:
         self.failures: int = 0
         self.suspended: str = ""

@@ -3,7 +3,8 @@
 
 It is compiled for what happens with each message: in Python that took as long as what is counted of the message. What
 is compiled here calls nothing of Python's between the number and the place of what is added, nor while it gathers what
-is kept: no other thread comes in between, and so neither needs the lock.
+is kept; and it makes no container there, for on Python 3.11 the garbage collector may run whenever one is made, and
+with it whatever finalizers do. So no other thread comes in between, and neither needs the lock.
 """
 
 from cpython.time cimport time as system_time
@@ -94,9 +95,10 @@ cdef class Notes:
 
         After a number that is still to come, all is.
         """
+        cdef list found = []  # before anything is looked at: see above
         cdef long long begin = last + 1, oldest = self._last + 1 - len(self._kept), number
         if not oldest <= begin <= self._last + 1:
             begin = oldest
-        return begin, [
-            self._kept[(number - self._first - 1) % self._keep] for number in range(begin, self._last + 1)
-        ]
+        for number in range(begin, self._last + 1):
+            found.append(self._kept[(number - self._first - 1) % self._keep])
+        return begin, found

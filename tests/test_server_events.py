@@ -33,3 +33,8 @@ def test_what_is_noted_while_the_garbage_collector_runs_comes_once_and_in_order(
     assert latest in {already, already + 5}
     assert [one.number for one in kept] == list(range(begin, latest + 1))
     assert len(kept) == min(latest, 20)
+
+
+def test_a_log_keeps_no_less_than_nothing():
+    with pytest.raises(ValueError, match="keep is 0 or more"):
+        EventLog(-1)

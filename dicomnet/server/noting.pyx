@@ -42,6 +42,8 @@ cdef class Notes:
     """
 
     def __init__(self, Py_ssize_t keep=10_000, *, long long first=0, clock=time.time):
+        if keep < 0:
+            raise ValueError("keep is 0 or more")
         self.lock = threading.RLock()
         self._clock = None if clock is time.time else clock
         self._keep, self._first, self._last = keep, first, first

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from collecting import CONTAINERS, collecting
 
 from dicomnet import uids
 from dicomnet.protocol.messages import CommandField, DataInMemory
@@ -124,6 +125,25 @@ def test_statuses_are_counted_by_turns(account, cells):
         account.answered(store(number), status)
     (cell,) = cells.values()
     assert cell.statuses == {0: 3, 0xB007: 2}
+
+
+@pytest.mark.parametrize("number", CONTAINERS)
+def test_no_count_is_lost_while_the_garbage_collector_runs(account, cells, number):
+    other = Account("8", 0.0, EventLog(), lambda *key: next(iter(cells.values())))
+    message = store(1)
+
+    def answer(account: Account, status: int) -> None:
+        account.begin(message)
+        account.answered(message, status)
+
+    for status in (0, 0, 0xB007, 0, 0):
+        answer(account, status)
+    (cell,) = cells.values()
+    read = collecting(number, lambda: answer(other, 0xB007), lambda: cell.statuses)
+    assert read in [{0: 4, 0xB007: 1}, {0: 4, 0xB007: 2}]
+    account.begin(message)
+    collecting(number, lambda: answer(other, 0), lambda: account.answered(message, 0xB007))
+    assert sum(cell.statuses.values()) == sum(cell.buckets)
 
 
 def test_requests_without_end_are_under_way(account):

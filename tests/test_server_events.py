@@ -18,6 +18,20 @@ class Happened(Noted):
         return Event(self.number, self.time, self.kind, {})
 
 
+class Busy(int):
+    """An id that is looked at while something happens."""
+
+    events: EventLog
+
+    def __gt__(self, other: int) -> bool:
+        note(self.events)
+        return int(self) > other
+
+    def __lt__(self, other: int) -> bool:
+        note(self.events)
+        return int(self) < other
+
+
 def note(events: EventLog, times: int = 1) -> None:
     for _ in range(times):
         events.note(Happened())
@@ -38,3 +52,14 @@ def test_what_is_noted_while_the_garbage_collector_runs_comes_once_and_in_order(
 def test_a_log_keeps_no_less_than_nothing():
     with pytest.raises(ValueError, match="keep is 0 or more"):
         EventLog(-1)
+
+
+@pytest.mark.parametrize("last", [11, 12, 13, 10_000, (1 << 62) - 1, 1 << 62, 1 << 63, 1 << 70])
+def test_what_happens_while_an_id_from_the_future_is_looked_at_is_not_lost(last):
+    events = EventLog(100)
+    note(events, 10)
+    asked = Busy(last)
+    asked.events = events
+    found = [one.id for one in events.since(asked)]
+    assert events.last_id > 10
+    assert found == list(range(last + 1, events.last_id + 1)) or found == list(range(events.last_id + 1))

@@ -19,6 +19,7 @@ __all__ = ["Event", "EventLog", "Noted"]
 
 #: Ids that are reserved in the database at a time; a server that starts anew goes on after them.
 BLOCK = 1 << 32
+_NEVER = 1 << 62  # an id that no event will have, in 64 bits
 _BATCH = 64
 
 
@@ -109,7 +110,7 @@ class EventLog(Notes):
         if last is None:
             return []
         with self.lock:
-            begin, kept = self._kept_after(min(max(last, -1), self.last_id + 1))  # a caller may say any number
+            begin, kept = self._kept_after(min(max(last, -1), _NEVER))  # a caller may say any number
         events = [one.event() for one in kept]
         if begin == last + 1:
             return events

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from collecting import CONTAINERS, collecting
 
@@ -16,6 +18,18 @@ class Happened(Noted):
 
     def event(self) -> Event:
         return Event(self.number, self.time, self.kind, {})
+
+
+class Publishing(Happened):
+    """What publishes as an event is made of it."""
+
+    def __init__(self, events: EventLog) -> None:
+        self.events = events
+
+    def event(self) -> Event:
+        if self.events.last_id == self.number:
+            self.events.publish("server.more", {})
+        return super().event()
 
 
 class Busy(int):
@@ -63,3 +77,15 @@ def test_what_happens_while_an_id_from_the_future_is_looked_at_is_not_lost(last)
     found = [one.id for one in events.since(asked)]
     assert events.last_id > 10
     assert found == list(range(last + 1, events.last_id + 1)) or found == list(range(events.last_id + 1))
+
+
+def test_a_follower_goes_on_though_something_is_published_while_it_looks():
+    events = EventLog()
+    events.note(Publishing(events))
+
+    async def follow() -> list[str]:
+        following = events.follow(0)
+        return [(await anext(following)).type for _ in range(2)]
+
+    assert asyncio.run(follow()) == ["server.test", "server.more"]
+    assert events._waiting == {}

@@ -132,7 +132,7 @@ class EventLog(Notes):
                 self._waiting[wake] = loop  # before it looks: what is noted does not wait for the lock
                 found = self.since(at)
                 if found or self.stopped:
-                    del self._waiting[wake]
+                    self._waiting.pop(wake, None)  # it is gone if what made these events published another
             for event in found[:_BATCH]:  # no more: what a subscriber holds that stops reading is held for it alone
                 yield event
                 at = event.id

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from collecting import CONTAINERS, collecting
 
+from dicomnet.server.clients import Clients
 from dicomnet.server.events import Event, EventLog
 from dicomnet.server.noting import Noted
 
@@ -30,6 +33,16 @@ class Publishing(Happened):
         if self.events.last_id == self.number:
             self.events.publish("server.more", {})
         return super().event()
+
+
+class Kind(str):
+    """A type at which something happens as it is looked at."""
+
+    __slots__ = ("meanwhile",)
+
+    def startswith(self, *prefix: Any) -> bool:
+        self.meanwhile()
+        return super().startswith(*prefix)
 
 
 class Busy(int):
@@ -89,3 +102,23 @@ def test_a_follower_goes_on_though_something_is_published_while_it_looks():
 
     assert asyncio.run(follow()) == ["server.test", "server.more"]
     assert events._waiting == {}
+
+
+def test_who_listens_hears_of_all_though_another_ends():
+    events, heard = EventLog(), []
+    first = ExitStack()
+    first.callback(events.listen(lambda event: None))
+    events.listen(heard.append)
+    kind = Kind("server.test")
+    kind.meanwhile = first.close
+    events.publish(kind, {})
+    assert [one.id for one in heard] == [1]
+
+
+def test_to_wait_until_all_are_gone_leaves_no_listener(monkeypatch):
+    events, told = EventLog(), []
+    clients = Clients(events)
+    monkeypatch.setattr(clients, "changed", lambda: told.append(True))
+    clients.quiesce(lambda: 0.0, 1.0)
+    events.publish("client.action", {})
+    assert told == []

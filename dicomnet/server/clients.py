@@ -129,16 +129,19 @@ class Clients:
             deadline: until when, in monotonic seconds; it may come nearer while this waits.
             quiet: seconds without a message after which one is idle.
         """
-        self._events.listen(lambda _: self.changed(), "client.action")
-        with self._condition:
-            while self._records and (left := deadline() - time.monotonic()) > 0:
-                now = time.monotonic()
-                idle_from = [one.latest for one in self if not one.under_way]
-                for one in self:
-                    if not one.under_way and now - one.latest >= quiet:
-                        one.end()
-                due = min((max(since + quiet - now, 0.05) for since in idle_from), default=left)
-                self._condition.wait(min(left, due))
+        unlisten = self._events.listen(lambda _: self.changed(), "client.action")
+        try:
+            with self._condition:
+                while self._records and (left := deadline() - time.monotonic()) > 0:
+                    now = time.monotonic()
+                    idle_from = [one.latest for one in self if not one.under_way]
+                    for one in self:
+                        if not one.under_way and now - one.latest >= quiet:
+                            one.end()
+                    due = min((max(since + quiet - now, 0.05) for since in idle_from), default=left)
+                    self._condition.wait(min(left, due))
+        finally:
+            unlisten()
 
     def uses(self, owner: str) -> bool:
         """Whether there is an association that was offered what an add-in performs."""

@@ -80,7 +80,8 @@ class EventLog(Notes):
 
     def _tell(self, noted: Noted) -> bool:
         """Tell those who listen, and wake those who follow; under the lock. Whether any listens to this kind."""
-        listening = [listener for wanted, listener in self._listeners if noted.kind.startswith(wanted)]
+        listeners = tuple(self._listeners)  # one may be taken away meanwhile
+        listening = [listener for wanted, listener in listeners if noted.kind.startswith(wanted)]
         if listening:
             event = noted.event()
             for listener in listening:

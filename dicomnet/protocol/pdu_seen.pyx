@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""`PDUSeen`: a PDU, as a trace is told of it. It is compiled for there are more of them than of all else."""
+"""`PDUSeen`: a PDU, as a trace is told of it. It is compiled, because there are more of these than of anything else."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize

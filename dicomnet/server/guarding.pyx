@@ -2,7 +2,8 @@
 """`Calls`: the calls of an add-in's handlers, counted and timed; `guard.Guard` judges them.
 
 It is compiled because each request comes by here: in Python it took longer than all else that a server does about one.
-What is compiled here holds the interpreter's lock between what it looks at and what it changes, and needs none else.
+What is compiled here holds the interpreter's lock between what it looks at and what it changes, and needs no other
+lock.
 """
 
 cimport cython
@@ -23,8 +24,8 @@ cdef class Running:
 cdef class Calls:
     """What an add-in's handlers do.
 
-    A subclass has `_failed`, called with each exception; `_late`, called for each that did not return in time; and what
-    is called with answers that are no status: `_noted` with those of inline handlers, `_result` with those of others.
+    A subclass has `_failed`, called with each exception, and `_late`, called for each that did not return in time.
+    `_noted` and `_result` get what a handler returned that is no status: an inline one, and one of any other kind.
 
     Attributes:
         calls: how many there were.

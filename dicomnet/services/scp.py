@@ -214,7 +214,7 @@ class AssociationProvider:
         take_next: gives the next event that has come if it is wanted; where handlers run in threads.
 
     Attributes:
-        on_request: called with each request that is about to be performed, and each C-CANCEL; None is nothing.
+        on_request: called with each request that is about to be performed, and each C-CANCEL; None: nothing is called.
     """
 
     __slots__ = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -72,15 +74,37 @@ class Gathering:
         return [(one.message_id_being_responded_to, one.status) for one in commands]
 
 
-def test_nothing_that_was_answered_waits_for_the_garbage_collector():
-    there = Gathering(lambda request: None).come(*range(1, 10))
-    gc.collect()
+@pytest.fixture
+def no_collector():
+    """What is dead is so without it."""
     gc.disable()
-    try:
-        assert len(there.go_on()) == 9
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_nothing_that_was_answered_waits_for_the_garbage_collector():
+    turns = list[weakref.ref[Any]]()
+
+    class Seen(Gathering):
+        def run(self, call: Any) -> Any:
+            turns.append(weakref.ref(call.arguments[0]))
+            return super().run(call)
+
+    there = Seen(lambda request: None).come(*range(1, 10))
+    assert len(there.go_on()) == 9
+    assert [one() for one in turns] == [None] * 4
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_nothing_waits_for_the_garbage_collector_whose_call_failed():
+    there = Gathering(lambda request: None).come(1)
+    call = there.flow.send(there.events.pop(0))
+    turn = weakref.ref(call.arguments[0])
+    del call
+    assert there.flow.throw(OSError(errno.ENOMEM, "no thread")) is None
+    assert there.answers() == [(1, 0xA700)]
+    assert turn() is None
 
 
 def test_fast_ones_are_handed_over_by_more_and_more():

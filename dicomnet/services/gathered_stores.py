@@ -78,16 +78,19 @@ class GatheredStores:
             error = failure
         late = turn.call.abandoned
         if not late:
-            turn.call = None  # its argument is the turn: both would wait for the garbage collector, with all requests
+            turn.call = None  # the call and the turn refer to each other: they would wait for the garbage collector
         outcomes = list(turn.outcomes)  # a thread that was given up may yet add one, which is not heeded
         for answer, failed in outcomes:
             message, request = waiting.popleft()
             request.call = None
             yield from self._answer(service, message, answer, failed)
         if error is not None and len(outcomes) < len(turn.requests):  # that of the one that was under way
-            self._respond(waiting.popleft()[0], None, error, reads_on=late)
+            message, request = waiting.popleft()
+            request.call = None
+            self._respond(message, None, error, reads_on=late)
         fast = error is None and self._clock() < began + _MOMENT
         self.most = min(2 * self.most, OPERATIONS_WINDOW) if fast else 1
+        error = None  # its traceback refers to this frame
 
     def _answer(
         self, service: Registration, message: Message, answer: Any, error: BaseException | None
@@ -157,9 +160,11 @@ def conclude(exchange: Exchange, message: Message, answer: Any, error: BaseExcep
 
 
 def _status_of(exchange: Exchange, message: Message, answer: Any, error: BaseException | None) -> Status:
+    if isinstance(error, Exception):  # not raised again: its traceback would refer to this frame, and that to all
+        return status_of_failure(error, exchange, message.command)
+    if error is not None:
+        raise error
     try:
-        if error is not None:
-            raise error
         return as_status(answer)
     except Exception as failure:
         return status_of_failure(failure, exchange, message.command)

@@ -18,6 +18,7 @@ from dicomnet.errors import DeadlineExceeded
 from dicomnet.protocol.events import Event
 from dicomnet.protocol.exchange import LATER
 from dicomnet.protocol.negotiation import ProposedContext
+from dicomnet.services.gathered_stores import conclude
 from dicomnet.services.scp import AssociationProvider
 from dicomnet.wire.command_set import decode_command
 
@@ -196,4 +197,12 @@ def test_an_association_that_ends_meanwhile_leaves_no_data_set_but_that_which_a_
     call.abandoned = late
     there.flow.close()
     assert len(list(tmp_path.iterdir())) == late
+    assert there.answers() == []
+
+
+def test_what_ends_a_program_is_no_status():
+    there = Gathering(lambda request: None).come(1)
+    (event,) = there.events
+    with pytest.raises(KeyboardInterrupt):
+        conclude(there.exchange, event.message, None, KeyboardInterrupt())
     assert there.answers() == []

@@ -76,10 +76,9 @@ test-long: $(VENV)/built
 	$(PYTEST) $(PARALLEL) 4 -m 'long and not measures' $(ARGS) || test $$? -eq 5
 	$(PYTEST) -m 'long and measures' $(or $(ARGS),$(MEASURING)) || test $$? -eq 5
 
-# With properties by as many examples as ever, and as many associations; `make test` tries fewer.
+# With properties by as many examples as ever; `make test` tries fewer.
 test-all test-long: export DICOMNET_EXAMPLES ?= 100
 test-all test-long: export DICOMNET_QUERIES ?= 150
-test-all test-long: export DICOMNET_CHURN ?= 1500
 test-all: test test-long
 
 # The viewer and the console in Chromium, after `make viewer console`; these tests are in test-all, too.

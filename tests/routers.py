@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +20,8 @@ from dicomnet.router.settings import RouterSettings
 from dicomnet.router.spool import Spool
 
 __all__ = [
-    "CT", "QUICK", "State", "data_set", "eventually", "everything_to", "made", "part10", "routing", "send", "settled",
-    "states",
+    "CT", "QUICK", "State", "data_set", "eventually", "everything_to", "made", "part10", "ready", "routing", "send",
+    "settled", "states",
 ]  # fmt: skip
 
 PATIENCE = 30.0
@@ -57,6 +59,19 @@ def send(router: Router, *instances: bytes, calling: str = "TESTER", classes: tu
     with dn.connect(peer, calling=calling, contexts=dn.contexts.storage(list(classes))) as association:
         for one in instances:
             assert association.store(one).status.is_success
+
+
+def ready(router: Router, seconds: float = PATIENCE) -> None:
+    """Wait until nothing waits for A, nor rests, nor is on its way: then what comes is passed on."""
+    end = time.monotonic() + seconds
+    ways = router.cuts._ways
+    while (
+        not router.forwarder.is_idle("A")
+        or any(way._until > time.monotonic() for way in ways.values())
+        or router.cuts._on_their_way()
+    ):
+        assert time.monotonic() < end
+        threading.Event().wait(0.01)
 
 
 def wait_for(router: Router, what: Callable[[], bool], seconds: float = PATIENCE) -> None:

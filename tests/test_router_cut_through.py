@@ -16,7 +16,7 @@ import peers
 import pytest
 import routers
 from programs import peer, run_here
-from routers import CT, address, data_set, part10, routing, send, settled, states
+from routers import CT, address, data_set, part10, ready, routing, send, settled, states
 
 import dicomnet as dn
 from dicomnet.errors import InputFileError
@@ -52,19 +52,6 @@ def passing(directory, there, *more, patience=PATIENCE, **settings):
     with routing(directory, through(there, *more, patience=patience), **settings) as router:
         ready(router)
         yield router
-
-
-def ready(router):
-    """Wait until nothing waits for A, nor rests, nor is on its way: then what comes is passed on."""
-    end = time.monotonic() + PATIENCE
-    ways = router.cuts._ways
-    while (
-        not router.forwarder.is_idle("A")
-        or any(way._until > time.monotonic() for way in ways.values())
-        or router.cuts._on_their_way()
-    ):
-        assert time.monotonic() < end
-        threading.Event().wait(0.01)
 
 
 @contextmanager

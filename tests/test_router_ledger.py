@@ -6,8 +6,8 @@ import os
 import threading
 
 import pytest
-from routers import part10, routing, send
-from test_router_cut_through import calling, ready, through
+from routers import part10, ready, routing, send
+from test_router_cut_through import calling, through
 
 from dicomnet.router import ledger as module
 from dicomnet.router.ledger import FILE_NAME, Ledger

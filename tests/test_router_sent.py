@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from routers import address, eventually, part10, routing, send, settled, states
+from routers import address, eventually, part10, ready, routing, send, settled, states
 
 import dicomnet as dn
 from dicomnet.router.plan import Plan, PlanInvalid
@@ -116,6 +116,7 @@ def test_what_such_a_rule_wants_is_not_passed_on_while_it_arrives(tmp_path, a, b
     through = FIRST.replace("] }]", '], mode = "cut-through", patience = 45 }]')
     rules = peers(A=a, B=b) + through + after("A" if fires else "B", to("B" if fires else "A"))
     with routing(tmp_path, rules) as router:
+        ready(router)
         send(router, part10(1))
         expected = {"A": {"sent": 1}} | ({"B": {"sent": 1}} if fires else {})
         assert eventually(router, expected)

@@ -31,6 +31,8 @@ cdef enum:
     OVER = 13                # Sta13: the peer is to close
     PORTION = 1 << 20        # bytes that a message may send before other connections get their turn
 
+cdef double SLICE = 0.002    # seconds for which one that receives a data set may go on reading before they do
+
 
 cdef class Connection(Serving):
     """One connection, from accept to close, with the exchange and the flow that serve it.
@@ -103,21 +105,44 @@ cdef class Connection(Serving):
         return 0
 
     cdef int _read(self) except -1:
+        """Take what has arrived, if anything has; of a data set all that is there, until the others get their turn."""
+        cdef double end = NEVER
         cdef Py_ssize_t size
-        try:
-            size = self._recv_into(self.loop._view)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError as error:
-            self._failure = self._failure or gone(error)
-            size = 0  # a reset connection is a closed one
-        if not size:
-            self._hang_up()
-        elif self._header is None:
-            self._arrived(self.loop._view[:size])
-        else:
-            self._introduce(self.loop._view[:size])
+        cdef Py_ssize_t most = self.loop._size
+        while True:
+            try:
+                size = self._recv_into(self.loop._view)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                self._failure = self._failure or gone(error)
+                size = 0  # a reset connection is a closed one
+            if not size:
+                self._hang_up()
+                return 0
+            if self._header is None:
+                self._arrived(self.loop._view[:size])
+            else:
+                self._introduce(self.loop._view[:size])
+            if size < most:
+                break
+            if not self._more_to_come():
+                return 0
+            if end == NEVER:
+                end = monotonic() + SLICE
+            elif monotonic() >= end:
+                return 0
+        if self._internet and self.exchange.is_receiving():
+            # Acknowledge it now, not 40 ms later: many peers hold back their next segment until then.
+            self.sock.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
         return 0
+
+    cdef bint _more_to_come(self) except -1:
+        """Whether a data set is arriving, and nothing else has happened that is to be acted upon."""
+        cdef MessageExchange exchange = self.exchange
+        return exchange._reader.in_data and not (
+            exchange._happened or exchange._upper._events or exchange._upper.is_closed()
+        )
 
     cdef int _introduce(self, view) except -1:
         """A proxy says for whom it speaks; what follows is the peer's."""
@@ -152,9 +177,6 @@ cdef class Connection(Serving):
                 self._in_data = True
         else:
             self._in_data = False
-        if self._internet and exchange.is_receiving():
-            # Acknowledge it now, not 40 ms later: many peers hold back their next segment until then.
-            self.sock.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
         return 0
 
     cdef int _hang_up(self) except -1:

@@ -52,7 +52,7 @@ class HandlerThreads:
     @property
     def busy(self) -> int:
         """How many threads run a handler now."""
-        return sum(lane.busy for lane in list(self._lanes.values()))
+        return sum(lane.busy for lane in list(self._lanes.values())) if self._lanes else 0
 
     def join(self, end: float) -> None:
         """Wait until nothing runs any more, at the latest until ``end`` (monotonic seconds), and end what rests."""

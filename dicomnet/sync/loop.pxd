@@ -14,11 +14,15 @@ cdef class BusyPoll:
     cdef readonly long polls
     cdef double _moment
     cdef int _vain, _skipped   # waits to begin without a look, after the last one in vain; those that are left
+    cdef double begin(self, double most) noexcept
+    cdef int end(self, bint seen) except -1
     cdef bint look(self, int fd, double most) except -1
 
 
 cdef class Loop:
-    cdef object _selector, _register, _modify, _unregister, _select
+    cdef object _selector, _modify, _select
+    cdef dict _watched           # what is called for each file
+    cdef bint _is_epoll
     cdef object _awake, _alarm   # a socket pair: what other threads wake the loop by
     cdef object _calls           # of other threads, a deque
     cdef list _again             # connections that go on with the next turn
@@ -27,13 +31,18 @@ cdef class Loop:
     cdef Py_ssize_t _dead        # timers of connections that are closed
     cdef bint _sleeping
     cdef BusyPoll _busy_poll
+    cdef void *_last             # what had something last; never followed
+    cdef int _alone              # waits since another one had something
     cdef int _fd                 # of what waits for all sockets
     cdef Py_ssize_t _size
     cdef bytearray _memory
     cdef object _view, _plain    # where connections read; where secure ones decrypt
     cdef readonly object handlers
     cdef readonly list hooks
-    cdef object _ready(self, double until)
+    cdef int _register(self, object file, int interest, object what) except -1
+    cdef int _unregister(self, object file) except -1
+    cdef list _ready(self, double until)
+    cdef list _look(self, double end)
     cdef int _ring(self) except -1
     cdef int _set_timer(self, double when, Watched connection) except -1
     cdef int _bury(self, Watched connection) except -1

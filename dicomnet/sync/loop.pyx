@@ -18,6 +18,8 @@ __all__ = ["BusyPoll", "Loop", "Watched", "shifted"]
 cdef enum:
     READ = 1                 # as in `selectors`
     MOST_SKIPPED = 63        # waits that begin without a look after looks that saw nothing
+    MOST_EVENTS = 64         # that are taken at a time; those that are left have the next turn
+    ALONE = 16               # waits in a row for one peer's word, after which it counts as the only one that is busy
     FEW_DEAD = 64            # timers of closed connections that may stay in the heap
     PAGE = 4096
     STRIDE = 2528            # bytes from one start within a page to the next: 128 of them, far apart
@@ -51,8 +53,26 @@ cdef extern from *:
         return poll(&one, 1, 0) > 0;
     }
     #endif
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    typedef struct epoll_event dicomnet_event;
+    #define dicomnet_events(fd, found, most) epoll_wait(fd, found, most, 0)
+    #define dicomnet_fd(event) ((event).data.fd)
+    #define dicomnet_kinds(event) (((event).events & ~EPOLLOUT ? 1 : 0) | ((event).events & ~EPOLLIN ? 2 : 0))
+    #else
+    typedef int dicomnet_event;
+    #define dicomnet_events(fd, found, most) 0
+    #define dicomnet_fd(event) -1
+    #define dicomnet_kinds(event) 0
+    #endif
     """
+    ctypedef struct Event "dicomnet_event":
+        pass
     bint stirs "dicomnet_stirs"(int fd) noexcept nogil  # whether there is something to read now
+    # What an epoll object has to tell now, and how many it is; of each the file and, as in `selectors`, for what.
+    int events_of "dicomnet_events"(int epoll, Event *found, int most) noexcept nogil
+    int fd_of "dicomnet_fd"(Event event) noexcept nogil
+    int kinds_of "dicomnet_kinds"(Event event) noexcept nogil
 
 
 cdef class BusyPoll:
@@ -71,23 +91,33 @@ cdef class BusyPoll:
     def __init__(self, double moment):
         self._moment = moment
 
-    cdef bint look(self, int fd, double most) except -1:
-        """Look at ``fd``, without the interpreter's lock; at most so many seconds."""
+    cdef double begin(self, double most) noexcept:
+        """Until when to look this time, at most so many seconds; 0 where it goes without."""
         if self._skipped:
             self._skipped -= 1
-            return False
-        cdef bint seen = False
-        cdef double end
+            return 0
         self.polls += 1
+        return monotonic() + min(most, self._moment)
+
+    cdef int end(self, bint seen) except -1:
+        """It has looked."""
+        self._vain = 0 if seen else min(2 * self._vain + 1, <int>MOST_SKIPPED)
+        self._skipped = self._vain
+        PyErr_CheckSignals()  # one that came meanwhile would not end the sleep
+        return 0
+
+    cdef bint look(self, int fd, double most) except -1:
+        """Look at ``fd``, without the interpreter's lock; at most so many seconds."""
+        cdef bint seen = False
+        cdef double end = self.begin(most)
+        if not end:
+            return False
         with nogil:
-            end = monotonic() + min(most, self._moment)
             while True:
                 seen = stirs(fd)
                 if seen or monotonic() >= end:
                     break
-        self._vain = 0 if seen else min(2 * self._vain + 1, <int>MOST_SKIPPED)
-        self._skipped = self._vain
-        PyErr_CheckSignals()  # one that came meanwhile would not end the sleep
+        self.end(seen)
         return seen
 
 
@@ -105,10 +135,11 @@ cdef class Loop:
 
     def __init__(self, Py_ssize_t size, handlers, busy_poll=None):
         self._selector = selectors.DefaultSelector()
-        self._register, self._modify = self._selector.register, self._selector.modify
-        self._unregister, self._select = self._selector.unregister, self._selector.select
-        self._fd = getattr(self._selector, "fileno", int)()
+        self._modify, self._select = self._selector.modify, self._selector.select
+        self._is_epoll = isinstance(self._selector, getattr(selectors, "EpollSelector", ()))
+        self._fd = getattr(self._selector, "fileno", int)()  # kqueue has one, too
         self._busy_poll = BusyPoll(busy_poll) if busy_poll and self._fd else None
+        self._watched = {}
         self._awake, self._alarm = socket.socketpair()
         for end in (self._awake, self._alarm):
             end.setblocking(False)
@@ -127,12 +158,27 @@ cdef class Loop:
         """The opposite."""
         self._unregister(file)
 
+    cdef int _register(self, file, int interest, what) except -1:
+        self._selector.register(file, interest, what)
+        self._watched[file.fileno()] = what
+        return 0
+
+    cdef int _unregister(self, file) except -1:
+        self._selector.unregister(file)
+        del self._watched[file.fileno()]
+        return 0
+
     def call_soon_threadsafe(self, function, *arguments):
         """Have the loop call this, soon; from any thread, and from signal handlers."""
         self._calls.append((function, arguments))
         if self._sleeping:
             self._sleeping = False
             self.wake()
+
+    @property
+    def polls(self):
+        """How often it has looked for a moment before it slept, or need not."""
+        return 0 if self._busy_poll is None else self._busy_poll.polls
 
     def wake(self):
         """End the loop's sleep."""
@@ -154,9 +200,10 @@ cdef class Loop:
     def turn(self, double until=NEVER):
         """Wait for something to do, at the latest ``until`` then (monotonic seconds), and do it."""
         cdef Watched connection
-        for key, events in self._ready(until):
-            what = key.data
+        for what, events in self._ready(until):
             if isinstance(what, Watched):
+                if self._last is not <void *>what:
+                    self._last, self._alone = <void *>what, 0
                 (<Watched>what).ready(events)
             else:
                 what()
@@ -173,8 +220,10 @@ cdef class Loop:
         for hook in self.hooks:
             hook()
 
-    cdef object _ready(self, double until):
+    cdef list _ready(self, double until):
+        """What there is to do for sockets, with their events, once there is any or time is up."""
         cdef double end = until
+        cdef list found
         if self._timers:
             end = min(end, <double>self._timers[0][0])
         self._sleeping = True
@@ -182,12 +231,42 @@ cdef class Loop:
             if self._calls or self._again:
                 end = 0
             PyErr_CheckSignals()  # one that came since the last line of Python would not end the wait
-            # While handlers run in threads the processor is theirs.
-            if self._busy_poll is not None and end > 0 and not self.handlers.busy:
-                self._busy_poll.look(self._fd, end - monotonic())
-            return self._select(None if end == NEVER else min(max(end - monotonic(), 0.0), LONGEST))
+            found = self._look(end)
+            if found or (self._is_epoll and end <= 0):
+                return found
+            left = None if end == NEVER else min(max(end - monotonic(), 0.0), LONGEST)
+            return [(key.data, events) for key, events in self._select(left)]
         finally:
             self._sleeping = False
+
+    cdef list _look(self, double end):
+        """What there is to do now; where that is nothing, look for a moment, without the interpreter's lock."""
+        cdef Event[MOST_EVENTS] found
+        cdef int count = 0, index
+        cdef double until = 0
+        # While handlers run in threads the processor is theirs; where several peers are busy by turns it is those'.
+        cdef bint may_look = end > 0 and self._busy_poll is not None and self._alone >= ALONE and not self.handlers.busy
+        self._alone = min(self._alone + 1, <int>ALONE)
+        if not self._is_epoll:
+            if may_look:
+                self._busy_poll.look(self._fd, end - monotonic())
+        elif end <= 0:
+            count = events_of(self._fd, found, MOST_EVENTS)
+        elif may_look:
+            until = self._busy_poll.begin(end - monotonic())
+        if until:
+            with nogil:
+                while True:
+                    count = events_of(self._fd, found, MOST_EVENTS)
+                    if count or monotonic() >= until:
+                        break
+            self._busy_poll.end(count > 0)
+        cdef list ready = []
+        for index in range(count):
+            what = self._watched.get(fd_of(found[index]))
+            if what is not None:
+                ready.append((what, kinds_of(found[index])))
+        return ready
 
     cdef int _ring(self) except -1:
         """Wake the connections whose time has come."""

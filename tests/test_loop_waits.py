@@ -1,0 +1,189 @@
+"""How a provider's loop waits and reads: by any selector, on through a data set, and looking before it sleeps."""
+
+from __future__ import annotations
+
+import select
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import faces
+import pytest
+from faces import PATIENCE, RawUser, echo_request, provider, store_request
+from rig import until
+
+import dicomnet as dn
+from dicomnet.config import Limits
+from dicomnet.files.dataset_sink import DiscardSink
+from dicomnet.net.sockets import QUICK_ACK
+from dicomnet.sync.connection import Connection
+from dicomnet.sync.loop import Loop
+
+FULL = Limits().receive_buffer
+SELECTORS = ("EpollSelector", "KqueueSelector", "PollSelector", "SelectSelector")
+ENOUGH = 40  # messages: more than show that one peer is the only one that is busy
+
+
+@pytest.fixture
+def loops(monkeypatch: pytest.MonkeyPatch) -> list[Loop]:
+    """The loops of the listeners that are made."""
+    made: list[Loop] = []
+
+    def recorded(*arguments: Any) -> Loop:
+        made.append(Loop(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("dicomnet.sync.acceptor.Loop", recorded)
+    return made
+
+
+@pytest.mark.parametrize("name", [name for name in SELECTORS if hasattr(selectors, name)])
+def test_by_any_selector(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selectors, "DefaultSelector", getattr(selectors, name))
+    data = bytes(3 * FULL)
+    with (
+        provider("sync", timeouts=dn.Timeouts(busy_poll=1e-4)) as serving,
+        serving.raw() as one,
+        serving.raw() as other,
+    ):
+        for raw in (one, other):
+            raw.associate()
+            raw.send(store_request(data))
+        assert [raw.read_command().status for raw in (one, other)] == [0, 0]
+        for number in range(ENOUGH):
+            assert one.echo(number + 2).status == 0
+        assert [len(stored) for _, stored in serving.stored] == [len(data)] * 2
+
+
+class TestBusyPoll:
+    @pytest.mark.skipif(not hasattr(select, "epoll"), reason="it looks there")
+    def test_it_looks_for_the_only_peer_that_is_busy(self, loops: list[Loop]) -> None:
+        with provider("sync") as serving, serving.raw() as idle, serving.raw() as raw:
+            idle.associate()
+            raw.associate()
+            for number in range(ENOUGH):
+                raw.echo(number + 1)
+            assert loops[0].polls
+
+    def test_it_does_not_where_two_are_busy_by_turns(self, loops: list[Loop]) -> None:
+        with provider("sync") as serving, serving.raw() as one, serving.raw() as other:
+            one.associate()
+            other.associate()
+            for number in range(ENOUGH):
+                one.echo(number + 1)
+                other.echo(number + 1)
+            assert not loops[0].polls
+
+    def test_it_does_not_unless_it_is_wanted(self, loops: list[Loop]) -> None:
+        with provider("sync", timeouts=dn.Timeouts(busy_poll=None)) as serving, serving.raw() as raw:
+            raw.associate()
+            for number in range(ENOUGH):
+                raw.echo(number + 1)
+            assert not loops[0].polls
+
+
+class Counted(socket.socket):
+    """A socket that remembers how much each read brought, and when it was told to acknowledge."""
+
+    def __init__(self, sock: socket.socket, said: list[int | str]) -> None:
+        super().__init__(fileno=sock.detach())
+        self.setblocking(False)
+        self.said = said
+
+    def recv_into(self, *arguments: Any) -> int:
+        size = super().recv_into(*arguments)
+        self.said.append(size)
+        return size
+
+    def setsockopt(self, *arguments: Any) -> None:
+        super().setsockopt(*arguments)
+        if arguments[1] == QUICK_ACK:
+            self.said.append("acknowledged")
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[int | str]:
+    """What the sockets of connections were asked."""
+    said: list[int | str] = []
+
+    class CountedConnection(Connection):
+        def __init__(self, loop: Loop, sock: socket.socket, *arguments: Any) -> None:
+            super().__init__(loop, Counted(sock, said), *arguments)
+
+    monkeypatch.setattr("dicomnet.sync.acceptor.Connection", CountedConnection)
+    return said
+
+
+@pytest.fixture
+def held() -> Iterator[tuple[threading.Event, threading.Event]]:
+    """That a loop stands still in a C-ECHO, and what lets it go on."""
+    reached, go_on = threading.Event(), threading.Event()
+    yield reached, go_on
+    go_on.set()
+
+
+@pytest.mark.skipif(QUICK_ACK is None, reason="there is no such thing")
+def test_what_is_there_is_read_on_and_acknowledged_once_no_more_is(
+    said: list[int | str], held: tuple[threading.Event, threading.Event]
+) -> None:
+    reached, go_on = held
+
+    def echo(_: dn.EchoRequest) -> None:
+        reached.set()
+        go_on.wait(PATIENCE)
+
+    def configure(listener: Any) -> None:
+        listener.on_echo(inline=True)(echo)
+        listener.on_store(sink=lambda _: DiscardSink(), inline=True)(lambda _: 0)
+
+    with provider("sync", configure) as serving, serving.raw() as raw, serving.raw() as other:
+        raw.associate()
+        other.associate()
+        other.send(echo_request())
+        assert reached.wait(PATIENCE)
+        del said[:]
+        most = len(store_request(b"")) + 2 * FULL
+        begun = store_request(bytes(2 * FULL), last=False)
+        sender = threading.Thread(target=raw.send, args=(begun,))
+        sender.start()
+        until(lambda: not sender.is_alive() or not select.select([], [raw.sock], [], 0.05)[1])
+        go_on.set()
+        sender.join(PATIENCE)
+        until(lambda: sum(one for one in said if isinstance(one, int)) >= most)
+        until(lambda: said[-1] == "acknowledged")
+        assert FULL in said, "a whole buffer was there"
+        followed = [after for one, after in pairwise(said) if one == FULL]
+        assert "acknowledged" not in followed
+        raw.send(b"".join(map(bytes, faces.frame(3, b"\0\0", 16378, False, True))))
+        assert raw.read_command().status == 0
+
+
+def test_who_pours_a_data_set_without_end_keeps_nobody_waiting() -> None:
+    def configure(listener: Any) -> None:
+        listener.on_echo(inline=True)(lambda _: 0)
+        listener.on_store(sink=lambda _: DiscardSink(), inline=True)(lambda _: 0)
+
+    enough = threading.Event()
+
+    def pour(raw: RawUser) -> None:
+        raw.send(store_request(bytes(FULL), last=False))
+        more = b"".join(map(bytes, faces.frame(3, bytes(FULL), 16378, False, False)))
+        while not enough.is_set():
+            raw.send(more)
+
+    with provider("sync", configure) as serving, serving.raw() as raw, serving.raw() as other:
+        raw.associate()
+        other.associate()
+        pouring = threading.Thread(target=pour, args=(raw,))
+        pouring.start()
+        try:
+            assert [other.echo(number + 1).status for number in range(ENOUGH)] == [0] * ENOUGH
+            assert pouring.is_alive()
+        finally:
+            enough.set()
+            pouring.join(PATIENCE)
+        raw.send(b"".join(map(bytes, faces.frame(3, b"\0\0", 16378, False, True))))
+        assert raw.read_command().status == 0

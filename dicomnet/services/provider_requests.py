@@ -25,6 +25,7 @@ __all__ = [
     "NormalizedRequest",
     "Request",
     "StoreRequest",
+    "file_sink",
 ]
 
 
@@ -126,13 +127,15 @@ class Arrival:
         Raises:
             OutputFileError: it cannot be created.
         """
-        header = meta_header(
-            self.command.affected_sop_class_uid or "",
-            self.command.affected_sop_instance_uid or "",
-            self.context.transfer_syntax,
-            self.calling,
-        )
-        return FileSink(spool, header, durable=durable)
+        return file_sink(spool, self.context, self.command, self.calling, durable=durable)
+
+
+def file_sink(
+    spool: str | os.PathLike[str], context: PresentationContext, command: Command, calling: str, *, durable: bool
+) -> FileSink:
+    """See `Arrival.file_sink`: a provider with a spool needs no `Arrival` for it."""
+    uids = command.affected_sop_class_uid or "", command.affected_sop_instance_uid or ""
+    return FileSink(spool, meta_header(*uids, context.transfer_syntax, calling), durable=durable)
 
 
 class EchoRequest(Request):

@@ -42,7 +42,7 @@ from .gathered_stores import GatheredStores, conclude
 from .logins import Logins
 from .move_sender import MoveSender
 from .provider import Serving, as_status, handler_call, respond, status_of_failure
-from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, Request, StoreRequest
+from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, Request, StoreRequest, file_sink
 from .service_registry import (
     ANY_CLASS,
     Handler,
@@ -272,7 +272,7 @@ class AssociationProvider:
         if service.sink is not None:
             return service.sink(Arrival(self.exchange, context, command))
         if service.spool is not None:
-            return Arrival(self.exchange, context, command).file_sink(service.spool, durable=service.durable)
+            return file_sink(service.spool, context, command, self.exchange.calling, durable=service.durable)
         limits = self.provider.limits
         most = limits.message if command.command_field == _C_STORE_RQ else limits.identifier or limits.message
         return MemorySink(most, self.provider.memory)
@@ -299,7 +299,9 @@ class AssociationProvider:
             if self.provider.intercept is not None and self.provider.intercept(exchange, event):
                 continue
             if type(event) is RequestReceived:
-                yield from self.perform(event.message, checked=True)
+                begun = self.begin(event.message, checked=True)
+                if begun is not None:
+                    yield from begun
             elif isinstance(event, AssociateIndication):
                 self.services = self.provider.services.snapshot()
                 yield from self.admit(full)
@@ -388,8 +390,14 @@ class AssociationProvider:
             name_of(command), escaped(uids.name_of(named)), _title(self.exchange.calling), self.address, status,
         )  # fmt: skip
 
-    def perform(self, message: Message, *, checked: bool = False) -> Serving:
-        """Perform one request of the peer and answer it.
+    def perform(self, message: Message) -> Serving:
+        """Perform one request of the peer and answer it."""
+        begun = self.begin(message)
+        if begun is not None:
+            yield from begun
+
+    def begin(self, message: Message, *, checked: bool = False) -> Serving | None:
+        """Begin to perform a request of the peer: the flow that goes on with it; None where it is answered already.
 
         ``checked``: a request with a data set is acceptable if that was taken, for `open_sink` took it.
         """
@@ -397,33 +405,38 @@ class AssociationProvider:
         if self.on_request is not None:
             self.on_request(message)
         if command.command_field == _C_CANCEL_RQ:
-            return  # what it was for is over already
-        service = self.service_for(command, exchange.contexts[message.context_id])
-        request: Request | None = None
-        gathered = False
+            return None  # what it was for is over already
+        begun: Serving | None = None
         try:
+            service = self.service_for(command, exchange.contexts[message.context_id])
             status = _refusal(exchange, message, service, checked)
             if status is not None:
                 if message.error is None:  # otherwise it was told when the data set began to arrive
                     self._tell_refused_request(command, status)
                 respond(exchange, message, status)
-                return
-            assert service is not None
-            performer = _PERFORMERS.get(command.command_field)
-            if performer is None and service.handler is success:
+            elif service is not None and service.handler is success:
                 respond(exchange, message, Status.SUCCESS)
-                return
-            request = REQUEST_CLASSES.get(command.command_field, NormalizedRequest)(exchange, message, self.address)
-            if performer is not None:
-                yield from performer(exchange, self.provider, service, message, request)
-            elif self.gathered is not None and not service.inline and isinstance(request, StoreRequest):
-                gathered = True
-                yield from self.gathered.perform(service, (message, _collecting(service, request)), self.another)
-            else:
-                yield from _answer_at_once(exchange, service, message, request)
+            elif service is not None:
+                begun = self._begun(service, message)
         finally:
-            if not gathered:
-                _let_go(message, request)
+            if begun is None:
+                _let_go(message, None)
+        return begun
+
+    def _begun(self, service: Registration, message: Message) -> Serving:
+        """The flow by which a handler answers a request."""
+        exchange, field = self.exchange, message.command.command_field
+        request = REQUEST_CLASSES.get(field, NormalizedRequest)(exchange, message, self.address)
+        performer = _PERFORMERS.get(field)
+        if performer is not None:
+            flow = performer(exchange, self.provider, service, message, request)
+            return _letting_go(flow, message, request)
+        if isinstance(request, StoreRequest):
+            if service.elements is not None:
+                request.collect(service.elements)
+            if self.gathered is not None and not service.inline:
+                return self.gathered.perform(service, (message, request), self.another)
+        return _answer_at_once(exchange, service, message, request)
 
     def another(self) -> tuple[Message, StoreRequest] | None:
         """The next request that has come, where it is a C-STORE for the handler of the last; else it waits its turn."""
@@ -435,7 +448,9 @@ class AssociationProvider:
         if self.on_request is not None:
             self.on_request(event.message)
         request = StoreRequest(self.exchange, event.message, self.address)
-        return event.message, request if self._service is None else _collecting(self._service, request)
+        if self._service is not None and self._service.elements is not None:
+            request.collect(self._service.elements)
+        return event.message, request
 
     def _is_alike(self, event: Event) -> bool:
         """Whether an event is a C-STORE with its data set, for the handler that was found last."""
@@ -451,27 +466,29 @@ class AssociationProvider:
         )
 
 
-def _collecting(service: Registration, request: StoreRequest) -> StoreRequest:
-    """A request with the elements that its handler wants picked out."""
-    if service.elements is not None:
-        request.collect(service.elements)
-    return request
+def _letting_go(flow: Serving, message: Message, request: Request) -> Serving:
+    """A flow that performs a request, and what is to be done at its end."""
+    try:
+        yield from flow
+    finally:
+        _let_go(message, request)
 
 
 def _answer_at_once(exchange: Exchange, service: Registration, message: Message, request: Request) -> Serving:
     """C-ECHO and C-STORE: one call, one response; by itself, and later, where the handler returns a future."""
-    if isinstance(request, StoreRequest):
-        _collecting(service, request)
-    call = handler_call(exchange, service, request, later=partial(conclude, exchange, message))
+    call = handler_call(exchange, service, request, partial(conclude, exchange, message))
     try:
-        answer = yield call
-        if answer is LATER:
-            call.abandoned = True
-            return
-        status = as_status(answer)
-    except Exception as error:
-        status = status_of_failure(error, exchange, message.command)
-    respond(exchange, message, status)
+        try:
+            answer = yield call
+            if answer is LATER:
+                call.abandoned = True
+                return
+            status = as_status(answer)
+        except Exception as error:
+            status = status_of_failure(error, exchange, message.command)
+        respond(exchange, message, status)
+    finally:
+        _let_go(message, request)
 
 
 def _let_go(message: Message, request: Request | None) -> None:
@@ -536,13 +553,12 @@ def _unacceptable(exchange: Exchange, command: Command, negotiated: str, service
     if service is None:
         known = command.command_field in _PERFORMERS or command.command_field in _PLAIN
         return Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION
-    relax = exchange.profile.relax
     missing = missing_element(command)
-    if missing and not (missing == "priority" and Relaxation.NO_PRIORITY in relax):
+    if missing and not (missing == "priority" and Relaxation.NO_PRIORITY in exchange.profile.relax):
         return Status(Status.MISTYPED_ARGUMENT, comment=f"missing: {missing}")
     # Its transfer syntaxes were negotiated for one SOP class, and so was that the peer may store it.
     other = command.command_field == _C_STORE_RQ and command.affected_sop_class_uid != negotiated
-    if other and Relaxation.MISMATCHED_CLASS not in relax:
+    if other and Relaxation.MISMATCHED_CLASS not in exchange.profile.relax:
         return Status(Status.SOP_CLASS_NOT_SUPPORTED, comment="not the SOP class of its presentation context")
     return None
 

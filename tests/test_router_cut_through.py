@@ -314,9 +314,11 @@ class TestByTheQueue:
     def test_one_that_does_not_answer_in_time(self, tmp_path):
         with Provider("A", stall="response") as there, passing(tmp_path, there.peer, patience=0.2) as router:
             begin = time.monotonic()
-            with calling(router) as association:
-                assert association.store(part10(1, size=3000)).status == Status.SUCCESS
-                there.stall = ""
+            with calling(router) as association, ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(association.store, part10(1, size=3000))
+                there.wait_for(1)
+                there.stall = ""  # what the queue sends is answered
+                assert answer.result(PATIENCE).status == Status.SUCCESS
             assert 0.2 <= time.monotonic() - begin < 5
             assert settled(router) == {"A": {"sent": 1}}
             assert ledger(router) == {"1.2.1.1.1": ("sent", True)}

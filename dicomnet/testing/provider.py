@@ -190,12 +190,13 @@ class Provider(Listener):
             return self.abort_on == "associate" or self.reject is not None or self.stall == "associate"
         if not isinstance(event, RequestReceived):
             return False
+        stalls = self.stall == "response"  # as it is before anyone is told of the request
         self._record(exchange, event.message)
         requests = self._requests[exchange] = self._requests.get(exchange, 0) + 1
         if self.abort_on == requests:
             exchange.abort()
             return True
-        return self.stall == "response"
+        return stalls
 
 
 def _service(command: Command) -> str:

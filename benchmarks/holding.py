@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rigs import HOST, PEERS, dicomnet_command
 
-WINDOW = 2.0  # seconds in which a provider that is still
+WINDOW = 6.0  # seconds in which a provider that is still, longer than the ARTIM of ours,
 STILL = 1_000_000  # uses no more nanoseconds of CPU than this
 
 

@@ -253,7 +253,10 @@ Behaviour = Callable[[bytes], bytes | None]
 
 @contextmanager
 def fake(behave: Behaviour, places: int = 100) -> Iterator[Target]:
-    """A provider by a function: from what one read gave to what is sent, None to close the connection."""
+    """A provider by a function: from what one read gave to what is sent, None to close the connection.
+
+    It is waited for, as it may have to wait for a processor, unless it says nothing.
+    """
     listening = socket.create_server(("127.0.0.1", 0))
     open_now: set[socket.socket] = set()
 
@@ -282,7 +285,7 @@ def fake(behave: Behaviour, places: int = 100) -> Iterator[Target]:
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield Target("127.0.0.1", listening.getsockname()[1], timeout=0.2)
+        yield Target("127.0.0.1", listening.getsockname()[1], timeout=0.2 if behave is say_nothing else 20.0)
     finally:
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
@@ -351,7 +354,7 @@ def test_a_whole_run_against_a_provider_that_accepts_everything(capsys, tmp_path
     junit = tmp_path / "report.xml"
     with fake(accept_everything) as target:
         peer = f"127.0.0.1:{target.port}"
-        code = conform([peer, "-k", "PS3.8/9.3.2.2-?", "--timeout", "200ms", "--junit", str(junit), "--json", "-q"])
+        code = conform([peer, "-k", "PS3.8/9.3.2.2-?", "--timeout", "20s", "--junit", str(junit), "--json", "-q"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     summary = lines.pop()["summary"]
     assert code == Exit.FAILURES

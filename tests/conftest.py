@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,14 +98,28 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
             signal.setitimer(signal.ITIMER_REAL, left)
 
 
-@pytest.fixture(autouse=True)
-def own_log() -> Iterator[None]:
-    """Leave the package's logger as it was: a command that runs in a test's process sets it up for itself."""
+@contextmanager
+def log_as_it_was() -> Iterator[None]:
+    """Leave the package's logger as it was: a command or a server that runs in this process sets it up for itself."""
     log = logging.getLogger("dicomnet")
     level, propagate, handlers = log.level, log.propagate, list(log.handlers)
     yield
     log.setLevel(level)
     log.propagate, log.handlers = propagate, handlers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_log_of_a_module() -> Iterator[None]:
+    """What a server that serves a module's tests logs is not for those of the next one."""
+    with log_as_it_was():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """See `log_as_it_was`."""
+    with log_as_it_was():
+        yield
 
 
 @pytest.fixture(scope="session")

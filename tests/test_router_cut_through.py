@@ -22,7 +22,9 @@ import dicomnet as dn
 from dicomnet.errors import InputFileError
 from dicomnet.files.instance_source import open_source
 from dicomnet.net.tls import TLS
+from dicomnet.protocol.events import RequestReceived
 from dicomnet.protocol.negotiation import AcceptancePolicy, NegotiationOptions
+from dicomnet.router.cut_through import REST
 from dicomnet.router.facts import Facts
 from dicomnet.router.plan import Plan, PlanInvalid
 from dicomnet.router.planning import explain_passing
@@ -64,6 +66,16 @@ def calling(router, **options):
 def ledger(router):
     router.storage.ledger.settle()
     return {one.uid: (str(one.state), one.ref.key != "") for one in router.spool.queue.items(most=10_000)}
+
+
+def silent_at_first(there):
+    """Have a provider take the first request, and not answer it."""
+    misbehaves = there.intercept
+
+    def intercept(exchange, event):
+        return misbehaves(exchange, event) or (isinstance(event, RequestReceived) and len(there.received) == 1)
+
+    there.intercept = intercept
 
 
 class Halves:
@@ -312,16 +324,15 @@ class TestByTheQueue:
             assert {one.data for one in there.received} == {data_set(1, size=3000)}
 
     def test_one_that_does_not_answer_in_time(self, tmp_path):
-        with Provider("A", stall="response") as there, passing(tmp_path, there.peer, patience=0.2) as router:
+        with Provider("A") as there, passing(tmp_path, there.peer, patience=0.2) as router:
+            silent_at_first(there)
             begin = time.monotonic()
-            with calling(router) as association, ThreadPoolExecutor(1) as pool:
-                answer = pool.submit(association.store, part10(1, size=3000))
-                there.wait_for(1)
-                there.stall = ""  # what the queue sends is answered
-                assert answer.result(PATIENCE).status == Status.SUCCESS
-            assert 0.2 <= time.monotonic() - begin < 5
+            send(router, part10(1, size=3000))
+            assert 0.2 <= time.monotonic() - begin < PATIENCE
             assert settled(router) == {"A": {"sent": 1}}
             assert ledger(router) == {"1.2.1.1.1": ("sent", True)}
+            rests = router.cuts._ways["A"]._until - time.monotonic()
+            assert rests > REST, "that its association is over then does not make it shorter"
             send(router, part10(2))  # it rests: the next goes by the queue at once
             assert settled(router) == {"A": {"sent": 2}}
             assert ledger(router)["1.2.1.1.2"] == ("sent", True)

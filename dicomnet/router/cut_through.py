@@ -289,7 +289,10 @@ class _Way:
 
     def rest(self, seconds: float, why: str) -> None:
         """For a while all goes by the queue."""
-        self._until = time.monotonic() + seconds
+        until = time.monotonic() + seconds
+        if until <= self._until:  # as where the association ends of one that was too slow
+            return
+        self._until = until
         log.warning("for %d s nothing is passed on to %s while it arrives: %s", seconds, self.name, why)
 
 

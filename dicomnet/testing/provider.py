@@ -182,21 +182,25 @@ class Provider(Listener):
     def _misbehaves(self, exchange: Exchange, event: Event) -> bool:
         """Do instead of what is right what was asked for; False where nothing was."""
         if isinstance(event, AssociateIndication):
-            self.requested.append(event.request)
-            if self.abort_on == "associate":
-                exchange.abort()
-            elif self.reject is not None:
-                exchange.reject(*self.reject)
-            return self.abort_on == "associate" or self.reject is not None or self.stall == "associate"
+            return self._misbehaves_at_first(exchange, event)
         if not isinstance(event, RequestReceived):
             return False
-        stalls = self.stall == "response"  # as it is before anyone is told of the request
+        stalls, abort_on = self.stall == "response", self.abort_on  # as it is before anyone is told of the request
         self._record(exchange, event.message)
         requests = self._requests[exchange] = self._requests.get(exchange, 0) + 1
-        if self.abort_on == requests:
+        if abort_on == requests:
             exchange.abort()
             return True
         return stalls
+
+    def _misbehaves_at_first(self, exchange: Exchange, event: AssociateIndication) -> bool:
+        aborts, reject, stalls = self.abort_on == "associate", self.reject, self.stall == "associate"
+        self.requested.append(event.request)
+        if aborts:
+            exchange.abort()
+        elif reject is not None:
+            exchange.reject(*reject)
+        return aborts or reject is not None or stalls
 
 
 def _service(command: Command) -> str:

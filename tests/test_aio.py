@@ -219,10 +219,10 @@ class TestProvider(ProviderSuite):
         async def slow(_: object) -> None:
             loop = asyncio.get_running_loop()
             later = loop.create_future()
-            loop.call_later(3 * QUICK, later.set_result, None)
+            loop.call_later(3.0, later.set_result, None)
             await later
 
-        timeouts = dn.Timeouts(idle=2 * QUICK, progress=2 * QUICK)
+        timeouts = dn.Timeouts(idle=2.0, progress=2.0)  # the test has as long to ask
         with faces.provider("aio", lambda scp: scp.on_echo(slow), timeouts=timeouts) as provider, provider.raw() as raw:
             raw.associate()
             assert raw.echo().status == 0

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +166,8 @@ def test_ctrl_c_cancels_a_query() -> None:
             assert process.stdout is not None
             process.stdout.readline()
             process.send_signal(signal.SIGINT)
-            start = time.monotonic()
-            output, _ = process.communicate(timeout=20)
+            output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert time.monotonic() - start < 5
     assert 0 < json.loads(output.splitlines()[-1])["summary"]["matches"] < 200_000
 
 

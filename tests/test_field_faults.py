@@ -126,13 +126,13 @@ def test_n04_what_arrives_here_is_progress_of_a_move(made: clients.Clients, tmp_
             for number in range(6):
                 ct.SOPInstanceUID = ct.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
                 assert to.store(ct).ok
-                threading.Event().wait(0.4)
+                threading.Event().wait(0.6)
         return 0
 
     with archive:
         options = {"calling": "WS1", "listen": f"127.0.0.1:{ours}", "by": ["move"]}
         peer = f"PACS@127.0.0.1:{archive.address[1]}"
-        with made.make("QueryRetrieveScu", peer, timeouts=dn.Timeouts(response=1.2), **options) as scu:
+        with made.make("QueryRetrieveScu", peer, timeouts=dn.Timeouts(response=3), **options) as scu:
             assert scu.retrieve("STUDY", to=tmp_path, **STUDY).ok
     assert len(list(tmp_path.iterdir())) == 6
 

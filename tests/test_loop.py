@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -37,7 +36,6 @@ from dicomnet.protocol.negotiation import AcceptancePolicy
 from dicomnet.wire.command_set import Command, frame
 
 FIND = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
-SOON = 0.1 * float(os.environ.get("DICOMNET_PATIENCE", "1"))  # seconds
 
 
 def query(raw: RawUser) -> None:
@@ -132,7 +130,7 @@ class TestDeadlines:
         handled: list[int] = []
 
         def configure(listener):
-            @listener.on_store(deadline=0.3)
+            @listener.on_store(deadline=2.0)  # more than the others take, which have to wait for a processor
             def keep(request):
                 handled.append(request.command.message_id)
                 if request.command.message_id == 4:
@@ -207,10 +205,8 @@ class TestCancel:
         with provider("sync", configure) as scp, scp.raw() as raw:
             query(raw)
             assert gate.reached.wait(PATIENCE)
-            begun = time.monotonic()
             raw.send(CANCEL)
             assert final_response(raw).status == 0xFE00
-            assert time.monotonic() - begun < SOON
             assert not closed.is_set()
             gate.open()
             assert closed.wait(PATIENCE)
@@ -403,14 +399,11 @@ class TestTurns:
 
 class TestEnds:
     @pytest.mark.parametrize("face", ["sync", "aio"])
-    def test_a_rejected_connection_is_half_closed_then_closed_within_a_second(self, face):
-        with provider(face, ae_title="OTHER") as scp, scp.raw() as raw:
-            begun = time.monotonic()
+    def test_a_rejected_connection_is_half_closed_then_closed_long_before_artim(self, face):
+        with provider(face, ae_title="OTHER", timeouts=dn.Timeouts(artim=600)) as scp, scp.raw() as raw:
             assert isinstance(raw.associate(), AssociateRJ)
             assert raw.read() is None  # the provider says no more
-            assert time.monotonic() - begun < 0.5
             until(lambda: not scp.listener.counters["open"])
-            assert time.monotonic() - begun < 2.0
 
     @pytest.mark.parametrize("face", ["sync", "aio"])
     def test_the_seats_are_those_of_accepted_associations(self, face):

@@ -325,9 +325,9 @@ def test_open_streams_do_not_hold_up_a_stop(directory):
     started.wait()
     ended = threading.Event()
     threading.Thread(target=lambda: (server.stop(), ended.set())).start()
-    assert ended.wait(5)
+    assert ended.wait(30)
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert not any(thread.is_alive() for thread in threads)
 
 

@@ -412,27 +412,25 @@ class TestWhatIsSaid:
 class TestTime:
     def test_a_silent_client_delays_nobody_and_is_closed(self, papers):
         tls = papers.tls(papers.server)
-        with provider(tls, timeouts=dn.Timeouts(tls=1, artim=20)) as listener:
+        with provider(tls, timeouts=dn.Timeouts(tls=5, artim=60)) as listener:
             begun = monotonic()
             silent = [socket.create_connection(listener.address) for _ in range(20)]
             with connect(listener, tls) as association:
                 assert association.echo().is_success
-            assert monotonic() - begun < 0.9
+            assert monotonic() - begun < 5, "none of them was waited for"
             for sock in silent:
-                sock.settimeout(5)
+                sock.settimeout(30)
                 assert sock.recv(1) == b""
                 sock.close()
-            assert 0.9 < monotonic() - begun < 3
+            assert 4.9 < monotonic() - begun < 30
 
     @pytest.mark.parametrize("hello", [b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"])
     def test_a_client_that_stops_half_way(self, papers, hello):
-        with provider(papers.tls(papers.server), timeouts=dn.Timeouts(tls=0.5, artim=20)) as listener:
+        with provider(papers.tls(papers.server), timeouts=dn.Timeouts(tls=0.5, artim=60)) as listener:
             with socket.create_connection(listener.address) as sock:
-                sock.settimeout(5)
+                sock.settimeout(30)  # half of what ARTIM would take
                 sock.sendall(hello)
-                begun = monotonic()
                 assert sock.recv(1) == b""
-                assert monotonic() - begun < 2
 
     def test_a_silent_server(self, papers):
         with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(dn.DeadlineExceeded) as caught:
@@ -918,15 +916,15 @@ class TestAsyncio:
 
         async def main():
             begun = monotonic()
-            async with self.provider(tls, timeouts=dn.Timeouts(tls=1, artim=20)) as listener:
+            async with self.provider(tls, timeouts=dn.Timeouts(tls=5, artim=60)) as listener:
                 silent = [await asyncio.open_connection(*listener.address) for _ in range(20)]
                 async with await self.connect(listener.address, tls) as association:
                     assert (await association.echo()).is_success
-                assert monotonic() - begun < 0.9
+                assert monotonic() - begun < 5, "none of them was waited for"
                 for reader, writer in silent:
-                    assert await asyncio.wait_for(reader.read(), 5) == b""
+                    assert await asyncio.wait_for(reader.read(), 30) == b""
                     writer.close()
-                assert 0.9 < monotonic() - begun < 3
+                assert 4.9 < monotonic() - begun < 30
 
         asyncio.run(main())
 
@@ -943,12 +941,12 @@ class TestAsyncio:
     def test_a_listener_that_stops_does_not_wait_for_strangers(self, papers):
         async def main():
             begun = monotonic()
-            async with self.provider(papers.tls(papers.server), timeouts=dn.Timeouts(tls=9)) as listener:
+            async with self.provider(papers.tls(papers.server), timeouts=dn.Timeouts(tls=90)) as listener:
                 reader, writer = await asyncio.open_connection(*listener.address)
                 async with await self.connect(listener.address, papers.tls(papers.client)):
                     pass
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
             writer.close()
-            assert monotonic() - begun < 3
+            assert monotonic() - begun < 45, "half of what it could have waited"
 
         asyncio.run(main())

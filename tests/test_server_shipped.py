@@ -171,6 +171,16 @@ def test_the_dicom_log_names_no_patient(tmp_path, sample_files):
     assert str(sent.PatientName) not in text
 
 
+def test_the_dicom_log_has_what_was_seen_just_before_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("dicomnet.server.spies.GATHER", 60.0)  # a spy that has looked looks again at the end
+    settings = make_settings(addins={"enable": ["verification", "dicom-log"]})
+    with Server(settings, directory=tmp_path) as server, dn.client.Client(server.peer) as client:
+        for _ in range(5):
+            client.echo()
+    text = (tmp_path / "data/dicom-log/messages.jsonl").read_text()
+    assert text.count("C-ECHO-RQ") == 5
+
+
 class Receiver(ThreadingHTTPServer):
     """Takes webhooks, after it has refused a few."""
 

@@ -287,8 +287,8 @@ class Server:
         self.addins.load(self.settings, self.directory, self.base)
         register_classic(self.messages, self)
         self.addins.replace_base_services(self.base)
-        stack.callback(self.spies.stop)
         stack.callback(self.addins.stop)
+        stack.callback(self.spies.stop)  # before that: what waits for them is still seen
         self.addins.start(self.settings)
         self._watch_spies()
         self.share()

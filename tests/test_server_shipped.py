@@ -177,8 +177,9 @@ def test_the_dicom_log_has_what_was_seen_just_before_the_end(tmp_path, monkeypat
     with Server(settings, directory=tmp_path) as server, dn.client.Client(server.peer) as client:
         for _ in range(5):
             client.echo()
-    text = (tmp_path / "data/dicom-log/messages.jsonl").read_text()
-    assert text.count("C-ECHO-RQ") == 5
+    lines = (tmp_path / "data/dicom-log/messages.jsonl").read_text().splitlines()
+    assert sum("C-ECHO-RQ" in line for line in lines) == 5
+    assert "the association is over" in lines[-1]
 
 
 class Receiver(ThreadingHTTPServer):

@@ -18,9 +18,11 @@ class WithDeclarations(Plugin):
         c_file, relative = "", filename
         code: dict[int, str] = {}
         for c_file in sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".c")):
-            found, lines = self._read_source_lines(c_file, filename)
-            relative = found or relative
-            code |= lines or {}
+            self._read_source_lines(c_file, filename)
+            for found, lines in self._parsed_c_files[c_file].items():
+                if filename.endswith(f"{os.sep}{os.path.normpath(found)}"):
+                    relative = found
+                    code |= lines
             self._c_files_map.pop(filename, None)
         excluded: set[int] | frozenset[int] = self._excluded_lines_map.get(relative, frozenset())
         return CythonModuleReporter(c_file, filename, relative, code, excluded)

@@ -18,7 +18,7 @@ from dicomnet.errors import DeadlineExceeded
 from dicomnet.protocol.events import Event
 from dicomnet.protocol.exchange import LATER
 from dicomnet.protocol.negotiation import ProposedContext
-from dicomnet.services.gathered_stores import conclude
+from dicomnet.services.provider import conclude
 from dicomnet.services.scp import AssociationProvider
 from dicomnet.wire.command_set import decode_command
 

@@ -8,6 +8,8 @@ leaves nothing behind. It is compiled because each small instance makes a sink o
 
 cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 
 import errno
 import os
@@ -32,6 +34,9 @@ __all__ = [
 _IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16) if hasattr(os, "sysconf") else 1024
 # O_EXCL also refuses a symbolic link; O_NOFOLLOW says it twice. Python itself adds O_CLOEXEC.
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+cdef extern from "Python.h":
+    int PyUnicode_FSConverter(object path, PyObject **made) except 0
 
 cdef extern from *:
     """
@@ -485,11 +490,18 @@ def _rename_to_free(path, target, directory):
         _link_to_free(path, target, directory)
 
 
+cdef bytes system_path(path):
+    """A path as the system has it; a NUL in it is a ValueError."""
+    cdef PyObject *made = NULL
+    PyUnicode_FSConverter(path, &made)
+    cdef bytes encoded = <bytes>made
+    Py_DECREF(encoded)  # `made` is a reference of its own
+    return encoded
+
+
 def _rename_exclusively(path, target, directory):
     """Rename by one call, which fails where the name is taken: Linux has it, and most of its file systems."""
-    cdef bytes source = os.fsencode(path), name = os.fsencode(target)
-    if b"\0" in name:
-        raise ValueError("embedded null byte")
+    cdef bytes source = system_path(path), name = system_path(target)
     cdef const char *here = source
     cdef const char *there = name
     cdef int fd = -1 if directory is None else directory, failed

@@ -14,15 +14,13 @@ from itertools import islice
 from typing import Any
 
 from ..config import OPERATIONS_WINDOW
-from ..errors import DeadlineExceeded
 from ..protocol.exchange import LATER, Call, Exchange
-from ..status import Status
 from ..wire.command_set import Message
-from .provider import as_status, call_for, respond, status_of_failure
+from .provider import call_for, conclude, respond, same, status_of_outcome
 from .provider_requests import StoreRequest
 from .service_registry import Registration
 
-__all__ = ["GatheredStores", "conclude"]
+__all__ = ["GatheredStores"]
 
 _MOMENT = 0.002  # seconds: handlers that take longer than this together are handed over one by one, until they do not
 _Stored = tuple[Message, StoreRequest]
@@ -97,14 +95,14 @@ class GatheredStores:
     ) -> Generator[Any, Any, None]:
         if error is None and hasattr(answer, "add_done_callback"):
             later = partial(conclude, self._exchange, message)
-            answer = yield call_for(self._exchange, service, _same, answer, inline=True, later=later)
+            answer = yield call_for(self._exchange, service, same, answer, inline=True, later=later)
             if answer is LATER:
                 return
         self._respond(message, answer, error)
 
     def _respond(self, message: Message, answer: Any, error: BaseException | None, *, reads_on: bool = False) -> None:
         """Answer; the data set goes, unless an abandoned handler may be about to read it."""
-        respond(self._exchange, message, _status_of(self._exchange, message, answer, error))
+        respond(self._exchange, message, status_of_outcome(self._exchange, message, answer, error))
         if message.data is not None and not reads_on:
             message.data.discard()
 
@@ -143,28 +141,3 @@ def _let_go(waiting: deque[_Stored], turn: _Turn | None) -> None:
         request.call = None
         if message.data is not None and index != reading:
             message.data.discard()
-
-
-def _same(answer: Any) -> Any:
-    return answer
-
-
-def conclude(exchange: Exchange, message: Message, answer: Any, error: BaseException | None) -> None:
-    """Answer a request whose outcome is there, if the association still stands; its data set goes."""
-    try:
-        if exchange.established:
-            respond(exchange, message, _status_of(exchange, message, answer, error))
-    finally:
-        if message.data is not None and not isinstance(error, DeadlineExceeded):  # who computes the answer may use it
-            message.data.discard()
-
-
-def _status_of(exchange: Exchange, message: Message, answer: Any, error: BaseException | None) -> Status:
-    if isinstance(error, Exception):  # not raised again: its traceback would refer to this frame, and that to all
-        return status_of_failure(error, exchange, message.command)
-    if error is not None:
-        raise error
-    try:
-        return as_status(answer)
-    except Exception as failure:
-        return status_of_failure(failure, exchange, message.command)

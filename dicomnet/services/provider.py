@@ -14,13 +14,14 @@ from .. import uids
 from ..dataset import codec
 from ..errors import (
     AssociationError,
+    DeadlineExceeded,
     DicomNetError,
     InvalidArgument,
     escaped,
 )
 from ..log import in_brief, log, log_failure
 from ..protocol.events import Event
-from ..protocol.exchange import POLL, Call, Exchange
+from ..protocol.exchange import LATER, POLL, Call, Exchange
 from ..protocol.messages import CommandField, name_of
 from ..status import Status
 from ..wire.command_set import Command, Message
@@ -30,14 +31,20 @@ from .service_registry import Handler, Registration
 
 __all__ = [
     "Serving",
+    "answer_by",
+    "answer_now",
     "as_status",
     "call_for",
     "cancelled",
+    "conclude",
     "handler_call",
+    "let_go",
     "perform_find",
     "perform_normalized",
     "respond",
+    "same",
     "status_of_failure",
+    "status_of_outcome",
 ]
 
 _RESOURCE_ERRORS = frozenset(
@@ -86,6 +93,73 @@ def _error_comment(text: str) -> str:
 def as_status(answer: Any) -> Status:
     """What a handler returned, as a status: nothing is success."""
     return Status.SUCCESS if answer is None else answer if isinstance(answer, Status) else Status(answer)
+
+
+def answer_now(exchange: Exchange, service: Registration, message: Message, request: Request) -> Serving | None:
+    """C-ECHO and C-STORE by a handler that never blocks: it is called now; a flow waits where it returns a future."""
+    try:
+        answer = service.handler(request)
+        if hasattr(answer, "add_done_callback"):
+            later = partial(conclude, exchange, message)
+            call = request.call = call_for(exchange, service, same, answer, inline=True, later=later)
+            return answer_by(call, exchange, message, request)
+        status = as_status(answer)
+    except Exception as error:
+        status = status_of_failure(error, exchange, message.command)
+    respond(exchange, message, status)
+    return None
+
+
+def answer_by(call: Call, exchange: Exchange, message: Message, request: Request) -> Serving:
+    """C-ECHO and C-STORE: one call, one response; by itself, and later, where the handler returns a future."""
+    try:
+        try:
+            answer = yield call
+            if answer is LATER:
+                call.abandoned = True
+                return
+            status = as_status(answer)
+        except Exception as error:
+            status = status_of_failure(error, exchange, message.command)
+        respond(exchange, message, status)
+    finally:
+        let_go(message, request)
+
+
+def same(answer: Any) -> Any:
+    """What is called where there is an answer already, a future: the driver waits for it."""
+    return answer
+
+
+def conclude(exchange: Exchange, message: Message, answer: Any, error: BaseException | None) -> None:
+    """Answer a request whose outcome is there, if the association still stands; its data set goes."""
+    try:
+        if exchange.established:
+            respond(exchange, message, status_of_outcome(exchange, message, answer, error))
+    finally:
+        if message.data is not None and not isinstance(error, DeadlineExceeded):  # who computes the answer may use it
+            message.data.discard()
+
+
+def status_of_outcome(exchange: Exchange, message: Message, answer: Any, error: BaseException | None) -> Status:
+    """What is answered where a handler gave this answer, or failed."""
+    if isinstance(error, Exception):  # not raised again: its traceback would refer to this frame, and that to all
+        return status_of_failure(error, exchange, message.command)
+    if error is not None:
+        raise error
+    try:
+        return as_status(answer)
+    except Exception as failure:
+        return status_of_failure(failure, exchange, message.command)
+
+
+def let_go(message: Message, request: Request | None) -> None:
+    """A request is performed: its data set goes, unless its handler may be about to read it; then it dies with that."""
+    kept = False
+    if request is not None and request.call is not None:
+        kept, request.call = request.call.abandoned, None
+    if message.data is not None and not kept:
+        message.data.discard()
 
 
 def perform_normalized(

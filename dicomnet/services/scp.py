@@ -22,7 +22,7 @@ from ..files.dataset_sink import CollectingSink, MemoryBudget, MemorySink, Sink
 from ..log import log, log_failure
 from ..protocol.admission import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Admission, Refusal
 from ..protocol.events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
-from ..protocol.exchange import LATER, Call, Exchange
+from ..protocol.exchange import Call, Exchange
 from ..protocol.messages import CommandField, missing_element, name_of
 from ..protocol.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
@@ -38,10 +38,19 @@ from ..status import Status
 from ..wire.command_set import Command, Message
 from ..wire.element_walk import HeaderCollector
 from . import provider, retrieve_provider
-from .gathered_stores import GatheredStores, conclude
+from .gathered_stores import GatheredStores
 from .logins import Logins
 from .move_sender import MoveSender
-from .provider import Serving, as_status, handler_call, respond, status_of_failure
+from .provider import (
+    Serving,
+    answer_by,
+    answer_now,
+    conclude,
+    handler_call,
+    let_go,
+    respond,
+    status_of_failure,
+)
 from .provider_requests import REQUEST_CLASSES, Arrival, NormalizedRequest, Request, StoreRequest, file_sink
 from .service_registry import (
     ANY_CLASS,
@@ -409,7 +418,9 @@ class AssociationProvider:
         begun: Serving | None = None
         try:
             service = self.service_for(command, exchange.contexts[message.context_id])
-            status = _refusal(exchange, message, service, checked)
+            status = None
+            if not checked or message.data is None or message.error is not None:
+                status = _refusal(exchange, message, service)
             if status is not None:
                 if message.error is None:  # otherwise it was told when the data set began to arrive
                     self._tell_refused_request(command, status)
@@ -420,11 +431,11 @@ class AssociationProvider:
                 begun = self._begun(service, message)
         finally:
             if begun is None:
-                _let_go(message, None)
+                let_go(message, None)
         return begun
 
-    def _begun(self, service: Registration, message: Message) -> Serving:
-        """The flow by which a handler answers a request."""
+    def _begun(self, service: Registration, message: Message) -> Serving | None:
+        """The flow by which a handler answers a request; None where it has, for it never blocks."""
         exchange, field = self.exchange, message.command.command_field
         request = REQUEST_CLASSES.get(field, NormalizedRequest)(exchange, message, self.address)
         performer = _PERFORMERS.get(field)
@@ -436,7 +447,10 @@ class AssociationProvider:
                 request.collect(service.elements)
             if self.gathered is not None and not service.inline:
                 return self.gathered.perform(service, (message, request), self.another)
-        return _answer_at_once(exchange, service, message, request)
+        if self.gathered is not None and service.inline:
+            return answer_now(exchange, service, message, request)
+        call = handler_call(exchange, service, request, partial(conclude, exchange, message))
+        return answer_by(call, exchange, message, request)
 
     def another(self) -> tuple[Message, StoreRequest] | None:
         """The next request that has come, where it is a C-STORE for the handler of the last; else it waits its turn."""
@@ -471,33 +485,7 @@ def _letting_go(flow: Serving, message: Message, request: Request) -> Serving:
     try:
         yield from flow
     finally:
-        _let_go(message, request)
-
-
-def _answer_at_once(exchange: Exchange, service: Registration, message: Message, request: Request) -> Serving:
-    """C-ECHO and C-STORE: one call, one response; by itself, and later, where the handler returns a future."""
-    call = handler_call(exchange, service, request, partial(conclude, exchange, message))
-    try:
-        try:
-            answer = yield call
-            if answer is LATER:
-                call.abandoned = True
-                return
-            status = as_status(answer)
-        except Exception as error:
-            status = status_of_failure(error, exchange, message.command)
-        respond(exchange, message, status)
-    finally:
-        _let_go(message, request)
-
-
-def _let_go(message: Message, request: Request | None) -> None:
-    """A request is performed: its data set goes, unless its handler may be about to read it; then it dies with that."""
-    kept = False
-    if request is not None and request.call is not None:
-        kept, request.call = request.call.abandoned, None
-    if message.data is not None and not kept:
-        message.data.discard()
+        let_go(message, request)
 
 
 def pause_of(exchange: Exchange) -> int:
@@ -533,14 +521,12 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0]
 
 
-def _refusal(exchange: Exchange, message: Message, service: Registration | None, checked: bool) -> Status | None:
+def _refusal(exchange: Exchange, message: Message, service: Registration | None) -> Status | None:
     """Why a request is not handed to a handler; None where it is."""
     if isinstance(message.error, ServiceFailure):
         return message.error.status
     if message.error is not None:
         return status_of_failure(message.error, exchange, message.command)
-    if checked and message.data is not None:
-        return None
     negotiated = exchange.contexts[message.context_id].abstract_syntax
     status = _unacceptable(exchange, message.command, negotiated, service)
     if status is None and message.data is None and message.command.command_field in _WITH_DATA:

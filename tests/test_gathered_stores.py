@@ -98,6 +98,21 @@ def test_nothing_that_was_answered_waits_for_the_garbage_collector():
 
 
 @pytest.mark.usefixtures("no_collector")
+def test_nothing_waits_for_the_garbage_collector_whose_handler_failed(monkeypatch):
+    def handler(request: Any) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr("dicomnet.services.provider.log_failure", lambda *_: None)  # pytest keeps what is logged
+    there = Gathering(handler).come(1)
+    call = there.flow.send(there.events.pop(0))
+    turn = weakref.ref(call.arguments[0])
+    assert there.run(call) is None
+    del call
+    assert there.answers() == [(1, 0x0110)]
+    assert turn() is None
+
+
+@pytest.mark.usefixtures("no_collector")
 def test_nothing_waits_for_the_garbage_collector_whose_call_failed():
     there = Gathering(lambda request: None).come(1)
     call = there.flow.send(there.events.pop(0))

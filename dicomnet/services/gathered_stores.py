@@ -75,9 +75,12 @@ class GatheredStores:
         except Exception as failure:
             error = failure
         late = turn.call.abandoned
-        if not late:
-            turn.call = None  # the call and the turn refer to each other: they would wait for the garbage collector
         outcomes = list(turn.outcomes)  # a thread that was given up may yet add one, which is not heeded
+        if not late:
+            # The call refers to the turn, and so does the traceback of what a handler raised: they would wait for the
+            # garbage collector, and the requests with them.
+            turn.call = None
+            turn.outcomes.clear()
         for answer, failed in outcomes:
             message, request = waiting.popleft()
             request.call = None
@@ -121,12 +124,10 @@ def _run(turn: _Turn) -> None:
     """Call the handler until a moment is over; in a thread."""
     end = turn.clock() + _MOMENT
     for request in turn.requests:
-        outcome: _Outcome
         try:
-            outcome = turn.handler(request), None
+            turn.outcomes.append((turn.handler(request), None))
         except Exception as error:
-            outcome = None, error
-        turn.outcomes.append(outcome)
+            turn.outcomes.append((None, error))
         if turn.clock() >= end or (turn.call is not None and turn.call.abandoned):
             return
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import select
 import selectors
 import socket
+import termios
 import threading
-from collections.abc import Iterator
-from itertools import pairwise
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import faces
@@ -19,10 +22,12 @@ import dicomnet as dn
 from dicomnet.config import Limits
 from dicomnet.files.dataset_sink import DiscardSink
 from dicomnet.net.sockets import QUICK_ACK
+from dicomnet.services.provider_requests import Arrival
 from dicomnet.sync.connection import Connection
 from dicomnet.sync.loop import Loop
 
 FULL = Limits().receive_buffer
+LITTLE = 16384  # bytes of a buffer, several of which any socket holds
 SELECTORS = ("EpollSelector", "KqueueSelector", "PollSelector", "SelectSelector")
 ENOUGH = 40  # messages: more than show that one peer is the only one that is busy
 
@@ -117,19 +122,10 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[int | str]:
     return said
 
 
-@pytest.fixture
-def held() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """That a loop stands still in a C-ECHO, and what lets it go on."""
+@contextmanager
+def standing_still(number: int, sink: Callable[[Arrival], Any]) -> Iterator[tuple[list[RawUser], Callable[[], None]]]:
+    """So many associations, of a loop with a little buffer that stands still in a C-ECHO until it is told to go on."""
     reached, go_on = threading.Event(), threading.Event()
-    yield reached, go_on
-    go_on.set()
-
-
-@pytest.mark.skipif(QUICK_ACK is None, reason="there is no such thing")
-def test_what_is_there_is_read_on_and_acknowledged_once_no_more_is(
-    said: list[int | str], held: tuple[threading.Event, threading.Event]
-) -> None:
-    reached, go_on = held
 
     def echo(_: dn.EchoRequest) -> None:
         reached.set()
@@ -137,28 +133,39 @@ def test_what_is_there_is_read_on_and_acknowledged_once_no_more_is(
 
     def configure(listener: Any) -> None:
         listener.on_echo(inline=True)(echo)
-        listener.on_store(sink=lambda _: DiscardSink(), inline=True)(lambda _: 0)
+        listener.on_store(sink=sink, inline=True)(lambda _: 0)
 
-    with provider("sync", configure) as serving, serving.raw() as raw, serving.raw() as other:
-        raw.associate()
-        other.associate()
-        other.send(echo_request())
+    with provider("sync", configure, limits=Limits(receive_buffer=LITTLE)) as serving, ExitStack() as stack:
+        *raws, holding = [stack.enter_context(serving.raw()) for _ in range(number + 1)]
+        for raw in (*raws, holding):
+            raw.associate()
+        holding.send(echo_request())
         assert reached.wait(PATIENCE)
-        del said[:]
-        most = len(store_request(b"")) + 2 * FULL
-        begun = store_request(bytes(2 * FULL), last=False)
-        sender = threading.Thread(target=raw.send, args=(begun,))
-        sender.start()
-        until(lambda: not sender.is_alive() or not select.select([], [raw.sock], [], 0.05)[1])
-        go_on.set()
-        sender.join(PATIENCE)
-        until(lambda: sum(one for one in said if isinstance(one, int)) >= most)
-        until(lambda: said[-1] == "acknowledged")
-        assert FULL in said, "a whole buffer was there"
-        followed = [after for one, after in pairwise(said) if one == FULL]
-        assert "acknowledged" not in followed
-        raw.send(b"".join(map(bytes, faces.frame(3, b"\0\0", 16378, False, True))))
-        assert raw.read_command().status == 0
+        try:
+            yield raws, go_on.set
+        finally:
+            go_on.set()
+
+
+def send_whole(raw: RawUser, data: bytes) -> None:
+    """Send, and wait until the other side's system has all of it."""
+    raw.send(data)
+    left = array("i", [1])
+    until(lambda: fcntl.ioctl(raw.sock, termios.TIOCOUTQ, left) == 0 and left[0] == 0)
+
+
+@pytest.mark.skipif(QUICK_ACK is None, reason="there is no such thing")
+class TestReadingOn:
+    def test_what_is_there_is_acknowledged_once_no_more_is(self, said: list[int | str]) -> None:
+        with standing_still(1, lambda _: DiscardSink()) as ((raw,), go_on):
+            del said[:]
+            begun = store_request(bytes(2 * LITTLE), last=False)
+            send_whole(raw, begun)
+            go_on()
+            until(lambda: "acknowledged" in said)
+            assert said == [LITTLE, LITTLE, len(begun) - 2 * LITTLE, "acknowledged"]
+            raw.send(b"".join(map(bytes, faces.frame(3, b"\0\0", 16378, False, True))))
+            assert raw.read_command().status == 0
 
 
 def test_who_pours_a_data_set_without_end_keeps_nobody_waiting() -> None:

@@ -11,6 +11,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from time import monotonic
 from typing import Any
 
 import faces
@@ -166,6 +167,34 @@ class TestReadingOn:
             assert said == [LITTLE, LITTLE, len(begun) - 2 * LITTLE, "acknowledged"]
             raw.send(b"".join(map(bytes, faces.frame(3, b"\0\0", 16378, False, True))))
             assert raw.read_command().status == 0
+
+    def test_those_that_are_ready_together_share_the_time_for_it(self) -> None:
+        written: list[int | None] = []
+
+        class SlowSink:
+            size = 0
+
+            def __init__(self, arrival: Arrival) -> None:
+                self.number = arrival.command.message_id
+
+            def write(self, _: list[memoryview]) -> None:
+                written.append(self.number)
+                end = monotonic() + 0.001  # half of what one of them could have for itself
+                while monotonic() < end:
+                    pass
+
+            def close(self) -> None:
+                pass
+
+            discard = close
+
+        numbers = [1, 2, 3, 4]
+        with standing_still(len(numbers), SlowSink) as (raws, go_on):
+            for number, raw in zip(numbers, raws, strict=True):
+                send_whole(raw, store_request(bytes(3 * LITTLE), number=number))
+            go_on()
+            assert [raw.read_command().status for raw in raws] == [0] * len(numbers)
+        assert sorted(written[: len(numbers)]) == numbers
 
 
 def test_who_pours_a_data_set_without_end_keeps_nobody_waiting() -> None:

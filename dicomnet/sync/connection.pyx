@@ -31,8 +31,6 @@ cdef enum:
     OVER = 13                # Sta13: the peer is to close
     PORTION = 1 << 20        # bytes that a message may send before other connections get their turn
 
-cdef double SLICE = 0.002    # seconds for which one that receives a data set may go on reading before they do
-
 
 cdef class Connection(Serving):
     """One connection, from accept to close, with the exchange and the flow that serve it.
@@ -106,7 +104,7 @@ cdef class Connection(Serving):
 
     cdef int _read(self) except -1:
         """Take what has arrived, if anything has; of a data set all that is there, until the others get their turn."""
-        cdef double end = NEVER
+        cdef double end = monotonic() + self.loop._share
         cdef Py_ssize_t size
         cdef Py_ssize_t most = self.loop._size
         while True:
@@ -126,11 +124,7 @@ cdef class Connection(Serving):
                 self._introduce(self.loop._view[:size])
             if size < most:
                 break
-            if not self._more_to_come():
-                return 0
-            if end == NEVER:
-                end = monotonic() + SLICE
-            elif monotonic() >= end:
+            if not self._more_to_come() or monotonic() >= end:
                 return 0
         if self._internet and self.exchange.is_receiving():
             # Acknowledge it now, not 40 ms later: many peers hold back their next segment until then.

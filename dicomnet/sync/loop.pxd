@@ -34,6 +34,7 @@ cdef class Loop:
     cdef void *_last             # what had something last; never followed
     cdef int _alone              # waits since another one had something
     cdef int _fd                 # of what waits for all sockets
+    cdef double _share           # seconds for which each that is ready in this turn may read on
     cdef Py_ssize_t _size
     cdef bytearray _memory
     cdef object _view, _plain    # where connections read; where secure ones decrypt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 
@@ -61,6 +62,19 @@ def test_what_is_told_is_remembered_over_a_restart(tmp_path):
     assert (first["study_uid"], first["ONLINE"], second["UNAVAILABLE"]) == ("1.2.3", 3, 1)
     with taking(tmp_path):
         assert known(tmp_path) == {"1.2.3.1.1": "ONLINE", "1.2.3.1.2": "UNAVAILABLE", "1.2.3.1.3": "ONLINE"}
+
+
+def test_by_asyncio_each_study_is_told_by_itself(tmp_path):
+    async def work(address):
+        async with dn.client.aio.AvailabilityScu(address) as scu:
+            return await scu.notify([one(), one(study="1.2.4", availability="OFFLINE")])
+
+    with taking(tmp_path) as server, Told(server) as told:
+        host, port = server.address
+        assert len(set(asyncio.run(work(f"SERVER@{host}:{port}")))) == 2
+        first, second = (event.data for event in told.wait_for("availability.noted", 2))
+    assert [first["study_uid"], second["study_uid"]] == ["1.2.3", "1.2.4"]
+    assert known(tmp_path) == {"1.2.3.1.1": "ONLINE", "1.2.4.1.1": "OFFLINE"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import zipfile
@@ -271,6 +272,22 @@ def test_media_are_made_of_what_was_stored(tmp_path, files, form):
     listed = [uid for path in told["media"] for uid in media_set.check(Path(path)).listed]
     assert sorted(listed) == sorted(uid for _, uid in instances)
     assert not list((tmp_path / "server").rglob("*.dcm"))  # they were not to be kept
+
+
+def test_by_asyncio_media_are_made_cancelled_and_refused(tmp_path, files):
+    async def work(maker, instances):
+        async with dn.client.aio.MediaCreationScu(maker.address) as scu:
+            made = await scu.create(instances, request=MediaRequest(file_set_id="ANNA"), patience=60)
+            assert await scu.state(made.uid) == made
+            with pytest.raises(dn.ServiceFailure, match="0xC201"):
+                await scu.cancel(made.uid)
+            with pytest.raises(dn.ServiceFailure, match=r"NO_INSTANCE, 1 instances such as 1\.2\.3"):
+                await scu.create([(uids.CT_IMAGE_STORAGE, "1.2.3")], patience=60)
+            return made
+
+    with Maker(tmp_path) as maker:
+        made = asyncio.run(work(maker, maker.stored(files)))
+    assert [title for title, _ in made.media] == ["ANNA"]
 
 
 def test_the_command_has_media_made(tmp_path, files):

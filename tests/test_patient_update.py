@@ -159,6 +159,19 @@ def test_by_asyncio(archive):
     assert found(archive)["1.2.1"][1] == "Other^Name"
 
 
+def test_by_asyncio_two_are_merged_and_taken_apart_again(archive):
+    async def work():
+        scu = AsyncPatientUpdateScu(address_of(archive))
+        await scu.merge("P1", "P2")
+        merged = {one[0] for one in found(archive).values()}
+        await scu.unmerge("P1", "P2")
+        await scu.change_id("P1", "P9")
+        return merged
+
+    assert asyncio.run(work()) == {"P2"}
+    assert {study: one[0] for study, one in found(archive).items()} == {"1.2.1": "P9", "1.2.2": "P2"}
+
+
 @pytest.mark.parametrize("answer", [b"", b"MSH|^~\\&|\rMSA|AA|other\r", b"HTTP/1.1 400"])
 def test_an_answer_that_is_none(answer):
     """A receiver that hangs up, answers another message, or speaks something else."""

@@ -229,6 +229,28 @@ def test_asyncio_prints_and_hears_of_each_request(tmp_path):
     assert ("n_get", uids.PRINT_JOB) in seen
 
 
+def test_by_asyncio_a_printer_gets_one_film_at_a_time(tmp_path):
+    async def work(address):
+        async with dn.client.aio.PrintScu(address) as scu:
+            return await scu.print(*[GRADIENT] * 3, film=Film(lut="IDENTITY"), patience=20.0), await scu.printer()
+
+    with Printer(tmp_path, sessions="refused") as printer:
+        done, state = asyncio.run(work(printer.address))
+    assert (done.films, len(done.jobs), state.status) == (3, 3, "NORMAL")
+
+
+def test_by_asyncio_a_job_that_fails_is_told(tmp_path):
+    async def work(address):
+        async with dn.client.aio.PrintScu(address) as scu:
+            with pytest.raises(dn.ServiceFailure, match="the print job has failed: UNKNOWN"):
+                await scu.print(GRADIENT, patience=20.0)
+            with pytest.raises(dn.ServiceFailure, match="no such job"):
+                await scu.job("1.2.3")
+
+    with Printer(tmp_path, command=["/bin/false"]) as printer:
+        asyncio.run(work(printer.address))
+
+
 def test_a_printer_that_takes_one_film_at_a_time_gets_them_so(tmp_path):
     with Printer(tmp_path, sessions="refused") as printer, dn.client.PrintScu(printer.address) as scu:
         done = scu.print(*[GRADIENT] * 3, patience=20.0)

@@ -166,6 +166,44 @@ def test_asynchronously(url, tmp_path):
     assert pydicom.dcmread(paths[0]) == CT
 
 
+def test_asynchronously_what_is_stored_is_fetched_and_deleted(url, tmp_path, monkeypatch):
+    monkeypatch.setattr("dicomnet.client.aio.web.MOST_PARTS", 2)
+    monkeypatch.setattr("dicomnet.client.aio.web._PAGE", 1)
+    paths = []
+    for number in range(1, 4):
+        paths.append(tmp_path / f"{number}.dcm")
+        paths[-1].write_bytes(archives.part10(number, study=12))
+
+    async def work():
+        async with AsyncWebClient(url) as client:
+            stored = [one.path async for one in client.store(*paths) if one.ok]
+            found = [one async for one in client.search("IMAGE", study="1.2.12", limit=2)]
+            described = await client.metadata("1.2.12")
+            whole = [one async for one in client.retrieve("1.2.12")]
+            twice = {path for _ in range(2) for path in [one async for one in client.save(tmp_path, "1.2.12")]}
+            refused = [one.ok async for one in client.store(paths[0], study="1.2.13")]
+            await client.delete("1.2.12")
+            with pytest.raises(WebFailure, match="no such study"):
+                await client.delete("1.2.12")
+            return stored, *map(len, (found, described, whole, twice)), refused
+
+    assert asyncio.run(work()) == (paths, 2, 3, 3, 6, [False])
+
+
+def test_asynchronously_what_goes_wrong(url, tmp_path):
+    async def work():
+        async with AsyncWebClient(url) as client:
+            with pytest.raises(InvalidArgument):
+                await anext(client.search("PATIENT"))
+            with pytest.raises(InputFileError):
+                await anext(client.store(tmp_path / "nothing.dcm"))
+        async with AsyncWebClient(f"http://127.0.0.1:{peers.free_port()}") as nowhere:
+            with pytest.raises(ConnectionFailed):
+                await anext(nowhere.search())
+
+    asyncio.run(work())
+
+
 class TestByName:
     @pytest.fixture
     def place(self, tmp_path, monkeypatch):

@@ -221,8 +221,9 @@ class TestWhileItArrives:
             held = []
 
             def sent():  # half of it is far more than what all sockets hold
-                transit = router.cuts._ways["A"].passages[0].current
-                held.append(transit._held)
+                passage = router.cuts._ways["A"].passages[0]
+                until(lambda: passage.current is not None)  # its thread may come later than all that
+                held.append(passage.current._held)
                 there.go_on.set()
 
             half = Halves(1, sent, size=60 << 20)

@@ -62,8 +62,10 @@ def uids_of(holdings: Holdings) -> set[str]:
 
 def test_a_study_ends_once(tmp_path: Path) -> None:
     """With no viewer open, and once only, though the server is started again; what comes late is no second end."""
-    with serving(tmp_path, end_of_study=0.3) as (server, station, _), Told(server) as told:
+    with serving(tmp_path, end_of_study=3600) as (server, station, _), Told(server) as told:
         stored(server.peer, part10(1), part10(2), part10(1, study=2))
+        station.studies._quiet = 0.0  # now that all of them are there
+        station.studies.look()
         ended = told.wait_for("workstation.study_ended", 2)
         assert {one.data["study"]: one.data["instances"] for one in ended} == {"1.2.1": 2, "1.2.2": 1}
         stored(server.peer, part10(3))

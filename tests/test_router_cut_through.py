@@ -69,8 +69,19 @@ def ledger(router):
     return {one.uid: (str(one.state), one.ref.key != "") for one in router.spool.queue.items(most=10_000)}
 
 
-def at_first(there, instead=lambda exchange: None):
-    """Have a provider do something instead of answering the first request, and that one alone."""
+def silent_to_what_is_passed_on(there, router):
+    """Have a provider not answer what comes while it arrives at the router; what the queue sends it answers."""
+    misbehaves = there.intercept
+
+    def intercept(exchange, event):
+        is_request = isinstance(event, RequestReceived)
+        return misbehaves(exchange, event) or (is_request and bool(router.cuts._on_their_way()))
+
+    there.intercept = intercept
+
+
+def aborts_the_first(there):
+    """Have a provider abort at the first request, and at that one alone."""
     misbehaves = there.intercept
 
     def intercept(exchange, event):
@@ -78,7 +89,7 @@ def at_first(there, instead=lambda exchange: None):
             return True
         is_first = isinstance(event, RequestReceived) and len(there.received) == 1
         if is_first:
-            instead(exchange)
+            exchange.abort()
         return is_first
 
     there.intercept = intercept
@@ -325,14 +336,14 @@ class TestByTheQueue:
 
     def test_one_that_dies_after_it_has_all_of_it_may_get_it_twice(self, tmp_path):
         with Provider("A") as there, passing(tmp_path, there.peer) as router:
-            at_first(there, lambda exchange: exchange.abort())
+            aborts_the_first(there)
             send(router, part10(1, size=3000))
             assert settled(router) == {"A": {"sent": 1}}
             assert {one.data for one in there.received} == {data_set(1, size=3000)}
 
     def test_one_that_does_not_answer_in_time(self, tmp_path):
         with Provider("A") as there, passing(tmp_path, there.peer, patience=0.2) as router:
-            at_first(there)  # it is silent
+            silent_to_what_is_passed_on(there, router)
             begin = time.monotonic()
             send(router, part10(1, size=3000))
             assert 0.2 <= time.monotonic() - begin < PATIENCE

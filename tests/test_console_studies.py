@@ -8,12 +8,11 @@ import socket
 import tempfile
 import threading
 import zipfile
-from pathlib import Path
 
 import consoles
 import pytest
 from archives import part10
-from rig import until
+from rig import PATIENCE, until
 from routers import CT
 
 import dicomnet as dn
@@ -163,11 +162,15 @@ class TestStudies:
         assert "and 1 more" in asked
 
     def test_what_takes_longer_than_an_answer_does_is_waited_for(self, pages, monkeypatch):
-        real = study_messages.export
+        real, pauses, over = study_messages.export, iter((0.5, 60)), threading.Event()
+        ended = threading.Semaphore(0)
 
         def slow(*arguments, **options):
-            threading.Event().wait(0.5)
-            real(*arguments, **options)
+            over.wait(next(pauses))
+            try:
+                real(*arguments, **options)  # the second time it has no folder any more
+            finally:
+                ended.release()
 
         monkeypatch.setattr(study_messages, "export", slow)
         monkeypatch.setattr(AsyncClient.send, "__kwdefaults__", {"service": "", "patience": 0.1})
@@ -175,11 +178,13 @@ class TestStudies:
         assert response.headers["content-type"] == "application/zip"
         monkeypatch.setattr(console_pages, "WORK_SECONDS", 0.1)
         assert pages.post("studies/export", data={"study": ["1.2.1"]}).status_code == 503
+        over.set()
+        assert all(ended.acquire(timeout=PATIENCE) for _ in range(2))
 
     @pytest.mark.parametrize("form", ["zip", "dicomdir"])
-    def test_taken_out_and_brought_in_again(self, pages, admin, form):
+    def test_taken_out_and_brought_in_again(self, pages, admin, form, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         before = {one["study"] for one in admin.send("ArchiveSearch")["studies"]}
-        litter = set(Path(tempfile.gettempdir()).glob("dicomnet-console-*"))
         assert "Download" in pages.post("studies/act", data={"act": "export", "study": "1.2.3"}).text
         response = pages.post("studies/export", data={"study": ["1.2.3"], "format": form})
         assert response.headers["content-type"] == "application/zip"
@@ -196,7 +201,7 @@ class TestStudies:
         page = pages.post("import", files=[("files", ("../../x.zip", response.content, "application/zip"))]).text
         assert "2 stored, 0 there already, 0 in quarantine, 0 failed." in page
         assert {one["study"] for one in admin.send("ArchiveSearch")["studies"]} == before
-        assert set(Path(tempfile.gettempdir()).glob("dicomnet-console-*")) == litter
+        assert list(tmp_path.glob("dicomnet-console-*")) == []
 
     def test_what_cannot_be_imported_is_named(self, pages):
         response = pages.post("import", files=[("files", ("../<b>notes</b>.txt", b"no DICOM at all", "text/plain"))])

@@ -181,7 +181,7 @@ def test_a_connection_without_a_request_is_closed(tmp_path, monkeypatch):
 
 
 def test_a_connection_is_not_held_by_a_byte_after_a_request(tmp_path, monkeypatch):
-    monkeypatch.setattr(serving, "FIRST_REQUEST", 0.2)
+    monkeypatch.setattr(serving, "FIRST_REQUEST", 2.0)  # more than the request takes
     whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with served(tmp_path / "archive") as (_, url), raw(url, whole) as sock:
         got = b""
@@ -192,7 +192,7 @@ def test_a_connection_is_not_held_by_a_byte_after_a_request(tmp_path, monkeypatc
 
 
 def test_a_channel_outlives_the_wait_for_a_request(tmp_path, monkeypatch):
-    monkeypatch.setattr(serving, "FIRST_REQUEST", 0.2)
+    monkeypatch.setattr(serving, "FIRST_REQUEST", 2.0)  # more than the request takes
     with served(tmp_path / "archive") as (_, url):
         address = f"ws{url.removeprefix('http')}/dicomweb/subscribers/ONE"
         with connect(address, open_timeout=30) as channel, raw(url) as later:

@@ -323,9 +323,9 @@ class TestRenderer:
             with ThreadPoolExecutor(2) as threads:
                 first = threads.submit(renderer._run, Path.read_text, pipe)
                 with pipe.open("w"):
-                    renderer._seconds = 1.0
+                    renderer._seconds = 3.0  # more than it takes, once it has its process
                     second = threads.submit(renderer._run, abs, -1)
-                    assert not wait([second], timeout=1.5).done
+                    assert not wait([second], timeout=3.5).done
                 assert (first.result(30), second.result(30)) == ("", 1)
         finally:
             renderer.close()

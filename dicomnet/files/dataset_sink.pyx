@@ -380,7 +380,7 @@ cdef class FileSink:
         return target
 
     def _place_below(self, name, root, replace):
-        if is_plain(name) and root and not root.endswith("/"):  # no directory below it is on the way that could be a link
+        if is_plain(name) and root and not root.endswith("/"):  # no directory on the way could be a link
             target = f"{root}/{name}"
             self._place(target, target, None, replace)
             return target

@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,28 @@ class TestProvider(ProviderSuite):
             assert user.echo() == 0x0110
             assert user.store(source).ok
         assert stored == [data_of(source)] * 4
+
+    def test_a_handler_may_return_a_future(self) -> None:
+        with ThreadPoolExecutor(1) as pool:
+
+            def configure(scp: Any) -> None:
+                @scp.on_store(deadline=0.1)
+                def keep(request: Any) -> Any:
+                    if request.sop_instance_uid == "2.25.9":
+                        return asyncio.get_running_loop().create_future()  # which is never done
+                    return pool.submit(dn.Status, 0xB000)
+
+                @scp.on_echo
+                def fail(_: object) -> Any:
+                    future = asyncio.get_running_loop().create_future()
+                    future.set_exception(ValueError("a bug"))
+                    return future
+
+            with faces.provider("aio", configure) as provider, faces.SyncUser(provider.peer()) as user:
+                assert user.store(instance(100)).status == 0xB000
+                assert user.store(instance(100, uid="2.25.9")).status.is_failure
+                assert user.echo() == 0x0110
+                assert user.store(instance(100)).status == 0xB000
 
     def test_nothing_is_read_while_a_handler_is_awaited(self, tmp_path: Path) -> None:
         go_on = asyncio.Event()

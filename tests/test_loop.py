@@ -147,10 +147,10 @@ class TestDeadlines:
 
     def test_handlers_that_never_return_take_the_threads_of_their_registration_alone(self, gate, caplog):
         def configure(listener):
-            listener.on_store()(gate.wait)
+            listener.on_store(deadline=0.3)(gate.wait)
             listener.on_find("STUDY_ROOT")(lambda _: [])
 
-        options: dict[str, Any] = {"timeouts": dn.Timeouts(handler=0.3), "limits": dn.Limits(handler_threads=2)}
+        options: dict[str, Any] = {"timeouts": dn.Timeouts(handler=None), "limits": dn.Limits(handler_threads=2)}
         with provider("sync", configure, **options) as scp:
             stuck = [scp.raw() for _ in range(4)]
             for raw in stuck:
@@ -180,7 +180,7 @@ class TestDeadlines:
         def configure(listener):
             listener.on_find("STUDY_ROOT")(slow)
 
-        with provider("sync", configure, timeouts=dn.Timeouts(handler=0.2)) as scp, scp.raw() as raw:
+        with provider("sync", configure, timeouts=dn.Timeouts(handler=2.0)) as scp, scp.raw() as raw:
             query(raw)
             assert final_response(raw).status == 0x0110
             assert raw.read is not None

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rigs import HOST, PEERS, dicomnet_command
 
-WINDOW = 6.0  # seconds in which a provider that is still, longer than the ARTIM of ours,
-STILL = 1_000_000  # uses no more nanoseconds of CPU than this
+WINDOW = 6.0  # seconds for which a provider is watched; the ARTIM of `peers/holding_provider.py` is shorter
+STILL = 1_000_000  # nanoseconds of CPU: one that uses no more of them meanwhile is still
 
 
 @contextmanager

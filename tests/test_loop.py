@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -404,6 +405,17 @@ class TestEnds:
             assert isinstance(raw.associate(), AssociateRJ)
             assert raw.read() is None  # the provider says no more
             until(lambda: not scp.listener.counters["open"])
+
+    @pytest.mark.measures
+    @pytest.mark.parametrize("face", ["sync", "aio"])
+    def test_a_rejected_connection_is_half_closed_then_closed_within_a_second(self, face):
+        with provider(face, ae_title="OTHER") as scp, scp.raw() as raw:
+            begun = time.monotonic()
+            assert isinstance(raw.associate(), AssociateRJ)
+            assert raw.read() is None
+            assert time.monotonic() - begun < 0.5
+            until(lambda: not scp.listener.counters["open"])
+            assert time.monotonic() - begun < 2.0
 
     @pytest.mark.parametrize("face", ["sync", "aio"])
     def test_the_seats_are_those_of_accepted_associations(self, face):

@@ -40,15 +40,6 @@ class Call:
         later: Callable[[Any, BaseException | None], None] | None = None,
         heed: Callable[[Event], bool] | None = None,
     ) -> None: ...
-    @staticmethod
-    def of_handler(
-        handler: Callable[[Any], Any],
-        request: object,
-        lane: object,
-        deadline: float | None,
-        inline: bool,
-        later: Callable[[Any, BaseException | None], None] | None,
-    ) -> Call: ...
     @property
     def inline(self) -> bool: ...
     @property

@@ -81,14 +81,6 @@ cdef class Call:
         self.inline, self.background = inline, background
         self.deadline, self.lane, self.later, self.heed = deadline, lane, later, heed
 
-    @staticmethod
-    def of_handler(handler, request, lane, deadline, bint inline, later):
-        """The call of a handler with a request: each request has one, and to name arguments costs."""
-        cdef Call call = Call.__new__(Call)
-        call.function, call.arguments, call.inline = handler, (request,), inline
-        call.deadline, call.lane, call.later = deadline, lane, later
-        return call
-
 
 @cython.final
 cdef class Request:
@@ -238,7 +230,8 @@ cdef class MessageExchange:
         self.open_sink = me._open_memory
         self.unasked = me.decline  # what becomes of requests that no flow waits for
         self.contexts, self.pending, self.cancelled, self._answered = {}, {}, set(), set()
-        self.window, self._performing = 1, []  # message IDs of the peer's requests that are not answered
+        self.window = 1
+        self._performing = []  # message IDs of the peer's requests that are not answered
         self._queue = deque()
         self._happened = []
         self._reader = MessageReader(me._open_sink, self.limits)
@@ -562,8 +555,9 @@ cdef class MessageExchange:
             raise LocalProtocolError("65535 requests are outstanding already")
         while True:
             self._last_id = self._last_id % MOST_MESSAGE_ID + 1
-            if self._last_id not in self.pending:
-                return self._last_id
+            message_id = self._last_id
+            if message_id not in self.pending:
+                return message_id
 
     # ---- for flows ---------------------------------------------------------------------------------------------
 

@@ -56,13 +56,13 @@ _RESOURCE_ERRORS = frozenset(
 _MAX_COMMENT = 64  # characters of an Error Comment, VR LO
 
 Serving = Generator[Any, Any, None]
-Later = Callable[[Any, BaseException | None], None]
 
 
-def handler_call(exchange: Exchange, service: Registration, request: Request, later: Later | None = None) -> Call:
-    """The call of a registration's handler, in its lane and with its deadline; ``later`` as in `Call`."""
+def handler_call(exchange: Exchange, service: Registration, request: Request, **options: Any) -> Call:
+    """The call of a registration's handler, in its lane and with its deadline."""
     deadline = exchange.timeouts.handler if service.deadline is None else service.deadline
-    call = request.call = Call.of_handler(service.handler, request, service, deadline, service.inline, later)
+    call = Call(service.handler, request, lane=service, deadline=deadline, inline=service.inline, **options)
+    request.call = call
     return call
 
 

@@ -425,9 +425,11 @@ class AssociationProvider:
                 if message.error is None:  # otherwise it was told when the data set began to arrive
                     self._tell_refused_request(command, status)
                 respond(exchange, message, status)
-            elif service is not None and service.handler is success:
+                return None
+            assert service is not None  # otherwise the request is refused
+            if service.handler is success:
                 respond(exchange, message, Status.SUCCESS)
-            elif service is not None:
+            else:
                 begun = self._begun(service, message)
         finally:
             if begun is None:
@@ -449,7 +451,7 @@ class AssociationProvider:
                 return self.gathered.perform(service, (message, request), self.another)
         if self.gathered is not None and service.inline:
             return answer_now(exchange, service, message, request)
-        call = handler_call(exchange, service, request, partial(conclude, exchange, message))
+        call = handler_call(exchange, service, request, later=partial(conclude, exchange, message))
         return answer_by(call, exchange, message, request)
 
     def another(self) -> tuple[Message, StoreRequest] | None:

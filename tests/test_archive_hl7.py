@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.hl7_message import Message
-from dicomnet.archive.mllp import MllpReader, framed
 from dicomnet.errors import CannotListen, InvalidArgument
+from dicomnet.net.mllp import MllpReader, framed
 from dicomnet.repository.worklist import Worklist
 
 PATIENCE = 30

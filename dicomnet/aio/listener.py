@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from time import monotonic, time
-from types import TracebackType
 
 from ..config import ACCEPT_PAUSE, SAY_AGAIN, Entity, Limits, Timeouts
 from ..errors import ConnectionFailed, InvalidArgument, LocalProtocolError, escaped
@@ -164,9 +163,7 @@ class Listener(Provider):
         await self._start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._stop()
         await self._closed.wait()
         await self._end(self.drain)

@@ -7,14 +7,13 @@ import socketserver
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Self, cast
 
 from ..errors import cannot_listen
 from ..log import log, log_failure
 from ..net.mllp import MllpReader, framed
 
-__all__ = ["MllpReader", "MllpServer", "framed"]
+__all__ = ["MllpServer"]
 
 MOST_CONNECTIONS = 64
 IDLE_SECONDS = 600.0  # without a byte; senders keep their connections open for long
@@ -99,7 +98,5 @@ class MllpServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

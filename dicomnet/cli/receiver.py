@@ -18,6 +18,7 @@ from ..files.dataset_sink import DiscardSink, Sink, own_path
 from ..files.duplicates import commit_apart
 from ..files.placing import sweep
 from ..log import log
+from ..net.sockets import address_of
 from ..services.provider_requests import Arrival, StoreRequest
 from ..status import Status
 from ..sync import Listener
@@ -161,9 +162,8 @@ class Receiver(Listener):
                 self._output.warn(f"{name}: deleted, a program that was killed left it")
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        host, port = self.address
         # Even when quiet: the program that starts this one waits for the line, and learns the port from it.
-        print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
+        print(f"listening on {address_of(self.address)}", flush=True)
         try:
             self.serve_forever()
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from types import FrameType
 
+from ..net.sockets import address_of
 from ..repository.application import Application
 from .output import Output
 
@@ -26,8 +27,7 @@ def serve(application: Application, output: Output, *lines: str, title: str, set
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    host, port = application.listener.address
-    print(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}", flush=True)
+    print(f"listening on {address_of(application.listener.address)}", flush=True)
     for line in lines:
         print(line, flush=True)
     output.say(f"its AE title is {title}; its settings are in {settings}")

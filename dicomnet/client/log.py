@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from datetime import UTC, datetime
 from json import dumps
-from types import TracebackType
 from typing import Any, TextIO
 
 from .._pdu import PDataTF, decode
@@ -81,7 +80,7 @@ class MessageLog(ProtocolTrace):
     def __enter__(self) -> MessageLog:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _write(self, fields: Fields) -> None:

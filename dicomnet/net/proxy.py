@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable
 
 from ..errors import ConnectionFailed, InvalidArgument, escaped
+from .sockets import address_of
 
 __all__ = ["Header", "Proxies"]
 
@@ -131,9 +132,7 @@ class Header:
         return held[16 + size :]
 
     def _is_for(self, host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> None:
-        mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
-        host = mapped or host
-        self.address = f"[{host}]:{port}" if host.version == 6 else f"{host}:{port}"
+        self.address = address_of((host, port))
 
 
 def _no_header(what: str) -> ConnectionFailed:

@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..errors import CannotListen, DicomNetError, InvalidArgument
+from ..net.sockets import address_of
 from ..services.service_registry import ServiceRegistry
 from .addins import AddIns
 from .admin.classic import register_classic
@@ -355,10 +355,7 @@ class Server:
     @property
     def listening(self) -> dict[str, str]:
         """Where it listens: "plain" and "tls", each as ``host:port``, and "web", a URL."""
-        found = {}
-        for name, listener in self.listeners.items():
-            host, port = listener.address
-            found[name] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        found = {name: address_of(listener.address) for name, listener in self.listeners.items()}
         if self.web is not None:
             found["web"] = self.web.url
         return found
@@ -372,8 +369,7 @@ class Server:
     @property
     def peer(self) -> str:
         """How to call it: ``AET@host:port``."""
-        host, port = self.address
-        return f"{self.settings.server.ae_title}@{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{self.settings.server.ae_title}@{address_of(self.address)}"
 
     def pause(self) -> None:
         """Take no new association; those that are open go on. This holds through restarts, until `resume`."""
@@ -552,14 +548,12 @@ class Server:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def __aenter__(self) -> Server:
         await asyncio.to_thread(self.start)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.stop)

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from ..errors import cannot_listen
+from ..net.sockets import address_of, listen
 from .admin.app import live, ready_endpoint
 from .admin.face import Administered
 from .http_serving import HttpServing
@@ -23,7 +23,6 @@ __all__ = ["WebPort"]
 
 #: Seconds that requests under way get when the server stops.
 _FAREWELL = 1.0
-_BACKLOG = 128
 
 
 class WebPort:
@@ -51,24 +50,15 @@ class WebPort:
             CannotListen: the address is taken.
         """
         if self._socket is None:
-            self._socket = self._listening()
+            self._socket = listen(*self._where)
         self.address = self._socket.getsockname()[:2]
         self._loop.start()
         self._loop.run(self._http.start([self._socket]))
 
-    def _listening(self) -> socket.socket:
-        host, port = self._where
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            return socket.create_server(self._where, family=family, backlog=_BACKLOG)
-        except OSError as error:
-            raise cannot_listen(error, host, port) from error
-
     @property
     def url(self) -> str:
         """The address of its start page."""
-        host, port = self.address
-        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        return f"http://{address_of(self.address)}/"
 
     def mount(self, routes: Mapping[str, list[BaseRoute]]) -> None:
         """Serve these routes below the names of their add-ins, from the next request on."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed
-from ..net.sockets import QUICK_ACK, gone, watch_host
+from ..net.sockets import QUICK_ACK, address_of, gone, watch_host
 from ..protocol.negotiation import SecureLink
 from .driver import Stream
 
@@ -120,9 +120,6 @@ class _SelectWaiter:
 
 def _address(sock: socket.socket) -> str:
     try:
-        name = sock.getpeername()
+        return address_of(sock.getpeername())
     except OSError:
         return ""
-    if not isinstance(name, tuple):
-        return str(name)
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ..errors import cannot_listen
+from ..net.sockets import address_of, listen
 from ..net.tls import TLS
 
 __all__ = ["WebServing"]
 
-_BACKLOG = 128
 #: Seconds until a request that is awaited, or has begun, has come, its headers at least.
 FIRST_REQUEST = 30.0
 #: Seconds that a connection may rest between two requests.
@@ -138,11 +135,7 @@ class WebServing:
 
     def __init__(self, app: ASGIApp, host: str, port: int, *, tls: TLS | None = None, concurrent: int = 512) -> None:
         context = None if tls is None else tls.server_context()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        except OSError as error:
-            raise cannot_listen(error, host, port) from error
+        self._socket = listen(host, port)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         self._scheme = "http" if context is None else "https"
         config = uvicorn.Config(
@@ -156,8 +149,7 @@ class WebServing:
     @property
     def url(self) -> str:
         """The address of its start page."""
-        host, port = self.address
-        return f"{self._scheme}://[{host}]:{port}/" if ":" in host else f"{self._scheme}://{host}:{port}/"
+        return f"{self._scheme}://{address_of(self.address)}/"
 
     def _run(self) -> None:
         self._server.run(sockets=[self._socket])
@@ -166,9 +158,7 @@ class WebServing:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Self
 
 from ...config import RECEIVE_DRAIN, STRAGGLER_GRACE, Entity
@@ -184,9 +183,7 @@ class CallbackListener:
         self.listener.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.listener.__exit__(None, None, None)
 
 

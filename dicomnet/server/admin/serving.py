@@ -13,7 +13,8 @@ from typing import Any
 from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ...errors import CannotListen, InvalidArgument, cannot_listen
+from ...errors import CannotListen, InvalidArgument
+from ...net.sockets import listen
 from ..http_serving import HttpServing
 from ..loop_thread import LoopThread
 from ..settings import Role
@@ -88,10 +89,7 @@ class AdminServing:
         descriptor = os.open(self._token_file, flags, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(self._token + "\n")
-        try:
-            sock = socket.create_server(("127.0.0.1", port))
-        except OSError as error:
-            raise cannot_listen(error, "127.0.0.1", port) from error
+        sock = listen("127.0.0.1", port)
         self.tcp_port = sock.getsockname()[1]
         return sock
 

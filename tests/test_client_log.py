@@ -15,7 +15,7 @@ from rig import PAIRINGS, Rig, instance, keys
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet.client.log import FIRST_LINE, MessageLog, redacted_elements
+from dicomnet.client.log import MessageLog, redacted_elements
 from dicomnet.config import LOGGED_DATA_SET
 from dicomnet.errors import OutputFileError
 from dicomnet.protocol.seen import MessageSeen, PDUSeen, Watched
@@ -65,7 +65,7 @@ def session(rig: Rig, log: Any, *, pixels: int = 512) -> None:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     text = path.read_text()
-    assert text.startswith(FIRST_LINE)
+    assert text.startswith('{"log": "dicomnet"')
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -18,6 +18,7 @@ from .._pdu import PDataTF, decode
 from ..config import LOGGED_DATA_SET, TAPPED_BODY
 from ..dataset import codec
 from ..dataset.codec import UndecodableDataSet
+from ..dataset.vr import BINARY
 from ..errors import MalformedPDU, OutputFileError
 from ..protocol.messages import name_of
 from ..protocol.negotiation import PresentationContext
@@ -27,10 +28,8 @@ from ..protocol.trace import PDU_NAMES, Fields, ProtocolTrace, command_fields, v
 from ..status import Status
 from ..uids import name_of as name_of_uid
 
-__all__ = ["FIRST_LINE", "MessageLog", "redacted_elements", "text_of"]
+__all__ = ["MessageLog", "redacted_elements", "text_of"]
 
-#: How the file begins, whatever else its first line says.
-FIRST_LINE = '{"log": "dicomnet"'
 _VERSION = 1
 _TYPE_NAMES = {1: "A-ASSOCIATE-RQ", 2: "A-ASSOCIATE-AC", 3: "A-ASSOCIATE-RJ", 5: "A-RELEASE-RQ", 6: "A-RELEASE-RP"}
 _P_DATA_TF, _ABORT = 4, 7
@@ -38,7 +37,6 @@ _NO_DATA_SET = 0x0101
 _PATIENT_GROUP = 0x0010
 # Codes, numbers, titles and UIDs; never names, texts, dates, or what is unknown.
 _HARMLESS_VRS = frozenset({"AE", "AT", "CS", "DS", "FD", "FL", "IS", "SL", "SS", "SV", "UI", "UL", "US", "UV"})
-_BINARY_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _FREE_TEXT = "error_comment"
 _REDACTED = "(redacted)"
 
@@ -323,7 +321,7 @@ def _element(dataset: Any, tag: Any, patient_data: bool) -> Fields:
         return fields | {"items": [redacted_elements(item, patient_data) for item in value or ()]}
     if value is None or value == "" or (hasattr(value, "__len__") and not len(value)):
         return fields | {"value": ""}
-    if vr in _BINARY_VRS:
+    if vr in BINARY:
         return fields | {"value": f"({len(value)} bytes)"}
     return fields | {"value": _plain(value) if shown else _REDACTED}
 

@@ -14,13 +14,14 @@ from typing import Any
 from dicomnet import uids
 from dicomnet.errors import InvalidArgument
 
+from .vr import TEXT
+
 __all__ = ["is_text_in_its_own", "is_unnamed", "mend_gb_2312", "python_encodings", "reread"]
 
 #: A pydicom Dataset; to name its class here would load it.
 Dataset = Any
 Buffer = bytes | bytearray | memoryview
 
-_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # what Specific Character Set concerns
 _ASCII_TERMS = ("", "ISO_IR 6", "ISO 2022 IR 6")
 
 
@@ -87,7 +88,7 @@ def _texts(dataset: Dataset) -> Iterator[bytes]:
                 vr = element.VR or dictionary_VR(element.tag)
             except KeyError:  # a private element of implicit VR
                 continue
-            if vr in _TEXT:
+            if vr in TEXT:
                 yield element.value
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..config import DEEPEST_SEQUENCE
 from ..errors import InvalidArgument
+from .vr import LONG_LENGTH
 
 __all__ = ["PIXEL_DATA", "Encoding", "RawDataSet", "RawElement", "read", "write"]
 
@@ -23,8 +24,6 @@ Buffer = bytes | bytearray | memoryview
 UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONGEST_SHORT = 0xFFFE  # an even length in two bytes
-#: VRs with two reserved bytes and a length of four (PS3.5 Table 7.1-1).
-_LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 #: VRs that consist of words, and the bytes of one (PS3.5 Section 7.3).
 _WORD = {"AT": 2, "OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8,
          "FD": 8, "FL": 4}  # fmt: skip
@@ -184,7 +183,7 @@ class _Reader:
         if self.encoding.implicit or group == 0xFFFE:
             return tag, "" if group == 0xFFFE else _vr_of(tag), length, at + 8
         vr = bytes(self.data[at + 4 : at + 6]).decode("latin-1")
-        if vr not in _LONG:
+        if vr not in LONG_LENGTH:
             return tag, vr, self.short.unpack_from(self.data, at)[3], at + 8
         if end - at < 12:
             raise InvalidArgument(f"element {tag:08X} ends within its header")
@@ -333,11 +332,11 @@ def _write_header(out: bytearray, tag: int, vr: str, length: int, encoding: Enco
     if encoding.implicit:
         out += struct.pack(encoding.order + "HHI", group, number, length)
         return
-    if vr not in _LONG and length <= _LONGEST_SHORT:
+    if vr not in LONG_LENGTH and length <= _LONGEST_SHORT:
         out += struct.pack(encoding.order + "HH2sH", group, number, vr.encode("latin-1"), length)
         return
     # A value too long for its VR's header is written as UN (PS3.5 Section 6.2.2).
-    written = (vr if vr in _LONG else "UN").encode("latin-1")
+    written = (vr if vr in LONG_LENGTH else "UN").encode("latin-1")
     out += struct.pack(encoding.order + "HH2sHI", group, number, written, 0, length)
 
 
@@ -345,7 +344,7 @@ def _ordered(element: RawElement, encoding: Encoding) -> Buffer:
     """The value in the byte order of an encoding."""
     value = element.value
     assert not isinstance(value, list)
-    as_unknown = not encoding.implicit and element.vr not in _LONG and len(value) > _LONGEST_SHORT
+    as_unknown = not encoding.implicit and element.vr not in LONG_LENGTH and len(value) > _LONGEST_SHORT
     wanted = encoding.little_endian or as_unknown or element.vr == "UN"
     word = _WORD.get(element.vr, 1)
     if element.little_endian == wanted or word == 1 or not len(value):

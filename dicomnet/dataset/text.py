@@ -8,11 +8,11 @@ from typing import Any
 from ..errors import InvalidArgument
 from .character_sets import mend_gb_2312
 from .types import Dataset
+from .vr import TEXT
 
 __all__ = ["UTF_8", "named"]
 
 UTF_8 = "ISO_IR 192"
-_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
 
 def named(dataset: Dataset) -> Dataset:
@@ -94,7 +94,7 @@ def _texts(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 def _own_texts(dataset: Dataset) -> Iterator[tuple[str, str]]:
     """Keywords and texts of its own elements; what was read and not looked at goes out as the bytes that it was."""
-    for element in _elements(dataset, _TEXT):
+    for element in _elements(dataset, TEXT):
         values = element.value if hasattr(element.value, "append") else [element.value]
         for value in values:
             if value is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .. import uids
+from ..dataset.vr import BINARY, NUMBER_FORMATS
 from ..errors import InvalidArgument
 from ..files.instance_source import DEFLATED
 from ..wire.element_walk import Selection
@@ -40,8 +41,6 @@ __all__ = [
 Attributes = dict[str, "str | list[Attributes]"]
 
 _CHARACTER_SET = 0x00080005
-_NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
-_BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _WITHOUT_CHARACTER_SET = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UR"})
 _DATE = re.compile(r"(\d{4})\.?(\d\d)\.?(\d\d)")
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?")
@@ -208,9 +207,9 @@ def text_of(vr: str, value: bytes, encodings: tuple[str, ...]) -> str:
     """The value of an element as text: numbers in decimals, nothing for what is neither text nor number."""
     if vr == "UI":
         return clean_uid(value)
-    if vr in _NUMBERS:
+    if vr in NUMBER_FORMATS:
         return _number_text(vr, value)
-    if vr in _BINARY or vr in {"SQ", "AT"}:
+    if vr in BINARY or vr in {"SQ", "AT"}:
         return ""
     if vr in _WITHOUT_CHARACTER_SET:
         return clean(value.decode("ascii", "replace"))
@@ -218,7 +217,7 @@ def text_of(vr: str, value: bytes, encodings: tuple[str, ...]) -> str:
 
 
 def _number_text(vr: str, value: bytes) -> str:
-    form = "<" + _NUMBERS[vr]
+    form = "<" + NUMBER_FORMATS[vr]
     write = {"FL": _single_text, "FD": _double_text}.get(vr, str)
     return "\\".join(write(number) for (number,) in _whole(form, value))
 

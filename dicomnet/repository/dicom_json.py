@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+from ..dataset.vr import PERSON_NAME_GROUPS
 from .attributes import Attributes
 from .catalog import VR_OF
 from .text import clean
@@ -14,8 +15,6 @@ __all__ = ["DicomJson", "attributes_of_json", "items_at", "packed", "set_text", 
 
 #: Elements by tag, as eight hexadecimal digits.
 DicomJson: TypeAlias = "dict[str, dict[str, Any]]"
-
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
 def attributes_of_json(item: Mapping[str, Any]) -> Attributes:
@@ -32,7 +31,7 @@ def attributes_of_json(item: Mapping[str, Any]) -> Attributes:
 
 def _text_of(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "=".join(str(value.get(group) or "") for group in _GROUPS).rstrip("=")
+        return "=".join(str(value.get(group) or "") for group in PERSON_NAME_GROUPS).rstrip("=")
     return "" if value is None else str(value)
 
 

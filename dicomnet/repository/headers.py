@@ -11,15 +11,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from .. import uids
+from ..dataset.vr import LONG_LENGTH, NUMBER_FORMATS
 from .catalog import VR_OF
 
 __all__ = ["Element", "Item", "read_elements"]
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-_SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8}  # of numbers, in bytes
-_LONG_FORMS = frozenset(vr.encode() for vr in _LONG)
+_SIZES = {vr: struct.calcsize(form) for vr, form in NUMBER_FORMATS.items()}  # of numbers, in bytes
+_LONG_FORMS = frozenset(vr.encode() for vr in LONG_LENGTH)
 _HEADER = struct.Struct("<HH2sH")
 _MAX_DEPTH = 16
 _LAST = 0x7FE0000F  # nothing that is searched stands at pixel data, or after it
@@ -160,7 +160,7 @@ class _Walker:
             return VR_OF.get(tag, "LO" if tag & 0x1FF00 == 0x10000 else "UN"), self.unpack(self.long)
         vr = self.data[self.position : self.position + 2].decode("ascii", "replace")
         self.position += 2
-        if vr not in _LONG:
+        if vr not in LONG_LENGTH:
             return vr, self.unpack(self.short)
         self.position += 2
         return vr, self.unpack(self.long)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..dataset.vr import NUMBER_FORMATS, PROSE
 from ..errors import InvalidArgument
 from .attributes import normal_date, normal_time, text_of
 from .catalog import ATTRIBUTES, BY_KEYWORD, VR_OF, Level, keyword_of
@@ -34,9 +35,7 @@ __all__ = ["Identifier", "InvalidKey", "Key", "QueryOptions"]
 CHARACTER_SET, LEVEL = 0x00080005, 0x00080052
 _LEVELS = {"PATIENT": Level.PATIENT, "STUDY": Level.STUDY, "SERIES": Level.SERIES, "IMAGE": Level.IMAGE}
 _WILD = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT"})  # PS3.4 Section C.2.2.2.4
-_NUMBERS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
-_PROSE = frozenset({"LT", "ST", "UR", "UT"})  # one value each; a backslash is a character
-_PARTIAL_TIME = re.compile(r"\d\d(:?\d\d(:?\d\d(\.\d{1,6})?)?)?")
+_NUMBERS = frozenset({"DS", "IS", *NUMBER_FORMATS})
 _MOST_DEPTH = 8
 
 #: A key's value as callers give it: text, several texts, or the keys of a sequence's item.
@@ -277,8 +276,8 @@ def _in_zone(key: Key, timezone: str) -> Key:
 def _words(tag: int, vr: str, text: str) -> Criterion | None:
     if vr not in _WILD and vr not in ("UI", "AS"):
         return None  # what cannot be matched matches all
-    whole = vr in _PROSE or _is_single(tag)
-    words = (text,) if vr in _PROSE else tuple(dict.fromkeys([*filter(None, text.split("\\")), text]))
+    whole = vr in PROSE or _is_single(tag)
+    words = (text,) if vr in PROSE else tuple(dict.fromkeys([*filter(None, text.split("\\")), text]))
     if vr in _WILD and any(not word.strip("*") for word in words):
         return None
     return Words(words, exact=vr not in _WILD, whole=whole)

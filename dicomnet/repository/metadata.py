@@ -15,6 +15,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..dataset.vr import BINARY
 from . import schema
 from .attributes import text_of
 from .catalog import VR_OF, Level
@@ -155,16 +156,13 @@ def _json(element: Element, encodings: tuple[str, ...], uri: Callable[[str], str
     if vr == "AT":
         tags: list[Json] = [f"{group:04X}{number:04X}" for group, number in struct.iter_unpack("<HH", _whole(value, 4))]
         return {"vr": vr, "Value": tags} if tags else {"vr": vr}
-    if vr in _BINARY:
+    if vr in BINARY:
         if not value:
             return {"vr": vr}
         if len(value) > INLINE:
             return {"vr": vr, "BulkDataURI": uri(path)}
         return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()}
     return json_element(vr, text_of(vr, value, encodings))
-
-
-_BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
 def _whole(value: bytes, size: int) -> bytes:

@@ -11,6 +11,7 @@ from json.encoder import encode_basestring
 from typing import TypeAlias
 
 from .. import uids
+from ..dataset.vr import BINARY, LONG_LENGTH, NUMBER_FORMATS, PERSON_NAME_GROUPS, PROSE
 from .attributes import Attributes
 from .catalog import ATTRIBUTES, VR_OF, Level
 from .keys import CHARACTER_SET, LEVEL, Identifier, Key
@@ -22,16 +23,12 @@ __all__ = ["Answering", "Answers", "ItemAnswering", "Json", "Match", "json_eleme
 Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json] | None"
 
 _RETRIEVE_AE_TITLE, _AVAILABILITY = 0x00080054, 0x00080056
-_LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-_BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
-_PROSE = frozenset({"LT", "ST", "UR", "UT"})
-_NOT_TEXT = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "AT"})
+_NOT_TEXT = BINARY | {"AT"}
 _SURELY_A_NUMBER = 16  # digits: of more than 4300 Python makes no number
 _LONGEST_SHORT = 0xFFFE  # bytes of a value whose length has 16 bits
 _RETRIEVE_URL = 0x00081190
 _SEGMENTS = {0x0020000D: "/studies/", 0x0020000E: "/series/", 0x00080018: "/instances/"}
 _json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 Value = str | list[Attributes]
 
@@ -232,7 +229,7 @@ class Encoder:
     def prepared(self, field: _Field) -> _Prepared:
         begin, pack, is_short = self.header(field.tag, field.vr)
         constant = field.constant.encode() + b" " * (len(field.constant) & 1)
-        is_text = field.vr not in _BINARY and field.vr != "SQ"
+        is_text = field.vr not in NUMBER_FORMATS and field.vr != "SQ"
         fixed = begin + pack(len(constant)) + constant
         pad = b"\0" if field.vr == "UI" else b" "
         return field.read, fixed, begin, pack, is_short, is_text, pad, field
@@ -242,7 +239,7 @@ class Encoder:
         begin = self.tag.pack(tag >> 16, tag & 0xFFFF)
         if self.implicit:
             return begin, self.long.pack, False
-        if vr in _LONG:
+        if vr in LONG_LENGTH:
             return begin + vr.encode() + b"\0\0", self.long.pack, False
         return begin + vr.encode(), self.short.pack, True
 
@@ -291,7 +288,7 @@ class Encoder:
         """The bytes of a value, even in number."""
         if isinstance(value, list):
             return b"".join(map(self.item, ((one, items, codec) for one in value)))
-        if vr in _BINARY:
+        if vr in NUMBER_FORMATS:
             return self.numbers(vr, value)
         data = value.encode(codec)
         if len(data) & 1:
@@ -299,7 +296,7 @@ class Encoder:
         return data
 
     def numbers(self, vr: str, value: str) -> bytes:
-        form = self.order + _BINARY[vr]
+        form = self.order + NUMBER_FORMATS[vr]
         try:
             numbers = [float(text) if vr[0] == "F" else int(text) for text in value.split("\\")]
             return b"".join(struct.pack(form, number) for number in numbers)
@@ -340,13 +337,13 @@ def json_element(vr: str, value: Value, items: tuple[Key, ...] = ()) -> dict[str
         return {"vr": vr}
     if isinstance(value, list):
         return {"vr": "SQ", "Value": [_json_item(item, items) for item in value]}
-    values = [value] if vr in _PROSE else value.split("\\")
+    values = [value] if vr in PROSE else value.split("\\")
     return {"vr": vr, "Value": [_json_value(vr, one) for one in values]}
 
 
 def _is_plain(vr: str) -> bool:
     """Whether one value is in DICOM JSON as it is in the index."""
-    return vr not in _NOT_TEXT and vr not in _BINARY and vr not in ("PN", "IS", "DS", "SQ")
+    return vr not in _NOT_TEXT and vr not in NUMBER_FORMATS and vr not in ("PN", "IS", "DS", "SQ")
 
 
 # The text of an element before its values; all of it where there is none; what reads it, and what writes one value.
@@ -384,8 +381,8 @@ def _json_value(vr: str, text: str) -> Json:
     if not text:
         return None
     if vr == "PN":
-        return {name: group for name, group in zip(_GROUPS, text.split("=", 2), strict=False) if group}
-    if vr in ("IS", "DS") or vr in _BINARY:
+        return {name: group for name, group in zip(PERSON_NAME_GROUPS, text.split("=", 2), strict=False) if group}
+    if vr in ("IS", "DS") or vr in NUMBER_FORMATS:
         return _json_number(text)
     return text
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from .. import uids
 from ..dataset import codec
+from ..dataset.vr import NUMBER_FORMATS, PROSE
 from ..errors import InvalidArgument
 from ..files.instance_source import DEFLATED
 from ..repository.headers import Element, Item, read_elements
@@ -51,7 +52,6 @@ ASKED = (QUERY, WORKLIST, RETRIEVE)
 
 _CHARACTER_SET = 0x00080005
 _PATIENT, _STUDY, _SCHEDULED_STEP_ATTRIBUTES = 0x00100020, 0x0020000D, 0x00400270
-_NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _CREATORS = range(0x10, 0x100)
 #: What every decision needs of a data set, beside what its rules ask for.
 IDENTIFYING = frozenset(
@@ -227,13 +227,12 @@ def values_of(element: Element, encodings: tuple[str, ...]) -> list[str]:
     value = element.value
     if isinstance(value, list) or not value:
         return []
-    form = _NUMBERS.get(element.vr)
+    form = NUMBER_FORMATS.get(element.vr)
     if form is not None:
         size = struct.calcsize(form)
         whole = value[: len(value) // size * size]
         return [repr(number) for number in struct.unpack(f"<{len(whole) // size}{form}", whole)]
-    if element.vr in ("ST", "LT", "UT", "UR"):  # where a backslash is a character
-        text = decode(value, encodings)
-        return [text] if text else []
     text = decode(value, encodings)
+    if element.vr in PROSE:
+        return [text] if text else []
     return [part.strip() for part in text.split("\\")] if text else []

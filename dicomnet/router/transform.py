@@ -14,6 +14,7 @@ from datetime import datetime
 
 from ..dataset import codec
 from ..dataset.raw import Encoding, RawDataSet, RawElement, read, write
+from ..dataset.vr import NUMBER_FORMATS, PROSE, TEXT
 from ..errors import InvalidArgument
 from ..files.instance_source import DEFLATED
 from ..repository.headers import Element
@@ -26,10 +27,6 @@ __all__ = ["Editor", "hashed_uid"]
 
 _CHARACTER_SET, _SOP_INSTANCE = 0x00080005, 0x00080018
 _ORIGINAL, _MODIFIED = 0x04000561, 0x04000550
-_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-_INTEGERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q"}
-_FLOATS = {"FL": "f", "FD": "d"}
-_WHOLE = frozenset({"LT", "ST", "UT", "UR"})  # in which a backslash is a character
 _LONGEST_SHORT = 0xFFFE
 
 
@@ -140,11 +137,11 @@ class Editor:
 
     def _encoded(self, dataset: RawDataSet, tag: int, vr: str, values: list[str]) -> bytes:
         text = "\\".join(values)
-        if vr in _INTEGERS or vr in _FLOATS:
+        if vr in NUMBER_FORMATS:
             return _packed(vr, text, tag)
         if vr == "SQ":
             raise InvalidArgument(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is a sequence, and has no value of its own")
-        if vr not in _TEXT:
+        if vr not in TEXT:
             try:
                 data = text.encode("ascii")
             except UnicodeEncodeError as error:
@@ -242,7 +239,7 @@ def _read(element: RawElement, encodings: tuple[str, ...]) -> list[str]:
     if isinstance(element.value, list):
         return []
     value = bytes(element.value)
-    size = struct.calcsize(_INTEGERS.get(element.vr) or _FLOATS.get(element.vr) or "B")
+    size = struct.calcsize(NUMBER_FORMATS.get(element.vr, "B"))
     if not element.little_endian and size > 1:
         value = b"".join(value[at : at + size][::-1] for at in range(0, len(value), size))
     return values_of(Element(element.tag, element.vr, value), encodings)
@@ -261,11 +258,9 @@ def _vr(tag: int, step: Step) -> str:
 
 def _packed(vr: str, text: str, tag: int) -> bytes:
     try:
-        if vr in _FLOATS:
-            floats = [float(one) for one in text.split("\\") if one]
-            return struct.pack(f"<{len(floats)}{_FLOATS[vr]}", *floats)
-        numbers = [int(one) for one in text.split("\\") if one]
-        return struct.pack(f"<{len(numbers)}{_INTEGERS[vr]}", *numbers)
+        number = float if vr in ("FL", "FD") else int
+        numbers = [number(one) for one in text.split("\\") if one]
+        return struct.pack(f"<{len(numbers)}{NUMBER_FORMATS[vr]}", *numbers)
     except (ValueError, struct.error, OverflowError) as error:
         raise InvalidArgument(f'"{text}" is no value of ({tag >> 16:04X},{tag & 0xFFFF:04X}), a {vr}') from error
 
@@ -298,7 +293,7 @@ def _recode(dataset: RawDataSet, character_set: str) -> None:
         if isinstance(element.value, list):
             for item in element.value:
                 _recode(item, own)
-        elif element.vr in _TEXT and not bytes(element.value).isascii():
-            delimiters = set() if element.vr in _WHOLE else {0x5C}
+        elif element.vr in TEXT and not bytes(element.value).isascii():
+            delimiters = set() if element.vr in PROSE else {0x5C}
             text = decode_bytes(bytes(element.value), encodings, delimiters)
             element.value = _even(text.rstrip(" ").encode("utf-8"))

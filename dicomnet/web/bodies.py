@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from .. import uids
 from ..dataset import codec
+from ..dataset.vr import PERSON_NAME_GROUPS
 from ..repository.dicom_json import DicomJson
 from .json_text import json_bytes
 from .media_types import accepted, best, parse
@@ -39,7 +40,6 @@ BODY_SECONDS = 30.0
 STALL = 60.0
 _is_tag = re.compile(r"[0-9A-F]{8}").fullmatch
 _is_vr = re.compile(r"[A-Z]{2}").fullmatch
-_NAMES = {"Alphabetic", "Ideographic", "Phonetic"}
 
 
 async def small_body(request: Request, most: int, what: str) -> bytes:
@@ -171,8 +171,8 @@ def _check_value(value: Any, vr: str, where: str, depth: int) -> None:
         if value is not None:
             check_item(value, f"{where}.", depth + 1)
     elif vr == "PN" and isinstance(value, dict):
-        if not value.keys() <= _NAMES or not all(isinstance(one, str) for one in value.values()):
-            raise Problem(400, f"a name has {', '.join(sorted(_NAMES))}", parameter=where)
+        if not value.keys() <= set(PERSON_NAME_GROUPS) or not all(isinstance(one, str) for one in value.values()):
+            raise Problem(400, f"a name has {', '.join(PERSON_NAME_GROUPS)}", parameter=where)
     elif isinstance(value, dict | list):
         raise Problem(400, "a value is text or a number", parameter=where)
     elif isinstance(value, str) and "\0" in value:

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from pydicom.datadict import keyword_for_tag
 from starlette.responses import Response
 
+from ..dataset.vr import PERSON_NAME_GROUPS
 from .multipart import Part, boundary, written
 from .pieces import streamed
 
@@ -17,7 +18,6 @@ __all__ = ["DICOM_XML", "native_xml", "xml_answer"]
 
 DICOM_XML = "application/dicom+xml"
 _NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _COMPONENTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 #: Characters that XML 1.0 cannot have.
 _not_xml = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
@@ -77,7 +77,7 @@ def _add_value(attribute: Element, number: str, vr: str, value: Any) -> None:
         _add(SubElement(attribute, "Item", {"number": number}), value or {})
     elif vr == "PN":
         name = SubElement(attribute, "PersonName", {"number": number})
-        for group in _GROUPS:
+        for group in PERSON_NAME_GROUPS:
             if text := (value or {}).get(group):
                 components = zip(_COMPONENTS, text.split("^"), strict=False)
                 parent = SubElement(name, group)

@@ -10,13 +10,13 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from ..dataset.vr import PERSON_NAME_GROUPS
 from ..repository.dicom_json import DicomJson
 from .bodies import MOST_DEPTH, check_item
 from .problems import Problem
 
 __all__ = ["item_of_xml"]
 
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _COMPONENTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 _WHOLE = frozenset({"SL", "SS", "SV", "UL", "US", "UV"})
 _BROKEN = frozenset({"FD", "FL"})
@@ -139,7 +139,7 @@ def _value(child: Element, name: str, vr: str, tag: str, depth: int) -> Any:
         return _item(child, depth + 1)
     if name == "PersonName":
         groups = {_name(group): "^".join(_components(group)).rstrip("^") for group in child}
-        return {group: text for group, text in groups.items() if group in _GROUPS and text}
+        return {group: text for group, text in groups.items() if group in PERSON_NAME_GROUPS and text}
     text = child.text or ""
     if not text:
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...dataset import codec
+from ...dataset.vr import TEXT
 from ...errors import InvalidArgument
 from .keys import Replacements
 from .profile import CODES, Option, action_of, options_of
@@ -17,7 +18,7 @@ __all__ = ["Deidentifier", "NotDeidentified", "Report"]
 _DONE = {"D": "replaced", "Z": "emptied", "X": "removed", "U": "mapped", "C": "cleaned"}
 _PATIENT_NAME, _PATIENT_ID = 0x00100010, 0x00100020
 _PRIVATE_SAFETY = 0x00080300  # Private Data Element Characteristics Sequence
-_TEXT = frozenset({"LO", "LT", "SH", "ST", "UC", "UT", "PN", "CS", "AE", "UR"})
+_CLEANED = TEXT | {"CS", "AE", "UR"}
 _DUMMIES = {
     "AE": "ANONYMIZED", "AS": "000Y", "CS": "ANONYMIZED", "DA": "19000101", "DS": "0", "DT": "19000101000000",
     "FD": 0.0, "FL": 0.0, "IS": "0", "LO": "ANONYMIZED", "LT": "ANONYMIZED", "PN": "ANONYMIZED", "SH": "ANONYMIZED",
@@ -246,7 +247,7 @@ class _Pass:
             return "shifted"
         if element.VR == "TM":
             return "kept"  # times of the day tell no date
-        if element.VR in _TEXT:
+        if element.VR in _CLEANED:
             element.value = _each(element.value, self.without_names)
             return "cleaned"
         del dataset[element.tag]

@@ -255,3 +255,9 @@ class TestGroups:
         assert [code for code, _ in results] == ["AA", "AA"]
         assert len(times) == 4
         assert len(items_of(archive)) == 2
+
+
+def test_a_port_that_there_is_not(tmp_path):
+    for port in (-1, 65536):
+        with pytest.raises(InvalidArgument, match=f"hl7_port {port}: 0 to 65535"):
+            archives.make(tmp_path / "archive", hl7_port=port)

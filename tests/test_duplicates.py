@@ -122,3 +122,22 @@ def test_numbers_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keep(made, root)
     made.discard()
     assert len(names(root)) == 3
+
+
+def test_what_cannot_be_written_is_said_and_no_number_is_tried(root: Path) -> None:
+    (root / "taken").write_bytes(b"a file where a directory would be")
+    made = sink(root, b"one")
+    with pytest.raises(OutputFileError, match="Not a directory"):
+        keep(made, root, "taken/x.dcm")
+    made.discard()
+    assert names(root) == ["taken"]
+
+
+def test_a_name_that_is_too_long_with_its_number(root: Path) -> None:
+    name = "n" * 251 + ".dcm"  # 255 characters are the most
+    keep(sink(root, b"one"), root, name)
+    made = sink(root, b"two")
+    with pytest.raises(OutputFileError, match="File name too long"):
+        keep(made, root, name)
+    made.discard()
+    assert names(root) == [name]

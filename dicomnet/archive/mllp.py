@@ -61,7 +61,14 @@ class _Connection(socketserver.BaseRequestHandler):
         while data := connection.recv(_READ):
             answers = [server.handler(message) for message in reader.feed(data)]
             if answers:
-                connection.sendall(b"".join(framed(answer.result(ANSWER_SECONDS)) for answer in answers))
+                connection.sendall(b"".join(framed(_waited_for(answer)) for answer in answers))
+
+
+def _waited_for(answer: Future[bytes]) -> bytes:
+    try:
+        return answer.result(ANSWER_SECONDS)
+    except TimeoutError:
+        raise TimeoutError(f"no answer in {ANSWER_SECONDS:g} s") from None
 
 
 class MllpServer:

@@ -10,6 +10,8 @@ from typing import Any
 
 import rig
 
+from dicomnet.client import events
+
 FACES = ("sync", "aio")
 
 
@@ -68,3 +70,15 @@ class Clients:
     def close(self) -> None:
         if self._loop is not None:
             self._loop.close()
+
+
+class Watching:
+    """How many associations a provider has had."""
+
+    def __init__(self, made: Clients, client: Any) -> None:
+        self.seen: list[Any] = []
+        for kind in (events.AfterAssociate, events.AfterRelease, events.Aborted, events.Closed):
+            client.on(kind)(made.handler(self.seen.append))
+
+    def names(self) -> list[str]:
+        return [type(event).__name__ for event in self.seen]

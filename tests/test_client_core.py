@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import inspect
 import socket
@@ -17,13 +16,13 @@ import faces
 import peers
 import pytest
 import rig
-from faces import CT, instance
+from clients import Watching
+from faces import instance
 
 import dicomnet as dn
 from dicomnet._pdu import Abort, AssociateRJ
 from dicomnet.client import Client, Retry, events
 from dicomnet.client import aio as client_aio
-from dicomnet.client.aio.pool import Pool
 from dicomnet.client.sync.concurrency import Together
 from dicomnet.errors import AssociationRejected, ConnectionFailed, TLSFailed
 
@@ -43,175 +42,6 @@ def three_matches(listener: Any) -> None:
     def find(_: Any) -> Iterator[dict[str, str]]:
         for number in range(3):
             yield {"StudyInstanceUID": f"2.25.{number}"}
-
-
-class Watching:
-    """How many associations a provider has had."""
-
-    def __init__(self, made: clients.Clients, client: Any) -> None:
-        self.seen: list[Any] = []
-        for kind in (events.AfterAssociate, events.AfterRelease, events.Aborted, events.Closed):
-            client.on(kind)(made.handler(self.seen.append))
-
-    def names(self) -> list[str]:
-        return [type(event).__name__ for event in self.seen]
-
-
-# ---- the pool --------------------------------------------------------------------------------------------------------
-
-
-def test_an_association_is_kept_between_calls(made):
-    with faces.provider("sync") as provider, made.client(provider.peer()) as client:
-        watching = Watching(made, client)
-        for _ in range(3):
-            assert client.echo().is_success
-        assert watching.names() == ["AfterAssociate"]
-        assert len(client.pool) == 1
-    assert watching.names() == ["AfterAssociate", "AfterRelease"]
-
-
-def test_what_an_operation_needs_is_negotiated_when_it_needs_it(made):
-    with faces.provider("sync") as provider, made.client(provider.peer()) as client:
-        watching = Watching(made, client)
-        client.echo()
-        assert client.store(instance(100)).ok
-        assert client.store(instance(100, uid="2.25.2")).ok
-        client.echo()
-        assert watching.names() == ["AfterAssociate"] * 2
-        contexts = [set(event.association.contexts.values()) for event in watching.seen]
-        assert [{one.abstract_syntax for one in few} for few in contexts] == [{dn.uids.VERIFICATION}, {CT}]
-    assert [uid for uid, _ in provider.stored] == ["2.25.1", "2.25.2"]
-
-
-def test_an_idle_one_goes_where_another_is_needed(made):
-    with faces.provider("sync") as provider, made.client(provider.peer(), associations=1) as client:
-        watching = Watching(made, client)
-        client.echo()
-        client.store(instance(100))
-        assert watching.names() == ["AfterAssociate", "AfterRelease", "AfterAssociate"]
-        assert len(client.pool) == 1
-
-
-def test_an_idle_association_is_released(made):
-    released = threading.Event()
-    with faces.provider("sync") as provider, made.client(provider.peer(), idle=0.05) as client:
-        client.on(events.AfterRelease)(lambda _: released.set())
-        client.echo()
-        assert released.wait(faces.PATIENCE)
-        assert len(client.pool) == 0
-        released.clear()
-        assert client.echo().is_success  # and once more
-        assert released.wait(faces.PATIENCE)
-
-
-def test_an_association_is_used_for_so_many_requests(made):
-    with faces.provider("sync") as provider, made.client(provider.peer(), requests_per_association=2) as client:
-        watching = Watching(made, client)
-        for _ in range(5):
-            client.echo()
-        assert watching.names().count("AfterAssociate") == 3
-
-
-def test_one_that_the_peer_has_ended_is_not_used_again(made):
-    with made.client(f"ANY-SCP@127.0.0.1:{peers.free_port()}") as client:
-        for _ in range(2):
-            port = client.entity.port
-            with faces.provider("sync", port=port, drain=0):
-                assert client.echo().is_success
-
-
-def test_who_waits_for_an_association_gets_the_next(made):
-    begun, go = threading.Event(), threading.Event()
-
-    def slowly(listener: Any) -> None:
-        @listener.on_store()
-        def keep(_: Any) -> None:
-            begun.set()
-            assert go.wait(faces.PATIENCE)
-
-    with faces.provider("sync", slowly) as provider, made.client(provider.peer(), associations=1) as client:
-        first = threading.Thread(target=client.store, args=(instance(100),))
-        first.start()
-        assert begun.wait(faces.PATIENCE)
-        second = threading.Thread(target=client.echo)
-        second.start()
-        go.set()
-        first.join(faces.PATIENCE)
-        second.join(faces.PATIENCE)
-        assert not first.is_alive()
-        assert not second.is_alive()
-        assert len(client.pool) == 1
-
-
-def test_the_wait_for_an_association_has_an_end(made):
-    begun, go = threading.Event(), threading.Event()
-
-    def slowly(listener: Any) -> None:
-        @listener.on_store()
-        def keep(_: Any) -> None:
-            begun.set()
-            assert go.wait(faces.PATIENCE)
-
-    options = {"associations": 1, "timeouts": dn.Timeouts(pool=0.05)}
-    with faces.provider("sync", slowly) as provider, made.client(provider.peer(), **options) as client:
-        first = threading.Thread(target=client.store, args=(instance(100),))
-        first.start()
-        assert begun.wait(faces.PATIENCE)
-        with pytest.raises(dn.DeadlineExceeded, match=r"pool time-out after 0\.05 s"):
-            client.echo()
-        go.set()
-        first.join(faces.PATIENCE)
-
-
-def test_who_gives_up_waiting_lets_the_next_have_it() -> None:
-    """In the very moment in which one is given back, the task that was to have it is cancelled."""
-
-    class One:
-        def check(self) -> bool:
-            return True
-
-    class Opener:
-        async def open_association(self, _: Any) -> Any:
-            return One()
-
-        async def release_association(self, _: Any) -> None:
-            pass
-
-    async def run() -> None:
-        pool = Pool(Opener(), most=1, idle=None, patience=None, requests=None)
-        lease = await pool.take([])
-        first, second = (asyncio.create_task(pool.take([])) for _ in range(2))
-        while len(pool._waiting) < 2:
-            await asyncio.wait([first, second], timeout=0)
-        await pool.give_back(lease)
-        first.cancel()
-        assert await asyncio.wait_for(second, faces.PATIENCE) is lease
-        assert first.cancelled()
-
-    asyncio.run(run())
-
-
-def test_a_borrowed_association(made):
-    with faces.provider("sync") as provider:
-        if made.face == "sync":
-            with Client(provider.peer()) as client:
-                for _ in range(2):
-                    with client.association(dn.contexts.verification()) as association:
-                        assert association.echo().is_success
-                assert len(client.pool) == 1
-                with pytest.raises(ZeroDivisionError), client.association(dn.contexts.verification()):
-                    raise ZeroDivisionError
-                assert len(client.pool) == 0
-            return
-
-        async def run() -> None:
-            async with client_aio.Client(provider.peer()) as client:
-                for _ in range(2):
-                    async with client.association(dn.contexts.verification()) as association:
-                        assert (await association.echo()).is_success
-                assert len(client.pool) == 1
-
-        made._loop.run(run())
 
 
 # ---- what is tried again ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ...aio.association import Association
 from ...errors import DeadlineExceeded, DicomNetError, LocalProtocolError
+from ...log import log_failure
 from ...protocol.negotiation import ProposedContext
 from .concurrency import Gate, Worker, join, now, start, wait
 
@@ -108,14 +109,12 @@ class Pool:
         end = None if self._patience is None else now() + self._patience
         while True:
             found, spare, gate = self._look_for(wanted)
-            for lease in spare:
-                await self._release(lease)
             if found is not None and found.association.check():
                 return found
             if found is not None:
                 await self.drop(found)
             elif gate is None:
-                return await self._open(contexts)
+                return await self._open(contexts, spare)
             else:
                 await self._wait(gate, end)
 
@@ -156,9 +155,11 @@ class Pool:
             assert self._patience is not None
             raise DeadlineExceeded("pool", self._patience, hint="All associations of this client are in use.")
 
-    async def _open(self, contexts: Sequence[ProposedContext]) -> Lease:
+    async def _open(self, contexts: Sequence[ProposedContext], spare: Iterable[Lease]) -> Lease:
         association = None
         try:
+            for idle in spare:
+                await self._release(idle)
             association = await self._opener.open_association(contexts)
         finally:
             with self._lock:
@@ -186,8 +187,10 @@ class Pool:
         if keep:
             self._watch()
         else:
-            await self._release(lease)
-            self._forget(lease)
+            try:
+                await self._release(lease)
+            finally:
+                self._forget(lease)
 
     async def drop(self, lease: Lease) -> None:
         """Abort an association on which something went wrong, if it is not over already."""
@@ -233,12 +236,17 @@ class Pool:
                     return
                 next_due = min((lease.since for lease in self._idle), default=time) + self._keep
             for lease in late:
-                await self._release(lease)
+                try:
+                    await self._release(lease)
+                except Exception as error:  # of a handler: there is no caller to have it
+                    log_failure("an idle association was not released in good order", error)
             if not late:
                 await wait(self.closing, next_due - time)
 
     async def close(self, *, abort: bool = False) -> None:
         """Release what is idle, and give out no other; what is in use is released when it is given back.
+
+        What handlers raise keeps none of them open: the first of it is raised in the end.
 
         Args:
             abort: abort all, in use or not; calls under way on them raise.
@@ -250,12 +258,18 @@ class Pool:
             janitor, self._janitor = self._janitor, None
             while self._waiting:
                 self._next_in_line()
+        failures: list[Exception] = []
         for lease in idle:
-            if abort:
-                await lease.association.abort()
-            else:
-                await self._release(lease)
+            try:
+                if abort:
+                    await lease.association.abort()
+                else:
+                    await self._release(lease)
+            except Exception as error:
+                failures.append(error)
         for lease in in_use if abort else ():
             lease.association.interrupt()
         if janitor is not None:
             await join(janitor)
+        if failures:
+            raise failures[0]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from ...errors import DeadlineExceeded, DicomNetError, LocalProtocolError
+from ...log import log_failure
 from ...protocol.negotiation import ProposedContext
 from ...sync.association import Association
 from .concurrency import Gate, Worker, join, now, start, wait
@@ -109,14 +110,12 @@ class Pool:
         end = None if self._patience is None else now() + self._patience
         while True:
             found, spare, gate = self._look_for(wanted)
-            for lease in spare:
-                self._release(lease)
             if found is not None and found.association.check():
                 return found
             if found is not None:
                 self.drop(found)
             elif gate is None:
-                return self._open(contexts)
+                return self._open(contexts, spare)
             else:
                 self._wait(gate, end)
 
@@ -157,9 +156,11 @@ class Pool:
             assert self._patience is not None
             raise DeadlineExceeded("pool", self._patience, hint="All associations of this client are in use.")
 
-    def _open(self, contexts: Sequence[ProposedContext]) -> Lease:
+    def _open(self, contexts: Sequence[ProposedContext], spare: Iterable[Lease]) -> Lease:
         association = None
         try:
+            for idle in spare:
+                self._release(idle)
             association = self._opener.open_association(contexts)
         finally:
             with self._lock:
@@ -187,8 +188,10 @@ class Pool:
         if keep:
             self._watch()
         else:
-            self._release(lease)
-            self._forget(lease)
+            try:
+                self._release(lease)
+            finally:
+                self._forget(lease)
 
     def drop(self, lease: Lease) -> None:
         """Abort an association on which something went wrong, if it is not over already."""
@@ -234,12 +237,17 @@ class Pool:
                     return
                 next_due = min((lease.since for lease in self._idle), default=time) + self._keep
             for lease in late:
-                self._release(lease)
+                try:
+                    self._release(lease)
+                except Exception as error:  # of a handler: there is no caller to have it
+                    log_failure("an idle association was not released in good order", error)
             if not late:
                 wait(self.closing, next_due - time)
 
     def close(self, *, abort: bool = False) -> None:
         """Release what is idle, and give out no other; what is in use is released when it is given back.
+
+        What handlers raise keeps none of them open: the first of it is raised in the end.
 
         Args:
             abort: abort all, in use or not; calls under way on them raise.
@@ -251,12 +259,18 @@ class Pool:
             janitor, self._janitor = self._janitor, None
             while self._waiting:
                 self._next_in_line()
+        failures: list[Exception] = []
         for lease in idle:
-            if abort:
-                lease.association.abort()
-            else:
-                self._release(lease)
+            try:
+                if abort:
+                    lease.association.abort()
+                else:
+                    self._release(lease)
+            except Exception as error:
+                failures.append(error)
         for lease in in_use if abort else ():
             lease.association.interrupt()
         if janitor is not None:
             join(janitor)
+        if failures:
+            raise failures[0]

@@ -19,11 +19,10 @@ from ..repository.deletion import compact, delete_blobs_due, delete_instances
 from ..repository.exporting import selected
 from .exits import Exit
 from .instance_files import progressing, selection
-from .options import DIRECTORY, PATH, output_options
+from .options import DIR, PATH, output_options
 from .output import Output, amount, counted
 
 __all__ = [
-    "DIR",
     "compact_command",
     "delete_command",
     "fsck_command",
@@ -31,8 +30,6 @@ __all__ = [
     "scrub_command",
     "stats_command",
 ]
-
-DIR = click.argument("directory", type=DIRECTORY, metavar="DIR")
 
 
 def held(holdings: Holdings) -> tuple[int, int]:

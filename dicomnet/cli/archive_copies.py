@@ -15,10 +15,10 @@ from ..errors import OutputFileError, OutputProblem
 from ..repository.deidentify import Deidentifier, Option, key_in
 from ..repository.exporting import FORMATS, export, selected
 from ..repository.places import Place
-from .archive_care import DIR, held
+from .archive_care import held
 from .exits import Exit
 from .instance_files import progressing, selection, take_in
-from .options import PATH, output_options
+from .options import DIR, PATH, output_options
 from .output import Output, amount, counted
 
 __all__ = ["backup_command", "export_command", "import_command"]

@@ -20,10 +20,10 @@ from ..repository.holdings import INDEX_NAME
 from ..repository.index_copy import IndexCopy
 from ..repository.moving import move_instances
 from ..repository.nodes import Node, Nodes
-from .archive_care import DIR, held
+from .archive_care import held
 from .exits import Exit
 from .instance_files import progressing
-from .options import output_options
+from .options import DIR, output_options
 from .output import Output, amount, counted
 
 __all__ = ["migrate_command"]

@@ -10,9 +10,8 @@ from ..archive.settings import ArchiveSettings
 from ..repository.database import Database
 from ..repository.holdings import INDEX_NAME
 from ..repository.nodes import Nodes
-from .archive_care import DIR
 from .exits import Exit
-from .options import output_options
+from .options import DIR, output_options
 from .output import Output, counted
 
 __all__ = ["nodes_command"]

@@ -9,9 +9,8 @@ import click
 from ..archive.holdings import Holdings
 from ..archive.retention import Policy, prune
 from ..repository.deletion import compact, delete_blobs_due
-from .archive_care import DIR
 from .exits import Exit
-from .options import SIZE, output_options
+from .options import DIR, SIZE, output_options
 from .output import Output, amount, counted
 
 __all__ = ["prune_command"]

@@ -16,7 +16,7 @@ from ..archive.web import serve_web
 from ..config import STOP_DRAIN
 from ..errors import CannotListen, InvalidArgument
 from .exits import Exit
-from .options import AE_TITLE, DIRECTORY, DRAIN, FILE, output_options
+from .options import AE_TITLE, DIR, DRAIN, FILE, output_options
 from .output import Output, counted
 from .serving import serve
 
@@ -26,7 +26,7 @@ _WEB = ("listen", "users", "cert", "key", "ca", "proxies")
 
 
 @click.command("run")
-@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@DIR
 @click.option("-aet", "--aet", type=AE_TITLE, metavar="TITLE", help="Its AE title.  [default: ARCHIVE]")
 @click.option("--host", metavar="HOST", help="The address to bind.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="0 picks a free one.  [default: 11112]")

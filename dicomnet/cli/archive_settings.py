@@ -11,8 +11,7 @@ import click
 
 from ..archive.settings_desk import DirectorySettings
 from ..errors import escaped
-from .archive_care import DIR
-from .options import output_options
+from .options import DIR, output_options
 from .output import Output
 from .shared_settings import AFTER, KEY_VALUE, KEYS, NUMBER, SNAPSHOT, say_change, say_history, say_settings
 

@@ -8,7 +8,7 @@ import click
 
 from .certificates import Facts, facts_of, make, read_certificates
 from .exits import Exit
-from .options import DIRECTORY, PATH, output_options
+from .options import DIR, PATH, output_options
 from .output import Output
 
 __all__ = ["command"]
@@ -22,7 +22,7 @@ def command() -> None:
 
 
 @command.command("make", short_help="Make a small authority, a server and a client.")
-@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@DIR
 @click.option(
     "--host", "hosts", multiple=True, default=("localhost", "127.0.0.1", "::1"), metavar="NAME",
     help="A name or address of the server; can be given again.  [default: localhost]",

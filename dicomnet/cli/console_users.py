@@ -9,9 +9,9 @@ import click
 from ..server.directory import home
 from ..web.users import Users
 from .console_run import USERS_NAME
-from .options import output_options
+from .options import NAME, output_options
 from .output import Output
-from .users import NAME, ROLE, add_user, list_users, remove_user
+from .users import ROLE, add_user, list_users, remove_user
 
 __all__ = ["command"]
 

@@ -18,6 +18,7 @@ from .exits import Exit
 from .interrupts import Interrupts
 from .keys import key_option, parse_keys
 from .options import Settings, common
+from .output import counted
 from .tables import CsvTable, Table
 
 __all__ = ["command"]
@@ -102,7 +103,7 @@ def _find(
     table.close()
     seconds = monotonic() - start
     if not as_csv:
-        line = f"{count} {'match' if count == 1 else 'matches'} in {seconds:.2f} s"
+        line = f"{counted(count, 'match', 'matches')} in {seconds:.2f} s"
         output.summary(line, matches=count, failed=unreadable, seconds=seconds)
     return Exit.FAILURES if unreadable else Exit.DONE
 

@@ -11,6 +11,7 @@ import click
 from ..repository.holdings import Holdings
 from ..repository.importing import import_files
 from .exits import Exit
+from .options import stacked
 from .output import Output
 
 __all__ = ["progressing", "selection", "take_in"]
@@ -26,16 +27,13 @@ def progressing(total: int, output: Output) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def selection(function: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that name instances: ``patient``, ``studies``, ``series`` and ``instances``."""
-    for option in (
-        click.option("--instance", "instances", multiple=True, metavar="UID", help="An instance; can be given again."),
-        click.option("--series", "series", multiple=True, metavar="UID", help="A series; can be given again."),
-        click.option("--study", "studies", multiple=True, metavar="UID", help="A study; can be given again."),
-        click.option("--patient", metavar="ID", help="All of a patient."),
-    ):
-        function = option(function)
-    return function
+#: The options that name instances; a command gets them as ``patient``, ``studies``, ``series`` and ``instances``.
+selection = stacked(
+    click.option("--patient", metavar="ID", help="All of a patient."),
+    click.option("--study", "studies", multiple=True, metavar="UID", help="A study; can be given again."),
+    click.option("--series", "series", multiple=True, metavar="UID", help="A series; can be given again."),
+    click.option("--instance", "instances", multiple=True, metavar="UID", help="An instance; can be given again."),
+)
 
 
 def take_in(holdings: Holdings, paths: Sequence[str], output: Output) -> int:

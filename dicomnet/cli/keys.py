@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -52,15 +52,11 @@ def _keyword(part: str, text: str) -> str:
     return keyword
 
 
-def key_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The option -k of what is asked for, which may be given many times."""
-    return click.option(
-        "-k", "--key", "keys", multiple=True, metavar="KEY[=VALUE]", help="PatientName=DOE*; without a value: returned."
-    )(function)
-
-
-def attribute_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The option -k of what is said, which may be given many times."""
-    return click.option(
-        "-k", "--key", "keys", multiple=True, metavar="KEY=VALUE", help="An attribute: PatientName=DOE^JANE. Repeat it."
-    )(function)
+#: The option -k of what is asked for, which may be given many times.
+key_option = click.option(
+    "-k", "--key", "keys", multiple=True, metavar="KEY[=VALUE]", help="PatientName=DOE*; without a value: returned."
+)
+#: The option -k of what is said, which may be given many times.
+attribute_option = click.option(
+    "-k", "--key", "keys", multiple=True, metavar="KEY=VALUE", help="An attribute: PatientName=DOE^JANE. Repeat it."
+)

@@ -23,9 +23,11 @@ from .output import Output
 __all__ = [
     "ADDRESS",
     "AE_TITLE",
+    "DIR",
     "DIRECTORY",
     "DRAIN",
     "FILE",
+    "NAME",
     "PATH",
     "PEER",
     "SECONDS",
@@ -35,6 +37,7 @@ __all__ = [
     "command_words",
     "common",
     "output_options",
+    "stacked",
     "tls_options",
 ]
 
@@ -42,6 +45,7 @@ _CALLING = "DICOMNET"
 _DATA_TF = 4  # PDU type of P-DATA-TF
 
 T = TypeVar("T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Parsed(click.ParamType[T]):
@@ -211,7 +215,21 @@ def _settings(
     return Settings(aet, limits, timeouts, tls, output, _tap(log, output))
 
 
-_NETWORK = (
+def stacked(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    """Several options and arguments as one decorator, in the order in which the help lists them."""
+
+    def decorate(function: _F) -> _F:
+        for one in reversed(decorators):
+            function = one(function)
+        return function
+
+    return decorate
+
+
+#: The directory that a command is about, and the name of what it is about in there.
+DIR = click.argument("directory", type=DIRECTORY, metavar="DIR")
+NAME = click.argument("name", metavar="NAME")
+_NETWORK = stacked(
     click.option("-aet", "--aet", type=AE_TITLE, metavar="ME", help="Our own AE title."),
     click.option(
         "-to",
@@ -227,7 +245,7 @@ _NETWORK = (
         "--log", type=PATH, metavar="FILE", help="Write each PDU and message to FILE, which `dicomnet dump` shows."
     ),
 )
-_TLS = (
+_TLS = stacked(
     click.option("--tls-ca", type=FILE, metavar="FILE", help="TLS: the authorities behind peers' certificates."),
     click.option("--tls-cert", type=FILE, metavar="FILE", help="TLS: our certificate."),
     click.option("--tls-key", type=FILE, metavar="FILE", help="TLS: its private key, if in a file of its own."),
@@ -237,18 +255,12 @@ _TLS = (
         "--tls-name", metavar="NAME", help='TLS: the name that the peer\'s certificate must have, or "any".'
     ),
 )  # fmt: skip
-_OUTPUT = (
+_OUTPUT = stacked(
     click.option("--json", is_flag=True, help="One JSON object per line on standard output, the summary last."),
     click.option("-v", "--verbose", is_flag=True, help="Tell what happens, and show each message."),
     click.option("-d", "--debug", is_flag=True, help="Tell everything, with each PDU and tracebacks."),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
 )
-
-
-def _decorated(function: Callable[..., Any], decorators: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
 
 
 def _output(json: bool, verbose: bool, debug: bool, quiet: bool) -> Output:
@@ -264,7 +276,7 @@ def output_options(function: Callable[..., int]) -> Callable[..., int]:
     def command(*args: Any, json: bool, verbose: bool, debug: bool, quiet: bool, **own: Any) -> int:
         return function(*args, output=_output(json, verbose, debug, quiet), **own)
 
-    return _decorated(command, _OUTPUT)
+    return _OUTPUT(command)
 
 
 def tls_options(function: Callable[..., int]) -> Callable[..., int]:
@@ -275,7 +287,7 @@ def tls_options(function: Callable[..., int]) -> Callable[..., int]:
         tls = _tls(*(own.pop(f"tls_{name}") for name in ("ca", "cert", "key", "password_file", "crl", "name")))
         return function(*args, tls=tls, **own)
 
-    return _decorated(command, _TLS)
+    return _TLS(command)
 
 
 def common(function: Callable[..., int]) -> Callable[..., int]:
@@ -296,4 +308,4 @@ def common(function: Callable[..., int]) -> Callable[..., int]:
     ) -> int:
         return function(*args, settings=_settings(aet, timeout, max_pdu, tls, output, log), **own)
 
-    return _decorated(command, _NETWORK)
+    return _NETWORK(command)

@@ -83,9 +83,9 @@ class Output:
             sys.stdout.flush()
 
 
-def counted(number: int, noun: str) -> str:
-    """How many of something: "1 instance", "3 instances"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """How many of something: "1 instance", "3 instances". A plural that is more than an s has to be given."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def amount(size: float) -> str:

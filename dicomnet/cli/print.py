@@ -13,7 +13,7 @@ from ..protocol.peer_profile import Peer
 from ..services.film import FILM_SIZES
 from .connect import client_options, peer_options
 from .exits import Exit
-from .options import PATH, SECONDS, Parsed, Settings, common
+from .options import PATH, SECONDS, Parsed, Settings, common, stacked
 from .output import counted
 
 __all__ = ["command"]
@@ -33,41 +33,30 @@ def _window(text: str) -> tuple[float, float, str]:
     return centre, width, function
 
 
-def _layout(command: Any) -> Any:
-    """The options that say how films look."""
-    choice = click.Choice
-    options = (
-        click.option("--layout", default="1x1", show_default=True, metavar="CxR",
-                     help=r"COLUMNSxROWS, or as the standard has it: ROW\1,2 or COL\2,1."),
-        click.option("--film", "size", default="", metavar="SIZE", help=f"{', '.join(FILM_SIZES)}."),
-        click.option("--orientation", type=choice(["PORTRAIT", "LANDSCAPE"], case_sensitive=False),
-                     default="PORTRAIT", help="Of the film."),
-        click.option("--magnification", type=choice(["REPLICATE", "BILINEAR", "CUBIC", "NONE"]),
-                     help="How images are enlarged."),
-        click.option("--border", default="", metavar="DENSITY", help="Between images: BLACK, WHITE, or 150."),
-        click.option("--empty", default="", metavar="DENSITY", help="Where there is no image."),
-        click.option("--trim", is_flag=True, help="A line around each image."),
-        click.option("--lut", type=choice(["IDENTITY", "LIN OD"]), help="The presentation LUT."),
-        click.option("--annotation", "annotations", multiple=True, metavar="TEXT", help="Repeat it for more boxes."),
-        click.option("--annotation-format", default="", metavar="ID", help="The printer's name of their layout."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _session(command: Any) -> Any:
-    """The options that say what is to be done with the films."""
-    options = (
-        click.option("--copies", type=click.IntRange(1, 999), default=1, help="Of each film."),
-        click.option("--medium", default="", metavar="TYPE", help='"BLUE FILM", "CLEAR FILM", "PAPER".'),
-        click.option("--destination", default="", metavar="BIN", help="MAGAZINE, PROCESSOR, BIN_1."),
-        click.option("--priority", type=click.Choice(["HIGH", "MED", "LOW"]), help="Of the job."),
-        click.option("--label", default="", metavar="TEXT", help="Of the job."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+#: How films look.
+_layout = stacked(
+    click.option("--layout", default="1x1", show_default=True, metavar="CxR",
+                 help=r"COLUMNSxROWS, or as the standard has it: ROW\1,2 or COL\2,1."),
+    click.option("--film", "size", default="", metavar="SIZE", help=f"{', '.join(FILM_SIZES)}."),
+    click.option("--orientation", type=click.Choice(["PORTRAIT", "LANDSCAPE"], case_sensitive=False),
+                 default="PORTRAIT", help="Of the film."),
+    click.option("--magnification", type=click.Choice(["REPLICATE", "BILINEAR", "CUBIC", "NONE"]),
+                 help="How images are enlarged."),
+    click.option("--border", default="", metavar="DENSITY", help="Between images: BLACK, WHITE, or 150."),
+    click.option("--empty", default="", metavar="DENSITY", help="Where there is no image."),
+    click.option("--trim", is_flag=True, help="A line around each image."),
+    click.option("--lut", type=click.Choice(["IDENTITY", "LIN OD"]), help="The presentation LUT."),
+    click.option("--annotation", "annotations", multiple=True, metavar="TEXT", help="Repeat it for more boxes."),
+    click.option("--annotation-format", default="", metavar="ID", help="The printer's name of their layout."),
+)  # fmt: skip
+#: What is to be done with the films.
+_session = stacked(
+    click.option("--copies", type=click.IntRange(1, 999), default=1, help="Of each film."),
+    click.option("--medium", default="", metavar="TYPE", help='"BLUE FILM", "CLEAR FILM", "PAPER".'),
+    click.option("--destination", default="", metavar="BIN", help="MAGAZINE, PROCESSOR, BIN_1."),
+    click.option("--priority", type=click.Choice(["HIGH", "MED", "LOW"]), help="Of the job."),
+    click.option("--label", default="", metavar="TEXT", help="Of the job."),
+)
 
 
 @click.command("print")

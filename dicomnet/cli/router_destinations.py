@@ -14,13 +14,11 @@ from ..router.destinations import DimseDestination
 from ..router.settings import RouterSettings
 from ..router.spool import Spool
 from .exits import Exit
-from .options import output_options
+from .options import DIR, NAME, output_options
 from .output import Output, counted
-from .router_rules import DIR, pairs, rules_file
+from .router_rules import pairs, rules_file
 
 __all__ = ["command"]
-
-NAME = click.argument("name", metavar="NAME")
 
 
 @click.group("destinations")

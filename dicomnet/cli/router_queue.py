@@ -17,9 +17,8 @@ from ..router.report import report, total
 from ..router.settings import RouterSettings
 from ..router.spool import Spool
 from .exits import Exit
-from .options import output_options
+from .options import DIR, output_options, stacked
 from .output import Output, counted
-from .router_rules import DIR
 
 __all__ = ["command", "report_command"]
 
@@ -29,14 +28,11 @@ def command() -> None:
     """What waits, is held or parked, and why. It may be looked at and changed beside a running router."""
 
 
-def _chosen(function: Callable[..., int]) -> Callable[..., int]:
-    for option in (
-        click.option("--study", metavar="UID", help="Only of this study."),
-        click.option("--destination", metavar="NAME", help="Only for this destination."),
-        click.option("--id", "ids", multiple=True, type=int, metavar="ID", help="Only this one; can be given again."),
-    ):
-        function = option(function)
-    return function
+_chosen = stacked(
+    click.option("--id", "ids", multiple=True, type=int, metavar="ID", help="Only this one; can be given again."),
+    click.option("--destination", metavar="NAME", help="Only for this destination."),
+    click.option("--study", metavar="UID", help="Only of this study."),
+)
 
 
 def _line(item: Delivery, now: float) -> str:
@@ -151,7 +147,7 @@ def report_command(directory: str, output: Output, day: str | None) -> int:
         output.say(f"{one.study or 'no study'} ({one.patient}): {_numbers(one)}")
         output.record(**asdict(one), complete=one.is_complete, balances=one.balances)
     whole = total(studies)
-    output.summary(f"{counted(len(studies), 'study').replace('studys', 'studies')}: {_numbers(whole)}",
+    output.summary(f"{counted(len(studies), 'study', 'studies')}: {_numbers(whole)}",
                    studies=len(studies), **asdict(whole), balances=whole.balances)  # fmt: skip
     return Exit.FAILURES if whole.parked or not whole.balances else Exit.DONE
 

@@ -32,12 +32,11 @@ from ..router.samples import (
 from ..router.settings import RULES_NAME, RouterSettings
 from ..router.spool import Spool
 from .exits import Exit
-from .options import DIRECTORY, PATH, command_words, output_options
+from .options import DIR, NAME, PATH, command_words, output_options, stacked
 from .output import Output, counted
 
-__all__ = ["DIR", "command", "rules_file"]
+__all__ = ["command", "rules_file"]
 
-DIR = click.argument("directory", type=DIRECTORY, metavar="DIR")
 _OPERATORS = ("equals", "in", "matches", "range", "exists", "empty")
 _SHOWN = 20  # differences that are shown to people; --json has all
 
@@ -161,7 +160,7 @@ def pairs(values: tuple[str, ...]) -> dict[str, Any]:
 
 @command.command("edit")
 @DIR
-@click.argument("name", metavar="NAME")
+@NAME
 @click.argument("values", nargs=-1, required=True, metavar="FIELD=VALUE...")
 @output_options
 def edit_command(directory: str, name: str, values: tuple[str, ...], output: Output) -> int:
@@ -173,7 +172,7 @@ def edit_command(directory: str, name: str, values: tuple[str, ...], output: Out
 
 @command.command("remove")
 @DIR
-@click.argument("name", metavar="NAME")
+@NAME
 @output_options
 def remove_command(directory: str, name: str, output: Output) -> int:
     """Remove the rule NAME from the router in DIR."""
@@ -226,15 +225,12 @@ def schema_command() -> int:
     return Exit.DONE
 
 
-def _sending(function: Any) -> Any:
-    for option in (
-        click.option("--at", metavar="TIME", help="When it arrives: 2026-01-31T22:30.  [default: now]"),
-        click.option("--address", default="", metavar="ADDRESS", help="From where it comes."),
-        click.option("--called", default="", metavar="TITLE", help="Whom its sender calls."),
-        click.option("--calling", default="", metavar="TITLE", help="Who sends it."),
-    ):
-        function = option(function)
-    return function
+_sending = stacked(
+    click.option("--calling", default="", metavar="TITLE", help="Who sends it."),
+    click.option("--called", default="", metavar="TITLE", help="Whom its sender calls."),
+    click.option("--address", default="", metavar="ADDRESS", help="From where it comes."),
+    click.option("--at", metavar="TIME", help="When it arrives: 2026-01-31T22:30.  [default: now]"),
+)
 
 
 def _sender(calling: str, called: str, address: str, at: str | None) -> Sender:

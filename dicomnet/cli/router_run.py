@@ -10,7 +10,7 @@ from ..errors import CannotListen
 from ..router.router import Router
 from ..router.settings import FILE_NAME, RouterSettings
 from .exits import Exit
-from .options import AE_TITLE, DIRECTORY, output_options
+from .options import AE_TITLE, DIR, output_options
 from .output import Output, counted
 from .serving import serve
 
@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 
 @click.command("run")
-@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@DIR
 @click.option("-aet", "--aet", type=AE_TITLE, metavar="TITLE", help="Its AE title.  [default: ROUTER]")
 @click.option("--host", metavar="HOST", help="The address to bind.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="0 picks a free one.  [default: 11112]")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -12,16 +11,14 @@ from ..server.admin import Client
 from ..server.ae_entry import RIGHTS
 from ..server.directory import ServerDirectory
 from .exits import Exit
-from .options import Parsed, output_options
+from .options import Parsed, output_options, stacked
 from .output import Output, counted
 from .server_manage import SERVER
 from .tables import Table
 
 __all__ = ["command"]
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-_FIELDS = (
+_fields = stacked(
     click.option("--host", metavar="HOST", help="Where it listens."),
     click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="The port where it listens."),
     click.option("--tls/--plain", "tls", default=None, help="Whether it listens with TLS."),
@@ -36,12 +33,6 @@ _FIELDS = (
     click.option("--relax", multiple=True, metavar="RULE", help="A rule to relax for it; can be repeated."),
     click.option("--description", metavar="TEXT", help="What it is."),
 )
-
-
-def _fields(function: _F) -> _F:
-    for option in reversed(_FIELDS):
-        function = option(function)
-    return function
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

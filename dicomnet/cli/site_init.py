@@ -15,7 +15,7 @@ from ..site.making import init
 from ..site.plan import FIRST_PORT, USUAL_TITLES, Site, SiteInvalid, planned, wanted
 from .certificates import issue
 from .exits import Exit
-from .options import DIRECTORY, output_options
+from .options import DIR, output_options, stacked
 from .output import Output
 from .site_run import tell
 
@@ -29,15 +29,14 @@ def certify(folder: Path, names: Mapping[str, tuple[str, ...]]) -> None:
     issue(str(folder), names, _DAYS, Output(json=False, verbosity=-1))
 
 
-def _title_options(function: Any) -> Any:
-    for role, default in reversed(list(USUAL_TITLES.items())):
-        words = f"AE title of the {role}.  [default: {default}]"
-        function = click.option(f"--{role}", metavar="AET", help=words)(function)
-    return function
+_title_options = stacked(
+    *(click.option(f"--{role}", metavar="AET", help=f"AE title of the {role}.  [default: {default}]")
+      for role, default in USUAL_TITLES.items())
+)  # fmt: skip
 
 
 @click.command("init")
-@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@DIR
 @click.option("--host", metavar="HOST", help="Where the servers listen.  [default: 127.0.0.1]")
 @click.option(
     "--port", type=click.IntRange(0, 65535), metavar="PORT",

@@ -13,9 +13,8 @@ from ..web.users import RIGHTS, ROLES, User, Users
 from .exits import Exit
 from .output import Output
 
-__all__ = ["ISSUER", "MODALITY", "NAME", "RIGHT", "ROLE", "add_user", "list_users", "remove_user"]
+__all__ = ["ISSUER", "MODALITY", "RIGHT", "ROLE", "add_user", "list_users", "remove_user"]
 
-NAME = click.argument("name", metavar="NAME")
 ROLE = click.option("--role", type=click.Choice(ROLES), help="What the user may do.  [default: read, or as it is]")
 RIGHT = click.option(
     "--right", "rights", type=click.Choice(RIGHTS), multiple=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -15,24 +15,19 @@ from ..client.web_peer import LEVELS, WebPeer
 from ..net.tls import TLS
 from .exits import Exit
 from .keys import key_option, parse_keys
-from .options import DIRECTORY, FILE, PATH, SECONDS, output_options
+from .options import DIRECTORY, FILE, PATH, SECONDS, output_options, stacked
 from .output import Output, counted, rate
 from .progress import Progress
 
 __all__ = ["get_command", "search_command", "store_command"]
 
-_PEER = click.argument("peer", metavar="URL")
-
-
-def _peer_options(function: Callable[..., int]) -> Callable[..., int]:
-    for option in (
-        click.option("--timeout", type=SECONDS, default="60s", metavar="TIME", help="Without any progress.  [60s]"),
-        click.option("--ca", type=FILE, metavar="FILE", help="The authority of the server's certificate."),
-        click.option("--cert", type=FILE, metavar="FILE", help="Our certificate and key, where it asks for one."),
-        click.option("--user", metavar="NAME", help="Log in; the password is in DICOMNET_WEB_PASSWORD, or asked for."),
-    ):
-        function = option(function)
-    return _PEER(function)
+_peer_options = stacked(
+    click.argument("peer", metavar="URL"),
+    click.option("--user", metavar="NAME", help="Log in; the password is in DICOMNET_WEB_PASSWORD, or asked for."),
+    click.option("--cert", type=FILE, metavar="FILE", help="Our certificate and key, where it asks for one."),
+    click.option("--ca", type=FILE, metavar="FILE", help="The authority of the server's certificate."),
+    click.option("--timeout", type=SECONDS, default="60s", metavar="TIME", help="Without any progress.  [60s]"),
+)
 
 
 def _client(peer: str, user: str | None, ca: str | None, cert: str | None, timeout: float) -> WebClient:
@@ -67,7 +62,7 @@ def search_command(
             found += 1
             output.record(match=match)
             output.say("  ".join(_shown(match, level.upper(), given)))
-    output.summary(counted(found, "match").replace("matchs", "matches"), matches=found)
+    output.summary(counted(found, "match", "matches"), matches=found)
     return Exit.DONE
 
 

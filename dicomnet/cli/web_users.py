@@ -8,13 +8,11 @@ import click
 
 from ..archive.settings import ArchiveSettings
 from ..web.users import Users
-from .options import DIRECTORY, output_options
+from .options import DIR, NAME, output_options
 from .output import Output
-from .users import ISSUER, MODALITY, NAME, RIGHT, ROLE, add_user, list_users, remove_user
+from .users import ISSUER, MODALITY, RIGHT, ROLE, add_user, list_users, remove_user
 
 __all__ = ["command"]
-
-_DIR = click.argument("directory", type=DIRECTORY, metavar="DIR")
 
 
 @click.group("user")
@@ -27,7 +25,7 @@ def _users(directory: str) -> Users:
 
 
 @command.command("add")
-@_DIR
+@DIR
 @NAME
 @ROLE
 @RIGHT
@@ -51,7 +49,7 @@ def add_command(
 
 
 @command.command("remove")
-@_DIR
+@DIR
 @NAME
 @output_options
 def remove_command(directory: str, name: str, output: Output) -> int:
@@ -60,7 +58,7 @@ def remove_command(directory: str, name: str, output: Output) -> int:
 
 
 @command.command("list")
-@_DIR
+@DIR
 @output_options
 def list_command(directory: str, output: Output) -> int:
     """List the users and their roles."""

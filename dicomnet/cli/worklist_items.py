@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +20,11 @@ from ..repository.worklist import Worklist
 from ..repository.worklist_item import STEP_ID, STUDY_UID, Entry
 from .exits import Exit
 from .keys import attribute_option, parse_keys
-from .options import AE_TITLE, DIRECTORY, PATH, output_options
+from .options import AE_TITLE, DIR, PATH, output_options, stacked
 from .output import Output, counted
 
 __all__ = ["add_command", "import_command", "opened", "remove_command", "set_command"]
 
-_DIR = click.argument("directory", type=DIRECTORY, metavar="DIR")
 _STEPS = "ScheduledProcedureStepSequence"
 # Options, the attribute, and whether it is one of the step.
 _OPTIONS = (
@@ -52,10 +51,11 @@ def opened(directory: str) -> Iterator[Worklist]:
         yield Worklist(database)
 
 
-def _attributes(function: Callable[..., int]) -> Callable[..., int]:
-    for name, keyword, _, kind, metavar, text in reversed(_OPTIONS):
-        function = click.option(name, keyword, type=kind, metavar=metavar, help=text)(function)
-    return attribute_option(function)
+_attributes = stacked(
+    attribute_option,
+    *(click.option(name, keyword, type=kind, metavar=metavar, help=text)
+      for name, keyword, _, kind, metavar, text in _OPTIONS),
+)  # fmt: skip
 
 
 def _values(keys: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _tell(output: Output, entry: Entry, what: str) -> None:
 
 
 @click.command("add")
-@_DIR
+@DIR
 @_attributes
 @output_options
 def add_command(directory: str, output: Output, *, keys: tuple[str, ...], **given: Any) -> int:
@@ -97,7 +97,7 @@ def add_command(directory: str, output: Output, *, keys: tuple[str, ...], **give
 
 
 @click.command("set")
-@_DIR
+@DIR
 @click.argument("number", type=int, metavar="ITEM")
 @_attributes
 @click.option("--version", type=int, metavar="N", help="Only if the item has this version.")
@@ -119,7 +119,7 @@ def set_command(
 
 
 @click.command("remove")
-@_DIR
+@DIR
 @click.argument("numbers", type=int, nargs=-1, required=True, metavar="ITEM...")
 @output_options
 def remove_command(directory: str, numbers: tuple[int, ...], output: Output) -> int:
@@ -138,7 +138,7 @@ def remove_command(directory: str, numbers: tuple[int, ...], output: Output) -> 
 
 
 @click.command("import")
-@_DIR
+@DIR
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="FILE...")
 @output_options
 def import_command(directory: str, paths: tuple[str, ...], output: Output) -> int:

@@ -59,7 +59,7 @@ def studies_command(server: ServerDirectory, output: Output) -> int:
         ))  # fmt: skip
         output.record(**one)
     table.close()
-    output.summary(counted(len(found), "study").replace("studys", "studies"), studies=len(found))
+    output.summary(counted(len(found), "study", "studies"), studies=len(found))
     return Exit.DONE
 
 
@@ -175,7 +175,7 @@ def prefetch_command(server: ServerDirectory, peer: str, study: str, output: Out
     for one in found:
         output.say(f"job {one['id']}: {one['study']}")
         output.record(**one)
-    output.summary(f"{counted(len(found), 'earlier study').replace('studys', 'studies')} ordered", jobs=len(found))
+    output.summary(f"{counted(len(found), 'earlier study', 'earlier studies')} ordered", jobs=len(found))
     return Exit.DONE
 
 

@@ -11,7 +11,7 @@ from ..errors import InvalidArgument
 from ..server import Server, runner
 from ..server.directory import ServerDirectory
 from .exits import Exit
-from .options import AE_TITLE, SIZE, Parsed, output_options
+from .options import AE_TITLE, SIZE, Parsed, output_options, stacked
 from .output import Output
 
 __all__ = ["DIR", "create_command", "run_command"]
@@ -32,17 +32,14 @@ _NEW = click.argument(
 )
 
 
-def _options(function: Any) -> Any:
-    for option in (
-        click.option("--quota", type=SIZE, metavar="SIZE", help="The most that it holds.  [default: no bound]"),
-        click.option("--web", "web", type=click.IntRange(0, 65535), metavar="PORT",
-                     help="DICOMweb and the viewer, for this machine.  [default: 8043]"),
-        click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="[default: 11113]"),
-        click.option("--host", metavar="HOST", help="The address to bind.  [default: 127.0.0.1]"),
-        click.option("-aet", "--aet", type=AE_TITLE, metavar="TITLE", help="[default: WORKSTATION]"),
-    ):  # fmt: skip
-        function = option(function)
-    return function
+_options = stacked(
+    click.option("-aet", "--aet", type=AE_TITLE, metavar="TITLE", help="[default: WORKSTATION]"),
+    click.option("--host", metavar="HOST", help="The address to bind.  [default: 127.0.0.1]"),
+    click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="[default: 11113]"),
+    click.option("--web", "web", type=click.IntRange(0, 65535), metavar="PORT",
+                 help="DICOMweb and the viewer, for this machine.  [default: 8043]"),
+    click.option("--quota", type=SIZE, metavar="SIZE", help="The most that it holds.  [default: no bound]"),
+)  # fmt: skip
 
 
 def _make(server: ServerDirectory, given: dict[str, Any]) -> None:

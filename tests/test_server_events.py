@@ -104,6 +104,24 @@ def test_a_follower_goes_on_though_something_is_published_while_it_looks():
     assert events._waiting == {}
 
 
+def test_a_follower_gets_what_was_published_before_the_stop():
+    events = EventLog(100)
+
+    async def follow() -> list[int]:
+        following, seen = events.follow(0), list[int]()
+        note(events)
+        async for event in following:
+            seen.append(event.id)
+            if len(seen) == 1:
+                note(events, 98)  # more than are given at a time
+                events.publish("server.stopping", {})
+                events.stop()
+        return seen
+
+    assert asyncio.run(follow()) == list(range(1, 101))
+    assert events._waiting == {}
+
+
 def test_who_listens_hears_of_all_though_another_ends():
     events, heard = EventLog(), []
     first = ExitStack()

@@ -119,7 +119,7 @@ class EventLog(Notes):
         return [gap, *events]
 
     async def follow(self, last: int | None = None, *, heartbeat: float | None = None) -> AsyncIterator[Event | None]:
-        """The events after an id, and then each as it happens, until the log is stopped.
+        """The events after an id, and then each as it happens, up to the last one before the log is stopped.
 
         Args:
             last: the id; None begins now.
@@ -127,27 +127,30 @@ class EventLog(Notes):
         """
         loop = asyncio.get_running_loop()
         at = self.last_id if last is None else last
-        while not self.stopped:
+        while True:
             with self.lock:
                 wake = asyncio.Event()
                 self._waiting[wake] = loop  # before it looks: what is noted does not wait for the lock
-                found = self.since(at)
-                if found or self.stopped:
+                found, stopped = self.since(at), self.stopped
+                if found or stopped:
                     self._waiting.pop(wake, None)  # it is gone if what made these events published another
             for event in found[:_BATCH]:  # no more: what a subscriber holds that stops reading is held for it alone
                 yield event
                 at = event.id
-            if not found:
-                try:
-                    await asyncio.wait_for(wake.wait(), heartbeat)
-                except TimeoutError:
-                    yield None
-                finally:
-                    with self.lock:
-                        self._waiting.pop(wake, None)
+            if found:
+                continue
+            if stopped:
+                return
+            try:
+                await asyncio.wait_for(wake.wait(), heartbeat)
+            except TimeoutError:
+                yield None
+            finally:
+                with self.lock:
+                    self._waiting.pop(wake, None)
 
     def stop(self) -> None:
-        """End every `follow`."""
+        """End every `follow`, once it has given what was published before."""
         with self.lock:
             self.stopped = True
             waiting, self._waiting = self._waiting, {}

@@ -49,6 +49,41 @@ def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
 
+class Piped:
+    """A command in a thread of this process, whose standard output a test reads line by line.
+
+    Attributes:
+        code: what it ended with; None while it runs.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        reading, self._writing = os.pipe()
+        self.output = os.fdopen(reading, encoding="utf-8")
+        self.code: int | None = None
+        self._thread = threading.Thread(target=self._run, args=(arguments,), daemon=True)
+
+    def _run(self, arguments: tuple[object, ...]) -> None:
+        with suppress(BrokenPipeError), os.fdopen(self._writing, "w", encoding="utf-8") as out, redirect_stdout(out):
+            self.code = run_command([*map(str, arguments)])
+
+    def line(self) -> str:
+        """The next line; empty where it has ended."""
+        return self.output.readline()
+
+    def join(self) -> int | None:
+        """Wait for its end; what it ended with."""
+        self._thread.join(PATIENCE)
+        return self.code
+
+    def __enter__(self) -> Piped:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.output.close()
+        self.join()
+
+
 def summary(output: str) -> dict[str, Any]:
     """What stands in the last line of JSON output; every line is an object."""
     lines = [json.loads(line) for line in output.splitlines() if not line.startswith("listening on ")]

@@ -226,6 +226,15 @@ class TestAETitles:
         pages.post("/servers/main/ae-titles/CT2/remove")
         assert server.base.ae_titles.find("CT2") is None
 
+    def test_a_title_may_have_a_slash(self, pages, server):
+        server.base.ae_titles.add(AEEntry(title="CT/1", description="upstairs"))
+        assert "/servers/main/ae-titles/CT%2F1/remove" in pages.get("/servers/main/ae-titles").text
+        assert "upstairs" in pages.get("/servers/main/ae-titles/CT%2F1").text
+        assert pages.post("/servers/main/ae-titles/CT%2F1", data={"title": "CT/2"}).status_code == 303
+        pages.post("/servers/main/ae-titles/CT%2F2/remove")
+        assert server.base.ae_titles.find("CT/2") is None
+        assert "there is no AE title" in pages.get("/servers/main/ae-titles/CT%2F2").text
+
     def test_a_change_widens_no_right_to_see(self, pages, server):
         """Patients without an issuer have no line: a form that lost them would let all be seen."""
         server.base.ae_titles.add(AEEntry(title="NARROW", modalities=("US",), issuers=("",)))

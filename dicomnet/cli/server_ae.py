@@ -95,7 +95,7 @@ def add(server: ServerDirectory, entity: Entity | str, output: Output, **fields:
 def update(server: ServerDirectory, title: str, new_title: str | None, output: Output, **fields: Any) -> int:
     """Change an AE that SERVER knows, its title too; what is not named stays as it is."""
     with Client(server.path) as client:
-        entry = client.request("GET", f"/v1/ae-titles/{title}")
+        entry = client.ae_title(title)
         changed = {**entry, **_given(fields)}
         old = changed.pop("title")
         updated = client.update_ae(title, new_title or old, **changed)

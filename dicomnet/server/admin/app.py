@@ -56,9 +56,14 @@ def create_app(server: Administered, role_of: RoleOf) -> Starlette:
     grouped["/metrics"] = {"GET": _metrics_endpoint(asked)}
     document = description(__version__)
     grouped["/openapi.json"] = {"GET": _document_endpoint(document)}
-    routes = [Route(path, _dispatch(methods), methods=list(methods)) for path, methods in grouped.items()]
+    routes = [Route(_matched(path), _dispatch(methods), methods=list(methods)) for path, methods in grouped.items()]
     handlers: dict[Any, Any] = {Exception: problem_response, HTTPException: problem_response, Problem: problem_response}
     return Starlette(routes=routes, exception_handlers=handlers)
+
+
+def _matched(path: str) -> str:
+    """A path for Starlette: an AE title may have a slash in it."""
+    return path.replace("{title}", "{title:path}")
 
 
 def _dispatch(methods: dict[str, Endpoint]) -> Endpoint:

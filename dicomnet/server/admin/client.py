@@ -162,6 +162,10 @@ class Client:
         """The AE titles that are known."""
         return list(self.request("GET", "/v1/ae-titles")["ae_titles"])
 
+    def ae_title(self, title: str) -> JSON:
+        """One that is known, by its title or an alias."""
+        return self.request("GET", _title(title))
+
     def add_ae(self, title: str, **fields: Any) -> JSON:
         """Add an AE title."""
         return self.request("POST", "/v1/ae-titles", {"title": title, **fields})
@@ -309,6 +313,10 @@ class AsyncClient:
     async def ae_titles(self) -> list[JSON]:
         """The AE titles that are known."""
         return list((await self.request("GET", "/v1/ae-titles"))["ae_titles"])
+
+    async def ae_title(self, title: str) -> JSON:
+        """One that is known, by its title or an alias."""
+        return await self.request("GET", _title(title))
 
     async def add_ae(self, title: str, **fields: Any) -> JSON:
         """Add an AE title."""

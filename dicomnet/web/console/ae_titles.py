@@ -16,7 +16,7 @@ from .pages import Ask, Console, problems_of
 
 __all__ = ["routes"]
 
-_ONE = "/servers/{server}/ae-titles/{title}"
+_ONE = "/servers/{server}/ae-titles/{title:path}"  # a title may have a slash in it: what is below one comes first
 
 
 def routes(console: Console) -> list[Route]:
@@ -24,9 +24,9 @@ def routes(console: Console) -> list[Route]:
     return [
         console.route("/servers/{server}/ae-titles", get=_list),
         console.route("/servers/{server}/new-ae-title", get=_new, post=_add, role="administer", post_role="administer"),
-        console.route(_ONE, get=_edit, post=_change, post_role="administer"),
         console.route(f"{_ONE}/echo", post=_echo),
         console.route(f"{_ONE}/remove", get=_ask_remove, post=_remove, role="administer", post_role="administer"),
+        console.route(_ONE, get=_edit, post=_change, post_role="administer"),
     ]
 
 

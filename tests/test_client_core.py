@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import inspect
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any
 
 import clients
@@ -23,6 +24,7 @@ import dicomnet as dn
 from dicomnet._pdu import Abort, AssociateRJ
 from dicomnet.client import Client, Retry, events
 from dicomnet.client import aio as client_aio
+from dicomnet.client.aio import concurrency as aio_concurrency
 from dicomnet.client.sync.concurrency import Together
 from dicomnet.errors import AssociationRejected, ConnectionFailed, TLSFailed
 
@@ -439,6 +441,60 @@ class TestTogether:
         with pytest.raises(ValueError, match="x"):
             list(Together([fail(), counting(0, 100_000, log)]))
         assert log[-1] == "tidied up"
+
+
+async def counting_later(numbers: Iterable[int], log: list[Any]) -> AsyncGenerator[int, None]:
+    for number in counting(0, 100_000, log):
+        if number not in numbers:
+            raise ValueError(number)
+        yield number
+
+
+class TestTogetherInAsyncio:
+    def test_the_failure_of_one_ends_the_others(self) -> None:
+        async def run() -> None:
+            merged = aio_concurrency.Together([counting_later(range(2), []), counting_later(range(100_000), log)])
+            with pytest.raises(ValueError, match="2"):
+                async for _ in merged:
+                    pass
+
+        log: list[Any] = []
+        asyncio.run(run())
+        assert log[-1] == "tidied up"
+        assert len(log) < 100
+
+    def test_who_wants_no_more_holds_up_nothing(self) -> None:
+        async def run() -> int:
+            merged = aio_concurrency.Together([counting_later(range(100_000), log)])
+            first = await anext(merged)
+            await merged.aclose()
+            return first
+
+        log: list[Any] = []
+        assert asyncio.run(run()) == 0
+        assert log[-1] == "tidied up"
+        assert len(log) < 20
+
+    def test_a_cancellation_ends_what_waits_for_nothing(self) -> None:
+        async def endless() -> AsyncGenerator[int, None]:
+            try:
+                await asyncio.Event().wait()
+                yield 0
+            finally:
+                log.append("tidied up")
+
+        async def run() -> None:
+            merged = aio_concurrency.Together([endless(), endless()])
+            closing = asyncio.create_task(merged.aclose())
+            while len([task for task in merged._tasks if task._fut_waiter is not None]) < 2:
+                await asyncio.wait([closing], timeout=0)
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+
+        log: list[str] = []
+        asyncio.run(run())
+        assert log == ["tidied up"] * 2
 
 
 # ---- the two faces ---------------------------------------------------------------------------------------------------

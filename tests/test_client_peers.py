@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import clients
 import faces
 import programs
 import pytest
 from test_cli_store import instance
 
 import dicomnet as dn
-from dicomnet.client import Client, StoreScu, peer_directory
+from dicomnet.client import Client, peer_directory
 
 WHOLE = """\
 # whom we know
@@ -138,7 +139,8 @@ def test_an_unknown_name_is_told_those_like_it(place):
     assert str(place) in str(caught.value)
 
 
-def test_a_client_by_name(place):
+@pytest.mark.parametrize("face", clients.FACES)
+def test_a_client_by_name(place, face):
     titles = []
 
     def listen(listener):
@@ -146,14 +148,16 @@ def test_a_client_by_name(place):
 
     with faces.provider("sync", listen) as provider:
         place.write_text(f'[pacs]\naddress = "PACS@127.0.0.1:{provider.port}"\ncalling = "ME"\nassociations = 2\n')
-        with Client("pacs") as client:
+        made = clients.Clients(face)
+        with made.client("pacs") as client:
             assert client.echo().is_success
             assert client.pool.most == 2
-        with Client("pacs", calling="OTHER", associations=1) as client:
+        with made.client("pacs", calling="OTHER", associations=1) as client:
             assert client.echo().is_success
             assert client.pool.most == 1
-        with StoreScu("pacs") as scu:
+        with made.make("StoreScu", "pacs") as scu:
             assert scu.client.calling == "ME"
+        made.close()
     assert titles == [("ME", "PACS"), ("OTHER", "PACS")]
 
 

@@ -115,9 +115,4 @@ class Together(AsyncIterator[T]):
         await self._join()
 
     async def _join(self) -> None:
-        try:
-            await asyncio.gather(*self._tasks)
-        except asyncio.CancelledError:
-            for task in self._tasks:
-                task.cancel()
-            raise
+        await asyncio.gather(*self._tasks)  # which passes a cancellation on to them, and waits

@@ -109,7 +109,7 @@ class Client(Component):
         self.tap = tap
         self.hooks: Hooks = Hooks(self)
         most = self.limits.pool if associations is None else associations
-        if most < 1 or (requests_per_association or 1) < 1 or (idle or 0) < 0:
+        if most < 1 or (requests_per_association is not None and requests_per_association < 1) or (idle or 0) < 0:
             raise InvalidArgument("associations and requests_per_association are at least 1, idle at least 0")
         self.pool: Pool = Pool(
             self,

@@ -41,6 +41,7 @@ __all__ = ["LEARNED", "DimseSender", "Load", "Result", "Sender", "Verdict", "ver
 _DUPLICATE = 0x0111
 _BUSY = range(0xA700, 0xA800)
 _TRANSIENT = 2
+_UNREACHABLE = ConnectionFailed | DeadlineExceeded | AssociationAborted
 #: Once, and once more for the one at which an association ends: it is named as the culprit if it does so alone.
 _RETRY = Retry(attempts=2, first=0.5)
 _IDLE = 20.0  # seconds for which an association is kept
@@ -143,10 +144,8 @@ class DimseSender:
         try:
             with Client(self._destination.entity, calling=calling, tls=self._destination.tls()) as client:
                 return Result(load.delivery, Verdict.DELIVERED, fetched(client, load, wanted))
-        except (ConnectionFailed, DeadlineExceeded, AssociationAborted) as error:
-            return Result(load.delivery, Verdict.UNREACHABLE, str(error))
         except DicomNetError as error:
-            return Result(load.delivery, Verdict.REFUSED, str(error))
+            return Result(load.delivery, _verdict_of(error), str(error))
         finally:
             load.source.close()
 
@@ -165,13 +164,8 @@ class DimseSender:
                 send(item.cls, item.uid, dataset)
         except ServiceFailure as error:
             return Result(item, verdict_on(error.status), str(error))
-        except AssociationRejected as error:
-            verdict = Verdict.UNREACHABLE if error.result == _TRANSIENT else Verdict.REFUSED
-            return Result(item, verdict, str(error))
-        except (ConnectionFailed, DeadlineExceeded, AssociationAborted) as error:
-            return Result(item, Verdict.UNREACHABLE, str(error))
         except DicomNetError as error:
-            return Result(item, Verdict.REFUSED, str(error))
+            return Result(item, _verdict_of(error), str(error))
         return Result(item, Verdict.DELIVERED)
 
     def _learned(self, delivery: Delivery) -> str:
@@ -228,7 +222,7 @@ class DimseSender:
             if stored.ok and stored.outcome is not Outcome.COMMITTED:
                 return None  # the peer's word comes later
             if stored.outcome is Outcome.NOT_COMMITTED:
-                unreachable = isinstance(stored.error, ConnectionFailed | DeadlineExceeded | AssociationAborted)
+                unreachable = isinstance(stored.error, _UNREACHABLE)
                 verdict = Verdict.UNREACHABLE if unreachable else Verdict.REFUSED
                 return Result(delivery, verdict, f"no commitment: {stored.reason}")
         if stored.ok:
@@ -272,6 +266,13 @@ def _commitments(scu: StoreScu, there: Sequence[Stored]) -> Iterator[Stored]:
             yield committed(one, answer)
 
 
+def _verdict_of(error: DicomNetError) -> Verdict:
+    """What an error that is no answer to a message says of it."""
+    if isinstance(error, AssociationRejected):
+        return Verdict.UNREACHABLE if error.result == _TRANSIENT else Verdict.REFUSED
+    return Verdict.UNREACHABLE if isinstance(error, _UNREACHABLE) else Verdict.REFUSED
+
+
 def _verdict(stored: Stored) -> Verdict:
     if stored.status is not None:
         return verdict_on(stored.status)
@@ -280,10 +281,8 @@ def _verdict(stored: Stored) -> Verdict:
         return Verdict.UNREADABLE
     if stored.under_way:  # alone, twice: it may be why the association ends
         return Verdict.REFUSED
-    if isinstance(error, AssociationRejected):
-        return Verdict.UNREACHABLE if error.result == _TRANSIENT else Verdict.REFUSED
-    if isinstance(error, NoAcceptedContext):
-        return Verdict.REFUSED
+    if isinstance(error, AssociationRejected | NoAcceptedContext):
+        return _verdict_of(error)
     if isinstance(error, InvalidArgument):
         return Verdict.UNREADABLE
     return Verdict.UNREACHABLE if isinstance(error, DicomNetError | None) else Verdict.REFUSED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from ..client.multipart import Part, boundary, written
 from ..client.open_sockets import OpenSockets
 from ..errors import DicomNetError, InvalidArgument
 from ..files.part10 import meta_header
@@ -21,7 +21,7 @@ from .senders import Load, Result, Verdict
 
 __all__ = ["StowSender"]
 
-_JSON = "application/dicom+json"
+_DICOM, _JSON = "application/dicom", "application/dicom+json"
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _TOO_MANY, _UNAVAILABLE = 429, 503
 #: What says something of the server, or of who we are, and nothing of the instance.
@@ -69,24 +69,16 @@ class StowSender:
                 return
 
     def _store(self, load: Load) -> tuple[Verdict, str]:
-        source, boundary = load.source, secrets.token_hex(16)
+        source, mark = load.source, boundary()
         uids = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
         # Without its transfer syntax: Orthanc passes over parts of which more is said, and answers 200.
-        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        tail = f"\r\n--{boundary}--\r\n".encode()
-        size = len(head) + len(meta_header(*uids, self._title)) + source.size + len(tail)
-
-        def body() -> Iterator[bytes]:
-            yield head
-            for piece in pieces_of(source, self._title):
-                yield bytes(piece)
-            yield tail
-
-        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        part = Part(_DICOM, pieces_of(source, self._title))
+        around = sum(map(len, written([Part(_DICOM, ())], mark)))
+        size = around + len(meta_header(*uids, self._title)) + source.size
+        kind = f'multipart/related; type="{_DICOM}"; boundary={mark}'
         headers = {"Content-Type": kind, "Content-Length": str(size)}
-        answer = self._client.post(
-            self._url, content=body(), headers=headers, extensions={"trace": self._sockets.trace}
-        )
+        content, extensions = written([part], mark), {"trace": self._sockets.trace}
+        answer = self._client.post(self._url, content=content, headers=headers, extensions=extensions)
         return verdict_on(answer, source.sop_instance_uid)
 
     def abort(self) -> None:

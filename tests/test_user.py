@@ -56,7 +56,8 @@ def report(message_id: int, transaction: str) -> bytes:
     data = codec.encode({"TransactionUID": transaction}, EXPLICIT)
     command = Command(
         command_field=CommandField.N_EVENT_REPORT_RQ, message_id=message_id, command_data_set_type=1,
-        affected_sop_class_uid=PUSH, affected_sop_instance_uid=user.COMMITMENT_INSTANCE, event_type_id=1,
+        affected_sop_class_uid=PUSH, affected_sop_instance_uid=uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE,
+        event_type_id=1,
     )  # fmt: skip
     return message(command, data)
 

@@ -54,8 +54,6 @@ Keep: TypeAlias = Callable[[StoreRequest], object]
 #: What is told of each pending response of a retrieve. In asyncio it may be awaited.
 Progress: TypeAlias = Callable[[RetrieveProgress], object]
 
-COMMITMENT_INSTANCE = uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
-
 
 class Reply:
     """The answer to an N-service.
@@ -431,7 +429,7 @@ def _commitment_action(exchange: Exchange, asked: _Asked) -> Flow[Reply]:
         exchange,
         "n_action",
         uids.STORAGE_COMMITMENT_PUSH_MODEL,
-        COMMITMENT_INSTANCE,
+        uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE,
         codec.from_keywords({"TransactionUID": asked.transaction_uid, "ReferencedSOPSequence": references}),
         action_type_id=1,
     )

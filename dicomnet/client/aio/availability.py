@@ -48,17 +48,8 @@ class AvailabilityScu(Service):
                 sop_instance_uid=uids.new(),
                 arguments=[codec.from_keywords(attributes)],
             )
-            await self.hooks.fire(event)
-            event.require()
+            await self.hooks.announce(event)
             async with self.client.association(presentation_contexts.sop_classes(_CLASS)) as association:
-                reply = await self.hooks.done(
-                    self.peer,
-                    events.AfterAction,
-                    association,
-                    getattr(association, event.service),
-                    event.sop_class_uid,
-                    event.sop_instance_uid,
-                    *event.arguments,
-                )
+                reply = await self.hooks.act(event, association)
             told.append(reply.sop_instance_uid or event.sop_instance_uid or "")
         return told

@@ -10,7 +10,7 @@ from ...aio.requestor import Results
 from ...errors import DicomNetError
 from ...services.scu import Match, RetrieveProgress
 from ...services.user import Progress
-from ..events import AfterFind, BeforeMatch, Event, Handlers, Link, SubOperation
+from ..events import AfterAction, AfterFind, Before, BeforeAction, BeforeMatch, Event, Handlers, Link, SubOperation
 from .concurrency import call
 
 __all__ = ["Hooks"]
@@ -25,6 +25,21 @@ class Hooks(Handlers):
         """Call the handlers of an event, one after another."""
         for handler in self.of(type(event)):
             await call(handler, event)
+
+    async def announce(self, event: Before) -> None:
+        """Call the handlers of what is about to be done.
+
+        Raises:
+            Vetoed: one of them does not want it.
+        """
+        await self.fire(event)
+        event.require()
+
+    async def act(self, event: BeforeAction, association: Link, **named: Any) -> Any:
+        """Do what was announced, by a method of an association, and tell what came of it; its reply."""
+        method = getattr(association, event.service)
+        what = event.sop_class_uid, event.sop_instance_uid, *event.arguments
+        return await self.done(event.peer, AfterAction, association, method, *what, **named)
 
     async def done(
         self,

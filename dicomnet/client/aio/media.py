@@ -92,14 +92,10 @@ class MediaCreationScu(Service):
         event = events.BeforeAction(
             self.peer, service=service, sop_class_uid=_CLASS, sop_instance_uid=uid, arguments=list(arguments)
         )
-        await self.hooks.fire(event)
-        event.require()
+        await self.hooks.announce(event)
         async with self.client.association(presentation_contexts.sop_classes(_CLASS)) as association:
             try:
-                reply: Reply = await self.hooks.done(
-                    self.peer, events.AfterAction, association, getattr(association, event.service),
-                    event.sop_class_uid, event.sop_instance_uid, *event.arguments,
-                )  # fmt: skip
+                reply: Reply = await self.hooks.act(event, association)
             except ServiceFailure as error:
                 status = error.status.of_service(_SERVICE)
                 raise ServiceFailure(status, f"the peer says {status}", peer=error.peer) from error

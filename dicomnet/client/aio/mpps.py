@@ -119,16 +119,7 @@ class MppsScu(Service):
             sop_instance_uid=step.uid,
             arguments=[dataset],
         )
-        await self.hooks.fire(event)
-        event.require()
+        await self.hooks.announce(event)
         async with self.client.association(presentation_contexts.procedure_step()) as association:
-            await self.hooks.done(
-                self.peer,
-                events.AfterAction,
-                association,
-                getattr(association, event.service),
-                event.sop_class_uid,
-                event.sop_instance_uid,
-                *event.arguments,
-            )
+            await self.hooks.act(event, association)
         step.attributes |= attributes

@@ -158,12 +158,8 @@ class PrintScu(Service):
         event = events.BeforeAction(
             self.peer, service=service, sop_class_uid=sop_class, sop_instance_uid=uid, arguments=list(arguments)
         )
-        await self.hooks.fire(event)
-        event.require()
-        reply: Reply = await self.hooks.done(
-            self.peer, events.AfterAction, association, getattr(association, event.service),
-            event.sop_class_uid, event.sop_instance_uid, *event.arguments, context=context,
-        )  # fmt: skip
+        await self.hooks.announce(event)
+        reply: Reply = await self.hooks.act(event, association, context=context)
         return reply
 
     def _connected(self) -> Borrowed:

@@ -381,8 +381,7 @@ class QueryRetrieveScu(Finder):
             keys=dict(target.keys),
             **facts,
         )
-        await self.hooks.fire(event)
-        event.require()
+        await self.hooks.announce(event)
         return event
 
     async def _asked(

@@ -82,8 +82,7 @@ class Finder(Service):
             query=query.template,
             keys=dict(query.keys),
         )
-        await self.hooks.fire(event)
-        event.require()
+        await self.hooks.announce(event)
         asked = Query(event.level, model=event.model, template=event.query, **event.keys).returning(*event.returning)
         contexts = presentation_contexts.sop_classes(query_models.model_uid(event.model, "find"))
         async with self.client.association(contexts) as association:

@@ -15,7 +15,7 @@ from ...protocol.peer_profile import Peer
 from ...services import presentation_contexts
 from ...services.provider_requests import NormalizedRequest
 from ...services.scp import Provider
-from ...services.user import COMMITMENT_INSTANCE, Commitment
+from ...services.user import Commitment
 from ...status import Status
 from .. import events
 from ..criteria import Query
@@ -119,11 +119,10 @@ class CommitmentScu(Service):
             self.peer,
             service="commit",
             sop_class_uid=uids.STORAGE_COMMITMENT_PUSH_MODEL,
-            sop_instance_uid=COMMITMENT_INSTANCE,
+            sop_instance_uid=uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE,
             arguments=[list(instances)],
         )
-        await self.hooks.fire(event)
-        event.require()
+        await self.hooks.announce(event)
         asked, uid = event.arguments[0], transaction_uid or uids.new()
         result = await (self._reported_here(asked, uid) if self.listen is None else self._reported_later(asked, uid))
         await self.hooks.fire(events.AfterAction(self.peer, association=None, result=result, error=None))

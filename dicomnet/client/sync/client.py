@@ -145,8 +145,7 @@ class Client(Component):
         Many are sent by a `StoreScu`, which plans their presentation contexts together.
         """
         event = events.BeforeStore(self.peer, source=source)
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         pair = instance_source.describe(event.sent)
         policy = transcode or self.profile.transcode or "never"
         # Where it cannot be described, the association says why.
@@ -169,8 +168,7 @@ class Client(Component):
     ) -> Generator[Match, None]:
         """C-FIND: the matches as they come; leaving the loop cancels. See ``Association.find``."""
         event = events.BeforeFind(self.peer, level=level, model=model, returning=returning, query=query, keys=keys)
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         contexts = presentation_contexts.sop_classes(query_models.model_uid(event.model, "find"))
         with self.association(contexts) as association:
             found = association.find(
@@ -192,8 +190,7 @@ class Client(Component):
     ) -> RetrieveProgress:
         """C-GET: the instances come on the same association (PS3.7 Section 9.1.3). See ``Association.get``."""
         event = events.BeforeGet(self.peer, level=level, to=to, model=model, query=query, keys=keys)
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         contexts = presentation_contexts.retrieving(query_models.model_uid(event.model, "get"))
         with self.association(contexts) as association:
             return self._retrieved(events.AfterGet, association, "get", event, progress, to=event.to)
@@ -211,8 +208,7 @@ class Client(Component):
     ) -> RetrieveProgress:
         """C-MOVE: the peer sends the instances to ``destination`` (PS3.7 Section 9.1.4). See ``Association.move``."""
         event = events.BeforeMove(self.peer, level=level, destination=destination, model=model, query=query, keys=keys)
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         contexts = presentation_contexts.sop_classes(query_models.model_uid(event.model, "move"))
         with self.association(contexts) as association:
             named = {"destination": event.destination}
@@ -264,20 +260,10 @@ class Client(Component):
             sop_instance_uid=sop_instance_uid,
             arguments=list(arguments),
         )
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         contexts = presentation_contexts.sop_classes(context or event.sop_class_uid)
         with self.association(contexts) as association:
-            reply: Reply = self.hooks.done(
-                self.peer,
-                events.AfterAction,
-                association,
-                getattr(association, event.service),
-                event.sop_class_uid,
-                event.sop_instance_uid,
-                *event.arguments,
-                context=context,
-            )
+            reply: Reply = self.hooks.act(event, association, context=context)
             return reply
 
     def commit(self, instances: Iterable[tuple[str, str]], *, transaction_uid: str = "") -> Commitment:
@@ -289,8 +275,7 @@ class Client(Component):
             sop_instance_uid=uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE,
             arguments=[list(instances)],
         )
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         with self.association(presentation_contexts.commitment()) as association:
             after, method, named = events.AfterAction, association.commit, {"transaction_uid": transaction_uid}
             answer: Commitment = self.hooks.done(self.peer, after, association, method, *event.arguments, **named)
@@ -326,8 +311,7 @@ class Client(Component):
 
     def _connect(self, contexts: Sequence[ProposedContext]) -> Association:
         before = events.BeforeConnect(self.peer, entity=self.entity)
-        self.hooks.fire(before)
-        before.require()
+        self.hooks.announce(before)
         asked = events.BeforeAssociate(
             self.peer,
             calling=self.calling,
@@ -335,8 +319,7 @@ class Client(Component):
             contexts=list(contexts),
             extras=self.extras,
         )
-        self.hooks.fire(asked)
-        asked.require()
+        self.hooks.announce(asked)
         try:
             association = connect(
                 replace(self.profile, entity=replace(before.entity, ae_title=asked.called)),

@@ -93,14 +93,10 @@ class MediaCreationScu(Service):
         event = events.BeforeAction(
             self.peer, service=service, sop_class_uid=_CLASS, sop_instance_uid=uid, arguments=list(arguments)
         )
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         with self.client.association(presentation_contexts.sop_classes(_CLASS)) as association:
             try:
-                reply: Reply = self.hooks.done(
-                    self.peer, events.AfterAction, association, getattr(association, event.service),
-                    event.sop_class_uid, event.sop_instance_uid, *event.arguments,
-                )  # fmt: skip
+                reply: Reply = self.hooks.act(event, association)
             except ServiceFailure as error:
                 status = error.status.of_service(_SERVICE)
                 raise ServiceFailure(status, f"the peer says {status}", peer=error.peer) from error

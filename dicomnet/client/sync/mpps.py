@@ -118,16 +118,7 @@ class MppsScu(Service):
             sop_instance_uid=step.uid,
             arguments=[dataset],
         )
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         with self.client.association(presentation_contexts.procedure_step()) as association:
-            self.hooks.done(
-                self.peer,
-                events.AfterAction,
-                association,
-                getattr(association, event.service),
-                event.sop_class_uid,
-                event.sop_instance_uid,
-                *event.arguments,
-            )
+            self.hooks.act(event, association)
         step.attributes |= attributes

@@ -376,8 +376,7 @@ class QueryRetrieveScu(Finder):
             keys=dict(target.keys),
             **facts,
         )
-        self.hooks.fire(event)
-        event.require()
+        self.hooks.announce(event)
         return event
 
     def _asked(

@@ -53,6 +53,8 @@ __all__ = [
     "TLSFailed",
     "cannot_connect",
     "cannot_listen",
+    "cannot_read",
+    "cannot_write",
     "escaped",
 ]
 
@@ -453,3 +455,14 @@ class OutputFileError(_FileError):
     ) -> None:
         super().__init__(message, path=path, errno=errno, peer=peer, hint=hint)
         self.problem = problem
+
+
+def cannot_read(error: OSError, path: str | os.PathLike[str]) -> InputFileError:
+    """What to raise where the operating system does not let us read a file."""
+    what = f"cannot be read: {error.strerror or error}"
+    return InputFileError(what, problem=InputProblem.CANNOT_READ, path=path, errno=error.errno)
+
+
+def cannot_write(error: OSError, path: str | os.PathLike[str]) -> OutputFileError:
+    """What to raise where the operating system does not let us write a file."""
+    return OutputFileError(f"cannot be written: {error.strerror or error}", path=path, errno=error.errno)

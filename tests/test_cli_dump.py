@@ -207,6 +207,11 @@ def test_what_is_neither(content, code, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+def test_what_is_no_file_is_called_so():
+    result = programs.run_here("dump", "/dev/null")
+    assert (result.returncode, result.stderr) == (20, "error: /dev/null: is no ordinary file\n")
+
+
 def test_a_name_is_one_value_and_a_file_cut_short_is_shown_as_far_as_it_goes(tmp_path):
     content = Path(get_testdata_file("CT_small.dcm")).read_bytes()
     (tmp_path / "whole").write_bytes(content)

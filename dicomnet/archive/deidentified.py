@@ -11,17 +11,16 @@ from pathlib import Path
 from ..client import media_set
 from ..dataset import codec
 from ..dataset.codec import Dataset
-from ..errors import DicomNetError, OutputFileError, OutputProblem
+from ..errors import DicomNetError
 from ..files.part10 import meta_header
 from ..repository.blob_source import data_set_of
 from ..repository.deidentify import Deidentifier, Report
+from ..repository.exporting import TEMPLATE, writing
 from ..repository.places import Place
-from ..repository.single_files import FileTemplate
 from .holdings import Holdings
 
 __all__ = ["Written", "export_deidentified"]
 
-_TEMPLATE = FileTemplate("{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm")
 _NAMES = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
@@ -64,22 +63,16 @@ def export_deidentified(
     Raises:
         OutputFileError: the target is there, or cannot be written.
     """
-    if target.exists() and (form == "zip" or not target.is_dir() or any(target.iterdir())):
-        raise OutputFileError("is there already", problem=OutputProblem.CANNOT_WRITE, path=target)
     keep = _Media(target) if form == "dicomdir" else _Zip(target) if form == "zip" else _Folder(target)
-    try:
-        with keep:
-            for place in places:
-                written = Written(place.uid)
-                try:
-                    _one(holdings, place, deidentifier, keep, written)
-                except DicomNetError as error:
-                    written.error = error.message
-                progress(place.size)
-                yield written
-    except OSError as error:
-        message = f"cannot be written: {error.strerror or error}"
-        raise OutputFileError(message, problem=OutputProblem.CANNOT_WRITE, path=target, errno=error.errno) from error
+    with writing(target, form), keep:
+        for place in places:
+            written = Written(place.uid)
+            try:
+                _one(holdings, place, deidentifier, keep, written)
+            except DicomNetError as error:
+                written.error = error.message
+            progress(place.size)
+            yield written
 
 
 def _one(holdings: Holdings, place: Place, deidentifier: Deidentifier, keep: _Folder, written: Written) -> None:
@@ -87,7 +80,7 @@ def _one(holdings: Holdings, place: Place, deidentifier: Deidentifier, keep: _Fo
     written.report = deidentifier.apply(dataset)
     uid = str(dataset.SOPInstanceUID)
     stream = meta_header(place.cls, uid, place.ts, "") + codec.encode(dataset, place.ts)
-    keep.write(_TEMPLATE.path({name: str(dataset.get(name, "") or "") for name in _NAMES}), stream, dataset)
+    keep.write(TEMPLATE.path({name: str(dataset.get(name, "") or "") for name in _NAMES}), stream, dataset)
     written.written_as = uid
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset import codec
-from ..errors import InputFileError, InputProblem, InvalidArgument
+from ..errors import InputFileError, InputProblem, InvalidArgument, cannot_read
 from ..repository.dicom_json import DicomJson
 from .dicom_json import json_of_dataset
 
@@ -38,9 +38,10 @@ def items_of_file(path: Path) -> list[DicomJson]:
         if path.stat().st_size > _MOST_BYTES:
             raise InputFileError("too large for worklist items", problem=InputProblem.CANNOT_READ, path=path)
         beginning = path.read_bytes().lstrip(b"\xef\xbb\xbf \t\r\n")
+    except InputFileError:
+        raise
     except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-        raise InputFileError(what, problem=InputProblem.CANNOT_READ, path=path, errno=error.errno) from error
+        raise cannot_read(error, path) from error
     if beginning[:1] not in (b"{", b"["):
         return [json_of_dataset(codec.read(path, _MOST_BYTES))]
     try:

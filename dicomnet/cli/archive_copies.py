@@ -11,7 +11,7 @@ import click
 from ..archive.backup import backup
 from ..archive.deidentified import export_deidentified
 from ..archive.holdings import Holdings
-from ..errors import OutputFileError, OutputProblem
+from ..errors import cannot_write
 from ..repository.deidentify import Deidentifier, Option, key_in
 from ..repository.exporting import FORMATS, export, selected
 from ..repository.places import Place
@@ -114,8 +114,7 @@ def backup_command(directory: str, target: str, output: Output) -> int:
         with Holdings(Path(directory)) as holdings, progressing(held(holdings)[1], output) as progress:
             done = backup(holdings, Path(target), progress=progress)
     except OSError as error:
-        message = f"cannot be written: {error.strerror or error}"
-        raise OutputFileError(message, problem=OutputProblem.CANNOT_WRITE, path=target, errno=error.errno) from error
+        raise cannot_write(error, target) from error
     output.summary(
         f"{counted(done.copied, 'file')} copied, {amount(done.bytes)}, {done.unchanged} unchanged",
         copied=done.copied,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..errors import InputFileError, InputProblem
+from ..errors import InputFileError, InputProblem, cannot_read
 from .exits import Exit
 from .options import PATH, output_options
 from .output import Output, amount
@@ -72,9 +72,7 @@ def _read(path: str) -> dict[str, Any]:
         if all(isinstance(result[name], int | float) for name in (*_MEASURES, "size")):
             return dict(result)
     except OSError as error:
-        raise InputFileError(
-            f"cannot be read: {error.strerror}", path=path, problem=InputProblem.CANNOT_READ, errno=error.errno
-        ) from error
+        raise cannot_read(error, path) from error
     except (ValueError, LookupError, TypeError):
         pass
     raise InputFileError(

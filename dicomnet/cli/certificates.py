@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ..errors import InputFileError, InputProblem, InvalidArgument, OutputFileError, OutputProblem
+from ..errors import InputFileError, InputProblem, InvalidArgument, cannot_read, cannot_write
 from .output import Output
 
 __all__ = ["Facts", "facts_of", "issue", "make", "read_certificates"]
@@ -65,9 +65,7 @@ def make(directory: str, hosts: tuple[str, ...], client: str, days: int, output:
     except FileExistsError as error:
         raise InvalidArgument(f"{error.filename} is there already", hint="Move it away, or name another DIR.") from None
     except OSError as error:
-        raise OutputFileError(
-            f"cannot be written: {error.strerror}", path=error.filename, problem=OutputProblem.CANNOT_WRITE
-        ) from error
+        raise cannot_write(error, error.filename) from error
 
 
 def issue(directory: str, names: Mapping[str, tuple[str, ...]], days: int, output: Output) -> None:
@@ -199,9 +197,7 @@ def read_certificates(path: str) -> list[x509.Certificate]:
             return x509.load_pem_x509_certificates(data)
         return [x509.load_der_x509_certificate(data)]
     except OSError as error:
-        raise InputFileError(
-            f"cannot be read: {error.strerror}", path=path, problem=InputProblem.CANNOT_READ, errno=error.errno
-        ) from error
+        raise cannot_read(error, path) from error
     except ValueError as error:
         raise InputFileError("holds no certificate", path=path, problem=InputProblem.CANNOT_READ) from error
 

@@ -7,7 +7,7 @@ import stat
 
 import click
 
-from ..errors import DicomNetError, InputFileError, InputProblem
+from ..errors import DicomNetError, InputFileError, InputProblem, cannot_read
 from ..files.instance_source import open_source
 from .exits import Exit, exit_code
 from .options import PATH, output_options
@@ -36,10 +36,10 @@ def command(file: str, output: Output) -> int:
             raise InputFileError("is no ordinary file", path=file, problem=InputProblem.CANNOT_READ)
         with open(file, "rb") as opened:
             start = opened.read(132)
+    except InputFileError:
+        raise
     except OSError as error:
-        raise InputFileError(
-            f"cannot be read: {error.strerror}", path=file, problem=InputProblem.CANNOT_READ, errno=error.errno
-        ) from error
+        raise cannot_read(error, file) from error
     if start[_PREFIX] == b"DICM":
         return _dump_file(file, output)
     if start.startswith(_LOG):

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any
 
 from ..dataset.codec import inflate
-from ..errors import InputFileError, InputProblem
+from ..errors import InputFileError, InputProblem, cannot_read
 from ..files.instance_source import DEFLATED
 from ..files.part10 import read_meta
 from ..protocol.trace import named
@@ -42,9 +42,7 @@ def elements(path: str) -> Iterator[Fields]:
         except OSError as error:
             if error.errno is None:  # pydicom's own, at the end of a file that is cut short
                 raise InputFileError(f"truncated: {error}", path=path, problem=InputProblem.TRUNCATED) from error
-            raise InputFileError(
-                f"cannot be read: {error.strerror}", path=path, problem=InputProblem.CANNOT_READ, errno=error.errno
-            ) from error
+            raise cannot_read(error, path) from error
         except Exception as error:  # pydicom promises no type
             reason = f"cannot be parsed: {error}"
             raise InputFileError(reason, path=path, problem=InputProblem.TRUNCATED) from error

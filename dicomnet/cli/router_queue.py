@@ -64,16 +64,10 @@ def list_command(
     now = time.time()
     for item in items:
         output.say(_line(item, now))
-        output.record(**_record(item))
+        output.record(**item.as_json())
     words = ", ".join(f"{one.deliveries} {one.state} for {one.destination or 'nowhere'}" for one in counts)
     output.summary(words or "nothing waits", counts=[asdict(one) for one in counts])
     return Exit.DONE
-
-
-def _record(item: Delivery) -> dict[str, Any]:
-    values = asdict(item)
-    values.pop("ref")
-    return values | {"sha": item.sha.hex(), "state": str(item.state)}
 
 
 def _spool(directory: str) -> Spool:

@@ -19,7 +19,7 @@ from ..config import LOGGED_DATA_SET, TAPPED_BODY
 from ..dataset import codec
 from ..dataset.codec import UndecodableDataSet
 from ..dataset.vr import BINARY
-from ..errors import MalformedPDU, OutputFileError
+from ..errors import MalformedPDU, cannot_write
 from ..protocol.messages import name_of
 from ..protocol.negotiation import PresentationContext
 from ..protocol.seen import MessageSeen, PDUSeen, Seen, TransitionSeen, Watched
@@ -67,8 +67,7 @@ class MessageLog(ProtocolTrace):
             self._write({"log": "dicomnet", "version": _VERSION, "datasets": datasets, "patient_data": patient_data})
             self._file.flush()
         except OSError as error:
-            what = f"cannot be written: {error.strerror}"
-            raise OutputFileError(what, path=path, errno=error.errno) from error
+            raise cannot_write(error, path) from error
 
     def close(self) -> None:
         """Write no more; what is still seen is dropped."""

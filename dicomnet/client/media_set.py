@@ -20,7 +20,7 @@ from .. import uids
 from ..config import Limits
 from ..dataset import codec
 from ..dataset.types import Dataset
-from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument, OutputFileError, OutputProblem
+from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument, OutputFileError, cannot_write
 from ..files.part10 import meta_header
 from .inputs import Gatherer, Item, gather
 from .media_directory import Directory
@@ -270,8 +270,7 @@ def _written(
     except OSError as error:
         if isinstance(error, DicomNetError):
             raise
-        message = f"cannot be written: {error.strerror or error}"
-        raise OutputFileError(message, problem=OutputProblem.CANNOT_WRITE, path=places[0], errno=error.errno) from error
+        raise cannot_write(error, places[0]) from error
     finally:
         for part, _ in made:
             shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
@@ -281,7 +280,7 @@ def _places(target: Path, count: int, form: str) -> list[Path]:
     more = [target.with_name(f"{target.stem}-{number}{target.suffix}") for number in range(2, count + 1)]
     for place in (target, *more):
         if place.exists() and (form != "folder" or not place.is_dir() or any(place.iterdir())):
-            raise OutputFileError("is there already", problem=OutputProblem.CANNOT_WRITE, path=place)
+            raise OutputFileError("is there already", path=place)
     return [target, *more]
 
 

@@ -7,7 +7,7 @@ import os
 import threading
 from typing import Any
 
-from ..errors import InputFileError, InputProblem, OutputFileError, OutputProblem
+from ..errors import InputFileError, InputProblem, OutputFileError, cannot_read, cannot_write
 
 __all__ = ["Report"]
 
@@ -51,7 +51,7 @@ class Report:
                 hint="Resume it, or give another name.",
             ) from error
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise cannot_write(error, self.path) from error
 
     def _load(self) -> int:
         """Read what was acknowledged; the bytes up to the end of the last whole line."""
@@ -61,12 +61,7 @@ class Report:
         except FileNotFoundError:
             return 0
         except OSError as error:
-            raise InputFileError(
-                f"cannot be read: {error.strerror}",
-                problem=InputProblem.CANNOT_READ,
-                path=self.path,
-                errno=error.errno,
-            ) from error
+            raise cannot_read(error, self.path) from error
         whole = data.rfind(b"\n") + 1  # a line that was cut off says nothing
         for number, line in enumerate(data[:whole].splitlines(), 1):
             self._take(line, number)
@@ -98,7 +93,7 @@ class Report:
                 while line:
                     line = line[os.write(self._fd, line) :]
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise cannot_write(error, self.path) from error
 
     def close(self) -> None:
         """Have it on the disk, and close it."""
@@ -108,14 +103,6 @@ class Report:
         try:
             os.fsync(fd)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise cannot_write(error, self.path) from error
         finally:
             os.close(fd)
-
-    def _unwritable(self, error: OSError) -> OutputFileError:
-        return OutputFileError(
-            f"cannot be written: {error.strerror}",
-            problem=OutputProblem.CANNOT_WRITE,
-            path=self.path,
-            errno=error.errno,
-        )

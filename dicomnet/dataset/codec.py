@@ -15,7 +15,7 @@ from dicomnet import uids
 from dicomnet.config import INFLATED_RATIO, INFLATED_SIZE
 from dicomnet.dataset import character_sets, long_values, text
 from dicomnet.dataset.types import is_uid_like
-from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError
+from dicomnet.errors import InputFileError, InputProblem, InvalidArgument, RemoteProtocolError, cannot_read
 from dicomnet.files.instance_source import DEFLATED, BytesSource, Source
 from dicomnet.files.instance_source import open_source as _open_source
 from dicomnet.log import log
@@ -185,8 +185,7 @@ def read(path: str | os.PathLike[str], limit: int | None) -> Dataset:
             raise ValueError("it is empty")
         return dataset
     except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-        raise InputFileError(what, problem=InputProblem.CANNOT_READ, path=path, errno=error.errno) from error
+        raise cannot_read(error, path) from error
     except Exception as error:  # whatever pydicom stumbles over
         raise InputFileError(f"no data set: {error}", problem=InputProblem.NOT_PART10, path=path) from error
 

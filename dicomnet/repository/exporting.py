@@ -5,22 +5,24 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import select
 
 from ..client import media_set
-from ..errors import InvalidArgument, OutputFileError, OutputProblem
+from ..errors import InvalidArgument, OutputFileError, cannot_write
 from . import schema
 from .holdings import Holdings
 from .places import Place
 from .single_files import FileTemplate
 
-__all__ = ["FORMATS", "export", "selected"]
+__all__ = ["FORMATS", "TEMPLATE", "export", "selected", "writing"]
 
 FORMATS = ("folder", "zip", "dicomdir")
-_TEMPLATE = FileTemplate("{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm")
+#: How instances are named in a folder or a zip file.
+TEMPLATE = FileTemplate("{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm")
 _PIECE = 1 << 20
 _HEAD_PIECES = 4  # a header longer than this has no place in a directory
 
@@ -60,20 +62,30 @@ def export(holdings: Holdings, places: Sequence[Place], target: Path, form: str,
     Raises:
         OutputFileError: the target is there, or cannot be written.
     """
-    if target.exists() and (form == "zip" or not target.is_dir() or any(target.iterdir())):
-        raise OutputFileError("is there already", problem=OutputProblem.CANNOT_WRITE, path=target)
-    try:
+    with writing(target, form):
         if form == "zip":
             _zip(holdings, places, target, progress)
         elif form == "dicomdir":
             _media(holdings, places, target, progress)
         else:
             _folder(holdings, places, target, progress)
+
+
+@contextmanager
+def writing(target: Path, form: str) -> Iterator[None]:
+    """See that the target is free; what does not let the block write there is told.
+
+    Raises:
+        OutputFileError: the target is there, or cannot be written.
+    """
+    if target.exists() and (form == "zip" or not target.is_dir() or any(target.iterdir())):
+        raise OutputFileError("is there already", path=target)
+    try:
+        yield
+    except OutputFileError:
+        raise
     except OSError as error:
-        if isinstance(error, OutputFileError):
-            raise
-        message = f"cannot be written: {error.strerror or error}"
-        raise OutputFileError(message, problem=OutputProblem.CANNOT_WRITE, path=target, errno=error.errno) from error
+        raise cannot_write(error, target) from error
 
 
 def _folder(holdings: Holdings, places: Sequence[Place], target: Path, progress: Progress) -> None:
@@ -119,7 +131,7 @@ def _named(holdings: Holdings, places: Sequence[Place]) -> Iterator[tuple[Place,
             row = connection.execute(query.where(schema.instance.c.id == place.id)).one_or_none()
         if row is not None:
             names = {"PatientID": row.pid or "", "StudyInstanceUID": row.study, "SeriesInstanceUID": row.series}
-            yield place, _TEMPLATE.path({**names, "SOPInstanceUID": place.uid})
+            yield place, TEMPLATE.path({**names, "SOPInstanceUID": place.uid})
 
 
 def _stream(holdings: Holdings, place: Place) -> Iterator[memoryview]:

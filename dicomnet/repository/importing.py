@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import uids
 from ..client.inputs import Gatherer
 from ..config import Limits
 from ..dataset import codec
-from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
-from ..files.part10 import meta_header
+from ..errors import DicomNetError, InvalidArgument
 from .holdings import Holdings
-from .incoming import BlobSink, Incoming, Memory
+from .incoming import Incoming, Memory, incoming_of
 from .index import Outcome
 from .intake import Kept
 
@@ -101,20 +99,7 @@ def _read(
 
 def _incoming(holdings: Holdings, opened: object, source_ae_title: str) -> Incoming:
     with codec.open_source(opened) as source:
-        named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
-        if not all(map(uids.is_valid, named)):
-            raise InputFileError("has no valid UIDs", problem=InputProblem.MISSING_UID, path=source.name)
-        sink = BlobSink(holdings.blobs, named, meta_header(*named, source_ae_title), Memory())
-        try:
-            for chunk in source.chunks(1):
-                sink.write([chunk])
-        except BaseException:
-            sink.discard()
-            raise
-    incoming, writer = sink.take(source_ae_title)
-    if writer is not None:
-        holdings.blobs.finish(writer).result()
-    return incoming
+        return incoming_of(source, holdings.blobs, source_ae_title, Memory())
 
 
 def _store(

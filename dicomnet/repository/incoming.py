@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import LocalProtocolError
+from .. import uids
+from ..errors import InputFileError, InputProblem, LocalProtocolError
+from ..files.instance_source import Source
+from ..files.part10 import meta_header
 from ..wire.element_walk import header_of
-from .blob_store import BlobWriter, NewBlob
+from .blob_store import BlobStore, BlobWriter, NewBlob
 
-__all__ = ["HEAD_BYTES", "SMALL_BYTES", "BlobSink", "Incoming", "Memory", "Spooling"]
+__all__ = ["HEAD_BYTES", "SMALL_BYTES", "BlobSink", "Incoming", "Memory", "Spooling", "incoming_of"]
 
 #: Up to this size an instance is gathered in memory, and written with others of its group, or goes to a lane.
 SMALL_BYTES = 1 << 20
@@ -242,3 +245,32 @@ class BlobSink:
     def released(self) -> None:
         """What was taken is committed, or failed: its memory is free."""
         self._release()
+
+
+def incoming_of(source: Source, blobs: BlobStore, ae_title: str, memory: Memory) -> Incoming:
+    """The instance of a source, as one that has arrived by C-STORE.
+
+    Args:
+        source: of its data set.
+        blobs: where it goes unless it is small.
+        ae_title: who is noted as the sender.
+        memory: bounds what is held.
+
+    Raises:
+        InputFileError: it has no valid UIDs, or cannot be read.
+        OSError: it cannot be kept.
+    """
+    named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
+    if not all(map(uids.is_valid, named)):
+        raise InputFileError("has no valid UIDs", problem=InputProblem.MISSING_UID, path=source.name)
+    sink = BlobSink(blobs, named, meta_header(*named, ae_title), memory)
+    try:
+        for chunk in source.chunks(1):
+            sink.write([chunk])
+    except BaseException:
+        sink.discard()
+        raise
+    incoming, writer = sink.take(ae_title)
+    if writer is not None:
+        blobs.finish(writer).result()
+    return incoming

@@ -16,7 +16,7 @@ from .database import Database, parts
 from .scope import ALL, Scope
 from .scope_conditions import conditions_of
 
-__all__ = ["Place", "Places"]
+__all__ = ["Place", "Places", "count_references"]
 
 _PAGE = 1000
 
@@ -170,8 +170,8 @@ def _move(connection: Connection, moves: Sequence[tuple[Place, BlobRef]]) -> lis
         else:
             lost.append(place)
     for (storage, old_key, new_key), count in moved.items():
-        _count(connection, ids[storage, new_key], count)
-        _count(connection, ids[storage, old_key], -count)
+        count_references(connection, ids[storage, new_key], count)
+        count_references(connection, ids[storage, old_key], -count)
     return lost
 
 
@@ -183,7 +183,7 @@ def _blob_id(connection: Connection, storage: str, key: str) -> int:
     return found
 
 
-def _count(connection: Connection, blob_id: int, by: int) -> None:
+def count_references(connection: Connection, blob_id: int, by: int) -> None:
     """Count what refers to a blob; one that nothing refers to any more is forgotten."""
     connection.execute(update(schema.blob).where(_B.id == blob_id).values(refs=_B.refs + by))
     if by < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, select, update
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, sele
 from . import schema
 from .blob_store import BlobRef
 from .database import Database, parts
+from .places import count_references
 from .work_schema import outbox, quarantine
 
 __all__ = ["DELETING", "given_up", "needed", "remove_instances"]
@@ -89,10 +91,8 @@ def _found(connection: Connection, uids: Sequence[str]) -> Sequence[RowMapping]:
 
 
 def _release_blobs(connection: Connection, rows: Sequence[RowMapping]) -> None:
-    for blob_id in {row["blob_id"] for row in rows}:
-        count = sum(row["blob_id"] == blob_id for row in rows)
-        connection.execute(update(schema.blob).where(_B.id == blob_id).values(refs=_B.refs - count))
-        connection.execute(delete(schema.blob).where(_B.id == blob_id, _B.refs <= 0))
+    for blob_id, count in Counter(row["blob_id"] for row in rows).items():
+        count_references(connection, blob_id, -count)
 
 
 def _recount_series(connection: Connection, series_id: int) -> None:

@@ -34,7 +34,7 @@ from ..server.settings import RESTART, Seconds
 from ..services.service_registry import Registering
 from .editing import RulesFile
 from .plan import Plan
-from .queue import Delivery, State
+from .queue import State
 from .report import report, total
 from .routing import Routing
 from .settings import FILE_NAME, RouterSettings
@@ -191,7 +191,7 @@ class RouterAddIn:
         found = self.routing.spool.queue.items(
             destination=page.destination, study=page.study, states=page.states, after=page.after, most=page.most
         )
-        return {"deliveries": [_record(one) for one in found]}
+        return {"deliveries": [one.as_json() for one in found]}
 
     def _report(self, day: Day) -> Mapping[str, Any]:
         self.routing.storage.ledger.settle()
@@ -232,12 +232,6 @@ class RouterAddIn:
 
 def _plan_of(given: Rules) -> Plan:
     return Plan.from_toml(given.toml) if given.toml is not None else Plan.read(given.plan or {})
-
-
-def _record(item: Delivery) -> Mapping[str, Any]:
-    values = asdict(item)
-    values.pop("ref")
-    return values | {"sha": item.sha.hex(), "state": str(item.state)}
 
 
 class _States(Collector):

@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
@@ -137,6 +137,12 @@ class Delivery:
     sha: bytes
     message: str = "C-STORE"
     address: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """For people and the administration: all but where its bytes are."""
+        values = asdict(self)
+        values.pop("ref")
+        return values | {"sha": self.sha.hex(), "state": str(self.state)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,13 @@ from starlette.responses import Response
 
 from .. import uids
 from ..dataset import codec
-from ..errors import DicomNetError, InputFileError, InputProblem, InvalidArgument
-from ..files.part10 import meta_header
+from ..errors import DicomNetError, InvalidArgument
 from ..log import in_brief
 from ..repository.attributes import MissingElement, instance_record
 from ..repository.catalog import Level
 from ..repository.dicom_json import DicomJson, text_at
 from ..repository.headers import read_elements
-from ..repository.incoming import BlobSink, Incoming, Memory
+from ..repository.incoming import Incoming, Memory, incoming_of
 from ..repository.index import Outcome
 from ..repository.intake import Kept
 from ..repository.keys import Identifier, QueryOptions
@@ -296,21 +295,8 @@ class _NotHere(DicomNetError):
 
 def _incoming(repository: WebRepository, content: _Content, outcome: _Outcome) -> Incoming:
     with codec.open_source(content.source()) as source:
-        named = source.sop_class_uid, source.sop_instance_uid, source.transfer_syntax_uid
-        outcome.sop_class_uid, outcome.sop_instance_uid = named[:2]
-        if not all(map(uids.is_valid, named)):
-            raise InputFileError("it has no valid UIDs", problem=InputProblem.MISSING_UID)
-        sink = BlobSink(repository.blobs, named, meta_header(*named, repository.ae_title), outcome.memory)
-        try:
-            for chunk in source.chunks(1):
-                sink.write([chunk])
-        except BaseException:
-            sink.discard()
-            raise
-    incoming, writer = sink.take(repository.ae_title)
-    if writer is not None:
-        repository.blobs.finish(writer).result()
-    return incoming
+        outcome.sop_class_uid, outcome.sop_instance_uid = source.sop_class_uid, source.sop_instance_uid
+        return incoming_of(source, repository.blobs, repository.ae_title, outcome.memory)
 
 
 def _check(incoming: Incoming, study: str, scope: Scope, repository: WebRepository) -> None:

@@ -14,11 +14,10 @@ from ...dataset.types import Path
 from ...errors import (
     ConnectionFailed,
     DeadlineExceeded,
-    InputFileError,
-    InputProblem,
     InvalidArgument,
     OutputFileError,
     RemoteProtocolError,
+    cannot_read,
 )
 from ...files.dataset_sink import FileSink, uid_path
 from ...files.part10 import read_meta
@@ -275,7 +274,7 @@ def _groups(paths: Iterable[Path]) -> Iterable[list[Path]]:
         try:
             size += os.path.getsize(path)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise cannot_read(error, path) from error
         group.append(path)
         if len(group) == MOST_PARTS or size >= MOST_BYTES:
             yield group
@@ -289,11 +288,7 @@ def _uid_in(path: Path) -> str:
         with open(path, "rb") as file:
             return read_meta(file.read(_HEADER))[0].sop_instance_uid or ""
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> InputFileError:
-    return InputFileError(error.strerror or "it cannot be read", problem=InputProblem.CANNOT_READ, path=os.fspath(path))
+        raise cannot_read(error, path) from error
 
 
 def _named(sink: FileSink, directory: Path, head: bytes) -> str:

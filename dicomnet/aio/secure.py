@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 from ..config import FAREWELL, Limits, Timeouts
 from ..errors import DeadlineExceeded, DicomNetError, TLSFailed
@@ -11,11 +10,11 @@ from ..net.tls import TLS
 from ..net.tls_channel import Channel
 from ..protocol.negotiation import SecureLink
 from ..sync.driver import unsent
-from .transport import Transport
+from .transport import LoopBuffer, Transport
 
 __all__ = ["SecureTransport", "make_transport"]
 
-_memory = threading.local()
+_decrypted = LoopBuffer()
 
 
 def make_transport(limits: Limits, timeouts: Timeouts, tls: TLS | None = None, host: str | None = None) -> Transport:
@@ -117,7 +116,7 @@ class SecureTransport(Transport):
 
     def _deliver(self) -> None:
         """Decrypt what arrived, and hand it on."""
-        plain = _plain_buffer(self._limits.receive_buffer)
+        plain = _decrypted.get(self._limits.receive_buffer)
         try:
             while size := self._channel.read_into(plain):
                 if self.owner is not None:
@@ -181,11 +180,3 @@ class SecureTransport(Transport):
             self._channel.close()
             self._say()
         super().close()
-
-
-def _plain_buffer(size: int) -> memoryview:
-    """The buffer into which all connections of a thread's event loop decrypt; each hands on what is in it at once."""
-    buffer: memoryview | None = getattr(_memory, "buffer", None)
-    if buffer is None or len(buffer) < size:
-        buffer = _memory.buffer = memoryview(bytearray(size))
-    return buffer[:size]

@@ -20,10 +20,29 @@ from ..protocol.exchange import Buffer
 from ..protocol.negotiation import SecureLink
 from ..sync.driver import IOV_MAX, unsent
 
-__all__ = ["Owner", "Transport"]
+__all__ = ["LoopBuffer", "Owner", "Transport"]
 
 _LITTLE = 64 << 10  # bytes for asyncio's transport to wait with; enough that it does not fit by accident
-_memory = threading.local()
+
+
+class LoopBuffer(threading.local):
+    """A buffer for all connections of a thread's event loop.
+
+    A loop fills a buffer and hands it on in one step, so one does for any number of connections: it is large at the
+    first byte, and an idle connection holds none.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(b"")
+
+    def get(self, size: int) -> memoryview:
+        """So many bytes of it."""
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(size))
+        return self._buffer[:size]
+
+
+_received = LoopBuffer()
 
 
 class Owner(Protocol):
@@ -74,7 +93,7 @@ class Transport(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self._transport = cast(asyncio.Transport, transport)
-        self._buffer = _receive_buffer(self._limits.receive_buffer)
+        self._buffer = _received.get(self._limits.receive_buffer)
         self.peer_address = self.peer_address or address_of(transport.get_extra_info("peername"))
         encrypted = transport.get_extra_info("sslcontext") is not None
         sock = transport.get_extra_info("socket")
@@ -210,15 +229,3 @@ class Transport(asyncio.BufferedProtocol):
             self._transport.abort()  # an orderly close would wait for a peer that need not ever read
         else:
             self._transport.close()
-
-
-def _receive_buffer(size: int) -> memoryview:
-    """The buffer for all connections of a thread's event loop.
-
-    A loop fills a buffer and hands it on in one step, so one does for any number of connections: it is large at the
-    first byte, and an idle connection holds none.
-    """
-    buffer: memoryview | None = getattr(_memory, "buffer", None)
-    if buffer is None or len(buffer) < size:
-        buffer = _memory.buffer = memoryview(bytearray(size))
-    return buffer[:size]

@@ -13,11 +13,11 @@ from ..archive.deidentified import export_deidentified
 from ..archive.holdings import Holdings
 from ..errors import cannot_write
 from ..repository.deidentify import Deidentifier, Option, key_in
-from ..repository.exporting import FORMATS, export, selected
+from ..repository.exporting import FORMATS, selected
 from ..repository.places import Place
 from .archive_care import held
 from .exits import Exit
-from .instance_files import progressing, selection, take_in
+from .instance_files import progressing, selection, take_in, write_out
 from .options import DIR, PATH, output_options
 from .output import Output, amount, counted
 
@@ -69,11 +69,7 @@ def export_command(
         if deidentify:
             deidentifier = Deidentifier(key_in(holdings.directory), options, burned_in=burned_in)
             return _deidentified(holdings, places, Path(target), form, deidentifier, output)
-        size = sum(place.size for place in places)
-        with progressing(size, output) as progress:
-            export(holdings, places, Path(target), form, progress=progress)
-    output.summary(f"{counted(len(places), 'instance')} written, {amount(size)}", instances=len(places), bytes=size)
-    return Exit.DONE
+        return write_out(holdings, places, target, form, output)
 
 
 def _deidentified(

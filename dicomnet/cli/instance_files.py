@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
+from ..repository.exporting import export
 from ..repository.holdings import Holdings
 from ..repository.importing import import_files
+from ..repository.places import Place
 from .exits import Exit
 from .options import stacked
-from .output import Output
+from .output import Output, amount, counted
 
-__all__ = ["progressing", "selection", "take_in"]
+__all__ = ["progressing", "selection", "take_in", "write_out"]
 
 
 @contextmanager
@@ -50,3 +53,12 @@ def take_in(holdings: Holdings, paths: Sequence[str], output: Output) -> int:
         **counts, failed=len(result.failed), bytes=result.bytes,
     )  # fmt: skip
     return Exit.FAILURES if result.failed else Exit.DONE
+
+
+def write_out(holdings: Holdings, places: Sequence[Place], target: str, form: str, output: Output) -> int:
+    """Export instances as they are stored; the exit code."""
+    size = sum(place.size for place in places)
+    with progressing(size, output) as progress:
+        export(holdings, places, Path(target), form, progress=progress)
+    output.summary(f"{counted(len(places), 'instance')} written, {amount(size)}", instances=len(places), bytes=size)
+    return Exit.DONE

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
-from ..repository.exporting import FORMATS, export, selected
+from ..repository.exporting import FORMATS, selected
 from ..repository.holdings import Holdings
 from ..server.directory import ServerDirectory
 from ..workstation.settings import place_of
-from .exits import Exit
-from .instance_files import progressing, selection, take_in
+from .instance_files import selection, take_in, write_out
 from .options import PATH, output_options
-from .output import Output, amount, counted
+from .output import Output
 from .workstation_run import DIR
 
 __all__ = ["export_command", "import_command"]
@@ -38,15 +37,7 @@ def import_command(server: ServerDirectory, paths: tuple[str, ...], output: Outp
 @selection
 @click.option("--format", "form", type=click.Choice(FORMATS), default="folder", help="[default: folder]")
 @output_options
-def export_command(
-    server: ServerDirectory, target: str, output: Output, *, form: str, patient: str | None,
-    studies: tuple[str, ...], series: tuple[str, ...], instances: tuple[str, ...],
-) -> int:  # fmt: skip
+def export_command(server: ServerDirectory, target: str, output: Output, *, form: str, **named: Any) -> int:
     """Write what is named from the workstation in DIR to TARGET, bit for bit."""
     with Holdings(*place_of(server)) as holdings:
-        places = selected(holdings, patient=patient, studies=studies, series=series, instances=instances)
-        size = sum(place.size for place in places)
-        with progressing(size, output) as progress:
-            export(holdings, places, Path(target), form, progress=progress)
-    output.summary(f"{counted(len(places), 'instance')} written, {amount(size)}", instances=len(places), bytes=size)
-    return Exit.DONE
+        return write_out(holdings, selected(holdings, **named), target, form, output)

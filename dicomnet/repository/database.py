@@ -22,13 +22,13 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
-from ..errors import InvalidArgument
+from ..errors import DicomNetError, InvalidArgument
 from ..files.durable import sync_directory
 from ..log import log
 from .database_clock import DatabaseClock
 from .migrations import check_version, upgrade
 
-__all__ = ["Database", "brief", "is_away", "parts"]
+__all__ = ["Database", "asking", "brief", "is_away", "parts"]
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for a writer of another process
 READERS = 16  # connections that are kept for readers; more are opened when they are needed
@@ -312,6 +312,16 @@ def _pause(error: DBAPIError, attempt: int, end: float, *, may_be_done: bool) ->
     if attempt == 1:
         log.warning("the index is away, and is asked again for %.1f s: %s", left, brief(error))
     return pause
+
+
+@contextmanager
+def asking(what: str, unavailable: type[DicomNetError]) -> Iterator[None]:
+    """Say of what fails in the database that something is unavailable now."""
+    try:
+        yield
+    except DBAPIError as error:
+        message = f"{what} cannot be asked or changed now: {type(error.orig).__name__}"
+        raise unavailable(message, hint="See that the database of the archive runs.") from error
 
 
 def brief(error: DBAPIError) -> str:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select
-from sqlalchemy.exc import DBAPIError
 
 from ..errors import InvalidArgument
 from ..server.ae_titles import Conflict, NotKnown
 from ..server.base import NotNow
-from .database import Database
+from .database import Database, asking
 from .node_events import NodeEvents
 from .work_schema import setting_snapshot
 
@@ -35,6 +34,9 @@ PATIENCE = 0.5
 
 class SettingsUnavailable(NotNow):
     """The database cannot be asked now; the settings that were read before hold."""
+
+
+_asking = partial(asking, "the settings of all nodes", SettingsUnavailable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +207,3 @@ def _snapshot(row: Row[Any]) -> Snapshot:
     known = isinstance(values, dict)
     fault = "" if known else "its document is no JSON object"
     return Snapshot(row.id, row.at, row.who, row.what, values if known else {}, fault)
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        what = f"the settings of all nodes cannot be asked or changed now: {type(error.orig).__name__}"
-        raise SettingsUnavailable(what, hint="See that the database of the archive runs.") from error

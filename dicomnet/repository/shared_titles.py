@@ -6,19 +6,18 @@ What one node changes, the others read: they are told by `NodeEvents`, and read 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.exc import DBAPIError
 
 from ..errors import escaped
 from ..log import log
 from ..server.ae_entry import AEEntry
 from ..server.kept_titles import Check, TitlesUnavailable
-from .database import Database
+from .database import Database, asking
 from .node_events import NodeEvents
 from .work_schema import ae_history, ae_title
 
@@ -30,6 +29,7 @@ CHANGED = "ae"
 PATIENCE = 0.5
 
 T = TypeVar("T")
+_asking = partial(asking, "the AE titles of all nodes", TitlesUnavailable)
 
 
 class SharedTitles:
@@ -147,12 +147,3 @@ def _members(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        what = f"the AE titles of all nodes cannot be asked or changed now: {type(error.orig).__name__}"
-        raise TitlesUnavailable(what, hint="See that the database of the archive runs.") from error

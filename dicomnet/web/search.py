@@ -23,7 +23,7 @@ from .problems import Problem
 from .repository import WebRepository
 from .users import scope_of
 
-__all__ = ["MOST_RESULTS", "counted", "flagged", "identifier_of", "query_keys", "search"]
+__all__ = ["MOST_RESULTS", "cut", "flagged", "identifier_of", "page_of", "query_keys", "search"]
 
 #: The most results of one search; the answer says that there are more (PS3.18 Section 8.3.4.4).
 MOST_RESULTS = 1000
@@ -60,8 +60,7 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
         if name in request.path_params
     }
     identifier = _identifier(query, path, level)
-    limit, offset = counted(query, "limit", MOST_RESULTS), counted(query, "offset", 0)
-    limit = min(limit, MOST_RESULTS)
+    limit, offset = page_of(query)
     base = base_url(request)
     try:
         matches = repository.index.find(
@@ -77,10 +76,7 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
         raise Problem(400, str(error), parameter=f"{error.tag:08X}") from error
     except QueryTooLong as error:
         raise Problem(503, "the search takes too long: give more keys", headers={"Retry-After": "60"}) from error
-    headers = {"Cache-Control": "no-store"}
-    if len(found) > limit:
-        found.pop()
-        headers["Warning"] = '299 - "There are additional results that can be requested"'
+    headers = {"Cache-Control": "no-store"} | cut(found, limit)
     if not found:
         return Response(status_code=204, headers=headers)
     return _told(found, kind, base, headers)
@@ -171,7 +167,20 @@ def _is_uid(name: str) -> bool:
     return VR_OF.get(BY_KEYWORD.get(name, 0)) == "UI"
 
 
-def counted(query: QueryParams, name: str, default: int) -> int:
+def page_of(query: QueryParams) -> tuple[int, int]:
+    """How many results are wanted at the most, and how many are passed over before them."""
+    return min(_counted(query, "limit", MOST_RESULTS), MOST_RESULTS), _counted(query, "offset", 0)
+
+
+def cut(found: list[Any], limit: int) -> dict[str, str]:
+    """Take away what is found beyond the limit; the header that says so."""
+    if len(found) <= limit:
+        return {}
+    del found[limit:]
+    return {"Warning": '299 - "There are additional results that can be requested"'}
+
+
+def _counted(query: QueryParams, name: str, default: int) -> int:
     """A number from 0 on, or the default where there is none."""
     text = query.get(name)
     if text is None or text == "":

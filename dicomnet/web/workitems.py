@@ -23,7 +23,7 @@ from .bodies import json_answer, json_item
 from .channels import Channels
 from .problems import Problem
 from .repository import WebRepository
-from .search import MOST_RESULTS, counted, flagged, identifier_of, query_keys
+from .search import cut, flagged, identifier_of, page_of, query_keys
 
 __all__ = ["workitem_routes"]
 
@@ -93,13 +93,10 @@ class _Served:
     def search(self, request: Request) -> Response:
         """``GET /workitems``."""
         query = request.query_params
-        limit, offset = min(counted(query, "limit", MOST_RESULTS), MOST_RESULTS), counted(query, "offset", 0)
+        limit, offset = page_of(query)
         keys = identifier_of(query_keys(query))
         found = self._items.search(keys, offset, limit + 1)
-        headers = {}
-        if len(found) > limit:
-            found.pop()
-            headers["Warning"] = "299 dicomnet: There are additional results that can be requested"
+        headers = cut(found, limit)
         return json_answer(request, found, headers=headers) if found else Response(status_code=204, headers=headers)
 
     async def change(self, request: Request) -> Response:

@@ -20,7 +20,7 @@ from .addresses import base_url
 from .bodies import json_answer, json_item
 from .problems import Problem
 from .repository import WebRepository
-from .search import MOST_RESULTS, counted, identifier_of, query_keys
+from .search import cut, identifier_of, page_of, query_keys
 
 __all__ = ["PATH", "worklist_routes"]
 
@@ -48,15 +48,11 @@ class _Served:
 
     def search(self, request: Request) -> Response:
         query = request.query_params
-        limit, offset = counted(query, "limit", MOST_RESULTS), counted(query, "offset", 0)
-        limit = min(limit, MOST_RESULTS)
+        limit, offset = page_of(query)
         matches = self._worklist.search(WorklistQuery(identifier_of(query_keys(query))))
         base = base_url(request)
         found = [item | _address(base, number) for number, item in islice(matches, offset, offset + limit + 1)]
-        headers = {}
-        if len(found) > limit:
-            found.pop()
-            headers["Warning"] = '299 - "There are additional results that can be requested"'
+        headers = cut(found, limit)
         return json_answer(request, found, headers=headers) if found else Response(status_code=204, headers=headers)
 
     async def add(self, request: Request) -> Response:

@@ -41,7 +41,9 @@ def numbered(*numbers):
 
 def blobs_of(directory):
     folders = (directory / "blobs" / name for name in ("segments", "large", "files"))
-    return {path.relative_to(directory): path.read_bytes() for one in folders for path in one.rglob("*.*")}
+    return {
+        path.relative_to(directory): path.read_bytes() for one in folders for path in one.rglob("*.*") if path.is_file()
+    }
 
 
 def restored(target, to):
@@ -184,3 +186,45 @@ class TestIndexes:
         with pytest.raises(InvalidArgument, match="pg_dump"):
             backup(stored, tmp_path / "copy", progress=nothing)
         assert not (tmp_path / "copy").exists()
+
+
+def test_a_backup_that_cannot_be_is_refused(stored, tmp_path, bucket):
+    with pytest.raises(InvalidArgument, match="its own backup"):
+        backup(stored, stored.directory, progress=nothing)
+    with (
+        archives.opened(tmp_path / "bucket", storage=bucket) as holdings,
+        pytest.raises(InvalidArgument, match="in an object store"),
+    ):
+        backup(holdings, tmp_path / "copy", progress=nothing)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_what_is_deleted_while_it_is_copied_is_not_in_it(stored, tmp_path, monkeypatch):
+    """A file of its own goes between the look at the directory and the copy of it."""
+    real, target = shutil.copyfile, tmp_path / "copy"
+
+    def too_late(source, part):
+        if source.parent.name == "large" and source.exists():
+            source.unlink()
+        return real(source, part)
+
+    monkeypatch.setattr(module.shutil, "copyfile", too_late)
+    backup(stored, target, progress=nothing)
+    assert blobs_of(target) == blobs_of(stored.directory)
+    assert list((target / "blobs" / "segments").rglob("*.*"))
+
+
+def test_directories_that_are_empty_go_with_what_was_in_them(tmp_path):
+    """Where files are laid out by a template, each study is a directory."""
+    target = tmp_path / "copy"
+    with archives.opened(tmp_path / "archive", layout="files") as holdings:
+        for study in (1, 2):
+            holdings.intake.store([an_incoming(1, study=study)])
+        backup(holdings, target, progress=nothing)
+        before = [path for path in (target / "blobs").rglob("*") if path.is_dir()]
+        delete_instances(holdings, ["1.2.2.1.1"])
+        backup(holdings, target, progress=nothing)
+        after = [path for path in (target / "blobs").rglob("*") if path.is_dir()]
+    assert blobs_of(target) == blobs_of(tmp_path / "archive")
+    assert len(after) < len(before)
+    assert restored(target, tmp_path / "restored") == {"1.2.1.1.1"}

@@ -14,6 +14,7 @@ import pytest
 from archives import an_incoming, data_set, part10
 from programs import summary
 
+from dicomnet.archive import checks
 from dicomnet.archive.backup import backup
 from dicomnet.archive.checks import Problem, fsck, scrub
 from dicomnet.archive.holdings import Holdings
@@ -93,6 +94,44 @@ class TestChecks:
     def test_quarantine_is_no_problem(self, stored):
         stored.intake.store([an_incoming(1, study=2, Rows=9)])
         assert problems(fsck(stored)) == []
+
+    def test_what_waits_in_quarantine_and_is_not_there(self, stored):
+        stored.intake.store([an_incoming(1, study=2, Rows=9)])
+        (waiting,) = stored.quarantine.items()
+        stored.blobs.delete([waiting.ref])
+        (found,) = fsck(stored)
+        assert (found.problem, found.uid, found.detail) == (Problem.MISSING, "1.2.2.1.1", "of quarantine")
+
+    def test_a_file_that_is_overwritten(self, stored):
+        place = stored.places.of(["1.2.1.1.4"])["1.2.1.1.4"]
+        with (stored.blobs.root / place.key).open("r+b") as file:
+            file.seek(place.offset)
+            file.write(b"\xff" * place.size)
+        (found,) = scrub(stored)
+        assert (found.problem, found.uid) == (Problem.DAMAGED, "1.2.1.1.4")
+
+    @pytest.mark.parametrize("then", ["moved", "deleted"])
+    def test_what_moves_or_goes_while_it_is_read_is_no_problem(self, tmp_path, monkeypatch, then):
+        """The first read waits for it: a compaction, or a deletion."""
+        with archives.opened(tmp_path / "small") as holdings:
+            holdings.blobs._log._most = 4000
+            for number in range(12):
+                holdings.intake.store([an_incoming(number)])
+            delete_instances(holdings, [f"1.2.1.1.{number}" for number in range(12) if number % 4])
+            real, first = checks.hash_of, threading.Lock()
+
+            def read_late(blobs, place):
+                if first.acquire(blocking=False):
+                    before = place.key
+                    if then == "deleted":
+                        delete_instances(holdings, [place.uid])
+                    assert compact(holdings) > 0
+                    assert not (holdings.blobs.root / before).exists()
+                return real(blobs, place)
+
+            monkeypatch.setattr(checks, "hash_of", read_late)
+            assert problems(scrub(holdings)) == []
+            assert first.locked()
 
 
 class TestDeletion:

@@ -81,3 +81,25 @@ def test_options_that_make_no_sense_are_a_usage_error(export, tmp_path, words):
     code, _, stderr = export(tmp_path / "out", *words)
     assert code in (2, 64)
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_is_there_stays(export, tmp_path, form):
+    target = tmp_path / "there"
+    if form == "zip":
+        target.write_bytes(b"mine")
+    else:
+        target.mkdir()
+        (target / "mine").write_bytes(b"mine")
+    code, records, stderr = export(target, "--format", form)
+    assert (code, records) == (40, [])
+    assert "is there already" in stderr
+    assert (target if form == "zip" else target / "mine").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_where_nothing_can_be_written_it_is_said(export, tmp_path, form):
+    (tmp_path / "file").write_bytes(b"")
+    code, _, stderr = export(tmp_path / "file" / "out", "--format", form)
+    assert code == 40
+    assert "cannot be written: Not a directory" in stderr

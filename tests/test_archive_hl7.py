@@ -8,7 +8,7 @@ import archives
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.hl7_message import Message
@@ -261,3 +261,52 @@ def test_a_port_that_there_is_not(tmp_path):
     for port in (-1, 65536):
         with pytest.raises(InvalidArgument, match=f"hl7_port {port}: 0 to 65535"):
             archives.make(tmp_path / "archive", hl7_port=port)
+
+
+def only_patients(archive):
+    """Who is in the worklist, by the patient's ID."""
+    return sorted(value(item, "00100020") for item in items_of(archive))
+
+
+@pytest.mark.parametrize(("wrong", "why"), [
+    (message("ADT^A40", PID, "MRG|"), "MRG names no patient"),
+    (message("ADT^A40", "PID|1||", "MRG|P1^^^HOSP"), "PID names no patient"),
+    (message("ADT^A47", PID), "MRG names no patient"),
+    (message("ADT^A37", PID), "two PIDs name"),
+    (message("ADT^A37", PID, "PID|2||"), "two PIDs name"),
+])  # fmt: skip
+def test_who_is_meant_has_to_be_said(archive, sender, wrong, why):
+    assert sent(sender, ORM) == ["AA"]
+    sender.sendall(framed(wrong))
+    (answer,) = answers(sender, 1)
+    assert answer.first("MSA").get(1) == "AE"
+    assert why in answer.first("MSA").get(3)
+    assert only_patients(archive) == ["P1"]
+
+
+def test_two_orders_of_one_message_are_two_items(archive, sender):
+    second = [ORC.replace("PL1", "PL2"), OBR.replace("A1|R1", "A2|R2"), "ZDS|1.2.4"]
+    assert sent(sender, message("ORM^O01", PID, ORC, OBR, "ZDS|1.2.3", *second)) == ["AA"]
+    assert [(value(item, "00080050"), value(item, "0020000D")) for item in items_of(archive)] == [
+        ("A1", "1.2.3"), ("A2", "1.2.4"),
+    ]  # fmt: skip
+
+
+def test_a_database_that_refuses_is_told_of_and_the_message_can_come_again(archive, sender, monkeypatch):
+    def away(connection, message):
+        raise OperationalError("", {}, Exception("disk I/O error"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive.hl7, "_perform", away)
+        sender.sendall(framed(ORM))
+        (answer,) = answers(sender, 1)
+    assert (answer.first("MSA").get(1), answer.first("MSA").get(3)) == ("AE", "the database cannot be written")
+    assert sent(sender, ORM) == ["AA"]
+    assert len(items_of(archive)) == 1
+
+
+def test_what_comes_at_the_end_is_refused_and_kept_by_its_sender(archive):
+    archive.hl7._committer.close()
+    answer = Message.decode(archive.hl7.take(ORM).result(PATIENCE))
+    assert (answer.first("MSA").get(1), answer.first("MSA").get(2)) == ("AE", "1")
+    assert items_of(archive) == []

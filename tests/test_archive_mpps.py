@@ -7,6 +7,7 @@ import threading
 import archives
 import peers
 import pytest
+from rig import until
 
 import dicomnet as dn
 from dicomnet import uids
@@ -165,6 +166,7 @@ class TestRules:
             ({"PerformedProcedureStepID": ""}, 0x0121, 0x00400253),
             ({"ScheduledStepAttributesSequence": []}, 0x0121, 0x00400270),
             ({"ScheduledStepAttributesSequence": [{"StudyInstanceUID": ""}]}, 0x0121, 0x0020000D),
+            ({"ScheduledStepAttributesSequence": [{"StudyInstanceUID": "1.2.03"}]}, 0x0106, 0x0020000D),
             ({"PerformedProcedureStepStatus": "COMPLETED"}, 0x0106, 0x00400252),
         ],
     )
@@ -342,3 +344,20 @@ class TestForwarding:
                 assert ris.wait_for(2)[-1] == ("N-CREATE-RQ", "1.2.4")
                 states = [one.state for one in outbox.items() if one.payload["uid"] == "1.2.3"]
         assert states == [ItemState.PARKED, ItemState.WAITING]
+
+    def test_an_end_whose_answer_was_lost_is_known_by_the_next_try(self, tmp_path):
+        """The other system has it, and refuses to change a step that has ended (PS3.4 Table F.7.2-2)."""
+        ris = Ris()
+        ris.answers = [Status.SUCCESS, Status.RESOURCE_LIMITATION, Status(0x0110, error_id=0xA710)]
+        with ris.listener:
+            archive = forwarding(tmp_path / "archive", ris.listener.address[1])
+            outbox: Outbox = archive.holdings.outbox
+            with archive, connected(archive) as association:
+                association.n_create(MPPS, "1.2.3", a_dataset(BEGINNING))
+                association.n_set(MPPS, "1.2.3", a_dataset(END))
+                ris.wait_for(2)
+                until(lambda: any(one.error for one in outbox.items()))
+                outbox.retry(queue="procedure-step")
+                archive.steps._forwarder.wake()
+                ris.wait_for(3)
+                until(lambda: not outbox.items())

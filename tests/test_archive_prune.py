@@ -2,12 +2,15 @@
 
 import json
 import time
+from dataclasses import replace
 
 import archives
 import pytest
 from archives import part10
 from sqlalchemy import update
 
+from dicomnet.archive import retention
+from dicomnet.archive import retention_worker as worker_module
 from dicomnet.archive.checks import fsck
 from dicomnet.archive.commitment import QUEUE
 from dicomnet.archive.retention import Policy, prune
@@ -139,3 +142,31 @@ def test_a_bound_that_is_none_is_refused(tmp_path, wrong):
     (tmp_path / "archive.toml").write_text(f"{wrong}\n")
     with pytest.raises(InvalidArgument, match=r"archive.toml: .*(retention_days|size)"):
         ArchiveSettings.load(tmp_path)
+
+
+def test_page_by_page_what_goes_and_what_stays(holdings, monkeypatch):
+    """Some of a page stay, some go; two studies were added to at the same moment."""
+    monkeypatch.setattr(retention, "_PAGE", 1)
+    with holdings.database.write() as connection:
+        second = update(schema.study).where(schema.study.c.uid == "1.2.2")
+        connection.execute(second.values(seen_at=NOW - 40 * DAY))
+    policy = Policy(seconds=15 * DAY, studies=frozenset({"1.2.1"}))
+    assert [(one.uid, bool(one.kept)) for one in prune(holdings, policy, NOW)] == [
+        ("1.2.1", True), ("1.2.2", False), ("1.2.3", False),
+    ]  # fmt: skip
+    assert left(holdings) == ["1.2.1", "1.2.4"]
+
+
+def test_a_policy_that_changes_holds_after_the_study_that_is_being_deleted(holdings, monkeypatch):
+    holdings.apply(replace(holdings.settings, retention_days=15))
+    worker = RetentionWorker(holdings, clock=lambda: NOW)
+    real = worker_module.prune
+
+    def prune_and_change(*arguments):
+        for study in real(*arguments):
+            holdings.apply(replace(holdings.settings, retention_days=35))
+            yield study
+
+    monkeypatch.setattr(worker_module, "prune", prune_and_change)
+    assert worker.look() == 1
+    assert left(holdings) == ["1.2.2", "1.2.3", "1.2.4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -22,6 +23,7 @@ from dicomnet.client.return_keys import WORKLIST
 from dicomnet.dataset import codec
 from dicomnet.errors import InputFileError, InvalidArgument
 from dicomnet.protocol.negotiation import ProposedContext
+from dicomnet.repository.finding import QueryTooLong
 from dicomnet.repository.keys import Identifier
 from dicomnet.repository.worklist import NoSuchItem, Worklist, WorklistConflict, report_status
 from dicomnet.repository.worklist_query import WorklistQuery
@@ -485,3 +487,42 @@ class TestCommands:
         assert (code, records[-1]["summary"]) == (0, {"steps": 1})
         assert app.run(["worklist", "list", f"ARCHIVE@{host}:{port}"]) == 0
         assert re.search(r"20260131 +10\d* +CT +CT1", capsys.readouterr().out)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("dicomnet.archive.worklist_files._MOST_BYTES", 100)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([an_item(1)]))
+    with pytest.raises(InputFileError, match="too large"):
+        items_of_file(path)
+
+
+class TestTooMuch:
+    def asked(self, archive):
+        """The status of a query for all steps, and how many came before it."""
+        count = 0
+        try:
+            with dn.client.WorklistScu(peer_of(archive), calling="CT1") as scu:
+                for _ in scu.items():
+                    count += 1
+        except dn.ServiceFailure as error:
+            return count, error.status
+        return count, None
+
+    def test_more_matches_than_anybody_wants(self, archive, monkeypatch, caplog):
+        monkeypatch.setattr("dicomnet.archive.worklist.MOST_MATCHES", 3)
+        assert self.asked(archive) == (3, None)
+        monkeypatch.setattr("dicomnet.archive.worklist.MOST_MATCHES", 2)
+        count, status = self.asked(archive)
+        assert (count, status, status.comment) == (2, 0xA700, "more than 2 matches")
+
+    def test_a_query_that_takes_too_long(self, archive, monkeypatch, caplog):
+        def endless(self, database, *, seconds):
+            yield from itertools.islice(real(self, database), 1)
+            raise QueryTooLong(seconds)
+
+        real = WorklistQuery.find
+        monkeypatch.setattr(WorklistQuery, "find", endless)
+        count, status = self.asked(archive)
+        assert (count, status) == (1, 0xA700)
+        assert "a worklist query by CT1 took too long: 1 steps so far" in caplog.text

@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive import commitment as module
+from dicomnet.archive.archive import Archive
 from dicomnet.archive.commitment import QUEUE, CommitmentService
 from dicomnet.dataset import codec
 from dicomnet.errors import ServiceFailure
@@ -306,3 +307,64 @@ def test_reports_that_take_long_hold_up_no_requests():
         until(lambda: fates == [False, False])
         gate.set()
         until(lambda: opened == [True, True])  # neither was over before both requests were answered
+
+
+@pytest.fixture
+def archive(tmp_path):
+    with Archive(tmp_path / "archive", archives.make(tmp_path / "archive")) as archive:
+        yield archive
+
+
+REFERENCES = [{"ReferencedSOPClassUID": CT, "ReferencedSOPInstanceUID": "1.2.1.1.1"}]
+
+
+@pytest.mark.parametrize(("action", "values", "status"), [
+    (2, {"TransactionUID": TRANSACTION, "ReferencedSOPSequence": REFERENCES}, Status.NO_SUCH_ACTION_TYPE),
+    (1, {"ReferencedSOPSequence": REFERENCES}, Status.INVALID_ARGUMENT_VALUE),
+    (1, {"TransactionUID": "1.2.03", "ReferencedSOPSequence": REFERENCES}, Status.INVALID_ARGUMENT_VALUE),
+    (1, {"TransactionUID": TRANSACTION}, Status.MISSING_ATTRIBUTE),
+    (1, {"TransactionUID": TRANSACTION, "ReferencedSOPSequence": []}, Status.MISSING_ATTRIBUTE),
+])  # fmt: skip
+def test_a_request_that_makes_no_sense_is_refused_and_not_kept(archive, action, values, status):
+    model = uids.STORAGE_COMMITMENT_PUSH_MODEL, uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE
+    peer = dn.Entity("ARCHIVE", *archive.listener.address)
+    with (
+        dn.connect(peer, calling="MODALITY", contexts=dn.contexts.commitment()) as association,
+        pytest.raises(ServiceFailure) as caught,
+    ):
+        association.n_action(*model, action, codec.from_keywords(values))
+    assert caught.value.status == status
+    assert state(archive.holdings) == (None, 0)
+
+
+def test_what_cannot_be_read_back_is_not_committed_and_said(service, holdings, caplog):
+    place = holdings.places.of(["1.2.1.1.2"])["1.2.1.1.2"]
+    with (holdings.blobs.root / place.key).open("r+b") as file:
+        file.seek(place.offset)
+        file.write(b"\xff" * place.size)
+    make, _ = asked(service)
+    event, dataset = make()
+    assert event == 2
+    assert [one.ReferencedSOPInstanceUID for one in dataset.FailedSOPSequence] == ["1.2.1.1.2"]
+    assert "1.2.1.1.2 cannot be read back: " in caplog.text
+
+
+def test_a_report_that_is_answered_with_a_failure_is_made_again(holdings, caplog):
+    told = []
+
+    def refuse(request):
+        told.append(request.event_type_id)
+        return Status.PROCESSING_FAILURE if len(told) == 1 else Status.SUCCESS
+
+    with dn.Listener("MODALITY") as listener:
+        listener.on_event_report(uids.STORAGE_COMMITMENT_PUSH_MODEL)(refuse)
+        service = CommitmentService(holdings, {"MODALITY": dn.Entity("MODALITY", *listener.address)})
+        _, settle = asked(service)
+        settle(False)
+        assert service.report_due() == 1
+        assert (told, state(holdings)) == ([1], ("asked", 1))
+        assert "a commitment report to MODALITY failed: " in caplog.text
+        holdings.outbox.retry(queue=QUEUE)
+        assert service.report_due() == 1
+    assert told == [1, 1]
+    assert state(holdings) == ("reported", 0)

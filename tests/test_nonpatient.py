@@ -13,6 +13,7 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive.archive import Archive
 from dicomnet.dataset import codec
+from dicomnet.files.instance_source import BytesSource
 from dicomnet.repository.database import MOST_VALUES
 from dicomnet.repository.intake import Duplicates
 from dicomnet.repository.nonpatient import CLASSES, NonPatientObjects
@@ -181,3 +182,31 @@ def test_it_is_there_after_a_restart_and_replaced_where_that_is_wanted(tmp_path,
         [match] = association.find("", model="IMPLANT_GROUP", ImplantTemplateGroupName=None)
         is_new = match.dataset.ImplantTemplateGroupName == "Knees"
     assert is_new == (duplicates is Duplicates.REPLACE)
+
+
+def test_an_object_that_contradicts_its_request_is_refused(archive):
+    dataset, other = an_object("COLOR_PALETTE", ContentLabel="COLD"), an_object("GENERIC_IMPLANT")
+    dataset.InstanceNumber = 77
+    contexts = presentation_contexts.sop_classes(dataset.SOPClassUID, other.SOPClassUID)
+    with dn.connect(peer_of(archive), contexts=contexts) as association:
+
+        def stored(data, sop_class=str(dataset.SOPClassUID), uid="1.2.7.99"):
+            return association.store(BytesSource(data, uids.EXPLICIT_VR_LITTLE_ENDIAN, sop_class, uid)).status
+
+        whole = codec.encode(dataset, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        wrong_uid = stored(whole)
+        wrong_class = stored(whole, str(other.SOPClassUID), str(dataset.SOPInstanceUID))
+        assert [(one, one.offending) for one in (wrong_uid, wrong_class)] == [
+            (0xA900, (0x00080018,)), (0xA900, (0x00080016,)),
+        ]  # fmt: skip
+        assert stored(whole.replace(b"IS\2\00077", b"IS\2\0xx")) == 0xC000
+    assert NonPatientObjects(archive.holdings.database).streams(["1.2.7.99"], [dataset.SOPClassUID]) == []
+
+
+def test_whoever_retrieves_names_an_object(archive):
+    model = query_models.model_of("COLOR_PALETTE")
+    with dn.connect(peer_of(archive), contexts=presentation_contexts.sop_classes(model.get)) as association:
+        for uid in ("", "1.2.*", "1.2.7.?"):
+            with pytest.raises(dn.ServiceFailure) as caught:
+                association.get("", to=lambda _: None, model="COLOR_PALETTE", SOPInstanceUID=uid)
+            assert caught.value.status == 0xA900

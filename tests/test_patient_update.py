@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import archives
 import pytest
 from programs import run_here
+from rig import until
 
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
@@ -247,3 +248,22 @@ def test_tls_with_a_receiver_that_has_none_fails_as_such():
         pytest.raises(dn.TLSFailed, match="TLS with the receiver failed"),
     ):
         exchange(dn.Entity.parse(f"127.0.0.1:{port}"), b"MSH|", TLS(), 10)
+
+
+@pytest.mark.parametrize(("code", "state"), [("AE", "waiting"), ("AR", "parked")])
+def test_what_the_other_system_refuses_is_said_and_tried_again_or_parked(tmp_path, caplog, code, state):
+    other = Other()
+    other.answers = [code]
+    with MllpServer(other.take, port=0) as there:
+        settings = archives.make(tmp_path, hl7_port=0, patients_to=(f"127.0.0.1:{there.address[1]}",))
+        with Archive(tmp_path, settings) as archive:
+            PatientUpdateScu(address_of(archive)).update("P1", name="Other^Name")
+            other.wait_for(1)
+            until(lambda: archive.holdings.outbox.items()[0].error)
+            (item,) = archive.holdings.outbox.items()
+            assert (item.state, item.attempts) == (state, 1)
+            assert f"refuses a change of a patient: {code}" in caplog.text
+            archive.holdings.outbox.retry(queue="patient")
+            archive.hl7.forwarder.wake()
+            other.wait_for(2)
+            until(lambda: not archive.holdings.outbox.items())

@@ -13,6 +13,7 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.archive.archive import Archive
 from dicomnet.dataset import codec
+from dicomnet.repository.identity import PatientId, merge, unmerge
 from dicomnet.repository.scope import Scope
 
 MODEL = uids.GENERAL_RELEVANT_PATIENT_INFORMATION_QUERY
@@ -107,3 +108,15 @@ def test_our_user_asks_pynetdicom():
     finally:
         scp.shutdown()
     assert (match.dataset.PatientID, match.dataset.ValueType) == ("P1", "CONTAINER")
+
+
+def test_a_patient_who_was_merged_is_who_they_are_now(archive, ask):
+    old, now = PatientId("P2"), PatientId("P3", "B")
+    with archive.holdings.database.write() as connection:
+        merge(connection, old, now)
+    (pending, found), (last, _) = ask(PatientID="P2")
+    assert (pending.Status, last.Status) == (0xFF00, 0x0000)
+    assert (found.PatientID, found.IssuerOfPatientID) == ("P3", "B")
+    with archive.holdings.database.write() as connection:
+        unmerge(connection, old)
+    assert ask(PatientID="P2")[0][1].PatientID == "P2"

@@ -24,6 +24,7 @@ from dicomnet.archive.dicom_json import dataset_of_json
 from dicomnet.archive.web import web_application
 from dicomnet.repository.workitem_rules import CANCELED, COMPLETED, IN_PROGRESS, SCHEDULED
 from dicomnet.repository.workitems import FILTERED, GLOBAL
+from dicomnet.status import Status
 from dicomnet.web.serving import WebServing
 
 PUSH, PULL = uids.UNIFIED_PROCEDURE_STEP_PUSH, uids.UNIFIED_PROCEDURE_STEP_PULL
@@ -449,3 +450,74 @@ def test_after_a_restart_subscribers_are_told_so(tmp_path):
             assert site.watcher.of(step.uid, 2)[1][1].ProcedureStepState == IN_PROGRESS
     finally:
         site.watcher.server.shutdown()
+
+
+def test_one_that_refuses_a_report_is_told_the_next(tmp_path, caplog):
+    site, told, news = Site(tmp_path / "archive"), [], threading.Semaphore(0)
+
+    def refuse(request):
+        told.append(str(request.dataset.ProcedureStepState))
+        news.release()
+        return Status.PROCESSING_FAILURE
+
+    with dn.Listener("REFUSES") as listener:
+        listener.on_event_report(EVENT)(refuse)
+        listener.on_event_report(PUSH)(refuse)
+        site.settings.destinations["REFUSES"] = dn.Entity("REFUSES", *listener.address)
+        with site.serving(), site.link() as link:
+            step = Step(link)
+            assert step.watch(who="REFUSES") == 0
+            step.to(IN_PROGRESS, uids.new())
+            for _ in range(2):
+                assert news.acquire(timeout=PATIENCE)
+    site.watcher.server.shutdown()
+    assert told == [SCHEDULED, IN_PROGRESS]
+    assert "REFUSES answered a report of a work item with 0x0110" in caplog.text
+    assert "dropped" not in caplog.text
+
+
+def test_one_that_does_not_keep_up_loses_the_oldest(tmp_path, monkeypatch, caplog):
+    """It takes one connection, and says nothing while more is to be told than is kept."""
+    monkeypatch.setattr(workitem_reporter, "MOST_WAITING", 2)
+    site = Site(tmp_path / "archive")
+    with peers.full_backlog() as port:
+        site.settings.destinations["SLOW"] = dn.Entity("SLOW", "127.0.0.1", port)
+        with site.serving(), site.link() as link:
+            step = Step(link)
+            assert step.watch(who="SLOW") == 0
+            for percent in ("10", "20", "30", "40"):
+                progress = a_dataset(ProcedureStepProgress=percent)
+                assert step.set(a_dataset(ProcedureStepProgressInformationSequence=[progress])) == 0
+            site.archive.reporter.patience = 0.0
+            waiting = site.archive.reporter._waiting["SLOW"]
+            assert len(waiting) <= 2
+    site.watcher.server.shutdown()
+    assert "SLOW does not keep up with work items: the oldest of 2 notices is dropped" in caplog.text
+
+
+def test_a_work_item_of_a_uid_that_is_none(link):
+    assert link.send_n_create(dataset_of_json(new()), PUSH, "1.2.03")[0].Status == 0x0117
+
+
+def test_more_work_items_than_anybody_wants(link, monkeypatch):
+    monkeypatch.setattr("dicomnet.archive.workitems.MOST_MATCHES", 1)
+    label = f"Many {next(numbers)}"
+    for _ in range(2):
+        Step(link, **{"00741202": element("LO", label)})
+    keys = a_dataset(WorklistLabel=label, SOPInstanceUID="")
+    assert [status.Status for status, _ in link.send_c_find(keys, PULL)] == [0xFF00, 0xA700]
+
+
+def test_a_subscription_to_those_of_a_station(site, link):
+    """Keys within a sequence (PS3.4 Section CC.2.3.1)."""
+
+    def station(code):
+        return a_dataset(CodeValue=code, CodingSchemeDesignator="99X", CodeMeaning=code)
+
+    other = Step(link)
+    assert other.watch(uid=FILTERED, ScheduledStationNameCodeSequence=[a_dataset(CodeValue="WS7")]) == 0
+    code = {"00080100": element("SH", "WS7"), "00080102": element("SH", "99X"), "00080104": element("LO", "WS7")}
+    step = Step(link, **{"00404025": {"vr": "SQ", "Value": [code]}})
+    assert len(site.watcher.of(step.uid, 1)) == 1
+    assert other.uid not in {uid for uid, _, _ in site.watcher.told}
+    assert other.unwatch(GLOBAL) == 0

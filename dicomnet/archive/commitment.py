@@ -300,11 +300,7 @@ class CommitmentService:
         model = uids.STORAGE_COMMITMENT_PUSH_MODEL
         proposed = [ProposedContext(model, _SYNTAXES, scu=False, scp=True)]
         with connect(peer, calling=calling, contexts=proposed) as association:
-            status = association.n_event_report(
-                model, uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE, event, dataset
-            ).status
-            if not status.is_success:
-                log.warning("%s answered a commitment report with %s", peer.ae_title, status)
+            association.n_event_report(model, uids.STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE, event, dataset)
 
     def close(self) -> None:
         """Report no more; what is being checked is checked anew after the next start."""

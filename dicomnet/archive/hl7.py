@@ -75,10 +75,6 @@ class Hl7Service:
         self._committer.close()
         self.forwarder.close()
 
-    def answer(self, data: bytes) -> bytes:
-        """`take`, waited for."""
-        return self.take(data).result()
-
     def take(self, data: bytes) -> Future[bytes]:
         """The acknowledgement of a message; once it says AA, what the message says is durable.
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from .. import uids
 from ..config import Entity
-from ..errors import DicomNetError
+from ..errors import DicomNetError, ServiceFailure
 from ..log import log, log_failure
 from ..protocol.negotiation import ProposedContext
 from ..repository.workitems import Notice
@@ -128,6 +128,7 @@ class WorkitemReporter:
 
 def _send(association: Association, title: str, notice: Notice) -> None:
     dataset = dataset_of_json(notice.item)
-    status = association.n_event_report(_CLASS, notice.uid, notice.event, dataset, context=_EVENT).status
-    if not status.is_success:
-        log.warning("%s answered a report of a work item with %s", title, status)
+    try:
+        association.n_event_report(_CLASS, notice.uid, notice.event, dataset, context=_EVENT)
+    except ServiceFailure as error:  # this one was told: those that follow are told as well
+        log.warning("%s answered a report of a work item with %s", title, error.status)

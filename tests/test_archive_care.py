@@ -21,6 +21,7 @@ from dicomnet.archive.holdings import Holdings
 from dicomnet.archive.settings import ArchiveSettings
 from dicomnet.cli import app
 from dicomnet.errors import InvalidArgument
+from dicomnet.repository import importing
 from dicomnet.repository.blob_source import data_set_of
 from dicomnet.repository.deletion import QUEUE, compact, delete_blobs_due, delete_instances
 from dicomnet.repository.importing import import_files
@@ -356,3 +357,43 @@ class TestSettings:
         assert {title: str(one) for title, one in settings.destinations.items()} == {
             "WS": "WS@ws.local:104", "SECURE": "dicoms://OTHER@ws.local:2762"
         }  # fmt: skip
+
+
+class TestImporting:
+    def test_group_by_group(self, holdings, tmp_path, monkeypatch):
+        monkeypatch.setattr(importing, "_GROUP", 2)
+        for number in range(5):
+            (tmp_path / f"{number}.dcm").write_bytes(part10(number))
+        seen, groups = [], []
+
+        def store(group):
+            groups.append(len(group))
+            return holdings.intake.store(group)
+
+        result = import_files(holdings, [str(tmp_path)], progress=seen.append, store=store)
+        assert (result.stored, seen, groups) == (5, [2, 2, 1], [2, 2, 1])
+
+    def test_a_disk_that_is_full_leaves_nothing(self, holdings, tmp_path, monkeypatch):
+        """Large instances fail by their names as they are read; a group of small ones ends the import."""
+        (tmp_path / "a.dcm").write_bytes(part10(1, size=3 << 20))
+        (tmp_path / "b.dcm").write_bytes(part10(2))
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            for module in ("segment_log", "single_files"):
+                patch.setattr(f"dicomnet.repository.{module}.write_all", full)
+            result = import_files(holdings, [str(tmp_path / "a.dcm")])
+            with pytest.raises(OSError, match="No space left"):
+                import_files(holdings, [str(tmp_path / "b.dcm")])
+        assert (result.stored, [name for name, _ in result.failed]) == (0, [str(tmp_path / "a.dcm")])
+        assert not list((holdings.blobs.root / "incoming").iterdir())
+        assert import_files(holdings, [str(tmp_path / "a.dcm"), str(tmp_path / "b.dcm")]).stored == 2
+
+    def test_uids_that_are_none(self, holdings, tmp_path):
+        """A component with a leading zero, which other programs may send on, is none that could be found again."""
+        (tmp_path / "a.dcm").write_bytes(part10(10).replace(b"1.2.1.1.10", b"1.2.1.1.01"))
+        [(_, why)] = import_files(holdings, [str(tmp_path / "a.dcm")]).failed
+        assert "has no valid UIDs" in why
+        assert uids_of(holdings) == []

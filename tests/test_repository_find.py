@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_records import many, numbered, record
 from index_tree import Tree, odd_records
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from dicomnet import uids
 from dicomnet.dataset import codec
@@ -20,6 +22,7 @@ from dicomnet.errors import InvalidArgument
 from dicomnet.repository import driving
 from dicomnet.repository.catalog import BY_KEYWORD, Level
 from dicomnet.repository.database import Database
+from dicomnet.repository.finding import stream
 from dicomnet.repository.index import Index, Outcome, QueryTooLong
 from dicomnet.repository.keys import Identifier, InvalidKey, QueryOptions
 from dicomnet.repository.responses import Answers
@@ -375,3 +378,27 @@ class TestInstances:
         assert [one.uid for one in index.instances(Level.SERIES, ["1.2.2.1"])] == ["1.2.2.1.1"]
         assert [one.uid for one in index.instances(Level.PATIENT, ["P2"])] == ["1.2.2.1.1"]
         assert [one.uid for one in index.instances(Level.IMAGE, ["1.2.1.1.1", "1"])] == ["1.2.1.1.1"]
+
+
+class TestStopping:
+    """The database itself ends what takes too long, in the midst of one step."""
+
+    ENDLESS = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000000000) "
+                   "SELECT count(*) FROM n")  # fmt: skip
+
+    def test_a_statement_that_takes_too_long_is_ended(self, database):
+        with pytest.raises(QueryTooLong, match=r"budget of 0\.05 s"):
+            list(stream(database, self.ENDLESS, iter, 0.05))
+        assert list(stream(database, text("SELECT 1"), iter, 30)) == [(1,)]  # the connection is as it was
+
+    def test_what_fails_otherwise_is_told_as_it_is(self, database):
+        broken = "SELECT abs(-9223372036854775808)" if database.is_sqlite else "SELECT 1/0 FROM generate_series(1, 2)"
+        with pytest.raises(DBAPIError) as caught:
+            list(stream(database, text(broken), iter, 30))
+        assert not isinstance(caught.value, QueryTooLong)
+        assert list(stream(database, text("SELECT 1"), iter, 30)) == [(1,)]
+
+    def test_none_are_wanted(self, index):
+        index.add(many(3))
+        assert found(index, {"SOPInstanceUID": ""}, "IMAGE", limit=0) == []
+        assert len(found(index, {"SOPInstanceUID": ""}, "IMAGE", limit=2)) == 2

@@ -1,21 +1,26 @@
 """Into the repository, and out of it: blobs and index agree, whatever is stored twice, contradicts or crashes."""
 
+import dataclasses
 import hashlib
+import os
+from contextlib import closing
 
 import pytest
 from index_records import header
+from sqlalchemy.exc import IntegrityError
 from test_repository_index import assert_exact
 
 from dicomnet import uids
+from dicomnet.errors import InputFileError
 from dicomnet.files.part10 import meta_header
 from dicomnet.repository import index as index_module
 from dicomnet.repository.attributes import MissingElement
-from dicomnet.repository.blob_source import BlobSource, data_set_of
+from dicomnet.repository.blob_source import BlobSource, data_set_of, header_length
 from dicomnet.repository.blob_store import NewBlob
 from dicomnet.repository.incoming import BlobSink, Incoming, Memory
 from dicomnet.repository.index import Index, Outcome
 from dicomnet.repository.intake import Duplicates, Intake, Kept, Mismatch
-from dicomnet.repository.places import Places
+from dicomnet.repository.places import Place, Places
 from dicomnet.repository.quarantine import Quarantine
 from dicomnet.repository.removal import given_up, remove_instances
 from dicomnet.repository.segments import SegmentStore
@@ -422,3 +427,108 @@ class TestSources:
 
         with pytest.raises(InputFileError, match="cannot be read"):
             _ = BlobSource(blobs, place).size
+
+
+class TestTrouble:
+    def test_bytes_that_cannot_be_deleted_stay_and_are_told_of(self, intake, blobs, places, monkeypatch, caplog):
+        def fails(refs):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(blobs, "delete", fails)
+        assert outcomes(intake.store([an_instance(1), an_instance(1)])) == [Outcome.NEW, Outcome.SAME]
+        assert "bytes that are not needed stay, until `dicomnet archive fsck`: Input/output error" in caplog.text
+        assert list(places.of(["1.2.3.1.1.1"])) == ["1.2.3.1.1.1"]
+
+    def test_one_that_the_index_refuses_spoils_no_other(self, intake, blobs, places, database, monkeypatch, caplog):
+        real = Index.add
+
+        def refuses(index, records, **options):
+            if any(one.uid == "1.2.3.1.1.2" for one in records):
+                raise IntegrityError("", {}, Exception("a value that it cannot have"))
+            return real(index, records, **options)
+
+        monkeypatch.setattr(Index, "add", refuses)
+        results = intake.store([an_instance(number) for number in (1, 2, 3)])
+        assert outcomes(results) == [Outcome.NEW, IntegrityError, Outcome.NEW]
+        assert "an instance cannot be indexed: Exception" in caplog.text
+        assert sorted(places.of(f"1.2.3.1.1.{number}" for number in (1, 2, 3))) == ["1.2.3.1.1.1", "1.2.3.1.1.3"]
+
+    def test_what_cannot_be_understood_is_not_indexed_and_hinders_no_other(self, intake, blobs, places, caplog):
+        group = [one.blob for one in (an_instance(1), an_instance(2, StudyInstanceUID=None), an_instance(3))]
+        for one in group:
+            one.hash()
+        blobs.put(group)
+        assert intake.recover(recent=False) == 2
+        assert "1.2.3.1.1.2 is not indexed: " in caplog.text
+        assert sorted(places.of(f"1.2.3.1.1.{number}" for number in (1, 2, 3))) == ["1.2.3.1.1.1", "1.2.3.1.1.3"]
+
+    def test_an_instance_that_cannot_be_read_is_no_whole_one(self, intake, blobs, places, monkeypatch):
+        """It comes again, and is kept: what is there may be damaged."""
+        intake.store([an_instance(1)])
+        first = places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref
+        real, failed = blobs.open, []
+
+        def fails(ref, **options):
+            if ref == first:
+                failed.append(ref)
+                raise OSError(5, "Input/output error")
+            return real(ref, **options)
+
+        monkeypatch.setattr(blobs, "open", fails)
+        intake.store([an_instance(1)])
+        assert failed
+        again = places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"].ref
+        assert again != first
+        assert data_set_of(blobs, again) == an_instance(1).head
+
+
+class TestReading:
+    @pytest.fixture
+    def place(self, intake, places):
+        intake.store([an_instance(1)])
+        return places.of(["1.2.3.1.1.1"])["1.2.3.1.1.1"]
+
+    def test_a_disk_that_fails_is_said_by_name(self, blobs, place, monkeypatch):
+        with BlobSource(blobs, place) as source:
+            assert source.size == len(an_instance(1).head)
+
+            def fails(*_):
+                raise OSError(5, "Input/output error")
+
+            monkeypatch.setattr(os, "pread", fails)
+            monkeypatch.setattr(os, "preadv", fails)
+            with pytest.raises(InputFileError, match="the stored instance cannot be read: Input/output"):
+                list(source.chunks(1))
+
+    def test_a_blob_that_is_shorter_than_it_was(self, blobs, place):
+        longer = dataclasses.replace(place, size=place.size + 1000)
+        blobs._log._segment.abandon()
+        with BlobSource(blobs, longer) as source, pytest.raises(InputFileError, match="is shorter than it was"):
+            list(source.chunks(1))
+
+    def test_an_odd_one_is_filled_up(self, blobs):
+        """PS3.5 Section 7.1.1: a data set has an even length."""
+        odd = an_instance(1)
+        data = odd.head + b"\0"
+        blob = NewBlob(CT, "1.2.3.1.1.1", LITTLE, odd.blob.header, [data], b"", len(data))
+        [ref] = blobs.put([blob])
+        place = Place(1, "1.2.3.1.1.1", CT, LITTLE, "", ref.key, ref.offset, ref.length, b"")
+        with BlobSource(blobs, place) as source:
+            assert source.size == len(data) + 1
+            assert b"".join(bytes(piece) for piece in source.chunks(1)) == data + b"\0"
+
+    @pytest.mark.parametrize("length", [100, 5_000, 70_000])
+    def test_file_meta_information_of_any_length(self, blobs, length):
+        private = b"\2\0\2\1OB\0\0" + length.to_bytes(4, "little") + bytes(length)
+        meta = bytearray(meta_header(CT, "1.2.3.1.1.1", LITTLE, "SENDER")) + private
+        meta[140:144] = (len(meta) - 144).to_bytes(4, "little")
+        data = an_instance(1).head
+        [ref] = blobs.put([NewBlob(CT, "1.2.3.1.1.1", LITTLE, bytes(meta), [data], b"", len(data))])
+        with closing(blobs.open(ref)) as reader:
+            assert header_length(reader) == len(meta)
+        assert data_set_of(blobs, ref) == data
+
+    def test_what_is_no_part_10_stream(self, blobs):
+        [ref] = blobs.put([NewBlob(CT, "1.2.3.1.1.1", LITTLE, b"", [bytes(300)], b"", 300)])
+        with closing(blobs.open(ref)) as reader, pytest.raises(InputFileError):
+            header_length(reader)

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import threading
 
 import pytest
 from test_segments import CT, LITTLE, a_blob, read, stream_of
@@ -202,3 +203,38 @@ class TestFaults:
         with pytest.raises(OSError, match="Input/output"):
             store.put([second])
         assert list(store.scan()) == []
+
+    @pytest.mark.parametrize("written", [0, 10])
+    def test_a_record_that_cannot_be_made_of_it_leaves_nothing(self, store, monkeypatch, written):
+        _, kept = arrived(store, 1)
+        refs = store.put([kept])
+        blob, writer = begun(store, 2, 500)
+        real = os.pwrite
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", lambda fd, data, position: real(fd, data[:written], position))
+            with pytest.raises(OSError, match="Input/output"):
+                writer.complete(blob.sha256)
+        assert [one.ref for one in store.scan()] == refs
+        _, new = arrived(store, 3)
+        assert store.put([new])[0].key == refs[0].key
+        assert len(list(store.scan())) == 2
+
+    def test_where_no_lane_can_be_made_instances_go_the_other_way_until_one_can(self, store, monkeypatch, caplog):
+        made, real = threading.Semaphore(0), store._lanes._make
+        monkeypatch.setattr(store._lanes, "_make", lambda: (real(), made.release()))
+        _, first = begun(store, 1)
+
+        def full():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store._lanes, "add", full)
+            assert store.lane((CT, "1.2.3.2", LITTLE), b"") is None
+            assert made.acquire(timeout=30)
+        assert "no segment can be made: No space left on device" in caplog.text
+        assert store.lane((CT, "1.2.3.2", LITTLE), b"") is None  # it is tried again
+        assert made.acquire(timeout=30)
+        second = store.lane((CT, "1.2.3.2", LITTLE), b"")
+        assert second.lane is not first.lane
+        for writer in (first, second):
+            writer.discard()

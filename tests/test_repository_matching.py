@@ -10,7 +10,7 @@ from dicomnet.errors import InvalidArgument
 from dicomnet.repository.catalog import ATTRIBUTES, BY_KEYWORD
 from dicomnet.repository.folding import fold, fold_name
 from dicomnet.repository.keys import Identifier, InvalidKey, QueryOptions
-from dicomnet.repository.matching import DateRange, DateWithTime, TimeRange
+from dicomnet.repository.matching import DateRange, DateWithTime, TimeRange, number_of
 from dicomnet.repository.patients import Demographics, contradiction
 from dicomnet.repository.text import decode, encodings_of
 
@@ -222,3 +222,44 @@ class TestContradiction:
     )
     def test_of_two_descriptions(self, told, differing):
         assert contradiction(Demographics("doe^jane", "1970", "F"), Demographics(*told)) == differing
+
+
+class TestOdd:
+    @pytest.mark.parametrize(("keyword", "key"), [
+        ("PatientID", "A1"), ("PatientName", "doe"), ("StudyDate", "20260131"), ("StudyTime", "10"),
+        ("InstanceNumber", "1"), ("EffectiveDateTime", "20260131"),
+    ])  # fmt: skip
+    def test_items_where_a_value_is_wanted_are_none(self, keyword, key):
+        assert not accepts(keyword, key, [{"00100020": "A1"}])
+
+    @pytest.mark.parametrize("text", ["1.2.3", "+", "1e", "", "one", ".", "1e5e", "--1"])
+    def test_what_is_no_number(self, text):
+        assert number_of(text) is None
+
+    @pytest.mark.parametrize(("text", "number"), [("1", 1.0), ("+.5", 0.5), ("-1.50", -1.5), ("1e3", 1000.0)])
+    def test_what_is_one(self, text, number):
+        assert number_of(text) == number
+
+    def test_an_unknown_escape_sequence_leaves_what_can_be_read(self):
+        assert "Doe" in decode(b"Doe\x1b$)Z^\x1b(B", encodings_of("\\ISO 2022 IR 87"))
+
+    def test_a_list_with_a_wild_card_alone_matches_all(self):
+        assert accepts("PatientID", "a\\*", "b")
+        assert Identifier.of({"PatientID": "a\\*"}).keys[0].criterion is None
+
+    def test_keys_that_nest_too_deep(self):
+        keys = {"PatientID": "1"}
+        for _ in range(20):
+            keys = {"RequestAttributesSequence": keys}
+        with pytest.raises(InvalidKey, match="nests too deep"):
+            Identifier.of(keys)
+
+    def test_a_sequence_in_whose_place_there_is_something_else(self):
+        """Of unknown VR, with bytes that are no items: a key that matches all, and is answered empty."""
+        dataset = codec.from_keywords({"PatientID": "A1", "RequestAttributesSequence": []})
+        data = codec.encode(dataset, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        place = data.index(b"\x40\x00\x75\x02")
+        data = data[:place] + b"\x40\x00\x75\x02UN\0\0\2\0\0\0ab"
+        identifier = Identifier.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        [key] = [one for one in identifier.keys if one.tag == 0x00400275]
+        assert (key.vr, key.criterion, key.items) == ("SQ", None, ())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import gzip
+import itertools
 import json
 import math
 import struct
@@ -14,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from index_records import header, many, numbered
 from pydicom.dataset import Dataset
+from sqlalchemy import func, select
 
 from dicomnet import uids
 from dicomnet.dataset import codec
+from dicomnet.repository import schema
 from dicomnet.repository.index import Index
 from dicomnet.repository.metadata import SeriesMetadata, metadata_of
 
@@ -88,3 +92,34 @@ def test_numbers_in_binary_are_exact(single, double):
             assert struct.unpack(form, struct.pack(form, float(found))) == (wanted,)
         else:
             assert found == str(wanted)  # JSON has no number for it
+
+
+def test_a_series_that_grows_as_fast_as_it_is_read_is_what_it_was_a_moment_ago(database):
+    index, numbers = Index(database), itertools.count(100)
+    index.add(many(2))
+
+    def read_header(location):
+        number = next(numbers)
+        index.add([dataclasses.replace(many(1)[0], uid=f"1.2.1.1.{number}", number=number)])
+        return header(SOPInstanceUID=location.uid)
+
+    found = json.loads(gzip.decompress(SeriesMetadata(database, read_header).get("1.2.1.1")))
+    assert len(found) > 2
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(schema.instance)).scalar_one() > len(found)
+
+
+def test_elements_without_a_vr_a_value_or_a_name(database):
+    """Of implicit VR, where a dictionary has to know it; what has none is UN."""
+    syntax = uids.IMPLICIT_VR_LITTLE_ENDIAN
+    data = header(syntax)
+    place = data.index(b"\x28\x00\x10\x00")
+    more = b"".join(
+        group.to_bytes(2, "little") + element.to_bytes(2, "little") + len(value).to_bytes(4, "little") + value
+        for group, element, value in ((0x0020, 0x9999, b"?!"), (0x0021, 0x1001, b"ab"))
+    )
+    made = metadata_of(data[:place] + more + data[place:], syntax, "1.2.3.1.1.1")
+    assert made["00209999"] == {"vr": "UN", "InlineBinary": base64.b64encode(b"?!").decode()}
+    assert made["00211001"] == {"vr": "UN", "InlineBinary": base64.b64encode(b"ab").decode()}
+    made = metadata_of(header(RedPaletteColorLookupTableData=b""), uids.EXPLICIT_VR_LITTLE_ENDIAN, "1.2.3.1.1.1")
+    assert made["00281201"] == {"vr": "OW"}

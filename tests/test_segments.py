@@ -13,7 +13,7 @@ from dicomnet.errors import InvalidArgument
 from dicomnet.files.part10 import meta_header
 from dicomnet.repository import segment_log
 from dicomnet.repository.blob_store import BlobRef, NewBlob
-from dicomnet.repository.record import encode
+from dicomnet.repository.record import MAGIC, encode, is_intact, parse
 from dicomnet.repository.segment_log import mark_dead, read_segment
 from dicomnet.repository.segments import SegmentStore
 from dicomnet.repository.single_files import FileTemplate
@@ -498,3 +498,96 @@ def test_where_no_room_can_be_kept_it_does_without(tmp_path, monkeypatch):
     refs = store.put([a_blob(1)])
     assert (store.root / refs[0].key).stat().st_size == end_of(refs[0])
     store.close()
+
+
+class TestRecords:
+    """What stands where a record would be, and is none."""
+
+    HEADER = encode((CT, "1.2.3.1", LITTLE), b"meta", 100, bytes(32))
+
+    def changed(self, place, value):
+        header = bytearray(self.HEADER)
+        header[place : place + len(value)] = value
+        return bytes(header)
+
+    def test_what_is_one(self):
+        record = parse(self.HEADER + b"more")
+        assert (record.sop_instance_uid, record.length, record.meta_length) == ("1.2.3.1", 104, 4)
+        assert is_intact(record, self.HEADER, b"meta")
+        assert not is_intact(record, self.HEADER, b"mete")
+
+    @pytest.mark.parametrize("place_and_value", [
+        (0, b"DNR2"), (4, b"\3"), (5, b"\1"), (6, b"\0\0"), (6, b"\xff\xff"),
+        (16, b"\xff\xff\xff\xff"),  # more file meta information than the record has bytes
+    ])  # fmt: skip
+    def test_what_is_none(self, place_and_value):
+        assert parse(self.changed(*place_and_value)) is None
+
+    def test_names_that_are_none(self):
+        names = self.HEADER.index(CT.encode())
+        assert parse(self.changed(names, b"\xff\xfe")) is None
+        short = encode((CT, "1.2.3.1", LITTLE), b"meta", 100, bytes(32), "x", "y")
+        assert parse(short.replace(b"\0", b".")) is None
+        assert parse(self.changed(names, b"x" * (len(self.HEADER) - names))) is None
+        assert parse(self.HEADER[:50]) is None
+        assert parse(b"") is None
+
+
+class TestRaces:
+    def test_a_magic_within_data_is_passed_over(self, store):
+        """A record that is damaged is followed by the next aligned one, not by what looks like one."""
+        data = MAGIC.join([b"x" * 3, b"y" * 10, b"z" * 40])
+        refs = store.put([a_blob(1), a_blob(2), a_blob(3)])
+        path = store.root / refs[0].key
+        content = bytearray(path.read_bytes())
+        second = content.index(MAGIC, 1)
+        content[second : second + 4] = b"XXXX"
+        content[second + 8 : second + 8 + len(data)] = data
+        path.write_bytes(content)
+        assert [one.sop_instance_uid for one in store.scan()] == ["1.2.3.1", "1.2.3.3"]
+
+    def test_a_segment_that_is_sealed_meanwhile_is_left_alone(self, tmp_path, monkeypatch):
+        """Its process removes its claim between the look at the directory and the look at the claim."""
+        first = SegmentStore(tmp_path / "blobs")
+        first.put([a_blob(1)])
+        real = os.open
+
+        def sealed(path, *arguments, **options):
+            if "/active/" in str(path) and first is not None and os.path.exists(path):
+                os.unlink(path)
+            return real(path, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(segment_log.os, "open", sealed)
+            assert segment_log._is_locked(tmp_path / "blobs" / "active" / "000001")
+        assert [one.sop_instance_uid for one in first.scan()] == ["1.2.3.1"]
+        first.close()
+
+    def test_where_nothing_can_be_taken_back_no_more_is_appended(self, store, monkeypatch, caplog):
+        refs = store.put([a_blob(1)])
+        real = segment_log.write_all
+
+        def full(fd, buffers):
+            real(fd, buffers[:3])
+            raise OSError(errno.ENOSPC, "full")
+
+        def fails(*_):
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(segment_log, "write_all", full)
+            patch.setattr(os, "ftruncate", fails)
+            with pytest.raises(OSError, match="full"):
+                store.put([a_blob(2)])
+        assert "Input/output error; no more is appended to it" in caplog.text
+        more = store.put([a_blob(3)])
+        assert more[0].key != refs[0].key
+        assert {*refs, *more} <= {one.ref for one in store.scan()}
+
+    def test_compaction_copies_a_few_at_a_time(self, store, monkeypatch):
+        monkeypatch.setattr("dicomnet.repository.segments._COPIED", 2000)
+        blobs = [a_blob(number, 900) for number in range(8)]
+        refs = store.put(blobs)
+        moves = store.copy_segment(refs[0].key, set(refs[::2]))
+        assert [old for old, _ in moves] == refs[::2]
+        assert [read(store, new) for _, new in moves] == [stream_of(blob) for blob in blobs[::2]]

@@ -518,6 +518,6 @@ def test_a_subscription_to_those_of_a_station(site, link):
     assert other.watch(uid=FILTERED, ScheduledStationNameCodeSequence=[a_dataset(CodeValue="WS7")]) == 0
     code = {"00080100": element("SH", "WS7"), "00080102": element("SH", "99X"), "00080104": element("LO", "WS7")}
     step = Step(link, **{"00404025": {"vr": "SQ", "Value": [code]}})
-    assert len(site.watcher.of(step.uid, 1)) == 1
+    assert site.watcher.of(step.uid, 1)[0][1].ProcedureStepState == SCHEDULED
     assert other.uid not in {uid for uid, _, _ in site.watcher.told}
     assert other.unwatch(GLOBAL) == 0

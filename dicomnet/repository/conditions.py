@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, and_, false, or_
 
 from .attributes import LONGEST
-from .matching import Criterion, DateRange, Empty, Name, Numbers, TimeRange, Words, has_wildcards, literal_prefix
+from .matching import Criterion, DateRange, Name, Numbers, TimeRange, Words, has_wildcards, literal_prefix
 
 __all__ = ["Condition", "any_of", "condition_of", "contains", "has_prefix", "name_parts"]
 
@@ -48,8 +48,6 @@ def condition_of(criterion: Criterion, column: Column, *, multiple: bool = False
         return Condition(_times(criterion, column), True)
     if isinstance(criterion, Numbers):
         return Condition(_numbers(criterion, column), True)
-    if isinstance(criterion, Empty):
-        return Condition(None, False)
     return Condition(None, False)
 
 

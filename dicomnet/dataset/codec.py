@@ -301,7 +301,11 @@ def deflate(data: bytes) -> bytes:
 
 
 def inflate(data: Buffer) -> bytes:
-    """Inflate piece by piece: a bomb is known by its ratio long before it has grown."""
+    """Inflate piece by piece: a bomb is known by its ratio long before it has grown.
+
+    Raises:
+        UndecodableDataSet: it is not deflated, has no end, or inflates beyond measure.
+    """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     view, plain, taken = memoryview(data), bytearray(), 0
     while not inflater.eof and (inflater.unconsumed_tail or taken < len(view)):
@@ -310,7 +314,10 @@ def inflate(data: Buffer) -> bytes:
             taken += len(piece)
         else:
             piece = inflater.unconsumed_tail
-        plain += inflater.decompress(piece, _INFLATE_PIECE)
+        try:
+            plain += inflater.decompress(piece, _INFLATE_PIECE)
+        except zlib.error as error:
+            raise _uninflatable(data, "what is not deflated") from error
         if len(plain) > max(INFLATED_SIZE, INFLATED_RATIO * (taken - len(inflater.unconsumed_tail))):
             raise _uninflatable(data, f"more than {len(plain)} bytes")
     plain += inflater.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Collection, Iterator
 from copy import copy
 from datetime import datetime
@@ -128,7 +127,7 @@ class Facts:
                 raise Unreadable("the data set has no SOP Instance UID (0008,0018)")
         except Unreadable:
             raise
-        except (InvalidArgument, codec.UndecodableDataSet, ValueError, zlib.error) as error:
+        except (InvalidArgument, codec.UndecodableDataSet, ValueError) as error:
             raise Unreadable(f"the data set cannot be read: {error}") from error
 
     @property

@@ -330,10 +330,10 @@ class StoredInstance:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one native frame of whole bytes."""
+        """Bytes of one native frame; where single bits do not fill the last one, it has some more."""
         one = self._described
         bits = one.get(_ROWS, 0) * one.get(_COLUMNS, 0) * one.get(_SAMPLES, 1) * one.get(_ALLOCATED, 0)
-        return bits // 8
+        return (bits + 7) // 8
 
     def frame(self, number: int) -> bytes:
         """A frame as it is stored; a native one in little endian.
@@ -418,6 +418,6 @@ def _header_in(window: memoryview, syntax: str, *, whole: bool) -> tuple[bytes, 
             raise Problem(500, "the stored instance is no Part 10 stream") from None
         return None
     header = header_of(window[start:], syntax)
-    if header is not None:
+    if header is not None and (whole or start + len(header) < len(window)):  # one that ends with a window may go on
         return header, start + len(header)
     return (bytes(window[start:]), len(window)) if whole else None

@@ -18,6 +18,7 @@ from servers import alerts
 
 import dicomnet as dn
 from dicomnet.cli import app
+from dicomnet.server import Server
 from dicomnet.server.admin import Client
 from dicomnet.server.directory import home, value_of
 
@@ -110,6 +111,64 @@ def test_mistakes_are_one_line_each_and_nothing_is_written(run, tmp_path):
     assert "Is it verification?" in run("server", "start", "x", code=2).stderr
     assert "Is it x?" in run("server", "status", "xx", code=2).stderr
     assert "no server answers" in run("server", "status", "x", code=60).stderr
+
+
+def test_a_server_is_made_forgotten_and_found_again(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("DICOMNET_SERVERS", str(tmp_path / "servers"))
+    assert run("server", "list").stdout == f"no servers in {tmp_path / 'servers'}\n"
+    given = ("--aet", "X", "--port", "104", "--tls-port", "2762", "--set", 'tls.cert="x.pem"')
+    assert run("server", "create", "x", *given).stdout == f"made {tmp_path / 'servers/x/server.toml'}\n"
+    assert "there is a server in" in run("server", "create", "x", "--aet", "X", code=2).stderr
+    (shown,) = (line.split() for line in run("server", "list").stdout.splitlines() if line.startswith("x "))
+    assert shown[:5] == ["x", "X", "stopped", "104", "2762"]
+    assert "x does not run" in run("server", "stop", "x", code=2).stderr
+    assert "nothing to change" in run("server", "edit", "x", code=2).stderr
+    run("server", "edit", "x", "--set", "server.description=mine")
+    assert "is forgotten" in run("server", "delete", "x").stdout
+    assert "there is no server" in run("server", "delete", "x", code=2).stderr
+    assert "is there again" in run("server", "create", "x", "--aet", "OTHER", "--yes").stdout
+    assert rows(run("server", "list", "--json"))[0]["description"] == "mine"
+    text = run("server", "unit", "x", "--user", "radiology").stdout
+    assert ("User=radiology" in text, f"ReadWritePaths={tmp_path / 'servers/x'}" in text) == (True, True)
+    assert rows(run("server", "unit", "x", "--user", "radiology", "--json"))[0]["unit"] == text
+
+
+def test_a_check_tells_what_is_wrong_with_the_settings_and_those_of_add_ins(run, tmp_path):
+    run("server", "create", "x", "--aet", "X")
+    file = tmp_path / "x" / "server.toml"
+    good = file.read_text()
+    file.write_text(good + '[listen]\nprot = 1\n[log]\nlevel = "loud"\n')
+    done = run("server", "check", "x", code=2)
+    assert ("expected port?" in done.stderr, "[log] level" in done.stderr) == (True, True)
+    assert done.stdout == f"{file}: 2 mistakes\n"
+    assert rows(run("server", "list", "--json"))[0]["state"] == "broken"
+    file.write_text(good + '[addins]\nenable = ["archive"]\n[addin.archive]\nretention_dais = 3\n')
+    problem, total = rows(run("server", "check", "x", "--json", code=2))
+    assert problem["problem"]["field"] == "retention_dais"
+    assert total["summary"] == {"mistakes": 1}
+
+
+def test_all_that_are_to_start_do_or_say_why_not(run, tmp_path):
+    run("server", "create", "by-hand", "--aet", "A", "--set", "server.start_mode=manual")
+    run("server", "create", "off", "--aet", "B", "--set", "server.start_mode=disabled")
+    assert "off is disabled" in run("server", "start", "off", code=2).stderr
+    run("server", "create", "wrong", "--aet", "C", "--set", "addins.enable=['nix']")
+    done = run("server", "start-all", code=69)
+    assert ("wrong does not start: " in done.stderr, done.stdout) == (True, "1 server\n")
+    assert run("server", "stop-all").stdout == "0 servers\n"
+
+
+def test_an_edit_that_a_running_server_cannot_use_is_taken_back(run, tmp_path):
+    run("server", "create", "x", "--aet", "X", "--port", "0")
+    file = tmp_path / "x" / "server.toml"
+    before = file.read_bytes()
+    with Server(tmp_path / "x") as server:
+        assert "x runs" in run("server", "delete", "x", code=2).stderr
+        assert 'no add-in "nix"' in run("server", "edit", "x", "--set", "addins.enable=['nix']", code=61).stderr
+        assert file.read_bytes() == before
+        done = run("server", "edit", "x", "--set", "server.description=new", "--set", "listen.port=104")
+        assert "these wait for a restart: listen.port" in done.stderr
+        assert server.settings.server.description == "new"
 
 
 @contextmanager
@@ -209,3 +268,9 @@ def test_where_servers_are(monkeypatch, tmp_path):
     assert home() == tmp_path
     monkeypatch.delenv("DICOMNET_SERVERS")
     assert home().parts[-2:] == ("dicomnet", "servers")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/me/data")
+    assert str(home()) == "/home/me/data/dicomnet/servers"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(home()) == "/home/me/.local/share/dicomnet/servers"

@@ -207,6 +207,25 @@ def test_a_reload_puts_an_add_in_in_the_place_of_another_if_it_can(serve, tmp_pa
         assert association.echo().is_success
 
 
+TWO = """
+from dicomnet.server import hookimpl
+class A:
+    @hookimpl
+    def stop(self): pass
+class B:
+    @hookimpl
+    def stop(self): pass
+"""
+RAISING = """
+from dicomnet.server import hookimpl
+class Raising:
+    def __init__(self):
+        raise RuntimeError("no licence")
+    @hookimpl
+    def stop(self): pass
+"""
+
+
 def broken(tmp_path, text):
     (tmp_path / "addins").mkdir(exist_ok=True)
     (tmp_path / "addins" / "mine.py").write_text(textwrap.dedent(text))
@@ -224,8 +243,63 @@ def test_what_is_wrong_with_an_add_in_is_told_with_its_place_and_a_suggestion(tm
     assert "no hooks" in broken(tmp_path, "x = 1\n")
     assert "needs dicomnet 99" in broken(tmp_path, hook.format("stop()") + "requires = '99'\n")
     assert "Settings" in broken(tmp_path, hook.format("stop()") + "Settings = int\n")
+    assert "A, B all have hooks" in broken(tmp_path, TWO)
+    assert "RuntimeError: no licence at" in broken(tmp_path, RAISING)
     with pytest.raises(AddInError, match="Is it verification"):
         Finder(tmp_path).find("verificatoin")
+    with pytest.raises(AddInError, match="no hooks") as caught:
+        Finder(tmp_path, {"empty": object()}).find("empty")
+    assert "@hookimpl" in str(caught.value)
+
+
+def test_an_add_in_is_a_package_of_the_folder_or_stands_in_an_installed_module(tmp_path):
+    package = tmp_path / "addins/whole"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from .part import stop\nrequires = '0.1.dev1'\n")
+    (package / "part.py").write_text("from dicomnet.server import hookimpl\n@hookimpl\ndef stop(): pass\n")
+    (tmp_path / "addins/no-name.py").write_text("raise RuntimeError")
+    finder = Finder(tmp_path)
+    assert finder.find("whole").place == str(package / "__init__.py")
+    assert "no-name" not in [name for name, _ in finder.names()]
+    reference = "dicomnet.server.shipped.verification:Verification"
+    assert type(finder.find(reference).plugin).__name__ == "Verification"
+    with pytest.raises(AddInError, match="has no attribute"):
+        finder.find("dicomnet.server.shipped.verification:Nothing")
+
+
+def test_an_optional_add_in_whose_settings_are_wrong_is_left_out(serve):
+    class Coloured:
+        class Settings(Table):
+            colour: str
+
+        @hookimpl
+        def start(self):
+            pass
+
+    server = serve(make_settings(addins={"optional": ["coloured"]}), addins={"coloured": Coloured()})
+    assert "[addin.coloured] colour: is missing" in server.addins.broken["coloured"]
+    with call(server, [uids.VERIFICATION]) as association:
+        assert association.echo().is_success
+
+
+def test_two_add_ins_with_a_message_of_one_name_are_not_both_started(serve):
+    class Asked:
+        @hookimpl
+        def admin_messages(self, messages):
+            messages.add("Same", lambda data: {})
+
+    with pytest.raises(StartFailed, match="the message Same is taken by one already"):
+        serve(addins={"one": Asked(), "two": Asked()})
+
+
+def test_a_base_service_that_there_is_not_cannot_be_replaced(serve):
+    class Replacing:
+        @hookimpl
+        def start(self, context):
+            context.services.replace("storge", object())
+
+    with pytest.raises(StartFailed, match="there is no base service 'storge'"):
+        serve(addins={"replacing": Replacing()})
 
 
 def test_a_broken_add_in_keeps_the_server_from_starting_unless_it_is_optional(serve):

@@ -188,8 +188,8 @@ def _module_from(path: Path, name: str) -> ModuleType:
     sys.modules.pop(full, None)
     locations = [str(path.parent)] if path.name == "__init__.py" else None
     spec = importlib.util.spec_from_file_location(full, path, submodule_search_locations=locations)
-    if spec is None or spec.loader is None:
-        raise AddInError(f"add-in {name} ({path}) is no Python module")
+    assert spec is not None, "the path of a Python file"
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[full] = module
     try:

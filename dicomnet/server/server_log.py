@@ -55,13 +55,6 @@ class _File(logging.StreamHandler[TextIO]):
         if self.path is not None:
             _close(self.stream)
 
-    def flush(self) -> None:
-        """Write what is buffered; what cannot be is lost."""
-        try:
-            super().flush()
-        except OSError:
-            self.lost += 1
-
 
 def _open(path: Path) -> TextIO:
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)

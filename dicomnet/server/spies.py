@@ -79,9 +79,6 @@ class Spies:
     def __init__(self) -> None:
         self._spies: tuple[Spy, ...] = ()
 
-    def __iter__(self) -> object:
-        return iter(self._spies)
-
     def all(self) -> tuple[Spy, ...]:
         """Each of them."""
         return self._spies

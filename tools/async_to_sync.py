@@ -31,6 +31,7 @@ TOOL = "tools/async_to_sync.py"
 #: asyncio module -> the blocking module that is generated from it.
 SOURCES = {
     "dicomnet/aio/association.py": "dicomnet/sync/association.py",
+    "dicomnet/server/admin/async_client.py": "dicomnet/server/admin/client.py",
     **{
         f"dicomnet/client/aio/{name}.py": f"dicomnet/client/sync/{name}.py"
         for name in (
@@ -59,6 +60,7 @@ SOURCES = {
 NAMES = {
     "AsyncClient": "Client",
     "AsyncGenerator": "Generator",
+    "AsyncHTTPTransport": "HTTPTransport",
     "AsyncIterator": "Iterator",
     "StopAsyncIteration": "StopIteration",
     "__aenter__": "__enter__",
@@ -67,14 +69,17 @@ NAMES = {
     "__anext__": "__next__",
     "aclose": "close",
     "aclosing": "closing",
+    "aconnect_sse": "connect_sse",
     "aio": "sync",
     "aiter_bytes": "iter_bytes",
+    "aiter_sse": "iter_sse",
     "anext": "next",
     "aread": "read",
     "asynccontextmanager": "contextmanager",
 }
 
 PHRASES = {
+    "AsyncClient": "Client",
     "Asynchronous": "Blocking",
     "``async for``": "``for``",
     "``async with``": "``with``",

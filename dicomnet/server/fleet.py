@@ -19,8 +19,8 @@ from typing import Any
 
 from ..errors import InvalidArgument
 from ..net.sockets import address_of
+from .admin.answers import AdminError
 from .admin.classic import register_classic
-from .admin.client import AdminError
 from .admin.serving import AdminServing
 from .ae_titles import AETitles, NotKnown
 from .audit import open_trail

@@ -21,7 +21,7 @@ from ...log import log_failure
 from ..ae_titles import Conflict, InUse, NotKnown
 from ..base import NotNow
 from ..setting_errors import SettingsInvalid
-from .client import AdminError
+from .answers import AdminError
 
 __all__ = ["PROBLEM", "Problem", "problem_of", "problem_response", "problem_schema"]
 

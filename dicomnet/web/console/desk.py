@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ...errors import InvalidArgument
 from ...server.admin import AsyncClient
-from ...server.admin.client import JSON
+from ...server.admin.answers import JSON
 from ...server.directory import ServerDirectory, every_server, home
 from ...server.setting_errors import SettingsInvalid
 from ...server.settings import Settings

@@ -162,6 +162,7 @@ class Batch:
         aside: results that came up where none could be passed on, and whether they are news.
         stored: what the peer has, where that matters later.
         last: the last result.
+        raised: by a handler.
     """
 
     def __init__(self, scu: BatchOptions, limits: Limits) -> None:
@@ -187,6 +188,7 @@ class Batch:
         self.leases: set[Lease] = set()
         self.stored: list[Stored] = []
         self.last: Stored | None = None
+        self.raised: Exception | None = None
 
     def windows(self, sources: Iterable[Any]) -> Iterator[list[Item]]:
         """What is to be sent, without what an earlier report says is stored."""

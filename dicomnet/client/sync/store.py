@@ -241,7 +241,7 @@ class StoreScu(Service):
         except BaseException as error:
             over = not lease.association.established
             self.client.discard(lease, error)
-            if not over or not isinstance(error, DicomNetError):
+            if not over or not isinstance(error, DicomNetError) or error is batch.raised:
                 raise
             for result in self._unanswered(batch, one, taken, error):
                 yield result
@@ -265,13 +265,13 @@ class StoreScu(Service):
             # There are only so many, lest a peer that always leaves keeps us for ever; what waited behind is innocent.
             item.attempts += sent or not begun
             if self._is_given_up(item, culprit=sent and alone) or (sent and not batch.wants_more):
-                yield batch.noted(batch.broken(item, error))
+                yield batch.noted(batch.broken(item, error) if sent else batch.failed(item, error))
             else:
                 waiting.append(item)
         if not taken and one.items:  # it left before anything was asked of it
             one.items[0].attempts += 1
             if self._is_given_up(one.items[0], culprit=False):
-                yield batch.noted(batch.broken(one.items.popleft(), error))
+                yield batch.noted(batch.failed(one.items.popleft(), error))
         one.items.extendleft(reversed(waiting))
 
     def _is_given_up(self, item: Item, *, culprit: bool) -> bool:
@@ -294,7 +294,7 @@ class StoreScu(Service):
                 continue
             before = events.BeforeStore(self.client.peer, association=lease.association, source=given)
             try:
-                self.hooks.fire(before)
+                self._ask(batch, before)
             except InputFileError as error:
                 if error is not before.unreadable:
                     raise
@@ -333,7 +333,7 @@ class StoreScu(Service):
                     continue
                 stored = batch.result(item, result)
                 if handlers:
-                    self._after(lease, result)
+                    self._ask(batch, self._after(lease, result))
                 yield batch.noted(stored)
                 if batch.aside:
                     for other in batch.set_aside():
@@ -343,9 +343,16 @@ class StoreScu(Service):
         one.items.extendleft(reversed(taken))  # what was only opened, ahead
         taken.clear()
 
-    def _after(self, lease: Lease, result: StoreResult) -> None:
-        after = events.AfterStore(self.client.peer, association=lease.association, result=result, error=result.error)
-        self.hooks.fire(after)
+    def _ask(self, batch: Batch, event: events.BeforeStore | events.AfterStore) -> None:
+        """Call the handlers; what they raise is the caller's, whatever has become of the association meanwhile."""
+        try:
+            self.hooks.fire(event)
+        except Exception as error:
+            batch.raised = error
+            raise
+
+    def _after(self, lease: Lease, result: StoreResult) -> events.AfterStore:
+        return events.AfterStore(self.client.peer, association=lease.association, result=result, error=result.error)
 
     def _is_to_be_repeated(self, item: Item, result: StoreResult) -> bool:
         retry = self.client.retry

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from routers import address, everything_to, made, part10, routing, send, settled
 
 from dicomnet.cli.app import dicomnet, run
+from dicomnet.errors import InvalidArgument
+from dicomnet.router.editing import RulesFile
 from dicomnet.router.spool import Spool
 from dicomnet.testing import Provider
 
@@ -323,3 +325,38 @@ def test_what_waits_for_a_time_of_the_day_says_until_when(tmp_path, cli):
     code, out, _ = cli("queue", "list", tmp_path)
     assert code == 0
     assert f"waiting for A until {start:%Y-%m-%d %H:%M}, 0 min, 0 attempts" in out
+
+
+def test_who_may_read_the_rules_stays_and_nothing_is_left_beside_them(router, cli, tmp_path):
+    path = tmp_path / "router" / "rules.toml"
+    path.chmod(0o600)
+    assert cli("rules", "add", router, "--name", "x", "--drop")[0] == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in path.parent.iterdir() if one.name.endswith(".part")] == []
+    assert cli("rules", "check", path)[0] == 0
+
+
+def test_rules_that_cannot_be_written_stay_as_they_are(tmp_path):
+    path = tmp_path / "rules.toml"
+    path.write_text("# ours\n")
+    file = RulesFile(path)
+    with pytest.raises(InvalidArgument, match="cannot be written: "):
+        RulesFile(tmp_path / "no" / "rules.toml").save(file.read())
+    path.write_text("[")
+    with pytest.raises(InvalidArgument, match=r"rules\.toml: "):
+        file.add({"name": "x", "actions": [{"do": "drop"}]})
+    assert path.read_text() == "["
+    path.write_bytes(b"\xff")
+    with pytest.raises(InvalidArgument, match="cannot be read"):
+        file.read()
+
+
+def test_rules_come_with_destinations_but_none_twice(router, tmp_path):
+    file = RulesFile(tmp_path / "router" / "rules.toml")
+    rule = {"name": "x", "actions": [{"do": "forward", "to": ["A"]}]}
+    plan = file.add({"destinations": {"A": {"address": "A@h:104"}}, "rules": [rule]})
+    assert (list(plan.destinations), [one.name for one in plan.rules]) == (["A"], ["x"])
+    before = file.text()
+    with pytest.raises(InvalidArgument, match='there is a destination "A"'):
+        file.add({"destinations": {"A": {"address": "A@other:104"}}})
+    assert file.text() == before

@@ -183,3 +183,38 @@ def test_an_edited_instance_arrives_as_another_with_new_meta_information(tmp_pat
     written = pydicom.dcmread(file)
     assert written.file_meta.MediaStorageSOPInstanceUID == written.SOPInstanceUID == request.sop_instance_uid
     assert written.PixelData == codec.decode(data_set(1, size=4096), LITTLE).PixelData
+
+
+def test_what_leads_nowhere_changes_nothing():
+    found = edited(
+        USUAL | {"RequestAttributesSequence": [{"ScheduledProcedureStepID": "A"}]},
+        {"op": "copy", "element": "StudyID", "to": "AccessionNumber"},
+        {"op": "copy", "element": "ScheduledStepAttributesSequence/StudyInstanceUID", "to": "AccessionNumber"},
+        {"op": "map", "element": "Modality", "table": {"MR": "CT"}},
+    )
+    assert "AccessionNumber" not in found
+    assert "OriginalAttributesSequence" not in found
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_numbers_with_a_point_and_private_ones(syntax):
+    dataset = codec.from_keywords(USUAL | {"DiffusionBValue": 1.5, "RecommendedDisplayFrameRateInFloat": 0.5})
+    dataset.private_block(0x0009, "ACME", create=True).add_new(1, "LO", "old")
+    found = edited(
+        dataset,
+        {"op": "set", "element": "DiffusionBValue", "value": "2.25"},
+        {"op": "set", "element": "RecommendedDisplayFrameRateInFloat", "value": "30"},
+        {"op": "copy", "element": "Rows", "to": "AccessionNumber"},
+        {"op": "set", "element": "0009,{ACME},01", "value": "new"},
+        {"op": "set", "element": "0009,{ACME},02", "value": "made"},
+        syntax=syntax,
+    )
+    assert (found.DiffusionBValue, found.RecommendedDisplayFrameRateInFloat) == (2.25, 30)
+    assert found.AccessionNumber == "512"
+    texts = [found[0x0009, element].value for element in (0x1001, 0x1002)]
+    assert [(one.decode() if isinstance(one, bytes) else one).strip() for one in texts] == ["new", "made"]
+
+
+def test_bytes_that_are_no_data_set_of_their_syntax_are_refused():
+    with pytest.raises(InvalidArgument):
+        editor({"op": "set", "element": "PatientID", "value": "x"}).edited(b"\xff" * 40, LITTLE)

@@ -17,7 +17,8 @@ from dicomnet.dataset import codec
 from dicomnet.router.conditions import Condition, EndlessExpression
 from dicomnet.router.facts import Facts, Unreadable
 from dicomnet.router.paths import parse_path
-from dicomnet.router.plan import Plan, PlanInvalid
+from dicomnet.router.plan import Plan, PlanInvalid, Problem
+from dicomnet.router.trial import line_of
 from tools import router_rules
 
 LITTLE = uids.EXPLICIT_VR_LITTLE_ENDIAN
@@ -129,6 +130,7 @@ def test_nested_and_private_elements():
         ({"field": "PatientID/Modality", "exists": True}, "is no sequence"),
         ({"field": "0008,{X},01", "exists": True}, "is even"),
         ({"field": "SeriesNumber", "range": [5, 1]}, "ends before that"),
+        ({"field": "StudyDate", "range": ["20260201", "20260131"]}, 'begins at "20260201" and ends before that'),
         ({"field": "SeriesNumber", "range": [5, "x"]}, "of numbers and of text"),
         ({"all": [], "field": "Modality"}, "this has all and field"),
         ({"equals": "x", "any": []}, '"equals" wants a field'),
@@ -192,6 +194,10 @@ class TestOrder:
         assert self.fired(*rules, Modality="CT") == ["ct"]
         assert self.fired(*rules, Modality="MR") == ["else"]
 
+    def test_a_fallback_that_says_stop_is_the_last(self):
+        first, *others = (rule(name, fallback=True, then="stop") for name in "123")
+        assert self.fired(first | {"then": "continue"}, *others) == ["1", "2"]
+
     def test_one_that_is_not_active_is_not_asked(self):
         assert self.fired(rule("1", active=False), rule("2")) == ["2"]
 
@@ -206,6 +212,8 @@ class TestOrder:
         ([{"name": "x"}], "is missing"),
         ([rule("x", actions=[{"do": "copy", "to": "A"}])], '"A" is no folder'),
         ([rule("x", actions=[{"do": "drop"}, {"do": "forward", "to": ["A"]}])], "has no other action"),
+        ([rule("x", actions=[{"do": "call", "function": "os:name"}])], '"os:name" is no function'),
+        ([rule("x", actions=[{"do": "edit", "operations": [{"op": "remove"}]}])], "remove wants an element"),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_with_place_and_words(values, words):
@@ -233,6 +241,11 @@ def test_a_wrong_field_of_an_action_is_named_and_nothing_else():
         ({"kind": "stow", "url": "ftp://x"}, "no address of a web server"),
         ({"kind": "ftp"}, "ftp is none of"),
         ({"adress": "A@localhost:104"}, "Is it address?"),
+        ({"address": "A@localhost:104", "calling": "X", "pass_calling": True}, "exclude each other"),
+        ({"kind": "stow", "url": "http://x", "tls_ca": "ca.pem"}, "is plain, and TLS files are named"),
+        ({"kind": "s3", "url": "https://bucket"}, "is no bucket"),
+        ({"kind": "s3", "url": "s3:///in"}, "is no bucket"),
+        ({"kind": "s3", "url": "s3://b", "endpoint": "http://x"}, "Say plain_http = true"),
     ],
 )
 def test_a_destination_that_cannot_be_is_refused(values, words):
@@ -454,3 +467,53 @@ def test_conditions_hold_where_a_naive_evaluator_says_so():
 @pytest.mark.deadline(600)
 def test_a_hundred_thousand_random_rules_and_data_sets():
     assert sum(compared(1000, seed) for seed in range(100, 200)) > 10_000
+
+
+def test_an_explanation_says_why_a_rule_was_not_asked():
+    rules = rule("off", active=False), rule("first", then="stop"), rule("later"), rule("else", fallback=True)
+    assert list(plan(*rules).explain(facts())) == [
+        'rule "off" does not fire: it is not active', 'rule "first" fires',
+        'rule "later" does not fire: a rule before it says stop',
+        'rule "else" does not fire: it is a fallback, and another rule has fired or its condition does not hold',
+    ]  # fmt: skip
+
+
+def test_conditions_nest_so_deep_and_no_deeper():
+    def nested(depth):
+        condition = {"field": "Modality", "equals": "CT"}
+        for _ in range(depth - 1):
+            condition = {"not": condition}
+        return condition
+
+    assert holds(nested(15), Modality="CT")
+    with pytest.raises(PlanInvalid, match=r"conditions nest \d+ deep"):
+        plan(rule("x", when=nested(40)))
+
+
+def test_a_uid_is_itself_and_an_address_that_is_none_is_nowhere():
+    assert holds({"field": "sop_class", "equals": str(uids.CT_IMAGE_STORAGE)})
+    assert not holds({"field": "address", "in": ["10.0.0.0/8"]}, address="unix socket")
+    assert not holds({"field": "address", "in": ["10.0.0.0/8"]}, address="")
+
+
+def test_a_path_says_what_was_written():
+    for text in ("PatientID", "0009,{ACME / CT},02", "RequestAttributesSequence[*]/ScheduledProcedureStepID"):
+        assert str(parse_path(text)) == text
+    assert parse_path("0020,9999").steps[-1]  # which no dictionary has
+
+
+@pytest.mark.parametrize(("values", "where"), [
+    ({"address": "A@h:104"}, "A@h:104"), ({"kind": "stow", "url": "https://h/x"}, "https://h/x"),
+    ({"kind": "folder", "path": "/in"}, "/in"), ({"kind": "s3", "url": "s3://b/in"}, "s3://b/in"),
+])  # fmt: skip
+def test_where_a_destination_is(values, where):
+    assert where in plan(X=values).destinations["X"].where
+
+
+@pytest.mark.parametrize(("text", "place", "line"), [
+    ("x = 1\n[[rules]]\n\n[[rules]]\n", 'rule 2 ("b") when', 4), ("[destinations.A]\n", 'destination "A" address', 1),
+    ("\n[ destinations.'A' ]\n", 'destination "A"', 2), ("", "rules", None), ("[[rules]]\n", 'rule 2 ("b")', None),
+])  # fmt: skip
+def test_the_line_that_a_mistake_is_in(text, place, line):
+    assert line_of(text, Problem(place, "it is wrong")) == line
+    assert line_of(text, Problem(place, "this is no TOML: odd (at line 7, column 1)")) == 7

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
 
 from ..errors import InvalidArgument
+from ..files.durable import replace_file
 from .plan import Plan
 
 __all__ = ["RulesFile", "value_of"]
@@ -78,13 +78,8 @@ class RulesFile:
 
     def _write(self, text: str) -> None:
         """Whole or not at all: a router may read it at any moment."""
-        part = self.path.with_name(f".{self.path.name}.part")
         try:
-            with open(part, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.path)
+            replace_file(self.path, text.encode())
         except OSError as error:
             raise InvalidArgument(f"{self.path} cannot be written: {error.strerror}") from error
 

@@ -139,7 +139,7 @@ class TestReadYourWrites:
 
     @pytest.mark.deadline(120)
     def test_any_node_answers_for_what_another_has_acknowledged(self, tmp_path, site):
-        with dn.Listener("TESTER") as taking:
+        with dn.Listener("TESTER", port=0) as taking:
             kept = {}
             taking.on_store(lambda request: kept.update({request.dataset.SOPInstanceUID: request.calling}))
             host, port = taking.address

@@ -13,7 +13,9 @@ from sqlalchemy import update
 import dicomnet as dn
 from dicomnet.archive.forwarder import work_off
 from dicomnet.archive.sending import QUEUE, Sending
+from dicomnet.errors import InvalidArgument
 from dicomnet.repository.work_schema import outbox
+from dicomnet.status import Status
 
 INSTANCES = 100
 
@@ -56,7 +58,7 @@ class TestQueue:
 class TestLease:
     @pytest.fixture
     def taking(self):
-        with dn.Listener("DEST") as listener:
+        with dn.Listener("DEST", port=0) as listener:
             yield listener
 
     @pytest.mark.parametrize("is_taken", [False, True])
@@ -98,3 +100,89 @@ class TestLease:
             assert (len(kept), left) == (INSTANCES, [])
             assert len(extended) > INSTANCES // 4
             assert all(extended)
+
+
+class TestOrders:
+    @pytest.fixture
+    def received(self):
+        """The instances that a peer has taken, and the peer."""
+        with dn.Listener("DEST", port=0) as listener:
+            kept = []
+            listener.on_store(lambda request: kept.append(str(request.dataset.SOPInstanceUID)))
+            yield kept, listener
+
+    def sending(self, holdings, listener, then=lambda title: None):
+        def client(title):
+            then(title)
+            host, port = listener.address
+            return f"{title}@{host}:{port}"
+
+        return Sending(holdings, SimpleNamespace(client=client))
+
+    def ordered(self, holdings):
+        with holdings.database.write() as connection:
+            holdings.outbox.enqueue(connection, QUEUE, {"study": "1.2.1"}, destination="DEST")
+
+    def test_one_that_cannot_be_read_is_told_of_and_the_others_are_sent(self, tmp_path, received):
+        kept, listener = received
+        with archives.opened(tmp_path / "archive") as holdings:
+            archives.store(holdings, [part10(number) for number in range(3)])
+            place = holdings.places.of(["1.2.1.1.1"])["1.2.1.1.1"]
+            with (holdings.blobs.root / place.key).open("r+b") as file:
+                file.seek(place.offset)
+                file.write(b"\xff" * place.size)
+            self.ordered(holdings)
+            sending = self.sending(holdings, listener)
+            assert sending._send_due("DEST") == 1
+            [job] = sending.jobs()
+            sending.close()
+        assert kept == ["1.2.1.1.0", "1.2.1.1.2"]
+        assert (job["state"], job["attempts"]) == ("parked", 1)
+        assert job["error"].startswith("1 of 3 instances were refused: ")
+
+    def test_what_a_peer_refuses_is_told_of_by_its_last_reason(self, tmp_path):
+        with dn.Listener("DEST", port=0) as listener, archives.opened(tmp_path / "archive") as holdings:
+            listener.on_store(lambda request: Status(0xA900, comment=f"not {request.dataset.InstanceNumber}"))
+            archives.store(holdings, [part10(number) for number in (1, 2)])
+            self.ordered(holdings)
+            sending = self.sending(holdings, listener)
+            assert sending._send_due("DEST") == 1
+            [job] = sending.jobs()
+            sending.close()
+        assert job["state"] == "parked"
+        assert "2 of 2 instances were refused" in job["error"]
+        assert "not 2" in job["error"]
+
+    def test_a_study_that_is_not_there_is_not_ordered(self, tmp_path, received):
+        _, listener = received
+        with archives.opened(tmp_path / "archive") as holdings:
+            sending = self.sending(holdings, listener)
+            with pytest.raises(InvalidArgument, match="there is no study"):
+                sending.order(["1.2.9"], "DEST")
+            assert sending.jobs() == []
+            sending.close()
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_an_end_in_the_midst_leaves_it_for_the_next_start_and_that_was_no_try(self, tmp_path, received, fails):
+        kept, listener = received
+        with archives.opened(tmp_path / "archive") as holdings:
+            archives.store(holdings, [part10(number) for number in range(3)])
+            self.ordered(holdings)
+
+            def then(title):
+                sending._stop.set()
+                if fails:
+                    raise dn.ConnectionFailed("the archive ends", errno=None, peer=None, hint=None)
+
+            sending = self.sending(holdings, listener, then)
+            assert sending._send_due("DEST") == 1
+            [job] = sending.jobs()
+            assert (job["state"], job["attempts"]) == ("waiting", 0)
+            sending._wake("DEST")  # which begins nothing any more
+            assert sending._workers == {}
+            sending.close()
+            again = self.sending(holdings, listener)
+            assert again._send_due("DEST") == 1
+            assert again.jobs() == []
+            again.close()
+        assert set(kept) == {f"1.2.1.1.{number}" for number in range(3)}

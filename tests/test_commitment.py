@@ -356,7 +356,7 @@ def test_a_report_that_is_answered_with_a_failure_is_made_again(holdings, caplog
         told.append(request.event_type_id)
         return Status.PROCESSING_FAILURE if len(told) == 1 else Status.SUCCESS
 
-    with dn.Listener("MODALITY") as listener:
+    with dn.Listener("MODALITY", port=0) as listener:
         listener.on_event_report(uids.STORAGE_COMMITMENT_PUSH_MODEL)(refuse)
         service = CommitmentService(holdings, {"MODALITY": dn.Entity("MODALITY", *listener.address)})
         _, settle = asked(service)

@@ -460,7 +460,7 @@ def test_one_that_refuses_a_report_is_told_the_next(tmp_path, caplog):
         news.release()
         return Status.PROCESSING_FAILURE
 
-    with dn.Listener("REFUSES") as listener:
+    with dn.Listener("REFUSES", port=0) as listener:
         listener.on_event_report(EVENT)(refuse)
         listener.on_event_report(PUSH)(refuse)
         site.settings.destinations["REFUSES"] = dn.Entity("REFUSES", *listener.address)

@@ -170,7 +170,7 @@ class Sending:
             for count, stored in enumerate(results, 1):
                 if isinstance(stored.error, _AWAY) and not isinstance(stored.error, NoAcceptedContext):
                     raise stored.error  # not there, or gone: all of it is tried again
-                if not stored.ok and int(stored.status or 0) != _DUPLICATE:
+                if not stored.ok and (stored.status is None or stored.status != _DUPLICATE):
                     failed, why = failed + 1, stored.reason
                 self._progress[item.id] = count, len(places)
                 if self._stop.is_set() or not lease.is_kept():

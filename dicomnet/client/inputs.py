@@ -350,11 +350,12 @@ class Gatherer:
         name = str(getattr(given, "name", None) or "data set in memory")
         try:
             source = codec.open_source(given, self._transfer_syntax)
+            item = Item(given, source.name, source, source)  # a stored instance is read when it is asked for its size
         except InputFileError as error:
             self._refuse(given, name, error)
             return
         if self._is_usable(given, source.name, source):
-            yield Item(given, source.name, source, source)
+            yield item
 
 
 def gather(paths: Iterable[str], refuse: Refuse, *, recurse: bool) -> Iterator[Item]:

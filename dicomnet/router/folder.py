@@ -68,10 +68,10 @@ class FolderSender:
         for load in loads:
             try:
                 self._write(load)
+            except DicomNetError as error:  # an error of the instance, which may be one of the system as well
+                yield Result(load.delivery, Verdict.UNREADABLE, str(error))
             except OSError as error:
                 yield Result(load.delivery, Verdict.UNREACHABLE, f"{self._root}: {error.strerror or error}")
-            except DicomNetError as error:
-                yield Result(load.delivery, Verdict.UNREADABLE, str(error))
             else:
                 yield Result(load.delivery, Verdict.DELIVERED)
             finally:

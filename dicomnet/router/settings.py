@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,7 +116,9 @@ class RouterSettings(Table):
                 text = _TEMPLATE.format(ae_title=usual.ae_title, host=usual.host, port=usual.port)
                 if usual.database:
                     text = text.replace("\n# database", f'\ndatabase = "{usual.database}"\n# database')
-                path.write_text(text, encoding="utf-8")
+                # A URL of a database may have a password in it.
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                    file.write(text)
             if not rules.exists():
                 rules.write_text(_RULES.format(directory=directory), encoding="utf-8")
         except OSError as error:

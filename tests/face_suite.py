@@ -19,7 +19,7 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet._pdu import PDV, Abort, AssociateRJ, PDataTF, ReleaseRP, ReleaseRQ
 from dicomnet.dataset import codec
-from dicomnet.files.dataset_sink import uid_path
+from dicomnet.files.file_sink import uid_path
 
 QUERY = [*dn.contexts.query_retrieve([CT]), *dn.contexts.verification()]
 QUICK = 0.2  # seconds of a time-out that is to run out

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomnet.errors import InvalidArgument, LocalProtocolError, OutputFileError, OutputProblem
-from dicomnet.files import dataset_sink
-from dicomnet.files.dataset_sink import DiscardSink, FileSink, MemorySink, own_path, uid_path
+from dicomnet.files import file_sink
+from dicomnet.files.dataset_sink import DiscardSink, MemorySink
+from dicomnet.files.file_sink import FileSink, own_path, uid_path
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
@@ -117,8 +118,8 @@ def test_partial_writes_and_many_buffers(tmp_path_factory, pieces, most):
         return os.write(fd, b"".join(buffers)[:most])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset_sink, "_write", write)
-        patch.setattr(dataset_sink, "_IOV_MAX", 3)
+        patch.setattr(file_sink, "_write", write)
+        patch.setattr(file_sink, "_IOV_MAX", 3)
         sink = FileSink(directory, b"header")
         for group in pieces:
             sink.write(views(*group))
@@ -137,7 +138,7 @@ def test_more_buffers_than_one_call_takes(spool):
 
 
 def test_writing_without_writev(spool, monkeypatch):
-    monkeypatch.setattr(dataset_sink, "_write", dataset_sink._write_first)
+    monkeypatch.setattr(file_sink, "_write", file_sink._write_first)
     sink = FileSink(spool, b"")
     sink.write([])
     sink.write(views(b"", b"ab", b"", b"cd"))
@@ -156,7 +157,7 @@ def test_a_small_object_takes_four_system_calls(spool, monkeypatch):
 
     for name in ("open", "write", "close", "replace", "rename", "unlink", "fstat", "stat", "link"):
         monkeypatch.setattr(os, name, recorded(name))
-    monkeypatch.setattr(dataset_sink, "_write", lambda *arguments: (calls.append("writev"), os.writev(*arguments))[1])
+    monkeypatch.setattr(file_sink, "_write", lambda *arguments: (calls.append("writev"), os.writev(*arguments))[1])
     sink = filled(spool)
     sink.close()
     sink.commit(uid_path(spool, UID))
@@ -197,8 +198,8 @@ def test_a_durable_file_is_confirmed_before_it_has_its_name_and_then_the_name_is
     assert (store / f"{UID}.dcm").read_bytes() == b"header data"
     calls.clear()
     other = FileSink(spool, durable=True)
-    rename = dataset_sink._rename_exclusively
-    monkeypatch.setattr(dataset_sink, "_rename_exclusively", lambda *to: (calls.append(("rename", "")), rename(*to)))
+    rename = file_sink._rename_exclusively
+    monkeypatch.setattr(file_sink, "_rename_exclusively", lambda *to: (calls.append(("rename", "")), rename(*to)))
     other.commit(store / "other", replace=False)
     links = ("link", "unlink")  # where no rename spares what is there
     assert [call for call, _ in calls if call not in links] == ["fsync", "close", "rename", "fsync", "close"]
@@ -336,7 +337,7 @@ def test_a_write_that_fails_leaves_nothing(spool, monkeypatch, code, writes_befo
     def fail(fd: int, buffers: list) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(dataset_sink, "_write", fail)
+    monkeypatch.setattr(file_sink, "_write", fail)
     with pytest.raises(OSError, match="cannot be written") as caught:
         sink.write(views(b"data"))
     assert isinstance(caught.value, OutputFileError)
@@ -362,7 +363,7 @@ def test_a_full_disk_shows_after_a_partial_write(spool, monkeypatch):
         room[0] -= len(data)
         return os.write(fd, data)
 
-    monkeypatch.setattr(dataset_sink, "_write", write)
+    monkeypatch.setattr(file_sink, "_write", write)
     with pytest.raises(OSError, match="No space left on device"):
         filled(spool, b"more than fits")
     assert listing(spool) == []
@@ -479,7 +480,7 @@ def test_keeping_where_no_rename_spares_what_is_there(spool, monkeypatch, links)
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(dataset_sink, "_rename_exclusively", fail)
+    monkeypatch.setattr(file_sink, "_rename_exclusively", fail)
     if not links:
         monkeypatch.setattr(os, "link", fail)
     filled(spool, b"first").commit(spool / "x", replace=False)
@@ -500,7 +501,7 @@ def test_a_failure_of_another_kind_is_an_error(spool, monkeypatch, call):
     def fail_to_link(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(dataset_sink, "_rename_exclusively", fail)
+    monkeypatch.setattr(file_sink, "_rename_exclusively", fail)
     monkeypatch.setattr(os, "link", fail_to_link)
     with pytest.raises(OutputFileError, match="Input/output"):
         filled(spool).commit(spool / "x", replace=False)
@@ -527,7 +528,7 @@ def test_a_symbolic_link_in_the_way_of_a_file_on_its_way(tmp_path, spool, monkey
     outside = tmp_path / "outside"
     outside.write_bytes(b"precious")
     names = iter(["a", "b", "c"])
-    monkeypatch.setattr(dataset_sink._Names, "__call__", lambda self: next(names))
+    monkeypatch.setattr(file_sink._Names, "__call__", lambda self: next(names))
     (spool / ".a.part").symlink_to(outside)
     (spool / ".b.part").write_bytes(b"of another process")
     sink = filled(spool)

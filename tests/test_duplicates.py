@@ -10,7 +10,7 @@ import pytest
 
 from dicomnet.errors import InvalidArgument, OutputFileError
 from dicomnet.files import duplicates
-from dicomnet.files.dataset_sink import FileSink
+from dicomnet.files.file_sink import FileSink
 from dicomnet.files.part10 import meta_header
 
 UID = "1.2.3"

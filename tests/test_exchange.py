@@ -49,7 +49,8 @@ from dicomnet.errors import (
     NoAcceptedContext,
     RemoteProtocolError,
 )
-from dicomnet.files.dataset_sink import FileSink, MemorySink
+from dicomnet.files.dataset_sink import MemorySink
+from dicomnet.files.file_sink import FileSink
 from dicomnet.protocol import events
 from dicomnet.protocol.exchange import Exchange
 from dicomnet.protocol.messages import MESSAGES, CommandField, DataSet

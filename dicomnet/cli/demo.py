@@ -20,7 +20,7 @@ from .. import uids
 from ..client import Client, Outcome, Stored, StoreScu
 from ..config import Entity
 from ..errors import ConnectionFailed, InputFileError, InputProblem
-from ..files.dataset_sink import uid_path
+from ..files.file_sink import uid_path
 from ..files.instance_source import Source, open_source
 from .exits import Exit
 from .options import output_options

@@ -14,8 +14,9 @@ from typing import Any
 
 from ..config import LAST_CALL
 from ..errors import OutputFileError, escaped
-from ..files.dataset_sink import DiscardSink, Sink, own_path
+from ..files.dataset_sink import DiscardSink, Sink
 from ..files.duplicates import commit_apart
+from ..files.file_sink import own_path
 from ..files.placing import sweep
 from ..log import log
 from ..net.sockets import address_of

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from ..errors import InputFileError, OutputFileError, OutputProblem, escaped
 from ..log import log
-from .dataset_sink import FileSink
+from .file_sink import FileSink
 from .part10 import read_meta
 
 __all__ = ["MOST_NUMBERED", "commit_apart"]

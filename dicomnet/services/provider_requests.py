@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..dataset import codec
-from ..files.dataset_sink import CollectingSink, FileSink, MemorySink, Sink
+from ..files.dataset_sink import CollectingSink, MemorySink, Sink
+from ..files.file_sink import FileSink
 from ..files.part10 import meta_header
 from ..protocol.exchange import Call, Exchange
 from ..protocol.messages import MESSAGES, CommandField, MessageType

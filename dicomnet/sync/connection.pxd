@@ -20,6 +20,7 @@ cdef class Connection(Serving):
     cdef int _arrived(self, view) except -1
     cdef int _received(self, view) except -1
     cdef bint _more_to_come(self) except -1
+    cdef bint _is_behind(self) except -1
     cdef int _hang_up(self) except -1
     cdef bint _send(self, list buffers) except -1
     cdef bint _write(self, list buffers) except -1

@@ -10,8 +10,9 @@ from cpython.time cimport monotonic
 from libc.math cimport INFINITY as NEVER
 
 from ..protocol.message_exchange cimport MessageExchange
+from ..files.file_sink cimport FileSink
 from .loop cimport Loop
-from .serving cimport Job, Serving
+from .serving cimport Job, Serving, file_of
 
 import socket
 from functools import partial
@@ -83,7 +84,7 @@ cdef class Connection(Serving):
             return 0
         try:
             if events & READ and not self._disconnected:
-                if self._saturated():
+                if self._saturated() or self._is_behind():
                     self._look_for(self._interest & ~READ)  # what came waits in the system's buffers, then at the peer
                 else:
                     self._read()
@@ -108,8 +109,9 @@ cdef class Connection(Serving):
         cdef Py_ssize_t size
         cdef Py_ssize_t most = self.loop._size
         while True:
+            view = self.loop._free_view()
             try:
-                size = self._recv_into(self.loop._view)
+                size = self._recv_into(view)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
@@ -119,12 +121,12 @@ cdef class Connection(Serving):
                 self._hang_up()
                 return 0
             if self._header is None:
-                self._arrived(self.loop._view[:size])
+                self._arrived(view[:size])
             else:
-                self._introduce(self.loop._view[:size])
+                self._introduce(view[:size])
             if size < most:
                 break
-            if not self._more_to_come() or monotonic() >= end:
+            if not self._more_to_come() or monotonic() >= end or self._is_behind():
                 return 0
         if self._internet and self.exchange.is_receiving():
             # Acknowledge it now, not 40 ms later: many peers hold back their next segment until then.
@@ -137,6 +139,14 @@ cdef class Connection(Serving):
         return exchange._reader.in_data and not (
             exchange._happened or exchange._upper._events or exchange._upper.is_closed()
         )
+
+    cdef bint _is_behind(self) except -1:
+        """Whether so much of its data set is still to be written that no more of it is to be read."""
+        cdef FileSink sink
+        if self.loop._writer.has_room():
+            return False
+        sink = file_of(self.exchange._reader._sink)
+        return sink is not None and self._awaits(sink)
 
     cdef int _introduce(self, view) except -1:
         """A proxy says for whom it speaks; what follows is the peer's."""
@@ -196,7 +206,7 @@ cdef class Connection(Serving):
             return 0
         cdef int interest = self._interest
         if not self._disconnected:
-            if not self._saturated():
+            if not self._saturated() and not self._is_behind():
                 interest |= READ
             self._look_for(interest | WRITE if self._blocked else interest & ~WRITE)
         cdef double deadline = self._deadline()
@@ -265,7 +275,7 @@ cdef class Connection(Serving):
         cdef Job job
         if self._job is not None:
             end = min(end, self._job._due)  # while a handler runs it is us who are silent
-        else:
+        elif not self._awaits_file:
             end = min(end, self.exchange._upper.next_deadline())
         if self._stuck >= 0 and self.exchange.timeouts.write is not None:
             end = min(end, self._stuck + <double>self.exchange.timeouts.write)

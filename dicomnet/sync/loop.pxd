@@ -1,5 +1,7 @@
 """The fields of a provider's loop, for those that it looks after."""
 
+from ..files.receive_buffer cimport BackgroundWriter, ReceiveBuffer
+
 
 cdef class Watched:
     cdef bint _scheduled     # whether the loop is to call it with the next turn
@@ -36,8 +38,10 @@ cdef class Loop:
     cdef int _fd                 # of what waits for all sockets
     cdef double _share           # seconds for which each that is ready in this turn may read on
     cdef Py_ssize_t _size
-    cdef bytearray _memory
-    cdef object _view, _plain    # where connections read; where secure ones decrypt
+    cdef BackgroundWriter _writer
+    cdef list _buffers
+    cdef ReceiveBuffer _memory   # of these, where connections read now
+    cdef object _view, _plain    # its part that they read to; where secure ones decrypt
     cdef readonly object handlers
     cdef readonly list hooks
     cdef int _register(self, object file, int interest, object what) except -1
@@ -47,8 +51,11 @@ cdef class Loop:
     cdef int _ring(self) except -1
     cdef int _set_timer(self, double when, Watched connection) except -1
     cdef int _bury(self, Watched connection) except -1
+    cdef object _free_view(self)
+    cdef int _change_buffer(self) except -1
+    cdef int _add_buffer(self) except -1
     cdef int _shift(self) except -1
     cdef object _plain_view(self)
 
 
-cpdef object shifted(bytearray memory, Py_ssize_t size)
+cpdef object shifted(object memory, Py_ssize_t size)

@@ -8,10 +8,14 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.time cimport monotonic
 from libc.math cimport INFINITY as NEVER
 
+from ..files.receive_buffer cimport ReceiveBuffer
+
 import heapq
 import selectors
 import socket
 from collections import deque
+
+from .writer_thread import WriterThread
 
 __all__ = ["BusyPoll", "Loop", "Watched", "shifted"]
 
@@ -145,8 +149,9 @@ cdef class Loop:
         for end in (self._awake, self._alarm):
             end.setblocking(False)
         self._calls, self._again, self._timers, self.hooks = deque(), [], [], []
-        self._size, self._memory = size, bytearray(size + PAGE)
-        self._view = memoryview(self._memory)[:size]
+        self._size = size
+        self._writer, self._buffers = WriterThread(), []
+        self._add_buffer()
         self._plain = None
         self.handlers = handlers
         self._register(self._awake, READ, self._drain_alarm)
@@ -203,6 +208,7 @@ cdef class Loop:
         cdef Watched connection
         cdef list found = self._ready(until)
         self._share = SLICE / max(len(found), 1)
+        self._writer.wanted = self._alone < ALONE
         for what, events in found:
             if isinstance(what, Watched):
                 if self._last is not <void *>what:
@@ -301,6 +307,25 @@ cdef class Loop:
             self._dead = 0
         return 0
 
+    cdef object _free_view(self):
+        """Where to read to: nothing lies there that is still to be written."""
+        if self._memory.lent:
+            self._change_buffer()
+        return self._view
+
+    cdef int _change_buffer(self) except -1:
+        cdef ReceiveBuffer buffer
+        for buffer in self._buffers:
+            if not buffer.lent:
+                self._memory = buffer
+                return self._shift()
+        return self._add_buffer()  # there are no more than a writer has room for, and this one
+
+    cdef int _add_buffer(self) except -1:
+        self._memory = ReceiveBuffer(self._writer, self._size + PAGE)
+        self._buffers.append(self._memory)
+        return self._shift()
+
     cdef int _shift(self) except -1:
         """A data set begins to arrive."""
         self._view = shifted(self._memory, self._size)
@@ -313,6 +338,7 @@ cdef class Loop:
 
     def close(self):
         """Let go of what the system has for the loop."""
+        self._writer.close()
         self._selector.close()
         self._awake.close()
         self._alarm.close()
@@ -321,7 +347,7 @@ cdef class Loop:
 cdef Py_ssize_t _start = 0
 
 
-cpdef object shifted(bytearray memory, Py_ssize_t size):
+cpdef object shifted(object memory, Py_ssize_t size):
     """A place for so many bytes in memory that has a page more: it begins elsewhere in its page with each message.
 
     To copy to a place that is 1 to 15 bytes further on in its page than the source is in its own takes AMD's

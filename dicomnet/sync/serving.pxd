@@ -2,6 +2,7 @@
 
 cimport cython
 
+from ..files.file_sink cimport FileSink
 from ..protocol.message_exchange cimport Call, MessageExchange
 from .loop cimport Loop, Watched
 
@@ -30,6 +31,7 @@ cdef class Serving(Watched):
     cdef Call _running              # whose answer is waited for
     cdef Job _job
     cdef list _later                # futures that are still to be answered
+    cdef bint _awaits_file          # the next request's data set is still being written
     cdef bint _blocked              # the socket takes nothing for now
     cdef double _flushed            # when everything was written
     cdef int _turn(self) except -1
@@ -39,10 +41,13 @@ cdef class Serving(Watched):
     cdef bint _gather(self) except -1
     cdef object _next_event(self)
     cdef int _go_on(self) except -1
+    cdef bint _give_next(self) except -1
     cdef object _ending(self)
     cdef int _schedule(self) except -1
     cdef bint _saturated(self) except -1
     cdef bint _is_full(self) except -1
+    cdef bint _is_being_written(self) except -1
+    cdef bint _awaits(self, FileSink sink) except -1
     cdef int _resume(self, value) except -1
     cdef int _throw(self, error) except -1
     cdef int _fail(self, error) except -1
@@ -59,3 +64,6 @@ cdef class Serving(Watched):
     cdef int _expire_later(self, double now) except -1
     cdef object _late(self, Call call)
     cdef int _drop_later(self) except -1
+
+
+cdef FileSink file_of(data)

@@ -9,10 +9,14 @@ cimport cython
 from cpython.time cimport monotonic
 from libc.math cimport INFINITY as NEVER
 
+from ..files.file_sink cimport FileSink
 from ..protocol.message_exchange cimport Call, MessageExchange
+from ..protocol.received cimport RequestReceived
+from ..wire.command_set cimport Message
 from .loop cimport Loop, Watched
 
 from ..errors import ConnectionFailed, DeadlineExceeded, DicomNetError, LocalProtocolError
+from ..files.dataset_sink import CollectingSink
 from ..log import in_brief, log, log_failure
 from ..protocol.message_exchange import LATER, POLL
 
@@ -114,6 +118,8 @@ cdef class Serving(Watched):
         """The next event that has come, if it is wanted; else it stays where it is, and None is returned."""
         if self._at == len(self._events) or self._is_full() or not wanted(self._events[self._at]):
             return None
+        if self._is_being_written():
+            return None
         return self._next_event()
 
     cdef object _next_event(self):
@@ -134,10 +140,8 @@ cdef class Serving(Watched):
             elif self._blocked and not self._flush():
                 return 0
             elif self._at < len(self._events) and not self._is_full():
-                # Requests that came together are answered together, unless their handlers take their time.
-                if exchange._queue and monotonic() >= self._flushed + SLICE and not self._flush():
+                if not self._give_next():
                     return 0
-                self._resume(self._next_event())
             elif exchange._upper.is_closed():
                 self._throw(self._ending())
             elif not self._flush():
@@ -157,8 +161,57 @@ cdef class Serving(Watched):
             self._flush()
         return 0
 
+    cdef bint _give_next(self) except -1:
+        """Have the flow go on with the next event; False where that has to wait."""
+        if self._is_being_written():
+            return False
+        # Requests that came together are answered together, unless their handlers take their time.
+        if self.exchange._queue and monotonic() >= self._flushed + SLICE and not self._flush():
+            return False
+        self._resume(self._next_event())
+        return True
+
     cdef object _ending(self):
         return self.exchange.failure or ConnectionFailed("the association is over", peer=self.exchange.peer)
+
+    cdef bint _is_being_written(self) except -1:
+        """Whether the data set of the next request is still on its way to its file."""
+        cdef Message message
+        cdef FileSink sink
+        event = self._events[self._at]
+        if type(event) is not RequestReceived:
+            return False
+        message = (<RequestReceived>event).message
+        sink = file_of(message.data)
+        if sink is None:
+            return False
+        if self._awaits(sink):
+            return True
+        if message.error is None:
+            message.error = sink.background_failure()
+        return False
+
+    cdef bint _awaits(self, FileSink sink) except -1:
+        """Whether something is still to be written to a file; then it is the turn of this association once it is."""
+        if not sink.pending:
+            return False
+        self._awaits_file, sink.settled = True, self._settled
+        return sink.pending > 0  # the thread that writes may just have been faster
+
+    def _settled(self):
+        """It is written; in another thread."""
+        self.loop.call_soon_threadsafe(self._written)
+
+    def _written(self):
+        """In the loop."""
+        self._awaits_file = False
+        if self._over:
+            return
+        try:
+            self.exchange._upper.restart(monotonic())
+            self._turn()
+        except Exception as error:
+            self._crash(error)
 
     cdef int _schedule(self) except -1:
         if not self._scheduled:
@@ -345,7 +398,7 @@ cdef class Serving(Watched):
     @property
     def answering(self):
         """Whether a request of the peer is under way."""
-        return self._running is not None or bool(self._later)
+        return self._running is not None or self._awaits_file or bool(self._later)
 
     cdef int _drop_later(self) except -1:
         """No peer is there for these answers any more."""
@@ -355,3 +408,10 @@ cdef class Serving(Watched):
             job._call.abandoned = True
             job._future.cancel()
         return 0
+
+
+cdef FileSink file_of(data):
+    """The file that a data set goes to; None where it goes elsewhere."""
+    if type(data) is CollectingSink:
+        data = data.inner
+    return <FileSink>data if type(data) is FileSink else None

@@ -19,7 +19,7 @@ from ...errors import (
     RemoteProtocolError,
     cannot_read,
 )
-from ...files.dataset_sink import FileSink, uid_path
+from ...files.file_sink import FileSink, uid_path
 from ...files.part10 import read_meta
 from ..multipart import BadMultipart, Begun, PartReader, boundary
 from ..open_sockets import OpenSockets

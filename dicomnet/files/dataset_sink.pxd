@@ -1,0 +1,1 @@
+cdef long long total_of(list views) except -1

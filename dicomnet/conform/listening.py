@@ -43,8 +43,7 @@ class Program:
 
     def end(self) -> str:
         """Wait until it ends; what is wrong with how it does, or nothing."""
-        if self._process is None:
-            return ""
+        assert self._process is not None
         try:
             code = self._process.wait(self._seconds)
         except subprocess.TimeoutExpired:

@@ -140,10 +140,6 @@ def _command(id_: str, rule: str, data: bytes, expect: Expect = FAILURE, grade: 
     return established(id_, grade, rule, whole(1, data), expect)
 
 
-def _echo(**_: object) -> dict[int, bytes]:
-    return dict(_ECHO)
-
-
 def _elements(changed: dict[int, bytes] | None = None) -> list[bytes]:
     return [wire.element(number, value) for number, value in (changed or _ECHO).items()]
 

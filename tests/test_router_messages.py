@@ -6,7 +6,7 @@ import threading
 
 import peers
 import pytest
-from routers import address, eventually, made, part10, routing, send, states
+from routers import address, eventually, made, part10, routing, send, states, wait_for
 from sqlalchemy import inspect
 
 import dicomnet as dn
@@ -18,6 +18,7 @@ from dicomnet.router.queue import State
 from dicomnet.router.samples import coverage, spooled
 from dicomnet.router.spool import Spool
 from dicomnet.status import Status
+from dicomnet.testing import Provider
 
 MPPS = uids.MODALITY_PERFORMED_PROCEDURE_STEP
 STEP, STUDY = "1.9.1", "1.2.1"
@@ -216,3 +217,44 @@ def test_tables_from_before_messages_get_their_column(tmp_path, kind, request):
         connection.exec_driver_sql("UPDATE router_version SET version = 2")
     with Spool(tmp_path, settings, serves=True) as spool, spool.database.read() as connection:
         assert "message" in {one["name"] for one in inspect(connection).get_columns("router_received")}
+
+
+class TestRefused:
+    @pytest.mark.parametrize(("cls", "messages"), [
+        (MPPS, [("n_set", ENDED)]), (AVAILABILITY, [("n_create", {"StudyInstanceUID": STUDY})]),
+    ])  # fmt: skip
+    def test_a_message_that_cannot_be_kept_is_to_come_again(self, tmp_path, monkeypatch, cls, messages):
+        rule = RULE.format(when=ANY)
+        if cls == AVAILABILITY:
+            rule = rule.replace("procedure step", "availability").replace("PerformedProcedureStepStatus", "PatientID")
+            rule = rule.replace("exists = true", "exists = false")
+        with Ris() as ris, routing(tmp_path, ris.rules + rule) as router:
+
+            def full(group):
+                raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(router.spool.blobs, "put", full)
+            with pytest.raises(dn.errors.ServiceFailure) as caught:
+                tell(router, *messages, cls=cls)
+            assert caught.value.status == Status.PROCESSING_FAILURE
+            assert states(router.spool) == {}
+
+    def test_a_step_that_was_discontinued_is_passed_on_and_completes_nothing(self, tmp_path):
+        with Ris() as ris, routing(tmp_path, ris.rules + RULE.format(when=ANY)) as router:
+            tell(router, ("n_create", BEGUN), ("n_set", {"PerformedProcedureStepStatus": "DISCONTINUED"}))
+            assert eventually(router, {"RIS": {"sent": 2}})
+            assert [one[3] for one in ris.told] == ["IN PROGRESS", "DISCONTINUED"]
+
+    @pytest.mark.parametrize(("how", "becomes"), [("class", "parked"), ("title", "parked"), ("for now", "waiting")])
+    def test_a_destination_that_will_not_hear_it(self, tmp_path, how, becomes):
+        """It does not take the class, or not this caller, or takes nobody for now."""
+        rejects = {"title": (1, 1, 3), "for now": (2, 3, 1)}
+        ris = Provider("RIS", reject=rejects[how]) if how in rejects else dn.sync.Listener("RIS", port=0)
+        with ris:
+            there = address(f"RIS@127.0.0.1:{ris.address[1]}", "tries = 1")
+            with routing(tmp_path, f"[destinations.RIS]\n{there}\n" + RULE.format(when=ANY)) as router:
+                tell(router, ("n_create", BEGUN))
+                if becomes == "waiting":
+                    wait_for(router, lambda: router.forwarder.health["RIS"].failures > 1)
+                assert eventually(router, {"RIS": {becomes: 1}})
+                assert router.spool.queue.items()[0].why

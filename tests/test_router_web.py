@@ -233,3 +233,37 @@ def test_an_object_store_that_is_away_costs_no_try(tmp_path, monkeypatch):
         send(router, part10(1))
         routers.wait_for(router, lambda: router.forwarder.health["A"].failures > 0)
         assert router.spool.queue.items()[0].why.startswith("s3://bucket: ")
+
+
+def test_a_user_and_a_password_and_a_certificate(tmp_path):
+    import base64
+    import ssl
+
+    authority = certificates.Authority(tmp_path)
+    issued, ours = authority.issue("localhost"), authority.issue("router")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.cert, issued.key)
+    context.load_verify_locations(authority.file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    (tmp_path / "password").write_text("s3cret\n")
+    with serving(lambda path: (200, b"1.2.1.1.1"), context) as (port, taken):
+        named = [f'tls_ca = "{authority.file}"', 'user = "me"', f'password = "{tmp_path}/password"']
+        known = (*named, f'tls_cert = "{ours.cert}"', f'tls_key = "{ours.key}"')
+        with routing(tmp_path / "r", everything_to(A=stow(f"https://localhost:{port}", *known))) as router:
+            send(router, part10(1))
+            assert settled(router) == {"A": {"sent": 1}}
+    assert taken[0][1]["Authorization"] == "Basic " + base64.b64encode(b"me:s3cret").decode()
+
+
+@pytest.mark.parametrize(("more", "says"), [
+    ('token = "{}/none"', "none cannot be read"), ('user = "me"\npassword = "{}/bytes"', "bytes cannot be read"),
+    ('tls_ca = "{}/bytes"', "the TLS files of https://localhost:1 cannot be used"),
+    ('tls_cert = "{}/none"', "the TLS files of https://localhost:1 cannot be used"),
+])  # fmt: skip
+def test_files_that_cannot_be_used_are_named_and_the_instance_waits(tmp_path, more, says):
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with routing(tmp_path / "r", everything_to(A=stow("https://localhost:1", more.format(tmp_path)))) as router:
+        send(router, part10(1))
+        routers.wait_for(router, lambda: router.forwarder.health["A"].failures > 0)
+        assert says in router.forwarder.health["A"].why
+        assert routers.states(router.spool) == {"A": {"waiting": 1}}

@@ -51,7 +51,8 @@ def test_a_server_for_a_block(tmp_path):
     with serve({"hello": Hello()}, directory=tmp_path) as running:
         assert running.peer.startswith("SERVER@127.0.0.1:")
         assert greeted(running) == ["HELLO^WORLD"]
-    with pytest.raises(dn.ConnectionFailed), dn.client.Client(running.peer) as client:
+        peer = running.peer
+    with pytest.raises(dn.ConnectionFailed), dn.client.Client(peer) as client:
         client.echo()
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
@@ -28,7 +29,7 @@ from ..log import log
 from .database_clock import DatabaseClock
 from .migrations import check_version, upgrade
 
-__all__ = ["Database", "asking", "brief", "is_away", "parts"]
+__all__ = ["Database", "asking", "brief", "insert_into", "is_away", "parts"]
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for a writer of another process
 READERS = 16  # connections that are kept for readers; more are opened when they are needed
@@ -290,6 +291,11 @@ class Database:
                 connection.commit()
 
         return engine
+
+
+def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that can say what becomes of a row that is there: it is of the database's own dialect."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def is_away(error: DBAPIError) -> bool:

@@ -13,13 +13,12 @@ import struct
 from collections.abc import Callable
 
 from sqlalchemy import Connection, and_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ..dataset.vr import BINARY
 from . import schema
 from .attributes import text_of
 from .catalog import VR_OF, Level
-from .database import Database
+from .database import Database, insert_into
 from .headers import Element, Item, read_elements
 from .locations import InstanceLocation, locations
 from .responses import Json, json_element
@@ -114,8 +113,7 @@ def _keep(connection: Connection, series_id: int, version: int, data: bytes) -> 
         return False
     values = {"version": version, "data": data}
     table = schema.series_metadata
-    build = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = build(table).values(series_id=series_id, **values)
+    statement = insert_into(connection, table).values(series_id=series_id, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["series_id"], set_=values))
     return True
 

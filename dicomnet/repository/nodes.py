@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ..uids import IMPLEMENTATION_VERSION_NAME
-from .database import Database
+from .database import Database, insert_into
 from .work_schema import duty, node
 
 __all__ = ["ALIVE_SECONDS", "BEAT_SECONDS", "FORGOTTEN_SECONDS", "Node", "Nodes"]
@@ -117,8 +116,8 @@ class Nodes:
 
         def work(connection: Connection) -> bool:
             if connection.execute(select(duty.c.owner).where(duty.c.name == name)).first() is None:
-                make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-                connection.execute(make(duty).values(name=name).on_conflict_do_nothing(index_elements=["name"]))
+                row = insert_into(connection, duty).values(name=name)
+                connection.execute(row.on_conflict_do_nothing(index_elements=["name"]))
             free = or_(duty.c.owner == self.id, duty.c.until <= now)
             taking = update(duty).where(and_(duty.c.name == name, free)).values(owner=self.id, until=now + seconds)
             return connection.execute(taking).rowcount == 1

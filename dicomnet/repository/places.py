@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from . import schema
 from .blob_store import BlobRef
 from .catalog import Level
-from .database import Database, parts
+from .database import Database, insert_into, parts
 from .scope import ALL, Scope
 from .scope_conditions import conditions_of
 
@@ -176,8 +175,7 @@ def _move(connection: Connection, moves: Sequence[tuple[Place, BlobRef]]) -> lis
 
 
 def _blob_id(connection: Connection, storage: str, key: str) -> int:
-    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    row = make(schema.blob).values(storage=storage, key=key)
+    row = insert_into(connection, schema.blob).values(storage=storage, key=key)
     connection.execute(row.on_conflict_do_nothing(index_elements=["storage", "key"]))
     found: int = connection.execute(select(_B.id).where(_B.storage == storage, _B.key == key)).scalar_one()
     return found

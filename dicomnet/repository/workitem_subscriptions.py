@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from .. import uids
 from .attributes import Attributes
+from .database import insert_into
 from .keys import Identifier
 from .work_schema import workitem_subscription
 
@@ -26,9 +26,8 @@ class Subscriptions:
 
     def put(self, connection: Connection, aet: str, uid: str, locked: bool, text: str = "") -> None:
         """Subscribe, or change the lock of a subscription that there is."""
-        build = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
         values = {"locked": int(locked), "filter": text}
-        statement = build(workitem_subscription).values(aet=aet, uid=uid, **values)
+        statement = insert_into(connection, workitem_subscription).values(aet=aet, uid=uid, **values)
         connection.execute(statement.on_conflict_do_update(index_elements=["aet", "uid"], set_=values))
 
     def joined(self, connection: Connection, uid: str, item: Attributes) -> None:

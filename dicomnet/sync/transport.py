@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ..config import Limits, Timeouts
 from ..errors import ConnectionFailed
-from ..net.sockets import QUICK_ACK, address_of, gone, watch_host
+from ..net.sockets import QUICK_ACK, address_of, gone, prepare
 from ..protocol.negotiation import SecureLink
 from .driver import Stream
 
@@ -34,14 +34,10 @@ class Transport(Stream):
     """
 
     def __init__(self, sock: socket.socket, limits: Limits, timeouts: Timeouts, busy_poll: float | None = None) -> None:
-        sock.setblocking(False)
+        prepare(sock, timeouts)
         self._waiter = _PollWaiter(sock) if hasattr(select, "poll") else _SelectWaiter(sock)
         super().__init__(sock, self._waiter.readable, limits.receive_buffer, busy_poll)
         self._internet = sock.family in (socket.AF_INET, socket.AF_INET6)
-        if self._internet:
-            # A request that ends in a small segment must not wait for a delayed ACK.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            watch_host(sock, timeouts)
         self.peer_address: str = _address(sock)
 
     def handshake(self, timeout: float | None) -> SecureLink | None:

@@ -17,7 +17,7 @@ from ..dataset import codec
 from ..dataset.vr import PERSON_NAME_GROUPS
 from ..repository.dicom_json import DicomJson
 from .json_text import json_bytes
-from .media_types import accepted, best, parse
+from .media_types import best, parse, ranges_of
 from .problems import Problem
 
 __all__ = [
@@ -185,6 +185,5 @@ def json_answer(request: Request, value: object, status: int = 200, headers: dic
     Raises:
         Problem: 406, where the request does not take it.
     """
-    ranges = accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
-    kind = best(ranges, (DICOM_JSON, "application/json"))
+    kind = best(ranges_of(request), (DICOM_JSON, "application/json"))
     return Response(json_bytes(value), status, {"Cache-Control": "no-store", **(headers or {})}, media_type=kind)

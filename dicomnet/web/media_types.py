@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from starlette.requests import Request
+
 from .problems import Problem
 
-__all__ = ["MediaType", "accepted", "best", "parse"]
+__all__ = ["MediaType", "accepted", "best", "parse", "ranges_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ def accepted(headers: Iterable[str], parameter: str | None = None) -> list[Media
     if not ranges:
         return [MediaType("*/*")]
     return sorted((one for one in ranges if one.quality), key=lambda one: -one.quality)
+
+
+def ranges_of(request: Request) -> list[MediaType]:
+    """What a request accepts, by its headers and its query."""
+    return accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
 
 
 def best(ranges: Sequence[MediaType], offered: Sequence[str]) -> str:

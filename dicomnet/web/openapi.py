@@ -16,7 +16,7 @@ from ..version import __version__
 from .addresses import base_path, base_url
 from .bodies import DICOM_JSON
 from .json_text import json_bytes
-from .media_types import accepted, best
+from .media_types import best, ranges_of
 
 __all__ = ["OPERATIONS", "Operation", "capabilities", "description", "openapi"]
 
@@ -203,8 +203,7 @@ async def openapi(request: Request) -> Response:
 
 async def capabilities(request: Request) -> Response:
     """``OPTIONS /``: as WADL, or as the OpenAPI document."""
-    ranges = accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
-    if best(ranges, (_WADL, "application/json")) == "application/json":
+    if best(ranges_of(request), (_WADL, "application/json")) == "application/json":
         # Its paths begin at the root of the server, which has us at /dicomweb.
         document = description(base_path(request).removesuffix("/dicomweb"))
         return Response(json_bytes(document), media_type="application/json")

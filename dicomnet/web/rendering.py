@@ -16,7 +16,7 @@ from ..repository.locations import InstanceLocation
 from ..repository.scope import ALL, Scope
 from .browsers import NO_SCRIPTS
 from .drawing import Wish
-from .media_types import MediaType, accepted, best
+from .media_types import MediaType, best, ranges_of
 from .problems import Problem
 from .renderer import Renderer
 from .repository import WebRepository
@@ -52,15 +52,14 @@ class Rendering:
 
     def rendered(self, request: Request, _: WebRepository) -> Response:
         """A picture of a frame, or the document or video that an instance encapsulates."""
-        ranges = accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
         one = found(request, self._repository)[0]
-        return self.answer(request, one, ranges, _frame_number(request, 1))
+        return self.answer(request, one, ranges_of(request), _frame_number(request, 1))
 
     def thumbnail(self, request: Request, _: WebRepository) -> Response:
         """A small picture of the middle of a study, a series or an instance."""
         locations = found(request, self._repository)
         one = locations[len(locations) // 2]
-        kind = best(accepted(request.headers.getlist("accept"), request.query_params.get("accept")), IMAGE_TYPES)
+        kind = best(ranges_of(request), IMAGE_TYPES)
         wish = wish_of(request.query_params, kind)
         if wish.viewport is None:
             wish = dataclasses.replace(wish, viewport=(_THUMBNAIL, _THUMBNAIL), quality=80)

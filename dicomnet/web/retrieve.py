@@ -24,7 +24,7 @@ from ..repository.places import Place
 from .addresses import base_url
 from .drawing import NATIVE
 from .json_text import json_bytes
-from .media_types import MediaType, accepted, best
+from .media_types import MediaType, best, ranges_of
 from .multipart import Part, boundary, written
 from .native_xml import DICOM_XML, xml_answer
 from .pieces import in_pieces, streamed
@@ -78,10 +78,6 @@ def found(request: Request, repository: WebRepository) -> list[InstanceLocation]
     return locations
 
 
-def _ranges(request: Request) -> list[MediaType]:
-    return accepted(request.headers.getlist("accept"), request.query_params.get("accept"))
-
-
 def entity_tag(locations: Iterable[InstanceLocation], what: str) -> str:
     """Changes with the bytes of any of the instances.
 
@@ -105,7 +101,7 @@ def is_unchanged(request: Request, etag: str) -> bool:
 
 def instances(request: Request, repository: WebRepository) -> Response:
     """A study, a series or an instance, as Part 10 files, in the transfer syntax that is asked for."""
-    ranges = _ranges(request)
+    ranges = ranges_of(request)
     best(ranges, (_DICOM,))
     wanted = next(one for one in ranges if best_or_none(one, (_DICOM,)))
     locations = found(request, repository)
@@ -181,7 +177,7 @@ def _header(repository: WebRepository, one: InstanceLocation) -> bytes:
 
 def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata) -> Response:
     """The attributes of the instances of a study, a series, or of one instance, as DICOM JSON or XML."""
-    kind = best(_ranges(request), (_JSON, "application/json", DICOM_XML))
+    kind = best(ranges_of(request), (_JSON, "application/json", DICOM_XML))
     if "instance" in request.path_params:
         return _metadata_of_one(request, repository, kind)
     path = request.path_params
@@ -222,7 +218,7 @@ def frames(request: Request, repository: WebRepository, renderer: Renderer) -> R
     one = found(request, repository)[0]
     native = one.ts in NATIVE
     kind = _BYTES if native else FRAME_TYPES.get(one.ts, _BYTES)
-    wanted = _frame_choice(_ranges(request), kind)
+    wanted = _frame_choice(ranges_of(request), kind)
     as_stored = native or wanted.inner == "*/*" or wanted.transfer_syntax in ("*", one.ts)
     as_stored = as_stored or (wanted.inner == kind != _BYTES)
     if not as_stored and wanted.transfer_syntax not in ("", uids.EXPLICIT_VR_LITTLE_ENDIAN):
@@ -284,12 +280,12 @@ def _frames(
 
 def bulk_data(request: Request, repository: WebRepository) -> Response:
     """One value of an instance: its tag, or the path through sequences, ``00081115/0/00081199``; also by range."""
-    best(_ranges(request), (_BYTES, "application/pdf", "video/mp4"))
+    best(ranges_of(request), (_BYTES, "application/pdf", "video/mp4"))
     one = found(request, repository)[0]
     path = str(request.path_params["path"]).strip("/").upper().split("/")
     headers = {"ETag": entity_tag([one], "/".join(path)), "Accept-Ranges": "bytes"}
     content_type = f"{_BYTES}; transfer-syntax={one.ts}"
-    if not _ranges(request)[0].is_multipart:
+    if not ranges_of(request)[0].is_multipart:
         return ranged_value(request, repository, one, path, headers | {"Content-Type": _BYTES})
     with StoredInstance(repository.blobs, one) as stored:
         size = stored.value_size(path)

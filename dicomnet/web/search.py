@@ -17,7 +17,7 @@ from ..repository.finding import QueryTooLong
 from ..repository.keys import Identifier, InvalidKey, QueryOptions
 from ..repository.responses import Answers, Match
 from .addresses import base_url
-from .media_types import accepted, best
+from .media_types import best, ranges_of
 from .native_xml import DICOM_XML, xml_answer
 from .problems import Problem
 from .repository import WebRepository
@@ -52,8 +52,7 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
         Problem: 400 for a parameter that is none, 406, 503 for a search that takes too long.
     """
     query = request.query_params
-    ranges = accepted(request.headers.getlist("accept"), query.get("accept"))
-    kind = best(ranges, (_JSON, "application/json", DICOM_XML))
+    kind = best(ranges_of(request), (_JSON, "application/json", DICOM_XML))
     path = {
         keyword: request.path_params[name]
         for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"))

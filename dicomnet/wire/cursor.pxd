@@ -11,7 +11,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.unicode cimport PyUnicode_DecodeLatin1
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 
 # Reading
@@ -148,12 +148,6 @@ cdef inline void trim_padding(Cursor* c) noexcept nogil:
         c.end -= 1
 
 
-cdef inline bint same_bytes(const Cursor* a, const Cursor* b) noexcept nogil:
-    """True if what is left of both is equal."""
-    cdef Py_ssize_t n = a.end - a.pos
-    return n == b.end - b.pos and memcmp(a.data + a.pos, b.data + b.pos, n) == 0
-
-
 # Writing
 
 cdef struct Writer:
@@ -264,14 +258,6 @@ cdef inline bint patch_u16be(Writer* w, Py_ssize_t at) noexcept nogil:
     if n < 0 or n > 0xFFFF:
         return False
     _store_u16be(w.data + at, <uint16_t> n)
-    return True
-
-
-cdef inline bint patch_u16le(Writer* w, Py_ssize_t at) noexcept nogil:
-    cdef Py_ssize_t n = w.size - at - 2
-    if n < 0 or n > 0xFFFF:
-        return False
-    _store_u16le(w.data + at, <uint16_t> n)
     return True
 
 

@@ -15,7 +15,7 @@ from ..protocol.negotiation import NegotiationOptions, ProposedContext
 from ..protocol.peer_profile import Peer
 from ..services.presentation_contexts import UNCOMPRESSED
 from ..sync import Association, connect
-from .options import ADDRESS, AE_TITLE, PEER, Parsed, Settings
+from .options import ADDRESS, AE_TITLE, PEER, Decorator, Parsed, Settings
 
 __all__ = ["associate", "call", "client_options", "listen_option", "peer_options", "syntax_option"]
 
@@ -96,7 +96,7 @@ def _with_uncompressed(_: click.Context, __: click.Parameter, wanted: tuple[str,
 
 
 #: The option --syntax: in which transfer syntaxes instances may come, these before uncompressed ones.
-syntax_option: Callable[[Callable[..., int]], Callable[..., int]] = click.option(
+syntax_option: Decorator = click.option(
     "--syntax", "syntaxes", type=Parsed("syntax", _syntax), multiple=True, metavar="SYNTAX",
     callback=_with_uncompressed,
     help="By C-GET, also let instances come so: a UID or a name such as jpeg2000-lossless. Repeat it.",
@@ -104,12 +104,12 @@ syntax_option: Callable[[Callable[..., int]], Callable[..., int]] = click.option
 
 
 #: The option --from: under which other titles the peer may call back.
-from_option: Callable[[Callable[..., int]], Callable[..., int]] = click.option(
+from_option: Decorator = click.option(
     "--from", "senders", type=AE_TITLE, multiple=True, metavar="AET",
     help="Another AE title by which PEER calls back. Repeat it.",
 )  # fmt: skip
 
 
-def listen_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def listen_option(what: str) -> Decorator:
     """The option --listen: where the peer is to call back."""
     return click.option("--listen", "where", type=ADDRESS, metavar="HOST:PORT", help=what)

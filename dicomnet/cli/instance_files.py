@@ -14,7 +14,7 @@ from ..repository.holdings import Holdings
 from ..repository.importing import import_files
 from ..repository.places import Place
 from .exits import Exit
-from .options import stacked
+from .options import Decorator, stacked
 from .output import Output, amount, counted
 
 __all__ = ["progressing", "selection", "take_in", "write_out"]
@@ -31,7 +31,7 @@ def progressing(total: int, output: Output) -> Iterator[Callable[[int], None]]:
 
 
 #: The options that name instances; a command gets them as ``patient``, ``studies``, ``series`` and ``instances``.
-selection = stacked(
+selection: Decorator = stacked(
     click.option("--patient", metavar="ID", help="All of a patient."),
     click.option("--study", "studies", multiple=True, metavar="UID", help="A study; can be given again."),
     click.option("--series", "series", multiple=True, metavar="UID", help="A series; can be given again."),

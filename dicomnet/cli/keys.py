@@ -10,6 +10,7 @@ import click
 
 from ..dataset.codec import private_tag
 from ..errors import InvalidArgument
+from .options import Decorator
 
 __all__ = ["attribute_option", "key_option", "parse_keys"]
 
@@ -53,10 +54,10 @@ def _keyword(part: str, text: str) -> str:
 
 
 #: The option -k of what is asked for, which may be given many times.
-key_option = click.option(
+key_option: Decorator = click.option(
     "-k", "--key", "keys", multiple=True, metavar="KEY[=VALUE]", help="PatientName=DOE*; without a value: returned."
 )
 #: The option -k of what is said, which may be given many times.
-attribute_option = click.option(
+attribute_option: Decorator = click.option(
     "-k", "--key", "keys", multiple=True, metavar="KEY=VALUE", help="An attribute: PatientName=DOE^JANE. Repeat it."
 )

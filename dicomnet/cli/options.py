@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -32,6 +32,7 @@ __all__ = [
     "PEER",
     "SECONDS",
     "SIZE",
+    "Decorator",
     "Parsed",
     "Settings",
     "command_words",
@@ -46,6 +47,8 @@ _DATA_TF = 4  # PDU type of P-DATA-TF
 
 T = TypeVar("T")
 _F = TypeVar("_F", bound=Callable[..., Any])
+#: What gives a command an option or an argument.
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Parsed(click.ParamType[T]):

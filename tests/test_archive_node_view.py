@@ -16,6 +16,7 @@ import dicomnet as dn
 from dicomnet.archive import housekeeping
 from dicomnet.cli.server_admin import nodes as nodes_command
 from dicomnet.repository.database import Database
+from dicomnet.repository.node_events import NodeEvents
 from dicomnet.repository.nodes import ALIVE_SECONDS, Nodes
 from dicomnet.repository.work_schema import node
 from dicomnet.server.admin import AdminError, Client
@@ -146,3 +147,27 @@ def test_a_node_that_begins_again_takes_the_place_of_the_one_that_was_killed(dat
     database.clock = lambda: now + ALIVE_SECONDS + 1
     again.tell("A@h:1", {})
     assert {one.id for one in again.all()} == {again.id, other.id}
+
+
+def test_a_node_of_another_user_is_alive(tmp_path, monkeypatch):
+    """Its process is there, though it may not be told anything (SQLite, on one machine)."""
+    with Database.opened(tmp_path / "index.db") as database:
+        nodes = Nodes(database)
+        nodes.tell("HERE@localhost:104", {})
+        assert [one.is_alive for one in nodes.all()] == [True]
+
+        def foreign(pid, number):
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr("os.kill", foreign)
+        assert [one.is_alive for one in nodes.all()] == [True]
+        monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+        assert [one.is_alive for one in nodes.all()] == [False]
+
+
+def test_one_process_has_no_others_to_hear(tmp_path):
+    with Database.opened(tmp_path / "index.db") as database:
+        events = NodeEvents(database)
+        events.start()
+        assert events._thread is None
+        events.close()

@@ -338,3 +338,29 @@ class TestTitles:
         with pytest.raises(TitlesUnavailable):
             titles.add(AEEntry(title="NEW"))
         until(lambda: titles.find("NEW"))
+
+
+class TestFollowing:
+    def test_more_than_a_page_and_a_failure_of_our_own_are_got_over(self, url, monkeypatch, caplog):
+        monkeypatch.setattr("dicomnet.repository.node_events._PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr("dicomnet.repository.node_events._PAGE", 2)
+        with Database.opened(url) as database, Database(url) as other:
+            teller, reader = NodeEvents(database), NodeEvents(other)
+            heard, real, broken = [], reader._read, [ZeroDivisionError()]
+
+            def read():
+                if broken and reader._cursor is not None and waiting.is_set():
+                    raise broken.pop()
+                return real()
+
+            waiting = threading.Event()
+            reader.listen("k", heard.append)
+            monkeypatch.setattr(reader, "_read", read)
+            reader.start()
+            for number in range(7):
+                database.transaction(lambda connection, number=number: teller.put(connection, "k", number))
+            waiting.set()
+            database.transaction(lambda connection: teller.put(connection, "k", 7))
+            until(lambda: heard == list(range(8)))
+            reader.close()
+        assert "events of other nodes cannot be read" in caplog.text

@@ -402,3 +402,12 @@ class TestStopping:
         index.add(many(3))
         assert found(index, {"SOPInstanceUID": ""}, "IMAGE", limit=0) == []
         assert len(found(index, {"SOPInstanceUID": ""}, "IMAGE", limit=2)) == 2
+
+
+class TestOddAnswers:
+    def test_a_number_that_its_element_cannot_hold_is_left_out(self, index):
+        index.add([dataclasses.replace(record(), rows=70_000)])
+        (match,) = found(index, {"Rows": "", "SOPInstanceUID": ""}, "IMAGE")
+        for syntax in (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN):
+            decoded = codec.decode(match.encode(syntax), syntax)
+            assert (decoded.get("Rows"), decoded.SOPInstanceUID) == (None, "1.2.3.1.1.1")

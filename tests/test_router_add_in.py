@@ -119,3 +119,42 @@ def test_metrics_and_health_say_what_waits_and_for_how_long(serving, monkeypatch
     assert 'dicomnet_router_alarm{destination="A"} 1.0' in text
     assert 'dicomnet_router_waiting{destination="A"} 1.0' in text
     assert any(one.name == "router A" and not one.ok for one in server.health())
+
+
+def test_rules_are_checked_before_they_are_saved(serving):
+    _, routing, admin, _ = serving
+    assert admin.send("RouterCheckRules", {"toml": routing.spool.plans.path.read_text()}) == {
+        "rules": 1, "destinations": 1
+    }  # fmt: skip
+    with pytest.raises(AdminError, match="no TOML"):
+        admin.send("RouterCheckRules", {"toml": "["})
+
+
+def test_an_alarm_ends_when_the_queue_does(serving, monkeypatch):
+    server, routing, _, archive = serving
+    archive.stop()
+    heard = []
+    routing._tell = lambda kind, **facts: heard.append((kind, facts.get("on")))
+    stored(server, part10(1))
+    clock = routing.spool.queue._clock
+    with monkeypatch.context() as patch:
+        patch.setattr(routing.spool.queue, "_clock", lambda: clock() + 4000)
+        routing.check_alarms()
+        routing.check_alarms()
+    routing.check_alarms()
+    assert [one for one in heard if one[0] == "alarm"] == [("alarm", True), ("alarm", False)]
+
+
+def test_rules_are_tried_on_what_they_cannot_read(serving):
+    """An expression that takes for ever for one value alone is seen with that value."""
+    _, routing, admin, _ = serving
+    toml = routing.spool.plans.path.read_text() + (
+        '[[rules]]\nname = "slow"\non = "query"\nwhen = { field = "PatientComments", matches = "(?:#|##)+$" }\n'
+        'actions = [{ do = "ask", source = "A" }]\n'
+    )
+    keys = {"PatientComments": "#" * 500 + "!"}
+    asked = {"toml": toml, "message": {"on": "query", "keys": keys, "calling": "WS"}}
+    [one] = admin.send("RouterTryRules", asked)["samples"]
+    assert one["fired"] == []
+    assert all("takes too long" in words[0] for words in (one["why"], one["then"]))
+    assert one["now"] == ["refused: no rule says who answers this"]

@@ -258,3 +258,12 @@ class TestRefused:
                     wait_for(router, lambda: router.forwarder.health["RIS"].failures > 1)
                 assert eventually(router, {"RIS": {becomes: 1}})
                 assert router.spool.queue.items()[0].why
+
+    def test_one_that_no_rule_can_read_is_kept_and_parked(self, tmp_path):
+        slow = RULE.format(when='{ field = "PatientComments", matches = "(?:#|##)+$" }')
+        with Ris() as ris, routing(tmp_path, ris.rules + slow) as router:
+            tell(router, ("n_create", BEGUN | {"PatientComments": "#" * 500 + "!"}))
+            assert eventually(router, {"": {"parked": 1}})
+            [parked] = router.spool.queue.items()
+        assert "takes too long" in parked.why
+        assert ris.told == []

@@ -454,3 +454,13 @@ def test_a_destination_is_a_fact_of_retrieves_alone():
     with pytest.raises(PlanInvalid, match="only a retrieve and what was sent have a destination"):
         Plan.from_toml(toml)
     Plan.from_toml(toml.replace('on = "query"', 'on = "retrieve"'))
+
+
+def test_a_query_that_rules_cannot_read_is_refused_and_the_next_is_answered(tmp_path, pacs):
+    slow = QUERIES.replace("actions", 'when = { field = "PatientComments", matches = "^(?!(?:#|##)+$)" }\nactions')
+    with routing(tmp_path, to_pacs(pacs, slow)) as router, asking(router) as association:
+        with pytest.raises(ServiceFailure) as caught:
+            list(association.find("STUDY", PatientID="P1", PatientComments="#" * 500 + "!"))
+        assert caught.value.status == Status.UNABLE_TO_PROCESS
+        assert caught.value.status.comment == "rules cannot read it"
+        assert len(list(association.find("STUDY", PatientID="P1", PatientComments="?"))) == 0

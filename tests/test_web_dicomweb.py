@@ -149,10 +149,15 @@ class TestRetrieve:
         assert (part.status_code, part.content) == (206, whole.content[10:20])
         assert httpx.get(httpx.URL(base).join(uri), headers={"range": "bytes=99999999-"}).status_code == 416
 
-    def test_an_entity_tag_spares_what_has_not_changed(self, web, ct):
-        first = get(f"{web}/studies/{ct.StudyInstanceUID}/metadata")
-        again = get(f"{web}/studies/{ct.StudyInstanceUID}/metadata", **{"if-none-match": first.headers["etag"]})
-        assert again.status_code == 304
+    @pytest.mark.parametrize("what", ["metadata", "series", "instance", "instance/metadata", "instance/frames/1"])
+    def test_an_entity_tag_spares_what_has_not_changed(self, web, ct, what):
+        series = f"/studies/{ct.StudyInstanceUID}/series/{ct.SeriesInstanceUID}"
+        path = {"metadata": f"/studies/{ct.StudyInstanceUID}/metadata", "series": series}.get(what)
+        path = path or what.replace("instance", path_of(ct), 1)
+        first = get(f"{web}{path}")
+        assert first.status_code == 200
+        again = get(f"{web}{path}", **{"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
 
     def test_frames_as_stored_and_decoded(self, client, web, ct):
         uids_ = ct.StudyInstanceUID, ct.SeriesInstanceUID, ct.SOPInstanceUID
@@ -179,6 +184,23 @@ class TestRetrieve:
         assert dose.pixel_array[4].tobytes() in answer.content
         assert get(web + path_of(dose) + "/frames/99").status_code == 404
         assert get(web + path_of(dose) + "/frames/one").status_code == 400
+        many = get(f"{web}{path_of(dose)}/frames/{','.join(['1'] * 10_001)}")
+        assert (many.status_code, many.json()["parameter"]) == (400, "frames")
+
+    @pytest.mark.parametrize(
+        ("accept", "parameter"),
+        [
+            ("text/html", "Accept"),
+            ("application/octet-stream;q=no", "Accept"),
+            (f"application/octet-stream; transfer-syntax={uids.JPEG_LS_LOSSLESS}", "transfer-syntax"),
+        ],
+    )
+    def test_frames_that_do_not_come_so(self, web, accept, parameter):
+        path = web + path_of(pydicom.dcmread(sample("JPEG2000.dcm"))) + "/frames/1"
+        answer = get(path, accept)
+        assert (answer.status_code, answer.json().get("parameter")) == (406, parameter)
+        plain = f"application/octet-stream; transfer-syntax={uids.EXPLICIT_VR_LITTLE_ENDIAN}"
+        assert get(path, f"{accept}, {plain}").headers["content-type"] == plain  # what fits need not be the first
 
     def test_what_is_not_there_and_what_does_not_come_so(self, web, ct):
         assert get(f"{web}/studies/1.2.3").status_code == 404
@@ -207,8 +229,12 @@ class TestPictures:
         assert max(Image.open(BytesIO(small.content)).size) == 64
 
     @pytest.mark.parametrize(
-        "query", ["window=1", "window=a,b", "window=1,0", "viewport=0,0", "viewport=1", "quality=x"]
-    )
+        "query",
+        [
+            "window=1", "window=a,b", "window=1,0", "window=1,2,cubic", "viewport=0,0", "viewport=1", "quality=x",
+            "viewport=8,8,9999999,0,1,1",
+        ],
+    )  # fmt: skip
     def test_what_is_no_wish(self, web, ct, query):
         assert get(f"{web}{path_of(ct)}/rendered?{query}").status_code == 400
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import io
 import logging
@@ -16,12 +17,15 @@ import httpx
 import pytest
 from argon2 import PasswordHasher
 from certificates import Authority
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from dicomnet.archive.archive import Archive
 from dicomnet.archive.web import serve_web
 from dicomnet.cli.app import run
 from dicomnet.cli.exits import Exit
 from dicomnet.errors import InvalidArgument
+from dicomnet.web import login
 from dicomnet.web.limits import Buckets, RateLimit
 from dicomnet.web.login import FAILURES, needed_right, needed_role
 from dicomnet.web.metrics import service_of
@@ -236,6 +240,23 @@ class TestLimits:
             right = client.get("dicomweb/studies", auth=("operate", PASSWORD), headers=elsewhere)
             assert right.status_code == 204
 
+    def test_a_form_says_how_long_to_wait(self, directory):
+        archive = served(directory)
+        with archive, serve_web(archive) as serving, httpx.Client(base_url=serving.url, timeout=30) as client:
+            tried = [log_in(client, "wrong", name="read") for _ in range(FAILURES + 1)]
+            assert [one.status_code for one in tried] == [403] * FAILURES + [429]
+            assert int(tried[-1].headers["retry-after"]) > 0
+            assert "<form" in tried[-1].text
+
+    def test_logins_that_are_remembered_have_a_bound(self, directory, monkeypatch):
+        monkeypatch.setattr(login, "MOST_REMEMBERED", 2)
+        archive = served(directory)
+        with archive, serve_web(archive) as serving:
+            for _ in range(2):
+                for role in ROLES:
+                    answer = httpx.get(f"{serving.url}dicomweb/studies", **as_(role))
+                    assert answer.status_code == 204
+
     def test_an_address_may_ask_so_often(self, directory):
         archive = served(directory, requests_per_second=0.001, burst=2)
         with archive, serve_web(archive) as serving, httpx.Client(base_url=serving.url, timeout=30) as client:
@@ -270,6 +291,18 @@ class TestLimits:
             buckets.take(one)
         assert len(buckets._levels) == 10
         assert RateLimit(None, 1, 1)
+
+
+class TestChannels:
+    def test_one_without_a_login_is_closed(self, web):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"ws{web.removeprefix('http')}/dicomweb/subscribers/ONE", open_timeout=30)
+        assert refused.value.response.status_code == 403
+
+    def test_one_with_a_login_is_open(self, web):
+        basic = {"authorization": "Basic " + base64.b64encode(f"operate:{PASSWORD}".encode()).decode()}
+        with connect(f"ws{web.removeprefix('http')}/dicomweb/subscribers/ONE", additional_headers=basic) as channel:
+            assert channel.ping().wait(30)
 
 
 class TestWhere:

@@ -245,6 +245,44 @@ class TestStates:
         assert np.array_equal(found[far < 9], in_state()[far < 9])
         assert not found[far > 11.5].any()
 
+    def test_a_polygon_as_shutter(self):
+        """Vertices are rows and columns by turns."""
+        found = in_state(ShutterShape="POLYGONAL", VerticesOfThePolygonalShutter=[11, 11, 11, 41, 31, 41, 31, 11])
+        assert np.array_equal(found[10:31, 10:41], in_state()[10:31, 10:41])
+        outside = np.ones(RAMP.shape, bool)
+        outside[10:31, 10:41] = False
+        assert not found[outside].any()
+
+    def test_its_shape_alone_says_what_is_dark(self):
+        negative = plain(RAMP, PhotometricInterpretation="MONOCHROME1")
+        assert np.array_equal(shown(negative, RAMP, state=codec.encode(state_of(), LITTLE)), in_state())
+
+    def test_an_area_without_corners_is_the_whole_image(self):
+        area = Dataset()
+        area.PresentationSizeMode = "SCALE TO FIT"
+        assert np.array_equal(in_state(DisplayedAreaSelectionSequence=[area]), in_state())
+
+    @pytest.mark.parametrize(
+        ("kind", "data", "drawn", "filled"),
+        [
+            ("POINT", [20, 10], [(9, 19)], []),
+            ("POLYLINE", [11, 11, 31, 11, 31, 21, 11, 11], [(10, 10), (10, 20), (15, 30)], [(13, 25)]),
+            ("INTERPOLATED", [11, 11, 31, 11], [(10, 10), (10, 30)], []),
+            ("CIRCLE", [31, 21, 31, 31], [(30, 30), (10, 30), (20, 20), (20, 40)], [(20, 30)]),
+            ("ELLIPSE", [11, 21, 31, 21, 21, 16, 21, 26], [(20, 10), (20, 30), (15, 20), (25, 20)], [(20, 20)]),
+        ],
+    )
+    @pytest.mark.parametrize("fill", ["Y", "N"])
+    def test_each_kind_of_graphic(self, kind, data, drawn, filled, fill):
+        one, annotation = Dataset(), Dataset()
+        one.GraphicAnnotationUnits, one.GraphicType, one.GraphicFilled = "PIXEL", kind, fill
+        one.GraphicData, one.NumberOfGraphicPoints, one.GraphicDimensions = data, len(data) // 2, 2
+        annotation.GraphicObjectSequence = [one]
+        found, before = in_state(GraphicAnnotationSequence=[annotation]), in_state()
+        assert all(found[at] == 255 for at in drawn)
+        assert all(found[at] == (255 if fill == "Y" else before[at]) for at in filled)
+        assert (found != before).sum() < RAMP.size // 2
+
     def test_graphics(self):
         line, text, annotation = Dataset(), Dataset(), Dataset()
         line.GraphicAnnotationUnits, line.GraphicType, line.GraphicFilled = "PIXEL", "POLYLINE", "N"

@@ -28,10 +28,10 @@ BIG, DEFLATED, JPEG = uids.EXPLICIT_VR_BIG_ENDIAN, uids.DEFLATED_EXPLICIT_VR_LIT
 Opened = Callable[..., StoredInstance]
 
 
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """An instance of these bytes after its file meta information, stored and opened."""
-    holdings = archives.opened(tmp_path / "archive")
+    holdings = archives.opened(tmp_path_factory.mktemp("stored") / "archive")
 
     def open_(data: bytes, ts: str = LITTLE, *, meta: bytes | None = None, more: int = 0) -> StoredInstance:
         before = meta_header(CT, UID, ts, "TESTER") if meta is None else meta

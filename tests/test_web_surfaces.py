@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from io import BytesIO
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from web_archives import client, served
 
-from dicomnet.web import surface_nets
+from dicomnet.uids import EXPLICIT_VR_LITTLE_ENDIAN as LITTLE
+from dicomnet.web import surface_nets, surfaces
+from dicomnet.web.drawing import Frame, NotDecodable
 
 # No stored value, which are whole and halves: a surface through voxels has triangles without an area.
 LEVEL, RADIUS = 100.25, 9.0
@@ -52,12 +55,34 @@ def slices_of(volume: np.ndarray, series: int, downwards: bool = False) -> list[
     return files
 
 
+#: What is wrong with the second slice of series 11, 12, ...
+STRANGE: tuple[dict[str, Any], ...] = (
+    {"NumberOfFrames": 2, "PixelData": bytes(4 * 32 * 40)},
+    {"Rows": 16, "PixelData": bytes(2 * 16 * 40)},
+    {"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]},
+    {"ImagePositionPatient": None},
+    {"ImagePositionPatient": [1, 2]},
+)
+
+
+def edited(file: bytes, changed: dict[str, Any]) -> bytes:
+    ds = pydicom.dcmread(BytesIO(file))
+    for name, value in changed.items():
+        setattr(ds, name, value)
+    made = BytesIO()
+    ds.save_as(made, enforce_file_format=True)
+    return made.getvalue()
+
+
 @pytest.fixture(scope="module")
 def web(tmp_path_factory):
     with served(tmp_path_factory.mktemp("surfaces") / "archive") as (_, url), client(f"{url}/dicomweb") as http:
         volume = ball()
         gap = [file for number, file in enumerate(slices_of(volume, 3)) if number != 7]
-        for file in (*slices_of(volume, 1), *slices_of(volume, 2, downwards=True), *gap, slices_of(volume, 4)[0]):
+        rest = [slices_of(volume, 4)[0]]
+        for series, changed in enumerate(STRANGE, 11):
+            rest += [slices_of(volume[:2], series)[0], edited(slices_of(volume[:2], series)[1], changed)]
+        for file in (*slices_of(volume, 1), *slices_of(volume, 2, downwards=True), *gap, *rest):
             headers = {"content-type": "application/dicom"}
             assert http.post("/studies", content=file, headers=headers).status_code == 200
         yield http
@@ -120,12 +145,31 @@ def test_a_value_that_no_voxel_has_gives_no_triangle(web):
 @cases.every("series, query, status, words", [
     (1, "", 400, "level"), (1, "level=bone", 400, "level"), (1, "level=nan", 400, "level"),
     (1, "level=1&triangles=3000000", 400, "triangles"), (9, "level=1", 404, "no such series"),
+    (11, "level=1", 406, "have one frame"), (12, "level=1", 406, "not alike"), (13, "level=1", 406, "not alike"),
+    (14, "level=1", 406, "no place in the patient"), (15, "level=1", 406, "no place in the patient"),
     (3, "level=1", 406, "evenly spaced"), (4, "level=1", 406, "2 to 4096 slices"),
 ])  # fmt: skip
 def test_what_has_no_surface_is_told(web, series, query, status, words):
     answer = web.get(f"/studies/1.2.9/series/1.2.9.{series}/surface?{query}")
     assert answer.status_code == status
     assert words in answer.json()["detail"]
+
+
+def test_a_surface_that_is_too_large_at_every_size_is_not_made(tmp_path, monkeypatch):
+    noise = np.random.default_rng(3).integers(0, 200, SHAPE).astype(float)
+    with open(tmp_path / "slices", "wb") as file:
+        for one in slices_of(noise, 1):
+            meta = 144 + int.from_bytes(one[140:144], "little")
+            data = one[meta:]
+            at = data.index(b"\xe0\x7f\x10\x00")
+            pickle.dump(Frame(data[:at], LITTLE, data[at + 12 :], 1), file)
+    assert surfaces.made_surface(tmp_path / "slices", SHAPE[0], 100.25, 10_000_000).startswith(b"ply")
+    monkeypatch.setattr(surfaces, "_LONGEST_STEP", 2)
+    with pytest.raises(NotDecodable, match="too many triangles at every size"):
+        surfaces.made_surface(tmp_path / "slices", SHAPE[0], 100.25, 1)
+    monkeypatch.setattr(surfaces, "MOST_VOXELS", 1000)
+    with pytest.raises(NotDecodable, match="at most 1000 voxels"):
+        surfaces.made_surface(tmp_path / "slices", SHAPE[0], 100.25, 1)
 
 
 def test_the_mesh_equals_a_slow_one():

@@ -218,7 +218,7 @@ def frames(request: Request, repository: WebRepository, renderer: Renderer) -> R
     one = found(request, repository)[0]
     native = one.ts in NATIVE
     kind = _BYTES if native else FRAME_TYPES.get(one.ts, _BYTES)
-    wanted = _frame_choice(ranges_of(request), kind)
+    wanted = _frame_choice(ranges_of(request), kind, one.ts)
     as_stored = native or wanted.inner == "*/*" or wanted.transfer_syntax in ("*", one.ts)
     as_stored = as_stored or (wanted.inner == kind != _BYTES)
     if not as_stored and wanted.transfer_syntax not in ("", uids.EXPLICIT_VR_LITTLE_ENDIAN):
@@ -247,11 +247,13 @@ def frame_count(repository: WebRepository, one: InstanceLocation) -> int:
         return stored.frame_count if stored.is_image else 0
 
 
-def _frame_choice(ranges: Sequence[MediaType], kind: str) -> MediaType:
-    for one in ranges:
-        if best_or_none(one, (_BYTES, kind)):
-            return one
-    raise Problem(406, f"frames come as {', '.join(dict.fromkeys((_BYTES, kind)))}", parameter="Accept")
+def _frame_choice(ranges: Sequence[MediaType], kind: str, stored: str) -> MediaType:
+    """The first range that fits, by its transfer syntax as well, if there is one."""
+    fitting = [one for one in ranges if best_or_none(one, (_BYTES, kind))]
+    if not fitting:
+        raise Problem(406, f"frames come as {', '.join(dict.fromkeys((_BYTES, kind)))}", parameter="Accept")
+    given = ("", "*", stored, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    return next((one for one in fitting if one.transfer_syntax in given), fitting[0])
 
 
 def _numbers(text: str) -> list[int]:

@@ -98,7 +98,11 @@ class Runner:
         try:
             if self._stop.is_set() or self._queue.get(job.id).state is not JobState.RUNNING:
                 return
-            self._work(job, fetching, self._reporting(job))
+            progress = _Progress(self._queue, job.id)
+            try:
+                self._work(job, fetching, progress)
+            finally:
+                progress.note()
             self._queue.done(job.id)
         except Stopped:
             self._ended(job)
@@ -125,15 +129,23 @@ class Runner:
     def _ended(self, job: Job) -> None:
         log.info("job %d is %s", job.id, "to go on later" if self._stop.is_set() else "cancelled")
 
-    def _reporting(self, job: Job) -> Report:
-        last = 0.0, (0, 0, 0)
 
-        def report(expected: int, present: int, found: int) -> None:
-            nonlocal last
-            now, values = time.monotonic(), (expected, present, found)
-            is_change = values[0] != last[1][0] or present >= expected
-            if values != last[1] and (is_change or now - last[0] >= PROGRESS):
-                last = now, values
-                self._queue.progress(job.id, expected=expected, present=present, found=found)
+class _Progress:
+    """Notes in the queue how far a job is: every now and then, and where it ended."""
 
-        return report
+    def __init__(self, queue: JobQueue, job: int) -> None:
+        self._queue, self._job = queue, job
+        self._at, self._noted, self._latest = 0.0, (0, 0, 0), (0, 0, 0)
+
+    def __call__(self, expected: int, present: int, found: int) -> None:
+        self._latest = expected, present, found
+        is_change = expected != self._noted[0] or present >= expected
+        if is_change or time.monotonic() - self._at >= PROGRESS:
+            self.note()
+
+    def note(self) -> None:
+        """Note it now, if it has changed."""
+        if self._latest != self._noted:
+            self._at, self._noted = time.monotonic(), self._latest
+            expected, present, found = self._latest
+            self._queue.progress(self._job, expected=expected, present=present, found=found)

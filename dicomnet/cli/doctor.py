@@ -224,8 +224,6 @@ def _advice_on(error: DicomNetError, peer: Entity) -> str:
         return "The peer's log may say why."
     if isinstance(error, AssociationAborted):
         return "Is this port for DICOM? Some peers end what they do not like without a word: their log may say why."
-    if isinstance(error, DeadlineExceeded):
-        return "It accepts connections and says nothing: does it speak DICOM on this port, or TLS (dicoms://)?"
     if isinstance(error, ConnectionFailed):
         secure = "" if peer.tls else ", or does it want TLS (dicoms://)"
         return f"It hung up: does it speak DICOM on this port{secure}? It may also know only some addresses."

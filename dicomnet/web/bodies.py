@@ -17,11 +17,10 @@ from ..dataset import codec
 from ..dataset.vr import PERSON_NAME_GROUPS
 from ..repository.dicom_json import DicomJson
 from .json_text import json_bytes
-from .media_types import best, parse, ranges_of
+from .media_types import DICOM_JSON, best, parse, ranges_of
 from .problems import Problem
 
 __all__ = [
-    "DICOM_JSON",
     "MOST_DEPTH",
     "body_chunks",
     "check_item",
@@ -31,7 +30,6 @@ __all__ = [
     "small_body",
 ]
 
-DICOM_JSON = "application/dicom+json"
 #: Bytes of a data set in JSON, and how deep its sequences may nest.
 MOST_BODY, MOST_DEPTH = 4 << 20, 16
 #: Seconds within which a body that is held in memory has come.

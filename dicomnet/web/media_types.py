@@ -9,7 +9,9 @@ from starlette.requests import Request
 
 from .problems import Problem
 
-__all__ = ["MediaType", "accepted", "best", "parse", "ranges_of"]
+__all__ = ["DICOM", "DICOM_JSON", "DICOM_XML", "MediaType", "accepted", "best", "parse", "ranges_of"]
+
+DICOM, DICOM_JSON, DICOM_XML = "application/dicom", "application/dicom+json", "application/dicom+xml"
 
 
 @dataclass(frozen=True, slots=True)

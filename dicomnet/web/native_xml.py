@@ -11,12 +11,12 @@ from pydicom.datadict import keyword_for_tag
 from starlette.responses import Response
 
 from ..dataset.vr import PERSON_NAME_GROUPS
+from .media_types import DICOM_XML
 from .multipart import Part, boundary, written
 from .pieces import streamed
 
-__all__ = ["DICOM_XML", "native_xml", "xml_answer"]
+__all__ = ["native_xml", "xml_answer"]
 
-DICOM_XML = "application/dicom+xml"
 _NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _COMPONENTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 #: Characters that XML 1.0 cannot have.

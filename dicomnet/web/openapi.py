@@ -14,9 +14,8 @@ from starlette.responses import Response
 from ..server.admin.problems import problem_schema
 from ..version import __version__
 from .addresses import base_path, base_url
-from .bodies import DICOM_JSON
 from .json_text import json_bytes
-from .media_types import best, ranges_of
+from .media_types import DICOM, DICOM_JSON, best, ranges_of
 
 __all__ = ["OPERATIONS", "Operation", "capabilities", "description", "openapi"]
 
@@ -76,7 +75,7 @@ OPERATIONS: tuple[Operation, ...] = (
                   statuses=(200, 204))
         for path in _SEARCHES
     ),
-    *(Operation("GET", path, f"Retrieve a {name} (WADO-RS)", ("accept",), gives=(_MULTIPART, "application/dicom"))
+    *(Operation("GET", path, f"Retrieve a {name} (WADO-RS)", ("accept",), gives=(_MULTIPART, DICOM))
       for path, name in _LEVELS),
     *(Operation("GET", f"{path}/metadata", f"Metadata of a {name}", ("accept",), gives=(*_JSON, _MULTIPART))
       for path, name in _LEVELS),
@@ -92,13 +91,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", f"{_FRAME}/thumbnail", "A small picture of a frame", _PICTURE, gives=_PICTURES),
     Operation("GET", f"{_INSTANCE}/bulkdata/{{path}}", "One value", gives=(_MULTIPART, "application/octet-stream"),
               statuses=(200, 206)),
-    *(Operation("POST", path, "Store instances (STOW-RS)", takes=(_MULTIPART, "application/dicom"), gives=_JSON,
+    *(Operation("POST", path, "Store instances (STOW-RS)", takes=(_MULTIPART, DICOM), gives=_JSON,
                 statuses=(200, 202), role="operate") for path in ("/dicomweb/studies", _STUDY)),
     *(Operation("DELETE", path, f"Delete a {name}", statuses=(204,), role="administer") for path, name in _LEVELS),
     Operation("GET", "/wado", "An instance or a picture of it (WADO-URI)",
               ("requestType", "studyUID", "seriesUID", "objectUID", "contentType", "frameNumber", "rows", "columns",
                "region", "windowCenter", "windowWidth", "imageQuality", "transferSyntax", "presentationUID"),
-              gives=("application/dicom", *_RENDERED)),
+              gives=(DICOM, *_RENDERED)),
     Operation("GET", _WORKLIST, "Search scheduled procedure steps", _PAGING, gives=_JSON, statuses=(200, 204)),
     Operation("POST", _WORKLIST, "Add an item to the worklist", takes=_JSON, gives=_JSON, statuses=(201,),
               role="operate"),

@@ -24,9 +24,9 @@ from ..repository.places import Place
 from .addresses import base_url
 from .drawing import NATIVE
 from .json_text import json_bytes
-from .media_types import MediaType, best, ranges_of
+from .media_types import DICOM, DICOM_JSON, DICOM_XML, MediaType, best, ranges_of
 from .multipart import Part, boundary, written
-from .native_xml import DICOM_XML, xml_answer
+from .native_xml import xml_answer
 from .pieces import in_pieces, streamed
 from .problems import Problem
 from .renderer import Renderer
@@ -40,7 +40,7 @@ __all__ = [
     "series_metadata",
 ]  # fmt: skip
 
-_DICOM, _JSON, _BYTES = "application/dicom", "application/dicom+json", "application/octet-stream"
+_BYTES = "application/octet-stream"
 #: What a compressed frame is to a browser (PS3.18 Table 8.7.3-5).
 FRAME_TYPES = {
     uids.RLE_LOSSLESS: "image/dicom-rle",
@@ -102,21 +102,21 @@ def is_unchanged(request: Request, etag: str) -> bool:
 def instances(request: Request, repository: WebRepository) -> Response:
     """A study, a series or an instance, as Part 10 files, in the transfer syntax that is asked for."""
     ranges = ranges_of(request)
-    best(ranges, (_DICOM,))
-    wanted = next(one for one in ranges if best_or_none(one, (_DICOM,)))
+    best(ranges, (DICOM,))
+    wanted = next(one for one in ranges if best_or_none(one, (DICOM,)))
     locations = found(request, repository)
     syntax = wanted.transfer_syntax if wanted.transfer_syntax != "*" else ""
     etag = entity_tag(locations, f"instances {syntax}")
     if is_unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    single = wanted.type == _DICOM and len(locations) == 1
+    single = wanted.type == DICOM and len(locations) == 1
     base = base_url(request)
     parts = (as_part(repository, one, syntax, base) for one in locations)
     first = next(parts)  # what cannot be converted is told before anything is sent
     if single:
         return streamed(first.chunks, {"ETag": etag, "Content-Type": first.content_type})
     mark = boundary()
-    headers = {"ETag": etag, "Content-Type": f'multipart/related; type="{_DICOM}"; boundary={mark}'}
+    headers = {"ETag": etag, "Content-Type": f'multipart/related; type="{DICOM}"; boundary={mark}'}
     return streamed(written(chain([first], parts), mark), headers)
 
 
@@ -136,8 +136,8 @@ def as_part(repository: WebRepository, one: InstanceLocation, syntax: str, base:
     """
     address = f"{base}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.uid}" if base else ""
     if not syntax or syntax == one.ts:
-        return Part(f"{_DICOM}; transfer-syntax={one.ts}", _stored_blocks(repository, one), address)
-    return Part(f"{_DICOM}; transfer-syntax={syntax}", [_converted(repository, one, syntax)], address)
+        return Part(f"{DICOM}; transfer-syntax={one.ts}", _stored_blocks(repository, one), address)
+    return Part(f"{DICOM}; transfer-syntax={syntax}", [_converted(repository, one, syntax)], address)
 
 
 def _stored_blocks(repository: WebRepository, one: InstanceLocation) -> Iterator[bytes]:
@@ -177,7 +177,7 @@ def _header(repository: WebRepository, one: InstanceLocation) -> bytes:
 
 def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata) -> Response:
     """The attributes of the instances of a study, a series, or of one instance, as DICOM JSON or XML."""
-    kind = best(ranges_of(request), (_JSON, "application/json", DICOM_XML))
+    kind = best(ranges_of(request), (DICOM_JSON, "application/json", DICOM_XML))
     if "instance" in request.path_params:
         return _metadata_of_one(request, repository, kind)
     path = request.path_params
@@ -194,9 +194,9 @@ def metadata(request: Request, repository: WebRepository, packed: SeriesMetadata
     if kind == DICOM_XML:
         return xml_answer((item for data in blobs for item in json.loads(gzip.decompress(data))), headers)
     if len(blobs) == 1 and "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(blobs[0], headers=headers | {"Content-Encoding": "gzip"}, media_type=_JSON)
+        return Response(blobs[0], headers=headers | {"Content-Encoding": "gzip"}, media_type=DICOM_JSON)
     inner = (gzip.decompress(data).strip()[1:-1] for data in blobs)
-    return Response(b"[" + b",".join(filter(None, inner)) + b"]", headers=headers, media_type=_JSON)
+    return Response(b"[" + b",".join(filter(None, inner)) + b"]", headers=headers, media_type=DICOM_JSON)
 
 
 def _metadata_of_one(request: Request, repository: WebRepository, kind: str) -> Response:
@@ -206,7 +206,7 @@ def _metadata_of_one(request: Request, repository: WebRepository, kind: str) -> 
         return Response(status_code=304, headers={"ETag": etag})
     body = [metadata_of(_header(repository, one), one.ts, one.uid, lambda _, path: f"bulkdata/{path}")]
     headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
-    return xml_answer(body, headers) if kind == DICOM_XML else Response(json_bytes(body), 200, headers, _JSON)
+    return xml_answer(body, headers) if kind == DICOM_XML else Response(json_bytes(body), 200, headers, DICOM_JSON)
 
 
 # ---- frames --------------------------------------------------------------------------------------------------------

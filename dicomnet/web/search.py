@@ -17,8 +17,8 @@ from ..repository.finding import QueryTooLong
 from ..repository.keys import Identifier, InvalidKey, QueryOptions
 from ..repository.responses import Answers, Match
 from .addresses import base_url
-from .media_types import best, ranges_of
-from .native_xml import DICOM_XML, xml_answer
+from .media_types import DICOM_JSON, DICOM_XML, best, ranges_of
+from .native_xml import xml_answer
 from .problems import Problem
 from .repository import WebRepository
 from .users import scope_of
@@ -29,7 +29,6 @@ __all__ = ["MOST_RESULTS", "cut", "flagged", "identifier_of", "page_of", "query_
 MOST_RESULTS = 1000
 #: What a search may take.
 SECONDS = 10.0
-_JSON = "application/dicom+json"
 _NOT_KEYS = frozenset({"limit", "offset", "includefield", "fuzzymatching", "emptyvaluematching", "accept", "charset"})
 _RELATIONAL = QueryOptions(relational=True)
 _STUDY, _SERIES, _INSTANCE, _RETRIEVE_URL = "0020000D", "0020000E", "00080018", "00081190"
@@ -52,7 +51,7 @@ def search(request: Request, repository: WebRepository, level: Level) -> Respons
         Problem: 400 for a parameter that is none, 406, 503 for a search that takes too long.
     """
     query = request.query_params
-    kind = best(ranges_of(request), (_JSON, "application/json", DICOM_XML))
+    kind = best(ranges_of(request), (DICOM_JSON, "application/json", DICOM_XML))
     path = {
         keyword: request.path_params[name]
         for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"))
@@ -85,7 +84,7 @@ def _told(found: list[Match], kind: str, base: str, headers: dict[str, str]) -> 
     if kind == DICOM_XML:
         return xml_answer((_answer(match.json(), base) for match in found), headers)
     text = ",".join(match.json_text(base) for match in found)
-    return Response(f"[{text}]", headers=headers, media_type=_JSON)
+    return Response(f"[{text}]", headers=headers, media_type=DICOM_JSON)
 
 
 def _identifier(query: QueryParams, path: dict[str, str], level: Level) -> Identifier:

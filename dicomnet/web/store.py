@@ -31,9 +31,8 @@ from .addresses import base_url
 from .bodies import body_chunks, json_items
 from .described import BulkData, file_of
 from .json_text import json_bytes
-from .media_types import parse
+from .media_types import DICOM, DICOM_JSON, DICOM_XML, parse
 from .multipart import Begun, PartReader
-from .native_xml import DICOM_XML
 from .native_xml_reader import item_of_xml
 from .problems import Problem
 from .repository import WebRepository
@@ -54,7 +53,6 @@ MOST_BODY = 16 << 30
 MOST_PARTS = 100_000
 #: Bytes of metadata with their bulk data, which are in memory at a time.
 MOST_DESCRIBED = 512 << 20
-_DICOM, _JSON = "application/dicom", "application/dicom+json"
 #: Failure Reason (0008,1197), PS3.3 Section C.14.1.1.
 _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND, _MISMATCH, _NOT_OF_STUDY = 0xA700, 0xC000, 0xA900, 0x0110
 _NOT_AUTHORIZED = 0x0124
@@ -81,16 +79,17 @@ class _Outcome:
 async def store(request: Request, repository: WebRepository) -> Response:
     """Take the instances of a request; 200 where all are stored, 202 where some are, 409 where none is."""
     content = parse(request.headers.get("content-type", ""))
-    if content.type not in ("multipart/related", _DICOM):
-        raise Problem(415, f"instances come as multipart/related; type={_DICOM}", parameter="Content-Type")
-    if content.is_multipart and content.inner not in ("", _DICOM, _JSON, DICOM_XML):
-        detail = f"parts of {content.inner} are not taken here: {_DICOM} is, and {_JSON} or {DICOM_XML} with bulk data"
+    if content.type not in ("multipart/related", DICOM):
+        raise Problem(415, f"instances come as multipart/related; type={DICOM}", parameter="Content-Type")
+    if content.is_multipart and content.inner not in ("", DICOM, DICOM_JSON, DICOM_XML):
+        kinds = f"{DICOM}, or {DICOM_JSON} or {DICOM_XML} with bulk data"
+        detail = f"parts of {content.inner} are not taken here: {kinds} is"
         raise Problem(415, detail, parameter="Content-Type")
     if not repository.has_room():
         raise Problem(507, "the archive's disk is nearly full", headers={"Retry-After": "600"})
     try:
         if content.is_multipart:
-            read = _described if content.inner in (_JSON, DICOM_XML) else _multipart
+            read = _described if content.inner in (DICOM_JSON, DICOM_XML) else _multipart
             outcomes = await read(request, repository, content.parameters.get("boundary", ""))
         else:
             outcomes = await _single(request, repository)
@@ -228,7 +227,7 @@ async def _described(request: Request, repository: WebRepository, mark: str) -> 
                     raise Problem(413, f"metadata and bulk data have at most {MOST_DESCRIBED} bytes", parameter="body")
                 kind, content = parse(headers.get("content-type", "")), part.read()
             location = headers.get("content-location", "")
-            if kind.type in (_JSON, "application/json"):
+            if kind.type in (DICOM_JSON, "application/json"):
                 items += await run_in_threadpool(json_items, content)
             elif kind.type in (DICOM_XML, "application/xml"):
                 items.append(await run_in_threadpool(item_of_xml, content))
@@ -382,7 +381,7 @@ def _answer(outcomes: list[_Outcome], base: str) -> Response:
     if stored:
         body["00081199"] = {"vr": "SQ", "Value": [_reference(one) | _address(one, base) for one in stored]}
     status = 200 if not failed else 202 if stored else 409
-    return Response(json_bytes(dict(sorted(body.items()))), status, media_type=_JSON)
+    return Response(json_bytes(dict(sorted(body.items()))), status, media_type=DICOM_JSON)
 
 
 def _reference(one: _Outcome) -> dict[str, Any]:

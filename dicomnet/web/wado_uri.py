@@ -16,7 +16,7 @@ from ..repository.locations import InstanceLocation
 from ..repository.scope import Scope
 from .browsers import NoSniff
 from .drawing import Wish
-from .media_types import MediaType, accepted, best
+from .media_types import DICOM, MediaType, accepted, best
 from .pieces import streamed
 from .problems import Problem
 from .rendering import IMAGE_TYPES, Rendering, wish_of
@@ -26,7 +26,6 @@ from .users import scope_of
 
 __all__ = ["wado_uri_route"]
 
-_DICOM = "application/dicom"
 _OF_PICTURES = ("rows", "columns", "region", "windowCenter", "windowWidth", "imageQuality", "presentationUID")
 
 
@@ -42,8 +41,8 @@ def wado_uri_route(repository: WebRepository, rendering: Rendering) -> Route:
         scope = scope_of(request)
         one = _found(query, repository, scope)
         ranges = _wanted(request)
-        offered = IMAGE_TYPES if _is_picture(one, repository) else (_DICOM, *IMAGE_TYPES)
-        if best(ranges, (*offered, _DICOM, "application/pdf", "text/xml", "video/mp4")) == _DICOM:
+        offered = IMAGE_TYPES if _is_picture(one, repository) else (DICOM, *IMAGE_TYPES)
+        if best(ranges, (*offered, DICOM, "application/pdf", "text/xml", "video/mp4")) == DICOM:
             return _instance(query, repository, one)
         number = _whole(query, "frameNumber", 1)
         if one.ts and not any(range_.accepts(kind) for range_ in ranges for kind in IMAGE_TYPES):

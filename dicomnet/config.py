@@ -260,7 +260,8 @@ class Timeouts:
         progress: while a message that has begun does not move on.
         idle: a provider's association without a message.
         release: from the A-RELEASE-RQ to its answer.
-        artim: for an A-ASSOCIATE-RQ after accept, and for the peer's close after reject or abort (PS3.8 Section 9.1.5).
+        artim: for an A-ASSOCIATE-RQ after accept, and for the peer's close after reject or abort (PS3.8 Section 9.1.5);
+            a provider closes after `FAREWELL`, if that is sooner.
         write: while the peer does not read.
         handler: a provider's handler, or one step of its generator; then the request fails.
         login: how long failed logins of a host count.

@@ -166,9 +166,7 @@ class TestAlone:
             with archives.opened(tmp_path / "archive", availability_after=0.02, **chosen) as holdings:
                 notifier, troubles = AvailabilityNotifier(holdings), [ZeroDivisionError()]
                 real = notifier.look
-                monkeypatch.setattr(
-                    notifier, "look", lambda own: failing(troubles.pop())() if troubles else real(own)
-                )
+                monkeypatch.setattr(notifier, "look", lambda own: failing(troubles.pop())() if troubles else real(own))
                 notifier.start()
                 archives.store(holdings, [part10(1)])
                 assert told.wait(PATIENCE)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from ..files.durable import make_directory, sync_directory
+from ..files.own_files import make_directory, sync_directory
 from ..repository.bucket import is_bucket
 from ..repository.segment_log import LANE
 from .holdings import INDEX_NAME, Holdings

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from ..archive.holdings import Holdings
 from ..archive.settings import FILE_NAME, ArchiveSettings
 from ..errors import InvalidArgument
-from ..files.durable import replace_file
+from ..files.own_files import replace_file
 from ..repository import schema
 from ..repository.database import Database
 from ..repository.holdings import INDEX_NAME

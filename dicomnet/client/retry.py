@@ -18,7 +18,9 @@ _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How to try again: after a refused connection or a transient rejection, and nothing else.
+    """How to try again: after a refused connection or a transient rejection.
+
+    What was under way when the association of a batch ended is sent again by `StoreScu`, as often as this allows.
 
     Attributes:
         attempts: how often in all; 1 is never again.

@@ -1,4 +1,6 @@
-"""The character sets of data sets whose own are missing, or wrong (PS3.3 Section C.12.1.1.2, PS3.5 Section 6.1).
+"""Character sets as pydicom takes them, and those of data sets whose own are missing, or wrong.
+
+PS3.3 Section C.12.1.1.2 and PS3.5 Section 6.1 have what is right.
 
 A peer's profile says what such data sets are in; a character set that fits is believed. pydicom, which
 decodes the text, is loaded with the first data set.

@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from ..errors import DicomNetError, InvalidArgument
-from ..files.durable import sync_directory
+from ..files.own_files import sync_directory
 from ..log import log
 from .database_clock import DatabaseClock
 from .migrations import check_version, upgrade

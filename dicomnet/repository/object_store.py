@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from ..files.durable import make_directory
+from ..files.own_files import make_directory
 from ..log import log
 from .blob_store import BlobReader, BlobRef, BlobWriter, NewBlob, StoredBlob, StoreStats
 from .block_cache import BLOCK_BYTES, BlockCache

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 
-from ..files.durable import write_all
+from ..files.own_files import write_all
 from ..files.part10 import read_meta
 from ..log import log
 from .blob_store import NewBlob

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.durable import make_directory, sync_directory, write_all
+from ..files.own_files import make_directory, sync_directory, write_all
 from ..log import log
 from .record import ALIGNMENT, INLINE, MAGIC, MOST_HEADER, Record, is_intact, parse
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..files.durable import make_directory
+from ..files.own_files import make_directory
 from .blob_store import BlobRef, BlobWriter, NewBlob, StoredBlob, StoreStats
 from .lanes import Lanes, LaneWriter
 from .record import ALIGNMENT, EXTERNAL, INLINE, encode

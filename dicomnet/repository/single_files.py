@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ..errors import InvalidArgument
-from ..files.durable import make_directory, sync_directory, write_all
+from ..files.own_files import make_directory, sync_directory, write_all
 from ..log import log
 from ..uids import is_valid
 

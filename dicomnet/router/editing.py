@@ -14,7 +14,7 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
 
 from ..errors import InvalidArgument
-from ..files.durable import replace_file
+from ..files.own_files import replace_file
 from .plan import Plan
 
 __all__ = ["RulesFile", "value_of"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DicomNetError
-from ..files.durable import make_directory, sync_directory
+from ..files.own_files import make_directory, sync_directory
 from ..files.part10 import meta_header
 from ..repository.single_files import FileTemplate
 from .destinations import FolderDestination

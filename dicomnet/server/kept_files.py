@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import uids
-from ..files.durable import PART, replace_file
+from ..files.own_files import PART, replace_file
 
 __all__ = ["KeptFiles"]
 

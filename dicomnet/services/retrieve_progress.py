@@ -1,4 +1,4 @@
-"""`RetrieveProgress`: how far a C-GET or a C-MOVE is, as the provider that performs it reports."""
+"""`RetrieveProgress`: what the requestor of a C-GET or C-MOVE is told of how far it is."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomnet.files.durable import PART, make_directory, replace_file, write_all
+from dicomnet.files.own_files import PART, make_directory, replace_file, write_all
 
 
 def written(path: Path, buffers: list[bytes | memoryview]) -> int:

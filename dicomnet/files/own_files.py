@@ -1,4 +1,4 @@
-"""What it takes to have a file, and its name, on the disk."""
+"""Files that dicomnet keeps for itself: what it takes to have them, and their names, on the disk."""
 
 from __future__ import annotations
 

@@ -187,6 +187,11 @@ class AssociationRejected(AssociationError):
         self.source = source
         self.reason = reason
 
+    @property
+    def is_transient(self) -> bool:
+        """The same may be accepted later."""
+        return self.result == 2
+
 
 _REJECTION_REASONS = {
     (1, 1): "no reason given",

@@ -128,6 +128,11 @@ class Status(int):
         return self == 0xFF00 or self == 0xFF01
 
     @property
+    def is_out_of_resources(self) -> bool:
+        """A7xx: the peer cannot take it now, and may later (PS3.4 Section B.2.3)."""
+        return self >> 8 == 0xA7
+
+    @property
     def meaning(self) -> str:
         """The standard's words for this code in its service, else in general; "Unknown status" when it has none."""
         code = f"{int(self):04X}"

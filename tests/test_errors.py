@@ -208,3 +208,18 @@ def test_why_one_cannot_listen_names_the_address_once_and_what_to_try():
     assert str(made).count(str(port)) == 1
     assert made.hint == "Another program has that port: stop it, or take another port; 0 is any that is free."
     assert made.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize(("result", "later"), [(1, False), (2, True), (3, False)])
+def test_a_transient_rejection_may_pass(result, later):
+    assert errors.AssociationRejected(result, 3, 1).is_transient is later
+
+
+def test_what_the_system_does_not_let_us_do_with_a_file_names_it(tmp_path):
+    with pytest.raises(OSError, match="No such file") as caught:
+        (tmp_path / "x").read_bytes()
+    read, written = errors.cannot_read(caught.value, "x"), errors.cannot_write(caught.value, "x")
+    assert str(read) == "x: cannot be read: No such file or directory"
+    assert str(written) == "x: cannot be written: No such file or directory"
+    assert (read.errno, read.problem) == (errno.ENOENT, errors.InputProblem.CANNOT_READ)
+    assert (written.errno, written.problem) == (errno.ENOENT, errors.OutputProblem.CANNOT_WRITE)

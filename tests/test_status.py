@@ -161,3 +161,10 @@ def test_shared_constants_cannot_be_changed():
     with pytest.raises(AttributeError):
         Status.SUCCESS.comment = "mine"
     assert Status.SUCCESS.comment is None
+
+
+@pytest.mark.parametrize(
+    ("code", "later"), [(0xA700, True), (0xA7FF, True), (0xA6FF, False), (0xA800, False), (0, False)]
+)
+def test_want_of_resources_passes(code, later):
+    assert Status(code).is_out_of_resources is later

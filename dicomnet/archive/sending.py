@@ -25,6 +25,7 @@ from ..repository.blob_source import BlobSource
 from ..repository.exporting import selected
 from ..repository.outbox import Item, Outbox
 from ..server.base import Requests
+from ..status import Status
 from .forwarder import until_due, work_off
 from .holdings import Holdings
 
@@ -32,7 +33,6 @@ __all__ = ["QUEUE", "Sending"]
 
 QUEUE = "send"
 _LEASE = 300.0  # seconds, extended while instances go
-_DUPLICATE = 0x0111
 _AWAY = (ConnectionFailed, AssociationError, DeadlineExceeded)
 
 
@@ -170,7 +170,7 @@ class Sending:
             for count, stored in enumerate(results, 1):
                 if isinstance(stored.error, _AWAY) and not isinstance(stored.error, NoAcceptedContext):
                     raise stored.error  # not there, or gone: all of it is tried again
-                if not stored.ok and (stored.status is None or stored.status != _DUPLICATE):
+                if not stored.ok and stored.status != Status.DUPLICATE_SOP_INSTANCE:
                     failed, why = failed + 1, stored.reason
                 self._progress[item.id] = count, len(places)
                 if self._stop.is_set() or not lease.is_kept():

@@ -12,9 +12,6 @@ from ..status import Status
 
 __all__ = ["Retry"]
 
-_TRANSIENT = 2  # Result of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)
-_OUT_OF_RESOURCES = range(0xA700, 0xA800)
-
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -59,10 +56,10 @@ class Retry:
     def is_transient(self, error: BaseException) -> bool:
         """Whether another attempt may fare better."""
         if isinstance(error, AssociationRejected):
-            return error.result == _TRANSIENT
+            return error.is_transient
         refused = isinstance(error, ConnectionFailed) and not isinstance(error, TLSFailed)
         return refused and getattr(error, "errno", None) == errno.ECONNREFUSED
 
     def wants(self, status: Status | None) -> bool:
         """Whether an instance with this answer is stored again."""
-        return self.out_of_resources and status is not None and int(status) in _OUT_OF_RESOURCES
+        return self.out_of_resources and status is not None and status.is_out_of_resources

@@ -38,9 +38,6 @@ from .queue import Delivery
 
 __all__ = ["LEARNED", "DimseSender", "Load", "Result", "Sender", "Verdict", "verdict_on"]
 
-_DUPLICATE = 0x0111
-_BUSY = range(0xA700, 0xA800)
-_TRANSIENT = 2
 _UNREACHABLE = ConnectionFailed | DeadlineExceeded | AssociationAborted
 #: Once, and once more for the one at which an association ends: it is named as the culprit if it does so alone.
 _RETRY = Retry(attempts=2, first=0.5)
@@ -250,7 +247,7 @@ class DimseSender:
 
 def _is_there(stored: Stored) -> bool:
     """The peer stores it not, since it has it; that says nothing of a commitment."""
-    return stored.status == _DUPLICATE and stored.outcome is not Outcome.NOT_COMMITTED
+    return stored.status == Status.DUPLICATE_SOP_INSTANCE and stored.outcome is not Outcome.NOT_COMMITTED
 
 
 def _commitments(scu: StoreScu, there: Sequence[Stored]) -> Iterator[Stored]:
@@ -269,7 +266,7 @@ def _commitments(scu: StoreScu, there: Sequence[Stored]) -> Iterator[Stored]:
 def _verdict_of(error: DicomNetError) -> Verdict:
     """What an error that is no answer to a message says of it."""
     if isinstance(error, AssociationRejected):
-        return Verdict.UNREACHABLE if error.result == _TRANSIENT else Verdict.REFUSED
+        return Verdict.UNREACHABLE if error.is_transient else Verdict.REFUSED
     return Verdict.UNREACHABLE if isinstance(error, _UNREACHABLE) else Verdict.REFUSED
 
 
@@ -290,7 +287,6 @@ def _verdict(stored: Stored) -> Verdict:
 
 def verdict_on(status: Status) -> Verdict:
     """What a status of C-STORE that is neither success nor a warning says of a delivery."""
-    code = int(status)
-    if code == _DUPLICATE:
+    if status == Status.DUPLICATE_SOP_INSTANCE:
         return Verdict.DELIVERED
-    return Verdict.BUSY if code in _BUSY else Verdict.REFUSED
+    return Verdict.BUSY if status.is_out_of_resources else Verdict.REFUSED

@@ -23,14 +23,12 @@ from ..repository.blob_source import BlobSource
 from ..repository.exporting import export, selected
 from ..repository.holdings import Holdings
 from ..repository.places import Place
+from ..status import Status
 from .jobs import Job, JobQueue
 from .remote import Fetching, Remote, Wanted
 
 __all__ = ["Incomplete", "Report", "retrieve", "retry_class_of", "send_dimse", "send_web"]
 
-_TRANSIENT = 2  # Result of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)
-_BUSY = range(0xA700, 0xA800)
-_DUPLICATE = 0x0111  # the peer has it already
 _NOTED = 50  # instances after which it is noted which ones were sent
 
 #: Told how far a job is: expected, present, found.
@@ -46,9 +44,9 @@ def retry_class_of(error: DicomNetError) -> str:
     if isinstance(error, Incomplete):
         return "partial"
     if isinstance(error, AssociationRejected):
-        return "network" if error.result == _TRANSIENT else "once"
+        return "network" if error.is_transient else "once"
     if isinstance(error, ServiceFailure):
-        return "busy" if int(error.status) in _BUSY else "partial"
+        return "busy" if error.status.is_out_of_resources else "partial"
     if isinstance(error, TLSFailed):
         return "once"
     return "network" if isinstance(error, ConnectionFailed | DeadlineExceeded | AssociationAborted) else "once"
@@ -168,7 +166,7 @@ def send_dimse(
     sources = [BlobSource(holdings.blobs, one) for one in sending.left()]
     with StoreScu(client) as scu, fetching.ended_by(scu.stop, scu.interrupt), closing(scu.send(sources)) as results:
         for count, stored in enumerate(results, 1):
-            if stored.ok or (stored.status is not None and int(stored.status) == _DUPLICATE):
+            if stored.ok or stored.status == Status.DUPLICATE_SOP_INSTANCE:
                 sending.sent(stored.sop_instance_uid)
             else:
                 failed.append(stored)
@@ -201,7 +199,7 @@ def send_web(
         with TemporaryDirectory(prefix="dicomnet-") as folder:
             export(holdings, group, Path(folder), "folder", progress=lambda _: None)
             for one in client.store(*sorted(Path(folder).rglob("*.dcm"))):
-                if one.ok or one.reason == _DUPLICATE:
+                if one.ok or one.reason == Status.DUPLICATE_SOP_INSTANCE:
                     sending.sent(one.sop_instance_uid)
                 else:
                     why = why or str(one.reason)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
+from lxml import etree
+
 import dicomnet as dn
 from dicomnet.server import Server, Settings
 from dicomnet.server.events import Event
@@ -46,6 +48,22 @@ def alerts(trail: Path) -> list[tuple[str, ...]]:
             assert all(one.get("UserIsRequestor") == "false" for one in users)  # PS3.15 Table A.5.3.11-1
             about = event.find("EventTypeCode").get("csd-code"), event.get("EventOutcomeIndicator")
             found.append((*about, *(one.get("UserID") for one in users), event.findtext("EventOutcomeDescription")))
+    return found
+
+
+_SCHEMA = Path(__file__).parent / "data" / "audit-message.rng"
+
+
+def recorded(trail: Path, *codes: str) -> list[Any]:
+    """The messages of an audit trail whose event, or its type, has one of some codes; each line keeps the schema."""
+    schema = etree.RelaxNG(etree.parse(str(_SCHEMA)))
+    found = []
+    for line in trail.read_bytes().splitlines():
+        message = etree.fromstring(line)
+        schema.assertValid(message)
+        event = message.find("EventIdentification")
+        if {event.find("EventID").get("csd-code"), *event.xpath("EventTypeCode/@csd-code")} & {*codes}:
+            found.append(message)
     return found
 
 

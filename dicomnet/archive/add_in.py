@@ -220,9 +220,10 @@ class ArchiveAddIn:
         return [DiskRoom(self.holdings.disk)]
 
     @hookimpl
-    def web_routes(self) -> Sequence[BaseRoute]:
+    def web_routes(self, context: AddInContext) -> Sequence[BaseRoute]:
         """DICOMweb and the viewer."""
-        return [Mount("/", web_application(self.holdings, self.storage, viewer=viewer_app("../dicomweb")))]
+        viewer, audit = viewer_app("../dicomweb"), context.services.audit
+        return [Mount("/", web_application(self.holdings, self.storage, viewer=viewer, audit=audit))]
 
     @hookimpl
     def metrics(self, registry: CollectorRegistry) -> None:

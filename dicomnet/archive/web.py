@@ -7,6 +7,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from ..repository.storage_service import StorageService
+from ..server.base import AuditTrail
 from ..web.application import application
 from ..web.repository import Steps, web_repository
 from ..web.serving import WebServing
@@ -26,6 +27,7 @@ def web_application(
     steps: Steps | None = None,
     viewer: ASGIApp | None = None,
     users: Users | None = None,
+    audit: AuditTrail | None = None,
 ) -> ASGIApp:
     """What an archive serves over HTTP.
 
@@ -35,12 +37,13 @@ def web_application(
         steps: takes performed procedure steps, as they also come by N-CREATE and N-SET.
         viewer: the application that shows pictures.
         users: who may come in; None: every caller that reaches it.
+        audit: hears who logs in; None: there is no audit trail.
     """
     repository = web_repository(
         holdings, storage, steps=steps, ae_title=holdings.settings.ae_title,
         honours_notes=lambda: holdings.settings.rejection_notes != "store",
     )  # fmt: skip
-    return application(repository, viewer=viewer, settings=holdings.settings.web, users=users)
+    return application(repository, viewer=viewer, settings=holdings.settings.web, users=users, audit=audit)
 
 
 def web_users(settings: WebSettings) -> Users | None:

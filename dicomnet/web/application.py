@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from ..repository.catalog import Level
+from ..server.base import AuditTrail
 from . import retrieve
 from .addresses import base_path
 from .browsers import NoSniff
@@ -150,6 +151,7 @@ def application(
     viewer: ASGIApp | None = None,
     settings: WebSettings | None = None,
     users: Users | None = None,
+    audit: AuditTrail | None = None,
 ) -> ASGIApp:
     """All that an archive serves over HTTP.
 
@@ -158,6 +160,7 @@ def application(
         viewer: the application under ``/viewer``; its start page is where ``/`` leads.
         settings: its limits, and the proxies that it trusts.
         users: who may come in; None: every caller that reaches it.
+        audit: hears who logs in; None: there is no audit trail.
     """
     settings, metrics, renderer = settings or WebSettings(), WebMetrics(), Renderer()
 
@@ -168,7 +171,7 @@ def application(
 
     routes = _application_routes(repository, viewer, metrics, renderer)
     app: ASGIApp = Starlette(routes=routes, exception_handlers=_HANDLERS, lifespan=lifespan)
-    app = Login(app, users, settings.session_hours, metrics) if users is not None else Local(app)
+    app = Login(app, users, settings.session_hours, metrics, audit=audit) if users is not None else Local(app)
     app = RequestLog(RateLimit(app, settings.requests_per_second, settings.burst), metrics)
     return TrustedProxies(app, settings.networks()) if settings.proxies else app
 

@@ -16,6 +16,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
+from functools import partial
 from urllib.parse import parse_qs, quote, urlsplit
 
 from anyio import CapacityLimiter
@@ -26,6 +27,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..server.base import AuditTrail
 from .addresses import base_path, own_path
 from .bodies import small_body
 from .limits import Buckets, caller_of, refuse, too_many
@@ -45,6 +47,8 @@ MOST_FORM, FORM_SECONDS = 16 << 10, 3600
 FAILURES, FAILURE_SECONDS = 10, 15.0
 #: Seconds for which the answer to a name and password by HTTP Basic is remembered, and how many are.
 REMEMBERED, MOST_REMEMBERED = 300.0, 1024
+#: The most characters of a name that the audit trail is told.
+MOST_NAME = 64
 _OPEN = frozenset({"/login", "/logout", "/health"})
 _WORK = ("/dicomweb/work", "/dicomweb/modality-")
 _is_search = re.compile(r"/dicomweb(/studies/[^/]+(/series/[^/]+)?)?/(studies|series|instances)/?").fullmatch
@@ -127,14 +131,17 @@ class Login:
         hours: how long a login lasts.
         metrics: counts logins.
         shows_all: a user who comes in sees all that there is; one who may see a part of it does not come in.
+        audit: hears of logins and logouts; None: there is no audit trail.
     """
 
     def __init__(
-        self, app: ASGIApp, users: Users, hours: float, metrics: WebMetrics, *, shows_all: bool = False
-    ) -> None:
+        self, app: ASGIApp, users: Users, hours: float, metrics: WebMetrics, *, shows_all: bool = False,
+        audit: AuditTrail | None = None,
+    ) -> None:  # fmt: skip
         self._app, self._users, self._seconds, self._metrics = app, users, int(hours * 3600), metrics
-        self._shows_all = shows_all
+        self._shows_all, self._audit = shows_all, audit
         self._failures = Buckets(1 / FAILURE_SECONDS, FAILURES)
+        self._refusals = Buckets(1 / FAILURE_SECONDS, 1)  # that are recorded: attempts must not fill the disk
         self._known: OrderedDict[bytes, tuple[float, str, str]] = OrderedDict()
         self._hashing = CapacityLimiter(2)  # each takes a processor, and 64 MiB
         self._pages = {"/login": self._login, "/logout": self._logout}
@@ -193,6 +200,10 @@ class Login:
         authorization = connection.headers.get("authorization", "")
         if authorization[:6].lower() == "basic ":
             return await self._basic(connection, authorization[6:].strip())
+        return self._of_session(connection)
+
+    def _of_session(self, connection: HTTPConnection) -> User | None:
+        """Whose cookie it is."""
         try:
             name, stamp = self._signer("session").loads(connection.cookies.get(SESSION, ""), max_age=self._seconds)
         except (BadSignature, ValueError, TypeError):
@@ -223,21 +234,34 @@ class Login:
         Raises:
             Problem: 429, after too many that were wrong.
         """
-        keys = (caller_of(scope), f"user {name[:64]}")
+        caller = caller_of(scope)
+        keys = (caller, f"user {name[:MOST_NAME]}")
         wait = max(map(self._failures.wait, keys))
         if wait:
             self._metrics.login("too many")
+            if not self._refusals.wait(caller):
+                self._refusals.take(caller)
+                await self._record("login", scope, name, "too many logins failed")
             raise too_many(wait)
         for key in keys:  # before the hash is made: attempts at the same time count, too
             self._failures.take(key)
         user = await run_sync(self._users.verify, name, password, limiter=self._hashing)
         self._metrics.login("failed" if user is None else "done")
         if user is None:
-            log.warning("a login from %s failed", keys[0])
+            log.warning("a login from %s failed", caller)
         else:
             for key in keys:
                 self._failures.give(key)
+        await self._record("login", scope, name, "the login failed" if user is None else "")
         return user
+
+    async def _record(self, event: str, scope: Scope, name: str, failure: str = "") -> None:
+        """Have the audit trail say who logged in or out, or failed to; in another thread, for it writes to the disk."""
+        if self._audit is None:
+            return
+        outcome = "minor" if failure else "success"
+        known = {"user": name[:MOST_NAME], "address": caller_of(scope), "outcome": outcome, "what": failure}
+        await run_sync(partial(self._audit.record, event, **known))
 
     def _signer(self, salt: str) -> URLSafeTimedSerializer:
         return URLSafeTimedSerializer(self._users.key, salt=f"dicomnet {salt}")
@@ -270,6 +294,9 @@ class Login:
         if request.method != "POST":
             return self._page(request, "Log out", f"{base}/login", "")
         await self._form(request)
+        user = self._of_session(request)
+        if user is not None:
+            await self._record("logout", request.scope, user.name)
         response = RedirectResponse(f"{base}/login", 303)
         response.delete_cookie(SESSION, path=base or "/")
         return response

@@ -49,5 +49,8 @@ class ConsoleAddIn:
         table = context.settings
         users = Users(context.directory / table.users)
         settings = WebSettings(proxies=table.proxies, session_hours=table.session_hours)
-        app = console_app(Desk([context.directory.parent]), settings=settings, users=users if len(users) else None)
+        app = console_app(
+            Desk([context.directory.parent]), settings=settings, users=users if len(users) else None,
+            audit=context.services.audit,
+        )  # fmt: skip
         return [Mount("/", app)]

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...log import log_failure
+from ...server.base import AuditTrail
 from ..limits import RateLimit
 from ..login import Local, Login
 from ..metrics import WebMetrics
@@ -68,6 +69,7 @@ def console_app(
     users: Users | None = None,
     site: Callable[[], matrix.Checked] | None = None,
     site_pages: Callable[[Console], list[Route]] | None = None,
+    audit: AuditTrail | None = None,
 ) -> ASGIApp:
     """The console, to be served at the root or mounted anywhere.
 
@@ -77,6 +79,7 @@ def console_app(
         users: who may come in; None: every caller of this machine, who administers.
         site: checks the site that the servers are of; None: each server is asked whom it reaches.
         site_pages: the routes of pages that make sites, with "/new-site"; None: there are none.
+        audit: hears who logs in; None: there is no audit trail.
     """
     settings, metrics = settings or WebSettings(), WebMetrics()
     console = Console(desk, login=users is not None, key=secrets.token_urlsafe() if users is None else users.key)
@@ -95,7 +98,10 @@ def console_app(
     ]
     app: ASGIApp = Starlette(routes=routes, exception_handlers=_handlers(console), lifespan=lifespan)
     app = PageHeaders(app)
-    app = Local(app) if users is None else Login(app, users, settings.session_hours, metrics, shows_all=True)
+    if users is None:
+        app = Local(app)
+    else:
+        app = Login(app, users, settings.session_hours, metrics, shows_all=True, audit=audit)
     app = RequestLog(RateLimit(app, settings.requests_per_second, settings.burst), metrics)
     return TrustedProxies(app, settings.networks()) if settings.proxies else app
 

@@ -14,6 +14,7 @@ import corpora
 import pytest
 import report
 from rigs import PeerMissing, compile_bytecode
+from transfers import how
 
 CODEC = "codec: "
 WARM_UP = 1 << 30
@@ -100,6 +101,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     called = standings.calls if standings else {}
     ratios = [*report.store_ratios(series), *report.call_ratios(called), *report.codec_ratios(medians)]
     terminalreporter.section("ratios")
+    terminalreporter.write_line(f"{how()}\n")
     for name, rigs in series.items():
         for line in report.standing_lines(built[name].recipe, built[name].data_bytes, rigs):
             terminalreporter.write_line(line)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,11 +35,22 @@ class Series:
 
     @property
     def seconds(self) -> float:
-        return median(run.seconds for run in self.runs)
+        return median(self.processes)
+
+    @property
+    def processes(self) -> list[float]:
+        """How long the sender's process took in each run."""
+        return [run.seconds for run in self.runs]
+
+    @property
+    def transfers(self) -> list[float]:
+        """Those of all runs; none where one of them is not known."""
+        times = [run.transfer for run in self.runs if run.transfer is not None]
+        return times if len(times) == len(self.runs) else []
 
     @property
     def transfer(self) -> float | None:
-        times = [run.transfer for run in self.runs if run.transfer is not None]
+        times = self.transfers
         return median(times) if times else None
 
     @property
@@ -53,6 +65,11 @@ class Series:
             return None
         times = [run.sender_cpu + run.receiver_cpu for run in self.runs if run.receiver_cpu is not None]
         return median(times) if times else None
+
+
+def transfers_known(series: Iterable[Series]) -> bool:
+    """Whether all that ran can be compared by their transfers; else they are by their processes."""
+    return all(one.transfers for one in series if one.runs)
 
 
 def compete(corpus: Corpus, names: list[str], parent: Path, rounds: int = ROUNDS) -> dict[str, Series]:
@@ -81,7 +98,7 @@ def _turn(rig: Rig, corpus: Corpus, series: Series, *, compare: bool) -> None:
         series.sample = None
     part = _part(corpus, series.sample) if series.sample else corpus
     try:
-        run = _undisturbed(rig, part, compare)
+        run = _scaled(_undisturbed(rig, part, compare), len(corpus.files) / len(part.files))
     except (Broken, PeerMissing, OSError) as error:
         if isinstance(error, Broken) and "dicomnet" not in rig.name.split("-") and len(series.broken) < FORGIVEN:
             series.broken.append(str(error))
@@ -90,7 +107,7 @@ def _turn(rig: Rig, corpus: Corpus, series: Series, *, compare: bool) -> None:
         series.error = error
         series.runs.clear()
         return
-    series.runs.append(_scaled(run, len(corpus.files) / len(part.files)))
+    series.runs.append(run)
 
 
 def _undisturbed(rig: Rig, corpus: Corpus, compare: bool) -> Run:
@@ -122,7 +139,9 @@ def _part(corpus: Corpus, count: int) -> Corpus:
 
 def _scaled(run: Run, factor: float) -> Run:
     """``run`` as if ``factor`` times as much had been transferred; start and end of the process stay."""
-    if factor == 1 or run.transfer is None:
+    if factor == 1:
         return run
+    if run.transfer is None:
+        raise Broken("a sample was sent, and its transfer is not known")
     more = run.transfer * (factor - 1)
     return replace(run, seconds=run.seconds + more, transfer=run.transfer + more)

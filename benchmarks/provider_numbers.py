@@ -22,6 +22,7 @@ import corpora
 from contest import compete
 from holding import cpu_nanoseconds, held, holding_provider, memory, send, wait_until_still
 from rigs import HOST, PEERS, Run
+from transfers import how
 
 import dicomnet as dn
 from dicomnet import uids
@@ -65,6 +66,20 @@ def seconds(runs: list[Run]) -> list[float]:
     return [run.seconds for run in runs]
 
 
+def compare_times(what: str, ours: list[Run], theirs: list[Run], goal: float) -> None:
+    """The transfer, where it is known of all, and the whole process: both are held to the goal."""
+    for kind, measure in (("transfer", transfer_times), ("process", seconds)):
+        one, other = measure(ours), measure(theirs)
+        if one and other:
+            say(f"{what} ({kind})", paired(one, other), "x", goal)
+
+
+def transfer_times(runs: list[Run]) -> list[float]:
+    """Those of all runs; none where one of them is not known."""
+    found = [run.transfer for run in runs if run.transfer is not None]
+    return found if len(found) == len(runs) else []
+
+
 def processor(runs: list[Run]) -> list[float]:
     return [run.receiver_cpu or 0.01 for run in runs]
 
@@ -78,26 +93,29 @@ def eight_senders(directory: Path, rounds: int) -> None:
     for name in ("ct by 8", "small by 8"):
         runs = contest(corpora.FULL[name], ["dcmtk-fork", "dcmtk-dicomnet", "dcmtk-workers"], directory, rounds)
         theirs, ours, workers = runs.values()
-        say(f"{name}: time of storescp --fork's", paired(seconds(ours), seconds(theirs)), "x", 1.0)
+        compare_times(f"{name}: time of storescp --fork's", ours, theirs, 1.0)
         say(f"{name}: the provider's processor time", paired(processor(ours), processor(theirs)), "x", 1.0)
-        say(f"{name}: a worker per core, time of one process's", paired(seconds(workers), seconds(ours)), "x", 1.0)
+        compare_times(f"{name}: a worker per core, of one process's", workers, ours, 1.0)
 
 
 def eight_users(directory: Path, rounds: int) -> None:
-    """Eight `dicomnet store` into `recv`, against eight storescu into storescp; whole, and less what a start takes."""
+    """Eight `dicomnet store` into `recv`, against eight storescu into storescp: transfers, and less their starts."""
     names = ["dcmtk-fork", "dicomnet"]
     whole = contest(corpora.FULL["small by 8"], names, directory, rounds)
     start = contest(START, names, directory, rounds)
+    ours_seen, theirs_seen = (transfer_times(whole[it]) for it in ("dicomnet", "dcmtk-fork"))
+    if ours_seen and theirs_seen:
+        say("eight dicomnet store, small: transfer, of DCMTK's", paired(ours_seen, theirs_seen), "x", 0.4)
     for what, measure in (("time", seconds), ("processor time of both sides", both)):
         theirs, ours = (statistics.median(measure(whole[it])) - statistics.median(measure(start[it])) for it in names)
-        say(f"eight dicomnet store, small: {what}, of DCMTK's", ours / theirs, "x", 0.4)
+        say(f"eight dicomnet store, small, less starts: {what}", ours / theirs, "x", 0.4)
     print(f"  start included: {paired(seconds(whole['dicomnet']), seconds(whole['dcmtk-fork'])):.3f} x")
 
 
 def one_sender(directory: Path, rounds: int) -> None:
     """Storescu into our provider, against its own."""
     runs = contest(corpora.FULL["ct"], ["dcmtk", "dcmtk-dicomnet"], directory, rounds)
-    say("storescu, CTs: time into ours of into storescp", paired(*map(seconds, reversed(runs.values()))), "x", 0.9)
+    compare_times("storescu, CTs: time into ours of into storescp", runs["dcmtk-dicomnet"], runs["dcmtk"], 0.9)
 
 
 def before_and_after(before: Path, rounds: int) -> None:
@@ -239,6 +257,7 @@ def main() -> None:
     given = parser.parse_args()
     load_now = os.getloadavg()[0]
     print(f"{os.cpu_count()} processors, load {load_now:.1f}" + (": BUSY" if load_now > 0.5 else ""))
+    print(how())
     for name in given.only or ROWS:
         with corpora.memory_directory() as directory:
             ROWS[name](directory, given.rounds)

@@ -1,8 +1,8 @@
 """Interleaved rounds as pytest-benchmark sees them."""
 
 import time
+from collections.abc import Sequence
 
-from contest import Series
 from pytest_benchmark.fixture import BenchmarkFixture
 
 
@@ -16,14 +16,14 @@ class Replay:
         """Seconds, as ``time.perf_counter``."""
         return time.perf_counter() + self.ahead
 
-    def play(self, series: Series, benchmark: BenchmarkFixture) -> None:
-        """Let ``benchmark`` see the rounds of ``series``."""
-        times = iter([run.seconds for run in series.runs])
+    def play(self, seconds: Sequence[float], benchmark: BenchmarkFixture) -> None:
+        """Let ``benchmark`` see rounds that took so long."""
+        times = iter(seconds)
 
         def jump() -> None:
             self.ahead += next(times)
 
-        benchmark.pedantic(jump, rounds=len(series.runs))
+        benchmark.pedantic(jump, rounds=len(seconds))
 
 
 REPLAY = Replay()

@@ -10,16 +10,21 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 
 from contest import DISTURBED, Series
 from corpora import Recipe
+from transfers import how
 
 RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """``rig`` may take at most ``at_most`` of the time of ``against`` for the work ``corpus``."""
+    """``rig`` may take at most ``at_most`` of the time of ``against`` for the work ``corpus``.
+
+    With stores that is said of the transfer and, once more, of the whole process: each is judged.
+    """
 
     corpus: str
     rig: str
@@ -75,7 +80,7 @@ class Ratio:
     against: str
     ratio: float
     at_most: float | None
-    basis: str  # process: whole senders; transfer: first byte to last response; cpu: of both sides; call: one function
+    basis: str  # transfer: first request to last response; process: whole senders; cpu: of both sides; call: one call
 
     @property
     def met(self) -> bool | None:
@@ -86,16 +91,16 @@ Standings = Mapping[str, Mapping[str, Series]]
 
 
 def store_ratios(standings: Standings) -> Iterator[Ratio]:
-    """The goals for which both sides were measured; the transfer alone and the CPU beside them, where known."""
+    """The goals for which both sides were measured: of the transfer, where known, and of the process; then the CPU."""
     for goal in GOALS:
         series = standings.get(goal.corpus, {})
         ours, theirs = series.get(goal.rig), series.get(goal.against)
         if ours is None or theirs is None or not ours.runs or not theirs.runs:
             continue
         names = (goal.corpus, goal.rig, goal.against)
-        yield Ratio(*names, ours.seconds / theirs.seconds, goal.at_most, "process")
         if ours.transfer and theirs.transfer:
-            yield Ratio(*names, ours.transfer / theirs.transfer, None, "transfer")
+            yield Ratio(*names, ours.transfer / theirs.transfer, goal.at_most, "transfer")
+        yield Ratio(*names, ours.seconds / theirs.seconds, goal.at_most, "process")
         if ours.cpu and theirs.cpu:
             yield Ratio(*names, ours.cpu / theirs.cpu, None, "cpu")
 
@@ -121,23 +126,29 @@ def codec_ratios(medians: Mapping[str, Mapping[str, float]]) -> Iterator[Ratio]:
 
 
 def standing_lines(recipe: Recipe, data_bytes: int, series: Mapping[str, Series]) -> Iterator[str]:
-    """Medians of one corpus: whole process, transfer, CPU of both processes, throughput."""
+    """Medians of one corpus: the transfer and its throughput, whole process, CPU of both processes."""
     yield f"{recipe.title} (medians, seconds)"
-    yield f"  {'rig':<16}{'process':>9}{'best':>9}{'transfer':>10}{'cpu':>8}{'MB/s':>8}{'objects/s':>11}  rounds"
+    yield f"  {'rig':<18}{'transfer':>9}{'best':>9}{'MB/s':>8}{'objects/s':>11}{'process':>10}{'cpu':>8}  rounds"
     for name, one in series.items():
         if not one.runs:
-            yield f"  {name:<16}{'—':>9}  {str(one.error or 'not run').splitlines()[0]}"
+            yield f"  {name:<18}{'—':>9}  {str(one.error or 'not run').splitlines()[0]}"
             continue
-        best = min(run.seconds for run in one.runs)
         note = f"  ({one.sample} objects sent, scaled)" if one.sample else ""
         if one.broken:
             note += f"  ({len(one.broken)} broken, repeated)"
         if one.disturbance > DISTURBED:
             note += f"  DISTURBED: others took {one.disturbance:.0%} of a processor"
         yield (
-            f"  {name:<16}{one.seconds:>9.3f}{best:>9.3f}{_optional(one.transfer):>10}{_optional(one.cpu):>8}"
-            f"{data_bytes / one.seconds / 1e6:>8.0f}{recipe.count / one.seconds:>11.0f}  {len(one.runs)}{note}"
+            f"  {name:<18}{_transfer_columns(one, data_bytes, recipe.count)}"
+            f"{one.seconds:>10.3f}{_optional(one.cpu):>8}  {len(one.runs)}{note}"
         )
+
+
+def _transfer_columns(one: Series, data_bytes: int, count: int) -> str:
+    if not one.transfers:
+        return f"{'—':>9}{'—':>9}{'—':>8}{'—':>11}"
+    seconds = median(one.transfers)
+    return f"{seconds:>9.3f}{min(one.transfers):>9.3f}{data_bytes / seconds / 1e6:>8.0f}{count / seconds:>11.0f}"
 
 
 def call_lines(title: str, series: Mapping[str, Series]) -> Iterator[str]:
@@ -168,10 +179,10 @@ def start_lines(series: Mapping[str, Series], at_most: float, in_all: float) -> 
 
 def ratio_lines(ratios: list[Ratio]) -> Iterator[str]:
     """The table of ratios; the last column says whether a goal is met."""
-    yield f"  {'work':<38}{'what':<16}{'against':<13}{'time':<10}{'ratio':>8}{'at most':>9}"
+    yield f"  {'work':<38}{'what':<20}{'against':<13}{'time':<10}{'ratio':>8}{'at most':>9}"
     for one in ratios:
         goal = "" if one.at_most is None else f"{one.at_most:>9g}  {'met' if one.met else 'MISSED'}"
-        yield f"  {one.work:<38}{one.what:<16}{one.against:<13}{one.basis:<10}{one.ratio:>8.4f}{goal}"
+        yield f"  {one.work:<38}{one.what:<20}{one.against:<13}{one.basis:<10}{one.ratio:>8.4f}{goal}"
 
 
 def write(
@@ -183,6 +194,7 @@ def write(
         "date": now.isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
+        "how": how(),
         "store": {corpus: {name: _series(one) for name, one in rigs.items()} for corpus, rigs in standings.items()},
         "calls": {work: {name: _series(one) for name, one in series.items()} for work, series in calls.items()},
         "codec": medians,
@@ -226,7 +238,8 @@ def versions() -> dict[str, str]:
 
 def _series(one: Series) -> dict[str, object]:
     return {
-        "median": one.seconds if one.runs else None,
+        "transfer": one.transfer,
+        "seconds": one.seconds if one.runs else None,  # of the process, or of one call
         "sample": one.sample,
         "broken": one.broken,
         "error": None if one.error is None else str(one.error),

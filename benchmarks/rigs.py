@@ -1,7 +1,8 @@
 """The rigs: a sender and a receiver, each a process of its own, and the files between them counted and compared.
 
-A rig is a context manager; its receiver lives as long as it does. ``run`` sends one corpus and gives a ``Run``. The
-time that counts is the same for every peer: the sender's process from its start to its end, imports included.
+A rig is a context manager; its receiver lives as long as it does. ``run`` sends one corpus and gives a ``Run``. Its
+times are the same for every peer: the transfer, as `transfers` sees it, and the sender's process from its start to its
+end, imports included.
 """
 
 import atexit
@@ -27,6 +28,7 @@ from tempfile import mkdtemp
 from typing import Self
 
 from corpora import Corpus, dataset_offset
+from transfers import Watch, can_watch
 
 HOST = "127.0.0.1"
 DEADLINE = 300.0  # seconds until a sender that does not end is killed
@@ -40,7 +42,7 @@ class Run:
     """One sending of one corpus, in seconds."""
 
     seconds: float  # the sender's process, from start to end
-    transfer: float | None  # from the first byte sent to the last response, where the sender tells
+    transfer: float | None  # from the first request to the last response; None where it cannot be seen nor told
     sender_cpu: float
     receiver_cpu: float | None
     others_cpu: float | None  # what everything else on the machine used meanwhile
@@ -69,7 +71,7 @@ class Peer(ABC):
         """The command that sends every file of ``directory``."""
 
     def transfer(self, output: str) -> float | None:
-        """The transfer's seconds, as the sender printed them."""
+        """The transfer's seconds, as the sender printed them: for where they cannot be seen."""
         return float(output.rsplit(maxsplit=1)[-1])
 
 
@@ -289,11 +291,20 @@ class Rig(Receiver):
         """
         commands = [self._send.sender(self.port, directory) for directory in corpus.directories]
         try:
-            run, outputs = self.while_running(lambda: timed(commands, environment(self._send)))
+            run = self._watched(commands) if can_watch() else self._told(commands)
             self._check(corpus, compare)
         finally:
             for path in self.directory.iterdir():
                 path.unlink()
+        return run
+
+    def _watched(self, commands: list[list[str]]) -> Run:
+        with Watch(self.port) as watch:
+            run, _ = self.while_running(lambda: timed(commands, environment(self._send)))
+            return replace(run, transfer=watch.seconds())
+
+    def _told(self, commands: list[list[str]]) -> Run:
+        run, outputs = self.while_running(lambda: timed(commands, environment(self._send)))
         return replace(run, transfer=self._send.transfer(outputs[0])) if len(outputs) == 1 else run
 
     def _check(self, corpus: Corpus, compare: bool) -> None:

@@ -21,4 +21,4 @@ def test_call(benchmark: BenchmarkFixture, standings: Standings, work: str, call
     except PeerMissing as error:
         absent(error)
     benchmark.extra_info.update(cpu=series.cpu)
-    REPLAY.play(series, benchmark)
+    REPLAY.play(series.processes, benchmark)

@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import Standings, absent
+from contest import transfers_known
 from corpora import FULL
 from pytest_benchmark.fixture import BenchmarkFixture
 from replay import REPLAY
@@ -11,12 +12,14 @@ from rigs import CONTESTS, PeerMissing
 @pytest.mark.parametrize(("corpus", "rig"), [(corpus, rig) for corpus, rigs in CONTESTS.items() for rig in rigs])
 @pytest.mark.benchmark(timer=REPLAY.now)
 def test_store(benchmark: BenchmarkFixture, standings: Standings, corpus: str, rig: str) -> None:
-    benchmark.group = f"store {FULL[corpus].title}"
     try:
-        series = standings.of(corpus)[rig]
+        everyone = standings.of(corpus)
+        series = everyone[rig]
         if series.error is not None:
             raise series.error
     except PeerMissing as error:
         absent(error)
-    benchmark.extra_info.update(transfer=series.transfer, cpu=series.cpu, sample=series.sample)
-    REPLAY.play(series, benchmark)
+    seen = transfers_known(everyone.values())
+    benchmark.group = f"store {FULL[corpus].title}, {'transfer' if seen else 'process'}"
+    benchmark.extra_info.update(process=series.seconds, transfer=series.transfer, cpu=series.cpu, sample=series.sample)
+    REPLAY.play(series.transfers if seen else series.processes, benchmark)

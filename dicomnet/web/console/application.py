@@ -81,7 +81,7 @@ def console_app(
         site_pages: the routes of pages that make sites, with "/new-site"; None: there are none.
         audit: hears who logs in; None: there is no audit trail.
     """
-    settings, metrics = settings or WebSettings(), WebMetrics()
+    settings = settings or WebSettings()
     console = Console(desk, login=users is not None, key=secrets.token_urlsafe() if users is None else users.key)
     console.site, console.makes_sites = site, site_pages is not None
 
@@ -96,8 +96,13 @@ def console_app(
         *(route for part in _PARTS for route in part.routes(console)),
         *(site_pages(console) if site_pages is not None else ()),
     ]
-    app: ASGIApp = Starlette(routes=routes, exception_handlers=_handlers(console), lifespan=lifespan)
-    app = PageHeaders(app)
+    app = PageHeaders(Starlette(routes=routes, exception_handlers=_handlers(console), lifespan=lifespan))
+    return _guarded(app, settings, users, audit)
+
+
+def _guarded(app: ASGIApp, settings: WebSettings, users: Users | None, audit: AuditTrail | None) -> ASGIApp:
+    """The pages for those who may come in, as often as they may ask."""
+    metrics = WebMetrics()
     if users is None:
         app = Local(app)
     else:

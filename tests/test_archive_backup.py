@@ -201,15 +201,18 @@ def test_a_backup_that_cannot_be_is_refused(stored, tmp_path, bucket):
 
 def test_what_is_deleted_while_it_is_copied_is_not_in_it(stored, tmp_path, monkeypatch):
     """A file of its own goes between the look at the directory and the copy of it."""
-    real, target = shutil.copyfile, tmp_path / "copy"
+    archives.store(stored, [archives.part10(9, size=3 << 20)])
+    real, target, gone = shutil.copyfile, tmp_path / "copy", []
 
     def too_late(source, part):
-        if source.parent.name == "large" and source.exists():
+        if "large" in source.parts:
             source.unlink()
+            gone.append(source)
         return real(source, part)
 
     monkeypatch.setattr(module.shutil, "copyfile", too_late)
     backup(stored, target, progress=nothing)
+    assert len(gone) == 1
     assert blobs_of(target) == blobs_of(stored.directory)
     assert list((target / "blobs" / "segments").rglob("*.*"))
 

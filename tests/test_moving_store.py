@@ -171,14 +171,16 @@ class TestMoving:
         assert moved(holdings, instances=0, failed=0) == []
 
     def test_what_is_deleted_meanwhile_is_not_brought_back(self, holdings, monkeypatch):
-        real = moving._put
+        real, deleted = moving._put, []
 
         def put(blobs, copies):
-            delete_instances(holdings, ["1.2.1.1.3"])
+            if any(place.uid == "1.2.1.1.3" for place, _ in copies):
+                deleted.append(delete_instances(holdings, ["1.2.1.1.3"]))
             return real(blobs, copies)
 
         monkeypatch.setattr(moving, "_put", put)
         moved(holdings, instances=6, failed=0)
+        assert len(deleted) == 1
         assert "1.2.1.1.3" not in places_of(holdings)
         assert "1.2.1.1.3" not in uids_of(holdings.blobs.scan())
 

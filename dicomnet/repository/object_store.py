@@ -249,10 +249,7 @@ class ObjectStore:
 
     def holds(self, ref: BlobRef) -> bool:
         """Whether a blob is there, in its whole length, and not deleted; its bytes are not looked at."""
-        try:
-            return is_object(ref.key) and any(one.ref == ref for one in self.scan_key(ref.key))
-        except FileNotFoundError:
-            return False
+        return is_object(ref.key) and any(one.ref == ref for one in self.scan_key(ref.key))
 
     def scan(self, *, recent: bool = False) -> Iterator[StoredBlob]:
         """Every blob that is not deleted, the oldest first.

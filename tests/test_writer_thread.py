@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import faces
 import pytest
-from faces import PATIENCE, RawUser, echo_request, provider, store_request
+from faces import CT, PATIENCE, SYNTAX, RawUser, echo_request, message, provider, store_request
 from hypothesis import given
 from hypothesis import strategies as st
 from rig import until
 
 import dicomnet as dn
+from dicomnet._pdu import AssociateRQ, MaximumLength, PresentationContextRQ
 from dicomnet.errors import LocalProtocolError, OutputFileError
 from dicomnet.files import file_sink
 from dicomnet.files.file_sink import FileSink
 from dicomnet.files.receive_buffer import ReceiveBuffer
+from dicomnet.protocol.messages import CommandField
 from dicomnet.sync.writer_thread import WriterThread
+from dicomnet.wire.command_set import Command
 
 LARGE = 1 << 16  # what is worth to be written in the background
 WRITER = "dicomnet-writer"
@@ -39,9 +46,15 @@ def writer() -> Iterator[WriterThread]:
 
 
 class Held:
-    """Holds back what the writer's thread writes, from when it is made until `let`; the first write may fail then."""
+    """Holds back what the writer's thread writes, from when it is made until `let`; the first write may fail then.
+
+    Attributes:
+        reached: the writer's thread has come to its first write.
+        forgotten: it was held for so long that it went on by itself.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.forgotten = False
         self.reached, self._go_on = threading.Event(), threading.Event()
         self.error: OSError | None = None
         monkeypatch.setattr(file_sink, "_write", self._write)
@@ -49,7 +62,7 @@ class Held:
     def _write(self, fd: int, buffers: list[Any]) -> int:
         if threading.current_thread().name == WRITER:
             self.reached.set()
-            assert self._go_on.wait(PATIENCE)
+            self.forgotten = not self._go_on.wait(PATIENCE)
             error, self.error = self.error, None
             if error is not None:
                 raise error
@@ -66,6 +79,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     held = Held(monkeypatch)
     yield held
     held.let()
+    assert not held.forgotten
 
 
 def received(writer: WriterThread, data: bytes) -> memoryview:
@@ -122,6 +136,21 @@ class TestSink:
         writer.wait()
         assert not any(sink.pending for sink in sinks)
 
+    def test_where_no_more_may_wait_who_writes_does_it_himself_in_order(
+        self, tmp_path: Path, writer: WriterThread, held: Held
+    ) -> None:
+        sink = FileSink(tmp_path)
+        for number in range(5):
+            sink.write([received(writer, bytes([number]) * LARGE)])
+        writing = threading.Thread(target=sink.write, args=([received(writer, b"end")],))
+        writing.start()
+        until(lambda: writer.waiting == 6)
+        assert sink.pending == 5  # it waits for them
+        held.let()
+        writing.join(PATIENCE)
+        sink.commit(tmp_path / "whole")
+        assert (tmp_path / "whole").read_bytes() == b"".join(bytes([number]) * LARGE for number in range(5)) + b"end"
+
     def test_after_writes_that_began_late_it_goes_without_more_and_more(self, tmp_path: Path) -> None:
         writer, taken = WriterThread(late=0.0), []
         writer.wanted = True
@@ -165,19 +194,50 @@ class TestSink:
         assert caught.value.errno == errno.ENOSPC
         assert left_in(tmp_path) == []
 
-    def test_what_is_discarded_is_not_written(self, tmp_path: Path, writer: WriterThread, held: Held) -> None:
+    def test_what_is_discarded_is_not_written_and_its_last_part_deletes_it(
+        self, tmp_path: Path, writer: WriterThread, held: Held
+    ) -> None:
         sinks = [FileSink(tmp_path), FileSink(tmp_path)]
         views = [received(writer, bytes(LARGE)) for _ in sinks]
         for sink, view in zip(sinks, views, strict=True):
             sink.write([view])
         assert held.reached.wait(PATIENCE)
-        threading.Timer(0, held.let).start()
-        for sink in sinks:
-            sink.discard()
+        for sink in (*sinks, *sinks):
+            sink.discard()  # without a wait for what is being written
+        assert [sink.pending for sink in sinks] == [1, 1]
+        held.let()
+        writer.wait()
         assert left_in(tmp_path) == []
         assert [view.obj.lent for view in views] == [0, 0]
         with pytest.raises(LocalProtocolError):
             sinks[0].commit(tmp_path / "x")
+
+    def test_a_failure_is_told_at_once_and_what_is_left_deletes_the_file(
+        self, tmp_path: Path, writer: WriterThread, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queued, go_on, writes = threading.Event(), threading.Event(), []
+
+        def write(fd: int, buffers: list[Any]) -> int:
+            writes.append(fd)
+            if len(writes) == 1:
+                assert queued.wait(PATIENCE)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            assert go_on.wait(PATIENCE)
+            return os.writev(fd, buffers)
+
+        monkeypatch.setattr(file_sink, "_write", write)
+        sink, other = FileSink(tmp_path), FileSink(tmp_path)
+        for one in (sink, other, sink):
+            one.write([received(writer, b"x" * LARGE)])
+        queued.set()
+        until(lambda: sink.failure is not None)
+        with pytest.raises(OutputFileError, match="No space left"):
+            sink.write([received(writer, b"more")])
+        assert sink.pending == 1
+        go_on.set()
+        other.commit(tmp_path / "other")
+        assert not sink.pending
+        assert left_in(tmp_path) == ["other"]
 
     def test_without_a_thread_to_be_had_a_sink_writes_itself(
         self, tmp_path: Path, writer: WriterThread, monkeypatch: pytest.MonkeyPatch
@@ -214,6 +274,11 @@ class TestSink:
         writer.close()
 
 
+def waiting() -> int:
+    """How many writes wait for the writer of a listener."""
+    return max((one.waiting for one in gc.get_objects() if isinstance(one, WriterThread)), default=0)
+
+
 # ---- a listener ------------------------------------------------------------------------------------------------------
 
 
@@ -241,12 +306,12 @@ def spooling(tmp_path: Path) -> Spooling:
     return Spooling(tmp_path)
 
 
-def pour(raw: RawUser, reached: Callable[[], bool]) -> int:
+def pour(raw: RawUser, reached: threading.Event) -> int:
     """Send a data set without its end until a part of it has come to the writer; how many bytes."""
-    part = bytes(LARGE)
+    part = bytes(4 * LARGE)
     raw.send(store_request(part, last=False))
     more, sent = b"".join(map(bytes, faces.frame(3, part, 16378, False, False))), len(part)
-    while not reached():
+    while not reached.wait(0.2):  # it may have come in pieces that are too small for it
         raw.send(more)
         sent += len(part)
     return sent
@@ -254,6 +319,29 @@ def pour(raw: RawUser, reached: Callable[[], bool]) -> int:
 
 def finish(raw: RawUser) -> None:
     raw.send(b"".join(map(bytes, faces.frame(3, b"\0\0", 16378, False, True))))
+
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+IDENTIFIER = struct.pack("<HH2sH6s", 8, 0x52, b"CS", 6, b"STUDY ")  # (0008,0052) Query/Retrieve Level
+
+
+def finding(serving: faces.Provider) -> RawUser:
+    """An association for CT, context 3, and C-FIND, context 5."""
+    raw = serving.raw()
+    models = {3: CT, 5: STUDY_ROOT_FIND}
+    contexts = tuple(PresentationContextRQ(number, model, (SYNTAX,)) for number, model in models.items())
+    raw.send(AssociateRQ("ANY-SCP", "RAW", contexts, (MaximumLength(16384),)))
+    raw.read()
+    return raw
+
+
+def find_request(number: int) -> bytes:
+    """A C-FIND-RQ as PDUs."""
+    command = Command(
+        affected_sop_class_uid=STUDY_ROOT_FIND, command_field=CommandField.C_FIND_RQ, message_id=number, priority=0,
+        command_data_set_type=1,
+    )  # fmt: skip
+    return message(5, command) + b"".join(map(bytes, faces.frame(5, IDENTIFIER, 16378, False, True)))
 
 
 def data_of(path: Path) -> bytes:
@@ -268,7 +356,7 @@ class TestListener:
         with provider("sync", spooling.configure) as serving, serving.raw() as one, serving.raw() as other:
             one.associate()
             other.associate()
-            sent = pour(one, held.reached.is_set)
+            sent = pour(one, held.reached)
             finish(one)
             for number in range(3):
                 assert other.echo(number + 1).status == 0
@@ -281,7 +369,7 @@ class TestListener:
     def test_what_cannot_be_written_is_refused_and_the_association_lives(self, spooling: Spooling, held: Held) -> None:
         with provider("sync", spooling.configure) as serving, serving.raw() as raw:
             raw.associate()
-            pour(raw, held.reached.is_set)
+            pour(raw, held.reached)
             finish(raw)
             held.let(errno.ENOSPC)
             assert raw.read_command().status == OUT_OF_RESOURCES
@@ -289,23 +377,139 @@ class TestListener:
         assert not spooling.handled
         assert left_in(spooling.spool) == left_in(spooling.kept) == []
 
-    def test_an_association_that_ends_meanwhile_leaves_nothing(self, spooling: Spooling, held: Held) -> None:
-        with provider("sync", spooling.configure) as serving, serving.raw() as raw:
-            raw.associate()
-            pour(raw, held.reached.is_set)
-            raw.sock.close()
+    def test_an_association_that_ends_meanwhile_keeps_no_other_waiting_and_leaves_nothing(
+        self, spooling: Spooling, held: Held
+    ) -> None:
+        with provider("sync", spooling.configure) as serving, serving.raw() as one, serving.raw() as other:
+            one.associate()
+            pour(one, held.reached)
+            serving.listener.abort(serving.listener.present()[0])
+            until(lambda: serving.listener.counters["open"] == 1)
+            other.associate()
+            assert other.echo().status == 0
             held.let()
             until(lambda: left_in(spooling.spool) == [])
-            with serving.raw() as other:
-                other.associate()
-                other.send(echo_request())
-                assert other.read_command().status == 0
         assert left_in(spooling.kept) == []
+
+    def test_what_is_answered_meanwhile_is_sent(self, spooling: Spooling, held: Held) -> None:
+        later: Future[int] = Future()
+
+        def configure(listener: Any) -> None:
+            spooling.configure(listener)
+            listener.on_echo(inline=True, replace=True)(lambda request: later if request.command.message_id == 7 else 0)
+
+        with provider("sync", configure) as serving, serving.raw() as one, serving.raw() as other:
+            one.associate()
+            other.associate()
+            one.send(echo_request(7))
+            pour(one, held.reached)
+            finish(one)
+            assert other.echo().status == 0  # the loop has had all that was sent before
+            later.set_result(0)
+            assert one.read_command().message_id_being_responded_to == 7
+            held.let()
+            assert one.read_command().message_id_being_responded_to == 1
+
+    def test_a_request_that_is_kept_for_later_waits_for_its_file(self, spooling: Spooling, held: Held) -> None:
+        asked, go_on = threading.Event(), threading.Event()
+
+        def find(_: dn.FindRequest) -> Iterator[Any]:
+            asked.set()
+            assert go_on.wait(PATIENCE)
+            yield from ()
+
+        def configure(listener: Any) -> None:
+            spooling.configure(listener)
+            listener.on_find("STUDY_ROOT")(find)
+
+        with provider("sync", configure) as serving, finding(serving) as raw, serving.raw() as other:
+            raw.send(find_request(7))
+            assert asked.wait(PATIENCE)
+            pour(raw, held.reached)
+            finish(raw)
+            other.associate()
+            assert other.echo().status == 0
+            go_on.set()
+            held.let(errno.ENOSPC)
+            assert raw.read_command().message_id_being_responded_to == 7
+            assert raw.read_command().status == OUT_OF_RESOURCES
+        assert not spooling.handled
+
+    def test_who_gets_matches_meanwhile_is_read_no_further(self, spooling: Spooling, held: Held) -> None:
+        asked, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+        def find(_: dn.FindRequest) -> Iterator[Any]:
+            asked.set()
+            assert go_on.wait(PATIENCE)
+            while not over.is_set():
+                yield IDENTIFIER
+
+        def configure(listener: Any) -> None:
+            spooling.configure(listener)
+            listener.on_find("STUDY_ROOT")(find)
+
+        with provider("sync", configure) as serving, finding(serving) as raw, serving.raw() as other:
+            raw.send(find_request(7))
+            assert asked.wait(PATIENCE)
+            sent = pour(raw, held.reached)
+            more = bytes(32 << 20)
+            rest = b"".join(map(bytes, faces.frame(3, more, 16378, False, True)))
+            sending = threading.Thread(target=raw.send, args=(rest,))
+            sending.start()
+            until(lambda: waiting() >= 5)
+            go_on.set()
+            for _ in range(200):
+                raw.read()
+            other.associate()
+            assert other.echo().status == 0
+            assert sum(one.lent > 0 for one in gc.get_objects() if isinstance(one, ReceiveBuffer)) <= 6
+            over.set()
+            held.let()
+            sending.join(PATIENCE)
+            while not spooling.handled:
+                raw.read()
+        assert data_of(spooling.kept / "1") == bytes(sent) + more
+
+    def test_a_request_whose_file_has_failed_is_not_taken_with_the_one_before(
+        self, spooling: Spooling, held: Held
+    ) -> None:
+        """As `GatheredStores` takes it: what is wanted has no error."""
+        go_on, reached, taken = threading.Event(), threading.Event(), []
+        held.let(errno.ENOSPC)
+
+        def echo(request: Any) -> int:
+            reached.set()
+            if request.command.message_id == 1:
+                assert go_on.wait(PATIENCE)
+            else:
+                until(lambda: not waiting())
+                taken.append(connection().take_next(lambda event: event.message.error is None))
+            return 0
+
+        def connection() -> Any:
+            return next(iter(serving.listener._acceptor.connections))
+
+        def configure(listener: Any) -> None:
+            spooling.configure(listener)
+            listener.on_echo(inline=True, replace=True)(echo)
+            listener.bound = lambda sock: sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+
+        with provider("sync", configure) as serving, serving.raw() as raw:
+            raw.associate()
+            raw.send(echo_request(1))
+            assert reached.wait(PATIENCE)
+            both = echo_request(2) + store_request(bytes(2 * LARGE))
+            raw.send(both)
+            until(lambda: len(connection().sock.recv(1 << 20, socket.MSG_PEEK)) == len(both))
+            go_on.set()
+            statuses = [raw.read_command().status for _ in range(3)]
+        assert (taken, statuses) == ([None], [0, 0, OUT_OF_RESOURCES])
+        assert not spooling.handled
 
     def test_a_stop_waits_for_it(self, spooling: Spooling, held: Held) -> None:
         with provider("sync", spooling.configure) as serving, serving.raw() as raw:
             raw.associate()
-            sent = pour(raw, held.reached.is_set)
+            sent = pour(raw, held.reached)
             finish(raw)
             stopping = threading.Thread(target=serving.listener.stop)
             stopping.start()

@@ -28,6 +28,7 @@ cdef class FileSink:
     cdef object background_failure(self)
     cdef int _create(self) except -1
     cdef int _close_file(self) except -1
+    cdef int _delete(self) except -1
     cdef object _failed(self, error)
     cpdef object close(self)
     cpdef object discard(self)

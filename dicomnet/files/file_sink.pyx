@@ -78,7 +78,7 @@ cdef enum:
 
 @cython.final
 cdef class Part(Write):
-    """A part of a file that is written in the background; the last one closes the file."""
+    """A part of a file that is written in the background; the last one closes the file, or deletes it."""
 
     cdef FileSink _sink
     cdef ReceiveBuffer _buffer
@@ -88,12 +88,15 @@ cdef class Part(Write):
     cdef int run(self) except -1:
         cdef FileSink sink = self._sink
         try:
-            if sink.failure is None:  # else a part is missing already
+            if sink.failure is None and sink._stage != GONE:  # else a part is missing already, or none is wanted
                 _write_all(sink._fd, self._views, self._total)
                 if sink.pending == 1 and sink._stage == CLOSED:
                     sink._close_file()
         except Exception as error:
             sink.failure = error
+        if sink.pending == 1 and sink._stage == GONE:
+            sink._delete()
+        # The interpreter's lock is held from here on: whoever finds a part pending can still leave the rest to it.
         self._views = None
         self._buffer.lent -= 1
         sink.pending -= 1
@@ -122,7 +125,8 @@ cdef class FileSink:
     Attributes:
         path: where the file is now, if anywhere.
         size: bytes of the data set so far, without the header.
-        pending: how many parts of it are still to be written in the background. `commit` and `discard` wait for them.
+        pending: how many parts of it are still to be written in the background. `commit` waits for them; after `discard`
+            the last of them deletes the file.
         failure: what went wrong with such a part; the next call raises it.
         settled: called, in another thread, when none is pending any more.
     """
@@ -165,7 +169,9 @@ cdef class FileSink:
         if not views or (total < LARGE and not self.pending):
             return False
         buffer = lendable(views[len(views) - 1])
-        if buffer is None or not (self.pending or buffer.writer.takes()):
+        if buffer is None:
+            return False
+        if not (buffer.lent or buffer.writer.has_room() if self.pending else buffer.writer.takes()):
             return False
         cdef Part part = Part.__new__(Part)
         part._sink, part._buffer, part._views, part._total = self, buffer, views, total
@@ -176,8 +182,8 @@ cdef class FileSink:
         return True
 
     cdef int _settle(self) except -1:
-        """Wait until nothing is pending; raise what went wrong with it."""
-        if self.pending:
+        """Wait until nothing is pending; raise what went wrong with it, as soon as something has."""
+        if self.pending and self.failure is None:
             self._writer.wait()
         if self.failure is not None:
             raise self.failure
@@ -306,9 +312,10 @@ cdef class FileSink:
         if self._stage == COMMITTED:
             return
         self._stage = GONE
-        if self.pending:
-            self.failure = LocalProtocolError("a file sink that was discarded")  # what is pending is not written
-            self._writer.wait()
+        if not self.pending:  # else the last part deletes it
+            self._delete()
+
+    cdef int _delete(self) except -1:
         fd, self._fd = self._fd, -1
         path, self.path = self.path, None
         if fd >= 0:
@@ -321,6 +328,7 @@ cdef class FileSink:
                 os.unlink(path)
             except OSError:
                 pass
+        return 0
 
     def __del__(self):
         if self._stage == OPEN or self._stage == CLOSED:

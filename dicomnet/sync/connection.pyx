@@ -108,7 +108,7 @@ cdef class Connection(Serving):
         cdef double end = monotonic() + self.loop._share
         cdef Py_ssize_t size
         cdef Py_ssize_t most = self.loop._size
-        while True:
+        while not self._is_behind():
             view = self.loop._free_view()
             try:
                 size = self._recv_into(view)
@@ -126,7 +126,7 @@ cdef class Connection(Serving):
                 self._introduce(view[:size])
             if size < most:
                 break
-            if not self._more_to_come() or monotonic() >= end or self._is_behind():
+            if not self._more_to_come() or monotonic() >= end:
                 return 0
         if self._internet and self.exchange.is_receiving():
             # Acknowledge it now, not 40 ms later: many peers hold back their next segment until then.
@@ -299,7 +299,7 @@ cdef class Connection(Serving):
                 self._abandon(self._late(self._running))
         elif self._later:
             self._expire_later(now)
-            if not self.exchange.is_receiving():
+            if self._awaits_file or not self.exchange.is_receiving():
                 self.exchange._upper.restart(now)  # the peer waits for us
             else:
                 self.exchange._upper.tick(now)

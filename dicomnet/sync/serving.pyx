@@ -116,11 +116,9 @@ cdef class Serving(Watched):
 
     def take_next(self, wanted):
         """The next event that has come, if it is wanted; else it stays where it is, and None is returned."""
-        if self._at == len(self._events) or self._is_full() or not wanted(self._events[self._at]):
+        if self._at == len(self._events) or self._is_full() or self._is_being_written():
             return None
-        if self._is_being_written():
-            return None
-        return self._next_event()
+        return self._next_event() if wanted(self._events[self._at]) else None
 
     cdef object _next_event(self):
         event = self._events[self._at]
@@ -164,6 +162,8 @@ cdef class Serving(Watched):
     cdef bint _give_next(self) except -1:
         """Have the flow go on with the next event; False where that has to wait."""
         if self._is_being_written():
+            if not self.exchange._upper.is_closed():
+                self._flush()  # what is answered already does not wait for the disk
             return False
         # Requests that came together are answered together, unless their handlers take their time.
         if self.exchange._queue and monotonic() >= self._flushed + SLICE and not self._flush():
@@ -195,8 +195,9 @@ cdef class Serving(Watched):
         """Whether something is still to be written to a file; then it is the turn of this association once it is."""
         if not sink.pending:
             return False
-        self._awaits_file, sink.settled = True, self._settled
-        return sink.pending > 0  # the thread that writes may just have been faster
+        sink.settled = self._settled
+        self._awaits_file = sink.pending > 0  # the thread that writes may just have been faster
+        return self._awaits_file
 
     def _settled(self):
         """It is written; in another thread."""
@@ -364,7 +365,7 @@ cdef class Serving(Watched):
     cdef int _heed(self) except -1:
         """Events came while a call runs that may be given up for them."""
         try:
-            while self._at < len(self._events):
+            while self._at < len(self._events) and not self._is_being_written():
                 if self._running.heed(self._next_event()):
                     self._abandon(None)
                     return 0

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import programs
 import pytest
+from rig import until
 from servers import Told, alerts, call, write_settings
 
 import dicomnet as dn
@@ -19,7 +20,8 @@ from dicomnet import uids
 from dicomnet.server import StartFailed
 from dicomnet.server.admin import AdminError, Client
 from dicomnet.server.admin.problems import Problem, problem_of
-from dicomnet.server.fleet import Fleet
+from dicomnet.server.fleet import Fleet, passed
+from dicomnet.server.worker_process import WorkerProcess
 
 COUNTING = """
 from dicomnet.server import hookimpl
@@ -78,6 +80,70 @@ def test_each_worker_is_a_node_or_has_an_archive_that_shows_all(directory):
     with pytest.raises(AdminError) as told:
         fleet.nodes()
     assert problem_of(told.value).document() == said
+
+
+def test_a_worker_that_is_not_there_says_nothing_and_ends_at_once(directory):
+    worker = WorkerProcess(1, directory, {}, lambda kind, data: None)
+    assert (worker.ask("GET", "/v1/status"), worker.metrics(), worker.pid) == ({}, "", 0)
+    worker.signal(signal.SIGUSR1)
+    worker.join(0)
+    fleet = Fleet(directory)
+    fleet.workers.append(worker)
+    assert [(one.name, one.ok, one.detail) for one in fleet.health()] == [("worker 1", False, "does not answer")]
+    assert list(fleet.clients) == []
+    fleet.stop()  # it does not run
+    with pytest.raises(dn.InvalidArgument, match="plain=987654 is no socket: Bad file descriptor"):
+        passed({"plain": 987654})
+
+
+@pytest.mark.deadline(120)
+def test_one_worker_is_administered_killed_and_started_again(directory, monkeypatch, caplog):
+    monkeypatch.setattr("dicomnet.server.worker_process.RESTART_PAUSE", 0.05)
+    addin = directory / "addins" / "counting.py"
+    (directory / "server.toml").write_text(
+        (directory / "server.toml").read_text().replace("workers = 2", "workers = 1")
+    )
+    with Served(directory) as fleet, Client(directory) as admin, Told(fleet) as told:
+        with call(fleet, uids.VERIFICATION, calling="CT1") as association:
+            assert association.echo().is_success
+            told.wait_for("client.action")
+            assert [one["calling"] for one in admin.snapshot()["clients"]] == ["CT1"]
+            assert [one["calling"] for one in admin.send("GetClients")["clients"]] == ["CT1"]
+        assert {"Count", "GetStatus"} <= {one["name"] for one in admin.request("GET", "/v1/messages")["messages"]}
+        assert admin.send("Count", {"a": 1}) == {"count": 1}
+        with pytest.raises(AdminError, match='there is no message "Cuont"'):
+            admin.send("Cuont")
+        assert admin.resume_addin("counting")["suspended"] is None
+        with pytest.raises(AdminError, match='there is no add-in "nix"'):
+            admin.resume_addin("nix")
+        for asked in (admin.shared_settings, lambda: admin.shared_settings(7), admin.shared_history):
+            with pytest.raises(AdminError, match="no settings in common with others"):
+                asked()
+        assert admin.request("GET", "/v1/schema")["addins"].keys() == {"verification", "counting"}
+        os.rename(directory / "logs/server.log", directory / "logs/old.log")
+        fleet.reopen_log()
+        until((directory / "logs/server.log").exists)
+        good = addin.read_text()
+        addin.write_text("raise RuntimeError")
+        os.kill(fleet.workers[0].pid, signal.SIGKILL)
+        told.wait_for("server.worker-died")
+        until(lambda: "worker 1: worker 1 does not start: exit code" in caplog.text)
+        assert not admin.health()["ok"]
+        with pytest.raises(AdminError) as away:
+            admin.conformance()
+        assert away.value.status == 502
+        addin.write_text(good)
+        told.wait_for("server.worker-back")
+        with call(fleet, uids.VERIFICATION) as association:
+            assert association.echo().is_success
+        os.kill(fleet.workers[0].pid, signal.SIGSTOP)
+        monkeypatch.setattr("dicomnet.server.admin.client.PATIENCE", 0.2)
+        monkeypatch.setattr("dicomnet.server.fleet.GRACE", 0.1)
+        fleet.workers[0].client = Client(directory / "run/worker-1/admin.sock")
+        fleet.hurry()
+        fleet.stop(0)
+        assert "did not end, and is killed" in caplog.text
+        assert fleet.state == "stopped"
 
 
 @pytest.mark.long

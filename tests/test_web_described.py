@@ -22,6 +22,7 @@ from dicomnet.client.multipart import Begun, Part, PartReader, written
 from dicomnet.web import bodies, store
 from dicomnet.web.media_types import parse
 from dicomnet.web.native_xml_reader import item_of_xml
+from dicomnet.web.problems import Problem
 
 NAMES = ("CT_small.dcm", "JPEG2000.dcm", "rtdose.dcm", "rtplan.dcm", "examples_palette.dcm")
 FILES = [path for path in peers.sample_files() if path.name in NAMES]
@@ -237,3 +238,34 @@ def test_the_log_says_why_an_instance_is_refused(web, caplog):
     ]
     assert f"{start} without a valid UID is not stored (0xC000): " in caplog.text
     assert "SECRET" not in caplog.text
+
+
+def model(*attributes: str) -> bytes:
+    return f"<NativeDicomModel>{''.join(attributes)}</NativeDicomModel>".encode()
+
+
+def test_an_attribute_may_go_by_its_keyword_alone():
+    item = item_of_xml(model('<DicomAttribute keyword="PatientID"><Value number="1">P1</Value></DicomAttribute>'))
+    assert item == {"00100020": {"vr": "LO", "Value": ["P1"]}}
+
+
+def test_a_value_without_text_is_none_and_keeps_its_place():
+    values = '<Value number="1"/><Value number="2">B</Value>'
+    item = item_of_xml(model(f'<DicomAttribute tag="00080008" vr="CS">{values}</DicomAttribute>'))
+    assert item["00080008"]["Value"] == [None, "B"]
+
+
+def test_a_tag_that_no_dictionary_has_is_of_unknown_vr():
+    item = item_of_xml(model('<DicomAttribute tag="00099999"><InlineBinary>AAE=</InlineBinary></DicomAttribute>'))
+    assert item["00099999"] == {"vr": "UN", "InlineBinary": "AAE="}
+
+
+def test_private_attributes_get_a_block_of_their_creator():
+    one = '<DicomAttribute tag="0009{}01" vr="LO" privateCreator="{}"><Value number="1">{}</Value></DicomAttribute>'
+    item = item_of_xml(model(one.format("00", "A", "a"), one.format("00", "B", "b")))
+    assert {tag: element["Value"] for tag, element in item.items()} == {
+        "00090010": ["A"], "00090011": ["B"], "00091001": ["a"], "00091101": ["b"],
+    }  # fmt: skip
+    many = [one.format("00", f"C{number}", number) for number in range(300)]
+    with pytest.raises(Problem, match="too many private creators"):
+        item_of_xml(model(*many))

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from web_archives import client, element, served
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from dicomnet import uids
@@ -313,6 +314,24 @@ class TestSubscriptions:
             http.post(f"{item.path}/subscribers/TWO")
             assert self.told(first) == self.told(second) == (item.uid, 1, SCHEDULED)
 
+    def test_one_that_does_not_keep_up_is_closed(self, web, http, monkeypatch):
+        monkeypatch.setattr("dicomnet.web.channels.MOST_WAITING", 1)
+        for _ in range(3):
+            Item(http)
+        with self.channel(web, "SLOW") as channel:
+            assert http.post(f"/workitems/{GLOBAL}/subscribers/SLOW?deletionlock=true").status_code == 201
+            with pytest.raises(ConnectionClosed) as closed:
+                list(channel)
+            assert closed.value.rcvd.code == 1008
+        assert http.delete(f"/workitems/{GLOBAL}/subscribers/SLOW").status_code == 200
+
+    def test_there_are_no_more_channels_than_may_be(self, web, monkeypatch):
+        monkeypatch.setattr("dicomnet.web.channels.MOST_CHANNELS", 1)
+        with self.channel(web, "ONE") as channel:
+            with pytest.raises(InvalidStatus):
+                self.channel(web, "OTHER")
+            assert channel.ping().wait(30)
+
     def test_what_is_no_subscription(self, web, http):
         item = Item(http)
         assert http.post("/workitems/1.2.999/subscribers/ONE").status_code == 404
@@ -320,8 +339,6 @@ class TestSubscriptions:
         assert http.post(f"{item.path}/subscribers/{'A' * 17}").status_code == 400
         assert http.post(f"{item.path}/subscribers/ONE?deletionlock=maybe").status_code == 400
         assert http.post(f"{item.path}/subscribers/ONE/suspend").status_code == 400
-        from websockets.exceptions import InvalidStatus
-
         with pytest.raises(InvalidStatus):
             self.channel(web, "A" * 17)
         with pytest.raises(InvalidStatus):

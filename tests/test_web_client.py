@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import socket
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import archives
@@ -16,7 +14,6 @@ import peers
 import programs
 import pydicom
 import pytest
-from rig import PATIENCE
 from web_archives import served
 
 import dicomnet as dn
@@ -42,20 +39,6 @@ def test_what_is_no_address_is_named(address):
 def url(tmp_path_factory):
     with served(tmp_path_factory.mktemp("client") / "archive", *FILES) as (_, url):
         yield f"{url}/dicomweb"
-
-
-def test_a_silent_server_is_left_at_once():
-    with (
-        socket.create_server(("127.0.0.1", 0)) as server,
-        ThreadPoolExecutor(1) as threads,
-        WebClient(f"http://127.0.0.1:{server.getsockname()[1]}") as silent,
-    ):
-        waiting = threads.submit(lambda: list(silent.search()))
-        with server.accept()[0] as connection:
-            assert connection.recv(4)
-            silent.interrupt()
-            with pytest.raises(ConnectionFailed):
-                waiting.result(PATIENCE)  # long before the server's time is up
 
 
 @pytest.fixture
@@ -131,25 +114,6 @@ class TestBlocking:
             list(client.store(tmp_path / "nothing.dcm"))
         with WebClient(f"http://127.0.0.1:{peers.free_port()}") as nowhere, pytest.raises(ConnectionFailed):
             list(nowhere.search())
-
-    def test_an_answer_that_is_cut(self, tmp_path):
-        """Nothing of an instance that did not come whole is left."""
-        import socket
-        import threading
-
-        def answer(sock):
-            connection, _ = sock.accept()
-            connection.recv(65536)
-            head = b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; type="application/dicom"; boundary=b\r\n'
-            part = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + archives.part10(1)
-            connection.sendall(head + b"Content-Length: 999999\r\n\r\n" + part)
-            connection.close()
-
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            threading.Thread(target=answer, args=(sock,), daemon=True).start()
-            with WebClient(f"http://127.0.0.1:{sock.getsockname()[1]}") as client, pytest.raises(ConnectionFailed):
-                list(client.save(tmp_path, "1.2.1"))
-        assert list(tmp_path.iterdir()) == []
 
 
 def test_asynchronously(url, tmp_path):

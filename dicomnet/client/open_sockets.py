@@ -28,6 +28,7 @@ class OpenSockets:
         if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
             return
         found = info["return_value"].get_extra_info("socket")
+        found = getattr(found, "_sock", found)  # asyncio hands out a wrapper, which takes no weak reference
         if isinstance(found, socket.socket):
             with self._lock:
                 self._sockets.add(found)

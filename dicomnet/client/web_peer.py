@@ -139,8 +139,11 @@ def outcomes(answer: Mapping[str, Any], sent: Iterable[tuple[Path | None, str]])
         answer: of STOW-RS, in DICOM JSON.
         sent: path and SOP Instance UID of each.
     """
-    failed = dict(_references(answer, _FAILED))
-    stored = {uid for uid, _ in _references(answer, _STORED)}
+    try:
+        failed = dict(_references(answer, _FAILED))
+        stored = {uid for uid, _ in _references(answer, _STORED)}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise RemoteProtocolError("the server tells what became of it in no DICOM JSON") from error
     for path, uid in sent:
         if uid in stored and uid not in failed:
             yield WebStored(path, uid)

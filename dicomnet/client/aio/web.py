@@ -92,13 +92,16 @@ class WebClient:
                 await answer.aread()
                 await answer.aclose()
         except httpx.TimeoutException as error:
-            raise DeadlineExceeded("web", self.timeout, f"{self.peer.url} does not answer in time") from error
+            raise self._late() from error
         except httpx.TransportError as error:
             raise ConnectionFailed(f"{self.peer.url}: {str(error) or type(error).__name__}") from error
         if answer.status_code >= 300:
             words = _words(answer.status_code, answer.reason_phrase, answer.content)
             raise WebFailure(answer.status_code, words, answer.content)
         return answer
+
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded("web", self.timeout, f"{self.peer.url} does not answer in time")
 
     # ---- search ------------------------------------------------------------------------------------------------
 
@@ -204,9 +207,9 @@ class WebClient:
                 for event in reader.feed(chunk):
                     if not isinstance(event, Begun):
                         yield event
-            for event in reader.feed(b"", last=True):
-                if not isinstance(event, Begun):
-                    yield event
+            list(reader.feed(b"", last=True))  # gives nothing more: it raises where the last boundary is missing
+        except httpx.TimeoutException as error:
+            raise self._late() from error
         except httpx.HTTPError as error:
             raise ConnectionFailed(f"{self.peer.url}: the connection ended within an answer") from error
         finally:
@@ -243,10 +246,13 @@ class WebClient:
                 raise
             content = failure.content
         try:
-            found = json.loads(content)
+            found = json.loads(content) or {}
         except ValueError as error:
             raise RemoteProtocolError("the server does not tell what became of what it was sent") from error
-        return found if isinstance(found, dict) else found[0] if found else {}
+        found = found[0] if isinstance(found, list) else found
+        if not isinstance(found, dict):
+            raise RemoteProtocolError("the server tells what became of it in no DICOM JSON")
+        return found
 
     async def delete(self, study: str, series: str = "", instance: str = "") -> None:
         """Delete a study, a series or an instance.

@@ -64,6 +64,7 @@ class Listener(Provider):
     tap: Tracing | None
     tls: TLS | None
     _most: float = inf  # connections, by the descriptors of the process
+    _pause: asyncio.TimerHandle | None = None  # until then the backlog is left alone
 
     def __init__(
         self,
@@ -221,8 +222,8 @@ class Listener(Provider):
                 self._complained = self._loop.time()
                 log.error("cannot accept a connection: %s; others wait until one is closed", error)
             self._accept_no_more()
+            self._pause = self._loop.call_later(ACCEPT_PAUSE, self._accept_again)
             self._connections.make_room()
-            self._loop.call_later(ACCEPT_PAUSE, self._accept_again)
             return
         if len(self._connections) + len(self._arrivals) >= self._most:
             self._connections.make_room()
@@ -232,6 +233,9 @@ class Listener(Provider):
         arrival.add_done_callback(self._arrivals.discard)
 
     def _accept_again(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         if self._sock is not None and self._sock.fileno() >= 0:
             self._accept_more()
 
@@ -297,6 +301,8 @@ class Listener(Provider):
         if driver in self._connections:
             self._connections.part(driver)
             self._counters["open"] -= 1
+        if self._pause is not None:
+            self._accept_again()  # there is a descriptor
         if not len(self._connections):
             self._alone.set()
 

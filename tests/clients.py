@@ -40,11 +40,17 @@ class Clients:
     @contextmanager
     def make(self, name: str, *arguments: Any, cls: type | None = None, **options: Any) -> Iterator[Any]:
         """An instance of a class of the framework, for the block."""
-        made = (cls or getattr(self.module, name))(*arguments, **options)
+        with self.within((cls or getattr(self.module, name))(*arguments, **options)) as made:
+            yield made
+
+    @contextmanager
+    def within(self, made: Any) -> Iterator[Any]:
+        """The block of something of this face that is a context."""
         if self._loop is None:
             with made:
                 yield made
             return
+        self._loop.run(made.__aenter__())
         try:
             yield rig.Blocking(self._loop, made)
         except BaseException as error:
@@ -55,6 +61,10 @@ class Clients:
     def client(self, peer: Any, **options: Any) -> Any:
         """A client for a block."""
         return self.make("Client", peer, **options)
+
+    def itself(self, made: Any) -> Any:
+        """What `make` made, without its blocking manners."""
+        return made if self._loop is None else made._association
 
     def tasks(self) -> list[str]:
         """The tasks that run on the loop, but for the one that waits for connections to go idle."""

@@ -7,6 +7,7 @@ import subprocess
 from contextlib import contextmanager
 
 import archives
+import clients
 import peers
 import pytest
 from programs import ROOT, command, end, run_here, summary
@@ -15,7 +16,7 @@ from test_ups import EVENT, PULL, PUSH, QUERY, WATCH
 
 import dicomnet as dn
 from dicomnet.archive.archive import Archive
-from dicomnet.client import UpsScu, Workitem, WorkitemState
+from dicomnet.client import Query, Workitem, WorkitemState
 from dicomnet.client.aio import UpsScu as AsyncUpsScu
 from dicomnet.client.workitem import ALL, MATCHING
 from dicomnet.dataset import codec
@@ -105,9 +106,16 @@ def manager(started):
     return started
 
 
+@pytest.fixture(params=clients.FACES)
+def made(request):
+    one = clients.Clients(request.param)
+    yield one
+    one.close()
+
+
 @pytest.fixture
-def ups(manager):
-    with UpsScu(manager.peer, calling="WATCHER") as ups:
+def ups(manager, made):
+    with made.make("UpsScu", manager.peer, calling="WATCHER") as ups:
         yield ups
 
 
@@ -170,8 +178,8 @@ class TestPynetdicomProvides:
             assert len(list(ups.items(model=model, PatientID="P1"))) == 2
             assert manager.asked[-1][-1] == context
 
-    def test_events(self, manager, ups):
-        with ups.watch("127.0.0.1:0") as watch:
+    def test_events(self, manager, ups, made):
+        with made.within(ups.watch("127.0.0.1:0")) as watch:
             assert manager.report(watch.address, 1, ProcedureStepState="COMPLETED", InputReadinessState="READY") == 0
             assert manager.report(watch.address, 2, RequestingAE="OTHER", ReasonForCancellation="Late") == 0
             assert manager.report(watch.address, 4, SCPStatus="RESTARTED") == 0
@@ -183,9 +191,9 @@ class TestPynetdicomProvides:
         ]  # fmt: skip
         assert told[1].dataset.RequestingAE == "OTHER"
 
-    def test_events_are_refused_while_too_many_wait_for_next(self, manager, ups, monkeypatch):
-        monkeypatch.setattr("dicomnet.client.sync.ups._MOST_TOLD", 2)
-        with ups.watch("127.0.0.1:0") as watch:
+    def test_events_are_refused_while_too_many_wait_for_next(self, manager, ups, made, monkeypatch):
+        monkeypatch.setattr(f"dicomnet.client.{made.face}.ups._MOST_TOLD", 2)
+        with made.within(ups.watch("127.0.0.1:0")) as watch:
             assert [manager.report(watch.address, 4, SCPStatus="RESTARTED") for _ in range(3)] == [0, 0, 0x0213]
             assert [watch.next(30).kind for _ in range(2)] == [4, 4]
             assert manager.report(watch.address, 4, SCPStatus="RESTARTED") == 0
@@ -253,6 +261,7 @@ def test_what_cannot_be_is_not_sent(manager, ups):
         lambda: ups.create("x", NoSuchThing=1), lambda: ups.create("x", ScheduledProcedureStepStartDateTime="soon"),
         lambda: ups.subscribe(UID, WorklistLabel="x"), lambda: Workitem("1.02"), lambda: list(ups.items(NoSuchThing=1)),
         lambda: ups.discontinue(Workitem(UID)), lambda: ups.watch("nowhere"),
+        lambda: list(ups.items(Query(model="UPS"), PatientID="P1")),
     ):  # fmt: skip
         with pytest.raises((dn.InvalidArgument, dn.LocalProtocolError)):
             wrong()

@@ -10,7 +10,7 @@ import pytest
 
 import dicomnet as dn
 from dicomnet import uids
-from dicomnet.dataset import codec
+from dicomnet.dataset import character_sets, codec
 from dicomnet.errors import InvalidArgument
 from dicomnet.protocol.peer_profile import Peer
 from dicomnet.services import scu
@@ -95,6 +95,16 @@ def test_sequences_are_in_it_too(undefined: bool, wrong: tuple[str, ...]) -> Non
 def test_a_private_element_of_an_unknown_vr_is_passed_over() -> None:
     data = element((0x0009, 0x1001), "", b"\xe9", IMPLICIT) + element(NAME, "PN", b"J\xe9r", IMPLICIT)
     assert str(codec.decode(data, IMPLICIT, "ISO_IR 100").PatientName) == "Jér"
+
+
+def test_text_is_looked_for_only_where_it_can_be_read() -> None:
+    """What a data set that cannot be read is in is told by who decodes it."""
+    private = element((0x0009, 0x1001), "", b"\xe9", IMPLICIT)
+    assert not character_sets.is_unnamed(private, IMPLICIT)
+    assert character_sets.is_unnamed(private + element(NAME, "PN", b"J\xe9r", IMPLICIT), IMPLICIT)
+    endless = pack("<HH2sHI", 0x0040, 0x0260, b"SQ", 0, 0xFFFFFFFF)
+    assert character_sets.is_unnamed(named(b"J\xe9r"), EXPLICIT)
+    assert not character_sets.is_unnamed(named(b"J\xe9r") + endless, EXPLICIT)
 
 
 def test_a_set_that_there_is_not() -> None:

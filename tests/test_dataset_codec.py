@@ -1,5 +1,6 @@
 """The bridge to pydicom: what goes over the wire is what pydicom would write, and comes back as it was."""
 
+import struct
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicomnet import uids
-from dicomnet.dataset import codec
+from dicomnet.dataset import codec, text
 from dicomnet.dataset.codec import UndecodableDataSet, decode, encode, is_dataset, open_source, source_of
 from dicomnet.errors import InputFileError, InputProblem, InvalidArgument
 from dicomnet.files.instance_source import BytesSource
@@ -256,3 +257,32 @@ def test_a_sequence_of_what_is_no_mapping_is_refused(value):
 def test_a_uid_that_is_no_text_is_refused(value):
     with pytest.raises(InvalidArgument, match="StudyInstanceUID"):
         codec.from_keywords({"StudyInstanceUID": value})
+
+
+def test_what_is_left_out_or_named_keeps_the_file_meta_information():
+    given = instance()
+    given.add_new(0x00000002, "UI", "1.2")
+    kept = codec.without_commands(given)
+    assert (0x00000002 in kept, kept.file_meta) == (False, given.file_meta)
+    given = instance()
+    del given.SpecificCharacterSet
+    named = text.named(given)
+    assert (named.SpecificCharacterSet, named.file_meta) == ("ISO_IR 192", given.file_meta)
+    assert "SpecificCharacterSet" not in given
+
+
+def test_an_attribute_that_there_is_not_is_named():
+    assert codec.tags([0x00100010, "PatientID"]) == (0x00100010, 0x00100020)
+    assert codec.tags([]) is None
+    with pytest.raises(InvalidArgument, match="there is no attribute 'PatientNames'"):
+        codec.tags(["PatientNames"])
+
+
+def test_a_long_private_value_of_unknown_vr_stays_bytes():
+    value = b"x" * 70_000
+    data = struct.pack("<HH2sHI", 0x0009, 0x1001, b"UN", 0, len(value)) + value
+    assert codec.decode(data, uids.EXPLICIT_VR_LITTLE_ENDIAN)[0x0009, 0x1001].value == value
+
+
+def test_an_attribute_of_unknown_vr_is_no_private_one():
+    assert codec.from_keywords({"SelectorUNValue": b"ab"})["SelectorUNValue"].VR == "UN"

@@ -11,6 +11,7 @@ import pytest
 from printing import Printer, dcmprscp
 from programs import run_here
 from pydicom import dcmread
+from pydicom.pixels.processing import convert_color_space
 from rig import instance
 
 import dicomnet as dn
@@ -30,6 +31,12 @@ def file_named(name):
 def without_pixels():
     dataset = instance()
     del dataset.PixelData
+    return dataset
+
+
+def damaged():
+    dataset = dcmread(file_named("CT_small.dcm"))
+    dataset.PixelData = dataset.PixelData[:100]
     return dataset
 
 
@@ -137,6 +144,7 @@ def test_every_frame_is_a_picture_and_colours_become_grey_or_stay():
         (np.zeros((4, 4), float), "float64"), (np.zeros((2, 2, 2, 2), np.uint8), "shape"),
         (np.full((2, 2), 256, np.uint16), "255"), (np.full((2, 2), -1, np.int16), "255"),
         (np.zeros((0, 3), np.uint8), "shape"), (without_pixels(), "no pixel data"),
+        (damaged(), "its pixel data cannot be decoded"),
     ],
 )  # fmt: skip
 def test_what_is_no_picture_is_refused_in_a_line(source, says):
@@ -149,6 +157,14 @@ def test_nothing_and_other_depths_cannot_be_printed():
         pictures_of([])
     with pytest.raises(dn.InvalidArgument, match="8 or 12"):
         pictures_of([GRADIENT], bits=10)
+
+
+def test_luminance_and_chrominance_are_shown_as_colours():
+    dataset = dcmread(file_named("examples_rgb_color.dcm"))
+    colours = dataset.pixel_array
+    dataset.PhotometricInterpretation = "YBR_FULL"
+    shown = pictures.shown(convert_color_space(colours, "RGB", "YBR_FULL"), dataset)
+    assert np.abs(shown.astype(int) - colours).max() <= 2  # rounded, twice
 
 
 def test_monochrome1_is_shown_inverted():

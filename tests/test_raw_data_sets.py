@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomnet import uids
+from dicomnet.config import DEEPEST_SEQUENCE
 from dicomnet.dataset import codec, raw
 from dicomnet.dataset.transcoding import converted
 from dicomnet.errors import InvalidArgument
@@ -155,3 +156,47 @@ def test_a_data_set_that_was_printed_is_stored():
     str(again)
     assert codec.encode(again, UIDS[IMPLICIT]) == data
     assert pydicom.dcmread(BytesIO(codec.encode(again, UIDS[EXPLICIT])), force=True) is not None
+
+
+SEQUENCE = struct.pack("<HH2sHI", 8, 0x1115, b"SQ", 0, 0xFFFFFFFF)
+ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+PIXELS = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OB", 0, 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ((SEQUENCE + ITEM) * (DEEPEST_SEQUENCE + 1), f"nested more than {DEEPEST_SEQUENCE} deep"),
+        (SEQUENCE[:8], "element 00081115 ends within its header"),
+        (SEQUENCE + struct.pack("<HHI", 0xFFFE, 0xE000, 100) + bytes(8), "says it has 100 bytes, and has 8"),
+        (PIXELS, "encapsulated pixel data have no end"),
+        (PIXELS + struct.pack("<HHI", 0xFFFE, 0xE000, 4) + bytes(4), "encapsulated pixel data have no end"),
+        (PIXELS + struct.pack("<HHI", 0xFFFE, 0xE000, 100) + bytes(4), "encapsulated pixel data have no end"),
+        (PIXELS + explicit(*PLAIN), "encapsulated pixel data have no end"),
+    ],
+)
+def test_what_would_lead_too_far_is_refused(data, said):
+    with pytest.raises(InvalidArgument, match=said):
+        raw.read(data, EXPLICIT)
+
+
+@pytest.mark.parametrize(
+    ("before", "element", "vr"),
+    [
+        ((), (0x00081FFE, bytes(4)), b"UN"),  # of no edition of the standard
+        ((0x54001004, b"\x10\0"), (0x54001010, bytes(4)), b"OW"),
+        ((0x54001004, b"\x08\0"), (0x54001010, bytes(4)), b"OB"),
+        ((0x00283002, b"\1\0\0\0\x10\0"), (0x00283006, bytes(2)), b"US"),
+        ((0x00283002, b"\2\0\0\0\x10\0"), (0x00283006, bytes(4)), b"OW"),
+    ],
+)
+def test_what_implicit_vr_leaves_open_is_settled_by_what_stands_around(before, element, vr):
+    out = raw.write(raw.read(implicit(*filter(None, [before, element])), IMPLICIT), EXPLICIT)
+    assert out.endswith(explicit((element[0], vr, element[1])))
+
+
+def test_the_length_of_a_group_is_known_and_goes():
+    """It would be another one in another encoding (PS3.5 Section 7.2)."""
+    found = raw.read(implicit((0x00080000, bytes(4)), (0x00080018, b"1.2.3\0")), IMPLICIT)
+    assert found.elements[0x00080000].vr == "UL"
+    assert raw.write(found, EXPLICIT) == explicit((0x00080018, b"UI", b"1.2.3\0"))

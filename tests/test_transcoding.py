@@ -9,7 +9,7 @@ import numpy as np
 import peers
 import pydicom
 import pytest
-from rig import Rig
+from rig import Rig, instance
 
 import dicomnet as dn
 from dicomnet import uids
@@ -168,6 +168,31 @@ def test_a_rule_that_cannot_be_followed_is_none(syntax: str, options: Any) -> No
 def test_a_report_has_no_pixels_to_compress() -> None:
     with pytest.raises(InvalidArgument, match="no pixel data"):
         converted(open_source(path_of("test-SR.dcm")), Lossy(uids.JPEG2000, ratio=5))
+
+
+def test_what_has_no_pixels_is_compressed_as_it_is() -> None:
+    report = open_source(path_of("test-SR.dcm"))
+    there = converted(report, uids.RLE_LOSSLESS)
+    assert there.transfer_syntax_uid == uids.RLE_LOSSLESS
+    assert dataset_of(there) == dataset_of(report)
+
+
+def test_pixels_of_one_bit_stay_as_they_are() -> None:
+    dataset = instance(Rows=8, Columns=8, BitsAllocated=1, BitsStored=1, HighBit=0, SamplesPerPixel=1, pixels=8)
+    with pytest.raises(InvalidArgument, match="pixels of one bit are not compressed"):
+        converted(open_source(dataset), uids.RLE_LOSSLESS)
+
+
+def test_a_table_of_long_offsets_is_used_and_goes() -> None:
+    dataset = pydicom.dcmread(path_of("MR_small_RLE.dcm"))
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData, dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths = (
+        pydicom.encaps.encapsulate_extended([frame])
+    )
+    dataset["PixelData"].VR = "OB"
+    there = dataset_of(converted(open_source(dataset), EXPLICIT))
+    assert "ExtendedOffsetTable" not in there
+    assert np.array_equal(there.pixel_array, pydicom.dcmread(path_of("MR_small_RLE.dcm")).pixel_array)
 
 
 # ---- the policy ------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import struct
@@ -28,9 +27,7 @@ from dicomnet._pdu import (
     PresentationContextRQ,
     ReleaseRQ,
 )
-from dicomnet.errors import ConnectionFailed, InvalidArgument
 from dicomnet.net.admission import Connections
-from dicomnet.net.proxy import Header, Proxies
 from dicomnet.protocol.negotiation import AcceptancePolicy
 from dicomnet.wire.command_set import Command, frame
 
@@ -295,6 +292,16 @@ class TestDeferredAnswers:
             deferring.futures["2.25.1"][0].cancel()
             assert raw.read_command().status == 0x0110
 
+    def test_what_is_no_status_is_a_failure(self):
+        deferring = Deferring()
+        with provider("sync", deferring.configure) as scp, scp.raw() as raw:
+            raw.associate()
+            raw.send(numbered_store(1))
+            until(lambda: deferring.futures)
+            deferring.futures["2.25.1"][0].set_result("fine")
+            assert raw.read_command().status == 0x0110
+            assert raw.echo(99).status == 0
+
     def test_one_that_is_late_has_failed(self):
         deferring = Deferring()
         options: dict[str, Any] = {"acceptance": WINDOW, "timeouts": dn.Timeouts(handler=0.1)}
@@ -451,75 +458,6 @@ class TestAddresses:
                     assert raw.echo().status == 0
         assert seen == ["127.0.0.1", "[::1]"]
 
-    @pytest.mark.parametrize("face", ["sync", "aio"])
-    @pytest.mark.parametrize("cut", [0, 7, 20])
-    def test_a_trusted_proxy_says_for_whom_it_speaks(self, face, cut):
-        seen: list[str] = []
-
-        def configure(listener):
-            listener.on_echo(lambda request: seen.append(request.address))
-
-        header = b"PROXY TCP4 192.0.2.7 10.0.0.1 40000 104\r\n"
-        with provider(face, configure, proxies=["127.0.0.0/8"]) as scp, scp.raw() as raw:
-            raw.send(header[:cut])
-            raw.send(header[cut:], RawUser.REQUEST)
-            assert isinstance(raw.read(), AssociateAC)
-            assert raw.echo().status == 0
-        assert seen == ["192.0.2.7:40000"]
-
-    @pytest.mark.parametrize("face", ["sync", "aio"])
-    def test_others_are_not_believed(self, face):
-        with provider(face, proxies=["192.0.2.0/24"]) as scp, scp.raw() as raw:
-            raw.send(b"PROXY TCP4 192.0.2.7 10.0.0.1 40000 104\r\n", RawUser.REQUEST)
-            assert not isinstance(raw.read(), AssociateAC)
-
-    @pytest.mark.parametrize("face", ["sync", "aio"])
-    def test_a_trusted_proxy_has_to_say_it(self, face, caplog):
-        caplog.set_level(logging.INFO, "dicomnet")
-        with provider(face, proxies=["127.0.0.1"]) as scp, scp.raw() as raw:
-            raw.send(RawUser.REQUEST)
-            assert raw.read() is None
-            until(lambda: "begins with no PROXY header" in caplog.text)
-
-
-class TestHeader:
-    V2 = b"\r\n\r\n\0\r\nQUIT\n"
-
-    @pytest.mark.parametrize(
-        ("header", "address"),
-        [
-            (b"PROXY TCP4 192.0.2.7 10.0.0.1 40000 104\r\n", "192.0.2.7:40000"),
-            (b"PROXY TCP6 2001:db8::7 ::1 40000 104\r\n", "[2001:db8::7]:40000"),
-            (b"PROXY UNKNOWN\r\n", ""),
-            (V2 + b"\x21\x11\0\x0c\xc0\0\2\7\x0a\0\0\1\x9c\x40\0\x68", "192.0.2.7:40000"),
-            (V2 + b"\x21\x11\0\x0f\xc0\0\2\7\x0a\0\0\1\x9c\x40\0\x68\4\0\0", "192.0.2.7:40000"),
-            (V2 + b"\x21\x21\0\x24" + b"\x20\1\x0d\xb8" + bytes(11) + b"\7" + bytes(16) + b"\x9c\x40\0\x68",
-             "[2001:db8::7]:40000"),
-            (V2 + b"\x20\0\0\0", ""),
-        ],
-    )  # fmt: skip
-    def test_is_read_however_it_is_cut(self, header, address):
-        for cut in range(1, len(header)):
-            reader = Header()
-            assert reader.feed(header[:cut]) is None
-            assert reader.feed(header[cut:] + b"rest") == b"rest"
-            assert reader.address == address
-
-    @pytest.mark.parametrize(
-        "junk",
-        [
-            b"\x01\0\0\0\0\0", b"PROXY TCP4 x y 1 2\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 a 2\r\n", b"PROXY " + b"x" * 200,
-            b"PROXY TCP4 1.2.3.4\r\n", V2 + b"\x11\x11\0\x0c", V2 + b"\x21\x11\xff\xff", V2 + b"\x21\x11\0\x02xx",
-        ],
-    )  # fmt: skip
-    def test_anything_else_is_none(self, junk):
-        with pytest.raises(ConnectionFailed):
-            Header().feed(junk)
-
-    def test_what_is_no_network_is_told(self):
-        with pytest.raises(InvalidArgument, match="proxies"):
-            Proxies(["10.0.0"])
-
 
 class TestConnections:
     def test_the_oldest_makes_room(self):
@@ -556,6 +494,7 @@ class TestConnections:
         for number in range(4):
             connections.part(number)
         assert len(connections) == 0
+        assert not connections.make_room()
 
 
 def test_many_echoes_at_once_are_all_answered():

@@ -386,13 +386,13 @@ def response(asked: Command, status: int = 0, **elements: Any) -> Command:
 class RawProvider(RawPeer):
     """An acceptor by hand."""
 
-    def accept(self, max_pdu: int = 16384) -> AssociateRQ:
-        """Accept the association, with all of its contexts; the request."""
+    def accept(self, max_pdu: int = 16384, only: str = "") -> AssociateRQ:
+        """Accept the association, with all of its contexts, or ``only`` those of a SOP class; the request."""
         request = self.read()
         assert request.encode()[0] == PDU_ASSOCIATE_RQ
         contexts = tuple(
-            PresentationContextAC(context.id, 0, context.transfer_syntaxes[0])
-            for context in request.presentation_contexts
+            PresentationContextAC(one.id, 0 if only in ("", one.abstract_syntax) else 3, one.transfer_syntaxes[0])
+            for one in request.presentation_contexts
         )
         self.send(AssociateAC(request.called_ae_title, request.calling_ae_title, contexts, (MaximumLength(max_pdu),)))
         accepted: AssociateRQ = request

@@ -193,8 +193,7 @@ def test_what_cannot_be_read_any_more_when_its_turn_comes_is_a_result(made, tmp_
                 file.write(b"damaged")
             return given
 
-        itself = scu if made.face == "sync" else scu._association
-        itself.watch = spoil  # as the first is opened, the second is damaged
+        made.itself(scu).watch = spoil  # as the first is opened, the second is damaged
         if handlers:
             scu.on(events.BeforeStore)(made.handler(lambda _: None))
         results = list(scu.send(path))

@@ -256,7 +256,10 @@ class Listener(Provider):
                 address = header.address or address
             await loop.connect_accepted_socket(driven, sock)
         except (OSError, InvalidArgument, ConnectionFailed) as error:
-            log.info("a connection ended before it began: %s", escaped(str(error)))
+            if isinstance(error, InvalidArgument):  # it is we who cannot
+                log.error("cannot serve a connection: %s", error)
+            else:
+                log.info("a connection ended before it began: %s", escaped(str(error)))
             sock.close()
             for driver in drivers:
                 self._over(driver)

@@ -162,3 +162,17 @@ def test_what_a_model_does_not_have_is_said_before_anything_is_connected(made: c
 def test_numbers_that_cannot_be_are_refused(made: clients.Clients, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match="at least"):
         made.module.Client("ARCHIVE@host:104", **wrong)
+
+
+def test_what_takes_instances_says_what_becomes_of_each(made: clients.Clients, peer: str) -> None:
+    """In asyncio it may be awaited."""
+    kept: list[str] = []
+
+    def keep(request: Any) -> int:
+        kept.append(request.sop_instance_uid)
+        return 0xA700 if len(kept) == 2 else 0
+
+    with made.client(peer) as client:
+        done = client.get("STUDY", to=made.handler(keep), **STUDY)
+    assert kept == SENT
+    assert (done.completed, done.failed, done.kept) == (2, 1, 2)

@@ -166,3 +166,13 @@ def test_every_storage_class_and_non_patient_object_is_stored(rig: Rig) -> None:
     assert len(pairs) == 300
     assert associations == 3
     assert sorted(stored) == sorted(pairs)
+
+
+def test_a_request_without_a_data_set_has_no_bytes(rig: Rig) -> None:
+    printer = "1.2.840.10008.5.1.1.16"
+    listener, got = rig.listener(), []
+    listener.on_n_action(printer)(lambda request: got.append((request.data, request.size, repr(request))))
+    with rig.pair(listener, dn.contexts.sop_classes(printer), calling="ME") as user:
+        reply = user.n_action(printer, "1.2.3", 1)
+    assert got == [(b"", 0, f"NormalizedRequest(calling='ME', sop_class_uid='{printer}')")]
+    assert (reply.dataset, repr(reply)) == (None, f"Reply({reply.status!r}, 0 bytes)")

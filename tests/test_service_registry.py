@@ -36,6 +36,7 @@ def found(registry, sop_class=CT, syntax=EXPLICIT):
 def test_without_anything_registered_c_echo_succeeds():
     assert offered(ServiceRegistry()) == {(CommandField.C_ECHO_RQ, uids.VERIFICATION): "dicomnet"}
     assert offered(ServiceRegistry(echo=False)) == {}
+    assert (len(ServiceRegistry()), len(ServiceRegistry(echo=False))) == (1, 0)
 
 
 def test_a_handler_of_c_echo_takes_the_place_of_ours_and_gives_it_back():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import json
 import os
+import pwd
 import socket
 import stat
 import threading
@@ -19,12 +21,14 @@ import dicomnet as dn
 from dicomnet import uids
 from dicomnet.server import Server, Settings, StartFailed, hookimpl
 from dicomnet.server.admin import AdminError, AsyncClient, Client
+from dicomnet.server.admin.app import create_app
 from dicomnet.server.admin.roles import Caller, role_of
 from dicomnet.server.admin.serving import open_socket
 from dicomnet.server.ae_entry import AEEntry
 from dicomnet.server.ae_titles import AETitles, Conflict, InUse
 from dicomnet.server.database import Database
 from dicomnet.server.events import EventLog
+from dicomnet.web.serving import WebServing
 
 
 @pytest.fixture
@@ -209,6 +213,66 @@ def test_roles_follow_the_credentials_of_the_process(tmp_path):
     assert role_of(tcp, rules, 1, "Bearer abc", "abc") == "administer"
     assert role_of(tcp, rules, 1, "Bearer abd", "abc") is None
     assert role_of(tcp, rules, 1, "", "") is None
+
+
+def test_a_user_is_of_the_sockets_group_by_any_of_its_own(monkeypatch):
+    rules = make_settings(admin={"group_role": "operate"}).admin
+    entry = grp.struct_group(("radiology", "x", 4242, ["jane"]))
+    monkeypatch.setattr("grp.getgrgid", {4242: entry}.__getitem__)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: pwd.struct_passwd(("jane", "x", uid, 1, "", "/", "/bin/sh")))
+    assert role_of(Caller(65533, 1, 1), rules, 4242, "", "") == "operate"
+    assert role_of(Caller(65533, 1, 1), rules, 4243, "", "") is None  # there is no such group
+
+
+def test_a_message_wants_the_role_that_is_its_own(directory):
+    write_settings(directory, "[admin]\ntcp_port = 0\n")
+    with Server(directory) as server:
+        app = create_app(server, lambda request: "read")
+        with WebServing(app, "127.0.0.1", 0) as serving, httpx.Client(base_url=serving.url) as http:
+            asked = http.post("v1/messages", json={"message": "GetStatus"})
+            assert (asked.status_code, asked.json()["success"]) == (200, True)
+            refused = http.post("v1/messages", json={"message": "PauseServer"})
+            assert (refused.status_code, "needs the role operate" in refused.json()["detail"]) == (403, True)
+        assert server.status()["state"] == "running"
+
+
+def test_a_client_tells_what_is_no_answer_of_a_server(server, admin, tmp_path):
+    with pytest.raises(dn.InvalidArgument, match="an AE title is needed"):
+        admin.ae_title("")
+    with pytest.raises(AdminError, match="the id of an event is a whole number") as caught:
+        next(admin.events(10**30))
+    assert caught.value.status == 400
+    association = call(server, uids.VERIFICATION)
+    [client] = admin.clients()
+    assert admin.send("DisconnectClient", {"id": client["id"]}) is None
+    with pytest.raises(dn.DicomNetError):
+        echo_on(association)
+
+    async def events():
+        async with AsyncClient(server.directory) as client:
+            assert "dicomnet_operations_total" in await client.metrics()
+            async for one in client.events(10**30):
+                return one
+        return None
+
+    with pytest.raises(AdminError, match="whole number"):
+        asyncio.run(events())
+    path = tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+
+        def answer():
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with Client(path) as client, pytest.raises(AdminError, match="the answer is not JSON"):
+            client.status()
+        thread.join(30)
 
 
 def test_tcp_wants_the_token_but_for_health(directory):

@@ -21,6 +21,7 @@ from dicomnet.errors import InvalidArgument
 from dicomnet.server import Server, manager
 from dicomnet.server.admin import Client
 from dicomnet.server.directory import ServerDirectory
+from dicomnet.server.privileges import become, check_owners
 
 AS_ROOT = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root has privileges to drop")
 ADD_IN = """\
@@ -78,7 +79,7 @@ def running(path):
 
 def refusal(path, code=2):
     done = subprocess.run(
-        programs.command("server", "run", path), capture_output=True, text=True, cwd=programs.ROOT, timeout=20
+        programs.command("server", "run", path), capture_output=True, text=True, cwd=programs.ROOT, timeout=50
     )
     assert done.returncode == code
     return done.stderr.splitlines()[0]
@@ -141,6 +142,32 @@ def test_settings_and_add_ins_stay_roots_and_links_are_left_alone(place):
     for script in ("echo >> server.toml", "mv here server.toml", "mv server.toml gone", "mv addins gone",
                    "touch addins/x.py", "touch addins/deep/x.py", "echo >> addins/deep/mine.py"):  # fmt: skip
         assert not tried(script), script
+
+
+@AS_ROOT
+def test_there_is_no_such_user_to_become(place):
+    write_settings(place / "s")
+    with pytest.raises(InvalidArgument, match='there is no user "no-such-user" to become'):
+        become("no-such-user", place / "s")
+    become("", place / "s")
+    assert os.geteuid() == 0
+    assert sorted(path.name for path in (place / "s").iterdir()) == ["server.toml"]
+    text = (place / "s/server.toml").read_text().replace("[listen]", 'user = "no-such-user"\n[listen]', 1)
+    (place / "s/server.toml").write_text(text)
+    assert "no-such-user" in refusal(place / "s")
+
+
+@AS_ROOT
+def test_what_else_an_add_in_leads_to_is_looked_at_too(place):
+    server = of_nobody(place / "s")
+    check_owners(server)
+    (server / "addins/deep").mkdir(parents=True)
+    check_owners(server)
+    (server / "addins/deep/link.py").symlink_to(place)
+    os.chown(server / "addins/deep/link.py", nobody().pw_uid, -1, follow_symlinks=False)
+    with pytest.raises(InvalidArgument, match=r"deep/link\.py belongs to user") as told:
+        check_owners(server)
+    assert f"cd {server} && chown -hR root ." in told.value.hint
 
 
 @AS_ROOT

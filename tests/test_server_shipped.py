@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import ssl
@@ -19,6 +20,7 @@ from lxml import etree
 from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
+from rig import until
 from servers import Told, call, make_settings
 
 import dicomnet as dn
@@ -222,6 +224,51 @@ def test_a_webhook_is_signed_and_tried_again_in_order(tmp_path):
         receiver.server_close()
     assert [json.loads(body)["type"] for _, body in receiver.taken] == ["client.associated", "client.disconnected"]
     assert all(signature("s3cret", body) == signed for signed, body in receiver.taken)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["/nowhere/program"], "/nowhere/program did not run: FileNotFoundError"),
+        ([sys.executable, "-c", "import sys; sys.exit('first\\nno paper')"], "ended with 1: no paper"),
+        ([sys.executable, "-c", "import sys; sys.exit(3)"], "ended with 3: "),
+        ([sys.executable, "-c", "import sys; sys.stdin.read(); input()"], "ended with 1: EOFError"),
+        ([sys.executable, "-c", "import time; time.sleep(60)"], "did not run: TimeoutExpired"),
+        ([sys.executable, "-c", "", "{text}"], "did not run: ValueError"),
+    ],
+    ids=["no program", "its last line", "its code", "its input ends", "too long", "no argument"],
+)
+def test_a_program_that_fails_is_logged(tmp_path, command, said, caplog):
+    seconds = 0.2 if "sleep" in command[-1] else 30
+    table = {"command": command, "types": ["test"], "timeout": seconds}
+    settings = make_settings(addins={"enable": ["exec"]}, addin={"exec": table})
+    with Server(settings, directory=tmp_path) as server:
+        server.events.publish("test.one", {"text": "a\0b"})
+        until(lambda: said in caplog.text, lambda: caplog.text)
+
+
+def test_events_that_no_program_has_time_for_are_counted(tmp_path):
+    pipe, first = tmp_path / "pipe", tmp_path / "first"
+    os.mkfifo(pipe)
+    first.touch()  # the first one waits, and those after it do not
+    script = "import os, sys; os.path.exists(sys.argv[2]) and open(sys.argv[1]).read()"
+    command = [sys.executable, "-c", script, str(pipe), str(first)]
+    table = {"command": command, "types": ["test"], "most": 2}
+    settings = make_settings(addins={"enable": ["exec"]}, addin={"exec": table})
+    with Server(settings, directory=tmp_path) as server:
+        server.events.publish("test.one", {})
+        with open(pipe, "w"):  # it has begun to read
+            first.unlink()
+            for _ in range(5):
+                server.events.publish("test", {})
+            addin = server.addins.get("exec").found.plugin
+            assert addin.dropped == 3
+
+
+def test_names_alone_stand_in_braces():
+    for part in ("{type!r}", "{type:>9}", "{0}", "{type.real}", "{"):
+        with pytest.raises(ValueError, match=r"expected names alone|expected '}'|Single"):
+            make_settings(addin={"exec": {"command": ["x", part], "types": []}}).table("exec", Exec.Settings)
 
 
 def test_exec_runs_a_program_and_no_shell(tmp_path):

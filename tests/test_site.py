@@ -262,6 +262,26 @@ def test_a_site_that_is_down_says_so(tmp_path: Path) -> None:
     assert any("expires in 24 days" in one for one in later.warnings)
 
 
+def test_certificates_and_keys_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
+    site = made(tmp_path / "site")
+    certs = site.directory / "certs"
+    early = check(site, now=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)).problems
+    assert any(f"the certificate {certs}/archive.pem is not valid before" in one for one in early)
+    (certs / "archive.key").write_bytes((certs / "router.key").read_bytes())
+    (certs / "router.key").write_text("no key")
+    (certs / "workstation.key").unlink()
+    (certs / "client.pem").write_text("no certificate")
+    (site.server("router") / "server.toml").write_text("[server]\n")
+    said = "\n".join(check(site).problems)
+    assert f"the key {certs}/archive.key is not that of the certificate {certs}/archive.pem" in said
+    assert f"the key {certs}/router.key cannot be read" in said
+    assert f"the key {certs}/workstation.key cannot be read" in said
+    assert f"{certs}/client.pem cannot be read" in said
+    assert "the router has settings that make no sense" in said
+    done = programs.run_here("site", "check", site.directory)
+    assert (done.returncode, f"error: {certs}/client.pem cannot be read" in done.stderr) == (69, True)
+
+
 def expire(folder: Path, name: str) -> None:
     """Put a certificate in place of another that ended years ago, of the same key."""
     authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
@@ -328,3 +348,9 @@ def test_no_site_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="there is something missing"):
         Site.load(tmp_path)
     assert issubclass(SiteInvalid, InvalidArgument)
+    (tmp_path / "site.toml").write_text("no TOML")
+    with pytest.raises(InvalidArgument, match=r"site\.toml: "):
+        Site.load(tmp_path)
+    long = tmp_path / ("x" * 300)
+    with pytest.raises(InvalidArgument, match="cannot be looked into: File name too long"):
+        Site.found(long)

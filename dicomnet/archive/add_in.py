@@ -30,6 +30,7 @@ from ..protocol.admission import AdmissionRule
 from ..protocol.messages import CommandField
 from ..repository import schema
 from ..repository.application import end_together
+from ..repository.audited import Recorder
 from ..repository.disk import DiskState, Watermarks
 from ..repository.find_service import QueryService
 from ..repository.receiving import DiskRoom
@@ -98,7 +99,12 @@ class ArchiveAddIn:
             self._use_titles(context, opened)
             self.holdings.given = _with_told(settings, context)
             self._share_settings(context, opened)
-            self.storage: StorageService = StorageService(self.holdings, turns=True, commit=commit_of(self.holdings))
+            self._audit: Recorder | None = Recorder.of(context.services.audit)
+            if self._audit is not None:
+                opened.callback(end_together, {"what records": self._audit.close})
+            self.storage: StorageService = StorageService(
+                self.holdings, turns=True, commit=commit_of(self.holdings), audit=self._audit
+            )
             workers: dict[str, Callable[[], None]] = {"storage": self.storage.close}
             self._be_a_node(context, opened)
             opened.callback(end_together, workers)  # before the housekeeper gives up what this node does for all
@@ -184,8 +190,8 @@ class ArchiveAddIn:
         )
         for service in (
             self.storage,
-            QueryService(self.holdings, self.holdings.settings.ae_title),
-            RetrievalService(self.holdings),
+            QueryService(self.holdings, self.holdings.settings.ae_title, self._audit),
+            RetrievalService(self.holdings, self._audit),
             self.commitment,
             WorklistService(self.holdings),
             ProcedureStepService(self.holdings, self.forwarder),

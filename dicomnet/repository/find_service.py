@@ -9,6 +9,7 @@ from ..log import log
 from ..services.provider_requests import FindRequest
 from ..services.service_registry import Registering
 from ..status import Status
+from .audited import Recorder
 from .catalog import Level
 from .holdings import Holdings
 from .index import QueryTooLong
@@ -34,16 +35,30 @@ class QueryService:
     Args:
         holdings: the index that is asked.
         retrieve_ae_title: what answers say that instances are retrieved from.
+        audit: records what is asked; None: there is no audit trail.
     """
 
-    def __init__(self, holdings: Holdings, retrieve_ae_title: str) -> None:
-        self._holdings = holdings
+    def __init__(self, holdings: Holdings, retrieve_ae_title: str, audit: Recorder | None = None) -> None:
+        self._holdings, self._audit = holdings, audit
         self._answers = Answers(retrieve_ae_title=retrieve_ae_title)
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer C-FIND in both roots."""
         for model, root in (("STUDY_ROOT", Level.STUDY), ("PATIENT_ROOT", Level.PATIENT)):
-            services.on_find(model, owner=owner, extended=_EXTENDED)(partial(self.find, root=root))
+            find = self.find if self._audit is None else partial(self._recorded, self._audit)
+            services.on_find(model, owner=owner, extended=_EXTENDED)(partial(find, root=root))
+
+    def _recorded(
+        self, audit: Recorder, request: FindRequest, *, root: Level
+    ) -> Generator[Answer, None, Status] | Status:
+        """`find`, in the audit trail."""
+        outcome = "serious"
+        try:
+            answer = self.find(request, root=root)
+            outcome = "minor" if isinstance(answer, Status) else "success"
+        finally:
+            audit.queried(request, outcome)
+        return answer
 
     def find(self, request: FindRequest, *, root: Level) -> Generator[Answer, None, Status] | Status:
         """The matches of a query, one by one, or why it cannot be answered."""

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, func, select, update
 
 from . import schema
+from .audited_study import AuditedStudy
 from .blob_store import BlobRef
 from .catalog import Level
 from .database import Database, insert_into, parts
@@ -102,6 +103,20 @@ class Places:
         query = query.order_by(_I.series_id, _I.number, _I.id)
         with self._database.read() as connection:
             return [_place(row) for row in connection.execute(query).mappings()]
+
+    def studies(self, places: Iterable[Place]) -> list[AuditedStudy]:
+        """The studies of some instances with their patients, and how many of each SOP class they are."""
+        found: dict[str, AuditedStudy] = {}
+        patient = schema.patient.c
+        tables = schema.instance.join(schema.series, _I.series_id == _SE.id).join(schema.study, _SE.study_id == _ST.id)
+        columns = (_ST.uid, patient.pid, patient.name, _I.cls)
+        query = select(*columns, func.count()).select_from(tables.join(schema.patient, _ST.patient_id == patient.id))
+        with self._database.read() as connection:
+            for part in parts([place.id for place in places]):
+                for uid, pid, name, cls, count in connection.execute(query.where(_I.id.in_(part)).group_by(*columns)):
+                    study = found.setdefault(uid, AuditedStudy(uid, pid or "", name))
+                    study.instances[cls] += count
+        return list(found.values())
 
     def counts(self, keys: Sequence[str]) -> dict[str, int]:
         """How many instances are under each of some keys; those that nothing is under are left out."""

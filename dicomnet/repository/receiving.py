@@ -34,6 +34,7 @@ from .intake import Mismatch
 __all__ = ["DiskRoom", "Receiver"]
 
 R = TypeVar("R")
+_Settle = Callable[[R | Exception], object]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TEMPORARY_CONGESTION = 2, 3, 1  # transient, by the provider (presentation related), PS3.8 Table 9-21
@@ -65,6 +66,7 @@ class Receiver(Generic[R]):
     Attributes:
         committer: makes groups durable.
         stored, failed: how many instances were acknowledged, and how many were not.
+        watch: gives what settles a request in place of what is to; None: nothing watches.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Receiver(Generic[R]):
         self.committer: Committer[Incoming, R] = Committer(
             commit, turns=turns, at_once=blobs.at_once, size=_in_memory, most_bytes=blobs.most_bytes
         )
+        self.watch: Callable[[StoreRequest, _Settle[R]], _Settle[R]] | None = None
         self._lock = threading.Lock()
         self.stored: int
         self.failed: int
@@ -121,7 +124,9 @@ class Receiver(Generic[R]):
         sink = request.sink
         assert isinstance(sink, BlobSink)
         status: Deferred[Status] = Deferred()
-        settle = partial(self._answer, status, sink, request.calling)
+        settle: _Settle[R] = partial(self._answer, status, sink, request.calling)
+        if self.watch is not None:
+            settle = self.watch(request, settle)
         try:
             incoming, writer = sink.take(request.calling, request.called, request.address)
         except OSError as error:

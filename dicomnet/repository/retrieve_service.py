@@ -8,6 +8,7 @@ from ..log import log
 from ..services.provider_requests import FindRequest, MoveRequest
 from ..services.service_registry import Registering
 from ..status import Status
+from .audited import Recorder
 from .blob_source import BlobSource
 from .holdings import Holdings
 
@@ -20,10 +21,15 @@ _KEYS = {"PATIENT": "PatientID", "STUDY": "StudyInstanceUID", "SERIES": "SeriesI
 
 
 class RetrievalService:
-    """Gives back what is stored, bit for bit."""
+    """Gives back what is stored, bit for bit.
 
-    def __init__(self, holdings: Holdings) -> None:
-        self._holdings = holdings
+    Args:
+        holdings: what is stored.
+        audit: records what is sent; None: there is no audit trail.
+    """
+
+    def __init__(self, holdings: Holdings, audit: Recorder | None = None) -> None:
+        self._holdings, self._audit = holdings, audit
 
     def register(self, services: Registering, owner: str) -> None:
         """Offer C-GET and C-MOVE in both roots. Where a C-MOVE may send is the listener's to know."""
@@ -55,6 +61,8 @@ class RetrievalService:
             scope=scope,
         )
         log.info("%s retrieves %d instances", request.calling, len(found))
+        if self._audit is not None:
+            request.ended = self._audit.watch_retrieve(request, self._holdings.places.studies(found))
         return [BlobSource(self._holdings.blobs, place) for place in found]
 
 

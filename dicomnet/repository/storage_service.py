@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from .audited import Recorder
 from .holdings import Holdings
 from .incoming import Incoming
 from .intake import Kept
@@ -21,7 +22,12 @@ class StorageService(Receiver[Kept]):
         holdings: where.
         turns: what comes in one turn of a listener's loop is a group; the loop calls `committer.turn`.
         commit: what stores a group; by default `Intake.store`.
+        audit: records what is stored; None: there is no audit trail.
     """
 
-    def __init__(self, holdings: Holdings, *, turns: bool = False, commit: Commit | None = None) -> None:
+    def __init__(
+        self, holdings: Holdings, *, turns: bool = False, commit: Commit | None = None, audit: Recorder | None = None
+    ) -> None:
         super().__init__(holdings.blobs, holdings.disk, commit or holdings.intake.store, turns=turns)
+        if audit is not None:
+            self.watch = audit.watch_store

@@ -71,9 +71,10 @@ class AuditFile:
         Args:
             event: a name of `audit_message.EVENTS`.
             facts: ``participants`` and ``subjects`` as in `audit_message.message`, ``outcome``, ``what`` in words,
-                and ``user`` and ``address`` of who did it, where that is all there is to say.
+                and ``user`` and ``address`` of who did it, where that is all there is to say; ``role`` of this server,
+                by default "application".
         """
-        mine = Participant(process_id(), (self._source,), role="application")
+        mine = Participant(process_id(), (self._source,), role=facts.get("role", "application"))
         others: Iterable[Participant] = facts.get("participants", ())
         user = facts.get("user")
         if user is not None:

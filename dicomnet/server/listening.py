@@ -17,6 +17,7 @@ from ..protocol.exchange import Exchange
 from ..protocol.negotiation import ProposedContext
 from ..protocol.peer_profile import Peers
 from ..services.provider import Serving
+from ..services.provider_requests import Ending
 from ..services.scp import AssociationProvider, TakeNext, host_of
 from ..services.service_registry import ServiceRegistry
 from ..sync.association import Association, connect
@@ -159,6 +160,9 @@ class _Watched(AssociationProvider):
         try:
             yield from super().serve(full=full)
         finally:
+            for one in tuple(self.exchange.kept.values()):
+                if isinstance(one, Ending):
+                    one.association_ended()
             self._listener.clients.disconnected(self._record)
             self._listener.metrics.connection_closed(self._record)
 

@@ -20,6 +20,7 @@ from ..wire.element_walk import Element, HeaderCollector, Selection, header_of
 __all__ = [
     "Arrival",
     "EchoRequest",
+    "Ending",
     "FindRequest",
     "GetRequest",
     "MoveRequest",
@@ -28,6 +29,13 @@ __all__ = [
     "StoreRequest",
     "file_sink",
 ]
+
+
+class Ending:
+    """What handlers keep in `Request.kept`, and a server tells of the end of the association."""
+
+    def association_ended(self) -> None:
+        """The association is over; its last instances may still be on their way to the disk. It must not block."""
 
 
 class Request:
@@ -217,14 +225,17 @@ class FindRequest(Request):
     Attributes:
         negotiated: the application information of extended negotiation that was granted for its SOP class, a byte for
             each option (PS3.4 Table C.5-1); empty where none was.
+        ended: of a C-GET or C-MOVE: called with how many instances were sent, once it is over, in any way. A handler
+            may set it; it must not block.
     """
 
-    __slots__ = ("negotiated",)
+    __slots__ = ("ended", "negotiated")
 
     def __init__(self, exchange: Exchange, message: Message, address: str) -> None:
         super().__init__(exchange, message, address)
         granted = extended_answers(exchange.request_pdu, exchange.accept_pdu)
         self.negotiated: bytes = granted.get(self.context.abstract_syntax, b"")
+        self.ended: Callable[[int], object] | None = None
 
     @property
     def identifier(self) -> Any:

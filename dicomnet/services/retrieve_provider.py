@@ -161,10 +161,10 @@ def _finish_retrieve(exchange: Exchange, message: Message, counts: _Counts, stat
 
 
 def _move_all(
-    exchange: Exchange, message: Message, mover: _Mover, final: Status | None, progress: _Progress
+    exchange: Exchange, message: Message, mover: _Mover, counts: _Counts, final: Status | None, progress: _Progress
 ) -> Serving:
     """Send what the mover has planned, telling the progress now and then, until done or cancelled."""
-    counts = _Counts(remaining=mover.planned)
+    counts.remaining = mover.planned
     while counts.remaining > 0:
         outcomes = yield from mover.send(progress.next)
         for outcome in outcomes or [_UNTOLD] * counts.remaining:
@@ -183,6 +183,7 @@ def perform_get(
     exchange: Exchange, provider: Any, service: Registration, message: Message, request: FindRequest
 ) -> Serving:
     """C-GET: C-STORE sub-operations on this association (PS3.7 Section 9.1.3.2)."""
+    counts = _Counts(0)
     try:
         answer = yield handler_call(exchange, service, request)
         if answer is None or isinstance(answer, int):
@@ -193,9 +194,11 @@ def perform_get(
         def send(given: Any) -> Generator[Any, Any, Outcome]:
             return _send_back(exchange, provider, message, given, buffer)
 
-        yield from _stream(exchange, provider, service, message, answer, send)
+        yield from _stream(exchange, provider, service, message, answer, send, counts)
     except Exception as error:
         respond(exchange, message, status_of_failure(error, exchange, message.command))
+    finally:
+        _tell_end(request, counts)
 
 
 def _stream(
@@ -205,9 +208,10 @@ def _stream(
     message: Message,
     answer: Any,
     send: Callable[[Any], Generator[Any, Any, Outcome]],
+    counts: _Counts,
 ) -> Generator[Any, Any, None]:
     """Send each instance as the handler gives it, and answer in the end."""
-    counts = _Counts(len(answer) if hasattr(answer, "__len__") else 0)
+    counts.remaining = len(answer) if hasattr(answer, "__len__") else 0
     progress = _Progress(exchange, message, provider.pending_every, provider.clock)
     results = HandlerResults(answer, partial(call_for, exchange, service), provider.clock)
     driven = True
@@ -261,6 +265,12 @@ def _conclude(exchange: Exchange, message: Message, counts: _Counts, final: Stat
         return
     sent = counts.status()
     _finish_retrieve(exchange, message, counts, sent if final is None or not sent.is_success else final)
+
+
+def _tell_end(request: FindRequest, counts: _Counts) -> None:
+    """Tell a handler that wants to know how many instances were sent; see `FindRequest.ended`."""
+    if request.ended is not None:
+        request.ended(counts.completed + counts.warning)
 
 
 def _send_back(
@@ -327,19 +337,20 @@ def perform_move(
         log.warning("%s asked for a move to %r, which is not configured", exchange.peer, request.destination)
         respond(exchange, message, Status.MOVE_DESTINATION_UNKNOWN)
         return
-    mover = _Mover(provider, destination, exchange, message)
+    mover, counts = _Mover(provider, destination, exchange, message), _Counts(0)
     progress = _Progress(exchange, message, provider.pending_every, provider.clock)
     try:
         answer = yield handler_call(exchange, service, request)
         instances, final = yield from _collect(exchange, provider, service, message, answer, progress)
         yield mover.call(mover.plan, instances)
-        yield from _move_all(exchange, message, mover, final, progress)
+        yield from _move_all(exchange, message, mover, counts, final, progress)
     except Exception as error:
         respond(exchange, message, _status_of_move(error, exchange, message.command))
     except GeneratorExit:
         mover.forget()
         raise
     finally:
+        _tell_end(request, counts)
         yield from mover.close()
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rig import until
 
 import dicomnet as dn
-from dicomnet._pdu import AssociateRQ, MaximumLength, PresentationContextRQ
+from dicomnet._pdu import Abort, AssociateRQ, MaximumLength, PresentationContextRQ
 from dicomnet.errors import LocalProtocolError, OutputFileError
 from dicomnet.files import file_sink
 from dicomnet.files.file_sink import FileSink
@@ -516,6 +516,19 @@ class TestListener:
             held.let()
             assert raw.read_command().status == 0
             stopping.join(PATIENCE)
+        assert data_of(spooling.kept / "1") == bytes(sent + 2)
+
+    def test_a_stop_that_waits_no_longer_leaves_no_file_behind(self, spooling: Spooling, held: Held) -> None:
+        with provider("sync", spooling.configure, drain=0.0) as serving, serving.raw() as raw:
+            raw.associate()
+            sent = pour(raw, held.reached)
+            finish(raw)
+            stopping = threading.Thread(target=serving.listener.__exit__)
+            stopping.start()
+            assert [type(pdu) for pdu in raw.read_to_the_end()] == [Abort]
+            held.let()
+            stopping.join(PATIENCE)
+            assert left_in(spooling.spool) == []
         assert data_of(spooling.kept / "1") == bytes(sent + 2)
 
     def test_eight_who_send_at_once_each_get_their_own(self, spooling: Spooling) -> None:

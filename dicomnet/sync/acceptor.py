@@ -258,6 +258,7 @@ class Acceptor:
             self._close_port()
             for connection in self.connections:
                 connection.abort()
+            self.loop.settle()  # what waits for the disk cannot end before
             self._hurried = False
             end = monotonic() + min(drain, _TIDYING)
             self._serve_until(end)  # what generators do as they are closed

@@ -336,6 +336,11 @@ cdef class Loop:
             self._plain = memoryview(bytearray(self._size))
         return self._plain
 
+    def settle(self):
+        """Wait until all that was received is written, and have those go on that waited for it."""
+        self._writer.wait()
+        self.turn(0)
+
     def close(self):
         """Let go of what the system has for the loop."""
         self._writer.close()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 
 import programs
 import pytest
@@ -137,9 +138,9 @@ def test_one_worker_is_administered_killed_and_started_again(directory, monkeypa
         with call(fleet, uids.VERIFICATION) as association:
             assert association.echo().is_success
         os.kill(fleet.workers[0].pid, signal.SIGSTOP)
-        monkeypatch.setattr("dicomnet.server.admin.client.PATIENCE", 0.2)
+        client = fleet.workers[0].client
+        monkeypatch.setattr(client, "request", partial(client.request, patience=0.2))
         monkeypatch.setattr("dicomnet.server.fleet.GRACE", 0.1)
-        fleet.workers[0].client = Client(directory / "run/worker-1/admin.sock")
         fleet.hurry()
         fleet.stop(0)
         assert "did not end, and is killed" in caplog.text

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from statistics import median
 
 from contest import DISTURBED, Series
 from corpora import Recipe
+from rigs import PeerMissing, dcmtk_program
 from transfers import how
 
 RESULTS = Path(__file__).parent / "results"
@@ -229,10 +229,12 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    program = shutil.which("storescu")
-    if program:
-        words = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
-        found["dcmtk"] = next((word for word in words if word.startswith("v")), "unknown")
+    try:
+        program = dcmtk_program("storescu")  # pynetdicom's has the same name
+    except PeerMissing:
+        return found
+    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    found["dcmtk"] = next((word for word in words if word.startswith("v")), "unknown")
     return found
 
 

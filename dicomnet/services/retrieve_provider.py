@@ -21,7 +21,7 @@ from ..errors import (
     escaped,
 )
 from ..files.instance_source import Source
-from ..log import in_brief, log
+from ..log import in_brief, log, log_failure
 from ..protocol.exchange import POLL, Call, Exchange
 from ..protocol.messages import CommandField
 from ..protocol.negotiation import PresentationContext
@@ -269,8 +269,12 @@ def _conclude(exchange: Exchange, message: Message, counts: _Counts, final: Stat
 
 def _tell_end(request: FindRequest, counts: _Counts) -> None:
     """Tell a handler that wants to know how many instances were sent; see `FindRequest.ended`."""
-    if request.ended is not None:
+    if request.ended is None:
+        return
+    try:
         request.ended(counts.completed + counts.warning)
+    except Exception as error:  # the peer has its answer, and what was opened is to be closed
+        log_failure("what hears of the end of a retrieve failed", error)
 
 
 def _send_back(

@@ -14,8 +14,10 @@ from dicomnet.protocol.peer_profile import Relaxation
 from dicomnet.server import Server, hookimpl
 from dicomnet.server.admin import AdminError, Client
 from dicomnet.server.ae_entry import AEEntry
+from dicomnet.services.provider_requests import Ending
 from dicomnet.status import Status
 
+MPPS = uids.MODALITY_PERFORMED_PROCEDURE_STEP
 LIMIT = (2, 3, 2)  # transient, of the presentation provider: local limit exceeded
 
 
@@ -112,6 +114,26 @@ def test_what_only_calls_cannot_be_asked_for_anything(serve):
     server.base.ae_titles.add(AEEntry(title="CT1"))
     with Client(server.settings.admin.socket) as admin, pytest.raises(AdminError, match="CT1 has no host and port"):
         admin.echo("CT1")
+
+
+def test_what_fails_at_the_end_of_an_association_leaves_none_on_the_list(tmp_path, caplog):
+    """One that stayed there would count for as long as the server runs."""
+
+    class Fails(Ending):
+        def association_ended(self):
+            raise RuntimeError(" ".join(["DOE", "JANE"]))
+
+    class Keeping:
+        @hookimpl
+        def services(self, registry):
+            registry.on_n_create(MPPS)(lambda request: request.kept.setdefault("mine", Fails()) and None)
+
+    with Server(make_settings(), directory=tmp_path, addins={"keeping": Keeping()}) as server:
+        with call(server, MPPS) as association:
+            association.n_create(MPPS, "1.2.3")
+        until(lambda: not len(server.clients))
+    assert caplog.text.count("what hears of the end of an association failed") == 1
+    assert "DOE JANE" not in caplog.text
 
 
 def test_connections_have_the_buffers_of_the_settings(tmp_path):

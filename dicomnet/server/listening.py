@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from .._pdu import AssociateAC
 from ..config import Entity
+from ..log import log_failure
 from ..net.sockets import listen
 from ..net.tls import TLS
 from ..protocol.admission import Refusal
@@ -160,11 +161,17 @@ class _Watched(AssociationProvider):
         try:
             yield from super().serve(full=full)
         finally:
-            for one in tuple(self.exchange.kept.values()):
-                if isinstance(one, Ending):
-                    one.association_ended()
+            self._tell_end()
             self._listener.clients.disconnected(self._record)
             self._listener.metrics.connection_closed(self._record)
+
+    def _tell_end(self) -> None:
+        for one in tuple(self.exchange.kept.values()):
+            try:
+                if isinstance(one, Ending):
+                    one.association_ended()
+            except Exception as error:  # the association counts as open until it is taken off the list
+                log_failure("what hears of the end of an association failed", error)
 
     def admit(self, full: Callable[[], bool]) -> Serving:
         """Let the caller have what it has a right to, and tell of it."""

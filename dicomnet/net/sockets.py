@@ -22,7 +22,8 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens, and does not block.
 
     Args:
-        host: the address to bind; empty takes every address of the machine, IPv4 and IPv6 by one socket.
+        host: the address to bind, or a name of one, of which IPv4 is preferred; empty takes every address of the
+            machine, IPv4 and IPv6 by one socket.
         port: 0 picks a free one.
 
     Raises:
@@ -32,10 +33,11 @@ def listen(host: str, port: int) -> socket.socket:
         if not host and socket.has_dualstack_ipv6():
             sock = socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
         else:
-            family, _, _, _, address = socket.getaddrinfo(
-                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
             sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except UnicodeError as error:  # a name that can be none
+        raise cannot_listen(OSError("that is no name of a host"), host, port) from error
     except OSError as error:
         raise cannot_listen(error, host, port) from error
     sock.setblocking(False)

@@ -13,7 +13,7 @@ SANITIZING = PYTHONPATH=$(CURDIR)/$(SANE) DICOMNET_PATIENCE=5 DICOMNET_WALKS=100
 COMPILED := $(addprefix tests/,test_pdu.py test_pdu_hostile.py test_pdu_noise.py test_part10.py test_command_set.py \
 	test_command_set_fragments.py test_elements.py test_upper_layer.py test_upper_hostile.py test_upper_walks.py \
 	test_upper_slow.py test_exchange_hostile.py test_exchange.py test_fuzz.py test_messages.py test_instance_source.py \
-	test_dataset_sink.py test_scp.py test_window.py test_sync.py)
+	test_dataset_sink.py test_writer_thread.py test_scp.py test_window.py test_sync.py)
 COUNT ?= 200000
 KILLS ?= 2000
 ARCHIVES ?= 13000

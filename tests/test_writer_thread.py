@@ -90,6 +90,13 @@ def received(writer: WriterThread, data: bytes) -> memoryview:
     return view
 
 
+def awaited(directory: Path, header: bytes = b"") -> FileSink:
+    """A sink of which somebody waits until nothing is pending."""
+    sink = FileSink(directory, header)
+    sink.awaited = True
+    return sink
+
+
 def left_in(directory: Path) -> list[str]:
     return sorted(os.listdir(directory))
 
@@ -101,7 +108,7 @@ class TestSink:
     def test_a_large_part_is_borrowed_and_what_follows_it(
         self, tmp_path: Path, writer: WriterThread, held: Held
     ) -> None:
-        sink = FileSink(tmp_path, b"header")
+        sink = awaited(tmp_path, b"header")
         large, small = received(writer, os.urandom(LARGE)), received(writer, b"small")
         sink.write([large])
         sink.write([small])
@@ -122,13 +129,23 @@ class TestSink:
         self, tmp_path: Path, writer: WriterThread, held: Held, wanted: bool
     ) -> None:
         writer.wanted = wanted
-        sink = FileSink(tmp_path)
+        sink = awaited(tmp_path)
         sink.write([received(writer, bytes(LARGE - 1 if wanted else LARGE))])
         sink.write([memoryview(bytes(LARGE))])
         assert (sink.pending, writer.waiting) == (0, 0)
 
+    def test_what_a_sink_of_others_leaves_to_it_is_whole_after_the_close(
+        self, tmp_path: Path, writer: WriterThread, held: Held
+    ) -> None:
+        sink = FileSink(tmp_path, b"header")
+        sink.write([received(writer, bytes(LARGE))])
+        sink.close()
+        assert (sink.pending, writer.waiting) == (0, 0)
+        assert sink.path is not None
+        assert Path(sink.path).read_bytes() == b"header" + bytes(LARGE)
+
     def test_so_many_writes_may_wait_and_no_more(self, tmp_path: Path, writer: WriterThread, held: Held) -> None:
-        sinks = [FileSink(tmp_path) for _ in range(9)]
+        sinks = [awaited(tmp_path) for _ in range(9)]
         for sink in sinks:
             sink.write([received(writer, bytes(LARGE))])
         assert [sink.pending for sink in sinks] == [1] * 5 + [0] * 4
@@ -139,7 +156,7 @@ class TestSink:
     def test_where_no_more_may_wait_who_writes_does_it_himself_in_order(
         self, tmp_path: Path, writer: WriterThread, held: Held
     ) -> None:
-        sink = FileSink(tmp_path)
+        sink = awaited(tmp_path)
         for number in range(5):
             sink.write([received(writer, bytes([number]) * LARGE)])
         writing = threading.Thread(target=sink.write, args=([received(writer, b"end")],))
@@ -155,7 +172,7 @@ class TestSink:
         writer, taken = WriterThread(late=0.0), []
         writer.wanted = True
         for _ in range(1 + 1 + 1 + 3 + 1 + 7 + 1):
-            sink = FileSink(tmp_path)
+            sink = awaited(tmp_path)
             view = received(writer, bytes(LARGE))
             settled = threading.Event()
             sink.settled = settled.set
@@ -169,7 +186,7 @@ class TestSink:
     def test_a_commit_waits_and_so_does_a_write_of_other_memory(
         self, tmp_path: Path, writer: WriterThread, held: Held
     ) -> None:
-        sink, other = FileSink(tmp_path), FileSink(tmp_path)
+        sink, other = awaited(tmp_path), awaited(tmp_path)
         for one in (sink, other):
             one.write([received(writer, b"\1" * LARGE)])
         threading.Timer(0, held.let).start()
@@ -183,7 +200,7 @@ class TestSink:
     def test_a_failure_is_raised_by_what_comes_next_and_leaves_nothing(
         self, tmp_path: Path, writer: WriterThread, held: Held, then: str
     ) -> None:
-        sink = FileSink(tmp_path)
+        sink = awaited(tmp_path)
         for _ in range(2):
             sink.write([received(writer, bytes(LARGE))])
         held.let(errno.ENOSPC)
@@ -197,7 +214,7 @@ class TestSink:
     def test_what_is_discarded_is_not_written_and_its_last_part_deletes_it(
         self, tmp_path: Path, writer: WriterThread, held: Held
     ) -> None:
-        sinks = [FileSink(tmp_path), FileSink(tmp_path)]
+        sinks = [awaited(tmp_path), awaited(tmp_path)]
         views = [received(writer, bytes(LARGE)) for _ in sinks]
         for sink, view in zip(sinks, views, strict=True):
             sink.write([view])
@@ -226,7 +243,7 @@ class TestSink:
             return os.writev(fd, buffers)
 
         monkeypatch.setattr(file_sink, "_write", write)
-        sink, other = FileSink(tmp_path), FileSink(tmp_path)
+        sink, other = awaited(tmp_path), awaited(tmp_path)
         for one in (sink, other, sink):
             one.write([received(writer, b"x" * LARGE)])
         queued.set()
@@ -246,7 +263,7 @@ class TestSink:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(threading.Thread, "start", none_left)
-        sink = FileSink(tmp_path)
+        sink = awaited(tmp_path)
         sink.write([received(writer, bytes(LARGE))])
         assert not sink.pending
         sink.commit(tmp_path / "whole")
@@ -262,7 +279,7 @@ class TestSink:
         self, tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, int, bool, bool]]
     ) -> None:
         directory, writer = tmp_path_factory.mktemp("spool"), WriterThread(late=inf)
-        sinks = [FileSink(directory) for _ in range(3)]
+        sinks = [awaited(directory) for _ in range(3)]
         expected = [bytearray() for _ in sinks]
         for number, (place, size, wanted, lent) in enumerate(parts):
             writer.wanted, data = wanted, bytes([number]) * size

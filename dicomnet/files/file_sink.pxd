@@ -15,6 +15,7 @@ cdef enum Stage:
 cdef class FileSink:
     cdef Stage _stage
     cdef bint _durable
+    cdef public bint awaited
     cdef int _fd
     cdef object _directory, _header
     cdef BackgroundWriter _writer     # of what is pending

@@ -125,6 +125,9 @@ cdef class FileSink:
     Attributes:
         path: where the file is now, if anywhere.
         size: bytes of the data set so far, without the header.
+        awaited: whether parts of it may be written in the background, for who receives it looks at the file only when
+            none is pending any more. A provider does so with what ``on_store`` has from a spool or a sink; not with one
+            that a sink of its user's own writes to: that is whole after `close`.
         pending: how many parts of it are still to be written in the background. `commit` waits for them; after `discard`
             the last of them deletes the file.
         failure: what went wrong with such a part; the next call raises it.
@@ -166,7 +169,7 @@ cdef class FileSink:
     cdef bint _leave(self, list views, long long total) except -1:
         """Leave these views to be written in the background, where they may be and it is worth while."""
         cdef ReceiveBuffer buffer
-        if not views or (total < LARGE and not self.pending):
+        if not self.awaited or not views or (total < LARGE and not self.pending):
             return False
         buffer = lendable(views[len(views) - 1])
         if buffer is None:

@@ -19,6 +19,7 @@ from ..config import HEADER, PENDING_EVERY, Entity, Limits, Timeouts, check_ae_t
 from ..dataset.transcoding import IF_NEEDED, Transcoding
 from ..errors import ConnectionFailed, InvalidArgument, ServiceFailure, escaped
 from ..files.dataset_sink import CollectingSink, MemoryBudget, MemorySink, Sink
+from ..files.file_sink import FileSink
 from ..log import log, log_failure
 from ..protocol.admission import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Admission, Refusal
 from ..protocol.events import AbortIndication, AssociateIndication, Event, ReleaseIndication, RequestReceived
@@ -273,6 +274,8 @@ class AssociationProvider:
             raise ServiceFailure(status, f"refused: {status}")
         assert service is not None
         sink = self._sink_for(service, context, command)
+        if isinstance(sink, FileSink):
+            sink.awaited = True  # by the driver, before the request is performed
         if service.elements is None or isinstance(sink, MemorySink) or context.transfer_syntax == _DEFLATED:
             return sink
         return CollectingSink(sink, HeaderCollector(context.transfer_syntax, HEADER))

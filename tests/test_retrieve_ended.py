@@ -50,9 +50,11 @@ def test_a_handler_is_told_how_many_were_sent(face: str, operation: str) -> None
 def test_what_fails_as_it_is_told_is_logged_and_the_association_goes_on(
     face: str, operation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    who = "DOE JANE"
+
     def fails(_: int) -> None:
-        raise RuntimeError(" ".join(["DOE", "JANE"]))
+        raise RuntimeError(who)
 
     assert retrieve(face, operation, fails).completed == 3
     assert caplog.text.count("what hears of the end of a retrieve failed") == 1
-    assert "DOE JANE" not in caplog.text
+    assert who not in caplog.text

@@ -27,5 +27,5 @@ def test_a_name_of_both_is_the_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 64])
 def test_a_name_that_can_be_none_is_told_as_any_other_trouble(name: str) -> None:
-    with pytest.raises(CannotListen, match="cannot listen on .*: that is no name of a host"):
+    with pytest.raises(CannotListen, match=r"cannot listen on .*: that is no name of a host"):
         listen(name, 0)

@@ -161,6 +161,9 @@ class TestExpressions:
 def test_what_is_no_data_set_is_unreadable():
     with pytest.raises(Unreadable, match="cannot be read"):
         Facts(b"\x08\0\x18\0UI\xff\xff1.2 ", LITTLE, "", whole=True).check()
+    for whole in (True, False):
+        with pytest.raises(Unreadable, match="cannot be read"):
+            Facts(b"\xff" * 40, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "", whole=whole).check()
     with pytest.raises(Unreadable, match="no SOP Instance UID"):
         Facts(codec.encode({"PatientID": "1"}, LITTLE), LITTLE, "", whole=True).check()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Collection, Iterator
 from copy import copy
 from datetime import datetime
@@ -127,7 +128,7 @@ class Facts:
                 raise Unreadable("the data set has no SOP Instance UID (0008,0018)")
         except Unreadable:
             raise
-        except (InvalidArgument, codec.UndecodableDataSet, ValueError) as error:
+        except (InvalidArgument, codec.UndecodableDataSet, ValueError, zlib.error) as error:  # the last of a mere head
             raise Unreadable(f"the data set cannot be read: {error}") from error
 
     @property

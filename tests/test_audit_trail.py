@@ -219,7 +219,7 @@ class TestQueries:
         monkeypatch.setattr(audited, "MOST_QUERY", 10)
         with Trail(tmp_path) as trail, trail.connect() as peer:
             assert not list(peer.find("STUDY", StudyInstanceUID=""))
-        message, = recorded(trail.path, QUERY)
+        (message,) = recorded(trail.path, QUERY)
         assert message.find(".//ParticipantObjectQuery") is None
         assert "are left out" in message.findtext(".//EventOutcomeDescription")
 

@@ -225,8 +225,8 @@ class FindRequest(Request):
     Attributes:
         negotiated: the application information of extended negotiation that was granted for its SOP class, a byte for
             each option (PS3.4 Table C.5-1); empty where none was.
-        ended: of a C-GET or C-MOVE: called with how many instances were sent, once it is over, in any way. A handler
-            may set it; it must not block.
+        ended: of a C-GET or C-MOVE: called with how many instances were sent, once it is over, in any way; not of a
+            C-MOVE that another performs. A handler may set it; it must not block.
     """
 
     __slots__ = ("ended", "negotiated")

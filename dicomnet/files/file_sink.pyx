@@ -128,8 +128,8 @@ cdef class FileSink:
         awaited: whether parts of it may be written in the background, for who receives it looks at the file only when
             none is pending any more. A provider does so with what ``on_store`` has from a spool or a sink; not with one
             that a sink of its user's own writes to: that is whole after `close`.
-        pending: how many parts of it are still to be written in the background. `commit` waits for them; after `discard`
-            the last of them deletes the file.
+        pending: how many parts of it are still to be written in the background. `commit` waits for them; after
+            `discard` the last of them deletes the file.
         failure: what went wrong with such a part; the next call raises it.
         settled: called, in another thread, when none is pending any more.
     """

@@ -62,11 +62,11 @@ class Receiver(Generic[R]):
         commit: makes a group durable; what it says of an instance, or the exception that stands for it.
         turns: what comes in one turn of a listener's loop is a group; the loop calls `committer.turn`.
         who: what is told to senders that cannot be served, as "the archive".
+        watch: gives what settles a request in place of what is to; None: nothing watches.
 
     Attributes:
         committer: makes groups durable.
         stored, failed: how many instances were acknowledged, and how many were not.
-        watch: gives what settles a request in place of what is to; None: nothing watches.
     """
 
     def __init__(
@@ -77,13 +77,14 @@ class Receiver(Generic[R]):
         *,
         turns: bool = False,
         who: str = "the archive",
+        watch: Callable[[StoreRequest, _Settle[R]], _Settle[R]] | None = None,
     ) -> None:
         self._blobs, self._disk, self._who = blobs, disk, who
+        self.watch: Callable[[StoreRequest, _Settle[R]], _Settle[R]] | None = watch
         self._memory = Memory()
         self.committer: Committer[Incoming, R] = Committer(
             commit, turns=turns, at_once=blobs.at_once, size=_in_memory, most_bytes=blobs.most_bytes
         )
-        self.watch: Callable[[StoreRequest, _Settle[R]], _Settle[R]] | None = None
         self._lock = threading.Lock()
         self.stored: int
         self.failed: int

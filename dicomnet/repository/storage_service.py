@@ -28,6 +28,5 @@ class StorageService(Receiver[Kept]):
     def __init__(
         self, holdings: Holdings, *, turns: bool = False, commit: Commit | None = None, audit: Recorder | None = None
     ) -> None:
-        super().__init__(holdings.blobs, holdings.disk, commit or holdings.intake.store, turns=turns)
-        if audit is not None:
-            self.watch = audit.watch_store
+        watch = None if audit is None else audit.watch_store
+        super().__init__(holdings.blobs, holdings.disk, commit or holdings.intake.store, turns=turns, watch=watch)

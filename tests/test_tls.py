@@ -31,6 +31,7 @@ from dicomnet.wire.command_set import Command
 CT, EXPLICIT = dn.uids.CT_IMAGE_STORAGE, dn.uids.EXPLICIT_VR_LITTLE_ENDIAN
 CONTEXTS = [*dn.contexts.verification(), *dn.contexts.storage([CT])]
 QUICK = dn.Timeouts(tls=2, connect=5, associate=5, response=5, release=2, artim=2)
+PATIENT = dn.Timeouts(tls=20, connect=20, associate=20, response=20, release=20, artim=20)  # where none is to run out
 
 
 class Papers:
@@ -89,9 +90,9 @@ def connect(listener, tls, **options):
     return dn.connect(f"SCP@127.0.0.1:{listener.address[1]}", tls=tls, contexts=CONTEXTS, timeouts=QUICK, **options)
 
 
-def user(face, port, tls):
+def user(face, port, tls, timeouts=QUICK):
     """The same over either face."""
-    return faces.USERS[face](f"SCP@127.0.0.1:{port}", tls=tls, contexts=CONTEXTS, timeouts=QUICK)
+    return faces.USERS[face](f"SCP@127.0.0.1:{port}", tls=tls, contexts=CONTEXTS, timeouts=timeouts)
 
 
 def instance(size):
@@ -562,7 +563,7 @@ class TestCuts:
         cutter = Cutter(address, budget)
         error = None
         try:
-            with user(face, cutter.port, papers.tls(papers.client)) as association:
+            with user(face, cutter.port, papers.tls(papers.client), PATIENT) as association:
                 association.store(instance(3000))
         except dn.DicomNetError as failure:
             error = failure
@@ -583,7 +584,7 @@ class TestCuts:
                 whole.append(request.size)
                 return dn.Status.SUCCESS
 
-        with faces.provider(face, configure, "SCP", tls=papers.tls(papers.server), timeouts=QUICK) as scp:
+        with faces.provider(face, configure, "SCP", tls=papers.tls(papers.server), timeouts=PATIENT) as scp:
             address = scp.listener.address
             length, error = self.session(papers, face, address, 1 << 30)
             assert (error, whole) == (None, [3000])

@@ -94,5 +94,5 @@ class Told:
             return [one for one in self.events if one.type == kind]
 
         with self._changed:
-            assert self._changed.wait_for(lambda: len(found()) >= count, 20), f"{len(found())} of {count} {kind}"
+            assert self._changed.wait_for(lambda: len(found()) >= count, 60), f"{len(found())} of {count} {kind}"
             return found()

@@ -96,7 +96,7 @@ cdef class Part(Write):
             sink.failure = error
         if sink.pending == 1 and sink._stage == GONE:
             sink._delete()
-        # The interpreter's lock is held from here on: whoever finds a part pending can still leave the rest to it.
+        # The interpreter's lock is held from here on: who finds a part pending can still leave the rest to this one.
         self._views = None
         self._buffer.lent -= 1
         sink.pending -= 1

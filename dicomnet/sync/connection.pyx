@@ -9,8 +9,8 @@ amount.
 from cpython.time cimport monotonic
 from libc.math cimport INFINITY as NEVER
 
-from ..protocol.message_exchange cimport MessageExchange
 from ..files.file_sink cimport FileSink
+from ..protocol.message_exchange cimport MessageExchange
 from .loop cimport Loop
 from .serving cimport Job, Serving, file_of
 
